@@ -1,0 +1,39 @@
+//! The only wall clock: real in the daemon, driven by tokio's paused time in simulations.
+
+use crate::domain::time;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// Tells the time, to the millisecond. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    System,
+    /// Wall-clock time as tokio's timer sees it: it stands still while a test's runtime is paused.
+    Virtual {
+        epoch: Timestamp,
+        start: tokio::time::Instant,
+    },
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(Arc::new(Source::System))
+    }
+
+    /// A clock that begins at `epoch` and runs with tokio's timer, for tests on paused time.
+    pub fn simulated(epoch: Timestamp) -> Self {
+        Self(Arc::new(Source::Virtual { epoch, start: tokio::time::Instant::now() }))
+    }
+
+    /// Now, without what is finer than a millisecond.
+    pub fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Source::System => time::to_millis(Timestamp::now()),
+            Source::Virtual { epoch, start } => time::to_millis(time::later(*epoch, start.elapsed())),
+        }
+    }
+}

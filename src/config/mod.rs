@@ -1,0 +1,208 @@
+//! Floor 1: the configuration, read, judged as a whole, and free of anything that could be wrong.
+
+pub mod check;
+pub mod find;
+pub mod problem;
+pub mod raw;
+pub mod secret;
+
+use crate::domain::event::EventType;
+use crate::domain::outcome::Severity;
+use secret::SecretSource;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a kind of provider tells the configuration about itself; the registry of floor 2 hands it down.
+#[derive(Clone, Copy, Debug)]
+pub struct KindFacts {
+    /// The word in `kind = "…"`, and the default name.
+    pub name: &'static str,
+    /// The standard environment variables that hold its key, in order of preference.
+    pub key_env: &'static [&'static str],
+    /// The standard environment variable for another address, where the vendor has one.
+    pub base_url_env: Option<&'static str>,
+    /// Its address; `None`: the configuration must give one.
+    pub base_url: Option<&'static str>,
+    /// Whether it answers without a key.
+    pub key_optional: bool,
+    /// Further keys that its table may hold (`organization`, `project`, …).
+    pub options: &'static [&'static str],
+}
+
+/// What a kind of webhook tells the configuration about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct WebhookFacts {
+    /// The word in `kind = "…"`.
+    pub name: &'static str,
+    /// Whether it signs with `secret`.
+    pub signs: bool,
+    /// The floor of severity unless the configuration sets another.
+    pub severity: Severity,
+    /// Whether it is told findings that need a person unless the configuration says otherwise.
+    pub findings: bool,
+    /// Further keys that its table may hold.
+    pub options: &'static [&'static str],
+}
+
+/// The kinds there are.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Of providers.
+    pub providers: Vec<KindFacts>,
+    /// Of webhooks.
+    pub webhooks: Vec<WebhookFacts>,
+}
+
+/// A whole configuration that has been judged sound.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it came from: a file, or (`None`) the standard environment variables alone.
+    pub file: Option<PathBuf>,
+    /// `[state]`
+    pub state: StateConfig,
+    /// `[api]`
+    pub api: ApiConfig,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[polling]`, the defaults of every provider.
+    pub polling: Polling,
+    /// `[providers.NAME]`
+    pub providers: BTreeMap<String, ProviderConfig>,
+    /// `[webhooks.NAME]`
+    pub webhooks: BTreeMap<String, WebhookConfig>,
+    /// What is allowed and still deserves a word; one line each, without secrets.
+    pub warnings: Vec<String>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateConfig {
+    /// Where the database lives. Resolved: the file, `$STATE_DIRECTORY`, `$XDG_STATE_HOME/batchd`, `~/.local/state/batchd`.
+    pub dir: PathBuf,
+    /// How long what has ended is kept.
+    pub retain: Duration,
+}
+
+/// `[api]`
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The socket's path if the file names one.
+    pub socket: Option<PathBuf>,
+    /// The TCP address, if any.
+    pub listen: Option<SocketAddr>,
+    /// The bearer token of TCP.
+    pub token: Option<SecretSource>,
+    /// Further names that `Host` may carry.
+    pub hosts: Vec<String>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// How requests leave.
+    pub proxy: Proxy,
+    /// Further certificate authorities, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Where webhooks may go.
+    pub egress: Egress,
+}
+
+/// `http.proxy`
+#[derive(Clone, Debug)]
+pub enum Proxy {
+    /// Straight, whatever the environment says.
+    None,
+    /// As `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
+    Env,
+    /// Through this one; it may hold a password.
+    Url(secrecy::SecretString),
+}
+
+/// `http.egress`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// Private addresses are fine; link-local and metadata addresses never are.
+    Local,
+    /// Public addresses only.
+    Public,
+}
+
+/// `[polling]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// No two looks at a batch are closer than this.
+    pub min_interval: Duration,
+    /// No two are farther apart.
+    pub max_interval: Duration,
+    /// For one request.
+    pub timeout: Duration,
+    /// Requests in flight, per provider.
+    pub concurrency: u32,
+    /// Ceiling, per provider.
+    pub requests_per_minute: Option<u32>,
+    /// After this long without progress a batch is stalled.
+    pub stalled_after: Duration,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self {
+            min_interval: Duration::from_secs(15),
+            max_interval: Duration::from_secs(15 * 60),
+            timeout: Duration::from_secs(30),
+            concurrency: 16,
+            requests_per_minute: None,
+            stalled_after: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// `[providers.NAME]`
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// The table's name.
+    pub name: String,
+    /// The kind; it exists.
+    pub kind: String,
+    /// What stands before the operation's path; no slash at the end.
+    pub base_url: String,
+    /// The key.
+    pub api_key: Option<SecretSource>,
+    /// `[polling]` with this provider's own keys over it.
+    pub polling: Polling,
+    /// The kind's further keys (`organization`, `project`, …).
+    pub options: BTreeMap<String, String>,
+}
+
+/// `[webhooks.NAME]`
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// The table's name.
+    pub name: String,
+    /// The kind; it exists.
+    pub kind: String,
+    /// Where to.
+    pub url: SecretSource,
+    /// Signing secrets, newest first.
+    pub secrets: Vec<SecretSource>,
+    /// Which events.
+    pub events: BTreeSet<EventType>,
+    /// Nothing below this.
+    pub severity: Severity,
+    /// Only these providers; empty: all.
+    pub providers: BTreeSet<String>,
+    /// Only batches with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only batches that name it.
+    pub on_request: bool,
+    /// For the whole exchange.
+    pub timeout: Duration,
+    /// Delays between attempts, if not the usual ones.
+    pub retry: Option<Vec<Duration>>,
+    /// Further certificate authorities for this destination, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Trust any certificate. Loud.
+    pub insecure_skip_verify: bool,
+}

@@ -1,0 +1,16 @@
+//! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
+
+pub mod batch;
+pub mod duration;
+pub mod event;
+pub mod outcome;
+pub mod pace;
+pub mod retry;
+pub mod route;
+pub mod schedule;
+pub mod shape;
+pub mod sighting;
+pub mod status;
+pub mod time;
+pub mod tracked;
+pub mod transition;

@@ -1,0 +1,46 @@
+//! How a watched batch is shown: the OpenAI batch with one more key, `batchd`.
+
+use super::tracked::Tracked;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// The batch as every surface gives it: OpenAI's fields, and `batchd` with what batchd adds.
+pub fn batch(tracked: &Tracked) -> Value {
+    let mut shape = match serde_json::to_value(&tracked.batch) {
+        Ok(Value::Object(fields)) => fields,
+        // A batch is plain data; nothing in it can fail to serialise.
+        _ => Map::new(),
+    };
+    shape.insert("batchd".to_owned(), added(tracked));
+    Value::Object(shape)
+}
+
+fn added(tracked: &Tracked) -> Value {
+    json!({
+        "provider": tracked.key.provider,
+        "kind": tracked.kind,
+        "provider_status": tracked.provider_status,
+        "outcome": tracked.outcome(),
+        "name": tracked.name,
+        "labels": tracked.labels,
+        "owner": tracked.owner,
+        "tracked_at": time(Some(tracked.tracked_at)),
+        "untracked_at": time(tracked.untracked_at),
+        "first_seen_at": time(tracked.first_seen_at),
+        "last_polled_at": time(tracked.last_polled_at),
+        "next_poll_at": time(tracked.next_poll_at),
+        "last_error": tracked.last_error,
+        "stalled": tracked.stalled_since.is_some(),
+        "lost": tracked.lost_since.is_some(),
+        "deadline": time(tracked.deadline),
+        "eta": time(tracked.eta),
+        "results_expire_at": time(tracked.results_expire_at),
+        "console_url": tracked.console_url,
+        "results": null,
+    })
+}
+
+/// An instant as RFC 3339 in UTC, or null.
+pub fn time(at: Option<Timestamp>) -> Value {
+    at.map_or(Value::Null, |at| Value::String(at.to_string()))
+}

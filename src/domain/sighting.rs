@@ -1,0 +1,64 @@
+//! What one look at a provider told of a batch, already in batchd's words.
+
+use super::batch::{BatchErrors, RequestCounts, Usage};
+use super::status::Status;
+use std::collections::BTreeMap;
+
+/// One look at a batch: every field is what the provider said, `None` where it said nothing usable.
+///
+/// Times are Unix seconds. Adapters fill it; [`observe`](super::transition::observe) decides what it means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// The provider's id for the batch.
+    pub id: String,
+    /// The status, if the provider's word is known.
+    pub status: Option<Status>,
+    /// The provider's own word (or, where it has none, the one derived from its counters).
+    pub provider_status: Option<String>,
+    /// See [`Batch::endpoint`](super::batch::Batch::endpoint).
+    pub endpoint: Option<String>,
+    /// See [`Batch::model`](super::batch::Batch::model).
+    pub model: Option<String>,
+    /// The name that the provider keeps for the batch, where it has one (Gemini's `displayName`).
+    pub display_name: Option<String>,
+    /// See [`Batch::input_file_id`](super::batch::Batch::input_file_id).
+    pub input_file_id: Option<String>,
+    /// See [`Batch::completion_window`](super::batch::Batch::completion_window).
+    pub completion_window: Option<String>,
+    /// See [`Batch::output_file_id`](super::batch::Batch::output_file_id).
+    pub output_file_id: Option<String>,
+    /// See [`Batch::error_file_id`](super::batch::Batch::error_file_id).
+    pub error_file_id: Option<String>,
+    /// See [`Batch::errors`](super::batch::Batch::errors).
+    pub errors: Option<BatchErrors>,
+    /// See [`Batch::created_at`](super::batch::Batch::created_at).
+    pub created_at: Option<i64>,
+    /// See [`Batch::in_progress_at`](super::batch::Batch::in_progress_at).
+    pub in_progress_at: Option<i64>,
+    /// See [`Batch::expires_at`](super::batch::Batch::expires_at).
+    pub expires_at: Option<i64>,
+    /// See [`Batch::finalizing_at`](super::batch::Batch::finalizing_at).
+    pub finalizing_at: Option<i64>,
+    /// See [`Batch::completed_at`](super::batch::Batch::completed_at).
+    pub completed_at: Option<i64>,
+    /// See [`Batch::failed_at`](super::batch::Batch::failed_at).
+    pub failed_at: Option<i64>,
+    /// See [`Batch::expired_at`](super::batch::Batch::expired_at).
+    pub expired_at: Option<i64>,
+    /// See [`Batch::cancelling_at`](super::batch::Batch::cancelling_at).
+    pub cancelling_at: Option<i64>,
+    /// See [`Batch::cancelled_at`](super::batch::Batch::cancelled_at).
+    pub cancelled_at: Option<i64>,
+    /// When the batch ended, where the provider has one time for every kind of end.
+    pub ended_at: Option<i64>,
+    /// See [`Batch::request_counts`](super::batch::Batch::request_counts).
+    pub request_counts: Option<RequestCounts>,
+    /// See [`Batch::metadata`](super::batch::Batch::metadata).
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// See [`Batch::usage`](super::batch::Batch::usage).
+    pub usage: Option<Usage>,
+    /// When the provider deletes the results, where it is known.
+    pub results_expire_at: Option<i64>,
+    /// Fields that were there but could not be read, one short sentence each.
+    pub unreadable: Vec<String>,
+}

@@ -1,0 +1,173 @@
+//! A batch that batchd watches: the batch itself and what batchd knows besides.
+
+use super::batch::Batch;
+use super::outcome::Outcome;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which batch: ids are unique at one provider only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BatchKey {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// The provider's id for the batch, verbatim.
+    pub id: String,
+}
+
+impl std::fmt::Display for BatchKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.provider, self.id)
+    }
+}
+
+/// How a batch came to be watched; it decides whether an end that is already past is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Somebody tracked or submitted it: its end is told even if it is past.
+    Hand,
+    /// It stood in a provider's list at the first round of discovery: an end that is past is old news.
+    Baseline,
+    /// It appeared in a provider's list since the round before, or a provider's own webhook named it.
+    Found,
+}
+
+/// Whom a batch's events are told to, beyond what the webhooks' filters say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// Webhooks that this batch names: they get its events even if they are `on_request`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub also: BTreeSet<String>,
+    /// Events are recorded, nobody is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nobody: bool,
+}
+
+/// A watched batch with everything that is stored of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Which batch.
+    pub key: BatchKey,
+    /// The provider's kind when it was last configured.
+    pub kind: String,
+    /// The batch as last seen.
+    pub batch: Batch,
+    /// The provider's own status word.
+    pub provider_status: Option<String>,
+    /// What the user (or the provider's display name) calls it.
+    pub name: Option<String>,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The user who tracked it, where the socket told.
+    pub owner: Option<String>,
+    /// Whom to tell.
+    pub notify: Notify,
+    /// How it came to be watched.
+    pub origin: Origin,
+    /// The provider's page about it, for people.
+    pub console_url: Option<String>,
+    /// When it was registered.
+    pub tracked_at: Timestamp,
+    /// Since when nobody polls it any more because a user said so (`untrack`).
+    pub untracked_at: Option<Timestamp>,
+    /// The first answer of the provider that showed it.
+    pub first_seen_at: Option<Timestamp>,
+    /// When its present status was first observed.
+    pub status_since: Timestamp,
+    /// When its counts last moved.
+    pub progress_at: Option<Timestamp>,
+    /// The last time the provider was asked.
+    pub last_polled_at: Option<Timestamp>,
+    /// When it will be asked next; `None`: never by itself.
+    pub next_poll_at: Option<Timestamp>,
+    /// What went wrong the last time, if it did.
+    pub last_error: Option<String>,
+    /// Failed looks in a row.
+    pub failures: u32,
+    /// Since when, and how often in a row, the provider has not known the id.
+    pub missing: Option<Missing>,
+    /// Since when it counts as lost.
+    pub lost_since: Option<Timestamp>,
+    /// Since when it counts as stalled.
+    pub stalled_since: Option<Timestamp>,
+    /// When its user wants it to be over.
+    pub deadline: Option<Timestamp>,
+    /// When it is expected to end.
+    pub eta: Option<Timestamp>,
+    /// When the provider deletes its results.
+    pub results_expire_at: Option<Timestamp>,
+    /// Since when a `completed` without files is shown as `finalizing`.
+    pub held_since: Option<Timestamp>,
+    /// A second look after the end has been had, or is not needed.
+    pub settled: bool,
+    /// What has been warned of already, so that each is said once.
+    pub warned: BTreeSet<String>,
+}
+
+/// A run of "no such batch" answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The first of them.
+    pub since: Timestamp,
+    /// How many in a row.
+    pub count: u32,
+}
+
+impl Tracked {
+    /// A batch at the moment of its registration: nobody has looked at it, and it is due at once.
+    pub fn new(
+        key: BatchKey,
+        kind: impl Into<String>,
+        endpoint: impl Into<String>,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Self {
+        let batch = Batch::unseen(key.id.clone(), endpoint, now.as_second());
+        Self {
+            key,
+            kind: kind.into(),
+            batch,
+            provider_status: None,
+            name: None,
+            labels: BTreeMap::new(),
+            owner: None,
+            notify: Notify::default(),
+            origin,
+            console_url: None,
+            tracked_at: now,
+            untracked_at: None,
+            first_seen_at: None,
+            status_since: now,
+            progress_at: None,
+            last_polled_at: None,
+            next_poll_at: Some(now),
+            last_error: None,
+            failures: 0,
+            missing: None,
+            lost_since: None,
+            stalled_since: None,
+            deadline: None,
+            eta: None,
+            results_expire_at: None,
+            held_since: None,
+            settled: false,
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// How the batch really ended; `None` while it lives.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Outcome::of(&self.batch)
+    }
+
+    /// Whether batchd still watches it.
+    pub fn is_active(&self) -> bool {
+        self.untracked_at.is_none() && !self.batch.status.is_terminal()
+    }
+
+    /// Seconds from creation to end, if both are known.
+    pub fn duration_seconds(&self) -> Option<i64> {
+        self.batch.ended_at().map(|end| (end - self.batch.created_at).max(0))
+    }
+}

@@ -1,0 +1,45 @@
+//! One request and what came back, as plain values: what sans-IO adapters build and read.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use std::time::Duration;
+
+/// A request with the limits it is sent under.
+#[derive(Debug)]
+pub struct Call {
+    /// What is sent.
+    pub request: http::Request<Bytes>,
+    /// From the first byte out to the last byte in.
+    pub timeout: Duration,
+    /// How much of the answer's body is read.
+    pub body_limit: BodyLimit,
+}
+
+/// What happens to an answer that is longer than is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// It is a failure: half a document is worth nothing.
+    Whole(usize),
+    /// The rest is left unread: only the beginning is of interest, and the status line decides.
+    Beginning(usize),
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status line's code.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, as far as the limit allowed.
+    pub body: Bytes,
+    /// Whether the body went on after that, or did not end in time.
+    pub cut: bool,
+}
+
+impl Answer {
+    /// A header field as text; `None` if it is absent or not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}

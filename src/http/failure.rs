@@ -1,0 +1,160 @@
+//! The failure taxonomy: what can go wrong with a request, and what it means for the next one.
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Why a request did not bring what was wanted. The texts hold no URL and no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The name could not be resolved.
+    #[error("the host name does not resolve{0}")]
+    Dns(String),
+    /// Nobody listens there.
+    #[error("connection refused")]
+    ConnectRefused,
+    /// No connection in time.
+    #[error("no connection within {}", crate::domain::duration::human(super::limits::CONNECT_TIMEOUT))]
+    ConnectTimeout,
+    /// The connection could not be made for another reason.
+    #[error("cannot connect{0}")]
+    Connect(String),
+    /// The handshake failed, or the certificate is not trusted.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The connection broke.
+    #[error("the connection was closed before the answer was complete")]
+    Reset,
+    /// No complete answer in time.
+    #[error("no complete answer within {}", crate::domain::duration::human(*.0))]
+    Timeout(Duration),
+    /// The address must not be connected to.
+    #[error("{0} is an address that is never connected to")]
+    Blocked(std::net::IpAddr),
+    /// What came is not HTTP.
+    #[error("the answer is not valid HTTP")]
+    BadResponse,
+    /// The answer is longer than anything useful.
+    #[error("the answer is longer than {0} bytes")]
+    TooLarge(usize),
+    /// The request could not even be formed.
+    #[error("the request cannot be formed: {0}")]
+    BadRequest(String),
+    /// An answer that is not a success.
+    #[error("{status}{}", message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
+    Status {
+        /// The status line's code.
+        status: StatusCode,
+        /// The server's own words, shortened.
+        message: Option<String>,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+        /// `x-should-retry`, where a server sends it.
+        should_retry: Option<bool>,
+    },
+    /// A success whose body is not what it should be.
+    #[error("the answer makes no sense: {0}")]
+    Malformed(String),
+}
+
+/// What a failure means for the schedule; nothing above looks at the variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Trouble on the way or over there: again, backing off.
+    Again,
+    /// The server is overrun: leave all of it alone for this long.
+    Hold(Option<Duration>),
+    /// The credentials are refused.
+    Refused,
+    /// There is no such thing there.
+    Missing,
+}
+
+impl Failure {
+    /// What an answer that is not a success says.
+    ///
+    /// `message`: the server's words, already taken from the body.
+    pub fn from_status(status: StatusCode, headers: &HeaderMap, message: Option<String>) -> Self {
+        Self::Status {
+            status,
+            message,
+            retry_after: retry_after(headers),
+            should_retry: headers.get("x-should-retry").and_then(|value| match value.as_bytes() {
+                b"true" => Some(true),
+                b"false" => Some(false),
+                _ => None,
+            }),
+        }
+    }
+
+    /// What it means for the next request.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Status { status, retry_after, .. } => match status.as_u16() {
+                401 | 403 => Verdict::Refused,
+                404 | 410 => Verdict::Missing,
+                429 => Verdict::Hold(*retry_after),
+                // 529 is Anthropic's "overloaded".
+                503 | 529 if retry_after.is_some() => Verdict::Hold(*retry_after),
+                _ => Verdict::Again,
+            },
+            _ => Verdict::Again,
+        }
+    }
+
+    /// One word for metrics and the attempt log (`delivery.md` §4.13).
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "dns",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Reset => "reset",
+            Self::Timeout(_) => "timeout",
+            Self::Blocked(_) => "blocked_ip",
+            Self::BadResponse => "bad_response",
+            Self::TooLarge(_) => "too_large",
+            Self::BadRequest(_) => "bad_request",
+            Self::Malformed(_) => "malformed",
+            Self::Status { status, .. } => match status.as_u16() {
+                401 | 403 => "unauthorized",
+                404 => "not_found",
+                410 => "http_410",
+                429 => "http_429",
+                300..=399 => "http_3xx",
+                400..=499 => "http_4xx",
+                _ => "http_5xx",
+            },
+        }
+    }
+}
+
+/// How long the server asks to be left alone: `retry-after-ms`, `retry-after` in seconds or as a date.
+///
+/// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
+/// The past, a negative number and nonsense are no wish. At most six hours are honoured.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    const MOST: Duration = Duration::from_secs(6 * 3600);
+    let seconds =
+        |value: f64| (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MOST).min(MOST));
+    let text =
+        |name: &str| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).map(str::trim);
+    if let Some(wait) = text("retry-after-ms").find_map(|value| seconds(value.parse::<f64>().ok()? / 1000.0))
+    {
+        return Some(wait);
+    }
+    text("retry-after").find_map(|value| {
+        if let Ok(number) = value.parse::<f64>() {
+            return seconds(number.ceil());
+        }
+        let at = http_date(value)?;
+        let from = text("date").find_map(http_date)?;
+        let wait = Duration::try_from(at.duration_since(from)).ok()?;
+        (!wait.is_zero()).then_some(wait.min(MOST))
+    })
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+}

@@ -1,0 +1,19 @@
+//! Bounds that hold for every request, whoever sends it.
+
+use std::time::Duration;
+
+/// To resolve the name, connect and shake hands.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Of one batch object or list page. Gemini puts whole inline results into its answer to `get`, so the cap is
+/// generous; what is longer is a failure that says so.
+pub const PROVIDER_BODY: usize = 32 * 1024 * 1024;
+
+/// Of a receiver's answer (contract §6).
+pub const RECEIVER_BODY: usize = 64 * 1024;
+
+/// Of a receiver's answer, in the attempt's row.
+pub const EXCERPT: usize = 2 * 1024;
+
+/// What batchd calls itself.
+pub const USER_AGENT: &str = concat!("batchd/", env!("CARGO_PKG_VERSION"));
