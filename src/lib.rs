@@ -11,3 +11,4 @@ pub mod provider;
 pub mod webhook;
 
 pub mod store;
+pub mod control;
