@@ -6,9 +6,13 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod rng;
+pub mod tasks;
 
 pub mod provider;
 pub mod webhook;
 
 pub mod store;
+
+pub mod engine;
+
 pub mod control;

@@ -1,1 +1,5 @@
-//! x
+//! The integration tests: one binary.
+#![allow(missing_docs, reason = "tests document themselves by their names")]
+
+mod layers;
+mod simulation;
