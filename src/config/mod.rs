@@ -150,11 +150,11 @@ impl Default for Polling {
     fn default() -> Self {
         Self {
             min_interval: Duration::from_secs(15),
-            max_interval: Duration::from_secs(15 * 60),
+            max_interval: Duration::from_mins(15),
             timeout: Duration::from_secs(30),
             concurrency: 16,
             requests_per_minute: None,
-            stalled_after: Duration::from_secs(6 * 3600),
+            stalled_after: Duration::from_hours(6),
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 /// No loop sleeps longer without a look at the clock: a suspended machine and a clock that jumps are noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(15);
 /// How long an account is left alone that says "too many requests" without saying how long.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_mins(1);
 
 /// Polls the batches of one account.
 pub(super) struct Poller {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 /// After this long without a useful answer an account counts as unreachable.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(600);
+const UNREACHABLE_AFTER: Duration = Duration::from_mins(10);
 
 /// How an account has answered lately.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(told(health.note("openai", Some(&Failure::Reset), NOW)), []);
         let soon = later(NOW, Duration::from_secs(599));
         assert!(health.note("openai", Some(&status(500)), soon).is_none());
-        let late = later(NOW, Duration::from_secs(600));
+        let late = later(NOW, Duration::from_mins(10));
         assert_eq!(told(health.note("openai", Some(&Failure::Reset), late)), [EventType::ProviderUnreachable]);
         assert!(health.note("openai", Some(&Failure::Reset), late).is_none());
         assert_eq!(told(health.note("openai", Some(&status(404)), late)), [EventType::ProviderRecovered]);
@@ -139,6 +139,6 @@ mod tests {
     fn a_short_silence_is_not_worth_a_word() {
         let mut health = Health::remembered(ProviderState::default());
         health.note("openai", Some(&Failure::Reset), NOW);
-        assert_eq!(told(health.note("openai", None, later(NOW, Duration::from_secs(60)))), []);
+        assert_eq!(told(health.note("openai", None, later(NOW, Duration::from_mins(1)))), []);
     }
 }

@@ -135,7 +135,7 @@ impl Failure {
 /// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
 /// The past, a negative number and nonsense are no wish. At most six hours are honoured.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    const MOST: Duration = Duration::from_secs(6 * 3600);
+    const MOST: Duration = Duration::from_hours(6);
     let seconds =
         |value: f64| (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MOST).min(MOST));
     let text =

@@ -46,7 +46,7 @@ impl Cron {
 /// The jobs whose turn passed while nobody was there, judged by when each last began.
 pub fn overdue(jobs: &[Job], runs: &[JobRun], now: Timestamp) -> Vec<Job> {
     /// A run that began a little early or late is still the turn's.
-    const SLACK: Duration = Duration::from_secs(60);
+    const SLACK: Duration = Duration::from_mins(1);
     jobs.iter()
         .copied()
         .filter(|job| {

@@ -43,8 +43,8 @@ impl Job {
     /// How far its turns are apart.
     pub(super) const fn period(self) -> Duration {
         match self {
-            Self::Prune => Duration::from_secs(24 * 3600),
-            Self::Checkpoint => Duration::from_secs(3600),
+            Self::Prune => Duration::from_hours(24),
+            Self::Checkpoint => Duration::from_hours(1),
         }
     }
 }

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 0);
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A provider whose every answer is fixed by a seed, the batch and the instant.
 struct Provider {
@@ -192,7 +192,7 @@ impl Life {
 
     async fn end(self) {
         self.engine.stop().await;
-        assert!(self.tasks.stop(Duration::from_secs(60)).await, "something is left running");
+        assert!(self.tasks.stop(Duration::from_mins(1)).await, "something is left running");
         self.store.close().await.unwrap();
     }
 }
@@ -295,10 +295,10 @@ async fn what_is_overdue_after_a_restart_keeps_to_the_ceiling() {
     tokio::time::sleep(DAY).await;
     provider.asked.store(0, Ordering::Relaxed);
     let life = world.live(&[("openai", provider.clone(), polling)]).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let asked = provider.asked.load(Ordering::Relaxed);
     assert!((30..=61).contains(&asked), "{asked} requests in the first minute");
-    tokio::time::sleep(Duration::from_secs(20 * 60)).await;
+    tokio::time::sleep(Duration::from_mins(20)).await;
     assert!(provider.asked.load(Ordering::Relaxed) >= 300, "what was overdue is caught up");
     life.end().await;
 }
