@@ -18,7 +18,7 @@ use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::webhook::{self, Target};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -218,7 +218,7 @@ impl Live {
                 (webhook, target)
             })
             .collect();
-        let scrubber = Arc::new(Scrubber::new(secrets.iter().map(ExposeSecret::expose_secret)));
+        let scrubber = Arc::new(Scrubber::new(&secrets));
 
         let mut accounts = Vec::new();
         let provider_ca: Vec<PathBuf> = config.http.ca_file.iter().cloned().collect();
@@ -226,7 +226,7 @@ impl Live {
             proxy: &config.http.proxy,
             ca_files: provider_ca.clone(),
             insecure_skip_verify: false,
-            guard: Guard::Metadata,
+            guard: Guard::Local,
         };
         // One client for every provider: connections are kept apart by host anyway.
         match ReqwestTransport::new(&transport) {

@@ -153,7 +153,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     tasks.errand(receiver.serve(listener, stopping.clone()));
 
     let state = directory.path().join("state");
-    let env = environment(&sandbox, &secret);
+    let env = Env::from([("DEMO_KEY", "sk-demo"), ("DEMO_SECRET", secret.as_str())]);
     let file = directory.path().join("config.toml");
     std::fs::write(&file, configuration(&state, &sandbox, &format!("http://{address}/hooks")))?;
     let config = Config::load(Some(&file), &catalog(), &env).map_err(RunError::Config)?;
@@ -182,7 +182,7 @@ async fn submit_all(
         proxy: &crate::config::Proxy::None,
         ca_files: Vec::new(),
         insecure_skip_verify: false,
-        guard: Guard::Metadata,
+        guard: Guard::Local,
     };
     let transport = ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
     let submitter = Submitter::new(transport, sandbox);
@@ -277,12 +277,6 @@ fn about(body: &Value, names: &BTreeMap<(String, String), String>) -> ((String, 
     let key = (text("provider"), text("id"));
     let name = names.get(&key).cloned().unwrap_or_else(|| text("name"));
     (key, name)
-}
-
-fn environment(sandbox: &str, secret: &str) -> Env {
-    let _ = sandbox;
-    let variables = [("DEMO_KEY", "sk-demo"), ("DEMO_SECRET", secret)];
-    Env::new(variables.map(|(name, value)| (name.to_owned(), value.to_owned())))
 }
 
 /// The configuration that a user would write for this, with quick polls.
