@@ -114,6 +114,11 @@ impl Live {
         self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A word that tells one try-out from the next.
+    pub fn nonce(&self) -> String {
+        format!("{:016x}", self.parts.rng.bits())
+    }
+
     /// Notes a lasting trouble under its `cause`, or that it is over.
     pub fn trouble(&self, cause: &'static str, what: Option<String>) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,7 +306,7 @@ fn destination(
         guard: Guard::from(config.http.egress),
     };
     let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
-    let adapter = (kind.build)(&target)?;
+    let adapter = (kind.build)(&target).map_err(|problem| problem.to_string())?;
     Ok(Destination {
         config: webhook.clone(),
         target,

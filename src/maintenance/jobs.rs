@@ -99,7 +99,7 @@ impl Housekeeping {
 
     /// Runs never overlap.
     fn begin(&self, job: Job, under_way: &Arc<Mutex<BTreeSet<Job>>>) {
-        let lock = |set: &Arc<Mutex<BTreeSet<Job>>>, insert: bool| {
+        let lock = move |set: &Arc<Mutex<BTreeSet<Job>>>, insert: bool| {
             let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
             if insert { set.insert(job) } else { set.remove(&job) }
         };
