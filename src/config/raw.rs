@@ -1,1 +1,831 @@
-//! stub
+//! The configuration file as it is written: every table and key there is, each value with its type and its place.
+//!
+//! serde stops at the first thing that is wrong; here the document is walked, so that one run tells everything.
+
+use super::problem::{Problem, known, nearest, quote, shown};
+use super::secret::{self, SecretSource};
+use super::size;
+use crate::domain::duration;
+use croner::parser::{CronParser, Seconds, Year};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A key that may be missing; its place is that of the value.
+pub type Field<T> = Option<Spanned<T>>;
+
+/// A whole file. Values have the right type and unit; whether they make sense together is judged in `check`.
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// `[state]`
+    pub state: StateTable,
+    /// `[api]`
+    pub api: ApiTable,
+    /// `[http]`
+    pub http: HttpTable,
+    /// `[polling]`
+    pub polling: PollingTable,
+    /// `[results]`
+    pub results: ResultsTable,
+    /// `[heartbeat]`
+    pub heartbeat: HeartbeatTable,
+    /// `[providers.NAME]`
+    pub providers: Vec<Named<ProviderTable>>,
+    /// `[webhooks.NAME]`
+    pub webhooks: Vec<Named<WebhookTable>>,
+    /// `[digests.NAME]`
+    pub digests: Vec<Named<DigestTable>>,
+}
+
+/// A table that the user named.
+#[derive(Debug)]
+pub struct Named<T> {
+    /// Its name; the place is that of the name in the table's header.
+    pub name: Spanned<String>,
+    /// What is in it.
+    pub table: T,
+}
+
+/// `[state]`
+#[derive(Debug, Default)]
+pub struct StateTable {
+    pub dir: Field<PathBuf>,
+    pub retain: Field<Duration>,
+}
+
+/// `[api]`
+#[derive(Debug, Default)]
+pub struct ApiTable {
+    pub socket: Field<PathBuf>,
+    pub listen: Field<String>,
+    pub token: Field<SecretSource>,
+    pub hosts: Field<Vec<Spanned<String>>>,
+}
+
+/// `[http]`
+#[derive(Debug, Default)]
+pub struct HttpTable {
+    pub proxy: Field<String>,
+    pub ca_file: Field<PathBuf>,
+    pub egress: Field<String>,
+}
+
+/// `[polling]`, and the same keys in a provider's table.
+#[derive(Debug, Default)]
+pub struct PollingTable {
+    pub min_interval: Field<Duration>,
+    pub max_interval: Field<Duration>,
+    pub timeout: Field<Duration>,
+    pub concurrency: Field<u32>,
+    pub requests_per_minute: Field<u32>,
+    pub stalled_after: Field<Duration>,
+}
+
+/// `[results]`
+#[derive(Debug, Default)]
+pub struct ResultsTable {
+    pub download: Field<bool>,
+    pub retain: Field<Duration>,
+    pub max_bytes: Field<u64>,
+}
+
+/// `[heartbeat]`
+#[derive(Debug, Default)]
+pub struct HeartbeatTable {
+    pub url: Field<SecretSource>,
+    pub every: Field<Duration>,
+}
+
+/// `[providers.NAME]`: the keys of every kind; which of them the kind has is judged in `check`.
+#[derive(Debug, Default)]
+pub struct ProviderTable {
+    pub kind: Field<String>,
+    pub api_key: Field<SecretSource>,
+    pub base_url: Field<String>,
+    pub webhook_secret: Field<SecretSource>,
+    pub discover: Field<String>,
+    pub polling: PollingTable,
+    /// The keys of [`OPTIONS`] that are given.
+    pub options: BTreeMap<&'static str, Spanned<String>>,
+}
+
+/// `[webhooks.NAME]`: the keys of every kind.
+#[derive(Debug, Default)]
+pub struct WebhookTable {
+    pub kind: Field<String>,
+    pub url: Field<SecretSource>,
+    pub secret: Field<Vec<Spanned<SecretSource>>>,
+    pub events: Field<Vec<Spanned<String>>>,
+    pub severity: Field<String>,
+    pub providers: Field<Vec<Spanned<String>>>,
+    pub labels: Field<BTreeMap<String, String>>,
+    pub on_request: Field<bool>,
+    pub timeout: Field<Duration>,
+    pub retry: Field<Vec<Spanned<Duration>>>,
+    pub ca_file: Field<PathBuf>,
+    pub insecure_skip_verify: Field<bool>,
+    pub template: Field<String>,
+    pub routing_key: Field<SecretSource>,
+    pub topic: Field<SecretSource>,
+    pub token: Field<SecretSource>,
+    pub chat: Field<SecretSource>,
+    pub rate: Field<String>,
+}
+
+/// `[digests.NAME]`
+#[derive(Debug, Default)]
+pub struct DigestTable {
+    pub cron: Field<String>,
+    pub webhooks: Field<Vec<Spanned<String>>>,
+}
+
+/// Every table and the keys that it may hold; `""` is the file itself, and `*` any name.
+pub const TABLES: [(&str, &[&str]); 10] = [
+    ("", &["state", "api", "http", "polling", "results", "heartbeat", "providers", "webhooks", "digests"]),
+    ("state", &["dir", "retain"]),
+    ("api", &["socket", "listen", "token", "hosts"]),
+    ("http", &["proxy", "ca_file", "egress"]),
+    (
+        "polling",
+        &["min_interval", "max_interval", "timeout", "concurrency", "requests_per_minute", "stalled_after"],
+    ),
+    ("results", &["download", "dir", "retain", "max_bytes"]),
+    ("heartbeat", &["url", "every"]),
+    (
+        "providers.*",
+        &[
+            "kind",
+            "api_key",
+            "base_url",
+            "webhook_secret",
+            "discover",
+            "min_interval",
+            "max_interval",
+            "timeout",
+            "concurrency",
+            "requests_per_minute",
+            "stalled_after",
+            "api_version",
+            "deployment",
+            "region",
+            "profile",
+            "project",
+            "location",
+            "account",
+            "upstream",
+            "organization",
+        ],
+    ),
+    (
+        "webhooks.*",
+        &[
+            "kind",
+            "url",
+            "secret",
+            "events",
+            "severity",
+            "providers",
+            "labels",
+            "on_request",
+            "timeout",
+            "retry",
+            "ca_file",
+            "insecure_skip_verify",
+            "template",
+            "routing_key",
+            "topic",
+            "token",
+            "chat",
+            "rate",
+        ],
+    ),
+    ("digests.*", &["cron", "timezone", "webhooks"]),
+];
+
+/// The further keys of providers that only some kinds have.
+pub const OPTIONS: [&str; 9] = [
+    "account",
+    "api_version",
+    "deployment",
+    "location",
+    "organization",
+    "profile",
+    "project",
+    "region",
+    "upstream",
+];
+
+/// How much of a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of it.
+    Plain,
+    /// Nothing.
+    Secret,
+    /// Scheme and host; the path too if `whole_path`.
+    Address {
+        /// Whether only a query and a user can be secret.
+        whole_path: bool,
+    },
+}
+
+/// How much of the value at this path of keys may be shown: nothing, unless it is known to be harmless.
+pub fn visibility(path: &[&str]) -> Visibility {
+    let (table, rest) = match path {
+        [group @ ("providers" | "webhooks" | "digests"), _, rest @ ..] => (format!("{group}.*"), rest),
+        [table, rest @ ..] => ((*table).to_owned(), rest),
+        [] => return Visibility::Secret,
+    };
+    let [key, within @ ..] = rest else { return Visibility::Secret };
+    if !keys_of(&table).contains(key) {
+        return Visibility::Secret;
+    }
+    match (*key, within) {
+        ("url", []) => Visibility::Address { whole_path: false },
+        ("base_url" | "proxy", []) => Visibility::Address { whole_path: true },
+        (key, ["env" | "file" | "credential"]) if SECRETS.contains(&key) || key == "url" => Visibility::Plain,
+        ("labels", [_]) => Visibility::Plain,
+        (key, []) if !SECRETS.contains(&key) => Visibility::Plain,
+        _ => Visibility::Secret,
+    }
+}
+
+/// Whether no key of this name ever holds a secret, in whatever table.
+pub fn is_plain(key: &str) -> bool {
+    !SECRETS.contains(&key)
+        && !ADDRESSES.contains(&key)
+        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&key))
+}
+
+/// What a text was understood as.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    /// The document with every place; what could be made of it if it is no TOML.
+    pub document: DeTable<'a>,
+    /// What is in it.
+    pub raw: Raw,
+    /// Why it is no TOML.
+    pub syntax: Option<Problem>,
+    /// What is unknown, of the wrong type or in the wrong unit.
+    pub problems: Vec<Problem>,
+    /// How many of the problems, the first ones, are about `[api]`.
+    pub api_problems: usize,
+}
+
+/// Reads the text of a file.
+pub fn read(text: &str) -> Reading<'_> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let document = document.into_inner();
+    let syntax = errors
+        .iter()
+        .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
+        .map(|error| Problem::error(error.span(), format!("this is not TOML: {}", error.message())));
+    let mut problems = Vec::new();
+    let mut root = Table { path: String::new(), pattern: "", entries: &document, problems: &mut problems };
+    let api = root.table("api", ApiTable::read);
+    let api_problems = root.problems.len();
+    let raw = Raw {
+        state: root.table("state", StateTable::read),
+        api,
+        http: root.table("http", HttpTable::read),
+        polling: root.table("polling", PollingTable::read),
+        results: root.table("results", ResultsTable::read),
+        heartbeat: root.table("heartbeat", HeartbeatTable::read),
+        providers: root.named_tables("providers", "providers.*", ProviderTable::read),
+        webhooks: root.named_tables("webhooks", "webhooks.*", WebhookTable::read),
+        digests: root.named_tables("digests", "digests.*", DigestTable::read),
+    };
+    root.refuse_unknown();
+    Reading { document, raw, syntax, problems, api_problems }
+}
+
+impl StateTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self { dir: table.take("dir", path), retain: table.take("retain", duration) }
+    }
+}
+
+impl ApiTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            socket: table.take("socket", path),
+            listen: table.take("listen", text),
+            token: table.take("token", secret),
+            hosts: table.take("hosts", texts),
+        }
+    }
+}
+
+impl HttpTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            proxy: table.take("proxy", text),
+            ca_file: table.take("ca_file", path),
+            egress: table.take("egress", text),
+        }
+    }
+}
+
+impl PollingTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            min_interval: table.take("min_interval", duration),
+            max_interval: table.take("max_interval", duration),
+            timeout: table.take("timeout", duration),
+            concurrency: table.take("concurrency", count),
+            requests_per_minute: table.take("requests_per_minute", count),
+            stalled_after: table.take("stalled_after", duration),
+        }
+    }
+}
+
+impl ResultsTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        // Judged for its type; nothing uses it in this version.
+        table.take("dir", path);
+        Self {
+            download: table.take("download", switch),
+            retain: table.take("retain", duration),
+            max_bytes: table.take("max_bytes", bytes),
+        }
+    }
+}
+
+impl HeartbeatTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self { url: table.take("url", secret), every: table.take("every", duration) }
+    }
+}
+
+impl ProviderTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            kind: table.take("kind", text),
+            api_key: table.take("api_key", secret),
+            base_url: table.take("base_url", text),
+            webhook_secret: table.take("webhook_secret", secret),
+            discover: table.take("discover", cron),
+            polling: PollingTable::read(table),
+            options: OPTIONS.into_iter().filter_map(|key| Some((key, table.take(key, text)?))).collect(),
+        }
+    }
+}
+
+impl WebhookTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            kind: table.take("kind", text),
+            url: table.take("url", secret),
+            secret: table.take("secret", secrets),
+            events: table.take("events", texts),
+            severity: table.take("severity", text),
+            providers: table.take("providers", texts),
+            labels: table.take("labels", labels),
+            on_request: table.take("on_request", switch),
+            timeout: table.take("timeout", duration),
+            retry: table.take("retry", durations),
+            ca_file: table.take("ca_file", path),
+            insecure_skip_verify: table.take("insecure_skip_verify", switch),
+            template: table.take("template", text),
+            routing_key: table.take("routing_key", secret),
+            topic: table.take("topic", secret),
+            token: table.take("token", secret),
+            chat: table.take("chat", secret),
+            rate: table.take("rate", rate),
+        }
+    }
+}
+
+impl DigestTable {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        // Judged for being a zone's name; nothing uses it in this version.
+        table.take("timezone", time_zone);
+        Self { cron: table.take("cron", cron), webhooks: table.take("webhooks", texts) }
+    }
+}
+
+/// A table that is being read.
+struct Table<'a, 'i> {
+    /// Its name in full; empty for the file itself.
+    path: String,
+    /// Its entry in [`TABLES`].
+    pattern: &'static str,
+    entries: &'a DeTable<'i>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'i> Table<'_, 'i> {
+    /// A key's value, if it is there and `read` understands it.
+    fn take<T>(&mut self, key: &'static str, read: fn(&mut Cell<'_, 'i>) -> Option<T>) -> Field<T> {
+        let value = self.entries.get(key)?;
+        let mut cell = Cell { path: self.full(key), value, problems: self.problems };
+        read(&mut cell).map(|read| Spanned::new(value.span(), read))
+    }
+
+    /// A table in this one; an empty one if it is not there.
+    fn table<T>(&mut self, key: &'static str, read: fn(&mut Table<'_, 'i>) -> T) -> T {
+        let missing = DeTable::new();
+        let entries = match self.entries.get(key).map(|value| (value.span(), value.get_ref())) {
+            Some((_, DeValue::Table(entries))) => entries,
+            Some((span, other)) => {
+                self.problems.push(no_table(key, other, span));
+                &missing
+            }
+            None => &missing,
+        };
+        let mut table = Table { path: self.full(key), pattern: key, entries, problems: self.problems };
+        let read = read(&mut table);
+        table.refuse_unknown();
+        read
+    }
+
+    /// The tables of a group, such as `[providers.NAME]`.
+    fn named_tables<T>(
+        &mut self,
+        group: &'static str,
+        pattern: &'static str,
+        read: fn(&mut Table<'_, 'i>) -> T,
+    ) -> Vec<Named<T>> {
+        let Some(value) = self.entries.get(group) else { return Vec::new() };
+        let DeValue::Table(tables) = value.get_ref() else {
+            self.problems.push(no_table(group, value.get_ref(), value.span()));
+            return Vec::new();
+        };
+        let mut named = Vec::with_capacity(tables.len());
+        for (name, value) in tables {
+            let path = format!("{group}.{name}", name = shown(name.get_ref()));
+            let DeValue::Table(entries) = value.get_ref() else {
+                self.problems.push(
+                    no_table(&path, value.get_ref(), value.span())
+                        .help(format!("there are only tables in `[{group}]`: `[{group}.NAME]`")),
+                );
+                continue;
+            };
+            let mut table = Table { path, pattern, entries, problems: self.problems };
+            let read = read(&mut table);
+            table.refuse_unknown();
+            named.push(Named {
+                name: Spanned::new(name.span(), name.get_ref().clone().into_owned()),
+                table: read,
+            });
+        }
+        named
+    }
+
+    fn refuse_unknown(self) {
+        let keys = keys_of(self.pattern);
+        for (key, _) in self.entries.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref())) {
+            let message = match self.path.as_str() {
+                "" => format!("unknown key {}", quote(key.get_ref())),
+                path => format!("unknown key {} in `[{path}]`", quote(key.get_ref())),
+            };
+            self.problems.push(Problem::error(key.span(), message).help(self.meant(key.get_ref())));
+        }
+    }
+
+    /// What was probably meant by an unknown key: a near one, one of another table, or one of those there are.
+    fn meant(&self, key: &str) -> Option<String> {
+        let keys = keys_of(self.pattern);
+        if let Some(near) = nearest(key, keys.iter().copied()) {
+            return Some(format!("did you mean `{near}`?"));
+        }
+        let home = TABLES.iter().find(|(table, keys)| *table != self.pattern && keys.contains(&key));
+        match home {
+            Some(("", _)) => Some(format!("`[{key}]` is a table of its own")),
+            Some((table, _)) => Some(format!("`{key}` belongs in `[{}]`", table.replace('*', "NAME"))),
+            None => known(keys.iter().copied()).map(|all| format!("there is {all}")),
+        }
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// A value that is being read.
+struct Cell<'a, 'i> {
+    /// The key in full.
+    path: String,
+    value: &'a Spanned<DeValue<'i>>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'i> Cell<'_, 'i> {
+    fn wrong(&mut self, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.problems.push(Problem::error(self.value.span(), message).help(help));
+    }
+
+    /// It has another type than `expected`, which fits behind "must be".
+    fn wrong_type<T>(&mut self, expected: &str, help: impl Into<Option<String>>) -> Option<T> {
+        let message = format!("`{}` must be {expected}, not {}", self.path, type_name(self.value.get_ref()));
+        self.wrong(message, help);
+        None
+    }
+
+    /// A value within this one, under the same name.
+    fn within<'b>(&'b mut self, value: &'b Spanned<DeValue<'i>>) -> Cell<'b, 'i> {
+        Cell { path: self.path.clone(), value, problems: self.problems }
+    }
+
+    /// The text, if it is one.
+    fn as_text(&mut self, expected: &str) -> Option<String> {
+        let value = self.value.get_ref();
+        match value {
+            DeValue::String(text) if text.trim().is_empty() => {
+                let message = format!("`{}` is empty", self.path);
+                self.wrong(message, "leave the key out if nothing is to be set".to_owned());
+                None
+            }
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            DeValue::Integer(number) => {
+                let help = format!("text is written in quotes: \"{number}\"");
+                self.wrong_type(expected, help)
+            }
+            _ => self.wrong_type(expected, None),
+        }
+    }
+
+    /// The elements of a list, each read by `read`.
+    fn elements<T>(
+        &mut self,
+        expected: &str,
+        read: fn(&mut Cell<'_, 'i>) -> Option<T>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let value = self.value;
+        match value.get_ref() {
+            DeValue::Array(array) => {
+                let found: Vec<_> = array
+                    .iter()
+                    .map(|element| {
+                        read(&mut self.within(element)).map(|read| Spanned::new(element.span(), read))
+                    })
+                    .collect();
+                // One bad element has been told; without it the list would be another.
+                found.into_iter().collect()
+            }
+            DeValue::String(_) => {
+                self.wrong_type(expected, "a list is written in brackets: [\"…\"]".to_owned())
+            }
+            _ => self.wrong_type(expected, None),
+        }
+    }
+}
+
+fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
+    cell.as_text("text")
+}
+
+fn texts<'i>(cell: &mut Cell<'_, 'i>) -> Option<Vec<Spanned<String>>> {
+    cell.elements("a list of texts", |cell: &mut Cell<'_, 'i>| cell.as_text("a list of texts"))
+}
+
+fn path(cell: &mut Cell<'_, '_>) -> Option<PathBuf> {
+    cell.as_text("a path").map(PathBuf::from)
+}
+
+fn switch(cell: &mut Cell<'_, '_>) -> Option<bool> {
+    match cell.value.get_ref() {
+        DeValue::Boolean(on) => Some(*on),
+        DeValue::String(word) => {
+            let help =
+                matches!(word.as_ref(), "true" | "false").then(|| format!("write {word} without quotes"));
+            cell.wrong_type("true or false", help)
+        }
+        _ => cell.wrong_type("true or false", None),
+    }
+}
+
+fn count(cell: &mut Cell<'_, '_>) -> Option<u32> {
+    match cell.value.get_ref() {
+        DeValue::Integer(number) => {
+            let count = u32::from_str_radix(number.as_str(), number.radix()).ok();
+            if count.is_none() {
+                let message = format!("`{}` must be a whole number from 1 on", cell.path);
+                cell.wrong(message, None);
+            }
+            count
+        }
+        DeValue::String(digits) => {
+            let help = digits.parse::<u32>().ok().map(|number| format!("write {number} without quotes"));
+            cell.wrong_type("a whole number", help)
+        }
+        _ => cell.wrong_type("a whole number", None),
+    }
+}
+
+fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
+    const EXPECTED: &str = "a duration";
+    const FORMS: &str = "durations are written \"15s\", \"10m\", \"24h\" or \"7d\"";
+    match cell.value.get_ref() {
+        DeValue::String(text) => duration::parse(text).ok().or_else(|| {
+            let message = format!("`{}` must be a duration, and {} is none", cell.path, quote(text));
+            let help = duration_guess(text)
+                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
+            cell.wrong(message, help);
+            None
+        }),
+        DeValue::Integer(number) => {
+            let help = duration::parse(&format!("{number}s"))
+                .map_or_else(|_| FORMS.to_owned(), |_| format!("did you mean \"{number}s\"? {FORMS}"));
+            cell.wrong_type(EXPECTED, help)
+        }
+        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
+    }
+}
+
+fn durations(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<Duration>>> {
+    cell.elements("a list of durations", duration)
+}
+
+fn bytes(cell: &mut Cell<'_, '_>) -> Option<u64> {
+    const EXPECTED: &str = "a size";
+    const FORMS: &str = "sizes are written \"500MB\" or \"50GiB\"";
+    match cell.value.get_ref() {
+        DeValue::String(text) => size::parse(text).or_else(|| {
+            let message = format!("`{}` must be a size, and {} is none", cell.path, quote(text));
+            let help = size::guess(text)
+                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
+            cell.wrong(message, help);
+            None
+        }),
+        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
+    }
+}
+
+fn cron(cell: &mut Cell<'_, '_>) -> Option<String> {
+    const FORM: &str =
+        "the five fields are minute, hour, day of the month, month, day of the week: \"0 9 * * Mon-Fri\"";
+    let pattern = cell.as_text("a cron expression")?;
+    let fields = pattern.split_whitespace().count();
+    if fields != 5 {
+        let message = format!("`{}` must have five fields, and this has {fields}", cell.path);
+        cell.wrong(message, FORM.to_owned());
+        return None;
+    }
+    // The parser's own reasons speak of its insides.
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    if !pattern.is_ascii() || parser.parse(&pattern).is_err() {
+        let message = format!("`{}` is no cron expression: {}", cell.path, quote(&pattern));
+        cell.wrong(message, FORM.to_owned());
+        return None;
+    }
+    Some(pattern)
+}
+
+fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
+    let name = cell.as_text("the name of a time zone")?;
+    let database = jiff::tz::db();
+    // A machine without any time zones cannot judge the name.
+    if database.is_definitively_empty() || database.get(&name).is_ok() {
+        return Some(name);
+    }
+    let zones: Vec<String> = database.available().map(|zone| zone.to_string()).collect();
+    let help = nearest(&name, zones.iter().map(String::as_str)).map_or_else(
+        || "IANA names are written like \"Europe/Berlin\" or \"UTC\"".to_owned(),
+        |near| format!("did you mean \"{near}\"?"),
+    );
+    let message = format!("`{}` names no time zone: {}", cell.path, quote(&name));
+    cell.wrong(message, help);
+    None
+}
+
+fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
+    let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
+    let sound = rate.split_once('/').is_some_and(|(count, unit)| {
+        count.parse().is_ok_and(|count: u32| count > 0) && ["s", "m", "h"].contains(&unit)
+    });
+    if sound {
+        return Some(rate);
+    }
+    let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
+    cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());
+    None
+}
+
+fn labels(cell: &mut Cell<'_, '_>) -> Option<BTreeMap<String, String>> {
+    let value = cell.value;
+    let DeValue::Table(table) = value.get_ref() else {
+        return cell.wrong_type("a table of labels", "labels are written { team = \"evals\" }".to_owned());
+    };
+    let labels: Vec<_> = table
+        .iter()
+        .map(|(key, value)| {
+            let mut label = cell.within(value);
+            label.path = format!("{}.{}", label.path, shown(key.get_ref()));
+            label.as_text("text").map(|value| (key.get_ref().clone().into_owned(), value))
+        })
+        .collect();
+    labels.into_iter().collect()
+}
+
+fn secrets(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<SecretSource>>> {
+    let value = cell.value;
+    match value.get_ref() {
+        DeValue::Array(_) => cell.elements("a secret or a list of secrets", secret),
+        _ => secret(cell).map(|secret| vec![Spanned::new(value.span(), secret)]),
+    }
+}
+
+fn secret(cell: &mut Cell<'_, '_>) -> Option<SecretSource> {
+    const SOURCES: [&str; 3] = ["env", "file", "credential"];
+    const FORMS: &str = "write { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
+    let value = cell.value;
+    let table = match value.get_ref() {
+        // An empty one is refused like any text; what the others are is nobody's business.
+        DeValue::String(text) if !text.trim().is_empty() => {
+            return Some(SecretSource::Inline(text.as_ref().into()));
+        }
+        DeValue::String(_) => {
+            let message = format!("`{}` is empty", cell.path);
+            cell.wrong(message, FORMS.to_owned());
+            return None;
+        }
+        DeValue::Table(table) => table,
+        _ => return cell.wrong_type("the source of a secret", FORMS.to_owned()),
+    };
+    let mut sound = true;
+    for (key, _) in table.iter().filter(|(key, _)| !SOURCES.contains(&key.get_ref().as_ref())) {
+        let help = nearest(key.get_ref(), SOURCES)
+            .map_or_else(|| FORMS.to_owned(), |near| format!("did you mean `{near}`?"));
+        let message = format!("unknown key {} in `{}`", quote(key.get_ref()), cell.path);
+        cell.problems.push(Problem::error(key.span(), message).help(help));
+        sound = false;
+    }
+    let given: Vec<_> = SOURCES.into_iter().filter_map(|source| Some((source, table.get(source)?))).collect();
+    let [(source, place)] = given.as_slice() else {
+        // Where a misspelt source is the only one, it has been told.
+        if sound || given.len() > 1 {
+            let message = format!("`{}` needs exactly one source", cell.path);
+            cell.wrong(message, FORMS.to_owned());
+        }
+        return None;
+    };
+    let mut place = cell.within(place);
+    place.path = format!("{}.{source}", place.path);
+    let name = place.as_text("text")?;
+    let (source, valid, expected) = match *source {
+        "env" => {
+            let valid = secret::is_variable(&name);
+            (SecretSource::Env(name), valid, "the name of an environment variable")
+        }
+        "file" => {
+            let valid = name.contains('/') || !secret::looks_like_one(&name);
+            (SecretSource::File(PathBuf::from(name)), valid, "the path of a file")
+        }
+        _ => {
+            let valid = secret::is_credential(&name);
+            (SecretSource::Credential(name), valid, "the name of a credential, without a slash")
+        }
+    };
+    if !valid {
+        let message = format!("`{}` must be {expected}", place.path);
+        place.wrong(message, "it says where the secret is, not what it is".to_owned());
+        return None;
+    }
+    sound.then_some(source)
+}
+
+/// What was probably meant by a text that is no duration: `15 sec` is `15s`.
+fn duration_guess(text: &str) -> Option<String> {
+    let text = text.trim();
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let rest = text[digits.len()..].trim();
+    // No unit at all is seconds most often.
+    let unit = rest.chars().next().unwrap_or('s').to_ascii_lowercase();
+    let words = ["s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes"]
+        .into_iter()
+        .chain(["h", "hr", "hrs", "hour", "hours", "d", "day", "days", "w", "week", "weeks", ""]);
+    let guess = format!("{digits}{unit}");
+    (words.into_iter().any(|word| word.eq_ignore_ascii_case(rest)) && duration::parse(&guess).is_ok())
+        .then_some(guess)
+}
+
+fn no_table(path: &str, value: &DeValue<'_>, span: Range<usize>) -> Problem {
+    Problem::error(span, format!("`{path}` must be a table, not {}", type_name(value)))
+}
+
+/// A value's type in plain words.
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn keys_of(pattern: &str) -> &'static [&'static str] {
+    TABLES.iter().find(|(table, _)| *table == pattern).map_or(&[], |(_, keys)| keys)
+}
+
+/// Keys whose values are secrets.
+const SECRETS: [&str; 7] = ["api_key", "webhook_secret", "secret", "token", "routing_key", "topic", "chat"];
+
+/// Keys whose values are addresses, which may hold secrets.
+const ADDRESSES: [&str; 3] = ["url", "base_url", "proxy"];
