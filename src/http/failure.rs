@@ -41,7 +41,7 @@ pub enum Failure {
     #[error("the request cannot be formed: {0}")]
     BadRequest(String),
     /// An answer that is not a success.
-    #[error("{status}{}", message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
+    #[error("{}{}", status_line(*status), message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
     Status {
         /// The status line's code.
         status: StatusCode,
@@ -127,6 +127,14 @@ impl Failure {
                 _ => "http_5xx",
             },
         }
+    }
+}
+
+/// `404 Not Found`; a code that no standard names stands alone.
+fn status_line(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_str()),
+        None => status.as_str().to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
-//! The integration tests: one binary.
-#![allow(missing_docs, reason = "tests document themselves by their names")]
+//! Tests of whole parts and of the program, in one binary.
 
 mod layers;
 mod process;
+mod provider;
 mod simulation;
 mod world;
