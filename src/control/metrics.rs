@@ -8,7 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::{AtomicU64};
+use jiff::Timestamp;
+use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -23,7 +24,7 @@ impl Service {
 
         let batches = gauges(&mut registry, "batchd_batches", "Batches known, by provider and status");
         for (provider, status, count) in self.store.counts().await? {
-            set(&batches, vec![("provider", provider), ("status", status.to_string())], float(count));
+            set(&batches, &vec![("provider", provider), ("status", status.to_string())], float(count));
         }
 
         let polls = counters(&mut registry, "batchd_polls", "Looks at providers, by provider and result");
@@ -34,22 +35,22 @@ impl Service {
         );
         for poller in live.engine.snapshot() {
             for (result, count) in poller.polls {
-                add(&polls, vec![("provider", poller.name.clone()), ("result", result.to_owned())], count);
+                add(&polls, &vec![("provider", poller.name.clone()), ("result", result.to_owned())], count);
             }
             if let Some(at) = poller.state.last_success_at {
-                set(&succeeded, vec![("provider", poller.name)], at.as_second() as f64);
+                set(&succeeded, &vec![("provider", poller.name)], seconds(at));
             }
         }
         registry.register("batchd_poll_lag_seconds", "How late polls began", live.engine.lag());
 
         let events = counters(&mut registry, "batchd_events", "Events recorded, by type");
         for (kind, count) in self.store.recorded_by_type() {
-            add(&events, vec![("type", kind.to_string())], count);
+            add(&events, &vec![("type", kind.to_string())], count);
         }
 
         let deliveries = counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
         for (webhook, outcome, count) in live.dispatcher.counts() {
-            add(&deliveries, vec![("webhook", webhook), ("outcome", outcome)], count);
+            add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome)], count);
         }
         let pending = gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
         let oldest = gauges(
@@ -60,10 +61,10 @@ impl Service {
         for (webhook, backlog) in self.store.backlogs().await? {
             for (state, count) in backlog.counts.into_iter().filter(|(state, _)| state.is_owed()) {
                 let labels = vec![("webhook", webhook.clone()), ("state", state.as_str().to_owned())];
-                set(&pending, labels, float(count));
+                set(&pending, &labels, float(count));
             }
             let waited = backlog.oldest.map_or(0.0, |at| since(at, now).as_secs_f64());
-            set(&oldest, vec![("webhook", webhook)], waited);
+            set(&oldest, &vec![("webhook", webhook)], waited);
         }
 
         registry.register("batchd_commit_seconds", "How long commits to the database took", self.store.commit_seconds());
@@ -74,8 +75,8 @@ impl Service {
         );
         reloaded.set(if live.reload_error().is_none() { 1.0 } else { 0.0 });
         let build = gauges(&mut registry, "batchd_build_info", "Always 1; the label tells the version");
-        set(&build, vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
-        process(&mut registry, live.started_at.as_millisecond() as f64 / 1000.0);
+        set(&build, &vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
+        process(&mut registry, seconds(live.started_at));
 
         let mut text = String::new();
         encode(&mut text, &registry)
@@ -102,21 +103,22 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     family
 }
 
-fn set(family: &Gauges, labels: Labels, value: f64) {
-    family.get_or_create(&labels).set(value);
+fn set(family: &Gauges, labels: &Labels, value: f64) {
+    family.get_or_create(labels).set(value);
 }
 
-fn add(family: &Counters, labels: Labels, count: u64) {
-    family.get_or_create(&labels).inc_by(count);
+fn add(family: &Counters, labels: &Labels, count: u64) {
+    family.get_or_create(labels).inc_by(count);
 }
 
 /// The process's own, as Prometheus' client libraries name them. What the sandbox hides is left out.
 fn process(registry: &mut Registry, started: f64) {
     gauge(registry, "process_start_time_seconds", "When the process began").set(started);
     if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
-        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        #[expect(clippy::cast_precision_loss, reason = "seconds of processor time are few")]
+        let spent = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
         let counter: Counter<f64, AtomicU64> = Counter::default();
-        counter.inc_by(seconds(usage.user_time()) + seconds(usage.system_time()));
+        counter.inc_by(spent(usage.user_time()) + spent(usage.system_time()));
         registry.register("process_cpu_seconds", "Processor time used", counter);
     }
     if let Some(kilobytes) = resident_kilobytes() {
@@ -136,4 +138,9 @@ fn resident_kilobytes() -> Option<f64> {
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]
 const fn float(count: u64) -> f64 {
     count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits")]
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
 }

@@ -304,7 +304,7 @@ fn sample(kind: EventType, now: Timestamp) -> Tracked {
     let batch = &mut tracked.batch;
     batch.status = status;
     batch.model = Some("example-model".to_owned());
-    batch.input_file_id = "file-example".to_owned();
+    "file-example".clone_into(&mut batch.input_file_id);
     batch.created_at = now.as_second() - 5321;
     batch.in_progress_at = Some(now.as_second() - 5300);
     batch.request_counts = Some(RequestCounts { total: 120, completed, failed });

@@ -15,7 +15,7 @@ pub struct Candidate {
 }
 
 /// Splits `PROVIDER:ID` where the prefix names a provider; ids themselves may hold colons.
-pub fn split<'a>(text: &'a str, is_provider: impl Fn(&str) -> bool) -> (Option<&'a str>, &'a str) {
+pub fn split(text: &str, is_provider: impl Fn(&str) -> bool) -> (Option<&str>, &str) {
     match text.split_once(':') {
         Some((prefix, id)) if !id.is_empty() && is_provider(prefix) => (Some(prefix), id),
         _ => (None, text),

@@ -81,7 +81,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
             let door = door.clone();
             let service = service.clone();
             async move {
-                match door.admit(&request, service.token()) {
+                match door.admit(&request, service.token().as_ref()) {
                     Ok(()) => next.run(request).await,
                     Err(refusal) => refusal.into_response(),
                 }

@@ -166,7 +166,7 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
         };
         let exchange = async {
             // The request is read first: closing with unread bytes would take the answer back.
-            let mut request = [0; 16 * 1024];
+            let mut request = vec![0; 16 * 1024];
             let _ = client.read(&mut request).await;
             let _ = client.write_all(answer.as_bytes()).await;
             let _ = client.shutdown().await;

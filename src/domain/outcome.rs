@@ -131,10 +131,9 @@ fn completed(batch: &Batch) -> Outcome {
         Some(counts) if counts.failed > 0 => Outcome::Partial,
         // Counts that say neither: some servers stop updating them, so a finished file speaks.
         Some(counts) if counts.completed == 0 && errors => Outcome::Partial,
-        Some(_) => Outcome::Succeeded,
         None if errors && !output => Outcome::AllFailed,
         None if errors => Outcome::Partial,
-        None => Outcome::Succeeded,
+        Some(_) | None => Outcome::Succeeded,
     }
 }
 

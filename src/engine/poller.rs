@@ -344,9 +344,9 @@ impl Poller {
     fn begin(self: &Arc<Self>, pk: Pk, slot: OwnedSemaphorePermit) {
         let poller = self.clone();
         let look = async move {
-            let polled = poll::poll(&poller, &poller.shared, pk).await;
+            let seen = poll::poll(&poller, &poller.shared, pk).await;
             drop(slot);
-            poller.settle(pk, polled);
+            poller.settle(pk, seen);
         };
         let poller = self.clone();
         self.shared.tasks.attempt(&self.in_flight, look, move || {

@@ -18,7 +18,10 @@ fn a_tracked_batch_ends_and_both_webhooks_are_told() {
     let world = World::new();
     world.provider.put("batch_1", "in_progress", &json!({}));
     let daemon = world.daemon();
-    assert_eq!(world.ok(&["track", "batch_1", "--name", "nightly"]).split_whitespace().collect::<Vec<_>>(), ["openai", "batch_1", "in_progress"]);
+    assert_eq!(
+        world.ok(&["track", "batch_1", "--name", "nightly"]).split_whitespace().collect::<Vec<_>>(),
+        ["openai", "batch_1", "in_progress"]
+    );
     world.provider.complete("batch_1");
     let hook = &world.receiver.wait_for("/hooks", 1)[0];
     verify(hook);
@@ -47,7 +50,8 @@ fn what_was_acknowledged_survives_a_kill() {
     let hook = &world.receiver.wait_for("/hooks", 1)[0];
     assert_eq!(hook.json()["data"]["labels"]["team"], "evals");
     let events = world.json(&["events", "batch_1", "--json"]);
-    let kinds: Vec<&str> = events["data"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        events["data"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["batch.in_progress", "batch.completed"]);
     daemon.terminate();
 }
@@ -73,7 +77,13 @@ fn what_is_owed_survives_a_kill() {
         (deliveries["data"][0]["state"] == "delivered").then_some(())
     });
     let shown = world.json(&["show", "batch_1", "--json"]);
-    let log = shown["batchd"]["deliveries"].as_array().unwrap().iter().find(|delivery| delivery["webhook"] == "pipeline").unwrap()["log"].clone();
+    let log = shown["batchd"]["deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|delivery| delivery["webhook"] == "pipeline")
+        .unwrap()["log"]
+        .clone();
     assert_eq!(log[0]["outcome"], "unknown_crash", "{log}");
     assert_eq!(log[1]["trigger"], "startup", "{log}");
     daemon.terminate();
@@ -109,8 +119,10 @@ fn kills_at_any_moment_lose_nothing() {
             received.iter().map(|hook| hook.json()["data"]["id"].as_str().unwrap().to_owned()).collect();
         told.is_superset(&expected).then_some(received)
     });
-    let ids: BTreeSet<(String, String)> =
-        told.iter().map(|hook| (hook.json()["data"]["id"].as_str().unwrap().to_owned(), hook.id().to_owned())).collect();
+    let ids: BTreeSet<(String, String)> = told
+        .iter()
+        .map(|hook| (hook.json()["data"]["id"].as_str().unwrap().to_owned(), hook.id().to_owned()))
+        .collect();
     assert_eq!(ids.len(), expected.len(), "one id for each end, however often it was sent");
     daemon.terminate();
 }
@@ -147,7 +159,11 @@ fn a_refused_reload_changes_nothing_and_says_so() {
     let world = World::new();
     let daemon = world.daemon();
     let good = std::fs::read_to_string(world.config()).unwrap();
-    std::fs::write(world.config(), good.replace("[webhooks.pipeline]", "[webhooks.pipeline]\ntimout = \"5s\"")).unwrap();
+    std::fs::write(
+        world.config(),
+        good.replace("[webhooks.pipeline]", "[webhooks.pipeline]\ntimout = \"5s\""),
+    )
+    .unwrap();
     let refused = world.batchd(&["reload"]);
     assert_eq!(refused.status.code(), Some(78), "{refused:?}");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -197,14 +213,14 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let path = world.directory.path().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let daemon = world.daemon_with(
-        world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"),
-    );
+    let daemon = world
+        .daemon_with(world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"));
     let mut heard = String::new();
     let mut hear = |word: &str| {
         let mut buffer = [0; 4096];
         while !heard.contains(word) {
-            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("no {word}: {error}; heard {heard}"));
+            let length =
+                socket.recv(&mut buffer).unwrap_or_else(|error| panic!("no {word}: {error}; heard {heard}"));
             heard.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
             heard.push('\n');
         }
@@ -374,7 +390,10 @@ secret = { env = "TEST_SIGNING" }
     let echo = format!("{{\"error\":{{\"message\":\"Bearer {KEY} and {SIGNING} are wrong\"}}}}");
     world.provider.complete("batch_1");
     world.ok(&["track", "batch_1"]);
-    world.receiver.answer(500, "T0SECRET0PATH whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= sk-test-Zx81QqSecretKey");
+    world.receiver.answer(
+        500,
+        "T0SECRET0PATH whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= sk-test-Zx81QqSecretKey",
+    );
     world.provider.put("batch_2", "failed", &json!({"errors": {"data": [{"message": "it failed"}]}}));
     world.ok(&["track", "batch_2"]);
     world.receiver.wait_for("/hooks", 2);
@@ -393,16 +412,31 @@ secret = { env = "TEST_SIGNING" }
         (providers["data"][0]["health"] == "refused").then_some(())
     });
     for arguments in [
-        &["status"][..], &["status", "--json"], &["providers", "--json"], &["providers", "check"], &["webhooks"],
-        &["webhooks", "--json"], &["webhooks", "test", "pipeline"], &["webhooks", "test", "ops"],
-        &["webhooks", "test", "gone"], &["deliveries", "--json"], &["show", "batch_1", "--json"],
-        &["show", "batch_2"], &["events", "--json"], &["list", "--all", "--json"], &["config", "show"],
-        &["config", "check"], &["reload"],
+        &["status"][..],
+        &["status", "--json"],
+        &["providers", "--json"],
+        &["providers", "check"],
+        &["webhooks"],
+        &["webhooks", "--json"],
+        &["webhooks", "test", "pipeline"],
+        &["webhooks", "test", "ops"],
+        &["webhooks", "test", "gone"],
+        &["deliveries", "--json"],
+        &["show", "batch_1", "--json"],
+        &["show", "batch_2"],
+        &["events", "--json"],
+        &["list", "--all", "--json"],
+        &["config", "show"],
+        &["config", "check"],
+        &["reload"],
     ] {
         say(arguments);
     }
     surfaces.push(("metrics".to_owned(), curl(&world, "/metrics")));
-    surfaces.push(("the process's title".to_owned(), std::fs::read(format!("/proc/{}/cmdline", daemon.pid())).unwrap()));
+    surfaces.push((
+        "the process's title".to_owned(),
+        std::fs::read(format!("/proc/{}/cmdline", daemon.pid())).unwrap(),
+    ));
     for entry in std::fs::read_dir(world.state()).unwrap() {
         let path = entry.unwrap().path();
         surfaces.push((path.display().to_string(), std::fs::read(&path).unwrap()));
@@ -412,10 +446,18 @@ secret = { env = "TEST_SIGNING" }
     daemon.end();
     surfaces.push(("the log at the end".to_owned(), daemon.log().into_bytes()));
     for (surface, bytes) in surfaces {
-        for secret in [KEY, SIGNING, crate::world::PATH_SECRET, crate::world::TOKEN, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"] {
+        for secret in [
+            KEY,
+            SIGNING,
+            crate::world::PATH_SECRET,
+            crate::world::TOKEN,
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        ] {
             let found = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
             if let Some(at) = found {
-                let around = String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
+                let around =
+                    String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())])
+                        .into_owned();
                 panic!("{surface} shows a secret: …{around}…");
             }
         }

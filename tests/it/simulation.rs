@@ -101,14 +101,21 @@ impl Provider {
         let (status, body) = if chance >= self.faults {
             (StatusCode::OK, self.batch(id, now).to_string())
         } else {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number from 0 to 7")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a number from 0 to 7"
+            )]
             match (chance / self.faults * 8.0) as u32 {
                 0 => return Err(Failure::Reset),
                 1 => return Err(Failure::Timeout(Duration::from_secs(30))),
                 2 => (StatusCode::BAD_GATEWAY, "<html>bad gateway</html>".to_owned()),
                 3 => (StatusCode::OK, "{\"id\": \"batch".to_owned()),
                 4 => (StatusCode::OK, json!({"error": {"message": "try later"}}).to_string()),
-                5 => (StatusCode::OK, json!({"id": id, "status": "daydreaming", "created_at": "soon"}).to_string()),
+                5 => (
+                    StatusCode::OK,
+                    json!({"id": id, "status": "daydreaming", "created_at": "soon"}).to_string(),
+                ),
                 6 => {
                     headers.insert("retry-after", HeaderValue::from_static("40"));
                     (StatusCode::TOO_MANY_REQUESTS, "{}".to_owned())
@@ -157,7 +164,10 @@ impl World {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
         let tasks = Tasks::new(self.clock.clone());
         let engine = Engine::new(store.clone(), self.clock.clone(), Rng::seeded(self.seed), tasks.clone());
-        let accounts = accounts.iter().map(|(name, provider, polling)| account(name, provider.clone(), *polling)).collect();
+        let accounts = accounts
+            .iter()
+            .map(|(name, provider, polling)| account(name, provider.clone(), *polling))
+            .collect();
         engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
         Life { store, engine, tasks }
     }

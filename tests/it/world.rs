@@ -68,10 +68,14 @@ impl Provider {
 
     /// A batch that completed well.
     pub fn complete(&self, id: &str) {
-        self.put(id, "completed", &json!({
-            "request_counts": {"total": 4, "completed": 4, "failed": 0},
-            "output_file_id": "file-out", "completed_at": 1_795_000_100,
-        }));
+        self.put(
+            id,
+            "completed",
+            &json!({
+                "request_counts": {"total": 4, "completed": 4, "failed": 0},
+                "output_file_id": "file-out", "completed_at": 1_795_000_100,
+            }),
+        );
     }
 
     /// Answers everything like this; `None`: like a provider again.
@@ -85,14 +89,19 @@ impl Provider {
     }
 }
 
-async fn retrieve(State(provider): State<Provider>, UrlPath(id): UrlPath<String>, headers: HeaderMap) -> Response {
+async fn retrieve(
+    State(provider): State<Provider>,
+    UrlPath(id): UrlPath<String>,
+    headers: HeaderMap,
+) -> Response {
     let mut state = provider.0.lock().unwrap();
     state.asked += 1;
     if let Some((status, body, _)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
     if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {KEY}")) {
-        let body = json!({"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}});
+        let body =
+            json!({"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}});
         return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
     }
     match state.batches.get(&id) {
@@ -190,10 +199,14 @@ pub struct World {
 impl World {
     /// A world with one provider `openai`, a generic webhook `pipeline` and a Slack webhook `ops`.
     pub fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let provider = Provider::default();
-        let receiver =
-            Receiver(Arc::new(Mutex::new(ReceiverState { received: Vec::new(), answer: (200, "ok"), hang: false })));
+        let receiver = Receiver(Arc::new(Mutex::new(ReceiverState {
+            received: Vec::new(),
+            answer: (200, "ok"),
+            hang: false,
+        })));
         let serve = |app: Router| {
             let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
             let address = listener.local_addr().unwrap();
