@@ -59,6 +59,7 @@ struct Fates {
 
 impl Anthropic {
     fn new(account: &Account) -> Self {
+        // 2026-10-21 changes nothing about batches, and every imitation knows this one.
         let headers = [("anthropic-version", "2023-06-01")];
         Self {
             requests: Requests::new(account, Credential::Header("x-api-key"), &headers).versioned("v1"),
