@@ -90,6 +90,15 @@ impl Service {
             }
         }
         let mut found = self.store.find(text.to_owned()).await?;
+        if found.is_empty()
+            && let Some(live) = &self.live
+        {
+            let bare = text.split_once(':').map_or(text, |(_, id)| id);
+            for form in live.engine.other_forms(text).into_iter().chain(live.engine.other_forms(bare)) {
+                found.extend(self.store.find(form).await?);
+            }
+            found.dedup_by_key(|(pk, _)| *pk);
+        }
         let providers: Vec<String> = found.iter().map(|(_, tracked)| tracked.key.provider.clone()).collect();
         resolve::known(text, &providers)?;
         found.pop().ok_or_else(absent)

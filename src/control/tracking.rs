@@ -77,10 +77,10 @@ impl Service {
         let config = live.config();
         let now = self.clock.now();
         let check = items.len() <= CHECKED_AT_ONCE;
-        let known = self.store.providers_of(items.iter().flat_map(|item| possible_ids(&item.id)).collect()).await?;
+        let known = self.store.providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect()).await?;
 
         let wanted: Vec<Result<Wanted, Refusal>> =
-            items.into_iter().map(|item| understand(item, &config, &known, check, now)).collect();
+            items.into_iter().map(|item| understand(item, live, &config, &known, check, now)).collect();
         let mut looked = stream::iter(wanted)
             .map(|wanted| async {
                 let wanted = wanted?;
@@ -154,8 +154,8 @@ impl Service {
         let live = self.live()?;
         let config = live.config();
         let item = TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
-        let known = self.store.providers_of(possible_ids(text).collect()).await?;
-        let key = understand(item, &config, &known, false, self.clock.now())?.key;
+        let known = self.store.providers_of(possible_ids(live, text)).await?;
+        let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
         let refusal = |error| Refusal::from_look(error, &key.id);
         let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
         let before = match self.store.get(key.clone()).await? {
@@ -205,21 +205,27 @@ fn new_tracked(live: &Live, key: &BatchKey, now: Timestamp) -> Result<Tracked, R
     Ok(tracked)
 }
 
-/// What `text` may be the id of: itself, or what stands behind a provider's name.
-fn possible_ids(text: &str) -> impl Iterator<Item = String> {
-    let behind = text.split_once(':').map(|(_, id)| id.to_owned());
-    std::iter::once(text.to_owned()).chain(behind)
+/// What `text` may be the id of: itself, what stands behind a provider's name, and how some provider writes either.
+fn possible_ids(live: &Live, text: &str) -> Vec<String> {
+    let text = text.trim();
+    let behind = text.split_once(':').map(|(_, id)| id);
+    [text]
+        .into_iter()
+        .chain(behind)
+        .flat_map(|id| std::iter::once(id.to_owned()).chain(live.engine.other_forms(id)))
+        .collect()
 }
 
 fn understand(
     item: TrackItem,
+    live: &Live,
     config: &Config,
     known: &BTreeMap<String, Vec<String>>,
     check: bool,
     now: Timestamp,
 ) -> Result<Wanted, Refusal> {
     let text = item.id.trim();
-    let key = match &item.provider {
+    let mut key = match &item.provider {
         Some(name) if !config.providers.contains_key(name) => {
             return Err(no_such_provider(name, config));
         }
@@ -231,14 +237,16 @@ fn understand(
         None => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
             (Some(provider), id) => BatchKey { provider: provider.to_owned(), id: id.to_owned() },
             (None, id) => {
-                let at = known.get(id).map(Vec::as_slice).unwrap_or_default();
-                match resolve::known(id, at)? {
+                let forms = std::iter::once(id.to_owned()).chain(live.engine.other_forms(id));
+                let at: Vec<String> = forms.filter_map(|form| known.get(&form)).flatten().cloned().collect();
+                match resolve::known(id, &at)? {
                     Some(key) => key,
                     None => resolve::place(id, &candidates(config))?,
                 }
             }
         },
     };
+    key.id = live.engine.canonical_id(&key.provider, &key.id);
     if key.id.is_empty() || key.id.len() > LONGEST_TEXT || key.id.chars().any(char::is_control) {
         return Err(Refusal::invalid(format!(
             "`{}` is not the id of a batch",

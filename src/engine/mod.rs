@@ -19,7 +19,7 @@ use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 use poller::{Poller, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -219,6 +219,17 @@ impl Engine {
     /// The adapter's word on a new batch: default endpoint, console page, kind.
     pub fn describe(&self, provider: &str, id: &str) -> Result<Description, LookError> {
         Ok(self.poller(provider)?.describe(id))
+    }
+
+    /// The id under which the provider's own lists and answers know the batch.
+    pub fn canonical_id(&self, provider: &str, id: &str) -> String {
+        self.poller(provider).map_or_else(|_| id.to_owned(), |poller| poller.canonical_id(id))
+    }
+
+    /// Every form in which some account would know `id`, where that is another than `id` itself.
+    pub fn other_forms(&self, id: &str) -> BTreeSet<String> {
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        pollers.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
     }
 
     /// Looks at nothing any more; what is in flight may finish.

@@ -162,6 +162,10 @@ impl Poller {
         }
     }
 
+    pub(super) fn canonical_id(&self, id: &str) -> String {
+        self.adapter().canonical_id(id)
+    }
+
     pub(super) fn schedule(&self, pk: Pk, at: Timestamp) {
         lock(&self.due).put(pk, at);
     }
