@@ -93,9 +93,12 @@ impl Service {
         if found.is_empty()
             && let Some(live) = &self.live
         {
-            let bare = text.split_once(':').map_or(text, |(_, id)| id);
-            for form in live.engine.other_forms(text).into_iter().chain(live.engine.other_forms(bare)) {
+            for form in live.engine.other_forms(text) {
                 found.extend(self.store.find(form).await?);
+            }
+            if let Some((provider, id)) = text.split_once(':') {
+                let id = live.engine.canonical_id(provider, id);
+                found.extend(self.store.get(BatchKey { provider: provider.to_owned(), id }).await?);
             }
             found.dedup_by_key(|(pk, _)| *pk);
         }
