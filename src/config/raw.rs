@@ -14,8 +14,37 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A key that may be missing; its place is that of the value.
-pub type Field<T> = Option<Spanned<T>>;
+/// The value of a key, and its place.
+#[derive(Debug, Default)]
+pub enum Field<T> {
+    /// The key is not there.
+    #[default]
+    Missing,
+    /// It is there and was not understood, which has been told.
+    Wrong,
+    /// It is there.
+    Given(Spanned<T>),
+}
+
+impl<T> Field<T> {
+    /// The value, if there is one that was understood.
+    pub fn given(&self) -> Option<&Spanned<T>> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Missing | Self::Wrong => None,
+        }
+    }
+
+    /// Whether the key is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
+    /// Whether the key is there and was not understood.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong)
+    }
+}
 
 /// A whole file. Values have the right type and unit; whether they make sense together is judged in `check`.
 #[derive(Debug, Default)]
@@ -223,6 +252,8 @@ pub const OPTIONS: [&str; 9] = [
 pub enum Visibility {
     /// All of it.
     Plain,
+    /// It, if it can be the name of an environment variable.
+    Variable,
     /// Nothing.
     Secret,
     /// Scheme and host; the path too if `whole_path`.
@@ -246,18 +277,27 @@ pub fn visibility(path: &[&str]) -> Visibility {
     match (*key, within) {
         ("url", []) => Visibility::Address { whole_path: false },
         ("base_url" | "proxy", []) => Visibility::Address { whole_path: true },
-        (key, ["env" | "file" | "credential"]) if SECRETS.contains(&key) || key == "url" => Visibility::Plain,
+        (key, [source]) if SECRETS.contains(&key) || key == "url" => match *source {
+            "env" => Visibility::Variable,
+            "file" | "credential" => Visibility::Plain,
+            _ => Visibility::Secret,
+        },
         ("labels", [_]) => Visibility::Plain,
         (key, []) if !SECRETS.contains(&key) => Visibility::Plain,
         _ => Visibility::Secret,
     }
 }
 
-/// Whether no key of this name ever holds a secret, in whatever table.
-pub fn is_plain(key: &str) -> bool {
-    !SECRETS.contains(&key)
-        && !ADDRESSES.contains(&key)
-        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&key))
+/// Whether some table has a key of this name.
+pub fn is_key(name: &str) -> bool {
+    TABLES.iter().any(|(_, keys)| keys.contains(&name))
+}
+
+/// Whether it is the name of a key that never holds a secret, in whatever table.
+pub fn is_plain(name: &str) -> bool {
+    !SECRETS.contains(&name)
+        && !ADDRESSES.contains(&name)
+        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&name))
 }
 
 /// What a text was understood as.
@@ -282,7 +322,7 @@ pub fn read(text: &str) -> Reading<'_> {
     let syntax = errors
         .iter()
         .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
-        .map(|error| Problem::error(error.span(), format!("this is not TOML: {}", error.message())));
+        .map(|error| not_toml(error.message(), error.span()));
     let mut problems = Vec::new();
     let mut root = Table { path: String::new(), pattern: "", entries: &document, problems: &mut problems };
     let api = root.table("api", ApiTable::read);
@@ -369,7 +409,13 @@ impl ProviderTable {
             webhook_secret: table.take("webhook_secret", secret),
             discover: table.take("discover", cron),
             polling: PollingTable::read(table),
-            options: OPTIONS.into_iter().filter_map(|key| Some((key, table.take(key, text)?))).collect(),
+            options: OPTIONS
+                .into_iter()
+                .filter_map(|key| match table.take(key, text) {
+                    Field::Given(value) => Some((key, value)),
+                    Field::Missing | Field::Wrong => None,
+                })
+                .collect(),
         }
     }
 }
@@ -418,11 +464,11 @@ struct Table<'a, 'i> {
 }
 
 impl<'i> Table<'_, 'i> {
-    /// A key's value, if it is there and `read` understands it.
+    /// A key's value, understood by `read`.
     fn take<T>(&mut self, key: &'static str, read: fn(&mut Cell<'_, 'i>) -> Option<T>) -> Field<T> {
-        let value = self.entries.get(key)?;
+        let Some(value) = self.entries.get(key) else { return Field::Missing };
         let mut cell = Cell { path: self.full(key), value, problems: self.problems };
-        read(&mut cell).map(|read| Spanned::new(value.span(), read))
+        read(&mut cell).map_or(Field::Wrong, |read| Field::Given(Spanned::new(value.span(), read)))
     }
 
     /// A table in this one; an empty one if it is not there.
@@ -803,6 +849,19 @@ fn duration_guess(text: &str) -> Option<String> {
         .then_some(guess)
 }
 
+/// What the parser found, without what it says of its own grammar.
+fn not_toml(reason: &str, span: Option<Range<usize>>) -> Problem {
+    let plain = [", expected nothing", ", expected literal string"]
+        .into_iter()
+        .find_map(|detail| reason.strip_suffix(detail))
+        .unwrap_or(reason);
+    let unquoted =
+        plain.contains("must be quoted") || plain.starts_with("invalid float") || plain.contains("datetime");
+    let help =
+        unquoted.then(|| "text, durations and addresses are written in quotes: key = \"value\"".to_owned());
+    Problem::error(span, format!("this is not TOML: {plain}")).help(help)
+}
+
 fn no_table(path: &str, value: &DeValue<'_>, span: Range<usize>) -> Problem {
     Problem::error(span, format!("`{path}` must be a table, not {}", type_name(value)))
 }
@@ -829,3 +888,188 @@ const SECRETS: [&str; 7] = ["api_key", "webhook_secret", "secret", "token", "rou
 
 /// Keys whose values are addresses, which may hold secrets.
 const ADDRESSES: [&str; 3] = ["url", "base_url", "proxy"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    /// A table's header with a name in the place of `*`.
+    fn header(table: &str) -> String {
+        if table.is_empty() { String::new() } else { format!("[{}]\n", table.replace('*', "x")) }
+    }
+
+    #[test]
+    fn every_key_is_read_and_says_where_it_is_wrong() {
+        for (table, keys) in TABLES {
+            for key in keys {
+                // Nothing is a date.
+                let text = format!("{}{key} = 2026-01-01", header(table));
+                let problems = read(&text).problems;
+                assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+                assert!(problems[0].message.contains("a date or time"), "{text}: {problems:?}");
+                let start = problems[0].span.as_ref().unwrap().start;
+                assert_eq!(&text[start..], "2026-01-01", "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_typo_in_any_key_of_any_table_is_answered_with_the_key() {
+        for (table, keys) in TABLES {
+            for key in keys {
+                let mut letters: Vec<char> = key.chars().collect();
+                letters.swap(0, 1);
+                let typo: String = letters.into_iter().collect();
+                let text = format!("{}{typo} = 1", header(table));
+                let problems = read(&text).problems;
+                assert_eq!(problems.len(), 1, "{text}");
+                assert!(problems[0].message.starts_with(&format!("unknown key `{typo}`")), "{problems:?}");
+                assert_eq!(problems[0].help.as_deref(), Some(format!("did you mean `{key}`?").as_str()));
+                assert_eq!(&text[problems[0].span.clone().unwrap()], typo);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_table_is_sent_home() {
+        let help = |text: &str| read(text).problems[0].help.clone().unwrap();
+        assert_eq!(help("listen = \"127.0.0.1:1\""), "`listen` belongs in `[api]`");
+        assert_eq!(help("[state]\nmax_bytes = 1"), "`max_bytes` belongs in `[results]`");
+        assert_eq!(
+            help("[state]\ninsecure_skip_verify = true"),
+            "`insecure_skip_verify` belongs in `[webhooks.NAME]`"
+        );
+        assert_eq!(help("[state]\ncolour = 1"), "there is `dir`, `retain`");
+    }
+
+    #[test]
+    fn the_example_names_every_key_of_every_table() {
+        let uncommented = uncomment(EXAMPLE);
+        let reading = read(&uncommented);
+        assert_eq!(reading.syntax, None);
+        assert_eq!(reading.problems, []);
+        for (table, keys) in TABLES.iter().filter(|(table, _)| !table.is_empty()) {
+            let tables: Vec<&DeTable<'_>> = match table.split_once(".*") {
+                Some((group, _)) => {
+                    let group = reading.document[group].get_ref().as_table().unwrap();
+                    group.values().map(|table| table.get_ref().as_table().unwrap()).collect()
+                }
+                None => vec![reading.document[*table].get_ref().as_table().unwrap()],
+            };
+            for key in *keys {
+                assert!(
+                    tables.iter().any(|table| table.contains_key(*key)),
+                    "`{key}` of `[{table}]` is missing"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn values_with_units() {
+        let problem = |text: &str| {
+            let problem = read(text).problems.remove(0);
+            (problem.message, problem.help.unwrap_or_default())
+        };
+        assert_eq!(
+            problem("polling.timeout = \"30 seconds\""),
+            (
+                "`polling.timeout` must be a duration, and `30 seconds` is none".to_owned(),
+                "did you mean \"30s\"?".to_owned()
+            )
+        );
+        assert_eq!(problem("polling.timeout = \"30\"").1, "did you mean \"30s\"?");
+        assert!(problem("polling.timeout = 30").1.starts_with("did you mean \"30s\"?"));
+        assert!(problem("polling.timeout = 30").0.contains("a duration, not a whole number"));
+        assert_eq!(problem("polling.concurrency = \"16\"").1, "write 16 without quotes");
+        assert!(problem("polling.concurrency = -1").0.contains("whole number from 1 on"));
+        assert_eq!(problem("results.max_bytes = \"50G\"").1, "did you mean \"50GiB\"?");
+        assert_eq!(problem("results.download = \"true\"").1, "write true without quotes");
+        assert!(problem("providers.x.discover = \"* * * * * *\"").0.contains("five fields, and this has 6"));
+        assert!(problem("providers.x.discover = \"61 * * * *\"").0.contains("no cron expression"));
+        assert!(problem("providers.x.discover = \"@daily\"").0.contains("five fields"));
+        assert!(problem("digests.x.timezone = \"Europe/Berln\"").1.contains("Europe/Berlin"));
+        assert!(problem("webhooks.x.rate = \"fast\"").1.contains("60/m"));
+        assert!(problem("webhooks.x.events = \"batch.completed\"").1.contains("brackets"));
+        assert!(problem("api.socket = \"  \"").0.contains("is empty"));
+        for sound in [
+            "polling.concurrency = 1_000",
+            "polling.timeout = \"1m30s\"",
+            "providers.x.discover = \"*/5 9-17 1,15 JAN-MAR Mon-Fri\"",
+            "digests.x.timezone = \"UTC\"",
+            "webhooks.x.rate = \"1/s\"",
+        ] {
+            assert_eq!(read(sound).problems, [], "{sound}");
+        }
+    }
+
+    #[test]
+    fn sources_of_secrets() {
+        let problems = |value: &str| read(&format!("api.token = {value}")).problems;
+        for sound in ["{ env = \"A\" }", "{ file = \"/a\" }", "{ credential = \"a.b\" }", "\"inline\""] {
+            assert_eq!(problems(sound), [], "{sound}");
+        }
+        for (wrong, message) in [
+            ("{}", "needs exactly one source"),
+            ("{ env = \"A\", file = \"/a\" }", "needs exactly one source"),
+            ("{ envv = \"A\" }", "unknown key `envv`"),
+            ("{ env = \"sk-proj-abcdef\" }", "must be the name of an environment variable"),
+            ("{ env = \"A B\" }", "must be the name of an environment variable"),
+            ("{ env = 5 }", "`api.token.env` must be text"),
+            ("{ credential = \"../a\" }", "must be the name of a credential"),
+            ("\"\"", "is empty"),
+            ("5", "must be the source of a secret"),
+            ("[\"a\"]", "must be the source of a secret"),
+        ] {
+            let problems = problems(wrong);
+            assert_eq!(problems.len(), 1, "{wrong}: {problems:?}");
+            assert!(problems[0].message.contains(message), "{wrong}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn tables_that_are_none() {
+        let message = |text: &str| read(text).problems[0].message.clone();
+        assert_eq!(message("api = 5"), "`api` must be a table, not a whole number");
+        assert_eq!(message("[[providers]]\nkind = \"x\""), "`providers` must be a table, not a list");
+        assert_eq!(message("providers.openai = \"key\""), "`providers.openai` must be a table, not text");
+    }
+
+    #[test]
+    fn what_may_be_shown() {
+        assert_eq!(visibility(&["state", "dir"]), Visibility::Plain);
+        assert_eq!(visibility(&["webhooks", "x", "labels", "team"]), Visibility::Plain);
+        assert_eq!(visibility(&["api", "token", "env"]), Visibility::Variable);
+        assert_eq!(visibility(&["api", "token", "file"]), Visibility::Plain);
+        for path in [
+            &["api", "token"][..],
+            &["api", "token", "value"],
+            &["providers", "x", "api_key"],
+            &["providers", "x", "api_kye"],
+            &["providers", "x"],
+            &["providers", "x", "kind", "y"],
+            &["state", "api_key"],
+            &["nonsense"],
+            &[],
+        ] {
+            assert_eq!(visibility(path), Visibility::Secret, "{path:?}");
+        }
+        for secret in SECRETS.into_iter().chain(ADDRESSES) {
+            assert!(TABLES.iter().any(|(_, keys)| keys.contains(&secret)) && !is_plain(secret), "{secret}");
+        }
+        assert!(is_plain("min_interval") && !is_plain("openai") && !is_plain("nonsense"));
+    }
+
+    /// The example with every key and every table in force.
+    fn uncomment(example: &str) -> String {
+        let in_force = |line: &str| {
+            let Some(rest) = line.strip_prefix("# ") else { return line.to_owned() };
+            let key = rest.split(" = ").next().unwrap_or_default();
+            let is_key = rest.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if is_key || rest.starts_with('[') { rest.to_owned() } else { line.to_owned() }
+        };
+        example.lines().map(in_force).collect::<Vec<_>>().join("\n")
+    }
+}

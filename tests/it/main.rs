@@ -1,1 +1,3 @@
-//! x
+//! Tests of whole parts and of the program, in one binary.
+
+mod config;
