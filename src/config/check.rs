@@ -361,12 +361,12 @@ impl Check<'_> {
         let names = || kinds.iter().map(|facts| facts.name);
         let there_is = known(names()).map(|all| format!("there is {all}"));
         let (message, help) = if LATER_PROVIDERS.contains(&word.as_str()) {
-            let mut help = there_is.unwrap_or_default();
-            if let Some((_, base_url)) = OPENAI_SHAPED.iter().find(|(service, _)| service == word) {
-                help.push_str(&format!(
-                    "; {word} is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key"
-                ));
-            }
+            let compatible = OPENAI_SHAPED.iter().find(|(service, _)| service == word).map(|(_, base_url)| {
+                format!(
+                    "{word} is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key"
+                )
+            });
+            let help = there_is.into_iter().chain(compatible).collect::<Vec<_>>().join("; ");
             (format!("this version has no providers of kind {}", quote(word)), Some(help))
         } else if kind.given().is_some() {
             (

@@ -288,6 +288,11 @@ pub fn visibility(path: &[&str]) -> Visibility {
     }
 }
 
+/// Whether it is the name of a table or of a group of tables.
+pub fn is_table(name: &str) -> bool {
+    keys_of("").contains(&name)
+}
+
 /// Whether some table has a key of this name.
 pub fn is_key(name: &str) -> bool {
     TABLES.iter().any(|(_, keys)| keys.contains(&name))

@@ -193,32 +193,43 @@ fn covered(c: char) -> char {
 
 /// A line of a file that is no TOML, with everything covered but what cannot be a secret.
 fn broken_line(line: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || "_-. \t".contains(c);
-    let content = line.trim();
-    if content.starts_with('[')
-        && content.trim_start_matches('[').trim_end_matches(']').chars().all(bare)
-        && !secret::looks_like_one(content)
-    {
+    let hidden = |text: &str| -> String {
+        text.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect()
+    };
+    if is_header(line) {
         return line.to_owned();
     }
-    let hidden =
-        |text: &str| text.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect::<String>();
-    // Only what is certainly a key: base64 ends with `=` too.
-    let name = |key: &str| {
-        key.rsplit('.').next().map(|name| name.trim().to_owned()).filter(|name| raw::is_key(name))
-    };
-    let split = line.split_once('=').filter(|(key, _)| key.chars().all(bare) && !secret::looks_like_one(key));
-    let Some((key, value, name)) = split.and_then(|(key, value)| Some((key, value, name(key)?))) else {
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_known_key(key)) else {
         return hidden(line);
     };
+    let plain = raw::is_plain(last_segment(key));
     // A second `=` may be another key on the same line.
-    if raw::is_plain(&name) && !value.contains('=') && !secret::looks_like_one(value) {
-        let (value, comment) = value.split_at(value.find('#').unwrap_or(value.len()));
-        let blank =
-            comment.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { c } else { ' ' }, c.len_utf8()));
-        return format!("{key}={value}{}", blank.collect::<String>());
+    if !plain || value.contains('=') || secret::looks_like_one(value) {
+        return format!("{key}={}", hidden(value));
     }
-    format!("{key}={}", hidden(value))
+    let (value, comment) = value.split_at(value.find('#').unwrap_or(value.len()));
+    let blank = |c: char| std::iter::repeat_n(if c == '\n' { c } else { ' ' }, c.len_utf8());
+    format!("{key}={value}{}", comment.chars().flat_map(blank).collect::<String>())
+}
+
+/// Whether a line is a table's header, closed or not.
+fn is_header(line: &str) -> bool {
+    let path = line.trim().trim_start_matches('[').trim_end_matches(']');
+    let group = path.split('.').next().unwrap_or(path).trim();
+    line.trim_start().starts_with('[') && is_bare(path) && raw::is_table(group)
+}
+
+/// Whether it is certainly a key: base64 may stand before a `=` too.
+fn is_known_key(key: &str) -> bool {
+    is_bare(key) && raw::is_key(last_segment(key))
+}
+
+fn last_segment(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key).trim()
+}
+
+fn is_bare(path: &str) -> bool {
+    path.chars().all(|c| c.is_ascii_alphanumeric() || "_-. \t".contains(c)) && !secret::looks_like_one(path)
 }
 
 #[cfg(test)]
