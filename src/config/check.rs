@@ -1,5 +1,6 @@
 //! The rules that a file must keep: from what is written to a configuration that cannot be wrong.
 
+use super::address::{base_url, is_exposed, is_local, web_address};
 use super::environment::Env;
 use super::find;
 use super::problem::{Problem, Severity as Weight, known, nearest, quote, shown, suggestion};
@@ -18,7 +19,7 @@ use crate::domain::outcome::Severity;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -78,20 +79,6 @@ pub fn path(written: &Path, circumstances: Circumstances<'_>) -> PathBuf {
         (Ok(below), Some(home)) => home.join(below),
         _ => circumstances.directory.join(written),
     }
-}
-
-/// Why a text is no address that requests can go to, as a fragment behind "must be"; it may be a secret, so it is
-/// not repeated.
-pub fn web_address(text: &str) -> Result<Url, &'static str> {
-    // The parser silently drops these; what is sent must be what is written.
-    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("an address without spaces");
-    }
-    let url = Url::parse(text).map_err(|_| "an address such as https://example.com/path")?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("an http or https address");
-    }
-    Ok(url)
 }
 
 struct Check<'a> {
@@ -842,48 +829,6 @@ impl Bounds<Duration> {
         Self { least, most, written: compact }
     }
 }
-
-/// An address that operations' paths are appended to; the fragment fits behind "must be".
-fn base_url(text: &str) -> Result<Url, &'static str> {
-    let url = web_address(text)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("an address without a user; the key belongs in `api_key`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("an address without `?` and `#`: paths are appended to it");
-    }
-    Ok(url)
-}
-
-/// Whether what is sent there can be read on the way.
-fn is_exposed(url: &Url) -> bool {
-    url.scheme() == "http" && !url.host_str().is_some_and(is_local)
-}
-
-/// Whether a host is this machine or one of a private network, as far as its name tells.
-fn is_local(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse() {
-        Ok(IpAddr::V4(address)) => is_local_v4(address),
-        Ok(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(mapped) => is_local_v4(mapped),
-            None => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
-        },
-        // Names without a dot are of the local network or of a container's.
-        Err(_) => {
-            !host.contains('.')
-                || LOCAL_DOMAINS.iter().any(|domain| host.trim_end_matches('.').ends_with(domain))
-        }
-    }
-}
-
-fn is_local_v4(address: Ipv4Addr) -> bool {
-    let shared = address.octets()[0] == 100 && (64..128).contains(&address.octets()[1]);
-    address.is_loopback() || address.is_private() || address.is_link_local() || shared
-}
-
-/// Domains that no public name is in.
-const LOCAL_DOMAINS: [&str; 5] = [".localhost", ".local", ".internal", ".lan", ".home.arpa"];
 
 /// Of a socket's path, in bytes: what the system's address structure holds.
 const LONGEST_SOCKET: usize = 107;

@@ -766,8 +766,6 @@ fn no_mistake_makes_a_secret_seen() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn no_text_panics(text in "[\\PC\n\r\t]{0,200}") {
         everything_said(&text);
