@@ -1,5 +1,6 @@
 //! The rules that a file must keep: from what is written to a configuration that cannot be wrong.
 
+use super::address::{base_url, is_exposed, is_local, web_address};
 use super::environment::Env;
 use super::find;
 use super::problem::{Problem, Severity as Weight, known, nearest, quote, shown, suggestion};
@@ -18,7 +19,7 @@ use crate::domain::outcome::Severity;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -80,20 +81,6 @@ pub fn path(written: &Path, circumstances: Circumstances<'_>) -> PathBuf {
     }
 }
 
-/// Why a text is no address that requests can go to, as a fragment behind "must be"; it may be a secret, so it is
-/// not repeated.
-pub fn web_address(text: &str) -> Result<Url, &'static str> {
-    // The parser silently drops these; what is sent must be what is written.
-    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("an address without spaces");
-    }
-    let url = Url::parse(text).map_err(|_| "an address such as https://example.com/path")?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("an http or https address");
-    }
-    Ok(url)
-}
-
 struct Check<'a> {
     circumstances: Circumstances<'a>,
     problems: Vec<Problem>,
@@ -103,14 +90,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn state(&mut self, table: &StateTable) -> Option<StateConfig> {
-        let retain = self.within("state.retain", table.retain.as_ref(), &RETAIN, DEFAULT_RETAIN);
-        if let Some(given) = table.retain.as_ref().filter(|_| retain < SHORT_RETAIN) {
+        let retain = self.within("state.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN);
+        if let Some(given) = table.retain.given().filter(|_| retain < SHORT_RETAIN) {
             self.warn(
                 given.span(),
                 "`state.retain` is so short that what ended is gone before anybody looks",
             );
         }
-        let dir = match &table.dir {
+        let dir = match table.dir.given() {
             Some(dir) => Some(self.path(dir.get_ref())),
             None => find::state_dir(self.circumstances.env),
         };
@@ -127,7 +114,7 @@ impl Check<'_> {
     }
 
     fn api(&mut self, table: &ApiTable) -> ApiConfig {
-        let socket = table.socket.as_ref().map(|socket| {
+        let socket = table.socket.given().map(|socket| {
             let path = self.path(socket.get_ref());
             let length = path.as_os_str().as_bytes().len();
             if length > LONGEST_SOCKET {
@@ -138,9 +125,10 @@ impl Check<'_> {
             }
             path
         });
-        let listen = table.listen.as_ref().and_then(|listen| self.listen(listen));
-        let token = table.token.as_ref().map(|token| self.source("api.token", token));
-        if let (Some((address, span)), None) = (&listen, &token)
+        let listen = table.listen.given().and_then(|listen| self.listen(listen));
+        let token = table.token.given().map(|token| self.source("api.token", token));
+        if let Some((address, span)) = &listen
+            && table.token.is_missing()
             && !address.ip().is_loopback()
         {
             let span = span.clone();
@@ -148,7 +136,7 @@ impl Check<'_> {
             let help = "set `token` in `[api]`, or listen on 127.0.0.1";
             self.refuse(span, message, help.to_owned());
         }
-        let hosts = table.hosts.as_ref().map_or_else(Vec::new, |hosts| self.hosts(hosts.get_ref()));
+        let hosts = table.hosts.given().map_or_else(Vec::new, |hosts| self.hosts(hosts.get_ref()));
         ApiConfig { socket, listen: listen.map(|(address, _)| address), token, hosts }
     }
 
@@ -187,7 +175,7 @@ impl Check<'_> {
     }
 
     fn http(&mut self, table: &HttpTable) -> HttpConfig {
-        let proxy = match table.proxy.as_ref().map(|proxy| (proxy.get_ref().as_str(), proxy.span())) {
+        let proxy = match table.proxy.given().map(|proxy| (proxy.get_ref().as_str(), proxy.span())) {
             None | Some(("none", _)) => Proxy::None,
             Some(("env", _)) => Proxy::Env,
             Some((text, span)) => {
@@ -202,8 +190,8 @@ impl Check<'_> {
                 Proxy::Url(text.into())
             }
         };
-        let ca_file = table.ca_file.as_ref().map(|file| self.file("http.ca_file", file));
-        let egress = table.egress.as_ref().and_then(|egress| match egress.get_ref().as_str() {
+        let ca_file = table.ca_file.given().map(|file| self.file("http.ca_file", file));
+        let egress = table.egress.given().and_then(|egress| match egress.get_ref().as_str() {
             "local" => Some(Egress::Local),
             "public" => Some(Egress::Public),
             other => {
@@ -221,24 +209,24 @@ impl Check<'_> {
         let polling = Polling {
             min_interval: self.within(
                 &key("min_interval"),
-                table.min_interval.as_ref(),
+                table.min_interval.given(),
                 &INTERVAL,
                 defaults.min_interval,
             ),
             max_interval: self.within(
                 &key("max_interval"),
-                table.max_interval.as_ref(),
+                table.max_interval.given(),
                 &INTERVAL,
                 defaults.max_interval,
             ),
-            timeout: self.within(&key("timeout"), table.timeout.as_ref(), &POLL_TIMEOUT, defaults.timeout),
+            timeout: self.within(&key("timeout"), table.timeout.given(), &POLL_TIMEOUT, defaults.timeout),
             concurrency: self.within(
                 &key("concurrency"),
-                table.concurrency.as_ref(),
+                table.concurrency.given(),
                 &CONCURRENCY,
                 defaults.concurrency,
             ),
-            requests_per_minute: match &table.requests_per_minute {
+            requests_per_minute: match table.requests_per_minute.given() {
                 Some(given) => Some(self.within(
                     &key("requests_per_minute"),
                     Some(given),
@@ -249,12 +237,13 @@ impl Check<'_> {
             },
             stalled_after: self.within(
                 &key("stalled_after"),
-                table.stalled_after.as_ref(),
+                table.stalled_after.given(),
                 &STALLED_AFTER,
                 defaults.stalled_after,
             ),
         };
-        let given = table.min_interval.as_ref().or(table.max_interval.as_ref());
+        let understood = !table.min_interval.is_wrong() && !table.max_interval.is_wrong();
+        let given = table.min_interval.given().or(table.max_interval.given()).filter(|_| understood);
         if let Some(given) = given.filter(|_| polling.min_interval > polling.max_interval) {
             let message = format!(
                 "`{path}.min_interval` ({}) is longer than `max_interval` ({})",
@@ -267,16 +256,16 @@ impl Check<'_> {
     }
 
     fn results(&mut self, table: &ResultsTable) {
-        self.within("results.retain", table.retain.as_ref(), &RETAIN, DEFAULT_RETAIN);
-        self.within("results.max_bytes", table.max_bytes.as_ref(), &MAX_BYTES, 1);
-        if let Some(download) = table.download.as_ref().filter(|download| *download.get_ref()) {
+        self.within("results.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN);
+        self.within("results.max_bytes", table.max_bytes.given(), &MAX_BYTES, 1);
+        if let Some(download) = table.download.given().filter(|download| *download.get_ref()) {
             self.without_effect("results.download", download.span());
         }
     }
 
     fn heartbeat(&mut self, table: &HeartbeatTable) {
-        self.within("heartbeat.every", table.every.as_ref(), &HEARTBEAT, HEARTBEAT_EVERY);
-        if let Some(url) = &table.url {
+        self.within("heartbeat.every", table.every.given(), &HEARTBEAT, HEARTBEAT_EVERY);
+        if let Some(url) = table.url.given() {
             self.inline_address("heartbeat.url", url);
             self.without_effect("heartbeat.url", url.span());
         }
@@ -310,21 +299,27 @@ impl Check<'_> {
         self.name("provider", name);
         let path = format!("providers.{}", shown(name.get_ref()));
         let polling = self.polling(&path, &table.polling, *defaults);
-        if let Some(discover) = &table.discover {
+        if let Some(discover) = table.discover.given() {
             self.without_effect(&format!("{path}.discover"), discover.span());
         }
-        if let Some(secret) = &table.webhook_secret {
+        if let Some(secret) = table.webhook_secret.given() {
             self.without_effect(&format!("{path}.webhook_secret"), secret.span());
         }
-        let base_url = table.base_url.as_ref().map(|url| self.base_url(&format!("{path}.base_url"), url));
-        let api_key = table.api_key.as_ref().map(|key| self.source(&format!("{path}.api_key"), key));
-        let facts = self.provider_kind(name, table.kind.as_ref())?;
-        let base_url = base_url.unwrap_or_else(|| self.usual_base_url(&facts, name));
-        let api_key = api_key.or_else(|| self.usual_key(&facts, name, &path));
+        let base_url = table.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
+        let api_key = table.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
+        let facts = self.provider_kind(name, &table.kind)?;
+        let base_url = match base_url {
+            None if table.base_url.is_missing() => self.usual_base_url(&facts, name),
+            given => given.flatten(),
+        };
+        let api_key = match api_key {
+            None if table.api_key.is_missing() => self.usual_key(&facts, name, &path),
+            given => given,
+        };
         let options = self.options(&path, &facts, table);
         let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
         if polling.min_interval < SHORT_INTERVAL && !local {
-            let span = table.polling.min_interval.as_ref().map_or_else(|| name.span(), Spanned::span);
+            let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
             let message = format!("`{path}` is asked about a batch more than once a second");
             self.warn(span, message);
         }
@@ -339,9 +334,13 @@ impl Check<'_> {
     }
 
     /// What is known of the kind that a table names or is named after.
-    fn provider_kind(&mut self, name: &Spanned<String>, kind: Option<&Spanned<String>>) -> Option<KindFacts> {
+    fn provider_kind(&mut self, name: &Spanned<String>, kind: &Field<String>) -> Option<KindFacts> {
         let kinds = &self.circumstances.catalog.providers;
-        let asked = kind.unwrap_or(name);
+        let asked = match kind {
+            Field::Missing => name,
+            Field::Wrong => return None,
+            Field::Given(kind) => kind,
+        };
         if let Some(facts) = kinds.iter().find(|facts| facts.name == asked.get_ref()) {
             return Some(*facts);
         }
@@ -350,10 +349,13 @@ impl Check<'_> {
         let there_is = known(names()).map(|all| format!("there is {all}"));
         let (message, help) = if LATER_PROVIDERS.contains(&word.as_str()) {
             let compatible = OPENAI_SHAPED.iter().find(|(service, _)| service == word).map(|(_, base_url)| {
-                format!("it is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key")
+                format!(
+                    "{word} is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key"
+                )
             });
-            (format!("this version has no providers of kind {}", quote(word)), compatible.or(there_is))
-        } else if kind.is_some() {
+            let help = there_is.into_iter().chain(compatible).collect::<Vec<_>>().join("; ");
+            (format!("this version has no providers of kind {}", quote(word)), Some(help))
+        } else if kind.given().is_some() {
             (
                 format!("there is no kind of provider {}", quote(word)),
                 suggestion(word, names().collect::<Vec<_>>()),
@@ -467,17 +469,17 @@ impl Check<'_> {
     ) -> Option<WebhookConfig> {
         self.name("webhook", name);
         let path = format!("webhooks.{}", shown(name.get_ref()));
-        let events = table.events.as_ref().and_then(|events| self.events(&path, events));
-        let severity = table.severity.as_ref().and_then(|severity| self.severity(&path, severity));
+        let events = table.events.given().and_then(|events| self.events(&path, events));
+        let severity = table.severity.given().and_then(|severity| self.severity(&path, severity));
         let providers = table
             .providers
-            .as_ref()
+            .given()
             .map_or_else(BTreeSet::new, |given| self.filter(&format!("{path}.providers"), given, names));
         let timeout =
-            self.within(&format!("{path}.timeout"), table.timeout.as_ref(), &TIMEOUT, DEFAULT_TIMEOUT);
-        let retry = table.retry.as_ref().and_then(|retry| self.retry(&format!("{path}.retry"), retry));
-        let ca_file = table.ca_file.as_ref().map(|file| self.file(&format!("{path}.ca_file"), file));
-        let insecure_skip_verify = table.insecure_skip_verify.as_ref().is_some_and(|skip| {
+            self.within(&format!("{path}.timeout"), table.timeout.given(), &TIMEOUT, DEFAULT_TIMEOUT);
+        let retry = table.retry.given().and_then(|retry| self.retry(&format!("{path}.retry"), retry));
+        let ca_file = table.ca_file.given().map(|file| self.file(&format!("{path}.ca_file"), file));
+        let insecure_skip_verify = table.insecure_skip_verify.given().is_some_and(|skip| {
             if *skip.get_ref() {
                 let message = format!(
                     "`{path}.insecure_skip_verify` trusts any certificate: whoever answers is believed"
@@ -487,17 +489,14 @@ impl Check<'_> {
             *skip.get_ref()
         });
         self.later_webhook_keys(&path, table);
-        let facts = self.webhook_kind(table.kind.as_ref(), name);
+        let facts = self.webhook_kind(&table.kind, name);
         let secrets = self.signing_secrets(&path, name, table, facts.as_ref());
-        let Some(url) = &table.url else {
+        if table.url.is_missing() {
             let message = format!("the webhook {} needs a `url`", quote(name.get_ref()));
-            self.refuse(
-                name.span(),
-                message,
-                "write url = \"https://…\" or url = { env = \"NAME\" }".to_owned(),
-            );
-            return None;
-        };
+            let help = "write url = \"https://…\" or url = { env = \"NAME\" }";
+            self.refuse(name.span(), message, help.to_owned());
+        }
+        let url = table.url.given()?;
         self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
         let facts = facts?;
         let usual = EventType::ALL
@@ -511,8 +510,8 @@ impl Check<'_> {
             events: events.unwrap_or_else(|| usual.collect()),
             severity: severity.unwrap_or(facts.severity),
             providers,
-            labels: table.labels.as_ref().map(|labels| labels.get_ref().clone()).unwrap_or_default(),
-            on_request: table.on_request.as_ref().is_some_and(|only| *only.get_ref()),
+            labels: table.labels.given().map(|labels| labels.get_ref().clone()).unwrap_or_default(),
+            on_request: table.on_request.given().is_some_and(|only| *only.get_ref()),
             timeout,
             retry,
             ca_file,
@@ -520,18 +519,17 @@ impl Check<'_> {
         })
     }
 
-    fn webhook_kind(
-        &mut self,
-        kind: Option<&Spanned<String>>,
-        name: &Spanned<String>,
-    ) -> Option<WebhookFacts> {
+    fn webhook_kind(&mut self, kind: &Field<String>, name: &Spanned<String>) -> Option<WebhookFacts> {
         let kinds = &self.circumstances.catalog.webhooks;
-        let word = kind.map_or(DEFAULT_WEBHOOK, |kind| kind.get_ref().as_str());
+        let (word, span) = match kind {
+            Field::Missing => (DEFAULT_WEBHOOK, name.span()),
+            Field::Wrong => return None,
+            Field::Given(kind) => (kind.get_ref().as_str(), kind.span()),
+        };
         if let Some(facts) = kinds.iter().find(|facts| facts.name == word) {
             return Some(*facts);
         }
         let names: Vec<_> = kinds.iter().map(|facts| facts.name).collect();
-        let span = kind.map_or_else(|| name.span(), Spanned::span);
         if LATER_WEBHOOKS.contains(&word) {
             let message = format!("this version has no webhooks of kind {}", quote(word));
             self.refuse(span, message, known(names).map(|all| format!("there is {all}")));
@@ -552,7 +550,7 @@ impl Check<'_> {
     ) -> Vec<SecretSource> {
         let key = format!("{path}.secret");
         let signs = facts.is_none_or(|facts| facts.signs);
-        match &table.secret {
+        match table.secret.given() {
             Some(list) if list.get_ref().is_empty() => {
                 let message = format!("`{key}` is an empty list");
                 self.refuse(list.span(), message, "leave the key out to send unsigned".to_owned());
@@ -571,7 +569,7 @@ impl Check<'_> {
                 secrets.map(|(at, secret)| self.source(&numbered(at), secret)).collect()
             }
             None => {
-                if signs && facts.is_some() {
+                if signs && facts.is_some() && table.secret.is_missing() {
                     let message = format!(
                         "the webhook `{path}` is unsigned: its receiver cannot tell who sent what it gets"
                     );
@@ -686,8 +684,8 @@ impl Check<'_> {
     }
 
     fn later_webhook_keys(&mut self, path: &str, table: &WebhookTable) {
-        let span = |field: &Field<SecretSource>| field.as_ref().map(Spanned::span);
-        let text = |field: &Field<String>| field.as_ref().map(Spanned::span);
+        let span = |field: &Field<SecretSource>| field.given().map(Spanned::span);
+        let text = |field: &Field<String>| field.given().map(Spanned::span);
         let given = [
             ("template", text(&table.template)),
             ("routing_key", span(&table.routing_key)),
@@ -707,11 +705,11 @@ impl Check<'_> {
         for Named { name, table } in tables {
             self.name("digest", name);
             let path = format!("digests.{}", shown(name.get_ref()));
-            if table.cron.is_none() {
+            if table.cron.is_missing() {
                 let message = format!("the digest {} needs a `cron`", quote(name.get_ref()));
                 self.refuse(name.span(), message, "write cron = \"0 9 * * Mon-Fri\"".to_owned());
             }
-            if let Some(webhooks) = &table.webhooks {
+            if let Some(webhooks) = table.webhooks.given() {
                 let key = format!("{path}.webhooks");
                 if self.not_empty(&key, webhooks, "name the webhooks that get it").is_some() {
                     self.known_names(&key, "webhook", webhooks.get_ref(), &names.webhooks);
@@ -831,48 +829,6 @@ impl Bounds<Duration> {
         Self { least, most, written: compact }
     }
 }
-
-/// An address that operations' paths are appended to; the fragment fits behind "must be".
-fn base_url(text: &str) -> Result<Url, &'static str> {
-    let url = web_address(text)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("an address without a user; the key belongs in `api_key`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("an address without `?` and `#`: paths are appended to it");
-    }
-    Ok(url)
-}
-
-/// Whether what is sent there can be read on the way.
-fn is_exposed(url: &Url) -> bool {
-    url.scheme() == "http" && !url.host_str().is_some_and(is_local)
-}
-
-/// Whether a host is this machine or one of a private network, as far as its name tells.
-fn is_local(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse() {
-        Ok(IpAddr::V4(address)) => is_local_v4(address),
-        Ok(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(mapped) => is_local_v4(mapped),
-            None => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
-        },
-        // Names without a dot are of the local network or of a container's.
-        Err(_) => {
-            !host.contains('.')
-                || LOCAL_DOMAINS.iter().any(|domain| host.trim_end_matches('.').ends_with(domain))
-        }
-    }
-}
-
-fn is_local_v4(address: Ipv4Addr) -> bool {
-    let shared = address.octets()[0] == 100 && (64..128).contains(&address.octets()[1]);
-    address.is_loopback() || address.is_private() || address.is_link_local() || shared
-}
-
-/// Domains that no public name is in.
-const LOCAL_DOMAINS: [&str; 5] = [".localhost", ".local", ".internal", ".lan", ".home.arpa"];
 
 /// Of a socket's path, in bytes: what the system's address structure holds.
 const LONGEST_SOCKET: usize = 107;

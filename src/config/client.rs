@@ -43,7 +43,7 @@ pub fn client_view(path: Option<&Path>, env: &Env) -> Result<ClientView, Refused
     let (api, mut problems) = check::check_api(&reading.raw.api, circumstances);
     problems.extend(reading.problems.into_iter().take(reading.api_problems));
     problems.retain(|problem| problem.severity == Severity::Error);
-    let state_dir = reading.raw.state.dir.as_ref().map(|dir| check::path(dir.get_ref(), circumstances));
+    let state_dir = reading.raw.state.dir.given().map(|dir| check::path(dir.get_ref(), circumstances));
     let view = ClientView {
         api,
         state_dir: state_dir.or(usual.state_dir),

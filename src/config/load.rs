@@ -2,7 +2,7 @@
 
 use super::check::{self, Circumstances};
 use super::problem::{self, Problem, Refused};
-use super::raw::{self, Named, ProviderTable, Raw, WebhookTable};
+use super::raw::{self, Field, Named, ProviderTable, Raw, WebhookTable};
 use super::secret::SecretSource;
 use super::source::Source;
 use super::{Catalog, Config, Env, find};
@@ -66,8 +66,8 @@ impl Config {
                 .map(|kind| Named {
                     name: nowhere(kind.name),
                     table: WebhookTable {
-                        kind: Some(nowhere(kind.name)),
-                        url: Some(Spanned::new(0..0, SecretSource::Env(SLACK_VARIABLE.to_owned()))),
+                        kind: Field::Given(nowhere(kind.name)),
+                        url: Field::Given(Spanned::new(0..0, SecretSource::Env(SLACK_VARIABLE.to_owned()))),
                         ..WebhookTable::default()
                     },
                 })

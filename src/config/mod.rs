@@ -6,12 +6,14 @@ pub mod problem;
 pub mod secret;
 pub mod source;
 
+mod address;
 mod check;
 mod client;
 mod load;
 mod raw;
 mod show;
 mod size;
+mod value;
 mod verify;
 
 pub use client::{ClientView, client_view};

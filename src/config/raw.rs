@@ -3,10 +3,11 @@
 //! serde stops at the first thing that is wrong; here the document is walked, so that one run tells everything.
 
 use super::problem::{Problem, known, nearest, quote, shown};
-use super::secret::{self, SecretSource};
-use super::size;
-use crate::domain::duration;
-use croner::parser::{CronParser, Seconds, Year};
+use super::secret::SecretSource;
+use super::value::{
+    Cell, bytes, count, cron, duration, durations, labels, path, rate, secret, secrets, switch, text, texts,
+    time_zone, type_name,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,8 +15,37 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A key that may be missing; its place is that of the value.
-pub type Field<T> = Option<Spanned<T>>;
+/// The value of a key, and its place.
+#[derive(Debug, Default)]
+pub enum Field<T> {
+    /// The key is not there.
+    #[default]
+    Missing,
+    /// It is there and was not understood, which has been told.
+    Wrong,
+    /// It is there.
+    Given(Spanned<T>),
+}
+
+impl<T> Field<T> {
+    /// The value, if there is one that was understood.
+    pub fn given(&self) -> Option<&Spanned<T>> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Missing | Self::Wrong => None,
+        }
+    }
+
+    /// Whether the key is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
+    /// Whether the key is there and was not understood.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong)
+    }
+}
 
 /// A whole file. Values have the right type and unit; whether they make sense together is judged in `check`.
 #[derive(Debug, Default)]
@@ -223,6 +253,8 @@ pub const OPTIONS: [&str; 9] = [
 pub enum Visibility {
     /// All of it.
     Plain,
+    /// It, if it can be the name of an environment variable.
+    Variable,
     /// Nothing.
     Secret,
     /// Scheme and host; the path too if `whole_path`.
@@ -246,18 +278,32 @@ pub fn visibility(path: &[&str]) -> Visibility {
     match (*key, within) {
         ("url", []) => Visibility::Address { whole_path: false },
         ("base_url" | "proxy", []) => Visibility::Address { whole_path: true },
-        (key, ["env" | "file" | "credential"]) if SECRETS.contains(&key) || key == "url" => Visibility::Plain,
+        (key, [source]) if SECRETS.contains(&key) || key == "url" => match *source {
+            "env" => Visibility::Variable,
+            "file" | "credential" => Visibility::Plain,
+            _ => Visibility::Secret,
+        },
         ("labels", [_]) => Visibility::Plain,
         (key, []) if !SECRETS.contains(&key) => Visibility::Plain,
         _ => Visibility::Secret,
     }
 }
 
-/// Whether no key of this name ever holds a secret, in whatever table.
-pub fn is_plain(key: &str) -> bool {
-    !SECRETS.contains(&key)
-        && !ADDRESSES.contains(&key)
-        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&key))
+/// Whether it is the name of a table or of a group of tables.
+pub fn is_table(name: &str) -> bool {
+    keys_of("").contains(&name)
+}
+
+/// Whether some table has a key of this name.
+pub fn is_key(name: &str) -> bool {
+    TABLES.iter().any(|(_, keys)| keys.contains(&name))
+}
+
+/// Whether it is the name of a key that never holds a secret, in whatever table.
+pub fn is_plain(name: &str) -> bool {
+    !SECRETS.contains(&name)
+        && !ADDRESSES.contains(&name)
+        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&name))
 }
 
 /// What a text was understood as.
@@ -282,7 +328,7 @@ pub fn read(text: &str) -> Reading<'_> {
     let syntax = errors
         .iter()
         .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
-        .map(|error| Problem::error(error.span(), format!("this is not TOML: {}", error.message())));
+        .map(|error| not_toml(error.message(), error.span()));
     let mut problems = Vec::new();
     let mut root = Table { path: String::new(), pattern: "", entries: &document, problems: &mut problems };
     let api = root.table("api", ApiTable::read);
@@ -369,7 +415,13 @@ impl ProviderTable {
             webhook_secret: table.take("webhook_secret", secret),
             discover: table.take("discover", cron),
             polling: PollingTable::read(table),
-            options: OPTIONS.into_iter().filter_map(|key| Some((key, table.take(key, text)?))).collect(),
+            options: OPTIONS
+                .into_iter()
+                .filter_map(|key| match table.take(key, text) {
+                    Field::Given(value) => Some((key, value)),
+                    Field::Missing | Field::Wrong => None,
+                })
+                .collect(),
         }
     }
 }
@@ -418,11 +470,11 @@ struct Table<'a, 'i> {
 }
 
 impl<'i> Table<'_, 'i> {
-    /// A key's value, if it is there and `read` understands it.
+    /// A key's value, understood by `read`.
     fn take<T>(&mut self, key: &'static str, read: fn(&mut Cell<'_, 'i>) -> Option<T>) -> Field<T> {
-        let value = self.entries.get(key)?;
+        let Some(value) = self.entries.get(key) else { return Field::Missing };
         let mut cell = Cell { path: self.full(key), value, problems: self.problems };
-        read(&mut cell).map(|read| Spanned::new(value.span(), read))
+        read(&mut cell).map_or(Field::Wrong, |read| Field::Given(Spanned::new(value.span(), read)))
     }
 
     /// A table in this one; an empty one if it is not there.
@@ -505,319 +557,21 @@ impl<'i> Table<'_, 'i> {
     }
 }
 
-/// A value that is being read.
-struct Cell<'a, 'i> {
-    /// The key in full.
-    path: String,
-    value: &'a Spanned<DeValue<'i>>,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl<'i> Cell<'_, 'i> {
-    fn wrong(&mut self, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.problems.push(Problem::error(self.value.span(), message).help(help));
-    }
-
-    /// It has another type than `expected`, which fits behind "must be".
-    fn wrong_type<T>(&mut self, expected: &str, help: impl Into<Option<String>>) -> Option<T> {
-        let message = format!("`{}` must be {expected}, not {}", self.path, type_name(self.value.get_ref()));
-        self.wrong(message, help);
-        None
-    }
-
-    /// A value within this one, under the same name.
-    fn within<'b>(&'b mut self, value: &'b Spanned<DeValue<'i>>) -> Cell<'b, 'i> {
-        Cell { path: self.path.clone(), value, problems: self.problems }
-    }
-
-    /// The text, if it is one.
-    fn as_text(&mut self, expected: &str) -> Option<String> {
-        let value = self.value.get_ref();
-        match value {
-            DeValue::String(text) if text.trim().is_empty() => {
-                let message = format!("`{}` is empty", self.path);
-                self.wrong(message, "leave the key out if nothing is to be set".to_owned());
-                None
-            }
-            DeValue::String(text) => Some(text.clone().into_owned()),
-            DeValue::Integer(number) => {
-                let help = format!("text is written in quotes: \"{number}\"");
-                self.wrong_type(expected, help)
-            }
-            _ => self.wrong_type(expected, None),
-        }
-    }
-
-    /// The elements of a list, each read by `read`.
-    fn elements<T>(
-        &mut self,
-        expected: &str,
-        read: fn(&mut Cell<'_, 'i>) -> Option<T>,
-    ) -> Option<Vec<Spanned<T>>> {
-        let value = self.value;
-        match value.get_ref() {
-            DeValue::Array(array) => {
-                let found: Vec<_> = array
-                    .iter()
-                    .map(|element| {
-                        read(&mut self.within(element)).map(|read| Spanned::new(element.span(), read))
-                    })
-                    .collect();
-                // One bad element has been told; without it the list would be another.
-                found.into_iter().collect()
-            }
-            DeValue::String(_) => {
-                self.wrong_type(expected, "a list is written in brackets: [\"…\"]".to_owned())
-            }
-            _ => self.wrong_type(expected, None),
-        }
-    }
-}
-
-fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
-    cell.as_text("text")
-}
-
-fn texts<'i>(cell: &mut Cell<'_, 'i>) -> Option<Vec<Spanned<String>>> {
-    cell.elements("a list of texts", |cell: &mut Cell<'_, 'i>| cell.as_text("a list of texts"))
-}
-
-fn path(cell: &mut Cell<'_, '_>) -> Option<PathBuf> {
-    cell.as_text("a path").map(PathBuf::from)
-}
-
-fn switch(cell: &mut Cell<'_, '_>) -> Option<bool> {
-    match cell.value.get_ref() {
-        DeValue::Boolean(on) => Some(*on),
-        DeValue::String(word) => {
-            let help =
-                matches!(word.as_ref(), "true" | "false").then(|| format!("write {word} without quotes"));
-            cell.wrong_type("true or false", help)
-        }
-        _ => cell.wrong_type("true or false", None),
-    }
-}
-
-fn count(cell: &mut Cell<'_, '_>) -> Option<u32> {
-    match cell.value.get_ref() {
-        DeValue::Integer(number) => {
-            let count = u32::from_str_radix(number.as_str(), number.radix()).ok();
-            if count.is_none() {
-                let message = format!("`{}` must be a whole number from 1 on", cell.path);
-                cell.wrong(message, None);
-            }
-            count
-        }
-        DeValue::String(digits) => {
-            let help = digits.parse::<u32>().ok().map(|number| format!("write {number} without quotes"));
-            cell.wrong_type("a whole number", help)
-        }
-        _ => cell.wrong_type("a whole number", None),
-    }
-}
-
-fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
-    const EXPECTED: &str = "a duration";
-    const FORMS: &str = "durations are written \"15s\", \"10m\", \"24h\" or \"7d\"";
-    match cell.value.get_ref() {
-        DeValue::String(text) => duration::parse(text).ok().or_else(|| {
-            let message = format!("`{}` must be a duration, and {} is none", cell.path, quote(text));
-            let help = duration_guess(text)
-                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
-            cell.wrong(message, help);
-            None
-        }),
-        DeValue::Integer(number) => {
-            let help = duration::parse(&format!("{number}s"))
-                .map_or_else(|_| FORMS.to_owned(), |_| format!("did you mean \"{number}s\"? {FORMS}"));
-            cell.wrong_type(EXPECTED, help)
-        }
-        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
-    }
-}
-
-fn durations(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<Duration>>> {
-    cell.elements("a list of durations", duration)
-}
-
-fn bytes(cell: &mut Cell<'_, '_>) -> Option<u64> {
-    const EXPECTED: &str = "a size";
-    const FORMS: &str = "sizes are written \"500MB\" or \"50GiB\"";
-    match cell.value.get_ref() {
-        DeValue::String(text) => size::parse(text).or_else(|| {
-            let message = format!("`{}` must be a size, and {} is none", cell.path, quote(text));
-            let help = size::guess(text)
-                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
-            cell.wrong(message, help);
-            None
-        }),
-        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
-    }
-}
-
-fn cron(cell: &mut Cell<'_, '_>) -> Option<String> {
-    const FORM: &str =
-        "the five fields are minute, hour, day of the month, month, day of the week: \"0 9 * * Mon-Fri\"";
-    let pattern = cell.as_text("a cron expression")?;
-    let fields = pattern.split_whitespace().count();
-    if fields != 5 {
-        let message = format!("`{}` must have five fields, and this has {fields}", cell.path);
-        cell.wrong(message, FORM.to_owned());
-        return None;
-    }
-    // The parser's own reasons speak of its insides.
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    if !pattern.is_ascii() || parser.parse(&pattern).is_err() {
-        let message = format!("`{}` is no cron expression: {}", cell.path, quote(&pattern));
-        cell.wrong(message, FORM.to_owned());
-        return None;
-    }
-    Some(pattern)
-}
-
-fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
-    let name = cell.as_text("the name of a time zone")?;
-    let database = jiff::tz::db();
-    // A machine without any time zones cannot judge the name.
-    if database.is_definitively_empty() || database.get(&name).is_ok() {
-        return Some(name);
-    }
-    let zones: Vec<String> = database.available().map(|zone| zone.to_string()).collect();
-    let help = nearest(&name, zones.iter().map(String::as_str)).map_or_else(
-        || "IANA names are written like \"Europe/Berlin\" or \"UTC\"".to_owned(),
-        |near| format!("did you mean \"{near}\"?"),
-    );
-    let message = format!("`{}` names no time zone: {}", cell.path, quote(&name));
-    cell.wrong(message, help);
-    None
-}
-
-fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
-    let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
-    let sound = rate.split_once('/').is_some_and(|(count, unit)| {
-        count.parse().is_ok_and(|count: u32| count > 0) && ["s", "m", "h"].contains(&unit)
-    });
-    if sound {
-        return Some(rate);
-    }
-    let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
-    cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());
-    None
-}
-
-fn labels(cell: &mut Cell<'_, '_>) -> Option<BTreeMap<String, String>> {
-    let value = cell.value;
-    let DeValue::Table(table) = value.get_ref() else {
-        return cell.wrong_type("a table of labels", "labels are written { team = \"evals\" }".to_owned());
-    };
-    let labels: Vec<_> = table
-        .iter()
-        .map(|(key, value)| {
-            let mut label = cell.within(value);
-            label.path = format!("{}.{}", label.path, shown(key.get_ref()));
-            label.as_text("text").map(|value| (key.get_ref().clone().into_owned(), value))
-        })
-        .collect();
-    labels.into_iter().collect()
-}
-
-fn secrets(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<SecretSource>>> {
-    let value = cell.value;
-    match value.get_ref() {
-        DeValue::Array(_) => cell.elements("a secret or a list of secrets", secret),
-        _ => secret(cell).map(|secret| vec![Spanned::new(value.span(), secret)]),
-    }
-}
-
-fn secret(cell: &mut Cell<'_, '_>) -> Option<SecretSource> {
-    const SOURCES: [&str; 3] = ["env", "file", "credential"];
-    const FORMS: &str = "write { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
-    let value = cell.value;
-    let table = match value.get_ref() {
-        // An empty one is refused like any text; what the others are is nobody's business.
-        DeValue::String(text) if !text.trim().is_empty() => {
-            return Some(SecretSource::Inline(text.as_ref().into()));
-        }
-        DeValue::String(_) => {
-            let message = format!("`{}` is empty", cell.path);
-            cell.wrong(message, FORMS.to_owned());
-            return None;
-        }
-        DeValue::Table(table) => table,
-        _ => return cell.wrong_type("the source of a secret", FORMS.to_owned()),
-    };
-    let mut sound = true;
-    for (key, _) in table.iter().filter(|(key, _)| !SOURCES.contains(&key.get_ref().as_ref())) {
-        let help = nearest(key.get_ref(), SOURCES)
-            .map_or_else(|| FORMS.to_owned(), |near| format!("did you mean `{near}`?"));
-        let message = format!("unknown key {} in `{}`", quote(key.get_ref()), cell.path);
-        cell.problems.push(Problem::error(key.span(), message).help(help));
-        sound = false;
-    }
-    let given: Vec<_> = SOURCES.into_iter().filter_map(|source| Some((source, table.get(source)?))).collect();
-    let [(source, place)] = given.as_slice() else {
-        // Where a misspelt source is the only one, it has been told.
-        if sound || given.len() > 1 {
-            let message = format!("`{}` needs exactly one source", cell.path);
-            cell.wrong(message, FORMS.to_owned());
-        }
-        return None;
-    };
-    let mut place = cell.within(place);
-    place.path = format!("{}.{source}", place.path);
-    let name = place.as_text("text")?;
-    let (source, valid, expected) = match *source {
-        "env" => {
-            let valid = secret::is_variable(&name);
-            (SecretSource::Env(name), valid, "the name of an environment variable")
-        }
-        "file" => {
-            let valid = name.contains('/') || !secret::looks_like_one(&name);
-            (SecretSource::File(PathBuf::from(name)), valid, "the path of a file")
-        }
-        _ => {
-            let valid = secret::is_credential(&name);
-            (SecretSource::Credential(name), valid, "the name of a credential, without a slash")
-        }
-    };
-    if !valid {
-        let message = format!("`{}` must be {expected}", place.path);
-        place.wrong(message, "it says where the secret is, not what it is".to_owned());
-        return None;
-    }
-    sound.then_some(source)
-}
-
-/// What was probably meant by a text that is no duration: `15 sec` is `15s`.
-fn duration_guess(text: &str) -> Option<String> {
-    let text = text.trim();
-    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let rest = text[digits.len()..].trim();
-    // No unit at all is seconds most often.
-    let unit = rest.chars().next().unwrap_or('s').to_ascii_lowercase();
-    let words = ["s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes"]
+/// What the parser found, without what it says of its own grammar.
+fn not_toml(reason: &str, span: Option<Range<usize>>) -> Problem {
+    let plain = [", expected nothing", ", expected literal string"]
         .into_iter()
-        .chain(["h", "hr", "hrs", "hour", "hours", "d", "day", "days", "w", "week", "weeks", ""]);
-    let guess = format!("{digits}{unit}");
-    (words.into_iter().any(|word| word.eq_ignore_ascii_case(rest)) && duration::parse(&guess).is_ok())
-        .then_some(guess)
+        .find_map(|detail| reason.strip_suffix(detail))
+        .unwrap_or(reason);
+    let unquoted =
+        plain.contains("must be quoted") || plain.starts_with("invalid float") || plain.contains("datetime");
+    let help =
+        unquoted.then(|| "text, durations and addresses are written in quotes: key = \"value\"".to_owned());
+    Problem::error(span, format!("this is not TOML: {plain}")).help(help)
 }
 
 fn no_table(path: &str, value: &DeValue<'_>, span: Range<usize>) -> Problem {
     Problem::error(span, format!("`{path}` must be a table, not {}", type_name(value)))
-}
-
-/// A value's type in plain words.
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
 }
 
 fn keys_of(pattern: &str) -> &'static [&'static str] {
@@ -829,3 +583,188 @@ const SECRETS: [&str; 7] = ["api_key", "webhook_secret", "secret", "token", "rou
 
 /// Keys whose values are addresses, which may hold secrets.
 const ADDRESSES: [&str; 3] = ["url", "base_url", "proxy"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    /// A table's header with a name in the place of `*`.
+    fn header(table: &str) -> String {
+        if table.is_empty() { String::new() } else { format!("[{}]\n", table.replace('*', "x")) }
+    }
+
+    #[test]
+    fn every_key_is_read_and_says_where_it_is_wrong() {
+        for (table, keys) in TABLES {
+            for key in keys {
+                // Nothing is a date.
+                let text = format!("{}{key} = 2026-01-01", header(table));
+                let problems = read(&text).problems;
+                assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+                assert!(problems[0].message.contains("a date or time"), "{text}: {problems:?}");
+                let start = problems[0].span.as_ref().unwrap().start;
+                assert_eq!(&text[start..], "2026-01-01", "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_typo_in_any_key_of_any_table_is_answered_with_the_key() {
+        for (table, keys) in TABLES {
+            for key in keys {
+                let mut letters: Vec<char> = key.chars().collect();
+                letters.swap(0, 1);
+                let typo: String = letters.into_iter().collect();
+                let text = format!("{}{typo} = 1", header(table));
+                let problems = read(&text).problems;
+                assert_eq!(problems.len(), 1, "{text}");
+                assert!(problems[0].message.starts_with(&format!("unknown key `{typo}`")), "{problems:?}");
+                assert_eq!(problems[0].help.as_deref(), Some(format!("did you mean `{key}`?").as_str()));
+                assert_eq!(&text[problems[0].span.clone().unwrap()], typo);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_table_is_sent_home() {
+        let help = |text: &str| read(text).problems[0].help.clone().unwrap();
+        assert_eq!(help("listen = \"127.0.0.1:1\""), "`listen` belongs in `[api]`");
+        assert_eq!(help("[state]\nmax_bytes = 1"), "`max_bytes` belongs in `[results]`");
+        assert_eq!(
+            help("[state]\ninsecure_skip_verify = true"),
+            "`insecure_skip_verify` belongs in `[webhooks.NAME]`"
+        );
+        assert_eq!(help("[state]\ncolour = 1"), "there is `dir`, `retain`");
+    }
+
+    #[test]
+    fn the_example_names_every_key_of_every_table() {
+        let uncommented = uncomment(EXAMPLE);
+        let reading = read(&uncommented);
+        assert_eq!(reading.syntax, None);
+        assert_eq!(reading.problems, []);
+        for (table, keys) in TABLES.iter().filter(|(table, _)| !table.is_empty()) {
+            let tables: Vec<&DeTable<'_>> = match table.split_once(".*") {
+                Some((group, _)) => {
+                    let group = reading.document[group].get_ref().as_table().unwrap();
+                    group.values().map(|table| table.get_ref().as_table().unwrap()).collect()
+                }
+                None => vec![reading.document[*table].get_ref().as_table().unwrap()],
+            };
+            for key in *keys {
+                assert!(
+                    tables.iter().any(|table| table.contains_key(*key)),
+                    "`{key}` of `[{table}]` is missing"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn values_with_units() {
+        let problem = |text: &str| {
+            let problem = read(text).problems.remove(0);
+            (problem.message, problem.help.unwrap_or_default())
+        };
+        assert_eq!(
+            problem("polling.timeout = \"30 seconds\""),
+            (
+                "`polling.timeout` must be a duration, and `30 seconds` is none".to_owned(),
+                "did you mean \"30s\"?".to_owned()
+            )
+        );
+        assert_eq!(problem("polling.timeout = \"30\"").1, "did you mean \"30s\"?");
+        assert!(problem("polling.timeout = 30").1.starts_with("did you mean \"30s\"?"));
+        assert!(problem("polling.timeout = 30").0.contains("a duration, not a whole number"));
+        assert_eq!(problem("polling.concurrency = \"16\"").1, "write 16 without quotes");
+        assert!(problem("polling.concurrency = -1").0.contains("whole number from 1 on"));
+        assert_eq!(problem("results.max_bytes = \"50G\"").1, "did you mean \"50GiB\"?");
+        assert_eq!(problem("results.download = \"true\"").1, "write true without quotes");
+        assert!(problem("providers.x.discover = \"* * * * * *\"").0.contains("five fields, and this has 6"));
+        assert!(problem("providers.x.discover = \"61 * * * *\"").0.contains("no cron expression"));
+        assert!(problem("providers.x.discover = \"@daily\"").0.contains("five fields"));
+        assert!(problem("digests.x.timezone = \"Europe/Berln\"").1.contains("Europe/Berlin"));
+        assert!(problem("webhooks.x.rate = \"fast\"").1.contains("60/m"));
+        assert!(problem("webhooks.x.events = \"batch.completed\"").1.contains("brackets"));
+        assert!(problem("api.socket = \"  \"").0.contains("is empty"));
+        for sound in [
+            "polling.concurrency = 1_000",
+            "polling.timeout = \"1m30s\"",
+            "providers.x.discover = \"*/5 9-17 1,15 JAN-MAR Mon-Fri\"",
+            "digests.x.timezone = \"UTC\"",
+            "webhooks.x.rate = \"1/s\"",
+        ] {
+            assert_eq!(read(sound).problems, [], "{sound}");
+        }
+    }
+
+    #[test]
+    fn sources_of_secrets() {
+        let problems = |value: &str| read(&format!("api.token = {value}")).problems;
+        for sound in ["{ env = \"A\" }", "{ file = \"/a\" }", "{ credential = \"a.b\" }", "\"inline\""] {
+            assert_eq!(problems(sound), [], "{sound}");
+        }
+        for (wrong, message) in [
+            ("{}", "needs exactly one source"),
+            ("{ env = \"A\", file = \"/a\" }", "needs exactly one source"),
+            ("{ envv = \"A\" }", "unknown key `envv`"),
+            ("{ env = \"sk-proj-abcdef\" }", "must be the name of an environment variable"),
+            ("{ env = \"A B\" }", "must be the name of an environment variable"),
+            ("{ env = 5 }", "`api.token.env` must be text"),
+            ("{ credential = \"../a\" }", "must be the name of a credential"),
+            ("\"\"", "is empty"),
+            ("5", "must be the source of a secret"),
+            ("[\"a\"]", "must be the source of a secret"),
+        ] {
+            let problems = problems(wrong);
+            assert_eq!(problems.len(), 1, "{wrong}: {problems:?}");
+            assert!(problems[0].message.contains(message), "{wrong}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn tables_that_are_none() {
+        let message = |text: &str| read(text).problems[0].message.clone();
+        assert_eq!(message("api = 5"), "`api` must be a table, not a whole number");
+        assert_eq!(message("[[providers]]\nkind = \"x\""), "`providers` must be a table, not a list");
+        assert_eq!(message("providers.openai = \"key\""), "`providers.openai` must be a table, not text");
+    }
+
+    #[test]
+    fn what_may_be_shown() {
+        assert_eq!(visibility(&["state", "dir"]), Visibility::Plain);
+        assert_eq!(visibility(&["webhooks", "x", "labels", "team"]), Visibility::Plain);
+        assert_eq!(visibility(&["api", "token", "env"]), Visibility::Variable);
+        assert_eq!(visibility(&["api", "token", "file"]), Visibility::Plain);
+        for path in [
+            &["api", "token"][..],
+            &["api", "token", "value"],
+            &["providers", "x", "api_key"],
+            &["providers", "x", "api_kye"],
+            &["providers", "x"],
+            &["providers", "x", "kind", "y"],
+            &["state", "api_key"],
+            &["nonsense"],
+            &[],
+        ] {
+            assert_eq!(visibility(path), Visibility::Secret, "{path:?}");
+        }
+        for secret in SECRETS.into_iter().chain(ADDRESSES) {
+            assert!(TABLES.iter().any(|(_, keys)| keys.contains(&secret)) && !is_plain(secret), "{secret}");
+        }
+        assert!(is_plain("min_interval") && !is_plain("openai") && !is_plain("nonsense"));
+    }
+
+    /// The example with every key and every table in force.
+    fn uncomment(example: &str) -> String {
+        let in_force = |line: &str| {
+            let Some(rest) = line.strip_prefix("# ") else { return line.to_owned() };
+            let key = rest.split(" = ").next().unwrap_or_default();
+            let is_key = rest.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if is_key || rest.starts_with('[') { rest.to_owned() } else { line.to_owned() }
+        };
+        example.lines().map(in_force).collect::<Vec<_>>().join("\n")
+    }
+}

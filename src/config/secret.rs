@@ -177,7 +177,11 @@ pub fn is_credential(name: &str) -> bool {
 
 /// Whether `text` looks like a key that somebody put in the wrong place. Such text is never repeated.
 pub fn looks_like_one(text: &str) -> bool {
-    KEY_PREFIXES.iter().any(|prefix| text.len() > prefix.len() + 4 && text.starts_with(prefix))
+    let words = || text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
+    let prefixed = |word: &str| {
+        KEY_PREFIXES.iter().any(|prefix| word.len() > prefix.len() + 4 && word.starts_with(prefix))
+    };
+    words().any(prefixed)
         || text.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
             run.len() >= 20
                 && run.contains(|c: char| c.is_ascii_digit())

@@ -124,14 +124,11 @@ impl<'a> Cover<'a> {
         let text = self.text.get(span.clone()).unwrap_or_default();
         let whole = inside_quotes(text, &span);
         let nothing = span.start..span.start;
+        let value = value.get_ref().as_str().unwrap_or_default();
         match raw::visibility(path) {
-            raw::Visibility::Plain
-                if secret::looks_like_one(value.get_ref().as_str().unwrap_or_default()) =>
-            {
-                whole
-            }
-            raw::Visibility::Plain => nothing,
-            raw::Visibility::Secret => whole,
+            raw::Visibility::Plain if !secret::looks_like_one(value) => nothing,
+            raw::Visibility::Variable if secret::is_variable(value) => nothing,
+            raw::Visibility::Plain | raw::Visibility::Variable | raw::Visibility::Secret => whole,
             raw::Visibility::Address { whole_path } => {
                 let shown = shown_of_address(text, whole_path);
                 (span.start + shown).min(whole.end)..whole.end
@@ -196,25 +193,150 @@ fn covered(c: char) -> char {
 
 /// A line of a file that is no TOML, with everything covered but what cannot be a secret.
 fn broken_line(line: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || "_-. \t".contains(c);
-    let content = line.trim();
-    if content.starts_with('[')
-        && content.trim_start_matches('[').trim_end_matches(']').chars().all(bare)
-        && !secret::looks_like_one(content)
-    {
+    let hidden = |text: &str| -> String {
+        text.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect()
+    };
+    if is_header(line) {
         return line.to_owned();
     }
-    let Some((key, value)) = line.split_once('=').filter(|(key, _)| key.chars().all(bare)) else {
-        return line.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect();
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_known_key(key)) else {
+        return hidden(line);
     };
-    let name = key.rsplit('.').next().unwrap_or(key).trim();
+    let plain = raw::is_plain(last_segment(key));
     // A second `=` may be another key on the same line.
-    if raw::is_plain(name) && !value.contains('=') && !secret::looks_like_one(value) {
-        let (value, comment) = value.split_at(value.find('#').unwrap_or(value.len()));
-        let blank =
-            comment.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { c } else { ' ' }, c.len_utf8()));
-        return format!("{key}={value}{}", blank.collect::<String>());
+    if !plain || value.contains('=') || secret::looks_like_one(value) {
+        return format!("{key}={}", hidden(value));
     }
-    let hidden: String = value.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect();
-    format!("{key}={hidden}")
+    let (value, comment) = value.split_at(value.find('#').unwrap_or(value.len()));
+    let blank = |c: char| std::iter::repeat_n(if c == '\n' { c } else { ' ' }, c.len_utf8());
+    format!("{key}={value}{}", comment.chars().flat_map(blank).collect::<String>())
+}
+
+/// Whether a line is a table's header, closed or not.
+fn is_header(line: &str) -> bool {
+    let path = line.trim().trim_start_matches('[').trim_end_matches(']');
+    let group = path.split('.').next().unwrap_or(path).trim();
+    line.trim_start().starts_with('[') && is_bare(path) && raw::is_table(group)
+}
+
+/// Whether it is certainly a key: base64 may stand before a `=` too.
+fn is_known_key(key: &str) -> bool {
+    is_bare(key) && raw::is_key(last_segment(key))
+}
+
+fn last_segment(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key).trim()
+}
+
+fn is_bare(path: &str) -> bool {
+    path.chars().all(|c| c.is_ascii_alphanumeric() || "_-. \t".contains(c)) && !secret::looks_like_one(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECRET: &str = "correct horse battery";
+
+    fn shown(text: &str) -> String {
+        let document = DeTable::parse(text).unwrap().into_inner();
+        let source = Source::new(Path::new("c.toml"), text, &document);
+        assert_eq!(source.text.len(), text.len());
+        assert_eq!(source.text.chars().count(), text.chars().count());
+        source.text
+    }
+
+    fn shown_broken(text: &str) -> String {
+        Source::broken(Path::new("c.toml"), text).text
+    }
+
+    #[test]
+    fn secrets_are_covered_and_the_rest_is_not() {
+        let stars = "*".repeat(SECRET.len());
+        for (text, expected) in [
+            ("api.token = \"SECRET\"", "api.token = \"STARS\""),
+            ("[providers.x]\napi_key = 'SECRET'", "[providers.x]\napi_key = 'STARS'"),
+            ("[providers.x]\napi_kye = 'SECRET'", "[providers.x]\napi_kye = 'STARS'"),
+            ("providers.x = 'SECRET'", "providers.x = 'STARS'"),
+            ("[webhooks.x]\nsecret = ['SECRET', \"SECRET\"]", "[webhooks.x]\nsecret = ['STARS', \"STARS\"]"),
+            ("[api]\ntoken = { evn = 'SECRET' }", "[api]\ntoken = { evn = 'STARS' }"),
+            ("[api]\ntoken = { env = 'NAME' }", "[api]\ntoken = { env = 'NAME' }"),
+            ("[api]\nlisten = 'SECRET'", "[api]\nlisten = 'SECRET'"),
+            ("[api]\ntoken = 12345", "[api]\ntoken = *****"),
+            ("[state]\ndir = '#a' # api_key", "[state]\ndir = '#a'          "),
+        ] {
+            let text = text.replace("SECRET", SECRET);
+            let expected = expected.replace("SECRET", SECRET).replace("STARS", &stars);
+            assert_eq!(shown(&text), expected);
+        }
+    }
+
+    #[test]
+    fn addresses_show_their_host() {
+        let of = |key: &str, value: &str| {
+            let text = shown(&format!("{key} = \"{value}\""));
+            text.split('"').nth(1).unwrap().trim_end_matches('*').to_owned()
+        };
+        assert_eq!(
+            of("webhooks.x.url", "https://hooks.slack.com/services/T0/B0/x"),
+            "https://hooks.slack.com"
+        );
+        assert_eq!(of("webhooks.x.url", "https://me:word@a.b/c"), "https://");
+        assert_eq!(of("webhooks.x.url", "no address"), "");
+        assert_eq!(of("providers.x.base_url", "https://a.b/c/d"), "https://a.b/c/d");
+        assert_eq!(of("providers.x.base_url", "https://a.b/c?key=1"), "https://a.b/c");
+        assert_eq!(of("providers.x.base_url", "ftp//a"), "ftp//a");
+        assert_eq!(of("http.proxy", "http://me:word@a:1"), "http://");
+        assert_eq!(of("http.proxy", "http://me\\u0040a:1"), "http://");
+        assert_eq!(of("http.proxy", "none"), "none");
+    }
+
+    #[test]
+    fn nothing_doubtful_of_a_broken_file_is_shown() {
+        for text in [
+            "api_key = \"SECRET",
+            "api_key = SECRET",
+            "secret = [\n\"SECRET\",\n",
+            "kind = \"openai\", api_key = \"SECRET\"",
+            "providers.x = { api_key = \"SECRET\"",
+            "# api_key = \"SECRET\"\n=",
+            "dir = \"/a\" # SECRET\n=",
+            "url = \"https://a.b/SECRET\n",
+            "SECRET",
+            "[SECRET",
+            "token: SECRET",
+        ] {
+            for secret in ["abc+def/ghi", "abcdef0123=", "abcdef=="] {
+                let shown = shown_broken(&text.replace("SECRET", secret));
+                assert!(!shown.contains(secret.trim_end_matches('=')), "{shown}");
+            }
+        }
+        assert_eq!(shown_broken("[state]\ndir = /var\nretain = \"9"), "[state]\ndir = /var\nretain = \"9");
+        assert_eq!(shown_broken("[sk-abcdefgh]"), "*".repeat("[sk-abcdefgh]".len()));
+    }
+
+    #[test]
+    fn lines_and_columns() {
+        let source = Source::named(Path::new("c.toml"), "a = 1\r\nböse = \"x\"\n".to_owned());
+        assert_eq!(source.position(0), (1, 1));
+        assert_eq!(source.position(14), (2, 7));
+        assert_eq!(source.position(1000), (3, 1));
+        assert_eq!(source.line(&(4..5)), Line { number: 1, text: "a = 1", span: 4..5 });
+        assert_eq!(source.line(&(7..12)), Line { number: 2, text: "böse = \"x\"", span: 0..5 });
+        // A span of several lines ends with its first.
+        assert_eq!(source.line(&(0..15)), Line { number: 1, text: "a = 1", span: 0..5 });
+        assert_eq!(source.line(&(900..1000)).span, 0..0);
+    }
+
+    proptest! {
+        #[test]
+        fn positions_of_any_text_are_its_own(text in "[\\PC\n\r\t]{0,80}", start in 0_usize..90, length in 0_usize..90) {
+            for source in [Source::broken(Path::new("c"), &text), Source::named(Path::new("c"), text.clone())] {
+                let line = source.line(&(start..start + length));
+                prop_assert!(line.text.get(line.span.clone()).is_some());
+                prop_assert_eq!(line.number, source.position(start).0);
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Whether everything that a configuration names outside itself is there: secrets, and files of certificates.
 
-use super::check::web_address;
+use super::address::web_address;
 use super::load::read_file;
 use super::problem::{Problem, Refused};
 use super::secret::{self, SecretProblem, SecretSource};

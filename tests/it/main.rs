@@ -1,5 +1,6 @@
 //! Tests of whole parts and of the program, in one binary.
 
+mod config;
 mod layers;
 mod process;
 mod provider;
