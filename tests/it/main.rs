@@ -1,1 +1,4 @@
-//! x
+//! One integration binary: the parts of batchd against real sockets, files and processes.
+
+mod chaos;
+mod transport;
