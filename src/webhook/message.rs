@@ -28,8 +28,6 @@ pub struct Message {
     pub notes: Vec<String>,
     /// The provider's page.
     pub link: Option<Link>,
-    /// The batch's id, verbatim but clean.
-    pub batch_id: Option<String>,
     /// When batchd saw it.
     pub at: Option<Timestamp>,
 }
@@ -118,7 +116,6 @@ impl Message {
             errors: told.errors(),
             notes,
             link: told.link(),
-            batch_id: told.text("/batch/id"),
             at: told.time("/observed_at"),
         })
     }
