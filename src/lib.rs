@@ -11,3 +11,5 @@ pub mod provider;
 pub mod webhook;
 
 pub mod store;
+
+pub mod sandbox;
