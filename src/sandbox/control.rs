@@ -227,7 +227,8 @@ async fn clear(State(sandbox): State<Sandbox>) -> Answer {
 
 /// A query as it may be shown: Google's clients may put their key there, a signed address its signature.
 fn without_key(query: &str) -> String {
-    let secret = |pair: &&str| !["key=", "signature="].iter().any(|name| pair.starts_with(name));
+    let secret =
+        |pair: &&str| !["key=", "signature=", "upload_id="].iter().any(|name| pair.starts_with(name));
     query.split('&').filter(secret).collect::<Vec<_>>().join("&")
 }
 

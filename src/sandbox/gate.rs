@@ -4,7 +4,7 @@
 use super::Sandbox;
 use super::refusal::Refusal;
 use super::vendor::Vendor;
-use super::{chance, files, wire};
+use super::{chance, files, gemini_files, wire};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -41,6 +41,7 @@ pub async fn gate(State(sandbox): State<Sandbox>, mut request: Request, next: Ne
     if let (None, Some(vendor)) = (&response, vendor)
         && let Err(refusal) = vendor.admit(&uri, request.headers())
         && !files::is_signed(&sandbox, &uri)
+        && !gemini_files::is_open(&sandbox, &uri)
     {
         response = Some(refusal.into_response());
     }

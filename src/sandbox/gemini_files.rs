@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -24,9 +24,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Uploads that have begun and not ended, by their id. The oldest are forgotten when there are too many.
+/// Uploads that have begun and not ended, by their id, which sorts by age and cannot be guessed. The oldest are
+/// forgotten when there are too many.
 #[derive(Debug, Default)]
-pub struct Uploads(Mutex<BTreeMap<u64, Upload>>);
+pub struct Uploads(Mutex<BTreeMap<String, Upload>>);
 
 #[derive(Debug)]
 struct Upload {
@@ -34,6 +35,13 @@ struct Upload {
     display_name: String,
     mime: String,
     gathered: Gathered,
+}
+
+/// Whether `uri` is an address that [`start`] gave out: the bytes come there without a key.
+pub fn is_open(sandbox: &Sandbox, uri: &Uri) -> bool {
+    let params = Params::read(uri.query().unwrap_or_default());
+    uri.path().starts_with("/upload/")
+        && params.get("upload_id").is_some_and(|id| sandbox.uploads().received(id).is_ok())
 }
 
 /// The routes.
@@ -60,7 +68,7 @@ async fn upload(
     State(sandbox): State<Sandbox>,
     base: Base,
     headers: HeaderMap,
-    uri: http::Uri,
+    uri: Uri,
     params: Params,
     body: Body,
 ) -> Answer {
@@ -69,9 +77,8 @@ async fn upload(
     if commands == ["start"] {
         return start(&sandbox, &base, uri.path(), header("x-goog-upload-header-content-type"), body).await;
     }
-    let id: u64 = params
+    let id = params
         .get("upload_id")
-        .and_then(|id| id.parse().ok())
         .ok_or_else(|| Refusal::invalid("X-Goog-Upload-Command: start must come first; no upload_id"))?;
     let uploads = sandbox.uploads();
     if commands == ["query"] {
@@ -129,7 +136,7 @@ async fn upload(
 async fn start(sandbox: &Sandbox, base: &Base, path: &str, mime: &str, body: Body) -> Answer {
     let body = wire::json(sandbox, body).await?;
     let store = sandbox.store();
-    let id = store.serial();
+    let serial = store.serial();
     let name = match body["file"]["name"].as_str() {
         Some(name) => {
             let word = name.trim_start_matches("files/");
@@ -147,13 +154,14 @@ async fn start(sandbox: &Sandbox, base: &Base, path: &str, mime: &str, body: Bod
             }
             format!("files/{word}")
         }
-        None => format!("files/{}", chance::lowercase(&mut store.chance(id), 12)),
+        None => format!("files/{}", chance::lowercase(&mut store.chance(serial), 12)),
     };
     let display_name =
         either(&body["file"], "displayName", "display_name").as_str().unwrap_or_default().to_owned();
     let mime = if mime.is_empty() { "application/octet-stream" } else { mime }.to_owned();
     let gathered = Gathered::new(&store.memory)?;
-    sandbox.uploads().put(id, Upload { name, display_name, mime, gathered });
+    let id = format!("{serial:016x}{}", store.signature(&name));
+    sandbox.uploads().put(&id, Upload { name, display_name, mime, gathered });
     let url = format!("{}{path}?upload_id={id}&upload_protocol=resumable", base.0);
     Ok(status("active", [("x-goog-upload-url", url)], &json!({})))
 }
@@ -253,22 +261,22 @@ fn view(file: &File, base: &Base, now: Timestamp) -> Value {
 }
 
 impl Uploads {
-    fn put(&self, id: u64, upload: Upload) {
+    fn put(&self, id: &str, upload: Upload) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(id, upload);
+        open.insert(id.to_owned(), upload);
         while open.len() > MOST_UPLOADS {
             open.pop_first();
         }
     }
 
-    fn take(&self, id: u64) -> Result<Upload, Refusal> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    fn take(&self, id: &str) -> Result<Upload, Refusal> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         taken.ok_or_else(|| Refusal::not_found("no such upload; start it again"))
     }
 
-    fn received(&self, id: u64) -> Result<usize, Refusal> {
+    fn received(&self, id: &str) -> Result<usize, Refusal> {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&id)
+        open.get(id)
             .map(|upload| upload.gathered.len())
             .ok_or_else(|| Refusal::not_found("no such upload; start it again"))
     }

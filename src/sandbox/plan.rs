@@ -28,7 +28,8 @@ pub struct Sketch<'a> {
 impl Sketch<'_> {
     /// Draws the plan. A batch takes about 5 to 20 minutes at speed 1: 5 to 15 s of validation, 4 minutes of work
     /// and 0.2 s for each request, at most 20 minutes, give or take a fifth, and 20 s to write the results. One that
-    /// expires has its window shortened to one and a half times that.
+    /// expires has its window shortened to one and a half times that, and then 60 % of its requests are done; one that
+    /// the provider cancels is half done.
     pub fn draw(&self, chance: &mut Rng) -> Plan {
         let requests = u32::try_from(self.defective.len()).unwrap_or(u32::MAX);
         let validating = Duration::from_secs_f64(5.0 + 10.0 * chance.f64());
@@ -39,7 +40,7 @@ impl Sketch<'_> {
         match self.ending {
             Ending::Expired => {
                 window = validating + working.mul_f64(1.5);
-                working = working.mul_f64(1.5 / DONE_AT_EXPIRY);
+                working = working.mul_f64(1.5 / share(requests, requests.saturating_mul(6) / 10));
             }
             Ending::ExpiredEmpty => {
                 window = validating + working.mul_f64(1.5);
@@ -48,8 +49,8 @@ impl Sketch<'_> {
             }
             _ => {}
         }
-        let cancels_itself =
-            (self.ending == Ending::Cancelled).then(|| validating + working.mul_f64(DONE_AT_CANCEL));
+        let cancels_itself = (self.ending == Ending::Cancelled)
+            .then(|| validating + working.mul_f64(share(requests, requests / 2)));
         let faster = |duration: Duration| {
             Duration::try_from_secs_f64(duration.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
         };
@@ -93,15 +94,15 @@ impl Sketch<'_> {
     }
 }
 
+/// The share of the work after which `done` of `requests` are done and the next one is halfway.
+fn share(requests: u32, done: u32) -> f64 {
+    (f64::from(done) + 0.5) / f64::from(requests.max(1))
+}
+
 /// The longest that a batch works, before chance has its say.
 const LONGEST_WORK: Duration = Duration::from_mins(20);
 const FINALIZING: Duration = Duration::from_secs(20);
 const CANCELLING: Duration = Duration::from_secs(10);
-/// How much of an expiring batch is done when its window closes.
-const DONE_AT_EXPIRY: f64 = 0.6;
-/// How much of a batch is done when the provider cancels it.
-const DONE_AT_CANCEL: f64 = 0.5;
-
 #[cfg(test)]
 mod tests {
     use super::*;
