@@ -5,6 +5,8 @@ mod config;
 mod layers;
 mod process;
 mod provider;
+mod sandbox;
+mod sandbox_sdk;
 mod simulation;
 mod transport;
 mod world;
