@@ -10,5 +10,7 @@ pub mod rng;
 pub mod provider;
 pub mod webhook;
 
-pub mod store;
 pub mod control;
+pub mod store;
+
+pub mod cli;
