@@ -111,6 +111,11 @@ impl Tasks {
         self.tracker.spawn(run);
     }
 
+    /// For parts that supervise tasks of their own: what runs in it is waited for at the stop.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// Resolves when a loop has ended unasked, with its name.
     pub async fn failure(&self) -> String {
         let mut failed = self.failed.subscribe();

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
+use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
 use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
@@ -15,13 +16,15 @@ use crate::notify::{Destination, Dispatcher};
 use crate::provider;
 use crate::rng::Rng;
 use crate::store::Store;
-use crate::tasks::Tasks;
-use crate::webhook::{self, Target};
+use crate::tasks::{Pulse, Tasks};
+use crate::webhook::Target;
 use jiff::Timestamp;
-use secrecy::SecretString;
-use std::collections::BTreeMap;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 
 /// What a daemon is made from, besides its configuration.
@@ -51,11 +54,12 @@ pub struct Live {
     pub started_at: Timestamp,
     parts: Parts,
     config: RwLock<Arc<Config>>,
-    routes: RwLock<Arc<Routes>>,
     token: RwLock<Option<SecretString>>,
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     reload_error: Mutex<Option<String>>,
+    /// Scheme and host of each webhook: what may be shown of where it points.
+    targets: RwLock<BTreeMap<String, String>>,
     /// Lasting troubles by their cause, for `status` and `/readyz`.
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -64,7 +68,7 @@ pub struct Live {
 struct Assembly {
     accounts: Vec<Account>,
     destinations: Vec<Destination>,
-    routes: Routes,
+    targets: BTreeMap<String, String>,
     token: Option<SecretString>,
 }
 
@@ -74,19 +78,21 @@ impl Live {
         let Parts { store, clock, rng, tasks, .. } = parts.clone();
         let live = Self {
             engine: Engine::new(store.clone(), clock.clone(), rng.clone(), tasks.clone()),
-            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks),
+            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.tracker(), tasks.stopping()),
             started_at: clock.now(),
             parts,
             config: RwLock::new(Arc::new(config.clone())),
-            routes: RwLock::default(),
             token: RwLock::default(),
             reloading: AsyncMutex::new(()),
             reload_error: Mutex::default(),
+            targets: RwLock::default(),
             troubles: Mutex::default(),
         };
         let assembly = live.assemble(&config)?;
         live.apply(config, assembly).await.map_err(|refusal| vec![refusal.message])?;
-        Ok(Arc::new(live))
+        let live = Arc::new(live);
+        live.parts.tasks.keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));
+        Ok(live)
     }
 
     /// The configuration in force.
@@ -96,7 +102,40 @@ impl Live {
 
     /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.engine.routes()
+    }
+
+    /// What may be shown of where a webhook points.
+    pub fn target(&self, webhook: &str) -> Option<String> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner).get(webhook).cloned()
+    }
+
+    /// The loops that have not come round within `bound`, by name.
+    pub fn late(&self, bound: Duration) -> Vec<String> {
+        let oldest = earlier(self.parts.clock.now(), bound).as_millisecond();
+        let workers = self.dispatcher.pulses().into_iter();
+        let late = workers.filter(|(_, pulse)| pulse.load(Ordering::Relaxed) < oldest).map(|(name, _)| format!("webhook {name}"));
+        self.parts.tasks.late(bound).into_iter().chain(late).collect()
+    }
+
+    /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start.
+    async fn follow(self: Arc<Self>, pulse: Pulse) {
+        const NAP: Duration = Duration::from_secs(15);
+        let stopping = self.parts.tasks.stopping();
+        let mut switched_off = self.dispatcher.switched_off();
+        loop {
+            pulse.beat();
+            let off = switched_off.borrow_and_update().clone();
+            let routes = routes(&self.config(), &off);
+            if routes != *self.engine.routes() {
+                self.engine.set_routes(routes);
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = switched_off.changed() => {}
+                () = tokio::time::sleep(NAP) => {}
+            }
+        }
     }
 
     /// The bearer token in force.
@@ -154,6 +193,7 @@ impl Live {
         let before = self.config();
         let config = Config::load(self.parts.config_file.as_deref(), &catalog(), &self.parts.env)
             .map_err(|problems| refused(problems.one_lines()))?;
+        config.check_secrets(&self.parts.env).map_err(|problems| refused(problems.one_lines()))?;
         let mut restart_needed = Vec::new();
         let mut needs_restart = |key: &str, changed: bool| {
             if changed {
@@ -171,15 +211,17 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
-        let Assembly { accounts, destinations, routes, token } = assembly;
-        let store = &self.parts.store;
-        let webhooks = config.webhooks.keys().cloned().collect();
-        store.align_webhooks(webhooks, self.parts.clock.now()).await?;
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes.clone());
+        let Assembly { accounts, destinations, targets, token } = assembly;
+        let states = self.parts.store.webhook_states().await?;
+        let off = states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
+        let routes = routes(&config, &off);
+        let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
-        self.engine.apply(accounts, routes, config.state.retain).await?;
-        self.dispatcher.apply(destinations).await?;
+        *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        // Webhooks first: what a poll finds is owed to those of the new configuration.
+        self.dispatcher.apply(destinations).await?;
+        self.engine.apply(accounts, routes, retain).await?;
         Ok(())
     }
 
@@ -251,15 +293,17 @@ impl Live {
         }
 
         let mut destinations = Vec::new();
+        let mut shown = BTreeMap::new();
         for (webhook, target) in targets {
             let Some(target) = target else { continue };
-            match destination(webhook, target, config, &scrubber) {
+            shown.insert(webhook.name.clone(), scheme_and_host(target.url.expose_secret()));
+            match destination(webhook, &target, config, &scrubber) {
                 Ok(destination) => destinations.push(destination),
                 Err(problem) => problems.push(format!("webhooks.{}: {problem}", webhook.name)),
             }
         }
         if problems.is_empty() {
-            Ok(Assembly { accounts, destinations, routes: routes(config), token })
+            Ok(Assembly { accounts, destinations, targets: shown, token })
         } else {
             Err(problems)
         }
@@ -287,17 +331,16 @@ impl Service {
 pub fn catalog() -> crate::config::Catalog {
     crate::config::Catalog {
         providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
-        webhooks: webhook::KINDS.iter().map(|kind| kind.facts).collect(),
+        webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
     }
 }
 
 fn destination(
     webhook: &WebhookConfig,
-    target: Target,
+    target: &Target,
     config: &Config,
     scrubber: &Arc<Scrubber>,
 ) -> Result<Destination, String> {
-    let kind = webhook::kind(&webhook.kind).ok_or("no such kind")?;
     let ca_files = config.http.ca_file.iter().chain(&webhook.ca_file).cloned().collect();
     let transport = TransportConfig {
         proxy: &config.http.proxy,
@@ -306,17 +349,18 @@ fn destination(
         guard: Guard::from(config.http.egress),
     };
     let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
-    let adapter = (kind.build)(&target).map_err(|problem| problem.to_string())?;
-    Ok(Destination {
-        config: webhook.clone(),
-        target,
-        adapter,
-        transport: Arc::new(transport),
-        scrubber: scrubber.clone(),
-    })
+    Destination::new(webhook, target, Arc::new(transport), scrubber.clone()).map_err(|problem| problem.to_string())
 }
 
-fn routes(config: &Config) -> Routes {
+/// What may be shown of a webhook's URL: its path, its user and its query may be secrets.
+fn scheme_and_host(url: &str) -> String {
+    let Ok(uri) = url.parse::<http::Uri>() else { return "…".to_owned() };
+    let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}/…", uri.scheme_str().unwrap_or("http"))
+}
+
+fn routes(config: &Config, off: &BTreeSet<String>) -> Routes {
     Routes(
         config
             .webhooks
@@ -328,7 +372,7 @@ fn routes(config: &Config) -> Routes {
                 providers: webhook.providers.clone(),
                 labels: webhook.labels.clone(),
                 on_request: webhook.on_request,
-                disabled: false,
+                disabled: off.contains(&webhook.name),
             })
             .collect(),
     )

@@ -49,8 +49,8 @@ impl Service {
         }
 
         let deliveries = counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
-        for (webhook, outcome, count) in live.dispatcher.counts() {
-            add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome)], count);
+        for (webhook, outcome, count) in live.dispatcher.deliveries_total() {
+            add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome.to_owned())], count);
         }
         let pending = gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
         let oldest = gauges(

@@ -3,10 +3,12 @@
 pub mod api;
 pub mod door;
 pub mod live;
+pub mod client;
+pub mod event_stream;
 mod metrics;
 mod query;
 pub mod refusal;
-mod reports;
+pub mod reports;
 pub mod resolve;
 pub mod server;
 pub mod service;

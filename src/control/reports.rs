@@ -15,6 +15,7 @@ use crate::engine::LookError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::store::outbox::{Backlog, DeliveryFilter, WebhookState};
+use crate::webhook::{EventBody, Judgement};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ impl Service {
         if let Err(error) = self.store.healthy().await {
             troubles.push(error.to_string());
         }
-        troubles.extend(live.tasks().late(LATE).into_iter().map(|name| format!("{name} does not come round")));
+        troubles.extend(live.late(LATE).into_iter().map(|name| format!("{name} does not come round")));
         troubles
     }
 
@@ -115,15 +116,16 @@ impl Service {
         let live = self.live()?;
         let config = live.config();
         let states: BTreeMap<String, WebhookState> = self.store.webhook_states().await?.into_iter().collect();
+        let mut healths: BTreeMap<String, WebhookState> =
+            live.dispatcher.health().into_iter().map(|health| (health.name, health.state)).collect();
         let mut backlogs: BTreeMap<String, Backlog> = self.store.backlogs().await?.into_iter().collect();
         let now = self.clock.now();
         Ok(config
             .webhooks
             .values()
             .map(|webhook| {
-                let state = live
-                    .dispatcher
-                    .state(&webhook.name)
+                let state = healths
+                    .remove(&webhook.name)
                     .or_else(|| states.get(&webhook.name).cloned())
                     .unwrap_or_default();
                 let backlog = backlogs.remove(&webhook.name).unwrap_or_default();
@@ -131,7 +133,7 @@ impl Service {
                 WebhookReport {
                     name: webhook.name.clone(),
                     kind: webhook.kind.clone(),
-                    target: live.dispatcher.target(&webhook.name).unwrap_or_default(),
+                    target: live.target(&webhook.name).unwrap_or_default(),
                     events: webhook.events.iter().map(ToString::to_string).collect(),
                     severity: webhook.severity.to_string(),
                     signed: !webhook.secrets.is_empty(),
@@ -155,7 +157,12 @@ impl Service {
     /// Switches a webhook off (what it is owed is held) or on again.
     pub async fn switch_webhook(&self, name: &str, on: bool) -> Result<WebhookReport, Refusal> {
         self.known_webhook(name)?;
-        self.live()?.dispatcher.switch(name, on).await?;
+        let dispatcher = &self.live()?.dispatcher;
+        if on {
+            dispatcher.enable(name).await?;
+        } else {
+            dispatcher.disable(name, "switched off by hand").await?;
+        }
         tracing::info!(webhook = name, "switched {} by hand", if on { "on" } else { "off" });
         let mut reports = self.webhooks().await?;
         let at = reports.iter().position(|report| report.name == name);
@@ -173,14 +180,16 @@ impl Service {
         let live = self.live()?;
         let now = self.clock.now();
         let draft = Draft::test(&sample(kind, now), kind, &live.nonce(), now);
-        let tried = live.dispatcher.test(name, &draft.id, &draft.body(0)).await?;
+        let body = draft.body(0);
+        let tried = live.dispatcher.test(name, EventBody { id: &draft.id, body: &body }).await;
+        let tried = tried.ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))?;
         Ok(TestAnswer {
-            delivered: tried.delivered,
+            delivered: tried.judgement == Judgement::Delivered,
             event_id: draft.id,
-            http_status: tried.http_status,
+            http_status: tried.status,
             error: tried.error,
             excerpt: tried.excerpt,
-            milliseconds: u64::try_from(since(now, self.clock.now()).as_millis()).unwrap_or(u64::MAX),
+            milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
         })
     }
 

@@ -2,13 +2,12 @@
 
 use super::systemd;
 use crate::control::live::{Live, Parts};
+use crate::control::reports::LATE;
 use crate::store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a loop may take to come round before the watchdog is not fed any more.
-const LATE: Duration = Duration::from_secs(45);
 /// How often it is looked at where no watchdog asks for more.
 const ROUND: Duration = Duration::from_secs(10);
 
@@ -60,7 +59,7 @@ impl Watch {
                         Err(error) => tracing::error!(%error, "the state cannot be written; nothing new is begun"),
                         Ok(()) => {}
                     }
-                    let late = tasks.late(LATE);
+                    let late = live.late(LATE);
                     if late.is_empty() {
                         systemd::watchdog();
                     } else {

@@ -18,7 +18,7 @@ use crate::domain::status::Status;
 use crate::http::egress::Guard;
 use crate::http::transport::{ReqwestTransport, TransportConfig};
 use crate::rng::Rng;
-use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::sandbox::{Sandbox, SandboxOptions, Speed};
 use crate::store::Store;
 use crate::store::events::EventFilter;
 use crate::tasks::Tasks;
@@ -136,11 +136,11 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
 
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let sandbox = format!("http://{}", listener.local_addr()?);
-    let options = SandboxOptions { speed: SPEED, ..SandboxOptions::default() };
-    let simulated = Sandbox::new(options, clock.clone());
-    let serve = simulated.serve(listener, stopping.clone());
+    let speed = Speed::new(SPEED).map_err(|problem| DemoError::Failed(problem.to_string()))?;
+    let simulated = Sandbox::new(&SandboxOptions { speed, ..SandboxOptions::default() });
+    let until = stopping.clone();
     tasks.errand(async move {
-        if let Err(error) = serve.await {
+        if let Err(error) = simulated.serve(listener, until).await {
             tracing::error!(%error, "the sandbox stopped");
         }
     });

@@ -100,7 +100,7 @@ impl Engine {
     ///
     /// What is in flight at an account that left finishes; its batches stay, unpolled.
     pub async fn apply(&self, accounts: Vec<Account>, routes: Routes, retain: Duration) -> Result<(), StoreError> {
-        *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        self.set_routes(routes);
         *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
         let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
         let mut fresh = BTreeMap::new();
@@ -129,6 +129,16 @@ impl Engine {
             poller.start();
         }
         Ok(())
+    }
+
+    /// The routes in force.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.shared.routes()
+    }
+
+    /// Takes other routes, for every event from now on.
+    pub fn set_routes(&self, routes: Routes) {
+        *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
     /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes nothing.
