@@ -64,12 +64,18 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 /// Fills the file aside and gives its length; when this returns, the bytes are on the disk.
 async fn copy(source: &Source, aside: &Path) -> Result<u64, Error> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(aside).await.map_err(|error| failed(aside, &error))?;
-    match source {
-        Source::Remote(client) => download(client, &mut file, aside).await?,
-        Source::Offline(state) => state.copy_into(aside).await?,
-    }
+    let file = match source {
+        Source::Remote(client) => {
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = options.open(aside).await.map_err(|error| failed(aside, &error))?;
+            download(client, &mut file, aside).await?;
+            file
+        }
+        Source::Offline(state) => {
+            state.copy_into(aside).await?;
+            options.read(true).open(aside).await.map_err(|error| failed(aside, &error))?
+        }
+    };
     file.sync_all().await.map_err(|error| failed(aside, &error))?;
     let length = file.metadata().await.map_err(|error| failed(aside, &error))?.len();
     if length == 0 {

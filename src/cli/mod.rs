@@ -147,8 +147,8 @@ impl Context {
     /// What a reading command reads from: the daemon, or the state directory.
     pub async fn source(&self) -> Result<Source, Error> {
         if self.globals.offline {
-            let view = connect::client_view(self.globals.config.as_deref());
-            return Ok(Source::Offline(offline::Offline::open(&view).await?));
+            let view = connect::client_view(self.globals.config.as_deref())?;
+            return Ok(Source::Offline(offline::Offline::open(&view)?));
         }
         Ok(Source::Remote(self.client().await?))
     }
@@ -234,7 +234,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         return Err(Error::usage("--offline reads only: list, show, events, deliveries, backup"));
     }
     match command {
-        Command::Run(arguments) => run::run(arguments, context),
+        Command::Run(arguments) => run::run(&arguments, context),
         Command::Sandbox(arguments) => sandbox::run(&arguments, context),
         Command::Demo(arguments) => demo::run(&arguments, context),
         Command::Config(arguments) => config::run(arguments, context),

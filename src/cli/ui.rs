@@ -183,6 +183,19 @@ impl Ui {
         }
     }
 
+    /// Talk that has a form of its own, plain and in colour, such as text with the place it is about.
+    pub fn exhibit(&mut self, render: impl FnOnce(bool) -> String) {
+        let text = render(self.err_style.colour);
+        if !text.trim().is_empty() {
+            self.talk(text.trim_end());
+        }
+    }
+
+    /// Whether somebody looks at stderr.
+    pub fn is_watched(&self) -> bool {
+        self.err_style.terminal
+    }
+
     /// A warning.
     pub fn warn(&mut self, text: &str) {
         let label = self.err_style.paint(Tone::Warning, "warning:");
@@ -191,6 +204,10 @@ impl Ui {
 
     /// An error with its causes and hints.
     pub fn error(&mut self, error: &Error) {
+        if let Some(refused) = &error.refused {
+            let text = refused.rendered(self.err_style.colour);
+            self.talk(text.trim_end());
+        }
         let mut text =
             format!("{} {}", self.err_style.paint(Tone::Bad, "error:"), clean_lines(&error.message));
         for cause in &error.causes {

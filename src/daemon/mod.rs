@@ -15,7 +15,8 @@ use crate::maintenance::jobs::Housekeeping;
 use crate::rng::Rng;
 use crate::store::{OpenError, Store, StoreError};
 use crate::tasks::Tasks;
-use sockets::{BindError, Sockets};
+pub use sockets::BindError;
+use sockets::Sockets;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,8 +90,12 @@ async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
     }
 }
 
-async fn start(options: &RunOptions, passed: Option<&std::os::unix::net::UnixListener>) -> Result<Running, RunError> {
-    let config = Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
+async fn start(
+    options: &RunOptions,
+    passed: Option<&std::os::unix::net::UnixListener>,
+) -> Result<Running, RunError> {
+    let config =
+        Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
     config.check_secrets(&options.env).map_err(RunError::Config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
