@@ -4,7 +4,7 @@
 use super::Sandbox;
 use super::refusal::Refusal;
 use super::vendor::Vendor;
-use super::{chance, files, gemini_files, wire};
+use super::{files, gemini_files, wire};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ pub async fn gate(State(sandbox): State<Sandbox>, mut request: Request, next: Ne
     let uri = request.uri().clone();
     let vendor = Vendor::of(&uri, request.headers());
     let store = sandbox.store();
-    let request_id = format!("req_{}", chance::hex(&mut store.chance(store.serial()), 24));
+    let request_id = store.request_id();
 
     let early = match vendor {
         Some(vendor) => struck(&sandbox, &method, uri.path())

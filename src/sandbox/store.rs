@@ -28,6 +28,7 @@ pub struct Store {
     speed: Speed,
     most_batches: usize,
     serials: AtomicU64,
+    requests: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -99,6 +100,7 @@ impl Store {
             speed: options.speed,
             most_batches: options.batches,
             serials: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -126,6 +128,12 @@ impl Store {
     /// The source of what looks random about the thing with `serial`.
     pub fn chance(&self, serial: u64) -> fastrand::Rng {
         chance::draw(self.seed, serial)
+    }
+
+    /// An id for the next answer. These are counted apart, so that how often somebody looks changes no batch.
+    pub fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("req_{}", chance::hex(&mut chance::draw(!self.seed, number), 24))
     }
 
     /// A word that only this sandbox can make from `text`: it stands in signed addresses.
