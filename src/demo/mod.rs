@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// How much faster than life the simulated providers are.
-const SPEED: f64 = 120.0;
+const SPEED: f64 = 45.0;
 /// The demo gives up after this long.
 const LONGEST: Duration = Duration::from_secs(18);
 

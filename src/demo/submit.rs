@@ -141,15 +141,16 @@ impl Submitter {
     }
 
     async fn send(&self, path: &str, kind: &str, body: Bytes) -> Result<Value, String> {
-        let request = http::Request::post(format!("{}{path}", self.base))
-            .header("content-type", kind)
-            // Each simulated provider looks at its own vendor's header.
-            .header("authorization", "Bearer sk-demo")
-            .header("x-api-key", "sk-demo")
-            .header("anthropic-version", "2023-06-01")
-            .header("x-goog-api-key", "sk-demo")
-            .body(body)
-            .map_err(|error| error.to_string())?;
+        let mut request = http::Request::post(format!("{}{path}", self.base)).header("content-type", kind);
+        // Each simulated provider looks at its own vendor's headers.
+        request = if path.starts_with("/v1/messages") {
+            request.header("x-api-key", "sk-demo").header("anthropic-version", "2023-06-01")
+        } else if path.starts_with("/v1beta") {
+            request.header("x-goog-api-key", "sk-demo")
+        } else {
+            request.header("authorization", "Bearer sk-demo")
+        };
+        let request = request.body(body).map_err(|error| error.to_string())?;
         let call =
             Call { request, timeout: Duration::from_secs(5), body_limit: BodyLimit::Whole(1024 * 1024) };
         let answer = self.transport.send(call).await.map_err(|failure| format!("the sandbox: {failure}"))?;
