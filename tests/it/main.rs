@@ -1,5 +1,13 @@
-//! One integration binary: the parts of batchd against real sockets, files and processes.
+//! Tests of whole parts and of the program, in one binary.
 
 mod chaos;
+mod config;
 mod deliver;
+mod layers;
+mod process;
+mod provider;
+mod sandbox;
+mod sandbox_sdk;
+mod simulation;
 mod transport;
+mod world;

@@ -1,0 +1,16 @@
+//! Floor 5: the operations, written once, and their way in: the HTTP API on the socket and on TCP.
+
+pub mod api;
+pub mod door;
+pub mod live;
+pub mod client;
+pub mod event_stream;
+mod metrics;
+mod query;
+pub mod refusal;
+pub mod reports;
+pub mod resolve;
+pub mod server;
+pub mod service;
+mod stream;
+mod tracking;
