@@ -1,12 +1,17 @@
 //! Watched batches and their transitions.
 
-use super::{Pk, Store, StoreError};
+use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, events};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
-use crate::domain::tracked::{BatchKey, Tracked};
+use crate::domain::time::to_millis;
+use crate::domain::tracked::{BatchKey, Missing, Origin, Tracked};
 use crate::domain::transition::{Step, Transition};
 use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::sync::Arc;
 
 /// One batch to register.
@@ -95,81 +100,570 @@ impl Store {
         items: Vec<Registration>,
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
-        let _ = (items, routes);
-        unimplemented!()
+        self.write(move |tx| items.into_iter().map(|item| register(tx, item, &routes)).collect()).await
     }
 
     /// Stores a look: state, transition, events and one delivery for each webhook that wants one, in one
     /// transaction. What only users change (name if set, labels, notify, deadline, untracked) is left alone.
     ///
-    /// Returns how many events were new.
+    /// A look that was overtaken by another one, which saw the end, changes nothing. Returns how many events were
+    /// new.
     pub async fn record(&self, pk: Pk, step: Step, routes: Arc<Routes>) -> Result<usize, StoreError> {
-        let _ = (pk, step, routes);
-        unimplemented!()
+        self.write(move |tx| record(tx, pk, step, &routes)).await
     }
 
     /// Notes a look that changed nothing; written with the next commit, or within 30 s.
     pub fn touch(&self, pk: Pk, touch: Touch) {
-        let _ = (pk, touch);
-        unimplemented!()
+        if let Some(daemon) = &self.0.daemon {
+            daemon.writer.core.touch(pk, touch);
+        }
     }
 
     /// One batch by its row.
     pub async fn load(&self, pk: Pk) -> Result<Option<Tracked>, StoreError> {
-        let _ = pk;
-        unimplemented!()
+        let found = self.select("WHERE pk = ?1".to_owned(), vec![pk.into()]).await?;
+        Ok(found.into_iter().next().map(|(_, tracked)| tracked))
     }
 
     /// One batch by its key.
     pub async fn get(&self, key: BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
-        let _ = key;
-        unimplemented!()
+        let found = self
+            .select("WHERE provider = ?1 AND id = ?2".to_owned(), vec![key.provider.into(), key.id.into()])
+            .await?;
+        Ok(found.into_iter().next())
     }
 
     /// Every batch with this id, at whatever provider.
     pub async fn find(&self, id: String) -> Result<Vec<(Pk, Tracked)>, StoreError> {
-        let _ = id;
-        unimplemented!()
+        self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
     /// Lists batches; the flag says whether there are more.
     pub async fn list(&self, filter: BatchFilter) -> Result<(Vec<(Pk, Tracked)>, bool), StoreError> {
-        let _ = filter;
-        unimplemented!()
+        let limit = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let (rest, values) = filter.sql();
+        let mut found = self.select(rest, values).await?;
+        let more = limit.is_some_and(|limit| found.len() > limit);
+        found.truncate(limit.unwrap_or(usize::MAX));
+        Ok((found, more))
     }
 
     /// Every batch that is to be polled some day, for the schedule in memory.
     pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
-        unimplemented!()
+        let mut entries = self
+            .read(|connection| {
+                let mut query = connection.prepare_cached(
+                    "SELECT pk, provider, next_poll_at FROM batches INDEXED BY batches_due
+                     WHERE next_poll_at IS NOT NULL ORDER BY next_poll_at",
+                )?;
+                collect(query.query([])?, |row| {
+                    Ok(ScheduleEntry {
+                        pk: row.get(0)?,
+                        provider: row.get(1)?,
+                        next_poll_at: at(row.get(2)?),
+                    })
+                })
+            })
+            .await?;
+        let Some(daemon) = &self.0.daemon else { return Ok(entries) };
+        let mut touches = daemon.writer.core.all_touches();
+        entries.retain_mut(|entry| match touches.remove(&entry.pk) {
+            Some(touch) => {
+                touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some()
+            }
+            None => true,
+        });
+        // Those that had no next poll before and have one now.
+        for (pk, touch) in touches {
+            if touch.next_poll_at.is_some()
+                && let Some(tracked) = self.load(pk).await?
+                && let Some(next_poll_at) = tracked.next_poll_at
+            {
+                entries.push(ScheduleEntry { pk, provider: tracked.key.provider, next_poll_at });
+            }
+        }
+        Ok(entries)
     }
 
     /// The changes of status of one batch, oldest first.
     pub async fn transitions(&self, pk: Pk) -> Result<Vec<Transition>, StoreError> {
-        let _ = pk;
-        unimplemented!()
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT from_status, to_status, provider_status, occurred_at, observed_at
+                 FROM transitions WHERE batch = ?1 ORDER BY pk",
+            )?;
+            collect(query.query([pk])?, |row| {
+                let from = row.get::<_, Option<String>>(0)?.map(|_| status(row, 0)).transpose()?;
+                Ok(Transition {
+                    from,
+                    to: status(row, 1)?,
+                    provider_status: row.get(2)?,
+                    occurred_at: maybe_at(row, 3)?,
+                    observed_at: at(row.get(4)?),
+                })
+            })
+        })
+        .await
     }
 
     /// Stops watching; the history stays.
     pub async fn untrack(&self, pk: Pk, now: Timestamp) -> Result<(), StoreError> {
-        let _ = (pk, now);
-        unimplemented!()
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "UPDATE batches SET untracked_at = coalesce(untracked_at, ?2), next_poll_at = NULL
+                 WHERE pk = ?1",
+            )?
+            .execute((pk, ms(now)))?;
+            tx.supersede(pk);
+            Ok(())
+        })
+        .await
     }
 
     /// Deletes a batch with its transitions, events and deliveries.
+    ///
+    /// The ids of its events go too: tracked again, it is told again.
     pub async fn purge(&self, pk: Pk) -> Result<(), StoreError> {
-        let _ = pk;
-        unimplemented!()
+        self.write_freeing(move |tx| {
+            let key = tx
+                .prepare_cached("SELECT provider, id FROM batches WHERE pk = ?1")?
+                .query_row([pk], |row| Ok(BatchKey { provider: row.get(0)?, id: row.get(1)? }))
+                .optional()?;
+            if let Some(key) = key {
+                tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([events::fence(&key)])?;
+                tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
+                tx.supersede(pk);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// How many batches there are, by provider and status, active ones and ended ones.
     pub async fn counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
-        unimplemented!()
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT provider, status, count(*) FROM batches GROUP BY provider, status",
+            )?;
+            collect(query.query([])?, |row| Ok((row.get(0)?, status(row, 1)?, count(row, 2)?)))
+        })
+        .await
     }
 
     /// Deletes what ended (or was untracked, or lost) before `before`, a few hundred rows a transaction; the ids of
     /// the events stay, so that nothing is told twice. Returns how many batches went.
+    ///
+    /// What a configured webhook is still owed stays, with its batch. On a full disk the ballast is given up first.
     pub async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let _ = before;
-        unimplemented!()
+        let before = ms(before);
+        let mut pruned = 0;
+        let mut after = Some((i64::MIN, 0));
+        while let Some(from) = after {
+            let chunk = self.write_freeing(move |tx| prune_batches(tx, from, before)).await?;
+            pruned += chunk.deleted;
+            after = chunk.last;
+            // Whoever wants to write meanwhile comes first.
+            tokio::task::yield_now().await;
+        }
+        while self.write_freeing(move |tx| prune_events_apart(tx, before)).await? > 0 {
+            tokio::task::yield_now().await;
+        }
+        while self.write_freeing(|tx| give_pages_back(tx)).await? {
+            tokio::task::yield_now().await;
+        }
+        let dir = self.0.dir.clone();
+        super::off_thread(move || directory::set_ballast(&dir)).await?;
+        Ok(pruned)
+    }
+
+    /// Reads batches, with what is known of their last looks and not written yet.
+    async fn select(&self, rest: String, values: Vec<Value>) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+        let mut found = self
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM batches {rest}"))?;
+                collect(query.query(params_from_iter(values))?, tracked)
+            })
+            .await?;
+        if let Some(daemon) = &self.0.daemon {
+            for (pk, tracked) in &mut found {
+                if let Some(touch) = daemon.writer.core.touch_of(*pk) {
+                    touch.apply(tracked);
+                }
+            }
+        }
+        Ok(found)
     }
 }
+
+impl BatchFilter {
+    /// What follows `FROM batches`, and its values.
+    fn sql(self) -> (String, Vec<Value>) {
+        let mut sql = String::new();
+        let mut values: Vec<Value> = Vec::new();
+        let mut and = |sql: &mut String, condition: &str, more: Vec<Value>| {
+            sql.push_str(if sql.is_empty() { "WHERE " } else { " AND " });
+            sql.push_str(condition);
+            values.extend(more);
+        };
+        if self.active_only {
+            and(&mut sql, "active = 1", vec![]);
+        }
+        if !self.statuses.is_empty() {
+            let places = vec!["?"; self.statuses.len()].join(", ");
+            let words = self.statuses.iter().map(|status| status.as_str().to_owned().into()).collect();
+            and(&mut sql, &format!("status IN ({places})"), words);
+        }
+        if let Some(provider) = self.provider {
+            and(&mut sql, "provider = ?", vec![provider.into()]);
+        }
+        for (key, value) in self.labels {
+            let condition = "EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)";
+            and(&mut sql, condition, vec![key.into(), value.into()]);
+        }
+        if let Some(owner) = self.owner {
+            and(&mut sql, "owner = ?", vec![owner.into()]);
+        }
+        if let Some(after) = self.after {
+            and(&mut sql, "pk < ?", vec![after.into()]);
+        }
+        sql.push_str(" ORDER BY pk DESC");
+        if let Some(limit) = self.limit {
+            // One more tells whether there are more.
+            let _ = write!(sql, " LIMIT {}", u64::from(limit) + 1);
+        }
+        (sql, values)
+    }
+}
+
+impl Touch {
+    /// Shows the look in `tracked`, unless that knows a later one.
+    fn apply(self, tracked: &mut Tracked) {
+        let last_polled_at = to_millis(self.last_polled_at);
+        if tracked.last_polled_at.is_some_and(|known| known > last_polled_at) {
+            return;
+        }
+        tracked.last_polled_at = Some(last_polled_at);
+        tracked.eta = self.eta.map(to_millis);
+        tracked.next_poll_at =
+            self.next_poll_at.map(to_millis).filter(|_| tracked.untracked_at.is_none());
+    }
+}
+
+/// Writes a look that changed nothing else.
+pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE batches SET last_polled_at = ?2, eta = ?4,
+               next_poll_at = CASE WHEN untracked_at IS NULL THEN ?3 END
+             WHERE pk = ?1",
+        )?
+        .execute((pk, ms(touch.last_polled_at), touch.next_poll_at.map(ms), touch.eta.map(ms)))?;
+    Ok(())
+}
+
+fn register(tx: &mut Tx<'_>, item: Registration, routes: &Routes) -> Result<Registered, StoreError> {
+    let key = item.tracked.key.clone();
+    let known = tx
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE provider = ?1 AND id = ?2"))?
+        .query_and_then((&key.provider, &key.id), tracked)?
+        .next()
+        .transpose()?;
+    if let Some((pk, mut tracked)) = known {
+        give(tx, pk, &mut tracked, item.given)?;
+        return Ok(Registered { pk, new: false, tracked });
+    }
+    let (mut tracked, step) = match item.first_look {
+        Some(step) => (step.tracked, Some((step.transition, step.events))),
+        None => (item.tracked, None),
+    };
+    tracked.key = key;
+    to_resolution(&mut tracked);
+    let pk = insert(tx, &tracked)?;
+    if let Some((transition, drafts)) = step {
+        if let Some(transition) = transition {
+            insert_transition(tx, pk, &transition)?;
+        }
+        for draft in &drafts {
+            events::record(tx, draft, Some((pk, &tracked)), routes)?;
+        }
+    }
+    Ok(Registered { pk, new: true, tracked })
+}
+
+/// What a second `track` changes of a known batch.
+fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, given: Given) -> Result<(), StoreError> {
+    if given != Given::default() {
+        if given.name.is_some() {
+            tracked.name = given.name;
+        }
+        tracked.labels.extend(given.labels);
+        tracked.notify.also.extend(given.notify_also);
+        tracked.notify.nobody = given.notify_nobody.unwrap_or(tracked.notify.nobody);
+        tracked.deadline = given.deadline.map(to_millis).or(tracked.deadline);
+        tx.prepare_cached(
+            "UPDATE batches SET name = ?2, labels = ?3, notify = ?4, deadline = ?5 WHERE pk = ?1",
+        )?
+        .execute((
+            pk,
+            &tracked.name,
+            json(&tracked.labels)?,
+            json(&tracked.notify)?,
+            tracked.deadline.map(ms),
+        ))?;
+    }
+    if tracked.untracked_at.is_some() {
+        tracked.untracked_at = None;
+        // A finished record gets no richer, and its provider may have forgotten it by now.
+        let over = tracked.batch.status.is_terminal() && tracked.settled;
+        tracked.next_poll_at = (!over).then_some(tx.now);
+        tx.prepare_cached("UPDATE batches SET untracked_at = NULL, next_poll_at = ?2 WHERE pk = ?1")?
+            .execute((pk, tracked.next_poll_at.map(ms)))?;
+        tx.supersede(pk);
+    }
+    Ok(())
+}
+
+fn insert(tx: &Tx<'_>, tracked: &Tracked) -> Result<Pk, StoreError> {
+    let own: [Value; 11] = [
+        tracked.key.provider.clone().into(),
+        tracked.key.id.clone().into(),
+        tracked.owner.clone().into(),
+        json(&tracked.labels)?.into(),
+        json(&tracked.notify)?.into(),
+        origin_word(tracked.origin).to_owned().into(),
+        ms(tracked.tracked_at).into(),
+        tracked.untracked_at.map(ms).into(),
+        tracked.deadline.map(ms).into(),
+        tracked.name.clone().into(),
+        tracked.next_poll_at.filter(|_| tracked.untracked_at.is_none()).map(ms).into(),
+    ];
+    tx.prepare_cached(&format!(
+        "INSERT INTO batches ({SEEN}, provider, id, owner, labels, notify, origin, tracked_at, untracked_at,
+           deadline, name, next_poll_at)
+         VALUES ({SEEN_VALUES}, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+    ))?
+    .execute(params_from_iter(seen(tracked)?.into_iter().chain(own)))?;
+    Ok(tx.last_insert_rowid())
+}
+
+fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize, StoreError> {
+    let mut new = step.tracked;
+    to_resolution(&mut new);
+    let more: [Value; 4] = [
+        pk.into(),
+        new.name.clone().into(),
+        new.next_poll_at.map(ms).into(),
+        new.batch.status.is_terminal().into(),
+    ];
+    // What users change meanwhile is read back, so that the webhooks are chosen by it.
+    let kept = tx
+        .prepare_cached(&format!(
+            "UPDATE batches SET ({SEEN}) = ({SEEN_VALUES}), name = coalesce(name, ?22),
+               next_poll_at = CASE WHEN untracked_at IS NULL THEN ?23 END
+             WHERE pk = ?21 AND (?24 OR status NOT IN ('completed', 'failed', 'expired', 'cancelled'))
+             RETURNING labels, notify, provider, id"
+        ))?
+        .query_and_then(params_from_iter(seen(&new)?.into_iter().chain(more)), |row| {
+            let key = BatchKey { provider: row.get(2)?, id: row.get(3)? };
+            Ok::<_, StoreError>((from_json(row, 0)?, from_json(row, 1)?, key))
+        })?
+        .next()
+        .transpose()?;
+    let Some((labels, notify, key)) = kept else { return Ok(0) };
+    (new.labels, new.notify, new.key) = (labels, notify, key);
+    tx.supersede(pk);
+    if let Some(transition) = step.transition {
+        insert_transition(tx, pk, &transition)?;
+    }
+    let mut recorded = 0;
+    for draft in &step.events {
+        recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
+    }
+    Ok(recorded)
+}
+
+/// Two looks that saw the same change at once leave one transition.
+fn insert_transition(tx: &Tx<'_>, pk: Pk, transition: &Transition) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6
+         WHERE ?3 IS NOT (SELECT to_status FROM transitions WHERE batch = ?1 ORDER BY pk DESC LIMIT 1)",
+    )?
+    .execute((
+        pk,
+        transition.from.map(Status::as_str),
+        transition.to.as_str(),
+        &transition.provider_status,
+        transition.occurred_at.map(ms),
+        ms(transition.observed_at),
+    ))?;
+    Ok(())
+}
+
+/// The columns that a look changes, and their values in the same order.
+fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
+    Ok([
+        tracked.kind.clone().into(),
+        tracked.batch.status.as_str().to_owned().into(),
+        json(&tracked.batch)?.into(),
+        tracked.provider_status.clone().into(),
+        tracked.console_url.clone().into(),
+        tracked.first_seen_at.map(ms).into(),
+        ms(tracked.status_since).into(),
+        tracked.progress_at.map(ms).into(),
+        tracked.last_polled_at.map(ms).into(),
+        tracked.last_error.clone().into(),
+        tracked.failures.into(),
+        tracked.missing.map(|missing| ms(missing.since)).into(),
+        tracked.missing.map_or(0, |missing| missing.count).into(),
+        tracked.lost_since.map(ms).into(),
+        tracked.stalled_since.map(ms).into(),
+        tracked.eta.map(ms).into(),
+        tracked.results_expire_at.map(ms).into(),
+        tracked.held_since.map(ms).into(),
+        tracked.settled.into(),
+        json(&tracked.warned)?.into(),
+    ])
+}
+
+/// Reads a row of [`COLUMNS`].
+fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
+    let missing_count = row.get(13)?;
+    let missing = maybe_at(row, 12)?.map(|since| Missing { since, count: missing_count });
+    let tracked = Tracked {
+        kind: row.get(1)?,
+        batch: from_json(row, 3)?,
+        provider_status: row.get(4)?,
+        console_url: row.get(5)?,
+        first_seen_at: maybe_at(row, 6)?,
+        status_since: at(row.get(7)?),
+        progress_at: maybe_at(row, 8)?,
+        last_polled_at: maybe_at(row, 9)?,
+        last_error: row.get(10)?,
+        failures: row.get(11)?,
+        missing,
+        lost_since: maybe_at(row, 14)?,
+        stalled_since: maybe_at(row, 15)?,
+        eta: maybe_at(row, 16)?,
+        results_expire_at: maybe_at(row, 17)?,
+        held_since: maybe_at(row, 18)?,
+        settled: row.get(19)?,
+        warned: from_json(row, 20)?,
+        key: BatchKey { provider: row.get(21)?, id: row.get(22)? },
+        owner: row.get(23)?,
+        labels: from_json(row, 24)?,
+        notify: from_json(row, 25)?,
+        origin: word(row, 26, origin_of)?,
+        tracked_at: at(row.get(27)?),
+        untracked_at: maybe_at(row, 28)?,
+        deadline: maybe_at(row, 29)?,
+        name: row.get(30)?,
+        next_poll_at: maybe_at(row, 31)?,
+    };
+    Ok((row.get(0)?, tracked))
+}
+
+/// Cuts every instant to what is stored of it.
+fn to_resolution(tracked: &mut Tracked) {
+    for at in [&mut tracked.tracked_at, &mut tracked.status_since] {
+        *at = to_millis(*at);
+    }
+    for at in [
+        &mut tracked.untracked_at,
+        &mut tracked.first_seen_at,
+        &mut tracked.progress_at,
+        &mut tracked.last_polled_at,
+        &mut tracked.next_poll_at,
+        &mut tracked.lost_since,
+        &mut tracked.stalled_since,
+        &mut tracked.deadline,
+        &mut tracked.eta,
+        &mut tracked.results_expire_at,
+        &mut tracked.held_since,
+    ] {
+        *at = at.map(to_millis);
+    }
+    if let Some(missing) = &mut tracked.missing {
+        missing.since = to_millis(missing.since);
+    }
+}
+
+/// What one transaction of [`Store::prune`] did.
+struct Pruned {
+    deleted: u64,
+    /// After which batch the next one goes on; `None`: there is no next.
+    last: Option<(i64, Pk)>,
+}
+
+fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), before: i64) -> Result<Pruned, StoreError> {
+    let candidates: Vec<(Pk, i64, bool)> = tx
+        .prepare_cached(&format!(
+            "SELECT pk, over_at, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED})
+             FROM batches WHERE (over_at, pk) > (?1, ?2) AND over_at < ?3
+             ORDER BY over_at, pk LIMIT {PRUNED_AT_ONCE}"
+        ))?
+        .query_map((after.0, after.1, before), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut deleted = 0;
+    for (pk, ..) in candidates.iter().filter(|(.., owed)| !owed) {
+        tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
+        tx.supersede(*pk);
+        deleted += 1;
+    }
+    let last = candidates.last().map(|(pk, over_at, _)| (*over_at, *pk));
+    Ok(Pruned { deleted, last: last.filter(|_| candidates.len() == PRUNED_AT_ONCE) })
+}
+
+/// Deletes events that are about no batch.
+fn prune_events_apart(tx: &mut Tx<'_>, before: i64) -> Result<usize, StoreError> {
+    Ok(tx
+        .prepare_cached(&format!(
+            "DELETE FROM events WHERE sequence IN (
+               SELECT sequence FROM events WHERE batch IS NULL AND recorded_at < ?1 AND NOT {OWED} LIMIT 100)"
+        ))?
+        .execute([before])?)
+}
+
+/// Makes the file shorter by some of its empty pages; `false` if few are left.
+fn give_pages_back(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    let free: i64 = tx.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    if free <= FREE_PAGES_KEPT {
+        return Ok(false);
+    }
+    tx.execute_batch("PRAGMA incremental_vacuum(200)")?;
+    let left: i64 = tx.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    // A database that was made without room for this shrinks by none.
+    Ok(left < free)
+}
+
+const fn origin_word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Hand => "hand",
+        Origin::Baseline => "baseline",
+        Origin::Found => "found",
+    }
+}
+
+fn origin_of(word: &str) -> Option<Origin> {
+    [Origin::Hand, Origin::Baseline, Origin::Found].into_iter().find(|origin| origin_word(*origin) == word)
+}
+
+const SEEN: &str = "kind, status, batch, provider_status, console_url, first_seen_at, status_since, progress_at, \
+     last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, eta, \
+     results_expire_at, held_since, settled, warned";
+const SEEN_VALUES: &str =
+    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20";
+/// In the order in which [`tracked`] reads them.
+const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
+     progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
+     eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
+     untracked_at, deadline, name, next_poll_at";
+/// Whether a webhook that is configured is still owed the event of the row.
+const OWED: &str = "EXISTS (
+     SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (
+       state IN ('pending', 'inflight') OR (state = 'held' AND webhook NOT IN (
+         SELECT name FROM webhooks WHERE configured = 0))))";
+/// With what hangs on them a few hundred rows.
+const PRUNED_AT_ONCE: usize = 40;
+/// 1 MiB, for what comes next.
+const FREE_PAGES_KEPT: i64 = 256;

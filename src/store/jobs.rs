@@ -1,5 +1,6 @@
 //! When each maintenance job last ran.
 
+use super::column::{at, ms};
 use super::{Store, StoreError};
 use jiff::Timestamp;
 
@@ -19,12 +20,31 @@ pub struct JobRun {
 impl Store {
     /// The last run of every job.
     pub async fn job_runs(&self) -> Result<Vec<JobRun>, StoreError> {
-        unimplemented!()
+        self.read(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT name, started_at, finished_at, error FROM jobs ORDER BY name")?;
+            let runs = query.query_map([], |row| {
+                Ok(JobRun {
+                    name: row.get(0)?,
+                    started_at: at(row.get(1)?),
+                    finished_at: at(row.get(2)?),
+                    error: row.get(3)?,
+                })
+            })?;
+            Ok(runs.collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// Notes a run.
     pub async fn set_job_run(&self, run: JobRun) -> Result<(), StoreError> {
-        let _ = run;
-        unimplemented!()
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute((run.name, ms(run.started_at), ms(run.finished_at), run.error))?;
+            Ok(())
+        })
+        .await
     }
 }

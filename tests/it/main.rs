@@ -9,5 +9,6 @@ mod provider;
 mod sandbox;
 mod sandbox_sdk;
 mod simulation;
+mod store;
 mod transport;
 mod world;

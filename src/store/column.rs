@@ -1,0 +1,83 @@
+//! How values stand in columns: instants as Unix milliseconds, words as text, the rest as JSON.
+
+use super::StoreError;
+use crate::domain::event::EventType;
+use crate::domain::status::Status;
+use crate::domain::time;
+use jiff::Timestamp;
+use rusqlite::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An instant, as it is stored.
+pub(super) fn ms(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A stored instant.
+pub(super) fn at(millis: i64) -> Timestamp {
+    time::from_millis(millis)
+}
+
+/// A length of time in milliseconds, as it is stored.
+pub(super) fn length(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// A column that may be empty and holds an instant.
+pub(super) fn maybe_at(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(at))
+}
+
+/// A column that holds how many there are.
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
+    Ok(row.get::<_, i64>(column)?.unsigned_abs())
+}
+
+/// A value as JSON text.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Internal(format!("a value is no JSON: {error}")))
+}
+
+/// A column that holds JSON.
+pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+    let text = row.get_ref(column)?.as_bytes().map_err(|_| unreadable(row, column, "it is no text"))?;
+    serde_json::from_slice(text).map_err(|error| unreadable(row, column, &error.to_string()))
+}
+
+/// A column that holds one of a closed set of words.
+pub(super) fn word<T>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, StoreError> {
+    let text: String = row.get(column)?;
+    read(&text).ok_or_else(|| unreadable(row, column, &format!("`{text}` is not one of its words")))
+}
+
+/// A column that holds a status.
+pub(super) fn status(row: &Row<'_>, column: usize) -> Result<Status, StoreError> {
+    word(row, column, Status::from_word)
+}
+
+/// A column that holds a type of event.
+pub(super) fn event_type(row: &Row<'_>, column: usize) -> Result<EventType, StoreError> {
+    word(row, column, EventType::from_word)
+}
+
+/// All rows of a query, each read by `read`.
+pub(super) fn collect<T>(
+    mut rows: rusqlite::Rows<'_>,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}
+
+fn unreadable(row: &Row<'_>, column: usize, what: &str) -> StoreError {
+    let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
+    StoreError::Damaged(format!("column {name}: {what}"))
+}

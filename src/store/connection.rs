@@ -1,0 +1,347 @@
+//! How connections to the database are opened and judged (`delivery.md` §6.1, §6.6).
+//!
+//! A log (`batchd.db-wal`) that belongs to another database file is the one thing that SQLite cannot tell and that
+//! would ruin a restored backup. So each run of the daemon writes its name into the file and into the lock file;
+//! where the two differ, the log is set aside. A copy carries no name.
+
+use super::directory::{make_private, unwritable};
+use super::lock::{Lock, Marks};
+use super::{OpenError, StoreError, migrate, outbox};
+use jiff::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the database of `dir` is.
+pub(super) fn database(dir: &Path) -> PathBuf {
+    dir.join("batchd.db")
+}
+
+/// Where its log is.
+pub(super) fn log(dir: &Path) -> PathBuf {
+    dir.join("batchd.db-wal")
+}
+
+/// How long a file is; `None` if there is none. It is not opened.
+pub(super) fn length(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.len())
+}
+
+/// The connection that writes: made, checked and migrated.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) connection: Connection,
+    /// Whether the whole file was checked.
+    pub(super) checked: bool,
+}
+
+/// Opens the database of `dir` for writing, or makes it. A file that is refused is not touched.
+///
+/// `patience`: how long to wait for another program that has it locked.
+pub(super) fn open_writable(
+    dir: &Path,
+    lock: &Lock,
+    patience: Duration,
+    now: Timestamp,
+) -> Result<Writable, OpenError> {
+    if rusqlite::version_number() < SQLITE_AT_LEAST {
+        return Err(OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: format!(
+                "this batchd was built with SQLite {}, which can damage it; build it with 3.51.3 or newer",
+                rusqlite::version()
+            ),
+        });
+    }
+    let file = database(dir);
+    judge_file(dir, &lock.left)?;
+    let unclean = length(&log(dir)).is_some_and(|length| length > 0);
+    set_foreign_log_aside(dir, &lock.left);
+    make_private(&file).map_err(|error| unwritable(dir, &file, &error))?;
+
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error| open_error(dir, error);
+    let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
+    prepare(&connection, patience).map_err(failed)?;
+    if connection.is_readonly("main").map_err(failed)? {
+        return Err(OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: format!("{} is read-only; the user that batchd runs as must own it", file.display()),
+        });
+    }
+    let version = judge_schema(dir, &connection)?;
+    if version == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: "its file system cannot keep a write-ahead log; name a local directory in `[state] dir`"
+                .to_owned(),
+        });
+    }
+    connection
+        .execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 1000;
+             PRAGMA journal_size_limit = 16777216; PRAGMA cache_size = -8000;",
+        )
+        .map_err(failed)?;
+
+    let size = length(&file).unwrap_or(0);
+    let checked = version == 0 || size < if unclean { CHECKED_IF_UNCLEAN } else { CHECKED_ALWAYS };
+    if checked && version > 0 {
+        check(&connection, "quick_check").map_err(failed)?.map_err(|what| damaged(dir, what))?;
+    }
+    migrate::migrate(&mut connection, migrate::SCHEMAS, dir)?;
+    adopt(&mut connection, lock, dir, now)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    Ok(Writable { connection, checked })
+}
+
+/// Opens the database of `dir` for reading, beside whoever writes it.
+pub(super) fn open_readable(dir: &Path) -> Result<Connection, OpenError> {
+    let connection = read_only(&database(dir), false).map_err(|error| open_error(dir, error))?;
+    connection.pragma_update(None, "query_only", true).map_err(|error| open_error(dir, error))?;
+    Ok(connection)
+}
+
+/// The same without a daemon: the state must be there, and of a schema that this binary reads.
+pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
+    let file = database(dir);
+    let marks = Marks::of(dir);
+    let length = match std::fs::metadata(&file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(unwritable(dir, &file, &error));
+        }
+        Err(_) => 0,
+    };
+    if length == 0 && !marks.initialised {
+        return Err(OpenError::Absent { dir: dir.to_owned() });
+    }
+    judge_file(dir, &marks)?;
+    let connection = match open_readable(dir).and_then(|connection| {
+        judge_schema(dir, &connection)?;
+        Ok(connection)
+    }) {
+        // Beside a read-only file system's database no shared memory can be made; without a log none is needed.
+        Err(OpenError::Unwritable { .. }) if self::length(&log(dir)).is_none_or(|length| length == 0) => {
+            read_only(&file, true).map_err(|error| open_error(dir, error))?
+        }
+        other => other?,
+    };
+    let version = judge_schema(dir, &connection)?;
+    if version == 0 {
+        return Err(OpenError::Absent { dir: dir.to_owned() });
+    }
+    if version < migrate::newest() {
+        return Err(OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: format!(
+                "it has schema {version} and this batchd reads schema {}; start the daemon once, it brings it up to date",
+                migrate::newest()
+            ),
+        });
+    }
+    Ok(connection)
+}
+
+/// Opens a database for reading; `fixed`: nobody writes it and nothing is made beside it.
+pub(super) fn read_only(file: &Path, fixed: bool) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if fixed {
+        let path = file.as_os_str().as_encoded_bytes();
+        let path = percent_encoding::percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
+        Connection::open_with_flags(
+            format!("file:{path}?immutable=1"),
+            flags | OpenFlags::SQLITE_OPEN_URI,
+        )?
+    } else {
+        Connection::open_with_flags(file, flags)?
+    };
+    prepare(&connection, BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(connection)
+}
+
+/// Runs `quick_check` or `integrity_check`; the inner error is the first thing that is wrong.
+pub(super) fn check(connection: &Connection, pragma: &str) -> Result<Result<(), String>, rusqlite::Error> {
+    let found: String = connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
+    Ok(if found == "ok" { Ok(()) } else { Err(found) })
+}
+
+/// Copies the log into the database and empties it; `false` if somebody still reads from it.
+pub(super) fn checkpoint(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
+}
+
+/// What SQLite's error means while opening.
+pub(super) fn open_error(dir: &Path, error: rusqlite::Error) -> OpenError {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked {
+            dir: dir.to_owned(),
+            holder: format!("another program has {} locked; `fuser` names it", database(dir).display()),
+        },
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::OutOfMemory,
+        ) => OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: format!("{text}; the user that batchd runs as must own the directory and what is in it"),
+        },
+        Some(ErrorCode::DiskFull) => {
+            OpenError::Unwritable { dir: dir.to_owned(), what: "the disk is full; free some space".to_owned() }
+        }
+        _ => damaged(dir, text),
+    }
+}
+
+/// The error of a database that must not be used, with what to do.
+pub(super) fn damaged(dir: &Path, what: impl std::fmt::Display) -> OpenError {
+    OpenError::Damaged {
+        file: database(dir),
+        what: format!(
+            "{what}; nothing was changed: stop the service and its socket, keep a copy of the directory, copy the \
+             newest backup to batchd.db there, and start"
+        ),
+    }
+}
+
+/// What every connection needs. Closing never writes: [`checkpoint`] does, when it is asked to.
+fn prepare(connection: &Connection, patience: Duration) -> Result<(), rusqlite::Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.busy_timeout(patience)?;
+    connection.set_prepared_statement_cache_capacity(96);
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
+}
+
+/// Refuses what is no database of ours at first sight, before SQLite has it.
+fn judge_file(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
+    let path = database(dir);
+    let length = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => return Err(damaged(dir, "it is a directory")),
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(unwritable(dir, &path, &error)),
+    };
+    if length == 0 {
+        return if marks.initialised {
+            Err(damaged(dir, "the database that was here is empty or gone"))
+        } else {
+            Ok(())
+        };
+    }
+    let mut header = [0; HEADER.len()];
+    // No connection of this process has the file open yet, so no lock is lost by closing it.
+    File::open(&path)
+        .map_err(|error| unwritable(dir, &path, &error))?
+        .read_exact(&mut header)
+        .map_err(|_| damaged(dir, "it is not a database"))?;
+    if &header == HEADER { Ok(()) } else { Err(damaged(dir, "it is not a database")) }
+}
+
+/// The schema's number; 0 for a file without one. Refuses the databases of others and of newer ones.
+fn judge_schema(dir: &Path, connection: &Connection) -> Result<i64, OpenError> {
+    let number = |sql: &str| {
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| open_error(dir, error))
+    };
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
+    let ours = application == APPLICATION_ID || (application == 0 && version == 0 && empty);
+    if !ours {
+        return Err(damaged(dir, "it is the database of another program"));
+    }
+    if version > migrate::newest() {
+        return Err(OpenError::Newer { file: database(dir), found: version, known: migrate::newest() });
+    }
+    if version <= 0 && !empty {
+        return Err(damaged(dir, "its schema has no number"));
+    }
+    Ok(version)
+}
+
+/// Sets the log aside if it belongs to another file than the database beside it (see the head of this file).
+fn set_foreign_log_aside(dir: &Path, marks: &Marks) {
+    let (file, log) = (database(dir), log(dir));
+    if length(&file).unwrap_or(0) == 0 {
+        return;
+    }
+    match length(&log) {
+        None if marks.initialised && !marks.closed => {
+            tracing::warn!(
+                "the log {} is gone, and the last run did not end cleanly: the last changes may be missing; \
+                 they are seen again at the next poll, under the same event ids",
+                log.display()
+            );
+            return;
+        }
+        None | Some(0) => return,
+        Some(_) => {}
+    }
+    let run = read_only(&file, true)
+        .and_then(|connection| connection.query_row(RUN, [], |row| row.get::<_, String>(0)));
+    // A file that cannot tell is left to the checks that follow.
+    let Ok(run) = run else { return };
+    if !run.is_empty() && (marks.runs.is_empty() || marks.runs.contains(&run)) {
+        return;
+    }
+    let aside = dir.join("batchd.db-wal.stale");
+    tracing::warn!(
+        "{} was replaced while its log was not empty: the log does not belong to it and was moved to {}",
+        file.display(),
+        aside.display()
+    );
+    if let Err(error) = std::fs::rename(&log, &aside) {
+        tracing::warn!("failed to move the log: {error}");
+    }
+    // Made anew from the log; of the old one it would be wrong.
+    let _ = std::fs::remove_file(dir.join("batchd.db-shm"));
+}
+
+/// Makes the database this run's own, and due what was under way when the last one died.
+fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -> Result<(), OpenError> {
+    let failed = |error| open_error(dir, error);
+    let before: String = connection.query_row(RUN, [], |row| row.get(0)).map_err(failed)?;
+    let run = format!("{:x}-{:x}", now.as_millisecond(), std::process::id());
+    let mut runs: Vec<String> = Some(before).into_iter().filter(|run| !run.is_empty()).collect();
+    runs.push(run.clone());
+    // Both names hold until the file itself, without its log, carries the new one.
+    let mut marks = Marks { initialised: lock.left.initialised, closed: false, runs };
+    lock.write(&marks, now)?;
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
+    outbox::recover(&transaction, now).map_err(|error| match error {
+        StoreError::Damaged(what) => damaged(dir, what),
+        other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
+    })?;
+    transaction.commit().map_err(failed)?;
+    if checkpoint(connection).map_err(failed)? {
+        marks.runs = vec![run];
+    }
+    marks.initialised = true;
+    lock.write(&marks, now)
+}
+
+/// `BTCH`.
+pub(super) const APPLICATION_ID: i64 = 0x4254_4348;
+/// Before it two connections could damage a log (`delivery.md` §6.4).
+const SQLITE_AT_LEAST: i32 = 3_051_003;
+const HEADER: &[u8; 16] = b"SQLite format 3\0";
+const RUN: &str = "SELECT run FROM identity";
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Files below this are checked at every start …
+const CHECKED_ALWAYS: u64 = 64 << 20;
+/// … and after an unclean end those below this; larger ones once the daemon is ready.
+const CHECKED_IF_UNCLEAN: u64 = 256 << 20;

@@ -1,0 +1,77 @@
+//! The connections that only read: each query has one to itself, whoever came first goes first.
+
+use super::{StoreError, guard, off_thread};
+use rusqlite::Connection;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
+
+/// A few read-only connections.
+#[derive(Debug)]
+pub(super) struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    turns: Arc<Semaphore>,
+    count: u32,
+}
+
+/// A connection on loan: it goes back whatever happens to the query.
+struct Loan {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(super) fn new(connections: impl Into<Vec<Connection>>) -> Self {
+        let connections = connections.into();
+        let count = u32::try_from(connections.len()).unwrap_or(u32::MAX);
+        Self {
+            turns: Arc::new(Semaphore::new(connections.len())),
+            idle: Arc::new(Mutex::new(connections)),
+            count,
+        }
+    }
+
+    /// Runs `query` on the next free connection.
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let idle = Arc::clone(&self.idle);
+        off_thread(move || {
+            let connection = guard(&idle).pop();
+            let loan = Loan { connection, idle };
+            let result = match &loan.connection {
+                Some(connection) => query(connection),
+                None => Err(StoreError::Closed),
+            };
+            // Back before the next one's turn.
+            drop(loan);
+            drop(turn);
+            result
+        })
+        .await?
+    }
+
+    /// Whether they are still there.
+    pub(super) fn opened(&self) -> Result<(), StoreError> {
+        if self.turns.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Waits for the queries under way and closes.
+    pub(super) async fn close(&self) {
+        if let Ok(all) = self.turns.acquire_many(self.count).await {
+            guard(&self.idle).clear();
+            self.turns.close();
+            drop(all);
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            guard(&self.idle).push(connection);
+        }
+    }
+}

@@ -1,0 +1,575 @@
+//! The one writer: operations that wait are committed together, each as if it were alone.
+//!
+//! An operation is a closure over the open transaction. Whatever has queued up while the last commit ran goes into
+//! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
+
+use super::batches::{self, Touch};
+use super::connection::{self, checkpoint};
+use super::lock::{Lock, Marks};
+use super::{Pk, StoreError, guard, off_thread};
+use crate::clock::Clock;
+use crate::domain::event::EventType;
+use jiff::Timestamp;
+use rusqlite::{Connection, ffi};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// How long commits took: a histogram for metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommitStats {
+    /// Commits so far.
+    pub count: u64,
+    /// Seconds that all of them took.
+    pub seconds_total: f64,
+    /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::MAX`].
+    pub buckets: Vec<(f64, u64)>,
+}
+
+/// The open transaction, as an operation sees it, and what is to be told once it is committed.
+#[derive(Debug)]
+pub(super) struct Tx<'c> {
+    connection: &'c Connection,
+    /// When the transaction began.
+    pub(super) now: Timestamp,
+    told: Told,
+}
+
+/// What watchers and metrics hear of after the commit.
+#[derive(Debug, Default)]
+struct Told {
+    events: Vec<EventType>,
+    newest: i64,
+    deliveries: bool,
+    superseded: Vec<Pk>,
+}
+
+/// How much there was to tell before an operation.
+struct Mark {
+    events: usize,
+    newest: i64,
+    deliveries: bool,
+    superseded: usize,
+}
+
+impl Told {
+    fn mark(&self) -> Mark {
+        Mark {
+            events: self.events.len(),
+            newest: self.newest,
+            deliveries: self.deliveries,
+            superseded: self.superseded.len(),
+        }
+    }
+
+    fn back_to(&mut self, mark: Mark) {
+        self.events.truncate(mark.events);
+        self.newest = mark.newest;
+        self.deliveries = mark.deliveries;
+        self.superseded.truncate(mark.superseded);
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Tx<'_> {
+    /// An event was recorded.
+    pub(super) fn tell_event(&mut self, sequence: i64, kind: EventType) {
+        self.told.newest = self.told.newest.max(sequence);
+        self.told.events.push(kind);
+    }
+
+    /// What was noted of a batch's looks before is old now.
+    pub(super) fn supersede(&mut self, pk: Pk) {
+        self.told.superseded.push(pk);
+    }
+
+    /// Deliveries were added or made due.
+    pub(super) fn tell_deliveries(&mut self) {
+        self.told.deliveries = true;
+    }
+}
+
+/// The queue to the writer, and what it shares with everybody.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    pub(super) core: Arc<Core>,
+    committer: tokio::task::JoinHandle<()>,
+}
+
+/// What the writer works on. Whoever drops the last store closes it; the committer only borrows it.
+#[derive(Debug)]
+pub(super) struct Core {
+    dir: PathBuf,
+    clock: Clock,
+    open: Mutex<Option<Open>>,
+    touches: Mutex<Touches>,
+    touched: Arc<Notify>,
+    events: watch::Sender<i64>,
+    deliveries: watch::Sender<u64>,
+    recorded: Mutex<BTreeMap<EventType, u64>>,
+    commits: Mutex<CommitStats>,
+    /// Why the last commit failed, if it did.
+    trouble: Mutex<Option<StoreError>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    lock: Lock,
+    /// A failed fsync leaves the file in a state that nobody knows; only a new start can tell.
+    poisoned: bool,
+}
+
+/// Looks that changed nothing, not written yet; `writing` are those of the commit that is under way.
+#[derive(Debug, Default)]
+struct Touches {
+    waiting: BTreeMap<Pk, Touch>,
+    writing: BTreeMap<Pk, Touch>,
+}
+
+enum Job {
+    /// An operation, or its refusal if there is no transaction to run it in.
+    Write(Write),
+    /// Something that must run outside of a transaction.
+    Alone(Box<dyn FnOnce(&Core) + Send>),
+}
+
+type Write = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Done + Send>;
+/// Answers the caller; with an error if what was done is not there after all.
+type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
+
+struct Done {
+    failure: Option<StoreError>,
+    answer: Answer,
+}
+
+impl Writer {
+    /// Starts the committer on `connection`, which it owns from now on, with the lock.
+    pub(super) fn start(
+        connection: Connection,
+        lock: Lock,
+        dir: PathBuf,
+        clock: Clock,
+        newest: i64,
+    ) -> Self {
+        let touched = Arc::new(Notify::new());
+        let core = Arc::new(Core {
+            dir,
+            clock,
+            open: Mutex::new(Some(Open { connection, lock, poisoned: false })),
+            touches: Mutex::default(),
+            touched: Arc::clone(&touched),
+            events: watch::Sender::new(newest),
+            deliveries: watch::Sender::new(0),
+            recorded: Mutex::default(),
+            commits: Mutex::new(CommitStats::default()),
+            trouble: Mutex::default(),
+        });
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "below the supervisor; the handle is kept, and without the task every write answers an error"
+        )]
+        let committer = tokio::spawn(commit_what_waits(Arc::downgrade(&core), queue, touched));
+        Self { jobs, core, committer }
+    }
+
+    /// Runs `operation` in the next transaction; answers once that is committed.
+    pub(super) async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let write: Write = Box::new(move |transaction| {
+            let result = transaction.and_then(operation);
+            let failure = result.as_ref().err().cloned();
+            // A caller that has gone away needs no answer.
+            let answer: Answer = Box::new(move |undone| {
+                let _ = reply.send(undone.map_or(result, Err));
+            });
+            Done { failure, answer }
+        });
+        self.send(Job::Write(write)).await?;
+        answer.await.map_err(|_| self.unanswered())?
+    }
+
+    /// Runs `action` between two transactions.
+    pub(super) async fn alone<T, F>(&self, action: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let action = move |core: &Core| {
+            let _ = reply.send(action(core));
+        };
+        self.send(Job::Alone(Box::new(action))).await?;
+        answer.await.map_err(|_| self.unanswered())?
+    }
+
+    async fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.jobs.send(job).await.map_err(|_| self.unanswered())
+    }
+
+    fn unanswered(&self) -> StoreError {
+        if guard(&self.core.open).is_none() {
+            StoreError::Closed
+        } else if self.committer.is_finished() {
+            StoreError::Internal("the writer has stopped; restart batchd".to_owned())
+        } else {
+            StoreError::Internal("a write panicked; the log tells where".to_owned())
+        }
+    }
+}
+
+impl Core {
+    /// Keeps `touch` until the next commit.
+    pub(super) fn touch(&self, pk: Pk, touch: Touch) {
+        guard(&self.touches).waiting.insert(pk, touch);
+        self.touched.notify_one();
+    }
+
+    /// What is known of a batch's last look and not written yet.
+    pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
+        let touches = guard(&self.touches);
+        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).cloned()
+    }
+
+    /// All such looks.
+    pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
+        let touches = guard(&self.touches);
+        let mut all = touches.writing.clone();
+        all.extend(touches.waiting.iter().map(|(pk, touch)| (*pk, touch.clone())));
+        all
+    }
+
+    pub(super) fn watch_events(&self) -> watch::Receiver<i64> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn watch_deliveries(&self) -> watch::Receiver<u64> {
+        self.deliveries.subscribe()
+    }
+
+    pub(super) fn recorded(&self) -> Vec<(EventType, u64)> {
+        guard(&self.recorded).iter().map(|(kind, count)| (*kind, *count)).collect()
+    }
+
+    pub(super) fn commits(&self) -> CommitStats {
+        guard(&self.commits).clone()
+    }
+
+    /// Why the last commit failed, if it did.
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        guard(&self.trouble).clone()
+    }
+
+    /// Copies the log into the database and empties it; `false` if somebody still reads from it.
+    pub(super) fn checkpoint(&self) -> Result<bool, StoreError> {
+        let open = guard(&self.open);
+        let open = open.as_ref().ok_or(StoreError::Closed)?;
+        // Readers end soon or late; there is another checkpoint in an hour.
+        open.connection.busy_timeout(CHECKPOINT_PATIENCE)?;
+        let emptied = checkpoint(&open.connection);
+        open.connection.busy_timeout(connection::BUSY_TIMEOUT)?;
+        let emptied = emptied?;
+        let length = connection::length(&connection::log(&self.dir)).unwrap_or(0);
+        if length > LOG_WARNING {
+            tracing::warn!(bytes = length, "the database's log is long: something keeps a read open");
+        }
+        Ok(emptied)
+    }
+
+    /// Writes what waits, empties the log, gives up the lock.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        while result.is_ok() && !guard(&self.touches).waiting.is_empty() {
+            result = self.commit(Vec::new());
+        }
+        let emptied = self.checkpoint();
+        let Some(open) = guard(&self.open).take() else { return Err(StoreError::Closed) };
+        drop(open.connection);
+        let marks = Marks { initialised: true, closed: emptied.is_ok(), runs: open.lock.runs() };
+        if let Err(error) = open.lock.write(&marks, self.clock.now()) {
+            tracing::warn!("failed to note the clean end: {error}");
+        }
+        result.and(emptied.map(|_| ()))
+    }
+
+    /// Lets the database grow by `pages` at most from now on.
+    pub(super) fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
+        let open = guard(&self.open);
+        let connection = &open.as_ref().ok_or(StoreError::Closed)?.connection;
+        let present: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let most = pages.map_or(u32::MAX - 1, |pages| present + pages);
+        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Does what has queued up, in its order.
+    fn work(&self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        let mut writes = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Write(write) => writes.push(write),
+                Job::Alone(action) => {
+                    result = self.commit(std::mem::take(&mut writes));
+                    action(self);
+                }
+            }
+        }
+        if !writes.is_empty() || result.is_ok() { self.commit(writes) } else { result }
+    }
+
+    /// Commits `writes` and some of the touches that wait as one transaction, and answers.
+    fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let mut open = guard(&self.open);
+        let Some(open) = open.as_mut() else {
+            refuse(writes, &StoreError::Closed);
+            return Err(StoreError::Closed);
+        };
+        let touches = guard(&self.touches).take();
+        if writes.is_empty() && touches.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut answers = Vec::with_capacity(writes.len());
+        let committed = open.transact(writes, &touches, self.clock.now(), &mut answers);
+        guard(&self.touches).settle(committed.is_ok());
+        let result = match committed {
+            Ok(told) => {
+                guard(&self.commits).add(started.elapsed());
+                self.tell(told);
+                for answer in answers {
+                    answer(None);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for answer in answers {
+                    answer(Some(error.clone()));
+                }
+                Err(error)
+            }
+        };
+        let before = std::mem::replace(&mut *guard(&self.trouble), result.clone().err());
+        match &result {
+            Err(error) if before.is_none() => tracing::error!("failed to write the state: {error}"),
+            Ok(()) if before.is_some() => tracing::info!("the state can be written again"),
+            _ => {}
+        }
+        result
+    }
+
+    fn tell(&self, told: Told) {
+        if !told.superseded.is_empty() {
+            let mut touches = guard(&self.touches);
+            for pk in told.superseded {
+                touches.waiting.remove(&pk);
+            }
+        }
+        if told.newest > 0 {
+            let mut recorded = guard(&self.recorded);
+            for kind in told.events {
+                *recorded.entry(kind).or_default() += 1;
+            }
+            drop(recorded);
+            self.events.send_replace(told.newest);
+        }
+        if told.deliveries {
+            self.deliveries.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+impl Open {
+    /// Runs everything in one transaction. Every write's answer is in `answers` afterwards, whatever happened.
+    fn transact(
+        &mut self,
+        writes: Vec<Write>,
+        touches: &BTreeMap<Pk, Touch>,
+        now: Timestamp,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Told, StoreError> {
+        let mut writes = writes.into_iter();
+        let mut transaction = Tx { connection: &self.connection, now, told: Told::default() };
+        let result = if self.poisoned {
+            Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
+        } else {
+            begin(&self.connection)
+                .and_then(|()| touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch)))
+                .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
+                .and_then(|()| Ok(self.connection.execute_batch("COMMIT")?))
+        };
+        let told = transaction.told;
+        if let Err(error) = &result {
+            // SQLite may have rolled back by itself (`delivery.md` §6.3).
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!("failed to roll back: {error}");
+            }
+            self.poisoned |= matches!(error, StoreError::Io(text) if text.ends_with(FSYNC));
+            answers.extend(writes.map(|write| write(Err(error.clone())).answer));
+        }
+        result.map(|()| told)
+    }
+}
+
+impl Touches {
+    /// Some of what waits, oldest batch first: one commit must not take long.
+    fn take(&mut self) -> BTreeMap<Pk, Touch> {
+        let rest = match self.waiting.keys().nth(MOST_TOUCHES).copied() {
+            Some(first) => self.waiting.split_off(&first),
+            None => BTreeMap::new(),
+        };
+        self.writing = std::mem::replace(&mut self.waiting, rest);
+        self.writing.clone()
+    }
+
+    /// Forgets what was written; what was not waits again, unless there is newer.
+    fn settle(&mut self, written: bool) {
+        for (pk, touch) in std::mem::take(&mut self.writing) {
+            if !written {
+                self.waiting.entry(pk).or_insert(touch);
+            }
+        }
+    }
+}
+
+impl Default for CommitStats {
+    fn default() -> Self {
+        Self { count: 0, seconds_total: 0.0, buckets: BOUNDS.map(|bound| (bound, 0)).to_vec() }
+    }
+}
+
+impl CommitStats {
+    fn add(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.count += 1;
+        self.seconds_total += seconds;
+        if let Some((_, count)) = self.buckets.iter_mut().find(|(bound, _)| seconds <= *bound) {
+            *count += 1;
+        }
+    }
+}
+
+/// The committer: takes whatever waits, and writes touches that nothing else took along after a while.
+async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, touched: Arc<Notify>) {
+    let mut jobs = Vec::new();
+    // Armed only while there is something to write, so that simulated time need not stop for nothing.
+    let mut flush_at: Option<Instant> = None;
+    loop {
+        let mut flush = false;
+        tokio::select! {
+            biased;
+            count = queue.recv_many(&mut jobs, MOST) => if count == 0 { return },
+            () = touched.notified(), if flush_at.is_none() => {
+                flush_at = Some(Instant::now() + FLUSH_AFTER);
+                continue;
+            }
+            () = sleep_until(flush_at) => flush = true,
+        }
+        let Some(core) = core.upgrade() else { return };
+        let jobs = std::mem::take(&mut jobs);
+        let done = off_thread(move || {
+            let result = core.work(jobs);
+            let left = !guard(&core.touches).waiting.is_empty();
+            (result.is_ok(), left)
+        })
+        .await;
+        flush_at = match done {
+            Ok((_, false)) => None,
+            Ok((true, true)) if flush => Some(Instant::now()),
+            Ok((true, true)) => flush_at.or_else(|| Some(Instant::now() + FLUSH_AFTER)),
+            Ok((false, true)) | Err(_) => Some(Instant::now() + FLUSH_AFTER),
+        };
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn begin(connection: &Connection) -> Result<(), StoreError> {
+    // Left open only by a panic between two statements.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    Ok(connection.execute_batch("BEGIN IMMEDIATE")?)
+}
+
+/// Runs one operation in its savepoint. An error of its own is its own; an error here is the whole transaction's.
+fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+    let connection = transaction.connection;
+    if let Err(error) = connection.prepare_cached("SAVEPOINT operation").and_then(|mut sql| sql.execute([])) {
+        let error = StoreError::from(error);
+        answers.push(write(Err(error.clone())).answer);
+        return Err(error);
+    }
+    let before = transaction.told.mark();
+    // A panic drops the caller's reply: it hears of it, its neighbours do not.
+    let failure = match catch_unwind(AssertUnwindSafe(|| write(Ok(&mut *transaction)))) {
+        Ok(Done { failure, answer }) => {
+            answers.push(answer);
+            failure
+        }
+        Err(_) => Some(StoreError::Internal("a write panicked".to_owned())),
+    };
+    if let Some(failure) = failure {
+        transaction.told.back_to(before);
+        if connection.is_autocommit() {
+            return Err(failure);
+        }
+        connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;
+    }
+    connection.prepare_cached("RELEASE operation")?.execute([])?;
+    Ok(())
+}
+
+fn refuse(writes: Vec<Write>, error: &StoreError) {
+    for write in writes {
+        (write(Err(error.clone())).answer)(None);
+    }
+}
+
+/// The end of the text of an error whose data may or may not have reached the disk.
+pub(super) const FSYNC: &str = "(fsync)";
+
+/// Whether SQLite's error is that of a failed fsync.
+pub(super) fn is_fsync(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_extended_error_code(),
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    )
+}
+
+/// Callers that wait to be queued wait in order.
+const QUEUE: usize = 1024;
+/// Operations a transaction.
+const MOST: usize = 500;
+/// Touches a transaction.
+const MOST_TOUCHES: usize = 1000;
+const FLUSH_AFTER: Duration = Duration::from_secs(30);
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
+/// `delivery.md` §6.4.
+const LOG_WARNING: u64 = 64 << 20;
+const BOUNDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::MAX];

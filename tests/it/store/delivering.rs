@@ -1,0 +1,362 @@
+//! The outbox: what is owed, what is due, what was tried.
+
+use super::*;
+use batchd::store::outbox::{
+    AttemptEnd, Backlog, Delivery, DeliveryFilter, DeliveryState, Next, Trigger, WebhookState,
+};
+use std::time::Duration;
+
+/// Makes one attempt that ends at [`EPOCH`] with `next`.
+pub async fn deliver(store: &Store, delivery: Pk, next: Next) {
+    let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
+    store.finish_attempt(attempt, end(next), WebhookState::default()).await.unwrap();
+}
+
+fn end(next: Next) -> AttemptEnd {
+    let delivered = next == Next::Delivered;
+    AttemptEnd {
+        at: EPOCH,
+        outcome: if delivered { "delivered" } else { "http_503" }.to_owned(),
+        http_status: Some(if delivered { 200 } else { 503 }),
+        error: (!delivered).then(|| "503 from the receiver".to_owned()),
+        excerpt: Some("busy".to_owned()),
+        next,
+    }
+}
+
+fn again(wait: u64, counts: bool) -> Next {
+    let wait = Duration::from_secs(wait);
+    Next::Again { at: EPOCH + jiff::SignedDuration::try_from(wait).unwrap(), wait, counts, plain: false }
+}
+
+/// A store whose webhooks are owed one event each of so many batches.
+async fn owing(dir: &Path, batches: u32, webhooks: &[&str]) -> Store {
+    let store = Store::open(dir, still()).unwrap();
+    for number in 0..batches {
+        let pk = track(&store, &format!("batch_{number}")).await;
+        see(&store, pk, Status::Completed, 1, webhooks).await;
+    }
+    store
+}
+
+async fn due(store: &Store, webhook: &str, at: i64) -> Vec<Pk> {
+    store.due(webhook.to_owned(), seconds(at), 100).await.unwrap().into_iter().map(|due| due.pk).collect()
+}
+
+async fn all(store: &Store) -> Vec<Delivery> {
+    store.deliveries(DeliveryFilter::default()).await.unwrap().0
+}
+
+async fn states(store: &Store, webhook: &str) -> Vec<DeliveryState> {
+    let filter = DeliveryFilter { webhook: Some(webhook.to_owned()), ..DeliveryFilter::default() };
+    let mut found = store.deliveries(filter).await.unwrap().0;
+    found.reverse();
+    found.into_iter().map(|delivery| delivery.state).collect()
+}
+
+fn off(by_hand: bool) -> WebhookState {
+    WebhookState { disabled: Some("410 Gone".to_owned()), by_hand, ..WebhookState::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_from_owed_to_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 2, &["pipeline"]).await;
+    let found = store.due("pipeline".to_owned(), EPOCH, 1).await.unwrap();
+    assert_eq!(found.len(), 1, "at most the limit");
+    let first = &found[0];
+    assert!(first.event_id.starts_with("evt_") && first.body.contains(&first.event_id));
+    assert_eq!((first.attempts, first.plain, first.recorded_at), (0, false, EPOCH));
+    assert_eq!(store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(), Some(EPOCH));
+    assert_eq!(store.next_due("ops".to_owned(), EPOCH).await.unwrap(), None);
+
+    let begun = store.begin_attempts(vec![first.pk, first.pk, 999], seconds(2)).await.unwrap();
+    assert!(begun[0].is_some() && begun[1].is_none() && begun[2].is_none(), "never two at once: {begun:?}");
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Inflight, DeliveryState::Pending]);
+    let attempts = store.attempts(first.pk).await.unwrap();
+    assert_eq!((attempts.len(), attempts[0].number, attempts[0].started_at), (1, 1, seconds(2)));
+    assert_eq!((attempts[0].finished_at, &attempts[0].outcome, attempts[0].trigger), (None, &None, Trigger::Schedule));
+
+    // First a refusal that counts and wants plain text, then one that does not, then success.
+    let next = Next::Again { at: seconds(5), wait: Duration::from_secs(5), counts: true, plain: true };
+    store.finish_attempt(begun[0].unwrap(), end(next), WebhookState::default()).await.unwrap();
+    assert_eq!(due(&store, "pipeline", 4).await.len(), 1);
+    let found = store.due("pipeline".to_owned(), seconds(5), 9).await.unwrap();
+    assert_eq!((found[1].pk, found[1].attempts, found[1].plain), (first.pk, 1, true), "soonest first");
+    let shown = all(&store).await.pop().unwrap();
+    assert_eq!((shown.attempts, shown.next_attempt_at), (1, Some(seconds(5))));
+    assert_eq!(shown.last_error.as_deref(), Some("503 from the receiver"));
+    deliver(&store, first.pk, again(30, false)).await;
+    assert_eq!(store.due("pipeline".to_owned(), seconds(30), 9).await.unwrap()[1].attempts, 1);
+    deliver(&store, first.pk, Next::Delivered).await;
+
+    let shown = all(&store).await.pop().unwrap();
+    assert_eq!((shown.state, shown.attempts), (DeliveryState::Delivered, 3));
+    assert_eq!((shown.next_attempt_at, shown.last_error), (None, None));
+    assert_eq!((shown.batch_id.as_deref(), shown.provider.as_deref()), (Some("batch_0"), Some("openai")));
+    let outcomes: Vec<_> =
+        store.attempts(first.pk).await.unwrap().into_iter().map(|one| (one.number, one.outcome.unwrap())).collect();
+    assert_eq!(outcomes, [(1, "http_503".to_owned()), (2, "http_503".to_owned()), (3, "delivered".to_owned())]);
+    // A second end of the same attempt changes nothing.
+    store.finish_attempt(begun[0].unwrap(), end(Next::Dead), off(false)).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await[0], DeliveryState::Delivered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_answers_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 1, &["pipeline"]).await;
+    let delivery = due(&store, "pipeline", 0).await[0];
+    let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
+    let end = AttemptEnd { excerpt: Some("ä".repeat(5000)), error: Some("x".repeat(5000)), ..end(Next::Dead) };
+    store.finish_attempt(attempt, end, WebhookState::default()).await.unwrap();
+    let attempt = store.attempts(delivery).await.unwrap().remove(0);
+    assert_eq!(attempt.excerpt.unwrap(), "ä".repeat(1024));
+    assert_eq!(attempt.error.unwrap().len(), 2048);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_wake_after_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    let (mut events, mut deliveries) = (store.watch_events(), store.watch_deliveries());
+    let pk = track(&store, "batch_1").await;
+    assert!(!events.has_changed().unwrap() && !deliveries.has_changed().unwrap());
+    see(&store, pk, Status::InProgress, 1, &[]).await;
+    assert!(events.has_changed().unwrap() && !deliveries.has_changed().unwrap());
+    assert_eq!(*events.borrow_and_update(), 1);
+    see(&store, pk, Status::Completed, 1, &["pipeline"]).await;
+    assert_eq!(*events.borrow_and_update(), 2);
+    assert!(deliveries.has_changed().unwrap());
+    deliveries.mark_unchanged();
+    let delivery = due(&store, "pipeline", 0).await[0];
+    deliver(&store, delivery, Next::Dead).await;
+    assert!(!deliveries.has_changed().unwrap());
+    assert_eq!(store.retry(vec![delivery], EPOCH).await.unwrap(), [true]);
+    assert!(deliveries.has_changed().unwrap());
+    drop(store);
+    let store = Store::open(dir.path(), still()).unwrap();
+    assert_eq!(*store.watch_events().borrow(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_off_is_owed_and_not_sent_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 3, &["pipeline", "ops"]).await;
+    let first = due(&store, "pipeline", 0).await[0];
+    // The receiver is gone: this one and all others are held, with the state, in one step.
+    let attempt = store.begin_attempts(vec![first], EPOCH).await.unwrap()[0].unwrap();
+    store.finish_attempt(attempt, end(Next::Hold), off(false)).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Held; 3]);
+    assert_eq!(states(&store, "ops").await, [DeliveryState::Pending; 3]);
+    assert_eq!(store.webhook_states().await.unwrap(), [("pipeline".to_owned(), off(false))]);
+    // What comes now is held too, though the routes do not know yet.
+    let pk = track(&store, "late").await;
+    see(&store, pk, Status::Completed, 1, &["pipeline", "ops"]).await;
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Held; 4]);
+    assert_eq!(store.retry(vec![first], EPOCH).await.unwrap(), [false]);
+    // So it is after a restart.
+    drop(store);
+    let store = Store::open(dir.path(), still()).unwrap();
+    assert!(due(&store, "pipeline", 99_999).await.is_empty());
+
+    let mut deliveries = store.watch_deliveries();
+    deliveries.mark_unchanged();
+    let on = WebhookState { last_success_at: Some(seconds(1)), ..WebhookState::default() };
+    store.set_webhook_state("pipeline".to_owned(), on.clone(), seconds(7)).await.unwrap();
+    assert!(deliveries.has_changed().unwrap());
+    assert_eq!(due(&store, "pipeline", 7).await.len(), 4);
+    assert!(due(&store, "pipeline", 6).await.is_empty());
+    assert_eq!(store.webhook_states().await.unwrap(), [("pipeline".to_owned(), on)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_state_the_route_says_whether_it_is_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    let pk = track(&store, "batch_1").await;
+    let step = look(&unseen("batch_1"), Status::Completed, seconds(1));
+    let disabled = Route { disabled: true, ..route("pipeline") };
+    store.record(pk, step, Arc::new(Routes(vec![disabled]))).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Held]);
+    store.align_webhooks(vec!["pipeline".to_owned()], EPOCH).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Pending]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_ends_does_not_switch_a_webhook_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 2, &["pipeline"]).await;
+    let both = due(&store, "pipeline", 0).await;
+    let begun = store.begin_attempts(both, EPOCH).await.unwrap();
+    store.set_webhook_state("pipeline".to_owned(), off(true), EPOCH).await.unwrap();
+    let healthy = WebhookState { failures: 3, ..WebhookState::default() };
+    store.finish_attempt(begun[0].unwrap(), end(Next::Delivered), healthy.clone()).await.unwrap();
+    store.finish_attempt(begun[1].unwrap(), end(again(5, true)), healthy).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Delivered, DeliveryState::Held]);
+    let state = store.webhook_states().await.unwrap().remove(0).1;
+    assert_eq!((state.disabled.as_deref(), state.by_hand, state.failures), (Some("410 Gone"), true, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 2, &["pipeline", "ops"]).await;
+    let first = due(&store, "pipeline", 0).await[0];
+    let attempt = store.begin_attempts(vec![first], EPOCH).await.unwrap()[0].unwrap();
+    store.align_webhooks(vec!["ops".to_owned()], EPOCH).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Inflight, DeliveryState::Held]);
+    assert_eq!(states(&store, "ops").await, [DeliveryState::Pending; 2]);
+    // What was in flight ends, and is not tried again.
+    store.finish_attempt(attempt, end(again(5, true)), WebhookState::default()).await.unwrap();
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Held; 2]);
+    assert_eq!(store.retry(vec![first], EPOCH).await.unwrap(), [false]);
+
+    store.set_webhook_state("ops".to_owned(), off(true), EPOCH).await.unwrap();
+    store.align_webhooks(vec!["ops".to_owned(), "pipeline".to_owned()], seconds(9)).await.unwrap();
+    assert_eq!(due(&store, "pipeline", 9).await.len(), 2);
+    assert_eq!(states(&store, "ops").await, [DeliveryState::Held; 2], "switched off, though configured");
+}
+
+#[tokio::test(start_paused = true)]
+async fn anything_but_what_is_under_way_can_be_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 4, &["pipeline"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    let ids: Vec<_> = all(&store).await.into_iter().rev().map(|delivery| delivery.event_id).collect();
+    deliver(&store, pks[0], Next::Delivered).await;
+    deliver(&store, pks[1], Next::Dead).await;
+    deliver(&store, pks[2], again(3600, true)).await;
+    store.begin_attempts(vec![pks[3]], EPOCH).await.unwrap();
+    let mut asked = pks.clone();
+    asked.push(999);
+    assert_eq!(store.retry(asked, seconds(1)).await.unwrap(), [true, true, true, false, false]);
+    let found = store.due("pipeline".to_owned(), seconds(1), 9).await.unwrap();
+    assert_eq!(found.iter().map(|due| due.pk).collect::<Vec<_>>(), pks[..3]);
+    assert!(found.iter().all(|due| due.attempts == 0), "a new budget");
+    assert_eq!(found.iter().map(|due| due.event_id.as_str()).collect::<Vec<_>>(), ids[..3], "the same ids");
+    deliver(&store, pks[0], Next::Delivered).await;
+    let attempts = store.attempts(pks[0]).await.unwrap();
+    assert_eq!((attempts[1].number, attempts[1].trigger), (2, Trigger::Manual));
+
+    deliver(&store, pks[1], Next::Dead).await;
+    assert_eq!(store.retry_dead(Some("ops".to_owned()), EPOCH).await.unwrap(), 0);
+    assert_eq!(store.retry_dead(Some("pipeline".to_owned()), EPOCH).await.unwrap(), 1);
+    deliver(&store, pks[1], Next::Dead).await;
+    assert_eq!(store.retry_dead(None, EPOCH).await.unwrap(), 1);
+    assert_eq!(store.retry_dead(None, EPOCH).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_when_the_process_died_is_due_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 1, &["pipeline"]).await;
+    let delivery = due(&store, "pipeline", 0).await[0];
+    store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
+    drop(store);
+    // Two crashes may be anybody's; from the third on it comes later and later.
+    for crash in 2..=5 {
+        let store = Store::open(dir.path(), still()).unwrap();
+        let wait = [0, 0, 60, 120][crash - 2];
+        assert_eq!(store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(), Some(seconds(wait)), "{crash}");
+        store.begin_attempts(vec![delivery], seconds(wait)).await.unwrap();
+    }
+    let store = Store::open(dir.path(), still()).unwrap();
+    let attempts = store.attempts(delivery).await.unwrap();
+    assert_eq!(attempts.len(), 5);
+    for attempt in &attempts {
+        assert_eq!((attempt.outcome.as_deref(), attempt.finished_at), (Some("unknown_crash"), None));
+        let expected = if attempt.number == 1 { Trigger::Schedule } else { Trigger::Startup };
+        assert_eq!(attempt.trigger, expected);
+    }
+    // One that ends, whatever way, clears the suspicion.
+    deliver(&store, delivery, again(5, true)).await;
+    store.begin_attempts(vec![delivery], seconds(5)).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), still()).unwrap();
+    assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
+    drop(store);
+    assert_sound(dir.path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_lengthens_no_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 2, &["pipeline"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    deliver(&store, pks[0], again(5, true)).await;
+    deliver(&store, pks[1], again(3600, true)).await;
+    assert_eq!(store.next_due("pipeline".to_owned(), seconds(1)).await.unwrap(), Some(seconds(5)));
+    // While it runs: an hour back. Asking again and again must not begin the wait again and again.
+    for asked in [-3600, -3599, -3598] {
+        assert_eq!(store.next_due("pipeline".to_owned(), seconds(asked)).await.unwrap(), Some(seconds(-3595)));
+    }
+    assert_eq!(due(&store, "pipeline", -3595).await, [pks[0]]);
+    assert_eq!(due(&store, "pipeline", 0).await, pks);
+    // Forward again, everything is due, and nothing is lost.
+    assert_eq!(due(&store, "pipeline", 999_999).await.len(), 2);
+
+    // Across a restart: ten days back.
+    deliver(&store, pks[0], again(5, true)).await;
+    drop(store);
+    let back = Clock::simulated(seconds(-864_000));
+    let store = Store::open(dir.path(), back).unwrap();
+    assert_eq!(store.next_due("pipeline".to_owned(), seconds(-864_000)).await.unwrap(), Some(seconds(-863_995)));
+    assert_eq!(due(&store, "pipeline", -863_995).await, [pks[0]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_are_listed_newest_first_filtered_and_paged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 5, &["pipeline", "ops"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    deliver(&store, pks[0], Next::Delivered).await;
+    deliver(&store, pks[1], Next::Dead).await;
+    let list = |filter: DeliveryFilter| {
+        let store = store.clone();
+        async move {
+            let (found, more) = store.deliveries(filter).await.unwrap();
+            (found.into_iter().map(|delivery| delivery.pk).collect::<Vec<_>>(), more)
+        }
+    };
+    let any = DeliveryFilter::default;
+    let everything: Vec<_> = (1..=10).rev().collect();
+    assert_eq!(list(any()).await, (everything, false));
+    assert_eq!(list(DeliveryFilter { limit: Some(2), after: Some(9), ..any() }).await, (vec![8, 7], true));
+    assert_eq!(list(DeliveryFilter { webhook: Some("ops".to_owned()), ..any() }).await.0, [10, 8, 6, 4, 2]);
+    for (state, expected) in [
+        (DeliveryState::Delivered, vec![pks[0]]),
+        (DeliveryState::Dead, vec![pks[1]]),
+        (DeliveryState::Held, vec![]),
+        (DeliveryState::Pending, vec![10, 9, 8, 7, 6, 5, 4, 2]),
+    ] {
+        assert_eq!(list(DeliveryFilter { state: Some(state), ..any() }).await.0, expected, "{state:?}");
+    }
+    let batch = DeliveryFilter { batch: Some(key("batch_1")), webhook: Some("ops".to_owned()), ..any() };
+    assert_eq!(list(batch).await.0, [4]);
+
+    let backlogs: BTreeMap<_, _> = store.backlogs().await.unwrap().into_iter().collect();
+    assert_eq!(backlogs["ops"], Backlog { counts: vec![(DeliveryState::Pending, 5)], oldest: Some(EPOCH) });
+    assert_eq!(backlogs["pipeline"].counts, [(DeliveryState::Dead, 1), (DeliveryState::Pending, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_takes_what_is_in_flight_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 1, &["pipeline"]).await;
+    let delivery = due(&store, "pipeline", 0).await[0];
+    let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
+    store.purge(1).await.unwrap();
+    store.finish_attempt(attempt, end(Next::Delivered), WebhookState::default()).await.unwrap();
+    assert!(all(&store).await.is_empty() && store.attempts(delivery).await.unwrap().is_empty());
+    drop(store);
+    assert_eq!(dump(dir.path()), [] as [String; 0]);
+}
+
+#[test]
+fn words_of_states_are_those_of_the_contract() {
+    let words = DeliveryState::ALL.map(DeliveryState::as_str);
+    assert_eq!(words, ["pending", "inflight", "delivered", "dead", "held"]);
+    assert!(DeliveryState::ALL.iter().all(|state| DeliveryState::from_word(state.as_str()) == Some(*state)));
+    assert_eq!(DeliveryState::from_word("Dead"), None);
+}

@@ -1,0 +1,70 @@
+//! Many at once: a hundred thousand batches, ten thousand transitions.
+
+use super::*;
+use batchd::store::batches::{BatchFilter, ScheduleEntry};
+use batchd::store::events::EventFilter;
+use batchd::store::outbox::DeliveryFilter;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let items = (0..100_000).map(|number| registration(&format!("batch_{number:032x}"))).collect();
+    let before = store.commit_stats().count;
+    let registered = store.register(items, routes(&[])).await.unwrap();
+    assert_eq!(registered.len(), 100_000);
+    assert!(registered.iter().all(|one| one.new) && registered.is_sorted_by_key(|one| one.pk));
+    assert_eq!(store.commit_stats().count, before + 1);
+
+    let schedule = store.schedule().await.unwrap();
+    assert_eq!(schedule.len(), 100_000);
+    let expected = ScheduleEntry { pk: registered[0].pk, provider: "openai".to_owned(), next_poll_at: EPOCH };
+    assert_eq!(schedule[0], expected);
+
+    let mut filter = BatchFilter { active_only: true, limit: Some(1000), ..BatchFilter::default() };
+    let mut listed = 0;
+    loop {
+        let (page, more) = store.list(filter.clone()).await.unwrap();
+        listed += page.len();
+        filter.after = page.last().map(|(pk, _)| *pk);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(listed, 100_000);
+    assert_eq!(store.counts().await.unwrap(), [("openai".to_owned(), Status::Validating, 100_000)]);
+
+    // Too large to be checked whole before the daemon is ready.
+    drop(store);
+    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    store.check_whole().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_transitions_at_once_are_few_commits() {
+    const COUNT: usize = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let items = (0..COUNT).map(|number| registration(&format!("batch_{number}"))).collect();
+    let registered = store.register(items, routes(&[])).await.unwrap();
+    let before = store.commit_stats().count;
+    let routes = routes(&["pipeline"]);
+    let recording = registered.iter().map(|one| {
+        let step = look(&one.tracked, Status::Completed, seconds(1));
+        store.record(one.pk, step, Arc::clone(&routes))
+    });
+    let recorded = futures_util::future::join_all(recording).await;
+    assert!(recorded.into_iter().all(|result| result == Ok(1)));
+    let commits = store.commit_stats().count - before;
+    assert!(commits < 500, "{commits} commits for {COUNT} transitions");
+    let events = store.events(EventFilter::default()).await.unwrap();
+    assert_eq!(events.len(), COUNT);
+    assert!(events.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
+    assert_eq!(store.deliveries(DeliveryFilter::default()).await.unwrap().0.len(), COUNT);
+    let stats = store.commit_stats();
+    assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), stats.count);
+    assert!(stats.seconds_total > 0.0);
+    store.close().await.unwrap();
+    assert_sound(dir.path());
+}
