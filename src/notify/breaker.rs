@@ -74,6 +74,13 @@ impl Breaker {
         }
     }
 
+    /// Lets the next probe go at once: somebody who should know has asked for it.
+    pub fn probe_now(&mut self, now: Instant) {
+        if let Phase::Open { next, .. } = &mut self.0 {
+            *next = now;
+        }
+    }
+
     /// Notes that the receiver accepted something.
     pub fn succeeded(&mut self, now: Instant) {
         if self.is_open() {
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(breaker.leave(0, start), Leave::After(seconds(5)));
         assert_eq!(breaker.leave(0, start + seconds(5)), Leave::Now(1));
         assert_eq!(breaker.leave(1, start + seconds(5)), Leave::AfterProbe);
+        breaker.probe_now(start);
+        assert_eq!(breaker.leave(0, start), Leave::Now(1), "a person asked");
     }
 
     #[test]

@@ -135,6 +135,16 @@ impl Dispatcher {
         answer.await.unwrap_or(Err(StoreError::Closed)).map(|()| true)
     }
 
+    /// Tries webhooks (one, or all) at once, however often they have failed: after deliveries were sent again by hand.
+    /// A receiver's wish to be left alone is still heeded.
+    pub fn probe(&self, name: Option<&str>) {
+        for (_, handle) in self.0.workers().iter().filter(|(known, _)| name.is_none_or(|name| name == *known))
+        {
+            // A worker that has ended was told to stop.
+            let _ = handle.commands.send(Command::Probe);
+        }
+    }
+
     /// Sends `event` to a webhook once, at once, outside of the outbox, whatever state it is in, and says what came
     /// back. `None`: there is no such webhook.
     pub async fn test(&self, name: &str, event: EventBody<'_>) -> Option<Exchange> {

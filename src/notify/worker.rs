@@ -30,6 +30,8 @@ pub(super) enum Command {
     Point(Option<Arc<Destination>>),
     /// Switch it off (with the reason) or on, by hand.
     Switch(Option<String>, oneshot::Sender<Result<(), StoreError>>),
+    /// Try at once, however often it has failed.
+    Probe,
 }
 
 /// Sends what one webhook is owed. It alone changes what is remembered of the webhook.
@@ -300,6 +302,7 @@ impl Worker {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Point(destination) => self.point(destination),
+            Command::Probe => self.breaker.probe_now(Instant::now()),
             Command::Switch(reason, reply) => {
                 let by_hand = reason.is_some();
                 let wanted = if by_hand {

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod config;
+mod deliver;
 mod layers;
 mod process;
 mod provider;
