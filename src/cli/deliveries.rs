@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List what webhooks were and are owed, newest first; `retry` sends it again
+/// List what webhooks were and are owed; `retry` sends it again
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,

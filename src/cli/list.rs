@@ -197,7 +197,7 @@ fn note(batch: BatchView<'_>) -> (String, Tone) {
     } else if batch.added("lost") == true {
         ("lost: its provider does not know it any more".to_owned(), Tone::Bad)
     } else if let (false, Some(error)) = (batch.is_over(), batch.added("last_error").as_str()) {
-        (error.to_owned(), Tone::Warning)
+        (error.trim().to_owned(), Tone::Warning)
     } else if batch.added("stalled") == true {
         ("stalled: no progress".to_owned(), Tone::Warning)
     } else {
@@ -228,7 +228,7 @@ async fn watch(
             _ = clock.tick() => {}
             followed = events.next() => match followed {
                 Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back) => trouble = None,
+                Some(Followed::Back { .. }) => trouble = None,
                 Some(Followed::Away(error)) => trouble = Some(error.to_string()),
                 Some(Followed::Refused(error)) => break Err(error.into()),
             }

@@ -9,7 +9,7 @@ use crate::control::api::{CheckAnswer, CheckRequest, ProviderReport};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List whom batchd asks, and how that goes; `check` makes a live call
+/// List whom batchd asks; `check` makes a live call
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// List where events are told, and how that goes; `test`, `disable` and `enable` one
+/// List where events are told; `test`, `disable` or `enable` one
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
