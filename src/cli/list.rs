@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::source::{Extent, Source, every};
 use super::track::parse_label;
-use super::ui::{Cell, ColumnKind, Style, Table, Tone, shorten};
+use super::ui::{Cell, Column, Style, Table, Tone, shorten};
 use super::view::{BatchView, tone};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
@@ -156,15 +156,15 @@ fn nothing(arguments: &Arguments) -> &'static str {
 
 fn columns() -> Table {
     Table::new(&[
-        ("ID", ColumnKind::Whole),
-        ("NAME", ColumnKind::Text),
-        ("PROVIDER", ColumnKind::Text),
-        ("STATUS", ColumnKind::Whole),
-        ("OUTCOME", ColumnKind::Whole),
-        ("PROGRESS", ColumnKind::Number),
-        ("AGE", ColumnKind::Number),
-        ("ETA", ColumnKind::Number),
-        ("NOTE", ColumnKind::Text),
+        Column::whole("ID"),
+        Column::text("NAME").drops(4),
+        Column::text("PROVIDER").drops(5),
+        Column::whole("STATUS"),
+        Column::whole("OUTCOME"),
+        Column::number("PROGRESS").drops(1),
+        Column::number("AGE").drops(6),
+        Column::number("ETA").drops(3),
+        Column::text("NOTE").drops(2),
     ])
 }
 

@@ -4,7 +4,7 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
-use super::ui::{Cell, ColumnKind, Style, Table, Tone, clean};
+use super::ui::{Cell, Column, Style, Table, Tone, clean};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::duration::human;
 use crate::domain::time::since;
@@ -175,10 +175,10 @@ fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
     let Some(transitions) = transitions.as_array().filter(|each| !each.is_empty()) else { return };
     page.heading("Transitions");
     let mut table = Table::new(&[
-        ("STATUS", ColumnKind::Whole),
-        ("HAPPENED", ColumnKind::Whole),
-        ("SEEN", ColumnKind::Whole),
-        ("PROVIDER SAYS", ColumnKind::Text),
+        Column::whole("STATUS"),
+        Column::whole("HAPPENED"),
+        Column::whole("SEEN"),
+        Column::text("PROVIDER SAYS"),
     ]);
     for each in transitions {
         let at = |name: &str| time(&each[name]).map(|at| local(at, zone));
