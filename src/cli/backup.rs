@@ -14,9 +14,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Write a consistent copy of the live state to a file
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state directory, start."
-)]
+#[command(after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state
+directory, start.")]
 pub struct Arguments {
     /// The file to write; it holds no secrets, and is made for its owner alone
     #[arg(value_name = "FILE")]

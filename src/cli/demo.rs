@@ -11,7 +11,7 @@ use crate::domain::time::since;
 use clap::Args;
 use jiff::Timestamp;
 
-/// See it work: simulated providers, the daemon and a webhook receiver in one process, in under 20 s
+/// See it all work on simulated providers, in under 20 s
 #[derive(Debug, Args)]
 #[command(after_help = "Needs no key, no network and no configuration; leaves nothing behind.")]
 pub struct Arguments {}

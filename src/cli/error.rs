@@ -61,7 +61,7 @@ impl Error {
     /// The same about one of several: names it unless the message does.
     #[must_use]
     pub fn about(mut self, id: &str) -> Self {
-        if !self.message.contains(id) {
+        if !names(&self.message, id) {
             self.message = format!("{id}: {}", self.message);
         }
         self
@@ -108,6 +108,16 @@ impl From<ClientError> for Error {
     }
 }
 
+/// Whether `id` stands in `message` as a word of its own.
+fn names(message: &str, id: &str) -> bool {
+    let apart = |neighbour: Option<char>| {
+        neighbour.is_none_or(|letter| !letter.is_alphanumeric() && !matches!(letter, '_' | '-' | '/'))
+    };
+    message.match_indices(id).any(|(place, _)| {
+        apart(message[..place].chars().next_back()) && apart(message[place + id.len()..].chars().next())
+    })
+}
+
 /// What to do where the daemon itself gives no advice.
 fn hint_for(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
@@ -144,6 +154,7 @@ mod tests {
         let error = Error::new(Exit::Failed, "no such batch").about("batch_1");
         assert_eq!(error.message, "batch_1: no such batch");
         assert_eq!(error.clone().about("batch_1"), error);
+        assert_eq!(Error::new(Exit::Failed, "no such batch").about("a").message, "a: no such batch");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::source::{Extent, Source, every};
 use super::track::parse_label;
-use super::ui::{Cell, ColumnKind, Style, Table, Tone, shorten};
+use super::ui::{Cell, Column, Style, Table, Tone, shorten};
 use super::view::{BatchView, tone};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
@@ -156,15 +156,15 @@ fn nothing(arguments: &Arguments) -> &'static str {
 
 fn columns() -> Table {
     Table::new(&[
-        ("ID", ColumnKind::Whole),
-        ("NAME", ColumnKind::Text),
-        ("PROVIDER", ColumnKind::Text),
-        ("STATUS", ColumnKind::Whole),
-        ("OUTCOME", ColumnKind::Whole),
-        ("PROGRESS", ColumnKind::Number),
-        ("AGE", ColumnKind::Number),
-        ("ETA", ColumnKind::Number),
-        ("NOTE", ColumnKind::Text),
+        Column::whole("ID"),
+        Column::text("NAME").drops(4),
+        Column::text("PROVIDER").drops(5),
+        Column::whole("STATUS"),
+        Column::whole("OUTCOME"),
+        Column::number("PROGRESS").drops(1),
+        Column::number("AGE").drops(6),
+        Column::number("ETA").drops(3),
+        Column::text("NOTE").drops(2),
     ])
 }
 
@@ -197,7 +197,7 @@ fn note(batch: BatchView<'_>) -> (String, Tone) {
     } else if batch.added("lost") == true {
         ("lost: its provider does not know it any more".to_owned(), Tone::Bad)
     } else if let (false, Some(error)) = (batch.is_over(), batch.added("last_error").as_str()) {
-        (error.to_owned(), Tone::Warning)
+        (error.trim().to_owned(), Tone::Warning)
     } else if batch.added("stalled") == true {
         ("stalled: no progress".to_owned(), Tone::Warning)
     } else {
@@ -228,7 +228,7 @@ async fn watch(
             _ = clock.tick() => {}
             followed = events.next() => match followed {
                 Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back) => trouble = None,
+                Some(Followed::Back { .. }) => trouble = None,
                 Some(Followed::Away(error)) => trouble = Some(error.to_string()),
                 Some(Followed::Refused(error)) => break Err(error.into()),
             }

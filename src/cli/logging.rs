@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// How records are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Text; with journald's priorities where stderr is the journal.
     #[default]
@@ -28,6 +28,16 @@ pub enum Format {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// Reads a format's word; completions know the words.
+pub fn parse_format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(["auto", "text", "json"]).map(|word| match word.as_str() {
+        "text" => Format::Text,
+        "json" => Format::Json,
+        _ => Format::Auto,
+    })
 }
 
 /// Keeps the log running; what is still to be written is written when it is dropped, within a second.

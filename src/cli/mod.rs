@@ -78,7 +78,7 @@ pub struct Globals {
     #[arg(long, global = true, conflicts_with = "host")]
     pub offline: bool,
     /// How log records are written
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto", value_parser = logging::parse_format())]
     pub log_format: logging::Format,
     /// Say less: data, warnings and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -285,8 +285,8 @@ fn overview(command: &clap::Command) -> String {
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n");
     text.push_str(concat!(
-        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr; reading commands take --json.\n",
-        "`batchd COMMAND --help` tells more; exit codes are in `batchd man`.",
+        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr. Commands\n",
+        "that read take --json. `batchd COMMAND -h` tells more, `batchd man` everything.",
     ));
     text
 }
@@ -317,6 +317,17 @@ mod tests {
         listed.sort_unstable();
         defined.sort_unstable();
         assert_eq!(listed, defined);
+    }
+
+    #[test]
+    fn every_help_fits_a_small_terminal() {
+        let mut definition = definition().color(clap::ColorChoice::Never).term_width(80);
+        let mut helps = vec![definition.render_help().to_string()];
+        definition.build();
+        helps.extend(definition.get_subcommands_mut().map(|each| each.render_long_help().to_string()));
+        for line in helps.iter().flat_map(|help| help.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 
     #[test]

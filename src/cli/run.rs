@@ -10,12 +10,11 @@ use clap::Args;
 
 /// Run the daemon in the foreground
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Without a configuration file, each provider whose usual variable is set is watched: OPENAI_API_KEY,
-ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY; SLACK_WEBHOOK_URL is where ends are told.
+#[command(after_help = "Without a configuration file each provider whose usual variable is set is
+watched (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY),
+and ends are told to SLACK_WEBHOOK_URL.
 
-SIGHUP reads the configuration again, SIGTERM ends it with nothing half-written."
-)]
+SIGHUP reads the configuration again, SIGTERM ends it with nothing half-written.")]
 pub struct Arguments {}
 
 /// Does it.

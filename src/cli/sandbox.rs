@@ -8,15 +8,16 @@ use clap::Args;
 use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
-/// Run simulated providers: OpenAI, Anthropic, Gemini and Mistral at one address
+/// Run simulated providers to try things out on
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd sandbox --speed 600
   OPENAI_BASE_URL=http://127.0.0.1:9399/v1 OPENAI_API_KEY=any my-submit-script
 
-base_url is http://ADDRESS/v1 for OpenAI, http://ADDRESS for Anthropic and Mistral, http://ADDRESS/v1beta for
-Gemini. Any key is accepted. Every request succeeds unless metadata `sandbox_outcome` or the model's name asks for
-another end.")]
+OpenAI, Anthropic, Gemini and Mistral are there at one address: base_url is
+http://ADDRESS/v1 for OpenAI, http://ADDRESS for Anthropic and Mistral, and
+http://ADDRESS/v1beta for Gemini. Any key is accepted. Every request succeeds
+unless metadata `sandbox_outcome` or the model's name asks for another end.")]
 pub struct Arguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9399")]

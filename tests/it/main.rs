@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod chaos;
+mod cli;
 mod config;
 mod deliver;
 mod layers;
