@@ -1,3 +1,3 @@
-//! The integration tests: one binary, one module a subject.
+//! Tests of whole parts and of the program, in one binary.
 
 mod cli;
