@@ -1,7 +1,5 @@
 //! The command line, driven as a person and a script drive it, against an API on a socket of the test's own.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
-
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
