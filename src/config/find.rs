@@ -1,1 +1,155 @@
-//! stub
+//! Where things are unless somebody says otherwise: the file, the state, the socket.
+
+use super::Config;
+use super::client::ClientView;
+use super::environment::Env;
+use super::problem::Problem;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The configuration file: the one asked for, `$BATCHD_CONFIG`, `$XDG_CONFIG_HOME/batchd/config.toml` (else in
+/// `~/.config`), `/etc/batchd/config.toml` (contract §4). `None`: there is none, and none is needed.
+///
+/// # Errors
+///
+/// A file that was asked for is not there.
+pub fn config_file(explicit: Option<&Path>, env: &Env) -> Result<Option<PathBuf>, Problem> {
+    if let Some(path) = explicit {
+        return asked_for(path, "");
+    }
+    if let Some(path) = env.get("BATCHD_CONFIG") {
+        return asked_for(Path::new(path), " (BATCHD_CONFIG names it)");
+    }
+    Ok(usual_files(env).into_iter().find(|path| is_there(path)))
+}
+
+/// The state's directory unless the file names one: `$STATE_DIRECTORY` (the first, if systemd gives several),
+/// `$XDG_STATE_HOME/batchd`, `~/.local/state/batchd`. `None`: the environment names no home.
+pub fn state_dir(env: &Env) -> Option<PathBuf> {
+    let systemd = env.get("STATE_DIRECTORY").and_then(|list| list.split(':').find(|path| !path.is_empty()));
+    if let Some(path) = systemd {
+        return Some(PathBuf::from(path));
+    }
+    let state =
+        env.directory("XDG_STATE_HOME").or_else(|| Some(env.directory("HOME")?.join(".local/state")))?;
+    Some(state.join("batchd"))
+}
+
+/// The socket that the daemon makes if systemd passes none: `[api] socket`, in `$XDG_RUNTIME_DIR`, beside the state.
+pub fn daemon_socket(config: &Config, env: &Env) -> PathBuf {
+    config
+        .api
+        .socket
+        .clone()
+        .or_else(|| runtime_socket(env))
+        .unwrap_or_else(|| config.state.dir.join(SOCKET_NAME))
+}
+
+/// The sockets at which a client looks for the daemon, in this order (contract §3): `[api] socket`, in
+/// `$XDG_RUNTIME_DIR`, in `/run`; at last beside the state, where a daemon without any of these makes it.
+pub fn client_sockets(view: &ClientView, env: &Env) -> Vec<PathBuf> {
+    let beside = view.state_dir.as_ref().map(|dir| dir.join(SOCKET_NAME));
+    let mut sockets: Vec<PathBuf> = Vec::with_capacity(4);
+    let candidates =
+        [view.api.socket.clone(), runtime_socket(env), Some(PathBuf::from(SYSTEM_SOCKET)), beside];
+    for socket in candidates.into_iter().flatten() {
+        if !sockets.contains(&socket) {
+            sockets.push(socket);
+        }
+    }
+    sockets
+}
+
+fn asked_for(path: &Path, by: &str) -> Result<Option<PathBuf>, Problem> {
+    if is_there(path) {
+        return Ok(Some(path.to_owned()));
+    }
+    Err(Problem::error(None, format!("there is no configuration file {}{by}", path.display())))
+}
+
+/// Whether something is there, even if it may not be looked at.
+fn is_there(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+fn usual_files(env: &Env) -> Vec<PathBuf> {
+    let own = env.directory("XDG_CONFIG_HOME").or_else(|| Some(env.directory("HOME")?.join(".config")));
+    own.map(|own| own.join("batchd/config.toml")).into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
+}
+
+fn runtime_socket(env: &Env) -> Option<PathBuf> {
+    Some(env.directory("XDG_RUNTIME_DIR")?.join("batchd").join(SOCKET_NAME))
+}
+
+/// The machine's configuration.
+const SYSTEM_FILE: &str = "/etc/batchd/config.toml";
+
+/// The machine's daemon.
+const SYSTEM_SOCKET: &str = "/run/batchd/batchd.sock";
+
+const SOCKET_NAME: &str = "batchd.sock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn the_file_in_the_order_of_the_contract() {
+        let directory = TempDir::new().unwrap();
+        let at = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let explicit = at("explicit.toml");
+        let named = at("named.toml");
+        let xdg = at("xdg/batchd/config.toml");
+        let home = at("home/.config/batchd/config.toml");
+        let xdg_home = ("XDG_CONFIG_HOME", text(&directory.path().join("xdg")));
+        let home_dir = ("HOME", text(&directory.path().join("home")));
+        let all = Env::from([("BATCHD_CONFIG", text(&named)), xdg_home.clone(), home_dir.clone()]);
+        assert_eq!(config_file(Some(&explicit), &all).unwrap(), Some(explicit));
+        assert_eq!(config_file(None, &all).unwrap(), Some(named));
+        assert_eq!(config_file(None, &Env::from([xdg_home, home_dir.clone()])).unwrap(), Some(xdg));
+        assert_eq!(config_file(None, &Env::from([home_dir])).unwrap(), Some(home));
+
+        let missing = directory.path().join("missing.toml");
+        assert!(config_file(Some(&missing), &all).unwrap_err().message.contains("missing.toml"));
+        let missing = Env::from([("BATCHD_CONFIG", text(&missing))]);
+        assert!(config_file(None, &missing).unwrap_err().message.contains("BATCHD_CONFIG"));
+    }
+
+    #[test]
+    fn the_state() {
+        let of = |variables: &[(&str, &str)]| state_dir(&variables.iter().copied().collect());
+        let systemd = ("STATE_DIRECTORY", "/var/lib/batchd:/var/lib/other");
+        let xdg = ("XDG_STATE_HOME", "/x");
+        let home = ("HOME", "/home/me");
+        assert_eq!(of(&[systemd, xdg, home]), Some("/var/lib/batchd".into()));
+        assert_eq!(of(&[xdg, home]), Some("/x/batchd".into()));
+        assert_eq!(of(&[home]), Some("/home/me/.local/state/batchd".into()));
+        assert_eq!(of(&[("XDG_STATE_HOME", "relative"), home]), Some("/home/me/.local/state/batchd".into()));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn the_socket() {
+        let env = Env::from([("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_STATE_HOME", "/x")]);
+        let mut view = ClientView { state_dir: state_dir(&env), ..ClientView::default() };
+        assert_eq!(
+            client_sockets(&view, &env),
+            ["/run/user/7/batchd/batchd.sock", "/run/batchd/batchd.sock", "/x/batchd/batchd.sock"]
+                .map(PathBuf::from)
+        );
+        view.api.socket = Some("/own.sock".into());
+        assert_eq!(client_sockets(&view, &env)[0], PathBuf::from("/own.sock"));
+        view.api.socket = Some(SYSTEM_SOCKET.into());
+        assert_eq!(client_sockets(&view, &env).len(), 3);
+    }
+}

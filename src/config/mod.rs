@@ -1,16 +1,33 @@
 //! Floor 1: the configuration, read, judged as a whole, and free of anything that could be wrong.
 
-pub mod check;
+pub mod environment;
 pub mod find;
 pub mod problem;
-pub mod raw;
 pub mod secret;
+pub mod source;
+
+mod address;
+mod check;
+mod client;
+mod load;
+mod raw;
+mod show;
+mod size;
+mod value;
+mod verify;
+
+pub use client::{ClientView, client_view};
+pub use environment::Env;
+pub use problem::Refused;
 
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
+use problem::Problem;
 use secret::SecretSource;
+use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +91,17 @@ pub struct Config {
     pub webhooks: BTreeMap<String, WebhookConfig>,
     /// What is allowed and still deserves a word; one line each, without secrets.
     pub warnings: Vec<String>,
+    /// Where everything stands in the file, for what is found wrong later.
+    pub origin: Origin,
+}
+
+/// Where a configuration comes from: its text as it may be shown, and the places in it.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    source: Source,
+    /// Of each secret and each file that is named.
+    places: BTreeMap<String, Range<usize>>,
+    warnings: Vec<Problem>,
 }
 
 /// `[state]`
@@ -86,7 +114,7 @@ pub struct StateConfig {
 }
 
 /// `[api]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ApiConfig {
     /// The socket's path if the file names one.
     pub socket: Option<PathBuf>,
@@ -150,11 +178,11 @@ impl Default for Polling {
     fn default() -> Self {
         Self {
             min_interval: Duration::from_secs(15),
-            max_interval: Duration::from_secs(15 * 60),
+            max_interval: Duration::from_mins(15),
             timeout: Duration::from_secs(30),
             concurrency: 16,
             requests_per_minute: None,
-            stalled_after: Duration::from_secs(6 * 3600),
+            stalled_after: Duration::from_hours(6),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Durations as people write them: `15s`, `10m`, `24h`, `7d`, `1h30m`.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// Seconds of each unit, by its letter.
@@ -45,13 +46,13 @@ pub fn compact(duration: Duration) -> String {
     let mut text = String::new();
     for (letter, size) in UNITS.into_iter().skip(1) {
         if seconds >= size {
-            text.push_str(&format!("{}{letter}", seconds / size));
+            let _ = write!(text, "{}{letter}", seconds / size);
             seconds %= size;
         }
     }
     let millis = duration.subsec_millis();
     if millis > 0 {
-        text.push_str(&format!("{millis}ms"));
+        let _ = write!(text, "{millis}ms");
     }
     if text.is_empty() { "0s".to_owned() } else { text }
 }

@@ -1,6 +1,6 @@
 //! Something worth telling: its type, its lasting id, and the body that every webhook gets.
 
-use super::outcome::Severity;
+use super::outcome::{Outcome, Severity};
 use super::shape;
 use super::status::Status;
 use super::tracked::Tracked;
@@ -150,7 +150,7 @@ impl Draft {
     /// The event of a change of status.
     pub fn status(tracked: &Tracked, transition: &Transition) -> Self {
         let kind = EventType::Batch(transition.to);
-        let severity = tracked.outcome().map_or(Severity::Info, |outcome| outcome.severity());
+        let severity = tracked.outcome().map_or(Severity::Info, Outcome::severity);
         let key = &tracked.key;
         Self {
             id: event_id(&[&key.provider, &key.id, kind.as_str()]),
@@ -230,7 +230,7 @@ impl Draft {
     ///
     /// `nonce` tells one try-out from the next.
     pub fn test(sample: &Tracked, kind: EventType, nonce: &str, now: Timestamp) -> Self {
-        let severity = sample.outcome().map_or(Severity::Info, |outcome| outcome.severity());
+        let severity = sample.outcome().map_or(Severity::Info, Outcome::severity);
         let mut data = batch_data(sample, severity, Some(Status::InProgress), Some(now), now, None);
         data["test"] = Value::Bool(true);
         Self {

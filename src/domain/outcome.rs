@@ -45,9 +45,9 @@ impl Outcome {
         Some(match batch.status {
             Status::Completed => completed(batch),
             Status::Failed => Self::Failed,
-            Status::Expired if batch.has_output() => Self::ExpiredWithOutput,
+            Status::Expired if came_out(batch) => Self::ExpiredWithOutput,
             Status::Expired => Self::Expired,
-            Status::Cancelled if batch.has_output() => Self::CancelledWithOutput,
+            Status::Cancelled if came_out(batch) => Self::CancelledWithOutput,
             Status::Cancelled => Self::Cancelled,
             Status::Validating | Status::InProgress | Status::Finalizing | Status::Cancelling => {
                 return None;
@@ -113,6 +113,15 @@ impl std::str::FromStr for Severity {
     }
 }
 
+/// Whether anything succeeded: not if the counts know the fate of every request and none did, whatever file there is
+/// (Anthropic's results hold a line for each request that was never run).
+fn came_out(batch: &Batch) -> bool {
+    let nothing = batch
+        .request_counts
+        .is_some_and(|counts| counts.completed == 0 && counts.total > 0 && counts.done() >= counts.total);
+    !nothing && batch.has_output()
+}
+
 /// The counts tell, if there are any; otherwise which of the two files exist.
 fn completed(batch: &Batch) -> Outcome {
     let output = batch.output_file_id.is_some();
@@ -122,10 +131,9 @@ fn completed(batch: &Batch) -> Outcome {
         Some(counts) if counts.failed > 0 => Outcome::Partial,
         // Counts that say neither: some servers stop updating them, so a finished file speaks.
         Some(counts) if counts.completed == 0 && errors => Outcome::Partial,
-        Some(_) => Outcome::Succeeded,
         None if errors && !output => Outcome::AllFailed,
         None if errors => Outcome::Partial,
-        None => Outcome::Succeeded,
+        Some(_) | None => Outcome::Succeeded,
     }
 }
 
@@ -168,5 +176,11 @@ mod tests {
         assert_eq!(of(Status::Cancelled, Some((4, 0, 4))), Some(Outcome::Cancelled));
         assert_eq!(of(Status::Cancelled, Some((4, 1, 3))), Some(Outcome::CancelledWithOutput));
         assert_eq!(of(Status::InProgress, Some((4, 4, 0))), None);
+
+        // Anthropic writes a results file even if not one request was run.
+        let of = |status, counts| Outcome::of(&batch(status, Some(counts), true, false));
+        assert_eq!(of(Status::Cancelled, (4, 0, 4)), Some(Outcome::Cancelled));
+        assert_eq!(of(Status::Expired, (4, 0, 4)), Some(Outcome::Expired));
+        assert_eq!(of(Status::Expired, (4, 0, 3)), Some(Outcome::ExpiredWithOutput));
     }
 }

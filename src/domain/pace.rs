@@ -58,7 +58,7 @@ mod tests {
             let mut sent = std::collections::VecDeque::new();
             for gap in gaps {
                 now = later(now, Duration::from_millis(gap));
-                while sent.front().is_some_and(|at| since(*at, now) >= Duration::from_secs(60)) {
+                while sent.front().is_some_and(|at| since(*at, now) >= Duration::from_mins(1)) {
                     sent.pop_front();
                 }
                 if pace.take(now).is_ok() {

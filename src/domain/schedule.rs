@@ -37,7 +37,7 @@ pub struct NextPoll {
 /// How often a `completed` that still lacks its files is looked at.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How often an id that the provider does not know is asked for until it counts as lost.
-const MISSING_INTERVAL: Duration = Duration::from_secs(300);
+const MISSING_INTERVAL: Duration = Duration::from_mins(5);
 
 /// When `tracked`, looked at just now (at `now`), is to be looked at again.
 ///
@@ -158,7 +158,7 @@ mod tests {
         Plan {
             min_interval: Duration::from_secs(min),
             max_interval: Duration::from_secs(max),
-            retain: Duration::from_secs(90 * 86_400),
+            retain: Duration::from_hours(90 * 24),
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let mut lost = tracked(60, NOW);
         lost.missing = Some(Missing { since: NOW, count: 3 });
         lost.lost_since = Some(NOW);
-        assert!(interval(&plan, &lost, Standing::default(), NOW, 0.5) >= Duration::from_secs(720));
+        assert!(interval(&plan, &lost, Standing::default(), NOW, 0.5) >= Duration::from_mins(12));
         let after = later(NOW, plan.retain);
         assert_eq!(next_poll(&plan, &lost, Standing::default(), after, 0.5).at, None);
     }
@@ -207,7 +207,7 @@ mod tests {
         held.held_since = Some(NOW);
         assert_eq!(interval(&plan, &held, Standing::default(), NOW, 0.5), Duration::from_secs(5));
         let refused = interval(&plan, &tracked(1, NOW), Standing { refused: true }, NOW, 0.5);
-        assert!(refused >= Duration::from_secs(720), "{refused:?}");
+        assert!(refused >= Duration::from_mins(12), "{refused:?}");
     }
 
     proptest! {

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 /// How long a `completed` without its files is shown as `finalizing`.
-pub const HOLD: Duration = Duration::from_secs(60);
+pub const HOLD: Duration = Duration::from_mins(1);
 
 /// How many "no such batch" in a row make a batch lost …
 const LOST_AFTER_LOOKS: u32 = 3;
 /// … over at least this time.
-const LOST_AFTER: Duration = Duration::from_secs(600);
+const LOST_AFTER: Duration = Duration::from_mins(10);
 
 /// A change of a batch's status that was observed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

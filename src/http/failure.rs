@@ -41,7 +41,7 @@ pub enum Failure {
     #[error("the request cannot be formed: {0}")]
     BadRequest(String),
     /// An answer that is not a success.
-    #[error("{status}{}", message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
+    #[error("{}{}", status_line(*status), message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
     Status {
         /// The status line's code.
         status: StatusCode,
@@ -130,12 +130,20 @@ impl Failure {
     }
 }
 
+/// `404 Not Found`; a code that no standard names stands alone.
+fn status_line(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_str()),
+        None => status.as_str().to_owned(),
+    }
+}
+
 /// How long the server asks to be left alone: `retry-after-ms`, `retry-after` in seconds or as a date.
 ///
 /// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
 /// The past, a negative number and nonsense are no wish. At most six hours are honoured.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    const MOST: Duration = Duration::from_secs(6 * 3600);
+    const MOST: Duration = Duration::from_hours(6);
     let seconds =
         |value: f64| (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MOST).min(MOST));
     let text =

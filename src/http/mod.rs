@@ -1,6 +1,9 @@
 //! Floor 1: HTTP, narrowed to what a daemon may do with it.
 
+pub mod address;
 pub mod call;
+pub mod egress;
 pub mod failure;
 pub mod limits;
+pub mod scrub;
 pub mod transport;

@@ -1,9 +1,21 @@
 //! Sending one request: the trait that everything above sees, and the real thing over reqwest.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, BodyLimit, Call};
+use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::failure::Failure;
+use super::limits;
+use crate::config::Proxy;
+use bytes::{Bytes, BytesMut};
+use secrecy::ExposeSecret;
+use std::collections::BTreeSet;
+use std::error::Error;
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Once;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// A future that a trait object returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -14,4 +26,276 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// Any status line is an answer; a [`Failure`] is what kept one from coming.
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>>;
+}
+
+/// What a client is built from; each provider and each webhook has its own.
+#[derive(Clone, Debug)]
+pub struct TransportConfig<'a> {
+    /// How requests leave.
+    pub proxy: &'a Proxy,
+    /// Further certificate authorities, PEM, besides the platform's.
+    pub ca_files: Vec<PathBuf>,
+    /// Trust any certificate.
+    pub insecure_skip_verify: bool,
+    /// Which addresses are refused.
+    pub guard: Guard,
+}
+
+/// Why a client cannot be built. The texts hold no URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportProblem {
+    /// A file of certificates is missing or is none.
+    #[error("cannot read certificates from {}: {what}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The proxy's URL is none.
+    #[error("the proxy's URL cannot be read; write it like \"http://proxy.example.com:3128\"")]
+    Proxy,
+    /// Something else.
+    #[error("the HTTP client cannot be built: {0}")]
+    Client(String),
+}
+
+/// The real thing: one connection pool, TLS by rustls with the platform's roots.
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+    guard: Guard,
+}
+
+impl std::fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReqwestTransport").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+impl ReqwestTransport {
+    /// Builds a client. On a machine without any certificate authority it still works for plain http, with a warning.
+    pub fn new(config: &TransportConfig<'_>) -> Result<Self, TransportProblem> {
+        Self::with_lookup(config, system_lookup())
+    }
+
+    /// The same with another way to look names up.
+    pub fn with_lookup(config: &TransportConfig<'_>, lookup: Lookup) -> Result<Self, TransportProblem> {
+        let certificates = certificates(&config.ca_files)?;
+        let proxy = match config.proxy {
+            Proxy::None | Proxy::Env => None,
+            Proxy::Url(url) => {
+                Some(reqwest::Proxy::all(url.expose_secret()).map_err(|_| TransportProblem::Proxy)?)
+            }
+        };
+        let resolver = GuardedResolver::new(config.guard, proxy_hosts(config.proxy), lookup);
+        let resolver = std::sync::Arc::new(resolver);
+        let builder = || {
+            #[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
+            let mut builder = reqwest::Client::builder()
+                .user_agent(limits::USER_AGENT)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(limits::CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE)
+                .tls_danger_accept_invalid_certs(config.insecure_skip_verify)
+                .dns_resolver(std::sync::Arc::clone(&resolver));
+            if !matches!(config.proxy, Proxy::Env) {
+                builder = builder.no_proxy();
+            }
+            if let Some(proxy) = &proxy {
+                builder = builder.proxy(proxy.clone());
+            }
+            builder
+        };
+        let client = match builder().tls_certs_merge(certificates.clone()).build() {
+            Ok(client) => client,
+            Err(problem) if certificates.is_empty() => {
+                // Most likely there are no roots; what is wrong besides shows without them too.
+                let client = builder()
+                    .tls_certs_only([])
+                    .build()
+                    .map_err(|_| TransportProblem::Client(innermost(&problem)))?;
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| {
+                    tracing::warn!(
+                        "this machine has no CA certificates: every https request will fail until the package \
+                         ca-certificates is installed or `http.ca_file` names a bundle, and batchd is restarted"
+                    );
+                });
+                client
+            }
+            Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
+        };
+        Ok(Self { client, guard: config.guard })
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + call.timeout;
+        let out_of_time = |_| Failure::Timeout(call.timeout);
+        let request = reqwest::Request::try_from(call.request)
+            .map_err(|_| Failure::BadRequest("the URL cannot be read".to_owned()))?;
+        self.guard.check_literal(request.url())?;
+        let response = timeout_at(deadline, self.client.execute(request))
+            .await
+            .map_err(out_of_time)?
+            .map_err(|error| failure(&error, call.timeout))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (body, cut) = match call.body_limit {
+            BodyLimit::Whole(most) => {
+                let body = timeout_at(deadline, whole(response, most, call.timeout)).await;
+                (body.map_err(out_of_time)??, false)
+            }
+            BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
+        };
+        Ok(Answer { status, headers, body, cut })
+    }
+}
+
+impl Transport for ReqwestTransport {
+    fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(self.exchange(call))
+    }
+}
+
+/// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The whole body, or a failure.
+async fn whole(mut response: reqwest::Response, most: usize, timeout: Duration) -> Result<Bytes, Failure> {
+    let announced = response.content_length().unwrap_or(0);
+    if usize::try_from(announced).map_or(true, |announced| announced > most) {
+        return Err(Failure::TooLarge(most));
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error, timeout))? {
+        if body.len() + chunk.len() > most {
+            return Err(Failure::TooLarge(most));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// As much of the body as comes in time and fits, and whether there was more to it. The rest is left on the wire
+/// and the connection with it.
+async fn beginning(mut response: reqwest::Response, most: usize, deadline: Instant) -> (Bytes, bool) {
+    let mut body = BytesMut::new();
+    loop {
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) if body.len() + chunk.len() <= most => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) => {
+                body.extend_from_slice(&chunk[..most - body.len()]);
+                return (body.freeze(), true);
+            }
+            Ok(Ok(None)) => return (body.freeze(), false),
+            Ok(Err(_)) | Err(_) => return (body.freeze(), true),
+        }
+    }
+}
+
+fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, TransportProblem> {
+    let mut certificates = Vec::new();
+    for path in files {
+        let problem = |what: String| TransportProblem::CaFile { path: path.clone(), what };
+        let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|_| problem("it is not in PEM form".to_owned()))?;
+        if found.is_empty() {
+            return Err(problem("there is no certificate in it".to_owned()));
+        }
+        certificates.extend(found);
+    }
+    Ok(certificates)
+}
+
+/// The hosts of the proxies in use: names that the guard is lenient with.
+fn proxy_hosts(proxy: &Proxy) -> BTreeSet<String> {
+    let host = |url: &str| {
+        let url: reqwest::Url = url.parse().or_else(|_| format!("http://{url}").parse()).ok()?;
+        url.host_str().map(str::to_owned)
+    };
+    match proxy {
+        Proxy::None => BTreeSet::new(),
+        Proxy::Url(url) => host(url.expose_secret()).into_iter().collect(),
+        Proxy::Env => ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+            .into_iter()
+            .filter_map(|name| host(&std::env::var(name).ok()?))
+            .collect(),
+    }
+}
+
+/// What an error of the client means. Its own text is never used: it holds the URL.
+fn failure(error: &reqwest::Error, timeout: Duration) -> Failure {
+    let connecting = error.is_connect();
+    if error.is_builder() {
+        return Failure::BadRequest("the URL must begin with https:// or http://".to_owned());
+    }
+    if let Some(failure) = error.source().and_then(|source| cause(source, connecting)) {
+        return failure;
+    }
+    match (connecting, error.is_timeout()) {
+        (true, true) => Failure::ConnectTimeout,
+        (true, false) => Failure::Connect(String::new()),
+        (false, true) => Failure::Timeout(timeout),
+        (false, false) if error.is_decode() => Failure::BadResponse,
+        (false, false) => Failure::Reset,
+    }
+}
+
+/// The deepest cause that says something.
+fn cause(error: &(dyn Error + 'static), connecting: bool) -> Option<Failure> {
+    if let Some(Unresolved(failure)) = error.downcast_ref() {
+        return Some(failure.clone());
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(io_failure(error, connecting));
+    }
+    if let Some(failure) = error.source().and_then(|source| cause(source, connecting)) {
+        return Some(failure);
+    }
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        Some(Failure::Reset)
+    } else if error.is_timeout() {
+        None
+    } else {
+        Some(Failure::BadResponse)
+    }
+}
+
+fn io_failure(error: &io::Error, connecting: bool) -> Failure {
+    // An `io::Error` does not count what it wraps as its source.
+    let wrapped = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    if let Some(failure) = wrapped.and_then(|inner| cause(inner, connecting)) {
+        return failure;
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::ConnectRefused,
+        io::ErrorKind::TimedOut if connecting => Failure::ConnectTimeout,
+        // Only TLS finds fault with data before the connection stands.
+        io::ErrorKind::InvalidData if connecting => {
+            Failure::Tls(wrapped.map_or_else(|| "the handshake failed".to_owned(), ToString::to_string))
+        }
+        io::ErrorKind::UnexpectedEof if connecting => Failure::Tls("the handshake was cut off".to_owned()),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput if !connecting => Failure::BadResponse,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Failure::Reset
+        }
+        _ if connecting => {
+            // The system's own words; what others wrap into an `io::Error` might hold more than is wanted.
+            let words = error.raw_os_error().map(io::Error::from_raw_os_error);
+            Failure::Connect(words.map_or_else(String::new, |words| format!(": {words}")))
+        }
+        _ => Failure::Reset,
+    }
+}
+
+/// The text of what lies deepest: no layer below the client's own knows the URL.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    if deepest.is::<reqwest::Error>() { "for an unknown reason".to_owned() } else { deepest.to_string() }
 }

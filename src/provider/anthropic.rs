@@ -1,1 +1,180 @@
-//! stub
+//! Anthropic's Message Batches (`providers.md` §3.2): one word for every end, told apart by the counters.
+
+use super::read::{self, Reader};
+use super::request::{Credential, Requests, segment};
+use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, results_id, sightings};
+use crate::config::KindFacts;
+use crate::domain::batch::RequestCounts;
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+use crate::http::call::{Answer, Call};
+use crate::http::failure::Failure;
+use serde_json::{Map, Value};
+
+/// Anthropic's Message Batches.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "anthropic",
+        key_env: &["ANTHROPIC_API_KEY"],
+        base_url_env: Some("ANTHROPIC_BASE_URL"),
+        base_url: Some("https://api.anthropic.com"),
+        key_optional: false,
+        options: &[],
+    },
+    claims: |id| {
+        id.strip_prefix("msgbatch_")
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_alphanumeric()))
+    },
+    words: &[
+        ("in_progress", Status::InProgress),
+        ("canceling", Status::Cancelling),
+        ("ended", Status::Completed),
+        ("ended", Status::Expired),
+        ("ended", Status::Cancelled),
+    ],
+    build: |account| Box::new(Anthropic::new(account)),
+};
+
+/// The path that every request of a batch goes to.
+const ENDPOINT: &str = "/v1/messages";
+
+/// Seconds from creation to the deletion of the results.
+const RESULTS_LIVE: i64 = 29 * 86_400;
+
+#[derive(Debug)]
+struct Anthropic {
+    requests: Requests,
+    provider: String,
+}
+
+/// Requests by fate, as Anthropic counts them.
+#[derive(Clone, Copy)]
+struct Fates {
+    processing: u64,
+    succeeded: u64,
+    errored: u64,
+    canceled: u64,
+    expired: u64,
+}
+
+impl Anthropic {
+    fn new(account: &Account) -> Self {
+        // 2026-10-21 changes nothing about batches, and every imitation knows this one.
+        let headers = [("anthropic-version", "2023-06-01")];
+        Self {
+            requests: Requests::new(account, Credential::Header("x-api-key"), &headers).versioned("v1"),
+            provider: account.config.name.clone(),
+        }
+    }
+
+    fn sighting(&self, object: &Map<String, Value>) -> Sighting {
+        Reader::sighting(object, |reader| {
+            let id = reader.id("id").unwrap_or_default();
+            let provider_status = reader.word(&["processing_status", "status"]);
+            let fates = Fates::read(reader);
+            let cancelling_at = reader.time("cancel_initiated_at");
+            let status =
+                provider_status.as_deref().and_then(|word| status(word, fates, cancelling_at.is_some()));
+            let ended = status.is_some_and(Status::is_terminal);
+            let created_at = reader.time("created_at");
+            let archived_at = reader.time("archived_at");
+            Sighting {
+                // Archived: the results are gone. Failed: Anthropic never says so, and an imitation has none.
+                output_file_id: (ended && status != Some(Status::Failed) && archived_at.is_none())
+                    .then(|| results_id(&self.provider, &id)),
+                id,
+                status,
+                provider_status,
+                endpoint: Some(ENDPOINT.to_owned()),
+                completion_window: Some("24h".to_owned()),
+                created_at,
+                // Work begins at once, or nobody tells otherwise.
+                in_progress_at: created_at,
+                expires_at: reader.time("expires_at"),
+                cancelling_at,
+                ended_at: reader.time("ended_at").filter(|_| ended),
+                request_counts: fates.map(Fates::counts).or_else(|| reader.counts("request_counts")),
+                results_expire_at: archived_at
+                    .or_else(|| created_at.map(|created| created.saturating_add(RESULTS_LIVE))),
+                ..Sighting::default()
+            }
+        })
+    }
+}
+
+impl Fates {
+    /// `None` if the answer has none of the five, or one that cannot be read.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if !reader.is_object("request_counts") {
+            return None;
+        }
+        reader.whole(|reader| {
+            let fates = ["processing", "succeeded", "errored", "canceled", "expired"]
+                .map(|fate| reader.count(&format!("request_counts.{fate}")));
+            if fates.iter().all(Option::is_none) {
+                return None;
+            }
+            let [processing, succeeded, errored, canceled, expired] = fates.map(Option::unwrap_or_default);
+            Some(Self { processing, succeeded, errored, canceled, expired })
+        })
+    }
+
+    fn counts(self) -> RequestCounts {
+        let failed = self.errored.saturating_add(self.canceled).saturating_add(self.expired);
+        let total = self.processing.saturating_add(self.succeeded).saturating_add(failed);
+        RequestCounts { total, completed: self.succeeded, failed }
+    }
+}
+
+/// What `word` means: for `ended` the counters decide (`providers.md` §3.2).
+fn status(word: &str, fates: Option<Fates>, cancelled: bool) -> Option<Status> {
+    if read::status(word, &[("ended", Status::Completed)]).is_none() {
+        // An imitation may say the end outright.
+        return read::status(word, &read::OPENAI_WORDS);
+    }
+    Some(match fates {
+        Some(fates) if fates.canceled > 0 => Status::Cancelled,
+        Some(fates) if fates.expired > 0 => Status::Expired,
+        None if cancelled => Status::Cancelled,
+        // Even if a cancellation was asked for: every request may have been past interruption when it came.
+        Some(_) | None => Status::Completed,
+    })
+}
+
+impl Provider for Anthropic {
+    fn retrieve(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/messages/batches/{}", segment(id)?), &[])
+    }
+
+    fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
+        let object = self.requests.object(answer)?;
+        about(id, "id", object, |told| told == id, |object| self.sighting(object))
+    }
+
+    fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
+        let limit = page.limit.clamp(1, 1000).to_string();
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(page.cursor.as_deref().map(|after| ("after_id", after)));
+        self.requests.get("/messages/batches", &query)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        let (items, around) = self.requests.list(answer, "data")?;
+        let sightings = sightings(&items, |object| self.sighting(object));
+        let mut reader = Reader::new(&around);
+        let more = reader.flag("has_more").unwrap_or(false);
+        let next = if more { after_last(page, reader.id("last_id"), &sightings) } else { None };
+        Ok(Page { sightings, next })
+    }
+
+    fn default_endpoint(&self) -> &'static str {
+        ENDPOINT
+    }
+
+    /// The console shows a workspace's batches on one page; nothing in an answer tells the workspace.
+    fn console_url(&self, _id: &str) -> Option<String> {
+        self.requests
+            .goes_to("api.anthropic.com")
+            .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
+    }
+}

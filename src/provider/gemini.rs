@@ -1,1 +1,194 @@
-//! stub
+//! Batches of the Gemini Developer API (`providers.md` §3.3): long-running operations with the batch in `metadata`.
+
+use super::read::{self, Reader};
+use super::request::{Credential, Requests, segment};
+use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use crate::config::KindFacts;
+use crate::domain::batch::RequestCounts;
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+use crate::http::call::{Answer, Call};
+use crate::http::failure::Failure;
+use serde_json::{Map, Value};
+
+/// The Gemini Developer API.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "gemini",
+        key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        base_url_env: Some("GOOGLE_GEMINI_BASE_URL"),
+        base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
+        key_optional: false,
+        options: &[],
+    },
+    claims: |id| {
+        id.strip_prefix(PREFIX).is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
+        })
+    },
+    words: &[
+        ("BATCH_STATE_UNSPECIFIED", Status::Validating),
+        ("BATCH_STATE_PENDING", Status::Validating),
+        ("BATCH_STATE_RUNNING", Status::InProgress),
+        ("BATCH_STATE_SUCCEEDED", Status::Completed),
+        ("BATCH_STATE_FAILED", Status::Failed),
+        ("BATCH_STATE_EXPIRED", Status::Expired),
+        ("BATCH_STATE_CANCELLED", Status::Cancelled),
+        // The SDK's words, which Vertex shares; only their prefix differs for the others.
+        ("JOB_STATE_QUEUED", Status::Validating),
+        ("JOB_STATE_UPDATING", Status::InProgress),
+        ("JOB_STATE_PAUSED", Status::InProgress),
+        ("JOB_STATE_PARTIALLY_SUCCEEDED", Status::Completed),
+        ("JOB_STATE_CANCELLING", Status::Cancelling),
+    ],
+    build: |account| Box::new(Gemini::new(account)),
+};
+
+/// What every id begins with, in answers.
+const PREFIX: &str = "batches/";
+
+/// What is asked of one batch: everything but `response`, which carries the whole results of a batch whose requests
+/// were given inline, a gigabyte at worst.
+///
+/// `fields` is the partial response that every Google API knows (<https://cloud.google.com/apis/docs/system-parameters>).
+/// It stops at `metadata`, whose type is `Any`: whether the mask may reach into one is documented nowhere, and a mask
+/// that is refused would be the end of every look. Where the results are, `metadata.output` says.
+const FIELDS: &str = "name,metadata,done,error";
+
+/// Seconds after creation at which a batch that still waits or runs expires.
+const WINDOW: i64 = 48 * 3600;
+
+#[derive(Debug)]
+struct Gemini {
+    requests: Requests,
+    provider: String,
+}
+
+impl Gemini {
+    fn new(account: &Account) -> Self {
+        Self {
+            requests: Requests::new(account, Credential::Header("x-goog-api-key"), &[]).versioned("v1beta"),
+            provider: account.config.name.clone(),
+        }
+    }
+
+    fn sighting(&self, object: &Map<String, Value>) -> Sighting {
+        Reader::sighting(object, |reader| {
+            // Some give the batch itself where its operation belongs.
+            let within = if reader.is_object("metadata") { "metadata." } else { "" };
+            let at = |field: &str| format!("{within}{field}");
+            let id = reader.text("name").or_else(|| reader.text(&at("name"))).unwrap_or_default();
+            let provider_status = reader.word(&[&at("state"), "state"]);
+            let done = reader.flag("done").unwrap_or(false);
+            let status = match &provider_status {
+                Some(word) => read::status(word, KIND.words),
+                None if done && reader.has("error") => Some(Status::Failed),
+                None if done => Some(Status::Completed),
+                None => None,
+            };
+            let ended = status.is_some_and(Status::is_terminal);
+            let request_counts = counts(reader, &at("batchStats"));
+            let output_file_id = reader
+                .id(&at("output.responsesFile"))
+                .or_else(|| reader.id("response.responsesFile"))
+                .or_else(|| {
+                    let inline =
+                        reader.has(&at("output.inlinedResponses")) || reader.has("response.inlinedResponses");
+                    // What succeeded left its results somewhere, even if the answer does not say where.
+                    let succeeded = status == Some(Status::Completed)
+                        || request_counts.is_some_and(|counts| counts.completed > 0);
+                    (ended && (inline || succeeded)).then(|| results_id(&self.provider, &id))
+                });
+            let model = reader.text(&at("model"));
+            let is_embedding =
+                reader.text(&at("@type")).is_some_and(|name| name.ends_with("EmbedContentBatch"));
+            let created_at = reader.time(&at("createTime"));
+            Sighting {
+                id,
+                status,
+                provider_status,
+                endpoint: model.as_deref().map(|model| self.endpoint(model, is_embedding)),
+                model: model.map(|model| model.strip_prefix("models/").unwrap_or(&model).to_owned()),
+                display_name: reader.text(&at("displayName")),
+                input_file_id: reader.id(&at("inputConfig.fileName")),
+                output_file_id,
+                errors: reader.errors("error"),
+                created_at,
+                expires_at: created_at.map(|created| created.saturating_add(WINDOW)),
+                ended_at: reader
+                    .time(&at("endTime"))
+                    .or_else(|| reader.time(&at("updateTime")))
+                    .filter(|_| ended),
+                request_counts,
+                ..Sighting::default()
+            }
+        })
+    }
+
+    /// The path that a batch for `model` was created with.
+    fn endpoint(&self, model: &str, is_embedding: bool) -> String {
+        let version = self.requests.version().unwrap_or("v1beta");
+        let collection = if model.contains('/') { "" } else { "models/" };
+        let method = if is_embedding { "asyncBatchEmbedContent" } else { "batchGenerateContent" };
+        format!("/{version}/{collection}{model}:{method}")
+    }
+}
+
+/// Google leaves numbers out that are zero.
+fn counts(reader: &mut Reader<'_>, path: &str) -> Option<RequestCounts> {
+    if !reader.is_object(path) {
+        return None;
+    }
+    reader.whole(|reader| {
+        let [total, completed, failed, pending] =
+            ["requestCount", "successfulRequestCount", "failedRequestCount", "pendingRequestCount"]
+                .map(|field| reader.count(&format!("{path}.{field}")).unwrap_or(0));
+        let known = completed.saturating_add(failed).saturating_add(pending);
+        Some(RequestCounts { total: total.max(known), completed, failed })
+    })
+}
+
+impl Provider for Gemini {
+    fn retrieve(&self, id: &str) -> Result<Call, Failure> {
+        let path = format!("/{PREFIX}{}", segment(bare(id))?);
+        self.requests.get(&path, &[("fields", FIELDS)])
+    }
+
+    fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
+        let object = self.requests.object(answer)?;
+        let is_same = |told: &str| bare(told) == bare(id);
+        about(&self.canonical_id(id), "name", object, is_same, |object| self.sighting(object))
+    }
+
+    fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
+        let size = page.limit.clamp(1, 100).to_string();
+        let mut query = vec![("pageSize", size.as_str())];
+        query.extend(page.cursor.as_deref().map(|token| ("pageToken", token)));
+        self.requests.get("/batches", &query)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        let (items, around) = self.requests.list(answer, "operations")?;
+        let sightings = sightings(&items, |object| self.sighting(object));
+        let next =
+            Reader::new(&around).text("nextPageToken").filter(|token| page.cursor.as_ref() != Some(token));
+        Ok(Page { sightings, next })
+    }
+
+    fn canonical_id(&self, id: &str) -> String {
+        format!("{PREFIX}{}", bare(id))
+    }
+
+    fn default_endpoint(&self) -> &'static str {
+        "/v1beta/models/{model}:batchGenerateContent"
+    }
+
+    /// AI Studio has no address for a batch that is documented anywhere.
+    fn console_url(&self, _id: &str) -> Option<String> {
+        None
+    }
+}
+
+fn bare(id: &str) -> &str {
+    id.strip_prefix(PREFIX).unwrap_or(id)
+}

@@ -1,1 +1,153 @@
-//! stub
+//! Mistral's batch jobs (`providers.md` §3.4).
+
+use super::read::{self, Reader};
+use super::request::{Credential, Requests, segment};
+use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use crate::config::KindFacts;
+use crate::domain::batch::RequestCounts;
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+use crate::http::call::{Answer, Call};
+use crate::http::failure::Failure;
+use serde_json::{Map, Value};
+
+/// Mistral's batch jobs.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "mistral",
+        key_env: &["MISTRAL_API_KEY"],
+        base_url_env: None,
+        base_url: Some("https://api.mistral.ai"),
+        key_optional: false,
+        options: &[],
+    },
+    // A plain UUID, as three other services have.
+    claims: |_| false,
+    words: &[
+        ("QUEUED", Status::Validating),
+        ("RUNNING", Status::InProgress),
+        ("SUCCESS", Status::Completed),
+        ("FAILED", Status::Failed),
+        ("TIMEOUT_EXCEEDED", Status::Expired),
+        ("CANCELLATION_REQUESTED", Status::Cancelling),
+        ("CANCELLED", Status::Cancelled),
+    ],
+    build: |account| Box::new(Mistral::new(account)),
+};
+
+#[derive(Debug)]
+struct Mistral {
+    requests: Requests,
+    provider: String,
+}
+
+impl Mistral {
+    fn new(account: &Account) -> Self {
+        Self {
+            requests: Requests::new(account, Credential::Bearer, &[]).versioned("v1"),
+            provider: account.config.name.clone(),
+        }
+    }
+
+    fn sighting(&self, object: &Map<String, Value>) -> Sighting {
+        Reader::sighting(object, |reader| {
+            let id = reader.id("id").unwrap_or_default();
+            let provider_status = reader.word(&["status"]);
+            let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
+            let ended = status.is_some_and(Status::is_terminal);
+            let created_at = reader.time("created_at");
+            let hours = reader.count("timeout_hours").and_then(|hours| i64::try_from(hours).ok());
+            let is_inline =
+                reader.value("outputs").and_then(Value::as_array).is_some_and(|items| !items.is_empty());
+            Sighting {
+                output_file_id: reader
+                    .id("output_file")
+                    .or_else(|| (ended && is_inline).then(|| results_id(&self.provider, &id))),
+                id,
+                status,
+                provider_status,
+                endpoint: reader.text("endpoint"),
+                model: reader.text("model"),
+                input_file_id: reader.first_id("input_files"),
+                completion_window: hours.map(|hours| format!("{hours}h")),
+                error_file_id: reader.id("error_file"),
+                errors: reader.errors("errors"),
+                created_at,
+                in_progress_at: reader.time("started_at"),
+                // Known only where the answer repeats what the submitter asked for.
+                expires_at: hours.and_then(|hours| created_at?.checked_add(hours.checked_mul(3600)?)),
+                ended_at: reader.time("completed_at").filter(|_| ended),
+                request_counts: counts(reader),
+                metadata: reader.metadata("metadata"),
+                ..Sighting::default()
+            }
+        })
+    }
+}
+
+/// Of the counts, `completed_requests` are those that were worked on, well or badly.
+fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
+    reader.whole(|reader| {
+        let total = reader.count("total_requests");
+        let failed = reader.count("failed_requests");
+        let succeeded = reader
+            .count("succeeded_requests")
+            .or_else(|| Some(reader.count("completed_requests")?.saturating_sub(failed.unwrap_or(0))));
+        read::counts(total, succeeded, failed)
+    })
+}
+
+impl Provider for Mistral {
+    fn retrieve(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/batch/jobs/{}", segment(id)?), &[])
+    }
+
+    fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
+        let object = self.requests.object(answer)?;
+        // A UUID is the same in capitals.
+        let is_same = |told: &str| told.eq_ignore_ascii_case(id);
+        let sighting = about(id, "id", object, is_same, |object| self.sighting(object))?;
+        Ok(Sighting { id: id.to_owned(), ..sighting })
+    }
+
+    fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
+        let number = page_number(page)?.to_string();
+        let size = page_size(page).to_string();
+        let query = [("page", number.as_str()), ("page_size", &size), ("order_by", "-created")];
+        self.requests.get("/batch/jobs", &query)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        let (items, around) = self.requests.list(answer, "data")?;
+        let following = page_number(page)?.saturating_add(1);
+        let size = u64::from(page_size(page));
+        let sightings = sightings(&items, |object| self.sighting(object));
+        let more = match Reader::new(&around).count("total") {
+            Some(total) => following.saturating_mul(size) < total,
+            None => items.len() as u64 >= size,
+        };
+        Ok(Page { sightings, next: (more && !items.is_empty()).then(|| following.to_string()) })
+    }
+
+    fn default_endpoint(&self) -> &'static str {
+        "/v1/chat/completions"
+    }
+
+    /// Mistral's console has one page for all batches.
+    fn console_url(&self, _id: &str) -> Option<String> {
+        self.requests.goes_to("api.mistral.ai").then(|| "https://console.mistral.ai/build/batches".to_owned())
+    }
+}
+
+fn page_number(page: &PageRequest) -> Result<u64, Failure> {
+    match page.cursor.as_deref() {
+        None => Ok(0),
+        Some(cursor) => cursor.parse().map_err(|_| {
+            Failure::BadRequest("a page of Mistral's list is a number; begin at the first".to_owned())
+        }),
+    }
+}
+
+fn page_size(page: &PageRequest) -> u32 {
+    page.limit.clamp(1, 100)
+}

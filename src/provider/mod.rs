@@ -3,17 +3,21 @@
 //! An adapter builds requests and reads answers; it sends nothing, waits for nothing and asks no clock.
 //! A new service is one file here, one line in [`KINDS`] and one block in `config.example.toml`.
 
+pub mod answer;
 pub mod anthropic;
 pub mod gemini;
 pub mod mistral;
 pub mod openai;
 pub mod read;
+pub mod request;
 
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 
 /// One configured account at a service: builds requests, reads answers.
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -28,6 +32,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// Reads the answer to [`Provider::list`].
     fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure>;
+
+    /// The one way to write `id` where the service accepts several: Gemini's `x` is `batches/x`.
+    fn canonical_id(&self, id: &str) -> String {
+        id.to_owned()
+    }
 
     /// The path that a batch's requests go to where the service does not say.
     fn default_endpoint(&self) -> &'static str;
@@ -66,6 +75,8 @@ pub struct Kind {
     pub facts: KindFacts,
     /// Whether an id has this service's shape, and no other's (`providers.md` §2.1, the rows marked "yes").
     pub claims: fn(id: &str) -> bool,
+    /// Its status words, each with every status that it can mean.
+    pub words: &'static [(&'static str, Status)],
     /// Makes the adapter.
     pub build: fn(&Account) -> Box<dyn Provider>,
 }
@@ -80,15 +91,102 @@ pub struct Account<'a> {
 }
 
 /// Every kind of service.
-pub const KINDS: &[&Kind] = &[
-    //     &openai::KIND,openai::KIND,
-    //     &anthropic::KIND,anthropic::KIND,
-    //     &gemini::KIND,gemini::KIND,
-    //     &mistral::KIND,mistral::KIND,
-    //     &openai::COMPATIBLE,openai::COMPATIBLE,
-];
+pub const KINDS: &[&Kind] =
+    &[&openai::KIND, &anthropic::KIND, &gemini::KIND, &mistral::KIND, &openai::COMPATIBLE];
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
+}
+
+/// What stands for a file's id where a provider has results but no file (contract §2).
+fn results_id(provider: &str, id: &str) -> String {
+    format!("results:{provider}:{id}")
+}
+
+/// What `read` makes of `object`, if that is about the batch `asked`.
+///
+/// An object without an id, which belongs under `key`, is taken for what was asked if nothing but a batch looks like it.
+fn about(
+    asked: &str,
+    key: &str,
+    mut object: Map<String, Value>,
+    is_same: impl FnOnce(&str) -> bool,
+    read: impl Fn(&Map<String, Value>) -> Sighting,
+) -> Result<Sighting, Failure> {
+    let sighting = read(&object);
+    if sighting.id.is_empty() {
+        if sighting.status.is_none() || sighting.created_at.is_none() {
+            return Err(Failure::Malformed(format!("there is no `{key}` in it")));
+        }
+        object.insert(key.to_owned(), asked.into());
+        return Ok(Sighting { unreadable: sighting.unreadable, ..read(&object) });
+    }
+    if !is_same(&sighting.id) {
+        let [told, asked] = [&sighting.id, asked].map(answer::shorten);
+        return Err(Failure::Malformed(format!("it is about `{told}`, not `{asked}`")));
+    }
+    Ok(sighting)
+}
+
+/// What `read` makes of a page's items; what has no id is no batch.
+fn sightings(items: &[Value], read: impl Fn(&Map<String, Value>) -> Sighting) -> Vec<Sighting> {
+    items.iter().filter_map(Value::as_object).map(read).filter(|sighting| !sighting.id.is_empty()).collect()
+}
+
+/// Where the next page begins at services that continue after an id; `None` if the server does not get on.
+fn after_last(page: &PageRequest, told: Option<String>, sightings: &[Sighting]) -> Option<String> {
+    let last = sightings.last()?;
+    Some(told.unwrap_or_else(|| last.id.clone())).filter(|last| page.cursor.as_ref() != Some(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// An example of every row of `providers.md` §2.1, with the kind that claims it, if one may.
+    const EXAMPLES: &[(&str, Option<&str>)] = &[
+        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", Some("openai")),
+        ("batch_AbCdEfGhIjKlMnOpQrStUv12", Some("openai")),
+        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", None),
+        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", None),
+        ("batch_qwertyuiop", None),
+        ("batch_1", None),
+        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", None),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", None),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", None),
+        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", None),
+        ("batch-6a1f0c2b", None),
+        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", Some("anthropic")),
+        ("msgbatch_", None),
+        ("msgbatch_01-2", None),
+        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", Some("gemini")),
+        ("batches/", None),
+        ("batches/x/y", None),
+        ("projects/123/locations/us-central1/batchPredictionJobs/456", None),
+        ("4567890123", None),
+        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", None),
+        ("ab12cd34ef56", None),
+        ("accounts/acme/batchInferenceJobs/job-1", None),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", None),
+        ("", None),
+    ];
+
+    #[test]
+    fn an_id_is_claimed_by_the_kind_whose_shape_it_has_and_by_no_other() {
+        for (id, expected) in EXAMPLES {
+            let claiming: Vec<&str> =
+                KINDS.iter().filter(|kind| (kind.claims)(id)).map(|kind| kind.facts.name).collect();
+            assert_eq!(claiming, Vec::from_iter(*expected), "{id}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let names: BTreeSet<&str> = KINDS.iter().map(|kind| kind.facts.name).collect();
+        assert_eq!(names.len(), KINDS.len());
+        assert!(names.iter().all(|name| kind(name).is_some_and(|kind| kind.facts.name == *name)));
+        assert!(kind("").is_none());
+    }
 }

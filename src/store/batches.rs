@@ -138,6 +138,23 @@ impl Store {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
+    /// The providers that have a batch with each of these ids; an id that nobody has is left out.
+    pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+        self.read(move |connection| {
+            let mut query =
+                connection.prepare_cached("SELECT provider FROM batches WHERE id = ?1 ORDER BY provider")?;
+            let mut found = BTreeMap::new();
+            for id in ids {
+                let providers: Vec<String> = collect(query.query([&id])?, |row| Ok(row.get(0)?))?;
+                if !providers.is_empty() {
+                    found.insert(id, providers);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Lists batches; the flag says whether there are more.
     pub async fn list(&self, filter: BatchFilter) -> Result<(Vec<(Pk, Tracked)>, bool), StoreError> {
         let limit = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));

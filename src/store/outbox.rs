@@ -200,6 +200,11 @@ impl DeliveryState {
         }
     }
 
+    /// Whether a delivery in it is still owed.
+    pub const fn is_owed(self) -> bool {
+        matches!(self, Self::Pending | Self::Inflight | Self::Held)
+    }
+
     /// The state that exactly `word` names, if any.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)

@@ -6,12 +6,16 @@ pub mod generic;
 pub mod message;
 pub mod signature;
 pub mod slack;
+pub mod text;
 
 use crate::config::WebhookFacts;
+use crate::http::address::BadAddress;
 use crate::http::call::{Answer, Call};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, retry_after};
+use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use signature::BadSecret;
 use std::time::Duration;
 
 /// One kind of destination: forms the request, judges the answer.
@@ -56,13 +60,49 @@ pub enum Judgement {
     Gone(String),
 }
 
+impl Judgement {
+    /// What a status line means where the kind has no rule of its own (contract §6).
+    ///
+    /// 2xx is trouble here: a kind that takes it for success says so itself.
+    pub fn of_status(answer: &Answer) -> Self {
+        let status = answer.status;
+        let wish = retry_after(&answer.headers);
+        match status.as_u16() {
+            429 => Self::Snooze(wish),
+            503 if wish.is_some() => Self::Snooze(wish),
+            410 => Self::Gone("410 Gone: the receiver wants no more".to_owned()),
+            300..=399 => Self::Refused(redirect(answer)),
+            400..=499 => Self::Refused(status.to_string()),
+            _ => Self::Trouble(status.to_string()),
+        }
+    }
+}
+
+/// What a redirect is told as: the target's host and no more of it, since its path may be a secret.
+fn redirect(answer: &Answer) -> String {
+    let status = answer.status;
+    if status == StatusCode::NOT_MODIFIED {
+        return status.to_string();
+    }
+    let host = answer.header("location").and_then(|location| {
+        let location: http::Uri = location.parse().ok()?;
+        location.authority().map(|authority| authority.host().to_owned())
+    });
+    match host {
+        Some(host) => {
+            format!("{status}: it redirects to {host}, and redirects are not followed; configure the new URL")
+        }
+        None => format!("{status}: it redirects, and redirects are not followed; configure the new URL"),
+    }
+}
+
 /// A kind of destination, as the registry knows it.
 #[derive(Debug)]
 pub struct Kind {
     /// What the configuration needs to know.
     pub facts: WebhookFacts,
-    /// Makes the adapter.
-    pub build: fn(&Target) -> Box<dyn Webhook>,
+    /// Makes the adapter, or says what is wrong with the target.
+    pub build: fn(&Target) -> Result<Box<dyn Webhook>, BadTarget>,
 }
 
 /// What an adapter is made from: the destination with its secrets resolved.
@@ -76,10 +116,95 @@ pub struct Target {
     pub timeout: Duration,
 }
 
+/// Why a target cannot be used. The texts hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTarget {
+    /// There is no such kind.
+    #[error("there is no webhook kind `{0}`")]
+    Kind(String),
+    /// The URL is none.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// A signing secret is none.
+    #[error(transparent)]
+    Secret(#[from] BadSecret),
+}
+
 /// Every kind of destination.
-pub const KINDS: &[&Kind] = &[];
+pub static KINDS: &[&Kind] = &[&generic::KIND, &slack::KIND];
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers: map, body: Bytes::new(), cut: false }
+    }
+
+    #[test]
+    fn every_status_line_has_its_meaning() {
+        for code in 100..=599 {
+            let judgement = Judgement::of_status(&answer(code, &[]));
+            let as_expected = match code {
+                429 => judgement == Judgement::Snooze(None),
+                410 => matches!(judgement, Judgement::Gone(_)),
+                300..=499 => matches!(judgement, Judgement::Refused(_)),
+                _ => matches!(judgement, Judgement::Trouble(_)),
+            };
+            assert!(as_expected, "{code}: {judgement:?}");
+        }
+    }
+
+    #[test]
+    fn a_wish_to_be_left_alone_is_heard() {
+        let wish = |code, headers: &[(&'static str, &str)]| Judgement::of_status(&answer(code, headers));
+        let seconds = |seconds| Judgement::Snooze(Some(Duration::from_secs(seconds)));
+        assert_eq!(wish(429, &[("retry-after", "7")]), seconds(7));
+        assert_eq!(wish(503, &[("retry-after", "120")]), seconds(120));
+        assert_eq!(wish(429, &[("retry-after", "1.5")]), seconds(2));
+        assert_eq!(wish(429, &[("retry-after", "1000000000000")]), seconds(6 * 3600));
+        assert_eq!(wish(429, &[("retry-after", "banana"), ("retry-after", "9")]), seconds(9));
+        for nonsense in ["", "-5", "banana", "0", "NaN"] {
+            assert_eq!(wish(429, &[("retry-after", nonsense)]), Judgement::Snooze(None), "{nonsense}");
+        }
+        // The server's clock is an hour ahead of ours: the difference of its two headers counts.
+        let dates =
+            [("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("retry-after", "Sun, 22 Nov 2026 10:00:30 GMT")];
+        assert_eq!(wish(429, &dates), seconds(30));
+        let past =
+            [("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT")];
+        assert_eq!(wish(429, &past), Judgement::Snooze(None));
+    }
+
+    #[test]
+    fn a_redirect_tells_the_host_and_nothing_else() {
+        let moved = answer(308, &[("location", "https://other.example.com/hooks/SECRET?token=SECRET")]);
+        let Judgement::Refused(text) = Judgement::of_status(&moved) else { panic!() };
+        assert!(text.contains("other.example.com") && !text.contains("SECRET"), "{text}");
+    }
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_refuses_what_is_no_url() {
+        for kind in KINDS {
+            assert!(std::ptr::eq(super::kind(kind.facts.name).unwrap(), *kind));
+            let target = Target {
+                url: SecretString::from("nowhere"),
+                secrets: Vec::new(),
+                timeout: Duration::from_secs(15),
+            };
+            assert_eq!((kind.build)(&target).unwrap_err(), BadTarget::Address(BadAddress::Unreadable));
+        }
+        assert!(super::kind("carrier-pigeon").is_none());
+    }
 }

@@ -1,3 +1,17 @@
-//! Everything that is tested from outside, in one binary.
+//! Tests of whole parts and of the program, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod chaos;
+mod cli;
+mod config;
+mod deliver;
+mod layers;
+mod process;
+mod provider;
+mod sandbox;
+mod sandbox_sdk;
+mod simulation;
 mod store;
+mod transport;
+mod world;

@@ -1,0 +1,116 @@
+//! `batchd backup`: a consistent copy of the live state.
+
+use super::error::Error;
+use super::exit::Exit;
+use super::source::Source;
+use super::{Context, interrupted};
+use crate::control::client::Client;
+use clap::Args;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use tokio::fs::{File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+/// Write a consistent copy of the live state to a file
+#[derive(Debug, Args)]
+#[command(after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state
+directory, start.")]
+pub struct Arguments {
+    /// The file to write; it holds no secrets, and is made for its owner alone
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let file = arguments.file.as_path();
+    let unwanted =
+        || Error::new(Exit::Failed, format!("{} exists", file.display())).hint("--force replaces it");
+    if !arguments.force && file.symlink_metadata().is_ok() {
+        return Err(unwanted());
+    }
+    let source = context.source().await?;
+    let aside = aside(file);
+    let copied = tokio::select! {
+        copied = copy(&source, &aside) => copied,
+        () = interrupted() => Err(Error::new(Exit::Interrupted, "interrupted: nothing was written")),
+    };
+    let named = copied.and_then(|bytes| {
+        if !arguments.force && file.symlink_metadata().is_ok() {
+            return Err(unwanted());
+        }
+        std::fs::rename(&aside, file).map_err(|error| failed(file, &error))?;
+        sync_directory(file).map_err(|error| failed(file, &error))?;
+        Ok(bytes)
+    });
+    match named {
+        Ok(bytes) => {
+            context.ui.note(&format!("{}: {bytes} bytes", file.display()));
+            Ok(Exit::Ok)
+        }
+        Err(error) => {
+            // What is half-written is of no use to anybody.
+            let _ = std::fs::remove_file(&aside);
+            Err(error)
+        }
+    }
+}
+
+/// Fills the file aside and gives its length; when this returns, the bytes are on the disk.
+async fn copy(source: &Source, aside: &Path) -> Result<u64, Error> {
+    let mut options = OpenOptions::new();
+    let file = match source {
+        Source::Remote(client) => {
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = options.open(aside).await.map_err(|error| failed(aside, &error))?;
+            download(client, &mut file, aside).await?;
+            file
+        }
+        Source::Offline(state) => {
+            state.copy_into(aside).await?;
+            options.read(true).open(aside).await.map_err(|error| failed(aside, &error))?
+        }
+    };
+    file.sync_all().await.map_err(|error| failed(aside, &error))?;
+    let length = file.metadata().await.map_err(|error| failed(aside, &error))?.len();
+    if length == 0 {
+        return Err(Error::new(Exit::Internal, "the daemon sent an empty copy"));
+    }
+    Ok(length)
+}
+
+async fn download(client: &Client, file: &mut File, aside: &Path) -> Result<(), Error> {
+    let mut body = client.backup().await?;
+    while let Some(bytes) = body.next().await? {
+        file.write_all(&bytes).await.map_err(|error| failed(aside, &error))?;
+    }
+    file.flush().await.map_err(|error| failed(aside, &error))
+}
+
+/// The name under which the copy grows, in the same directory so that it can be renamed.
+fn aside(file: &Path) -> PathBuf {
+    let mut name = file.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(format!(".tmp-{}", std::process::id()));
+    file.with_file_name(name)
+}
+
+/// A rename is durable once its directory is.
+fn sync_directory(file: &Path) -> std::io::Result<()> {
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::File::open(directory)?.sync_all()
+}
+
+fn failed(file: &Path, error: &std::io::Error) -> Error {
+    let told = Error::io(format!("cannot write {}", file.display()), error);
+    match error.kind() {
+        ErrorKind::StorageFull => told.hint("make room, or write it to another disk"),
+        _ => told,
+    }
+}

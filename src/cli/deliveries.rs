@@ -1,0 +1,192 @@
+//! `batchd deliveries`: what webhooks were and are owed.
+
+use super::error::Error;
+use super::exit::Exit;
+use super::show::state_tone;
+use super::source::{Extent, Source, every};
+use super::ui::{Cell, Column, Table};
+use super::view::{distance, time};
+use super::{Context, each};
+use crate::control::api::{DeliveryView, RetryDead};
+use crate::control::client::Query;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+/// List what webhooks were and are owed; `retry` sends it again
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  batchd deliveries --state dead
+  batchd deliveries retry 41 42
+  batchd deliveries retry --dead --webhook pipeline"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only in this state
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
+    state: Option<String>,
+    /// Only to this webhook
+    #[arg(long, value_name = "WEBHOOK")]
+    webhook: Option<String>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send deliveries again, under the same event id
+    Retry {
+        /// Ids of deliveries
+        #[arg(required_unless_present = "dead", value_name = "ID")]
+        ids: Vec<String>,
+        /// All that were given up
+        #[arg(long, conflicts_with = "ids")]
+        dead: bool,
+        /// Of those, only the ones to this webhook
+        #[arg(long, value_name = "WEBHOOK", requires = "dead")]
+        webhook: Option<String>,
+    },
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    match arguments.command {
+        Some(_) if context.globals.offline => Err(Error::usage("--offline reads only")),
+        Some(Command::Retry { ids, dead: false, .. }) => {
+            let client = context.client().await?;
+            Ok(each(context, &ids, async |context, id| {
+                client.retry_delivery(id).await?;
+                context.ui.note(&format!("{id}: due now"));
+                Ok(())
+            })
+            .await)
+        }
+        Some(Command::Retry { webhook, .. }) => {
+            let retried = context.client().await?.retry_dead(&RetryDead { webhook }).await?.retried;
+            let deliveries = if retried == 1 { "delivery is" } else { "deliveries are" };
+            context.ui.note(&format!("{retried} {deliveries} due now"));
+            Ok(Exit::Ok)
+        }
+        None => list(&arguments.list, context).await,
+    }
+}
+
+async fn list(arguments: &List, context: &mut Context) -> Result<Exit, Error> {
+    let source = context.source().await?;
+    if arguments.json {
+        let ui = &mut context.ui;
+        let mut list = None;
+        let extent = read(&source, arguments, |delivery| {
+            list.get_or_insert_with(|| ui.json_list()).entry(ui, &delivery);
+            ui.is_open()
+        })
+        .await?;
+        list.unwrap_or_else(|| ui.json_list()).end(ui, &extent);
+        return Ok(Exit::Ok);
+    }
+    let now = context.clock.now();
+    let mut table = columns();
+    read(&source, arguments, |delivery| {
+        table.row(row(&delivery, now));
+        true
+    })
+    .await?;
+    if table.is_empty() {
+        context.ui.note("no deliveries; `batchd webhooks` shows who is told what");
+    }
+    context.ui.table(&table);
+    Ok(Exit::Ok)
+}
+
+async fn read(
+    source: &Source,
+    arguments: &List,
+    take: impl FnMut(DeliveryView) -> bool,
+) -> Result<Extent, Error> {
+    let page = async |after: Option<&str>, size: u64| {
+        let mut query = Query::default().with("limit", size.to_string());
+        for (key, value) in [
+            ("state", arguments.state.as_deref()),
+            ("webhook", arguments.webhook.as_deref()),
+            ("after", after),
+        ] {
+            if let Some(value) = value {
+                query = query.with(key, value);
+            }
+        }
+        source.deliveries(&query).await
+    };
+    every(arguments.limit, page, |listing| Some(listing.data.last()?.id.clone()), take).await
+}
+
+fn columns() -> Table {
+    Table::new(&[
+        Column::whole("ID"),
+        Column::whole("STATE"),
+        Column::text("WEBHOOK").drops(0),
+        Column::whole("TYPE"),
+        Column::whole("ABOUT").drops(1),
+        Column::number("ATTEMPTS").drops(3),
+        Column::number("NEXT").drops(2),
+        Column::text("LAST ERROR"),
+    ])
+}
+
+fn row(delivery: &DeliveryView, now: Timestamp) -> Vec<Cell> {
+    let about = [delivery.provider.as_deref(), delivery.batch_id.as_deref()];
+    let next = delivery.next_attempt_at.as_deref().and_then(|at| time(&at.into()));
+    vec![
+        delivery.id.as_str().into(),
+        Cell::new(state_tone(&delivery.state), delivery.state.as_str()),
+        delivery.webhook.as_str().into(),
+        delivery.kind.as_str().into(),
+        about.into_iter().flatten().collect::<Vec<_>>().join(":").into(),
+        delivery.attempts.to_string().into(),
+        next.map(|at| distance(at, now)).unwrap_or_default().into(),
+        delivery.last_error.as_deref().unwrap_or_default().into(),
+    ]
+}
+
+const STATES: [&str; 5] = ["pending", "inflight", "delivered", "dead", "held"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::ui::Style;
+    use super::*;
+
+    #[test]
+    fn a_row_a_delivery() {
+        let delivery = |id: &str, state: &str, error: Option<&str>| DeliveryView {
+            id: id.into(),
+            object: "delivery".into(),
+            event_id: "evt_1".into(),
+            kind: "batch.completed".into(),
+            batch_id: Some("batch_1".into()),
+            provider: Some("openai".into()),
+            webhook: "pipeline".into(),
+            state: state.into(),
+            attempts: 3,
+            next_attempt_at: error.map(|_| "2026-11-18T11:08:40Z".into()),
+            last_error: error.map(Into::into),
+            log: None,
+        };
+        let mut table = columns();
+        let now = Timestamp::constant(1_795_000_000, 0);
+        table.row(row(&delivery("7", "delivered", None), now));
+        table.row(row(&delivery("41", "pending", Some("503 Service Unavailable")), now));
+        insta::assert_snapshot!(table.render(Style::default()));
+    }
+}

@@ -1,0 +1,39 @@
+//! `batchd get`: one fresh look at any batch.
+
+use super::Context;
+use super::error::Error;
+use super::exit::Exit;
+use super::show::page;
+use super::track::parse_id;
+use clap::Args;
+
+/// Look at any batch once, tracked or not; changes nothing
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  batchd get batch_68fd8e2f1c0c8190
+  batchd get msgbatch_01Hkc --provider anthropic --json | jq .request_counts")]
+pub struct Arguments {
+    /// The id, also as PROVIDER:ID
+    #[arg(value_name = "ID", value_parser = parse_id)]
+    id: String,
+    /// The provider that has it; without it the id's shape tells
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<String>,
+    /// Print one JSON document: the Batch
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let client = context.client().await?;
+    let answer = client.fetch(&arguments.id, arguments.provider.as_deref()).await;
+    let batch = answer.map_err(|error| Error::from(error).about(&arguments.id))?;
+    if arguments.json {
+        context.ui.json(&batch);
+    } else {
+        let text = page(&batch, context.clock.now(), &context.zone, context.ui.style());
+        context.ui.write(&text);
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,44 @@
+//! `batchd poll`: looks at batches now.
+
+use super::error::Error;
+use super::exit::Exit;
+use super::track::parse_id;
+use super::ui::clean;
+use super::view::{BatchView, columns};
+use super::{Context, each};
+use clap::Args;
+
+/// Look at batches now, whatever their schedule says
+#[derive(Debug, Args)]
+#[command()]
+pub struct Arguments {
+    /// Ids, also as PROVIDER:ID
+    #[arg(required_unless_present = "all", value_name = "ID", value_parser = parse_id)]
+    ids: Vec<String>,
+    /// Every active batch
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let client = context.client().await?;
+    if arguments.all {
+        let due = client.poll_all().await?.due;
+        let batches = if due == 1 { "batch is" } else { "batches are" };
+        context.ui.note(&format!("{due} {batches} due now"));
+        return Ok(Exit::Ok);
+    }
+    Ok(each(context, &arguments.ids, async |context, id| {
+        let answer = client.poll(id).await?;
+        let batch = BatchView(&answer);
+        if batch.id().is_empty() {
+            context.ui.note(&format!("{id}: due now"));
+        } else {
+            let (provider, id) = (clean(batch.provider()), clean(batch.id()));
+            context.ui.line(&columns(&[(&provider, 0), (&id, 0), (&clean(batch.status()), 0)]));
+        }
+        Ok(())
+    })
+    .await)
+}

@@ -1,0 +1,25 @@
+//! `batchd reload`: has the daemon read its configuration again.
+
+use super::Context;
+use super::error::Error;
+use super::exit::Exit;
+use clap::Args;
+
+/// Have the daemon read its configuration again
+#[derive(Debug, Args)]
+#[command(after_help = "An invalid file is refused as a whole: the daemon keeps what it has, and this
+says why and ends with 78.")]
+pub struct Arguments {}
+
+/// Does it.
+pub async fn run(_: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let answer = context.client().await?.reload().await?;
+    for warning in &answer.warnings {
+        context.ui.warn(warning);
+    }
+    if !answer.restart_needed.is_empty() {
+        context.ui.warn(&format!("a restart is needed for {}", answer.restart_needed.join(", ")));
+    }
+    context.ui.note("the configuration has been read again");
+    Ok(Exit::Ok)
+}

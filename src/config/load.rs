@@ -1,0 +1,158 @@
+//! From the file, or from the environment where there is none, to a configuration that has been judged.
+
+use super::check::{self, Circumstances};
+use super::problem::{self, Problem, Refused};
+use super::raw::{self, Field, Named, ProviderTable, Raw, WebhookTable};
+use super::secret::SecretSource;
+use super::source::Source;
+use super::{Catalog, Config, Env, find};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+impl Config {
+    /// Finds, reads and judges the configuration (contract §4): `path`, else the usual files, else the standard
+    /// variables. No secret is read.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once.
+    pub fn load(path: Option<&Path>, catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
+        let Some(file) = find::config_file(path, env).map_err(Refused::plain)? else {
+            return Self::from_environment(catalog, env);
+        };
+        let text = read_file(&file).map_err(|error| Refused::plain(error.problem))?;
+        let mut config = Self::parse(&file, &text, catalog, env)?;
+        config.warn_of_readers(&file);
+        Ok(config)
+    }
+
+    /// Judges the text of `file`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once.
+    pub fn parse(file: &Path, text: &str, catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
+        let reading = raw::read(text);
+        if let Some(problem) = reading.syntax {
+            return Err(Refused::new(vec![problem], Source::broken(file, text)));
+        }
+        let source = Source::new(file, text, &reading.document);
+        let directory = directory_of(file);
+        let circumstances = Circumstances { catalog, env, directory: &directory };
+        let mut config = Self::judge(&reading.raw, reading.problems, source, circumstances)?;
+        config.file = Some(file.to_owned());
+        Ok(config)
+    }
+
+    /// The configuration without a file: each kind whose standard variable is set is a provider of that name, and
+    /// `SLACK_WEBHOOK_URL` is a webhook.
+    ///
+    /// # Errors
+    ///
+    /// A standard variable holds no address, or there is no place for the state.
+    pub fn from_environment(catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
+        let nowhere = |name: &str| Spanned::new(0..0, name.to_owned());
+        let is_set = |variable: &&str| env.get(variable).is_some();
+        let providers = catalog.providers.iter().filter(|kind| kind.key_env.iter().any(is_set));
+        let slack = catalog.webhooks.iter().filter(|kind| kind.name == SLACK && is_set(&SLACK_VARIABLE));
+        let raw = Raw {
+            providers: providers
+                .map(|kind| Named { name: nowhere(kind.name), table: ProviderTable::default() })
+                .collect(),
+            webhooks: slack
+                .map(|kind| Named {
+                    name: nowhere(kind.name),
+                    table: WebhookTable {
+                        kind: Field::Given(nowhere(kind.name)),
+                        url: Field::Given(Spanned::new(0..0, SecretSource::Env(SLACK_VARIABLE.to_owned()))),
+                        ..WebhookTable::default()
+                    },
+                })
+                .collect(),
+            ..Raw::default()
+        };
+        let circumstances = Circumstances { catalog, env, directory: Path::new("/") };
+        Self::judge(&raw, Vec::new(), Source::default(), circumstances)
+    }
+
+    fn judge(
+        raw: &Raw,
+        mut problems: Vec<Problem>,
+        source: Source,
+        circumstances: Circumstances<'_>,
+    ) -> Result<Self, Refused> {
+        let unreadable = !problems.is_empty();
+        let (config, judged) = check::check(raw, circumstances);
+        problems.extend(judged);
+        match config {
+            Some(mut config) if !unreadable => {
+                problem::in_order(&mut problems);
+                config.warnings = problems.iter().map(|problem| problem.one_line(&source)).collect();
+                config.origin.source = source;
+                config.origin.warnings = problems;
+                Ok(config)
+            }
+            _ => Err(Refused::new(problems, source)),
+        }
+    }
+
+    /// The warnings as rustc would show them, for a person.
+    pub fn rendered_warnings(&self, colour: bool) -> String {
+        problem::render(&self.origin.warnings, &self.origin.source, colour)
+    }
+
+    /// Warns of a file that holds secrets and that others may read.
+    fn warn_of_readers(&mut self, file: &Path) {
+        let inline = self.secrets().iter().any(|used| matches!(used.source, SecretSource::Inline(_)));
+        let mode = file.metadata().map(|metadata| metadata.permissions().mode()).unwrap_or_default();
+        if inline && mode & 0o044 != 0 {
+            let problem = Problem::warning(None, "other users may read this file, and it holds secrets")
+                .help(format!("run `chmod 600 {}`", file.display()));
+            self.warnings.push(problem.one_line(&self.origin.source));
+            self.origin.warnings.push(problem);
+        }
+    }
+}
+
+/// A file that could not be read.
+pub struct Unread {
+    /// What the system calls it.
+    pub kind: ErrorKind,
+    /// What is told.
+    pub problem: Problem,
+}
+
+/// The text of a file without the mark that some editors put before it.
+pub fn read_file(path: &Path) -> Result<String, Unread> {
+    let failed = |kind: ErrorKind, reason: &str| Unread {
+        kind,
+        problem: Problem::error(None, format!("{} cannot be read: {reason}", path.display())),
+    };
+    let system = |error: std::io::Error| failed(error.kind(), &error.kind().to_string());
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)).map_err(system)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(failed(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n');
+        failed(ErrorKind::InvalidData, &format!("line {} is not UTF-8 text", line.count() + 1))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// What relative paths in `file` are relative to.
+pub fn directory_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// More than any configuration, in bytes.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// The kind of webhook that has a standard variable, and the variable.
+const SLACK: &str = "slack";
+const SLACK_VARIABLE: &str = "SLACK_WEBHOOK_URL";

@@ -1,0 +1,71 @@
+//! Sizes as people write them: `50GiB`, `500MB`, `4096B`.
+
+/// Bytes of each unit, by its name.
+const UNITS: [(&str, u64); 9] = [
+    ("B", 1),
+    ("kB", 1000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+    ("TB", 1_000_000_000_000),
+    ("TiB", 1 << 40),
+];
+
+/// Reads a whole number with a unit, in bytes; capital letters make no difference. `None`: it is no size.
+pub fn parse(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (amount, unit) = text.split_at(digits);
+    let amount: u64 = amount.parse().ok()?;
+    let (_, bytes) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    amount.checked_mul(*bytes)
+}
+
+/// What was probably meant by a text that is no size: `50 G` is `50GiB`.
+pub fn guess(text: &str) -> Option<String> {
+    let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
+    let rest = text.trim()[digits.len()..].trim();
+    let unit = match rest.chars().next()?.to_ascii_lowercase() {
+        'k' => "KiB",
+        'm' => "MiB",
+        'g' => "GiB",
+        't' => "TiB",
+        'b' => "B",
+        _ => return None,
+    };
+    let guess = format!("{digits}{unit}");
+    parse(&guess).map(|_| guess)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn units() {
+        assert_eq!(parse("50GiB"), Some(50 << 30));
+        assert_eq!(parse("1gib"), Some(1 << 30));
+        assert_eq!(parse("500MB"), Some(500_000_000));
+        assert_eq!(parse("0B"), Some(0));
+        for bad in ["", "50", "GiB", "50 GiB", "-1B", "1.5GiB", "50G", "99999999999TiB"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn guesses() {
+        assert_eq!(guess("50G").as_deref(), Some("50GiB"));
+        assert_eq!(guess("50 MiB").as_deref(), Some("50MiB"));
+        assert_eq!(guess("50"), None);
+        assert_eq!(guess("GiB"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _ = (parse(&text), guess(&text));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The values of the configuration file: what each type and unit looks like, and what is told of one that does not.
+
+use super::problem::{Problem, nearest, quote, shown};
+use super::secret::{self, SecretSource};
+use super::size;
+use crate::domain::duration;
+use croner::parser::{CronParser, Seconds, Year};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// A value that is being read.
+pub struct Cell<'a, 'i> {
+    /// The key in full.
+    pub path: String,
+    /// What stands behind it.
+    pub value: &'a Spanned<DeValue<'i>>,
+    /// Where mistakes are told.
+    pub problems: &'a mut Vec<Problem>,
+}
+
+impl<'i> Cell<'_, 'i> {
+    fn wrong(&mut self, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.problems.push(Problem::error(self.value.span(), message).help(help));
+    }
+
+    /// It has another type than `expected`, which fits behind "must be".
+    fn wrong_type<T>(&mut self, expected: &str, help: impl Into<Option<String>>) -> Option<T> {
+        let message = format!("`{}` must be {expected}, not {}", self.path, type_name(self.value.get_ref()));
+        self.wrong(message, help);
+        None
+    }
+
+    /// A value within this one, under the same name.
+    fn within<'b>(&'b mut self, value: &'b Spanned<DeValue<'i>>) -> Cell<'b, 'i> {
+        Cell { path: self.path.clone(), value, problems: self.problems }
+    }
+
+    /// The text, if it is one.
+    fn as_text(&mut self, expected: &str) -> Option<String> {
+        let value = self.value.get_ref();
+        match value {
+            DeValue::String(text) if text.trim().is_empty() => {
+                let message = format!("`{}` is empty", self.path);
+                self.wrong(message, "leave the key out if nothing is to be set".to_owned());
+                None
+            }
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            DeValue::Integer(number) => {
+                let help = format!("text is written in quotes: \"{number}\"");
+                self.wrong_type(expected, help)
+            }
+            _ => self.wrong_type(expected, None),
+        }
+    }
+
+    /// The elements of a list, each read by `read`.
+    fn elements<T>(
+        &mut self,
+        expected: &str,
+        read: fn(&mut Cell<'_, 'i>) -> Option<T>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let value = self.value;
+        match value.get_ref() {
+            DeValue::Array(array) => {
+                let found: Vec<_> = array
+                    .iter()
+                    .map(|element| {
+                        read(&mut self.within(element)).map(|read| Spanned::new(element.span(), read))
+                    })
+                    .collect();
+                // One bad element has been told; without it the list would be another.
+                found.into_iter().collect()
+            }
+            DeValue::String(_) => {
+                self.wrong_type(expected, "a list is written in brackets: [\"…\"]".to_owned())
+            }
+            _ => self.wrong_type(expected, None),
+        }
+    }
+}
+
+/// Text.
+pub fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
+    cell.as_text("text")
+}
+
+/// A list of texts.
+pub fn texts<'i>(cell: &mut Cell<'_, 'i>) -> Option<Vec<Spanned<String>>> {
+    cell.elements("a list of texts", |cell: &mut Cell<'_, 'i>| cell.as_text("a list of texts"))
+}
+
+/// A path.
+pub fn path(cell: &mut Cell<'_, '_>) -> Option<PathBuf> {
+    cell.as_text("a path").map(PathBuf::from)
+}
+
+/// `true` or `false`.
+pub fn switch(cell: &mut Cell<'_, '_>) -> Option<bool> {
+    match cell.value.get_ref() {
+        DeValue::Boolean(on) => Some(*on),
+        DeValue::String(word) => {
+            let help =
+                matches!(word.as_ref(), "true" | "false").then(|| format!("write {word} without quotes"));
+            cell.wrong_type("true or false", help)
+        }
+        _ => cell.wrong_type("true or false", None),
+    }
+}
+
+/// A whole number.
+pub fn count(cell: &mut Cell<'_, '_>) -> Option<u32> {
+    match cell.value.get_ref() {
+        DeValue::Integer(number) => {
+            let count = u32::from_str_radix(number.as_str(), number.radix()).ok();
+            if count.is_none() {
+                let message = format!("`{}` must be a whole number from 1 on", cell.path);
+                cell.wrong(message, None);
+            }
+            count
+        }
+        DeValue::String(digits) => {
+            let help = digits.parse::<u32>().ok().map(|number| format!("write {number} without quotes"));
+            cell.wrong_type("a whole number", help)
+        }
+        _ => cell.wrong_type("a whole number", None),
+    }
+}
+
+/// A duration.
+pub fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
+    const EXPECTED: &str = "a duration";
+    const FORMS: &str = "durations are written \"15s\", \"10m\", \"24h\" or \"7d\"";
+    match cell.value.get_ref() {
+        DeValue::String(text) => duration::parse(text).ok().or_else(|| {
+            let message = format!("`{}` must be a duration, and {} is none", cell.path, quote(text));
+            let help = duration_guess(text)
+                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
+            cell.wrong(message, help);
+            None
+        }),
+        DeValue::Integer(number) => {
+            let help = duration::parse(&format!("{number}s"))
+                .map_or_else(|_| FORMS.to_owned(), |_| format!("did you mean \"{number}s\"? {FORMS}"));
+            cell.wrong_type(EXPECTED, help)
+        }
+        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
+    }
+}
+
+/// A list of durations.
+pub fn durations(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<Duration>>> {
+    cell.elements("a list of durations", duration)
+}
+
+/// A size, in bytes.
+pub fn bytes(cell: &mut Cell<'_, '_>) -> Option<u64> {
+    const EXPECTED: &str = "a size";
+    const FORMS: &str = "sizes are written \"500MB\" or \"50GiB\"";
+    match cell.value.get_ref() {
+        DeValue::String(text) => size::parse(text).or_else(|| {
+            let message = format!("`{}` must be a size, and {} is none", cell.path, quote(text));
+            let help = size::guess(text)
+                .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
+            cell.wrong(message, help);
+            None
+        }),
+        _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
+    }
+}
+
+/// A cron expression of five fields.
+pub fn cron(cell: &mut Cell<'_, '_>) -> Option<String> {
+    const FORM: &str =
+        "the five fields are minute, hour, day of the month, month, day of the week: \"0 9 * * Mon-Fri\"";
+    let pattern = cell.as_text("a cron expression")?;
+    let fields = pattern.split_whitespace().count();
+    if fields != 5 {
+        let message = format!("`{}` must have five fields, and this has {fields}", cell.path);
+        cell.wrong(message, FORM.to_owned());
+        return None;
+    }
+    // The parser's own reasons speak of its insides.
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    if !pattern.is_ascii() || parser.parse(&pattern).is_err() {
+        let message = format!("`{}` is no cron expression: {}", cell.path, quote(&pattern));
+        cell.wrong(message, FORM.to_owned());
+        return None;
+    }
+    Some(pattern)
+}
+
+/// The name of a time zone.
+pub fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
+    let name = cell.as_text("the name of a time zone")?;
+    let database = jiff::tz::db();
+    // A machine without any time zones cannot judge the name.
+    if database.is_definitively_empty() || database.get(&name).is_ok() {
+        return Some(name);
+    }
+    let zones: Vec<String> = database.available().map(|zone| zone.to_string()).collect();
+    let help = nearest(&name, zones.iter().map(String::as_str)).map_or_else(
+        || "IANA names are written like \"Europe/Berlin\" or \"UTC\"".to_owned(),
+        |near| format!("did you mean \"{near}\"?"),
+    );
+    let message = format!("`{}` names no time zone: {}", cell.path, quote(&name));
+    cell.wrong(message, help);
+    None
+}
+
+/// A rate.
+pub fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
+    let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
+    let sound = rate.split_once('/').is_some_and(|(count, unit)| {
+        count.parse().is_ok_and(|count: u32| count > 0) && ["s", "m", "h"].contains(&unit)
+    });
+    if sound {
+        return Some(rate);
+    }
+    let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
+    cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());
+    None
+}
+
+/// A table of texts.
+pub fn labels(cell: &mut Cell<'_, '_>) -> Option<BTreeMap<String, String>> {
+    let value = cell.value;
+    let DeValue::Table(table) = value.get_ref() else {
+        return cell.wrong_type("a table of labels", "labels are written { team = \"evals\" }".to_owned());
+    };
+    let labels: Vec<_> = table
+        .iter()
+        .map(|(key, value)| {
+            let mut label = cell.within(value);
+            label.path = format!("{}.{}", label.path, shown(key.get_ref()));
+            label.as_text("text").map(|value| (key.get_ref().clone().into_owned(), value))
+        })
+        .collect();
+    labels.into_iter().collect()
+}
+
+/// The source of a secret, or a list of them.
+pub fn secrets(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<SecretSource>>> {
+    let value = cell.value;
+    match value.get_ref() {
+        DeValue::Array(_) => cell.elements("a secret or a list of secrets", secret),
+        _ => secret(cell).map(|secret| vec![Spanned::new(value.span(), secret)]),
+    }
+}
+
+/// The source of a secret.
+pub fn secret(cell: &mut Cell<'_, '_>) -> Option<SecretSource> {
+    const SOURCES: [&str; 3] = ["env", "file", "credential"];
+    const FORMS: &str = "write { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";
+    let value = cell.value;
+    let table = match value.get_ref() {
+        // An empty one is refused like any text; what the others are is nobody's business.
+        DeValue::String(text) if !text.trim().is_empty() => {
+            return Some(SecretSource::Inline(text.as_ref().into()));
+        }
+        DeValue::String(_) => {
+            let message = format!("`{}` is empty", cell.path);
+            cell.wrong(message, FORMS.to_owned());
+            return None;
+        }
+        DeValue::Table(table) => table,
+        _ => return cell.wrong_type("the source of a secret", FORMS.to_owned()),
+    };
+    let mut sound = true;
+    for (key, _) in table.iter().filter(|(key, _)| !SOURCES.contains(&key.get_ref().as_ref())) {
+        let help = nearest(key.get_ref(), SOURCES)
+            .map_or_else(|| FORMS.to_owned(), |near| format!("did you mean `{near}`?"));
+        let message = format!("unknown key {} in `{}`", quote(key.get_ref()), cell.path);
+        cell.problems.push(Problem::error(key.span(), message).help(help));
+        sound = false;
+    }
+    let given: Vec<_> = SOURCES.into_iter().filter_map(|source| Some((source, table.get(source)?))).collect();
+    let [(source, place)] = given.as_slice() else {
+        // Where a misspelt source is the only one, it has been told.
+        if sound || given.len() > 1 {
+            let message = format!("`{}` needs exactly one source", cell.path);
+            cell.wrong(message, FORMS.to_owned());
+        }
+        return None;
+    };
+    let mut place = cell.within(place);
+    place.path = format!("{}.{source}", place.path);
+    let name = place.as_text("text")?;
+    let (source, valid, expected) = match *source {
+        "env" => {
+            let valid = secret::is_variable(&name);
+            (SecretSource::Env(name), valid, "the name of an environment variable")
+        }
+        "file" => {
+            let valid = name.contains('/') || !secret::looks_like_one(&name);
+            (SecretSource::File(PathBuf::from(name)), valid, "the path of a file")
+        }
+        _ => {
+            let valid = secret::is_credential(&name);
+            (SecretSource::Credential(name), valid, "the name of a credential, without a slash")
+        }
+    };
+    if !valid {
+        let message = format!("`{}` must be {expected}", place.path);
+        place.wrong(message, "it says where the secret is, not what it is".to_owned());
+        return None;
+    }
+    sound.then_some(source)
+}
+
+/// What was probably meant by a text that is no duration: `15 sec` is `15s`.
+fn duration_guess(text: &str) -> Option<String> {
+    let text = text.trim();
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let rest = text[digits.len()..].trim();
+    // No unit at all is seconds most often.
+    let unit = rest.chars().next().unwrap_or('s').to_ascii_lowercase();
+    let words = ["s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes"]
+        .into_iter()
+        .chain(["h", "hr", "hrs", "hour", "hours", "d", "day", "days", "w", "week", "weeks", ""]);
+    let guess = format!("{digits}{unit}");
+    (words.into_iter().any(|word| word.eq_ignore_ascii_case(rest)) && duration::parse(&guess).is_ok())
+        .then_some(guess)
+}
+
+/// A value's type in plain words.
+pub fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether everything that a configuration names outside itself is there: secrets, and files of certificates.
+
+use super::address::web_address;
+use super::load::read_file;
+use super::problem::{Problem, Refused};
+use super::secret::{self, SecretProblem, SecretSource};
+use super::{Config, Env};
+use secrecy::{ExposeSecret, SecretString};
+
+impl Config {
+    /// Tries every secret and every file that the configuration names, as `run` will: whether it is there, whether
+    /// a webhook's address is one, whether a signing secret is one.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once; the text holds no secret.
+    pub fn check_secrets(&self, env: &Env) -> Result<(), Refused> {
+        let secrets = self.secrets().into_iter().filter_map(|use_of| {
+            let problem = use_of.problem(env)?;
+            Some((use_of.key, problem))
+        });
+        let certificates = self.certificates().into_iter().filter_map(|(key, file)| {
+            let problem = match read_file(file) {
+                Ok(text) if text.contains(CERTIFICATE) => return None,
+                Ok(_) => format!("{} holds no PEM certificate", file.display()),
+                Err(error) => error.problem.message,
+            };
+            Some((key, problem))
+        });
+        let problems: Vec<Problem> = secrets
+            .chain(certificates)
+            .map(|(key, problem)| {
+                Problem::error(self.origin.places.get(&key).cloned(), format!("`{key}`: {problem}"))
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(Refused::new(problems, self.origin.source.clone())) }
+    }
+
+    /// Every secret that the configuration names.
+    pub(super) fn secrets(&self) -> Vec<UseOfSecret<'_>> {
+        let mut uses = Vec::new();
+        let mut add = |key: String, source, form| uses.push(UseOfSecret { key, source, form });
+        if let Some(token) = &self.api.token {
+            add("api.token".to_owned(), token, Form::Any);
+        }
+        for provider in self.providers.values() {
+            if let Some(key) = &provider.api_key {
+                add(format!("providers.{}.api_key", provider.name), key, Form::Any);
+            }
+        }
+        for webhook in self.webhooks.values() {
+            add(format!("webhooks.{}.url", webhook.name), &webhook.url, Form::Address);
+            for (at, secret) in webhook.secrets.iter().enumerate() {
+                let number = if webhook.secrets.len() == 1 { String::new() } else { format!("[{at}]") };
+                add(format!("webhooks.{}.secret{number}", webhook.name), secret, Form::SigningSecret);
+            }
+        }
+        uses
+    }
+
+    fn certificates(&self) -> Vec<(String, &std::path::Path)> {
+        let own = self.http.ca_file.iter().map(|file| ("http.ca_file".to_owned(), file.as_path()));
+        let webhooks = self.webhooks.values().filter_map(|webhook| {
+            Some((format!("webhooks.{}.ca_file", webhook.name), webhook.ca_file.as_deref()?))
+        });
+        own.chain(webhooks).collect()
+    }
+}
+
+/// A secret and what it is for.
+pub(super) struct UseOfSecret<'a> {
+    /// The key that names it, in full.
+    key: String,
+    /// Where it is.
+    pub(super) source: &'a SecretSource,
+    form: Form,
+}
+
+/// What a secret must look like.
+enum Form {
+    /// Nobody knows but the service.
+    Any,
+    /// An address that requests go to.
+    Address,
+    /// `whsec_…`
+    SigningSecret,
+}
+
+impl UseOfSecret<'_> {
+    fn problem(&self, env: &Env) -> Option<String> {
+        match self.source.resolve(env) {
+            Ok(secret) => self.problem_of(&secret),
+            Err(problem) => Some(problem.to_string()),
+        }
+    }
+
+    fn problem_of(&self, secret: &SecretString) -> Option<String> {
+        let place = || self.source.describe();
+        match self.form {
+            Form::Any => None,
+            Form::Address => web_address(secret.expose_secret())
+                .err()
+                .map(|expected| format!("{} must hold {expected}", place())),
+            Form::SigningSecret => secret::signing_key(secret)
+                .is_none()
+                .then(|| SecretProblem::NoSigningSecret { place: place() }.to_string()),
+        }
+    }
+}
+
+/// What a file of certificates holds.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";

@@ -1,0 +1,433 @@
+//! What goes over the API: the shapes that server and client share.
+//!
+//! Beside the routes of contract §5 there are these, for the command line:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/batches?active=true&owner=NAME` | filters of `list` beside the contract's |
+//! | `GET /v1/batches/{id}?detail=true` | the batch with `transitions`, `deliveries` and `schedule` under `batchd` |
+//! | `GET /v1/batches/{id}?fetch=true&provider=P` | a fresh look, tracked or not; changes nothing |
+//! | `DELETE /v1/batches/{id}?purge=true` | untrack and delete the history |
+//! | `POST /v1/poll` | poll every active batch now: [`PollAnswer`] |
+//! | `POST /v1/deliveries/retry` [`RetryDead`] | send again what was given up: [`RetryAnswer`] |
+//! | `GET /v1/webhooks` | [`Listing`] of [`WebhookReport`] |
+//! | `POST /v1/webhooks/{name}/test` [`TestRequest`] | [`TestAnswer`] |
+//! | `POST /v1/webhooks/{name}/disable`, `…/enable` | [`WebhookReport`] |
+//! | `GET /v1/providers` | [`Listing`] of [`ProviderReport`] |
+//! | `POST /v1/providers/check` [`CheckRequest`] | [`Listing`] of [`CheckAnswer`] |
+//! | `GET /v1/status` | [`StatusReport`] |
+//! | `POST /v1/reload` | [`ReloadAnswer`], or 422 `config_refused` |
+//! | `GET /v1/backup` | the bytes of a consistent copy of the database |
+//!
+//! Batches and events travel as JSON values: their shape is the contract's own (§2, §6).
+
+use crate::domain::status::Status;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What may be said of a batch when it is tracked: the body of `PUT /v1/batches/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackOptions {
+    /// The provider's name; if absent it is found by the rules of contract §3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What to call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels to set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Webhooks that get its events besides those whose filters match.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub notify: BTreeSet<String>,
+    /// Tell nobody.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_notify: bool,
+    /// How long after now it should be over, such as `"6h"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// Look at the provider before registering; the default is `true` for up to 100 at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<bool>,
+}
+
+/// One of the `items` of `POST /v1/batches/track`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackItem {
+    /// The id, or `PROVIDER:ID`.
+    pub id: String,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub notify: BTreeSet<String>,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_notify: bool,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// See [`TrackOptions`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<bool>,
+}
+
+/// The body of `POST /v1/batches/track`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrackMany {
+    /// What to track.
+    pub items: Vec<TrackItem>,
+}
+
+/// One answer of `POST /v1/batches/track`, in the order of the items.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackAnswer {
+    /// The id as given.
+    pub id: String,
+    /// The provider that has it; null if it could not be tracked.
+    pub provider: Option<String>,
+    /// Its status; null if it could not be tracked.
+    pub status: Option<Status>,
+    /// Whether it was not known before.
+    pub new: bool,
+    /// Why it could not be tracked.
+    pub error: Option<ErrorObject>,
+}
+
+/// A list, as OpenAI's API gives lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing<T> {
+    /// Always `"list"`.
+    pub object: String,
+    /// The entries.
+    pub data: Vec<T>,
+    /// The first entry's cursor.
+    pub first_id: Option<String>,
+    /// The last entry's cursor: `after` for the next page.
+    pub last_id: Option<String>,
+    /// Whether there is a next page.
+    pub has_more: bool,
+}
+
+impl<T> Listing<T> {
+    /// A complete list.
+    pub fn whole(data: Vec<T>) -> Self {
+        Self { object: "list".to_owned(), data, first_id: None, last_id: None, has_more: false }
+    }
+}
+
+/// The body of every answer that is not a success: OpenAI's error object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: ErrorObject,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorObject {
+    /// For people.
+    pub message: String,
+    /// OpenAI's family of errors (`invalid_request_error`, …).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The parameter at fault.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// For programs: what the exit code follows from.
+    #[serde(default)]
+    pub code: Option<ErrorCode>,
+    /// What to do about it, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+/// The errors that a client can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No such batch, here or at the provider (404; exit 66).
+    BatchNotFound,
+    /// No such delivery, webhook, or path (404; exit 1).
+    NotFound,
+    /// The id means several batches, or could be several providers' (409; exit 2).
+    AmbiguousId,
+    /// No provider of that name (400; exit 2).
+    UnknownProvider,
+    /// No webhook of that name (400; exit 2).
+    UnknownWebhook,
+    /// The request is not what it should be (400; exit 2).
+    InvalidRequest,
+    /// The provider refuses the key (502; exit 77).
+    ProviderRefused,
+    /// The provider does not answer as it should (502, 504; exit 1).
+    ProviderFailed,
+    /// The new configuration is refused (422; exit 78).
+    ConfigRefused,
+    /// The token is missing or wrong (401; exit 77).
+    Unauthorized,
+    /// TCP without a token is read-only; a foreign `Origin` (403; exit 77).
+    Forbidden,
+    /// A `Host` that is not this server's (421; exit 1).
+    Misdirected,
+    /// The provider or the kind cannot do that (501; exit 1).
+    NotSupported,
+    /// The state cannot be written now (503; exit 73).
+    StateUnwritable,
+    /// The state is damaged (503; exit 65).
+    StateDamaged,
+    /// The daemon cannot start or is stopping (503; exit 69).
+    Unavailable,
+    /// A defect of batchd (500; exit 70).
+    Internal,
+    /// A code of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// The answer of `POST /v1/poll`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollAnswer {
+    /// How many batches are due now.
+    pub due: u64,
+}
+
+/// The body of `POST /v1/deliveries/retry`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryDead {
+    /// Only what this webhook is owed.
+    pub webhook: Option<String>,
+}
+
+/// The answer of `POST /v1/deliveries/retry`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryAnswer {
+    /// How many deliveries are sent again.
+    pub retried: u64,
+}
+
+/// A delivery as the contract shows it (§3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryView {
+    /// Its number, as text.
+    pub id: String,
+    /// Always `"delivery"`.
+    pub object: String,
+    /// The event's id.
+    pub event_id: String,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The batch that it is about.
+    pub batch_id: Option<String>,
+    /// The provider that it is about.
+    pub provider: Option<String>,
+    /// To whom.
+    pub webhook: String,
+    /// `pending inflight delivered dead held`
+    pub state: String,
+    /// Attempts so far; in `show`, [`AttemptView`]s stand under `log`.
+    pub attempts: u32,
+    /// When it is tried next, RFC 3339.
+    pub next_attempt_at: Option<String>,
+    /// What went wrong the last time.
+    pub last_error: Option<String>,
+    /// The attempts one by one, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Vec<AttemptView>>,
+}
+
+/// One attempt at a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// From 1.
+    pub number: u32,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub finished_at: Option<String>,
+    /// `schedule manual startup`
+    pub trigger: String,
+    /// One word.
+    pub outcome: Option<String>,
+    /// The answer's code.
+    pub http_status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The beginning of the answer.
+    pub excerpt: Option<String>,
+}
+
+/// A webhook and its health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookReport {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Scheme and host of where it points; the rest may be secret.
+    pub target: String,
+    /// Types of events that it gets.
+    pub events: Vec<String>,
+    /// Its floor of severity.
+    pub severity: String,
+    /// Whether it is signed.
+    pub signed: bool,
+    /// Whether only batches that name it reach it.
+    pub on_request: bool,
+    /// `ok`, `failing`, `paused`, `disabled`
+    pub health: String,
+    /// Why it is disabled or failing.
+    pub reason: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// RFC 3339.
+    pub failing_since: Option<String>,
+    /// RFC 3339.
+    pub paused_until: Option<String>,
+    /// RFC 3339.
+    pub last_success_at: Option<String>,
+    /// How much it is owed, by state.
+    pub backlog: BTreeMap<String, u64>,
+}
+
+/// The body of `POST /v1/webhooks/{name}/test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestRequest {
+    /// The type of event whose body is sent; `batch.completed` if absent.
+    pub event: Option<String>,
+}
+
+/// What a try-out brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestAnswer {
+    /// Whether the receiver accepted it.
+    pub delivered: bool,
+    /// The id that was sent.
+    pub event_id: String,
+    /// The answer's code.
+    pub http_status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The beginning of the answer.
+    pub excerpt: Option<String>,
+    /// How long it took.
+    pub milliseconds: u64,
+}
+
+/// A provider and its health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderReport {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its address.
+    pub base_url: String,
+    /// Whether it has a key.
+    pub key: bool,
+    /// Active batches.
+    pub active: u64,
+    /// `ok`, `untried`, `refused`, `unreachable`, `held`
+    pub health: String,
+    /// What went wrong the last time.
+    pub last_error: Option<String>,
+    /// RFC 3339.
+    pub last_success_at: Option<String>,
+    /// Until when it wants to be left alone, RFC 3339.
+    pub held_until: Option<String>,
+    /// Requests in flight.
+    pub in_flight: u64,
+}
+
+/// The body of `POST /v1/providers/check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckRequest {
+    /// Only this one.
+    pub name: Option<String>,
+}
+
+/// What a live call to a provider brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    /// Its name.
+    pub name: String,
+    /// Whether it answered as it should.
+    pub ok: bool,
+    /// Whether it refuses the key.
+    pub refused: bool,
+    /// What is wrong.
+    pub error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// How long it took.
+    pub milliseconds: u64,
+}
+
+/// The daemon's health in one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// batchd's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// RFC 3339.
+    pub started_at: String,
+    /// Seconds.
+    pub uptime_seconds: u64,
+    /// The configuration file; null if there is none.
+    pub config_file: Option<String>,
+    /// The state directory.
+    pub state_dir: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What keeps it from being healthy, one sentence each.
+    pub troubles: Vec<String>,
+    /// Batches by status.
+    pub batches: BTreeMap<String, u64>,
+    /// Active batches.
+    pub active: u64,
+    /// Active batches that are due now.
+    pub due: u64,
+    /// How late the latest of them is, in seconds.
+    pub late_seconds: u64,
+    /// Events recorded.
+    pub events: i64,
+    /// What the configuration deserves to be told.
+    pub warnings: Vec<String>,
+    /// Why the last reload was refused.
+    pub reload_error: Option<String>,
+    /// Providers that batches belong to but the configuration has not, with how many.
+    pub orphans: BTreeMap<String, u64>,
+    /// Every provider.
+    pub providers: Vec<ProviderReport>,
+    /// Every webhook.
+    pub webhooks: Vec<WebhookReport>,
+    /// The last run of each maintenance job.
+    pub jobs: Vec<Value>,
+}
+
+/// The answer of `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadAnswer {
+    /// Always true; a refusal is an error.
+    pub reloaded: bool,
+    /// What the new configuration deserves to be told.
+    pub warnings: Vec<String>,
+    /// Keys that changed and need a restart.
+    pub restart_needed: Vec<String>,
+}

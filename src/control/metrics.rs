@@ -1,0 +1,171 @@
+//! What Prometheus scrapes (contract §9), made anew for each scrape from what the parts count.
+
+use super::refusal::Refusal;
+use super::service::Service;
+use crate::domain::time::since;
+use crate::store::CommitStats;
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Counters = Family<Labels, Counter>;
+
+impl Service {
+    /// The metrics as text.
+    pub async fn metrics(&self) -> Result<String, Refusal> {
+        let live = self.live()?;
+        let now = self.clock.now();
+        let mut registry = Registry::default();
+
+        let batches = gauges(&mut registry, "batchd_batches", "Batches known, by provider and status");
+        for (provider, status, count) in self.store.counts().await? {
+            set(&batches, &vec![("provider", provider), ("status", status.to_string())], float(count));
+        }
+
+        let polls = counters(&mut registry, "batchd_polls", "Looks at providers, by provider and result");
+        let succeeded = gauges(
+            &mut registry,
+            "batchd_last_poll_success_timestamp_seconds",
+            "When a provider last answered as it should",
+        );
+        for poller in live.engine.snapshot() {
+            for (result, count) in poller.polls {
+                add(&polls, &vec![("provider", poller.name.clone()), ("result", result.to_owned())], count);
+            }
+            if let Some(at) = poller.state.last_success_at {
+                set(&succeeded, &vec![("provider", poller.name)], seconds(at));
+            }
+        }
+        registry.register("batchd_poll_lag_seconds", "How late polls began", live.engine.lag());
+
+        let events = counters(&mut registry, "batchd_events", "Events recorded, by type");
+        for (kind, count) in self.store.recorded_by_type() {
+            add(&events, &vec![("type", kind.to_string())], count);
+        }
+
+        let deliveries =
+            counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
+        for (webhook, outcome, count) in live.dispatcher.deliveries_total() {
+            add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome.to_owned())], count);
+        }
+        let pending =
+            gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
+        let oldest = gauges(
+            &mut registry,
+            "batchd_oldest_pending_delivery_seconds",
+            "How long the oldest delivery that is owed has waited",
+        );
+        for (webhook, backlog) in self.store.backlogs().await? {
+            for (state, count) in backlog.counts.into_iter().filter(|(state, _)| state.is_owed()) {
+                let labels = vec![("webhook", webhook.clone()), ("state", state.as_str().to_owned())];
+                set(&pending, &labels, float(count));
+            }
+            let waited = backlog.oldest.map_or(0.0, |at| since(at, now).as_secs_f64());
+            set(&oldest, &vec![("webhook", webhook)], waited);
+        }
+
+        registry.register(
+            "batchd_commit_seconds",
+            "How long commits to the database took",
+            Commits(self.store.commit_stats()),
+        );
+        let reloaded = gauge(
+            &mut registry,
+            "batchd_config_last_reload_successful",
+            "Whether the last reload of the configuration was taken",
+        );
+        reloaded.set(if live.reload_error().is_none() { 1.0 } else { 0.0 });
+        let build = gauges(&mut registry, "batchd_build_info", "Always 1; the label tells the version");
+        set(&build, &vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
+        process(&mut registry, seconds(live.started_at));
+
+        let mut text = String::new();
+        encode(&mut text, &registry).map_err(|error| {
+            Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
+        })?;
+        Ok(text)
+    }
+}
+
+/// The store's own count of its commits, as a histogram.
+#[derive(Debug)]
+struct Commits(CommitStats);
+
+impl EncodeMetric for Commits {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let CommitStats { count, seconds_total, buckets } = &self.0;
+        encoder.encode_histogram::<NoLabelSet>(*seconds_total, *count, buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    let family = Gauges::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge<f64, AtomicU64> {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
+
+fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let family = Counters::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn set(family: &Gauges, labels: &Labels, value: f64) {
+    family.get_or_create(labels).set(value);
+}
+
+fn add(family: &Counters, labels: &Labels, count: u64) {
+    family.get_or_create(labels).inc_by(count);
+}
+
+/// The process's own, as Prometheus' client libraries name them. What the sandbox hides is left out.
+fn process(registry: &mut Registry, started: f64) {
+    gauge(registry, "process_start_time_seconds", "When the process began").set(started);
+    if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of processor time are few")]
+        let spent = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        let counter: Counter<f64, AtomicU64> = Counter::default();
+        counter.inc_by(spent(usage.user_time()) + spent(usage.system_time()));
+        registry.register("process_cpu_seconds", "Processor time used", counter);
+    }
+    if let Some(kilobytes) = resident_kilobytes() {
+        gauge(registry, "process_resident_memory_bytes", "Memory in use").set(kilobytes * 1024.0);
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        gauge(registry, "process_open_fds", "Open files and connections").set(float(files.count() as u64));
+    }
+}
+
+fn resident_kilobytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]
+const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits")]
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}

@@ -1,0 +1,16 @@
+//! Floor 5: the operations, written once, and their way in: the HTTP API on the socket and on TCP.
+
+pub mod api;
+pub mod client;
+pub mod door;
+pub mod event_stream;
+pub mod live;
+mod metrics;
+pub mod query;
+pub mod refusal;
+pub mod reports;
+pub mod resolve;
+pub mod server;
+pub mod service;
+mod stream;
+mod tracking;

@@ -1,0 +1,147 @@
+//! Why an operation was not done, as every way in tells it.
+
+use super::api::{ErrorBody, ErrorCode, ErrorObject};
+use crate::engine::LookError;
+use crate::http::failure::{Failure, Verdict};
+use crate::store::StoreError;
+use http::StatusCode;
+
+/// An operation that was not done: what is wrong, for programs and for people, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+    /// The parameter at fault.
+    pub param: Option<String>,
+    /// What to do about it.
+    pub hints: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal without hints.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), param: None, hints: Vec::new() }
+    }
+
+    /// The request is not what it should be.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// With a hint more.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// With the parameter at fault.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<String>) -> Self {
+        self.param = Some(name.into());
+        self
+    }
+
+    /// A look at `id` by hand that failed.
+    pub fn from_look(error: LookError, id: &str) -> Self {
+        match error {
+            LookError::NoProvider(name) => {
+                Self::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+                    .param("provider")
+                    .hint("`batchd providers` lists what is configured")
+            }
+            LookError::Store(error) => error.into(),
+            LookError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
+        }
+    }
+
+    fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+        match failure.verdict() {
+            Verdict::Missing => Self::new(
+                ErrorCode::BatchNotFound,
+                format!("provider `{provider}` knows no batch `{id}`"),
+            )
+            .hint("is the id complete, and is the key of the same account or project that created the batch?"),
+            Verdict::Refused => Self::new(
+                ErrorCode::ProviderRefused,
+                format!("provider `{provider}` refuses the key: {failure}"),
+            )
+            .hint(format!("check the key of `{provider}`, then `batchd reload`; `batchd providers check {provider}` tries it")),
+            Verdict::Again | Verdict::Hold(_) => Self::new(
+                ErrorCode::ProviderFailed,
+                format!("provider `{provider}` cannot be asked about `{id}`: {failure}"),
+            ),
+        }
+    }
+
+    /// The HTTP status that fits.
+    pub fn status(&self) -> StatusCode {
+        match self.code {
+            ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::AmbiguousId => StatusCode::CONFLICT,
+            ErrorCode::UnknownProvider | ErrorCode::UnknownWebhook | ErrorCode::InvalidRequest => {
+                StatusCode::BAD_REQUEST
+            }
+            ErrorCode::ProviderRefused | ErrorCode::ProviderFailed => StatusCode::BAD_GATEWAY,
+            ErrorCode::ConfigRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            ErrorCode::StateUnwritable | ErrorCode::StateDamaged | ErrorCode::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorCode::Internal | ErrorCode::Other => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// As it goes over the API.
+    pub fn into_object(self) -> ErrorObject {
+        let kind = match self.status().as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            409 => "conflict_error",
+            400..=499 => "invalid_request_error",
+            502 | 504 => "provider_error",
+            _ => "server_error",
+        };
+        ErrorObject {
+            message: self.message,
+            kind: kind.to_owned(),
+            param: self.param,
+            code: Some(self.code),
+            hints: self.hints,
+        }
+    }
+
+    /// As the body of an answer.
+    pub fn into_body(self) -> ErrorBody {
+        ErrorBody { error: self.into_object() }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full | StoreError::Busy | StoreError::ReadOnly | StoreError::Io(_) => {
+                ErrorCode::StateUnwritable
+            }
+            StoreError::Damaged(_) => ErrorCode::StateDamaged,
+            StoreError::Closed => ErrorCode::Unavailable,
+            StoreError::Internal(_) => ErrorCode::Internal,
+        };
+        let refusal = Self::new(code, error.to_string());
+        match error {
+            StoreError::Full => {
+                refusal.hint("make space on the file system of the state directory, then try again")
+            }
+            StoreError::Busy => refusal.hint("another program has the database open for writing; close it"),
+            StoreError::Closed => refusal.hint("the daemon is stopping; try again once it runs"),
+            _ => refusal,
+        }
+    }
+}

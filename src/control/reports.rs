@@ -1,0 +1,337 @@
+//! The operations that tell how the daemon, its providers and its webhooks stand, and those that mend them.
+
+use super::api::ErrorCode;
+use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
+use super::refusal::Refusal;
+use super::service::{Service, delivery_number, delivery_view};
+use super::tracking::no_such_provider;
+use crate::config::Config;
+use crate::domain::batch::RequestCounts;
+use crate::domain::event::{Draft, EventType};
+use crate::domain::status::Status;
+use crate::domain::time::since;
+use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::engine::LookError;
+use crate::engine::poller::Snapshot;
+use crate::http::failure::Verdict;
+use crate::store::outbox::{Backlog, DeliveryFilter, WebhookState};
+use crate::webhook::{EventBody, Judgement};
+use jiff::Timestamp;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A loop that has not completed a pass for this long is late. No loop naps longer than half of it.
+pub const LATE: Duration = Duration::from_secs(45);
+
+impl Service {
+    /// The daemon's health in one answer.
+    pub async fn status(&self) -> Result<StatusReport, Refusal> {
+        let live = self.live()?;
+        let config = live.config();
+        let now = self.clock.now();
+        let pollers = live.engine.snapshot();
+        let mut batches = BTreeMap::new();
+        let mut orphans = BTreeMap::new();
+        for (provider, status, count) in self.store.counts().await? {
+            *batches.entry(status.to_string()).or_default() += count;
+            if !status.is_terminal() && !config.providers.contains_key(&provider) {
+                *orphans.entry(provider).or_default() += count;
+            }
+        }
+        let jobs = self
+            .store
+            .job_runs()
+            .await?
+            .into_iter()
+            .map(|run| {
+                json!({
+                    "name": run.name,
+                    "started_at": run.started_at.to_string(),
+                    "finished_at": run.finished_at.to_string(),
+                    "error": run.error,
+                })
+            })
+            .collect();
+        let troubles = self.not_ready().await;
+        Ok(StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: live.started_at.to_string(),
+            uptime_seconds: since(live.started_at, now).as_secs(),
+            config_file: config.file.as_ref().map(|file| file.display().to_string()),
+            state_dir: config.state.dir.display().to_string(),
+            ready: troubles.is_empty(),
+            troubles,
+            batches,
+            active: pollers.iter().map(|poller| poller.active).sum(),
+            due: pollers.iter().map(|poller| poller.due).sum(),
+            late_seconds: pollers.iter().map(|poller| poller.late.as_secs()).max().unwrap_or_default(),
+            events: self.store.last_sequence().await?,
+            warnings: config.warnings.clone(),
+            reload_error: live.reload_error(),
+            orphans,
+            providers: self.providers()?,
+            webhooks: self.webhooks().await?,
+            jobs,
+        })
+    }
+
+    /// What keeps the daemon from being ready, one sentence each: the state, or a loop that is late.
+    pub async fn not_ready(&self) -> Vec<String> {
+        let Some(live) = &self.live else { return vec!["the daemon does not run".to_owned()] };
+        let mut troubles = live.troubles();
+        if let Err(error) = self.store.healthy().await {
+            troubles.push(error.to_string());
+        }
+        troubles.extend(live.late(LATE).into_iter().map(|name| format!("{name} does not come round")));
+        troubles
+    }
+
+    /// Every provider and how it stands.
+    pub fn providers(&self) -> Result<Vec<ProviderReport>, Refusal> {
+        Ok(self.live()?.engine.snapshot().into_iter().map(provider_report).collect())
+    }
+
+    /// A live call to every provider, or to one.
+    pub async fn check_providers(&self, name: Option<&str>) -> Result<Vec<CheckAnswer>, Refusal> {
+        let live = self.live()?;
+        let config = live.config();
+        let names: Vec<&String> = match name {
+            Some(name) => {
+                vec![config.providers.get_key_value(name).ok_or_else(|| no_such_provider(name, &config))?.0]
+            }
+            None => config.providers.keys().collect(),
+        };
+        let checks = names.into_iter().map(async |name| {
+            let begun = self.clock.now();
+            let result = live.engine.check(name).await;
+            check_answer(&config, name, result, since(begun, self.clock.now()))
+        });
+        Ok(futures_util::future::join_all(checks).await)
+    }
+
+    /// Every webhook and how it stands.
+    pub async fn webhooks(&self) -> Result<Vec<WebhookReport>, Refusal> {
+        let live = self.live()?;
+        let config = live.config();
+        let states: BTreeMap<String, WebhookState> = self.store.webhook_states().await?.into_iter().collect();
+        let mut healths: BTreeMap<String, WebhookState> =
+            live.dispatcher.health().into_iter().map(|health| (health.name, health.state)).collect();
+        let mut backlogs: BTreeMap<String, Backlog> = self.store.backlogs().await?.into_iter().collect();
+        let now = self.clock.now();
+        Ok(config
+            .webhooks
+            .values()
+            .map(|webhook| {
+                let state = healths
+                    .remove(&webhook.name)
+                    .or_else(|| states.get(&webhook.name).cloned())
+                    .unwrap_or_default();
+                let backlog = backlogs.remove(&webhook.name).unwrap_or_default();
+                let (health, reason) = webhook_health(&state, now);
+                WebhookReport {
+                    name: webhook.name.clone(),
+                    kind: webhook.kind.clone(),
+                    target: live.target(&webhook.name).unwrap_or_default(),
+                    events: webhook.events.iter().map(ToString::to_string).collect(),
+                    severity: webhook.severity.to_string(),
+                    signed: !webhook.secrets.is_empty(),
+                    on_request: webhook.on_request,
+                    health: health.to_owned(),
+                    reason,
+                    failures: state.failures,
+                    failing_since: state.failing_since.map(|at| at.to_string()),
+                    paused_until: state.paused_until.filter(|until| *until > now).map(|at| at.to_string()),
+                    last_success_at: state.last_success_at.map(|at| at.to_string()),
+                    backlog: backlog
+                        .counts
+                        .iter()
+                        .map(|(state, count)| (state.as_str().to_owned(), *count))
+                        .collect(),
+                }
+            })
+            .collect())
+    }
+
+    /// Switches a webhook off (what it is owed is held) or on again.
+    pub async fn switch_webhook(&self, name: &str, on: bool) -> Result<WebhookReport, Refusal> {
+        self.known_webhook(name)?;
+        let dispatcher = &self.live()?.dispatcher;
+        if on {
+            dispatcher.enable(name).await?;
+        } else {
+            dispatcher.disable(name, "switched off by hand").await?;
+        }
+        tracing::info!(webhook = name, "switched {} by hand", if on { "on" } else { "off" });
+        let mut reports = self.webhooks().await?;
+        let at = reports.iter().position(|report| report.name == name);
+        at.map(|at| reports.swap_remove(at))
+            .ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))
+    }
+
+    /// Sends a real, marked try-out and tells what came back.
+    pub async fn test_webhook(&self, name: &str, event: Option<&str>) -> Result<TestAnswer, Refusal> {
+        self.known_webhook(name)?;
+        let word = event.unwrap_or("batch.completed");
+        let kind = EventType::from_word(word).ok_or_else(|| {
+            let words: Vec<&str> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
+            Refusal::invalid(format!("`{word}` is not a type of event; one of {}", words.join(", ")))
+                .param("event")
+        })?;
+        let live = self.live()?;
+        let now = self.clock.now();
+        let draft = Draft::test(&sample(kind, now), kind, &live.nonce(), now);
+        let body = draft.body(0);
+        let tried = live.dispatcher.test(name, EventBody { id: &draft.id, body: &body }).await;
+        let tried = tried.ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))?;
+        Ok(TestAnswer {
+            delivered: tried.judgement == Judgement::Delivered,
+            event_id: draft.id,
+            http_status: tried.status,
+            error: tried.error,
+            excerpt: tried.excerpt,
+            milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Sends a delivery again, now.
+    pub async fn retry(&self, id: &str) -> Result<DeliveryView, Refusal> {
+        self.live()?;
+        let pk = delivery_number(id)?;
+        let absent = || {
+            Refusal::new(ErrorCode::NotFound, format!("no delivery {id} can be sent again"))
+                .hint("`batchd deliveries` lists them; one that is held needs its webhook switched on first")
+        };
+        if self.store.retry(vec![pk], self.clock.now()).await? != [true] {
+            return Err(absent());
+        }
+        let filter =
+            DeliveryFilter { after: Some(pk.saturating_add(1)), limit: Some(1), ..DeliveryFilter::default() };
+        let found = self.store.deliveries(filter).await?.0.pop().filter(|delivery| delivery.pk == pk);
+        Ok(delivery_view(found.ok_or_else(absent)?, None))
+    }
+
+    /// Sends again all that was given up.
+    pub async fn retry_dead(&self, webhook: Option<String>) -> Result<u64, Refusal> {
+        self.live()?;
+        if let Some(name) = &webhook {
+            self.known_webhook(name)?;
+        }
+        Ok(self.store.retry_dead(webhook, self.clock.now()).await?)
+    }
+
+    fn known_webhook(&self, name: &str) -> Result<(), Refusal> {
+        let config = self.live()?.config();
+        if config.webhooks.contains_key(name) {
+            return Ok(());
+        }
+        let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
+        let refusal = Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"));
+        Err(refusal.param("webhook").hint(if known.is_empty() {
+            "no webhook is configured at all; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table"
+                .to_owned()
+        } else {
+            format!("configured: {}", known.join(", "))
+        }))
+    }
+}
+
+fn provider_report(poller: Snapshot) -> ProviderReport {
+    let state = poller.state;
+    let health = if state.refused_since.is_some() {
+        "refused"
+    } else if poller.held_until.is_some() {
+        "held"
+    } else if state.silent_since.is_some() {
+        "unreachable"
+    } else if state.last_success_at.is_some() {
+        "ok"
+    } else {
+        "untried"
+    };
+    ProviderReport {
+        name: poller.name,
+        kind: poller.kind,
+        base_url: poller.base_url,
+        key: poller.key,
+        active: poller.active,
+        health: health.to_owned(),
+        last_error: state.last_error,
+        last_success_at: state.last_success_at.map(|at| at.to_string()),
+        held_until: poller.held_until.map(|at| at.to_string()),
+        in_flight: poller.in_flight,
+    }
+}
+
+fn check_answer(config: &Config, name: &str, result: Result<(), LookError>, took: Duration) -> CheckAnswer {
+    let mut answer = CheckAnswer {
+        name: name.to_owned(),
+        ok: result.is_ok(),
+        refused: false,
+        error: None,
+        hint: None,
+        milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    };
+    let Err(error) = result else { return answer };
+    let base_url = config.providers.get(name).map(|provider| provider.base_url.clone()).unwrap_or_default();
+    let LookError::Provider { failure, .. } = &error else {
+        answer.error = Some(error.to_string());
+        return answer;
+    };
+    answer.error = Some(failure.to_string());
+    answer.refused = failure.verdict() == Verdict::Refused;
+    answer.hint = Some(match failure.verdict() {
+        Verdict::Refused => format!("the key is wrong or lacks rights: see providers.{name}.api_key"),
+        Verdict::Missing => format!("there is no batch API at {base_url}: see providers.{name}.base_url"),
+        Verdict::Hold(_) => "too many requests at the moment; the key and the address are right".to_owned(),
+        Verdict::Again => format!("is {base_url} right, and does the network reach it?"),
+    });
+    answer
+}
+
+fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option<String>) {
+    if let Some(reason) = &state.disabled {
+        ("disabled", Some(reason.clone()))
+    } else if let Some(until) = state.paused_until.filter(|until| *until > now) {
+        ("paused", Some(format!("its receiver wants to be left alone until {until}")))
+    } else if state.failures > 0 {
+        ("failing", Some(format!("{} failed attempt(s) in a row", state.failures)))
+    } else {
+        ("ok", None)
+    }
+}
+
+/// A batch that never was, for try-outs.
+fn sample(kind: EventType, now: Timestamp) -> Tracked {
+    let key = BatchKey { provider: "example".to_owned(), id: "batch_batchd_test".to_owned() };
+    let mut tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, now);
+    tracked.name = Some("a try-out of batchd".to_owned());
+    tracked.next_poll_at = None;
+    let status = if let EventType::Batch(status) = kind { status } else { Status::InProgress };
+    let (completed, failed) = match status {
+        Status::Completed => (118, 2),
+        Status::Failed | Status::Validating => (0, 0),
+        _ => (60, 0),
+    };
+    let batch = &mut tracked.batch;
+    batch.status = status;
+    batch.model = Some("example-model".to_owned());
+    "file-example".clone_into(&mut batch.input_file_id);
+    batch.created_at = now.as_second() - 5321;
+    batch.in_progress_at = Some(now.as_second() - 5300);
+    batch.request_counts = Some(RequestCounts { total: 120, completed, failed });
+    let ended = Some(now.as_second());
+    match status {
+        Status::Completed => {
+            batch.completed_at = ended;
+            batch.output_file_id = Some("file-example-output".to_owned());
+            batch.error_file_id = Some("file-example-errors".to_owned());
+        }
+        Status::Failed => batch.failed_at = ended,
+        Status::Expired => batch.expired_at = ended,
+        Status::Cancelled => batch.cancelled_at = ended,
+        _ => {}
+    }
+    tracked
+}

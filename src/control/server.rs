@@ -1,0 +1,308 @@
+//! The HTTP API: routes, and who may use them from where.
+
+use super::api::{
+    CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany, TrackOptions,
+};
+use super::door::{self, Door, Peer};
+use super::query::Query;
+use super::refusal::Refusal;
+use super::service::Service;
+use super::stream;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+/// A hundred thousand ids with their options fit.
+const LONGEST_BODY: usize = 64 * 1024 * 1024;
+
+/// Serves the socket until `stopping`.
+pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
+    let app = router(service, Door::Socket, stopping.clone());
+    let app = app.into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+        tracing::error!(%error, "the socket cannot be served any more");
+    }
+}
+
+/// Serves TCP until `stopping`.
+pub async fn serve_tcp(
+    service: Service,
+    listener: TcpListener,
+    rules: door::TcpRules,
+    stopping: CancellationToken,
+) {
+    let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
+    let app = app.into_make_service();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+        tracing::error!(%error, "TCP cannot be served any more");
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    service: Service,
+    stopping: CancellationToken,
+}
+
+fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
+    let shared = Shared { service: service.clone(), stopping };
+    Router::new()
+        .route("/v1/batches", get(list))
+        .route("/v1/batches/track", post(track_many))
+        .route("/v1/batches/{id}", put(track).get(batch).delete(untrack))
+        .route("/v1/batches/{id}/events", get(batch_events))
+        .route("/v1/batches/{id}/poll", post(poll))
+        .route("/v1/batches/{id}/cancel", post(cancel))
+        .route("/v1/poll", post(poll_all))
+        .route("/v1/events", get(events))
+        .route("/v1/deliveries", get(deliveries))
+        .route("/v1/deliveries/retry", post(retry_dead))
+        .route("/v1/deliveries/{id}/retry", post(retry))
+        .route("/v1/webhooks", get(webhooks))
+        .route("/v1/webhooks/{name}/test", post(test_webhook))
+        .route("/v1/webhooks/{name}/disable", post(disable_webhook))
+        .route("/v1/webhooks/{name}/enable", post(enable_webhook))
+        .route("/v1/providers", get(providers))
+        .route("/v1/providers/check", post(check_providers))
+        .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/backup", get(backup))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            let door = door.clone();
+            let service = service.clone();
+            async move {
+                match door.admit(&request, service.token().as_ref()) {
+                    Ok(()) => next.run(request).await,
+                    Err(refusal) => refusal.into_response(),
+                }
+            }
+        }))
+        .with_state(shared)
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(self.into_body())).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+async fn list(State(shared): State<Shared>, query: Query) -> Answer<Json<Listing<Value>>> {
+    Ok(Json(shared.service.list(query.batches()?).await?))
+}
+
+async fn track(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    body: Bytes,
+) -> Answer<(StatusCode, Json<Value>)> {
+    let options: TrackOptions = if body.is_empty() { TrackOptions::default() } else { read(&body)? };
+    let TrackOptions { provider, name, labels, notify, no_notify, deadline, check } = options;
+    let item = TrackItem { id, provider, name, labels, notify, no_notify, deadline, check };
+    let (batch, new) = shared.service.track(item, owner(peer)).await?;
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(batch)))
+}
+
+async fn track_many(
+    State(shared): State<Shared>,
+    peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    body: Bytes,
+) -> Answer<Json<Listing<super::api::TrackAnswer>>> {
+    let TrackMany { items } = read(&body)?;
+    Ok(Json(Listing::whole(shared.service.track_many(items, owner(peer)).await?)))
+}
+
+fn owner(peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>) -> Option<String> {
+    peer.and_then(|Extension(axum::extract::ConnectInfo(peer))| peer.user)
+}
+
+async fn batch(State(shared): State<Shared>, Path(id): Path<String>, query: Query) -> Answer<Json<Value>> {
+    let provider = query.text("provider");
+    Ok(Json(if query.flag("fetch")? {
+        shared.service.fetch(provider.as_deref(), &id).await?
+    } else if query.flag("detail")? {
+        shared.service.detail(&id).await?
+    } else {
+        shared.service.batch(&id).await?
+    }))
+}
+
+async fn untrack(State(shared): State<Shared>, Path(id): Path<String>, query: Query) -> Answer<Json<Value>> {
+    Ok(Json(shared.service.untrack(&id, query.flag("purge")?).await?))
+}
+
+async fn poll(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    Ok(Json(shared.service.poll(&id).await?))
+}
+
+async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
+    shared.service.find(&id).await?;
+    Err(Refusal::new(ErrorCode::NotSupported, "this version of batchd does not cancel batches")
+        .hint("cancel it at the provider; batchd will see it"))
+}
+
+async fn poll_all(State(shared): State<Shared>) -> Answer<Json<super::api::PollAnswer>> {
+    Ok(Json(shared.service.poll_all()?))
+}
+
+async fn events(State(shared): State<Shared>, headers: HeaderMap, query: Query) -> Answer<Response> {
+    event_log(shared, None, &headers, &query).await
+}
+
+async fn batch_events(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
+    event_log(shared, Some(id), &headers, &query).await
+}
+
+async fn event_log(
+    shared: Shared,
+    batch: Option<String>,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Answer<Response> {
+    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = resumed.or(query.number("after")?).unwrap_or(0);
+    let live = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.contains("text/event-stream")));
+    if live {
+        return stream::events(&shared.service, batch.as_deref(), after, shared.stopping).await;
+    }
+    let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
+    Ok(Json(listing).into_response())
+}
+
+async fn deliveries(
+    State(shared): State<Shared>,
+    query: Query,
+) -> Answer<Json<Listing<super::api::DeliveryView>>> {
+    Ok(Json(shared.service.deliveries(query.deliveries()?).await?))
+}
+
+async fn retry(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Answer<Json<super::api::DeliveryView>> {
+    Ok(Json(shared.service.retry(&id).await?))
+}
+
+async fn retry_dead(State(shared): State<Shared>, body: Bytes) -> Answer<Json<RetryAnswer>> {
+    let RetryDead { webhook } = if body.is_empty() { RetryDead::default() } else { read(&body)? };
+    Ok(Json(RetryAnswer { retried: shared.service.retry_dead(webhook).await? }))
+}
+
+async fn webhooks(State(shared): State<Shared>) -> Answer<Json<Listing<super::api::WebhookReport>>> {
+    Ok(Json(Listing::whole(shared.service.webhooks().await?)))
+}
+
+async fn test_webhook(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<Json<super::api::TestAnswer>> {
+    let TestRequest { event } = if body.is_empty() { TestRequest::default() } else { read(&body)? };
+    Ok(Json(shared.service.test_webhook(&name, event.as_deref()).await?))
+}
+
+async fn disable_webhook(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Answer<Json<super::api::WebhookReport>> {
+    Ok(Json(shared.service.switch_webhook(&name, false).await?))
+}
+
+async fn enable_webhook(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Answer<Json<super::api::WebhookReport>> {
+    Ok(Json(shared.service.switch_webhook(&name, true).await?))
+}
+
+async fn providers(State(shared): State<Shared>) -> Answer<Json<Listing<super::api::ProviderReport>>> {
+    Ok(Json(Listing::whole(shared.service.providers()?)))
+}
+
+async fn check_providers(
+    State(shared): State<Shared>,
+    body: Bytes,
+) -> Answer<Json<Listing<super::api::CheckAnswer>>> {
+    let CheckRequest { name } = if body.is_empty() { CheckRequest::default() } else { read(&body)? };
+    Ok(Json(Listing::whole(shared.service.check_providers(name.as_deref()).await?)))
+}
+
+async fn status(State(shared): State<Shared>) -> Answer<Json<super::api::StatusReport>> {
+    Ok(Json(shared.service.status().await?))
+}
+
+async fn reload(State(shared): State<Shared>) -> Answer<Json<super::api::ReloadAnswer>> {
+    Ok(Json(shared.service.reload().await?))
+}
+
+async fn backup(State(shared): State<Shared>) -> Answer<Response> {
+    let (length, body) = stream::backup(&shared.service).await?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let troubles = shared.service.not_ready().await;
+    if troubles.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", troubles.join("\n"))).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Answer<Response> {
+    let text = shared.service.metrics().await?;
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn nothing_here(request: Request) -> Refusal {
+    Refusal::new(ErrorCode::NotFound, format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let refusal = Refusal::invalid(format!("{} does not take {}", request.uri().path(), request.method()));
+    (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.into_body())).into_response()
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::invalid(format!("the body is not what it should be: {error}")).param("body")
+    })
+}

@@ -1,0 +1,301 @@
+//! The operations that only read: the same behind the API of a running daemon and behind `--offline`.
+
+use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
+use super::live::Live;
+use super::refusal::Refusal;
+use super::resolve;
+use crate::clock::Clock;
+use crate::domain::shape;
+use crate::domain::status::Status;
+use crate::domain::tracked::{BatchKey, Tracked};
+use crate::store::batches::BatchFilter;
+use crate::store::events::{EventFilter, LoggedEvent};
+use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
+use crate::store::{Pk, Store};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What batchd can do, whoever asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) live: Option<Arc<Live>>,
+}
+
+/// Which batches a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// Only those still watched.
+    pub active: bool,
+    /// Only these statuses; empty: all.
+    pub statuses: Vec<Status>,
+    /// Only this provider's.
+    pub provider: Option<String>,
+    /// Only those with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only this user's.
+    pub owner: Option<String>,
+    /// Only what comes after this batch in the list.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// Which deliveries a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryQuery {
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only to this webhook.
+    pub webhook: Option<String>,
+    /// Only what comes after this one.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// How many entries a list has unless it is asked for more or fewer.
+const USUAL_PAGE: u32 = 100;
+/// How many it has at the most.
+const LONGEST_PAGE: u32 = 1000;
+
+impl Service {
+    /// Over the state of a stopped (or another) daemon: reading works, nothing else.
+    pub fn offline(store: Store, clock: Clock) -> Self {
+        Self { store, clock, live: None }
+    }
+
+    /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
+    pub async fn find(&self, text: &str) -> Result<(Pk, Tracked), Refusal> {
+        self.find_at(None, text).await
+    }
+
+    /// The same, with the provider given apart.
+    pub(super) async fn find_at(&self, provider: Option<&str>, text: &str) -> Result<(Pk, Tracked), Refusal> {
+        let absent = || {
+            Refusal::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked"))
+                .hint(format!("`batchd track {text}` registers it; `batchd list --all` shows what is there"))
+        };
+        if let Some(provider) = provider {
+            let key = BatchKey { provider: provider.to_owned(), id: text.to_owned() };
+            return self.store.get(key).await?.ok_or_else(absent);
+        }
+        // `PROVIDER:ID` first: an id that merely looks like that is found below.
+        if let Some((prefix, id)) = text.split_once(':') {
+            let key = BatchKey { provider: prefix.to_owned(), id: id.to_owned() };
+            if let Some(found) = self.store.get(key).await? {
+                return Ok(found);
+            }
+        }
+        let mut found = self.store.find(text.to_owned()).await?;
+        if found.is_empty()
+            && let Some(live) = &self.live
+        {
+            for form in live.engine.other_forms(text) {
+                found.extend(self.store.find(form).await?);
+            }
+            if let Some((provider, id)) = text.split_once(':') {
+                let id = live.engine.canonical_id(provider, id);
+                found.extend(self.store.get(BatchKey { provider: provider.to_owned(), id }).await?);
+            }
+            found.dedup_by_key(|(pk, _)| *pk);
+        }
+        let providers: Vec<String> = found.iter().map(|(_, tracked)| tracked.key.provider.clone()).collect();
+        resolve::known(text, &providers)?;
+        found.pop().ok_or_else(absent)
+    }
+
+    /// One tracked batch in the contract's shape.
+    pub async fn batch(&self, text: &str) -> Result<Value, Refusal> {
+        Ok(shape::batch(&self.find(text).await?.1))
+    }
+
+    /// One tracked batch with its transitions, deliveries and schedule under `batchd`.
+    pub async fn detail(&self, text: &str) -> Result<Value, Refusal> {
+        let (pk, tracked) = self.find(text).await?;
+        let transitions = self.store.transitions(pk).await?;
+        let filter = DeliveryFilter { batch: Some(tracked.key.clone()), ..DeliveryFilter::default() };
+        let mut deliveries = Vec::new();
+        for delivery in self.store.deliveries(filter).await?.0.into_iter().rev() {
+            let log = self.store.attempts(delivery.pk).await?;
+            deliveries.push(delivery_view(delivery, Some(log)));
+        }
+        let mut batch = shape::batch(&tracked);
+        let added = &mut batch["batchd"];
+        added["transitions"] = transitions
+            .iter()
+            .map(|transition| {
+                json!({
+                    "from": transition.from,
+                    "to": transition.to,
+                    "provider_status": transition.provider_status,
+                    "occurred_at": shape::time(transition.occurred_at),
+                    "observed_at": transition.observed_at.to_string(),
+                })
+            })
+            .collect();
+        added["deliveries"] = json!(deliveries);
+        let reasons = match &self.live {
+            Some(live) => live.engine.explain(&tracked).reasons,
+            None => vec!["the daemon does not run".to_owned()],
+        };
+        added["schedule"] = json!({
+            "next_poll_at": shape::time(tracked.next_poll_at),
+            "last_polled_at": shape::time(tracked.last_polled_at),
+            "failures": tracked.failures,
+            "reasons": reasons,
+        });
+        Ok(batch)
+    }
+
+    /// Tracked batches, newest first.
+    pub async fn list(&self, query: ListQuery) -> Result<Listing<Value>, Refusal> {
+        let after = match &query.after {
+            Some(cursor) => Some(self.find(cursor).await?.0),
+            None => None,
+        };
+        let filter = BatchFilter {
+            active_only: query.active,
+            statuses: query.statuses,
+            provider: query.provider,
+            labels: query.labels,
+            owner: query.owner,
+            after,
+            limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
+        };
+        let (found, has_more) = self.store.list(filter).await?;
+        Ok(Listing {
+            object: "list".to_owned(),
+            first_id: self.cursor(found.first()).await?,
+            last_id: self.cursor(found.last()).await?,
+            data: found.iter().map(|(_, tracked)| shape::batch(tracked)).collect(),
+            has_more,
+        })
+    }
+
+    /// The id, unless two providers have it: then `PROVIDER:ID`.
+    async fn cursor(&self, entry: Option<&(Pk, Tracked)>) -> Result<Option<String>, Refusal> {
+        let Some((_, tracked)) = entry else { return Ok(None) };
+        let key = &tracked.key;
+        let twice = self.store.find(key.id.clone()).await?.len() > 1;
+        Ok(Some(if twice { key.to_string() } else { key.id.clone() }))
+    }
+
+    /// Events, oldest first, in the shape of the webhook body; of one batch, or all.
+    pub async fn events(
+        &self,
+        batch: Option<&str>,
+        after: i64,
+        limit: Option<u32>,
+    ) -> Result<Listing<Value>, Refusal> {
+        let batch = match batch {
+            Some(text) => Some(self.find(text).await?.1.key),
+            None => None,
+        };
+        let limit = limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE);
+        let filter = EventFilter { after, batch, limit: Some(limit + 1) };
+        let mut events = self.store.events(filter).await?;
+        let has_more = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let cursor = |event: Option<&LoggedEvent>| event.map(|event| event.sequence.to_string());
+        Ok(Listing {
+            object: "list".to_owned(),
+            first_id: cursor(events.first()),
+            last_id: cursor(events.last()),
+            data: events.iter().map(event_shape).collect(),
+            has_more,
+        })
+    }
+
+    /// Deliveries, newest first.
+    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Listing<DeliveryView>, Refusal> {
+        let state = query
+            .state
+            .map(|word| {
+                DeliveryState::from_word(&word).ok_or_else(|| {
+                    Refusal::invalid(format!(
+                        "`{word}` is not a state of a delivery; one of pending, inflight, delivered, dead, held"
+                    ))
+                    .param("state")
+                })
+            })
+            .transpose()?;
+        let after = query.after.map(|id| delivery_number(&id)).transpose()?;
+        let filter = DeliveryFilter {
+            state,
+            webhook: query.webhook,
+            batch: None,
+            after,
+            limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
+        };
+        let (found, has_more) = self.store.deliveries(filter).await?;
+        let data: Vec<DeliveryView> =
+            found.into_iter().map(|delivery| delivery_view(delivery, None)).collect();
+        Ok(Listing {
+            object: "list".to_owned(),
+            first_id: data.first().map(|delivery| delivery.id.clone()),
+            last_id: data.last().map(|delivery| delivery.id.clone()),
+            data,
+            has_more,
+        })
+    }
+
+    /// What keeps an operation from being done without a daemon.
+    pub(super) fn live(&self) -> Result<&Arc<Live>, Refusal> {
+        self.live.as_ref().ok_or_else(|| {
+            Refusal::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline")
+        })
+    }
+}
+
+/// An event as its body has it.
+pub fn event_shape(event: &LoggedEvent) -> Value {
+    // The body was written by batchd; if it is damaged, its text still shows.
+    serde_json::from_str(&event.body).unwrap_or_else(|_| Value::String(event.body.clone()))
+}
+
+/// The number of a delivery, as people write it.
+pub(super) fn delivery_number(text: &str) -> Result<Pk, Refusal> {
+    text.trim_start_matches('#').parse().map_err(|_| {
+        Refusal::invalid(format!("`{text}` is not the id of a delivery; it is a number"))
+            .hint("`batchd deliveries` lists them")
+    })
+}
+
+/// A delivery as it is shown, with its attempts where they are wanted.
+pub(super) fn delivery_view(delivery: Delivery, log: Option<Vec<Attempt>>) -> DeliveryView {
+    DeliveryView {
+        id: delivery.pk.to_string(),
+        object: "delivery".to_owned(),
+        event_id: delivery.event_id,
+        kind: delivery.kind.to_string(),
+        batch_id: delivery.batch_id,
+        provider: delivery.provider,
+        webhook: delivery.webhook,
+        state: delivery.state.as_str().to_owned(),
+        attempts: delivery.attempts,
+        next_attempt_at: delivery.next_attempt_at.map(|at| at.to_string()),
+        last_error: delivery.last_error,
+        log: log.map(|attempts| attempts.into_iter().map(attempt_view).collect()),
+    }
+}
+
+fn attempt_view(attempt: Attempt) -> AttemptView {
+    AttemptView {
+        number: attempt.number,
+        started_at: attempt.started_at.to_string(),
+        finished_at: attempt.finished_at.map(|at| at.to_string()),
+        trigger: match attempt.trigger {
+            Trigger::Schedule => "schedule",
+            Trigger::Manual => "manual",
+            Trigger::Startup => "startup",
+        }
+        .to_owned(),
+        outcome: attempt.outcome,
+        http_status: attempt.http_status,
+        error: attempt.error,
+        excerpt: attempt.excerpt,
+    }
+}

@@ -1,0 +1,328 @@
+//! The operations on batches that a running daemon does: track, untrack, look, poll.
+
+use super::api::{ErrorCode, PollAnswer, TrackAnswer, TrackItem};
+use super::live::Live;
+use super::refusal::Refusal;
+use super::resolve::{self, Candidate};
+use super::service::Service;
+use crate::config::Config;
+use crate::domain::duration;
+use crate::domain::shape;
+use crate::domain::time::later;
+use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::store::batches::{Given, Registered, Registration};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Up to this many at once, batches are looked at before they are registered, unless the caller says otherwise.
+const CHECKED_AT_ONCE: usize = 100;
+/// Looks by hand that are under way at the same time.
+const LOOKS_AT_ONCE: usize = 16;
+/// Longer texts are somebody's mistake.
+const LONGEST_TEXT: usize = 512;
+
+/// One batch to track, its id understood and its options judged.
+struct Wanted {
+    key: BatchKey,
+    known: bool,
+    given: Given,
+    check: bool,
+}
+
+impl Service {
+    /// Registers one batch; the flag says whether it was new.
+    pub async fn track(&self, item: TrackItem, owner: Option<String>) -> Result<(Value, bool), Refusal> {
+        let mut registered = self.register(vec![item], owner).await?;
+        match registered.pop() {
+            Some(Ok(one)) => Ok((shape::batch(&one.tracked), one.new)),
+            Some(Err(refusal)) => Err(refusal),
+            None => Err(Refusal::new(ErrorCode::Internal, "nothing was registered")),
+        }
+    }
+
+    /// Registers many in one transaction, each by itself: an answer an item, in their order.
+    pub async fn track_many(
+        &self,
+        items: Vec<TrackItem>,
+        owner: Option<String>,
+    ) -> Result<Vec<TrackAnswer>, Refusal> {
+        let ids: Vec<String> = items.iter().map(|item| item.id.clone()).collect();
+        let registered = self.register(items, owner).await?;
+        Ok(ids
+            .into_iter()
+            .zip(registered)
+            .map(|(id, one)| match one {
+                Ok(Registered { tracked, new, .. }) => TrackAnswer {
+                    id: tracked.key.id,
+                    provider: Some(tracked.key.provider),
+                    status: Some(tracked.batch.status),
+                    new,
+                    error: None,
+                },
+                Err(refusal) => TrackAnswer {
+                    id,
+                    provider: None,
+                    status: None,
+                    new: false,
+                    error: Some(refusal.into_object()),
+                },
+            })
+            .collect())
+    }
+
+    async fn register(
+        &self,
+        items: Vec<TrackItem>,
+        owner: Option<String>,
+    ) -> Result<Vec<Result<Registered, Refusal>>, Refusal> {
+        let live = self.live()?;
+        let config = live.config();
+        let now = self.clock.now();
+        let check = items.len() <= CHECKED_AT_ONCE;
+        let known = self
+            .store
+            .providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect())
+            .await?;
+
+        let wanted: Vec<Result<Wanted, Refusal>> =
+            items.into_iter().map(|item| understand(item, live, &config, &known, check, now)).collect();
+        let mut looked = stream::iter(wanted)
+            .map(|wanted| async {
+                let wanted = wanted?;
+                self.prepare(live, wanted, owner.clone(), now).await
+            })
+            .buffered(LOOKS_AT_ONCE);
+        let mut registrations = Vec::new();
+        let mut answers = Vec::new();
+        while let Some(prepared) = looked.next().await {
+            answers.push(match prepared {
+                Ok(registration) => {
+                    registrations.push(registration);
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            });
+        }
+        drop(looked);
+
+        let registered = self.store.register(registrations, live.routes()).await?;
+        live.engine.adopt(&registered);
+        for one in registered.iter().filter(|one| one.new) {
+            let key = &one.tracked.key;
+            tracing::info!(provider = key.provider, batch = key.id, status = %one.tracked.batch.status, "tracking {key}");
+        }
+        let mut registered = registered.into_iter();
+        Ok(answers
+            .into_iter()
+            .map(|answer| {
+                answer.and_then(|()| {
+                    registered
+                        .next()
+                        .ok_or_else(|| Refusal::new(ErrorCode::Internal, "a batch was not registered"))
+                })
+            })
+            .collect())
+    }
+
+    async fn prepare(
+        &self,
+        live: &Live,
+        wanted: Wanted,
+        owner: Option<String>,
+        now: Timestamp,
+    ) -> Result<Registration, Refusal> {
+        let Wanted { key, known, given, check } = wanted;
+        let mut tracked = new_tracked(live, &key, now)?;
+        tracked.owner = owner;
+        tracked.name.clone_from(&given.name);
+        tracked.labels.clone_from(&given.labels);
+        tracked.notify.also.clone_from(&given.notify_also);
+        tracked.notify.nobody = given.notify_nobody.unwrap_or(false);
+        tracked.deadline = given.deadline;
+        let first_look = if check && !known {
+            let sighting = live.engine.look(&key.provider, &key.id).await.map_err(|error| {
+                let refusal = Refusal::from_look(error, &key.id);
+                if refusal.code == ErrorCode::ProviderFailed {
+                    refusal.hint("--no-check registers it without asking the provider first")
+                } else {
+                    refusal
+                }
+            })?;
+            let look_error = |error| Refusal::from_look(error, &key.id);
+            Some(live.engine.first_step(&tracked, &sighting).map_err(look_error)?)
+        } else {
+            None
+        };
+        Ok(Registration { tracked, first_look, given })
+    }
+
+    /// One fresh look at any batch of a configured provider, tracked or not; changes nothing.
+    pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
+        let live = self.live()?;
+        let config = live.config();
+        let item =
+            TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
+        let known = self.store.providers_of(possible_ids(live, text)).await?;
+        let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
+        let refusal = |error| Refusal::from_look(error, &key.id);
+        let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
+        let before = match self.store.get(key.clone()).await? {
+            Some((_, tracked)) => tracked,
+            None => Tracked { next_poll_at: None, ..new_tracked(live, &key, self.clock.now())? },
+        };
+        let next_poll_at = before.next_poll_at;
+        let mut seen = live.engine.first_step(&before, &sighting).map_err(refusal)?.tracked;
+        // Nothing is changed, so nothing is planned either.
+        seen.next_poll_at = next_poll_at;
+        Ok(shape::batch(&seen))
+    }
+
+    /// Looks at a tracked batch now, and gives it as it then is.
+    pub async fn poll(&self, text: &str) -> Result<Value, Refusal> {
+        let live = self.live()?;
+        let (pk, tracked) = self.find(text).await?;
+        let key = tracked.key;
+        live.engine.poll_now(&key.provider, pk).await.map_err(|error| Refusal::from_look(error, &key.id))?;
+        self.batch(&key.to_string()).await
+    }
+
+    /// Makes every active batch due now.
+    pub fn poll_all(&self) -> Result<PollAnswer, Refusal> {
+        Ok(PollAnswer { due: self.live()?.engine.poll_all() })
+    }
+
+    /// Stops watching a batch; with `purge` its history goes too. Gives the batch as it was last.
+    pub async fn untrack(&self, text: &str, purge: bool) -> Result<Value, Refusal> {
+        let live = self.live()?;
+        let (pk, tracked) = self.find(text).await?;
+        live.engine.forget(&tracked.key.provider, pk);
+        if purge {
+            self.store.purge(pk).await?;
+            return Ok(shape::batch(&Tracked { next_poll_at: None, ..tracked }));
+        }
+        self.store.untrack(pk, self.clock.now()).await?;
+        self.batch(&tracked.key.to_string()).await
+    }
+}
+
+/// A batch as it is before anybody has looked at it.
+fn new_tracked(live: &Live, key: &BatchKey, now: Timestamp) -> Result<Tracked, Refusal> {
+    let about =
+        live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
+    let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, Origin::Hand, now);
+    tracked.console_url = about.console_url;
+    Ok(tracked)
+}
+
+/// What `text` may be the id of: itself, what stands behind a provider's name, and how some provider writes either.
+fn possible_ids(live: &Live, text: &str) -> Vec<String> {
+    let text = text.trim();
+    let behind = text.split_once(':').map(|(_, id)| id);
+    [text]
+        .into_iter()
+        .chain(behind)
+        .flat_map(|id| std::iter::once(id.to_owned()).chain(live.engine.other_forms(id)))
+        .collect()
+}
+
+fn understand(
+    item: TrackItem,
+    live: &Live,
+    config: &Config,
+    known: &BTreeMap<String, Vec<String>>,
+    check: bool,
+    now: Timestamp,
+) -> Result<Wanted, Refusal> {
+    let text = item.id.trim();
+    let mut key = match &item.provider {
+        Some(name) if !config.providers.contains_key(name) => {
+            return Err(no_such_provider(name, config));
+        }
+        Some(name) => {
+            // `--provider openai openai:batch_1` says it twice.
+            let (_, id) = resolve::split(text, |prefix| prefix == name);
+            BatchKey { provider: name.clone(), id: id.to_owned() }
+        }
+        None => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
+            (Some(provider), id) => BatchKey { provider: provider.to_owned(), id: id.to_owned() },
+            (None, id) => {
+                let forms = std::iter::once(id.to_owned()).chain(live.engine.other_forms(id));
+                let at: Vec<String> = forms.filter_map(|form| known.get(&form)).flatten().cloned().collect();
+                match resolve::known(id, &at)? {
+                    Some(key) => key,
+                    None => resolve::place(id, &candidates(config))?,
+                }
+            }
+        },
+    };
+    key.id = live.engine.canonical_id(&key.provider, &key.id);
+    if key.id.is_empty() || key.id.len() > LONGEST_TEXT || key.id.chars().any(char::is_control) {
+        return Err(Refusal::invalid(format!(
+            "`{}` is not the id of a batch",
+            key.id.chars().take(80).collect::<String>().escape_debug()
+        ))
+        .param("id"));
+    }
+    if let Some(name) = item.notify.iter().find(|name| !config.webhooks.contains_key(*name)) {
+        let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
+        return Err(Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
+            .param("notify")
+            .hint(if known.is_empty() {
+                "no webhook is configured at all".to_owned()
+            } else {
+                format!("configured: {}", known.join(", "))
+            }));
+    }
+    let texts = item.labels.iter().flat_map(|(key, value)| [key, value]).chain(&item.name);
+    if texts.into_iter().any(|text| text.len() > LONGEST_TEXT) || item.labels.len() > 64 {
+        return Err(Refusal::invalid("a name or label is too long, or there are too many labels")
+            .hint(format!("at most {LONGEST_TEXT} bytes each, at most 64 labels")));
+    }
+    if item.labels.keys().any(String::is_empty) {
+        return Err(Refusal::invalid("a label has no name").param("labels"));
+    }
+    let deadline = item
+        .deadline
+        .as_deref()
+        .map(|text| {
+            duration::parse(text).map_err(|error| Refusal::invalid(error.to_string()).param("deadline"))
+        })
+        .transpose()?
+        .map(|after| later(now, after));
+    let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
+    Ok(Wanted {
+        known,
+        check: item.check.unwrap_or(check),
+        given: Given {
+            name: item.name,
+            labels: item.labels,
+            notify_also: item.notify,
+            notify_nobody: item.no_notify.then_some(true),
+            deadline,
+        },
+        key,
+    })
+}
+
+fn candidates(config: &Config) -> Vec<Candidate> {
+    config
+        .providers
+        .values()
+        .map(|provider| Candidate { name: provider.name.clone(), kind: provider.kind.clone() })
+        .collect()
+}
+
+/// A name that is none of the configured providers'.
+pub(super) fn no_such_provider(name: &str, config: &Config) -> Refusal {
+    let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    Refusal::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+        .param("provider")
+        .hint(if known.is_empty() {
+            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"
+                .to_owned()
+        } else {
+            format!("configured: {}", known.join(", "))
+        })
+}

@@ -1,0 +1,95 @@
+//! Whether the daemon really works: the state's files, the loops, and the watchdog that is fed only while they do.
+
+use super::systemd;
+use crate::control::live::{Live, Parts};
+use crate::control::reports::LATE;
+use crate::store::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often it is looked at where no watchdog asks for more.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Watches the daemon's health.
+pub(super) struct Watch {
+    fatal: watch::Receiver<Option<StoreError>>,
+}
+
+impl Watch {
+    /// Starts the rounds, and the check of the whole state.
+    pub(super) fn start(parts: &Parts, live: &Arc<Live>) -> Self {
+        let (fatal, told) = watch::channel(None);
+        let fatal = Arc::new(fatal);
+        let (store, tasks) = (parts.store.clone(), parts.tasks.clone());
+        let stopping = tasks.stopping();
+
+        let whole = {
+            let (store, fatal, stopping) = (store.clone(), fatal.clone(), stopping.clone());
+            async move {
+                tokio::select! {
+                    () = stopping.cancelled() => {}
+                    checked = store.check_whole() => if let Err(error) = checked {
+                        tracing::error!(%error, "the state is damaged");
+                        fatal.send_replace(Some(error));
+                    }
+                }
+            }
+        };
+        tasks.errand(whole);
+
+        let live = Arc::downgrade(live);
+        let rounds = {
+            let stopping = stopping.clone();
+            async move |pulse: crate::tasks::Pulse| {
+                let watchdog = systemd::watchdog_period();
+                let round = watchdog.map_or(ROUND, |period| (period / 3).min(ROUND));
+                loop {
+                    pulse.beat();
+                    let health = store.healthy().await;
+                    let Some(live) = live.upgrade() else { return stopping.cancelled().await };
+                    live.trouble("state", health.as_ref().err().map(ToString::to_string));
+                    match health {
+                        // The files are not the ones that were opened: what is written now is lost.
+                        Err(error @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
+                            tracing::error!(%error, "the state is gone or damaged");
+                            fatal.send_replace(Some(error));
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the state cannot be written; nothing new is begun")
+                        }
+                        Ok(()) => {}
+                    }
+                    let late = live.late(LATE);
+                    if late.is_empty() {
+                        systemd::watchdog();
+                    } else {
+                        tracing::error!("{} does not come round; the watchdog is not fed", late.join(", "));
+                    }
+                    let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
+                    systemd::status(&format!("watching {active} batches"));
+                    drop(live);
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = tokio::time::sleep(round) => {}
+                    }
+                }
+            }
+        };
+        tasks.keep_running("health", stopping, rounds);
+        Self { fatal: told }
+    }
+
+    /// Resolves when the state has gone bad.
+    pub(super) async fn fatal(&self) -> StoreError {
+        let mut told = self.fatal.clone();
+        loop {
+            if let Some(error) = told.borrow_and_update().clone() {
+                return error;
+            }
+            if told.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

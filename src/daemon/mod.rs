@@ -1,0 +1,225 @@
+//! Floor 6: the daemon: everything below wired together, from the first line of the log to the last.
+
+mod health;
+mod sockets;
+mod systemd;
+
+use crate::clock::Clock;
+use crate::config::environment::Env;
+use crate::config::{Config, Refused};
+use crate::control::door::TcpRules;
+use crate::control::live::{Live, Parts, catalog};
+use crate::control::server;
+use crate::control::service::Service;
+use crate::maintenance::jobs::Housekeeping;
+use crate::rng::Rng;
+use crate::store::{OpenError, Store, StoreError};
+use crate::tasks::Tasks;
+pub use sockets::BindError;
+use sockets::Sockets;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What is in flight at the stop gets this long.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration file named on the command line.
+    pub config_file: Option<PathBuf>,
+    /// The environment.
+    pub env: Env,
+}
+
+/// Why the daemon did not start, or stopped unasked.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is refused.
+    #[error("the configuration is refused")]
+    Config(Refused),
+    /// A secret cannot be had, or a destination makes no sense; one sentence each.
+    #[error("{}", .0.join("\n"))]
+    Setup(Vec<String>),
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The socket or the port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The state went bad while the daemon ran.
+    #[error(transparent)]
+    State(StoreError),
+    /// A loop ended that must not.
+    #[error("{0}")]
+    Loop(String),
+    /// The system refuses something that every process may do.
+    #[error("cannot start: {0}")]
+    System(std::io::Error),
+}
+
+/// Runs the daemon in the foreground until it is told to stop.
+pub fn run(options: &RunOptions) -> Result<(), RunError> {
+    // Few threads: the work is waiting. Blocking ones come and go with the database.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(5))
+        .enable_all()
+        .build()
+        .map_err(RunError::System)?;
+    let result = runtime.block_on(run_until_told(options));
+    // A blocking thread that hangs in a system call must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
+    let passed = sockets::passed_by_systemd();
+    match start(options, passed.as_ref()).await {
+        Ok(running) => running.until_told().await,
+        Err(error) => {
+            // Whoever waits on the socket is told why, so that systemd does not start us for them again and again.
+            if let Some(listener) = passed {
+                sockets::answer_why_not(listener, &error).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    options: &RunOptions,
+    passed: Option<&std::os::unix::net::UnixListener>,
+) -> Result<Running, RunError> {
+    let config =
+        Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
+    config.check_secrets(&options.env).map_err(RunError::Config)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let clock = Clock::system();
+    let store = Store::open(&config.state.dir, clock.clone())?;
+    let sockets = Sockets::bind(&config, &options.env, passed).await?;
+    let tasks = Tasks::new(clock.clone());
+    let parts = Parts {
+        store,
+        clock,
+        rng: Rng::system(),
+        tasks,
+        env: options.env.clone(),
+        config_file: options.config_file.clone(),
+    };
+    Running::start(parts, config, sockets).await
+}
+
+/// A daemon that runs: what `run` waits for, what tests and the demo use directly.
+pub struct Running {
+    /// The operations.
+    pub service: Service,
+    live: Arc<Live>,
+    parts: Parts,
+    sockets: Option<sockets::Cleanup>,
+    health: health::Watch,
+}
+
+impl Running {
+    /// Starts everything over an open state, serving `sockets`.
+    async fn start(parts: Parts, config: Config, sockets: Sockets) -> Result<Self, RunError> {
+        let hosts = config.api.hosts.clone();
+        let mut running = Self::without_sockets(parts, config).await?;
+        let service = running.service.clone();
+        let tasks = running.parts.tasks.clone();
+        let stopping = tasks.stopping();
+        let (socket, cleanup) = sockets.socket;
+        tracing::info!(socket = %cleanup.describe(), "listening on {}", cleanup.describe());
+        running.sockets = Some(cleanup);
+        tasks.errand(server::serve_socket(service.clone(), socket, stopping.clone()));
+        if let Some((listener, listen)) = sockets.tcp {
+            tracing::info!(%listen, "listening on http://{listen}");
+            let rules = TcpRules { listen, hosts };
+            tasks.errand(server::serve_tcp(service, listener, rules, stopping));
+        }
+        systemd::ready();
+        Ok(running)
+    }
+
+    /// Starts everything but the ways in.
+    pub async fn without_sockets(parts: Parts, config: Config) -> Result<Self, RunError> {
+        let live = Live::start(parts.clone(), config).await.map_err(RunError::Setup)?;
+        let service = Service::running(live.clone());
+        let configured = live.config();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            state = %configured.state.dir.display(),
+            providers = configured.providers.len(),
+            webhooks = configured.webhooks.len(),
+            "batchd watches {} batches",
+            live.engine.snapshot().iter().map(|poller| poller.active).sum::<u64>()
+        );
+        let retain = live.clone();
+        let housekeeping = Housekeeping {
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            tasks: parts.tasks.clone(),
+            retain: Arc::new(move || retain.config().state.retain),
+        };
+        parts.tasks.keep_running("housekeeping", parts.tasks.stopping(), |pulse| housekeeping.run(pulse));
+        let health = health::Watch::start(&parts, &live);
+        Ok(Self { service, live, parts, sockets: None, health })
+    }
+
+    async fn until_told(self) -> Result<(), RunError> {
+        let mut terminate = listen_to(SignalKind::terminate())?;
+        let mut interrupt = listen_to(SignalKind::interrupt())?;
+        let mut hangup = listen_to(SignalKind::hangup())?;
+        let tasks = self.parts.tasks.clone();
+        let result = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = hangup.recv() => {
+                    systemd::reloading();
+                    // Refused or taken, the daemon runs on; the log and `status` say which.
+                    let _ = self.live.reload().await;
+                    systemd::ready();
+                }
+                error = self.health.fatal() => break Err(RunError::State(error)),
+                name = tasks.failure() => break Err(RunError::Loop(name)),
+            }
+        };
+        systemd::stopping();
+        tokio::select! {
+            () = self.stop() => {}
+            _ = terminate.recv() => tracing::warn!("told twice to stop: stopping at once"),
+            _ = interrupt.recv() => tracing::warn!("told twice to stop: stopping at once"),
+        }
+        result
+    }
+
+    /// Takes no more work, gives what is in flight its time, and closes the state.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        let Self { live, parts, sockets, .. } = self;
+        let ended = async {
+            live.engine.stop().await;
+            parts.tasks.stop(GRACE).await
+        };
+        if !tokio::time::timeout(GRACE, ended).await.unwrap_or(false) {
+            tracing::warn!("not everything ended in time; it is taken up at the next start");
+        }
+        if let Some(sockets) = sockets {
+            sockets.remove();
+        }
+        match parts.store.close().await {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => tracing::error!(%error, "the state could not be closed cleanly"),
+        }
+    }
+}
+
+fn listen_to(kind: SignalKind) -> Result<Signal, RunError> {
+    signal(kind).map_err(RunError::System)
+}

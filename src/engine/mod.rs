@@ -1,0 +1,280 @@
+//! Floor 4: what looks at the providers, one poller an account.
+
+pub mod poll;
+pub mod poller;
+pub mod standing;
+
+use crate::clock::Clock;
+use crate::config::ProviderConfig;
+use crate::domain::route::Routes;
+use crate::domain::schedule::{self, NextPoll};
+use crate::domain::sighting::Sighting;
+use crate::domain::tracked::Tracked;
+use crate::http::failure::Failure;
+use crate::http::transport::Transport;
+use crate::provider::Provider;
+use crate::rng::Rng;
+use crate::store::batches::Registered;
+use crate::store::{Pk, Store, StoreError};
+use crate::tasks::Tasks;
+use poller::{Poller, Snapshot};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// One account, ready to be asked: its configuration, its adapter with the key, and the way out.
+pub struct Account {
+    /// The account's part of the configuration.
+    pub config: ProviderConfig,
+    /// Builds requests and reads answers.
+    pub adapter: Box<dyn Provider>,
+    /// Sends them.
+    pub transport: Arc<dyn Transport>,
+}
+
+/// Everything that looks at providers. Cheap to clone; all clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    pollers: Arc<RwLock<BTreeMap<String, Arc<Poller>>>>,
+}
+
+/// What every poller uses.
+pub(crate) struct Shared {
+    pub store: Store,
+    pub clock: Clock,
+    pub rng: Rng,
+    pub retain: RwLock<Duration>,
+    pub routes: RwLock<Arc<Routes>>,
+    pub tasks: Tasks,
+    /// How late polls are, in seconds.
+    pub lag: Histogram,
+}
+
+impl Shared {
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn retain(&self) -> Duration {
+        *self.retain.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a batch could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The provider is not in the configuration.
+    #[error("no provider `{0}` is configured")]
+    NoProvider(String),
+    /// The provider did not answer as it should.
+    #[error("{provider}: {failure}")]
+    Provider {
+        /// Which.
+        provider: String,
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// The state could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// An engine without accounts; [`Engine::apply`] gives it some.
+    pub fn new(store: Store, clock: Clock, rng: Rng, tasks: Tasks) -> Self {
+        let shared = Shared {
+            store,
+            clock,
+            rng,
+            retain: RwLock::new(Duration::MAX),
+            routes: RwLock::default(),
+            tasks,
+            lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
+        };
+        Self { shared: Arc::new(shared), pollers: Arc::default() }
+    }
+
+    /// Takes a new set of accounts and routes, in place of those before: at start and at every reload.
+    ///
+    /// What is in flight at an account that left finishes; its batches stay, unpolled.
+    pub async fn apply(
+        &self,
+        accounts: Vec<Account>,
+        routes: Routes,
+        retain: Duration,
+    ) -> Result<(), StoreError> {
+        self.set_routes(routes);
+        *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
+        let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
+        let mut fresh = BTreeMap::new();
+        for account in accounts {
+            let name = account.config.name.clone();
+            let state = remembered.remove(&name).unwrap_or_default();
+            fresh.insert(name, Arc::new(Poller::new(account, state, self.shared.clone())));
+        }
+        let before = {
+            let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *pollers, fresh.clone())
+        };
+        for (name, poller) in &before {
+            poller.retire().await;
+            // What a scrape has counted once stays counted.
+            if let Some(successor) = fresh.get(name) {
+                successor.continue_counts(poller);
+            }
+        }
+        for entry in self.shared.store.schedule().await? {
+            if let Some(poller) = fresh.get(&entry.provider) {
+                poller.schedule(entry.pk, entry.next_poll_at);
+            }
+        }
+        for poller in fresh.into_values() {
+            poller.start();
+        }
+        Ok(())
+    }
+
+    /// The routes in force.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.shared.routes()
+    }
+
+    /// Takes other routes, for every event from now on.
+    pub fn set_routes(&self, routes: Routes) {
+        *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes nothing.
+    pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, LookError> {
+        self.poller(provider)?
+            .look(id)
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+    }
+
+    /// Asks the provider for the newest batch of its list: whether address and key are right.
+    pub async fn check(&self, provider: &str) -> Result<(), LookError> {
+        self.poller(provider)?
+            .check()
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+    }
+
+    /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
+    pub fn first_step(
+        &self,
+        tracked: &Tracked,
+        sighting: &Sighting,
+    ) -> Result<crate::domain::transition::Step, LookError> {
+        Ok(self.poller(&tracked.key.provider)?.observe(tracked, sighting))
+    }
+
+    /// Puts registered batches on the schedule.
+    pub fn adopt(&self, registered: &[Registered]) {
+        let mut touched = BTreeMap::new();
+        for batch in registered {
+            let provider = &batch.tracked.key.provider;
+            if let (Ok(poller), Some(at)) = (self.poller(provider), batch.tracked.next_poll_at) {
+                poller.schedule(batch.pk, at);
+                touched.insert(provider.clone(), poller);
+            }
+        }
+        for poller in touched.into_values() {
+            poller.wake();
+        }
+    }
+
+    /// Takes a batch off the schedule.
+    pub fn forget(&self, provider: &str, pk: Pk) {
+        if let Ok(poller) = self.poller(provider) {
+            poller.unschedule(pk);
+        }
+    }
+
+    /// Looks at a tracked batch now, whatever the provider has asked for in the way of patience.
+    pub async fn poll_now(&self, provider: &str, pk: Pk) -> Result<(), LookError> {
+        match self.poller(provider)?.poll_by_hand(pk).await? {
+            None => Ok(()),
+            Some(failure) => Err(LookError::Provider { provider: provider.to_owned(), failure }),
+        }
+    }
+
+    /// Makes every active batch due now; the pace of each provider holds. Returns how many.
+    pub fn poll_all(&self) -> u64 {
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        pollers.values().map(|poller| poller.all_due()).sum()
+    }
+
+    /// When `tracked` would be looked at again if it were looked at now, and why: the rule itself, without jitter.
+    pub fn explain(&self, tracked: &Tracked) -> NextPoll {
+        match self.poller(&tracked.key.provider) {
+            Ok(poller) => {
+                let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
+                schedule::next_poll(&poller.plan(), tracked, poller.standing(), at, 0.5)
+            }
+            Err(_) => NextPoll {
+                at: None,
+                reasons: vec![format!(
+                    "provider `{}` is not in the configuration: not polled",
+                    tracked.key.provider
+                )],
+            },
+        }
+    }
+
+    /// How each account stands.
+    pub fn snapshot(&self) -> Vec<Snapshot> {
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        pollers.values().map(|poller| poller.snapshot()).collect()
+    }
+
+    /// How late polls are, in seconds: for metrics.
+    pub fn lag(&self) -> Histogram {
+        self.shared.lag.clone()
+    }
+
+    /// The adapter's word on a new batch: default endpoint, console page, kind.
+    pub fn describe(&self, provider: &str, id: &str) -> Result<Description, LookError> {
+        Ok(self.poller(provider)?.describe(id))
+    }
+
+    /// The id under which the provider's own lists and answers know the batch.
+    pub fn canonical_id(&self, provider: &str, id: &str) -> String {
+        self.poller(provider).map_or_else(|_| id.to_owned(), |poller| poller.canonical_id(id))
+    }
+
+    /// Every form in which some account would know `id`, where that is another than `id` itself.
+    pub fn other_forms(&self, id: &str) -> BTreeSet<String> {
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        pollers.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
+    }
+
+    /// Looks at nothing any more; what is in flight may finish.
+    pub async fn stop(&self) {
+        let pollers = {
+            let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *pollers)
+        };
+        for poller in pollers.into_values() {
+            poller.retire().await;
+        }
+    }
+
+    fn poller(&self, provider: &str) -> Result<Arc<Poller>, LookError> {
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        pollers.get(provider).cloned().ok_or_else(|| LookError::NoProvider(provider.to_owned()))
+    }
+}
+
+/// What an adapter knows of a batch without asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The provider's kind.
+    pub kind: String,
+    /// Where its requests go unless the provider says otherwise.
+    pub endpoint: &'static str,
+    /// The provider's page about it.
+    pub console_url: Option<String>,
+}

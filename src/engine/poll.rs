@@ -1,0 +1,120 @@
+//! One poll, from the request to the commit.
+
+use super::Shared;
+use super::poller::Poller;
+use crate::domain::schedule::{self, Standing};
+use crate::domain::sighting::Sighting;
+use crate::domain::tracked::Tracked;
+use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
+use crate::http::failure::{Failure, Verdict};
+use crate::store::batches::Touch;
+use crate::store::{Pk, StoreError};
+use jiff::Timestamp;
+
+/// What came of a poll.
+pub(super) struct Polled {
+    /// When the batch is due again; `None`: never by itself.
+    pub next: Option<Timestamp>,
+    /// Why nothing was seen, if nothing was.
+    pub failure: Option<Failure>,
+}
+
+/// Looks at one batch and stores what that means.
+pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Polled, StoreError> {
+    let Some(before) = shared.store.load(pk).await? else {
+        return Ok(Polled { next: None, failure: None });
+    };
+    let seen = poller.look(&before.key.id).await;
+    poller.report(seen.as_ref().err()).await;
+    let step = observed(poller, shared, &before, seen.as_ref());
+    log(&before, &step, seen.as_ref().err());
+
+    let next = step.tracked.next_poll_at;
+    if step.is_news(&before) {
+        shared.store.record(pk, step, shared.routes()).await?;
+    } else {
+        let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
+        let last_polled_at = last_polled_at.unwrap_or_else(|| shared.clock.now());
+        shared.store.touch(pk, Touch { last_polled_at, next_poll_at, eta });
+    }
+    Ok(Polled { next, failure: seen.err() })
+}
+
+/// What a look means for the batch, with the time of the next one. No I/O.
+pub(super) fn observed(
+    poller: &Poller,
+    shared: &Shared,
+    before: &Tracked,
+    seen: Result<&Sighting, &Failure>,
+) -> Step {
+    let now = shared.clock.now();
+    let unchanged = |tracked| Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
+    let mut standing = poller.standing();
+    let mut not_before = None;
+    let mut step = match seen {
+        Ok(sighting) => {
+            standing = Standing::default();
+            observe(before, sighting, poller.adapter().hold_incomplete(), now)
+        }
+        Err(failure) => match failure.verdict() {
+            Verdict::Missing => observe_missing(before, failure.to_string(), now),
+            Verdict::Again => unchanged(observe_failure(before, failure.to_string(), now)),
+            Verdict::Refused => {
+                standing.refused = true;
+                unchanged(patient(before, failure, now))
+            }
+            Verdict::Hold(wait) => {
+                not_before = Some(poller.hold(wait));
+                unchanged(patient(before, failure, now))
+            }
+        },
+    };
+    let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
+    let next = schedule::next_poll(&poller.plan(), &step.tracked, standing, now, jitter);
+    step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
+    step.tracked.eta = schedule::eta(&step.tracked, now);
+    step
+}
+
+/// The account is in trouble, which says nothing of the batch: its own schedule goes on.
+fn patient(before: &Tracked, failure: &Failure, now: Timestamp) -> Tracked {
+    let mut tracked = before.clone();
+    tracked.last_polled_at = Some(now);
+    tracked.last_error = Some(failure.to_string());
+    tracked
+}
+
+fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
+    let key = &before.key;
+    for warning in &step.warnings {
+        tracing::warn!(provider = key.provider, batch = key.id, "{warning}");
+    }
+    if let Some(failure) = failure {
+        tracing::warn!(
+            provider = key.provider,
+            batch = key.id,
+            class = failure.class(),
+            failures = step.tracked.failures,
+            "cannot look at the batch: {failure}"
+        );
+    } else if let Some(transition) = &step.transition {
+        tracing::info!(
+            provider = key.provider,
+            batch = key.id,
+            status = %transition.to,
+            outcome = step.tracked.outcome().map(tracing::field::display),
+            "{} is {}",
+            key.id,
+            transition.to
+        );
+    } else {
+        tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "unchanged");
+    }
+    if step.tracked.lost_since.is_some() && before.lost_since.is_none() {
+        tracing::warn!(
+            provider = key.provider,
+            batch = key.id,
+            "the provider does not know the batch any more"
+        );
+    }
+}

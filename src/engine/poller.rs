@@ -1,0 +1,395 @@
+//! One account's poller: what is due there, how fast it may be asked, and whether it answers.
+
+use super::poll::{self, Polled};
+use super::standing::{Health, Report};
+use super::{Account, Description, Shared};
+use crate::config::Polling;
+use crate::domain::pace::Pace;
+use crate::domain::schedule::{Plan, Standing};
+use crate::domain::sighting::Sighting;
+use crate::domain::time::{from_millis, later, since};
+use crate::domain::tracked::Tracked;
+use crate::domain::transition::Step;
+use crate::http::failure::Failure;
+use crate::provider::{PageRequest, Provider};
+use crate::store::providers::ProviderState;
+use crate::store::{Pk, StoreError};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// No loop sleeps longer without a look at the clock: a suspended machine and a clock that jumps are noticed.
+const LONGEST_NAP: Duration = Duration::from_secs(15);
+/// How long an account is left alone that says "too many requests" without saying how long.
+const HOLD: Duration = Duration::from_mins(1);
+
+/// Polls the batches of one account.
+pub(super) struct Poller {
+    account: Account,
+    shared: Arc<Shared>,
+    due: Mutex<DueList>,
+    pace: Mutex<Option<Pace>>,
+    held_until: Mutex<Option<Timestamp>>,
+    health: Mutex<Health>,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    slots: Arc<Semaphore>,
+    /// The loop has something to look at.
+    changed: Notify,
+    /// A look has come to its end.
+    settled: Notify,
+    retired: CancellationToken,
+    in_flight: TaskTracker,
+}
+
+/// How one account stands.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its address.
+    pub base_url: String,
+    /// Whether it has a key.
+    pub key: bool,
+    /// Batches on its schedule.
+    pub active: u64,
+    /// Of those, due now.
+    pub due: u64,
+    /// How late the latest is.
+    pub late: Duration,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Until when it wants to be left alone.
+    pub held_until: Option<Timestamp>,
+    /// Its trouble.
+    pub state: ProviderState,
+    /// Polls by result, since the start.
+    pub polls: BTreeMap<&'static str, u64>,
+}
+
+/// What is due when: an entry a batch, nothing else of it.
+#[derive(Debug, Default)]
+struct DueList {
+    by_time: BTreeSet<(i64, Pk)>,
+    by_batch: BTreeMap<Pk, i64>,
+    /// Under way: neither due nor forgotten. `true`: it is to be forgotten when it comes back.
+    busy: BTreeMap<Pk, bool>,
+}
+
+impl DueList {
+    fn put(&mut self, pk: Pk, at: Timestamp) {
+        if self.busy.contains_key(&pk) {
+            return;
+        }
+        self.take(pk);
+        let at = at.as_millisecond();
+        self.by_batch.insert(pk, at);
+        self.by_time.insert((at, pk));
+    }
+
+    fn take(&mut self, pk: Pk) {
+        if let Some(at) = self.by_batch.remove(&pk) {
+            self.by_time.remove(&(at, pk));
+        }
+    }
+
+    fn first(&self) -> Option<(Timestamp, Pk)> {
+        self.by_time.first().map(|(at, pk)| (from_millis(*at), *pk))
+    }
+}
+
+impl Poller {
+    pub(super) fn new(account: Account, state: ProviderState, shared: Arc<Shared>) -> Self {
+        let polling = account.config.polling;
+        let pace = polling.requests_per_minute.map(|per_minute| Pace::new(per_minute, shared.clock.now()));
+        Self {
+            slots: Arc::new(Semaphore::new(polling.concurrency as usize)),
+            account,
+            shared,
+            due: Mutex::default(),
+            pace: Mutex::new(pace),
+            held_until: Mutex::default(),
+            health: Mutex::new(Health::remembered(state)),
+            counts: Mutex::default(),
+            changed: Notify::new(),
+            settled: Notify::new(),
+            retired: CancellationToken::new(),
+            in_flight: TaskTracker::new(),
+        }
+    }
+
+    pub(super) fn start(self: Arc<Self>) {
+        let name = format!("poller {}", self.name());
+        let tasks = self.shared.tasks.clone();
+        let retired = self.retired.clone();
+        tasks.keep_running(name, retired, async move |pulse| self.run(&pulse).await);
+    }
+
+    /// Stops polling and waits for what is in flight (each of which has its own deadline).
+    pub(super) async fn retire(&self) {
+        self.retired.cancel();
+        self.in_flight.close();
+        self.in_flight.wait().await;
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.account.config.name
+    }
+
+    pub(super) fn adapter(&self) -> &dyn Provider {
+        self.account.adapter.as_ref()
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        let Polling { min_interval, max_interval, .. } = self.account.config.polling;
+        Plan { min_interval, max_interval, retain: self.shared.retain() }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { refused: lock(&self.health).state().refused_since.is_some() }
+    }
+
+    pub(super) fn describe(&self, id: &str) -> Description {
+        Description {
+            kind: self.account.config.kind.clone(),
+            endpoint: self.adapter().default_endpoint(),
+            console_url: self.adapter().console_url(id),
+        }
+    }
+
+    pub(super) fn canonical_id(&self, id: &str) -> String {
+        self.adapter().canonical_id(id)
+    }
+
+    pub(super) fn schedule(&self, pk: Pk, at: Timestamp) {
+        lock(&self.due).put(pk, at);
+    }
+
+    pub(super) fn unschedule(&self, pk: Pk) {
+        let mut due = lock(&self.due);
+        due.take(pk);
+        if let Some(forget) = due.busy.get_mut(&pk) {
+            *forget = true;
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(super) fn all_due(&self) -> u64 {
+        let now = self.shared.clock.now();
+        let mut due = lock(&self.due);
+        let batches: Vec<Pk> = due.by_batch.keys().copied().collect();
+        for pk in &batches {
+            due.put(*pk, now);
+        }
+        let count = batches.len() + due.busy.len();
+        drop(due);
+        self.wake();
+        count as u64
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = self.shared.clock.now();
+        let due = lock(&self.due);
+        let overdue = due.by_time.range(..=(now.as_millisecond(), Pk::MAX)).count() as u64;
+        let late = due.first().map_or(Duration::ZERO, |(at, _)| since(at, now));
+        let config = &self.account.config;
+        Snapshot {
+            name: config.name.clone(),
+            kind: config.kind.clone(),
+            base_url: config.base_url.clone(),
+            key: config.api_key.is_some(),
+            active: (due.by_batch.len() + due.busy.len()) as u64,
+            due: overdue,
+            late,
+            in_flight: due.busy.len() as u64,
+            held_until: lock(&self.held_until).filter(|until| *until > now),
+            state: lock(&self.health).state().clone(),
+            polls: lock(&self.counts).clone(),
+        }
+    }
+
+    pub(super) fn continue_counts(&self, before: &Self) {
+        let earlier = lock(&before.counts).clone();
+        let mut counts = lock(&self.counts);
+        for (result, count) in earlier {
+            *counts.entry(result).or_default() += count;
+        }
+    }
+
+    /// Asks for one batch, outside the schedule and its limits.
+    pub(super) async fn look(&self, id: &str) -> Result<Sighting, Failure> {
+        let call = self.adapter().retrieve(id)?;
+        let result = match self.account.transport.send(call).await {
+            Ok(answer) => self.adapter().retrieved(id, &answer),
+            Err(failure) => Err(failure),
+        };
+        self.count(&result);
+        result
+    }
+
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let page = PageRequest { cursor: None, limit: 1 };
+        let call = self.adapter().list(&page)?;
+        let result = match self.account.transport.send(call).await {
+            Ok(answer) => self.adapter().listed(&page, &answer).map(drop),
+            Err(failure) => Err(failure),
+        };
+        self.report(result.as_ref().err()).await;
+        result
+    }
+
+    /// What a sighting makes of a batch, with the time of the next look.
+    pub(super) fn observe(&self, before: &Tracked, sighting: &Sighting) -> Step {
+        poll::observed(self, &self.shared, before, Ok(sighting))
+    }
+
+    /// Looks at a tracked batch at once; waits its turn only behind a look at the same batch.
+    pub(super) async fn poll_by_hand(self: &Arc<Self>, pk: Pk) -> Result<Option<Failure>, StoreError> {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.claim(pk) {
+                break;
+            }
+            settled.await;
+        }
+        let polled = poll::poll(self, &self.shared, pk).await;
+        let result = match &polled {
+            Ok(Polled { failure, .. }) => Ok(failure.clone()),
+            Err(error) => Err(error.clone()),
+        };
+        self.settle(pk, polled);
+        result
+    }
+
+    /// What an answer, or the lack of one, says of the account.
+    pub(super) async fn report(&self, failure: Option<&Failure>) {
+        let now = self.shared.clock.now();
+        let report: Option<Report> = lock(&self.health).note(self.name(), failure, now);
+        let Some(Report { state, events, message }) = report else { return };
+        if let Some(message) = message {
+            tracing::warn!(provider = self.name(), "{message}");
+        }
+        let told = self
+            .shared
+            .store
+            .set_provider_state(self.name().to_owned(), state, events, self.shared.routes())
+            .await;
+        if let Err(error) = told {
+            tracing::error!(provider = self.name(), %error, "cannot record the provider's state");
+            lock(&self.health).untold();
+        }
+    }
+
+    /// The server asked to be left alone.
+    pub(super) fn hold(&self, wait: Option<Duration>) -> Timestamp {
+        let until = later(self.shared.clock.now(), wait.unwrap_or(HOLD));
+        let mut held = lock(&self.held_until);
+        let until = held.map_or(until, |before| before.max(until));
+        *held = Some(until);
+        until
+    }
+
+    pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
+        let result = result.as_ref().map_or_else(Failure::class, |_| "ok");
+        *lock(&self.counts).entry(result).or_default() += 1;
+    }
+
+    async fn run(self: Arc<Self>, pulse: &crate::tasks::Pulse) {
+        loop {
+            pulse.beat();
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let nap = self.start_what_is_due();
+            tokio::select! {
+                () = self.retired.cancelled() => return,
+                () = &mut changed => {}
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    /// Starts as many polls as may be, and says how long nothing else needs doing.
+    fn start_what_is_due(self: &Arc<Self>) -> Duration {
+        loop {
+            let now = self.shared.clock.now();
+            if let Some(until) = *lock(&self.held_until)
+                && until > now
+            {
+                return since(now, until).min(LONGEST_NAP);
+            }
+            let Some((at, pk)) = lock(&self.due).first() else { return LONGEST_NAP };
+            if at > now {
+                return since(now, at).min(LONGEST_NAP);
+            }
+            // A slot that comes free wakes the loop.
+            let Ok(slot) = self.slots.clone().try_acquire_owned() else { return LONGEST_NAP };
+            if let Some(pace) = lock(&self.pace).as_mut()
+                && let Err(wait) = pace.take(now)
+            {
+                return wait.min(LONGEST_NAP);
+            }
+            self.shared.lag.observe(since(at, now).as_secs_f64());
+            self.claim(pk);
+            self.begin(pk, slot);
+        }
+    }
+
+    fn begin(self: &Arc<Self>, pk: Pk, slot: OwnedSemaphorePermit) {
+        let poller = self.clone();
+        let look = async move {
+            let seen = poll::poll(&poller, &poller.shared, pk).await;
+            drop(slot);
+            poller.settle(pk, seen);
+        };
+        let poller = self.clone();
+        self.shared.tasks.attempt(&self.in_flight, look, move || {
+            tracing::error!(provider = poller.name(), "a poll panicked; the batch is looked at again later");
+            poller.settle(pk, Err(StoreError::Internal("the poll panicked".to_owned())));
+        });
+    }
+
+    fn claim(&self, pk: Pk) -> bool {
+        let mut due = lock(&self.due);
+        if due.busy.contains_key(&pk) {
+            return false;
+        }
+        due.take(pk);
+        due.busy.insert(pk, false);
+        true
+    }
+
+    fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
+        let next = match polled {
+            Ok(polled) => polled.next,
+            Err(error) => {
+                // The look is lost, not the batch: it is had again.
+                tracing::error!(provider = self.name(), %error, "cannot store what was seen; it will be looked at again");
+                Some(later(self.shared.clock.now(), self.account.config.polling.min_interval))
+            }
+        };
+        let mut due = lock(&self.due);
+        let forget = due.busy.remove(&pk).unwrap_or(false);
+        if let (false, Some(next)) = (forget, next) {
+            due.put(pk, next);
+        }
+        drop(due);
+        self.changed.notify_one();
+        self.settled.notify_waiters();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section leaves the value whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

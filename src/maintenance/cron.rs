@@ -1,0 +1,92 @@
+//! The fence around tokio-cron-scheduler: all it does is to put a job's name into a channel.
+//!
+//! Its closures neither fail nor panic nor wait (a job of its that has panicked never runs again), its patterns are
+//! in UTC (its offset for a time zone is fixed at the start), and when a job last ran is kept in our own table, from
+//! which [`overdue`] tells what was missed while the daemon did not run.
+
+use super::jobs::Job;
+use crate::domain::time::since;
+use crate::store::jobs::JobRun;
+use jiff::Timestamp;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
+
+/// A running scheduler. It stops with [`Cron::stop`].
+pub struct Cron {
+    scheduler: JobScheduler,
+}
+
+impl Cron {
+    /// Starts the clockwork; what is due comes out of the receiver.
+    pub async fn start(jobs: &[Job]) -> Result<(Self, mpsc::Receiver<Job>), JobSchedulerError> {
+        // A job that is due again before it was taken up is the same job.
+        let (due, taken_up) = mpsc::channel(jobs.len().max(1));
+        let scheduler = JobScheduler::new().await?;
+        for job in jobs.iter().copied() {
+            let due = due.clone();
+            let entry = CronJob::new(job.pattern(), move |_, _| {
+                // Full: it waits to be taken up already. Closed: the daemon stops.
+                let _ = due.try_send(job);
+            })?;
+            scheduler.add(entry).await?;
+        }
+        scheduler.start().await?;
+        Ok((Self { scheduler }, taken_up))
+    }
+
+    /// Stops the clockwork.
+    pub async fn stop(mut self) {
+        if let Err(error) = self.scheduler.shutdown().await {
+            tracing::warn!(%error, "the clockwork did not stop cleanly");
+        }
+    }
+}
+
+/// The jobs whose turn passed while nobody was there, judged by when each last began.
+pub fn overdue(jobs: &[Job], runs: &[JobRun], now: Timestamp) -> Vec<Job> {
+    /// A run that began a little early or late is still the turn's.
+    const SLACK: Duration = Duration::from_mins(1);
+    jobs.iter()
+        .copied()
+        .filter(|job| {
+            let last = runs.iter().find(|run| run.name == job.name());
+            last.is_none_or(|run| since(run.started_at, now) > job.period() + SLACK)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::earlier;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn run(job: Job, hours_ago: u64) -> JobRun {
+        let at = earlier(NOW, Duration::from_secs(hours_ago * 3600));
+        JobRun { name: job.name().to_owned(), started_at: at, finished_at: at, error: None }
+    }
+
+    #[test]
+    fn what_was_missed_is_caught_up() {
+        assert_eq!(overdue(&Job::ALL, &[], NOW), Job::ALL);
+        let runs: Vec<JobRun> = Job::ALL.into_iter().map(|job| run(job, 0)).collect();
+        assert_eq!(overdue(&Job::ALL, &runs, NOW), []);
+        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 23)], NOW), []);
+        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 25)], NOW), [Job::Prune]);
+    }
+
+    #[test]
+    fn every_pattern_is_understood_and_fits_its_period() {
+        for job in Job::ALL {
+            let pattern: croner::Cron = croner::parser::CronParser::builder()
+                .seconds(croner::parser::Seconds::Required)
+                .build()
+                .parse(job.pattern())
+                .unwrap();
+            assert!(!pattern.pattern.to_string().is_empty());
+            CronJob::new(job.pattern(), |_, _| {}).unwrap();
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One attempt, from the event to what its answer means: render, send, judge.
+
+use super::destination::Destination;
+use crate::domain::duration::human;
+use crate::http::call::Answer;
+use crate::http::failure::Failure;
+use crate::http::limits;
+use crate::webhook::{EventBody, Judgement};
+use futures_util::FutureExt;
+use http::StatusCode;
+use jiff::Timestamp;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What one attempt brought. No text in it holds a URL or a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// What it means.
+    pub judgement: Judgement,
+    /// Whether the receiver or the way to it is to blame for a failure, not the making of the message.
+    pub receivers: bool,
+    /// `delivered`, or the class of the failure (`delivery.md` §4.13).
+    pub outcome: &'static str,
+    /// The answer's code, if one came.
+    pub status: Option<u16>,
+    /// What went wrong, for people.
+    pub error: Option<String>,
+    /// The beginning of the answer.
+    pub excerpt: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Tells `event` to `destination`. Whatever happens is an exchange, a panic too.
+pub async fn attempt(
+    destination: &Destination,
+    event: EventBody<'_>,
+    plain: bool,
+    now: Timestamp,
+) -> Exchange {
+    let start = Instant::now();
+    let work = AssertUnwindSafe(exchange(destination, event, plain, now)).catch_unwind();
+    let mut exchange = work.await.unwrap_or_else(|_| Exchange {
+        judgement: Judgement::Trouble(DEFECT.to_owned()),
+        receivers: false,
+        outcome: "panic",
+        status: None,
+        error: Some(DEFECT.to_owned()),
+        excerpt: None,
+        took: Duration::ZERO,
+    });
+    exchange.took = start.elapsed();
+    exchange
+}
+
+const DEFECT: &str = "batchd itself failed over this message; please report it";
+
+async fn exchange(destination: &Destination, event: EventBody<'_>, plain: bool, now: Timestamp) -> Exchange {
+    let call = match destination.adapter().render(&event, plain, now) {
+        Ok(call) => call,
+        // A better configuration or version may form it: again, a while.
+        Err(failure) => {
+            let judgement = Judgement::Refused(failure.to_string());
+            return Exchange {
+                outcome: "render",
+                receivers: false,
+                ..failed(destination, judgement, &failure)
+            };
+        }
+    };
+    match destination.transport().send(call).await {
+        Ok(answer) => answered(destination, &answer),
+        Err(failure) => failed(destination, Judgement::Trouble(failure.to_string()), &failure),
+    }
+}
+
+fn failed(destination: &Destination, judgement: Judgement, failure: &Failure) -> Exchange {
+    Exchange {
+        judgement,
+        receivers: true,
+        outcome: failure.class(),
+        status: None,
+        error: Some(shown(destination, &failure.to_string())),
+        excerpt: None,
+        took: Duration::ZERO,
+    }
+}
+
+fn answered(destination: &Destination, answer: &Answer) -> Exchange {
+    let mut judgement = destination.adapter().judge(answer);
+    let status = answer.status;
+    let error = match &mut judgement {
+        Judgement::Delivered => None,
+        Judgement::Snooze(Some(wait)) => {
+            Some(format!("{status}: it asks to be left alone for {}", human(*wait)))
+        }
+        Judgement::Snooze(None) => Some(format!("{status}: it asks to be left alone")),
+        Judgement::Trouble(reason)
+        | Judgement::Refused(reason)
+        | Judgement::Simplify(reason)
+        | Judgement::Dead(reason)
+        | Judgement::Gone(reason) => {
+            *reason = shown(destination, reason);
+            Some(reason.clone())
+        }
+    };
+    let excerpt = destination.scrubber().excerpt(&answer.body, limits::EXCERPT);
+    Exchange {
+        outcome: if judgement == Judgement::Delivered { "delivered" } else { class(status) },
+        judgement,
+        receivers: true,
+        status: Some(status.as_u16()),
+        error,
+        excerpt: (!excerpt.is_empty()).then_some(excerpt),
+        took: Duration::ZERO,
+    }
+}
+
+/// The class of an answer that is no success; a 2xx that its kind does not take for one is a bad answer.
+fn class(status: StatusCode) -> &'static str {
+    if status.is_success() || status.is_informational() {
+        Failure::BadResponse.class()
+    } else {
+        Failure::Status { status, message: None, retry_after: None, should_retry: None }.class()
+    }
+}
+
+fn shown(destination: &Destination, text: &str) -> String {
+    destination.scrubber().excerpt(text.as_bytes(), limits::EXCERPT)
+}

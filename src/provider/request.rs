@@ -1,0 +1,280 @@
+//! Forms the requests to one account: its address, its headers, its limits; no id leaves its path segment.
+
+use super::{Account, answer};
+use crate::http::call::{Answer, BodyLimit, Call};
+use crate::http::failure::Failure;
+use crate::http::limits;
+use bytes::Bytes;
+use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// What every request to one account has in common. Its `Debug` shows no key.
+#[derive(Debug)]
+pub struct Requests {
+    base_url: String,
+    key: Option<SecretString>,
+    /// Ready to be sent, or what is wrong with the configured values.
+    headers: Result<HeaderMap, String>,
+    timeout: Duration,
+}
+
+/// How a service wants its key.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential {
+    /// `Authorization: Bearer KEY`
+    Bearer,
+    /// The bare key in a header of this name.
+    Header(&'static str),
+}
+
+impl Requests {
+    /// For `account`, whose key goes where `credential` says; `headers` are sent along, with names in lower case.
+    pub fn new(account: &Account, credential: Credential, headers: &[(&'static str, &str)]) -> Self {
+        Self {
+            base_url: account.config.base_url.trim_end_matches('/').to_owned(),
+            key: account.api_key.clone(),
+            headers: form_headers(account.api_key.as_ref(), credential, headers),
+            timeout: account.config.polling.timeout,
+        }
+    }
+
+    /// With `/version` after the base address unless that ends in a version already: both are written.
+    #[must_use]
+    pub fn versioned(mut self, version: &str) -> Self {
+        if self.version().is_none() {
+            self.base_url = format!("{}/{version}", self.base_url);
+        }
+        self
+    }
+
+    /// The last segment of the base address if it is a version, such as `v1beta`.
+    pub fn version(&self) -> Option<&str> {
+        let (_, path) = self.base_url.split_once("://")?.1.split_once('/')?;
+        let last = path.rsplit('/').next()?;
+        let digits = last.strip_prefix('v')?;
+        let is_version = digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+        is_version.then_some(last)
+    }
+
+    /// Whether the base address is the vendor's own `host`, or a region's host below it.
+    pub fn goes_to(&self, host: &str) -> bool {
+        let configured = self.base_url.parse::<Uri>().ok();
+        let Some(configured) = configured.as_ref().and_then(Uri::host) else { return false };
+        let configured = configured.to_ascii_lowercase();
+        configured == host || configured.strip_suffix(host).is_some_and(|region| region.ends_with('.'))
+    }
+
+    /// Asks for what is at `path`, which begins with a slash and is encoded already, with `query`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::BadRequest`] for a configuration of which no request can be made.
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Call, Failure> {
+        let mut url = format!("{}{path}", self.base_url);
+        for (index, (name, value)) in query.iter().enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            url.extend(utf8_percent_encode(value, QUERY));
+        }
+        // The address may hold a password, so no text of it goes into the failure.
+        let uri: Uri = url.parse().map_err(|_| {
+            Failure::BadRequest("`base_url` is not an address; it looks like `https://HOST/PATH`".to_owned())
+        })?;
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone().map_err(Failure::BadRequest)?;
+        Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })
+    }
+
+    /// The object in `answer`; see [`answer::object`].
+    pub fn object(&self, answer: &Answer) -> Result<Map<String, Value>, Failure> {
+        answer::object(answer).or_else(|failure| answer::object(&self.without_key(answer).ok_or(failure)?))
+    }
+
+    /// The list in `answer`; see [`answer::list`].
+    pub fn list(&self, answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value>), Failure> {
+        answer::list(answer, key)
+            .or_else(|failure| answer::list(&self.without_key(answer).ok_or(failure)?, key))
+    }
+
+    /// `answer` without the key, if it is there: some servers repeat it when they refuse it.
+    fn without_key(&self, answer: &Answer) -> Option<Answer> {
+        /// What is shorter is no secret, and would be found in plain words.
+        const SHORTEST: usize = 8;
+        let key = self.key.as_ref()?.expose_secret().trim();
+        if key.len() < SHORTEST {
+            return None;
+        }
+        let body = String::from_utf8_lossy(&answer.body);
+        body.contains(key).then(|| Answer { body: body.replace(key, "[key]").into(), ..answer.clone() })
+    }
+}
+
+/// `id` as one segment of a path.
+///
+/// # Errors
+///
+/// [`Failure::BadRequest`] for an id that is empty, too long, or a step to another directory, however it is encoded.
+pub fn segment(id: &str) -> Result<String, Failure> {
+    /// Longer than any service's ids, managed ones of gateways included.
+    const LONGEST: usize = 512;
+    let bad = |why: &str| Err(Failure::BadRequest(format!("{why}; give the id that the provider shows")));
+    match id {
+        "" => bad("the id is empty"),
+        "." | ".." => bad("the id is a relative path"),
+        _ if id.len() > LONGEST => bad("the id is longer than 512 bytes"),
+        _ => Ok(utf8_percent_encode(id, SEGMENT).to_string()),
+    }
+}
+
+fn form_headers(
+    key: Option<&SecretString>,
+    credential: Credential,
+    others: &[(&'static str, &str)],
+) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(key) = key {
+        let key = key.expose_secret().trim();
+        let (name, value) = match credential {
+            Credential::Bearer => ("authorization", HeaderValue::try_from(format!("Bearer {key}"))),
+            Credential::Header(name) => (name, HeaderValue::from_str(key)),
+        };
+        let mut value = value.map_err(|_| {
+            "the API key holds characters that no header may carry; check where it comes from".to_owned()
+        })?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    for (name, value) in others {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| format!("the value for `{name}` holds characters that no header may carry"))?;
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(headers)
+}
+
+/// Everything that could mean something in a path: only RFC 3986's unreserved characters stay.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// In a query a comma and a slash mean nothing either, and they keep a field mask readable.
+const QUERY: &AsciiSet = &SEGMENT.remove(b',').remove(b'/');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Polling, ProviderConfig};
+    use http::StatusCode;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn requests(base_url: &str, key: &str) -> Requests {
+        let config = ProviderConfig {
+            name: "work".to_owned(),
+            kind: "openai".to_owned(),
+            base_url: base_url.to_owned(),
+            api_key: None,
+            polling: Polling::default(),
+            options: BTreeMap::new(),
+        };
+        let account = Account { config: &config, api_key: Some(SecretString::from(key)) };
+        Requests::new(&account, Credential::Bearer, &[("x-extra", "1")])
+    }
+
+    #[test]
+    fn the_key_is_sent_and_never_shown() {
+        let requests = requests("http://127.0.0.1/v1", "sk-very-secret");
+        let call = requests.get("/batches", &[]).unwrap();
+        let value = &call.request.headers()["authorization"];
+        assert_eq!(value.as_bytes(), b"Bearer sk-very-secret");
+        assert!(value.is_sensitive());
+        for shown in [format!("{requests:?}"), format!("{call:?}")] {
+            assert!(!shown.contains("very-secret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_is_taken_out() {
+        let requests = requests("http://127.0.0.1/v1", "sk-very-secret");
+        for (status, body) in [
+            (StatusCode::UNAUTHORIZED, r#"{"error":"bad key sk-very-secret"}"#),
+            (StatusCode::OK, r#"{"error":"bad key sk-very-secret"}"#),
+            (StatusCode::OK, "bad key sk-very-secret"),
+        ] {
+            let body = Bytes::from_static(body.as_bytes());
+            let answer = Answer { status, headers: HeaderMap::new(), body, cut: false };
+            for failure in
+                [requests.object(&answer).unwrap_err(), requests.list(&answer, "data").unwrap_err()]
+            {
+                let told = failure.to_string();
+                assert!(told.contains("bad key [key]"), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_said_without_showing_it() {
+        for (requests, what) in [
+            (requests("http://127.0.0.1/v1", "sk\nsecret"), "API key"),
+            (requests("not an address, secret", "k"), "base_url"),
+        ] {
+            let told = requests.get("/batches", &[]).unwrap_err().to_string();
+            assert!(told.contains(what) && !told.contains("secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_not_written_twice() {
+        let base = |url: &str| requests(url, "k").versioned("v1").base_url;
+        assert_eq!(base("https://api.example.com"), "https://api.example.com/v1");
+        assert_eq!(base("https://api.example.com/"), "https://api.example.com/v1");
+        assert_eq!(base("https://api.example.com/v1"), "https://api.example.com/v1");
+        assert_eq!(base("https://api.example.com/v1beta"), "https://api.example.com/v1beta");
+        assert_eq!(base("https://api.example.com/vendor"), "https://api.example.com/vendor/v1");
+        assert_eq!(base("http://v2"), "http://v2/v1");
+    }
+
+    #[test]
+    fn the_vendor_is_known_by_its_host() {
+        let at = |url: &str| requests(url, "k").goes_to("api.openai.com");
+        assert!(at("https://api.openai.com/v1"));
+        assert!(at("https://eu.api.openai.com/v1"));
+        assert!(!at("https://api.openai.com.example.com/v1"));
+        assert!(!at("https://notapi.openai.com/v1"));
+        assert!(!at("http://127.0.0.1:9399/v1"));
+    }
+
+    #[test]
+    fn ids_that_are_none() {
+        for id in ["", ".", "..", &"x".repeat(513)] {
+            assert!(matches!(segment(id), Err(Failure::BadRequest(_))), "{id}");
+        }
+        assert_eq!(segment(&"x".repeat(512)).unwrap().len(), 512);
+        assert_eq!(segment("batch_1").unwrap(), "batch_1");
+        assert_eq!(segment("../files?a#b c%2e\\é").unwrap(), "..%2Ffiles%3Fa%23b%20c%252e%5C%C3%A9");
+    }
+
+    proptest! {
+        #[test]
+        fn no_id_leaves_its_segment(id in "[\\PC./?#%&\\\\ ]{1,40}") {
+            if let Ok(encoded) = segment(&id) {
+                let call = requests("http://127.0.0.1/v1", "k").get(&format!("/batches/{encoded}"), &[]).unwrap();
+                let uri = call.request.uri();
+                prop_assert_eq!(uri.query(), None);
+                // As the client reads it, which resolves dots, encoded or not.
+                let url = reqwest::Url::parse(&uri.to_string()).unwrap();
+                let segments: Vec<&str> = url.path_segments().unwrap().collect();
+                prop_assert_eq!(segments.len(), 3);
+                let decoded = percent_encoding::percent_decode_str(segments[2]).decode_utf8().unwrap();
+                prop_assert_eq!(decoded, id);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Supervision: loops that must not end, attempts that may fail, and one way to stop them all.
+
+use crate::clock::Clock;
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one daemon. Cheap to clone; all clones are one set.
+///
+/// A loop that panics or returns unasked ends the daemon: systemd starts it again, and nothing needs cleaning up.
+/// A panic in one attempt (a poll, a delivery) is that attempt's failure and nobody else's.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    clock: Clock,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+    failed: Arc<watch::Sender<Option<String>>>,
+    pulses: Arc<Mutex<Vec<Watched>>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    name: String,
+    pulse: Pulse,
+    until: CancellationToken,
+}
+
+/// A loop's sign of life.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    clock: Clock,
+    last: Arc<AtomicI64>,
+}
+
+impl Pulse {
+    /// The loop has completed a pass.
+    pub fn beat(&self) {
+        self.last.store(self.clock.now().as_millisecond(), Ordering::Relaxed);
+    }
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            tracker: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            failed: Arc::new(watch::Sender::new(None)),
+            pulses: Arc::default(),
+        }
+    }
+
+    /// Cancelled when everything is to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Runs a loop for as long as neither `until` nor the whole set is cancelled; its end before that is fatal.
+    ///
+    /// The loop itself watches `until` (a child of [`Tasks::stopping`] or a token of its own) and must beat its
+    /// pulse at least every 30 s.
+    pub fn keep_running<F>(
+        &self,
+        name: impl Into<String>,
+        until: CancellationToken,
+        run: impl FnOnce(Pulse) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let name = name.into();
+        let pulse = Pulse { clock: self.clock.clone(), last: Arc::default() };
+        pulse.beat();
+        {
+            let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+            pulses.retain(|watched| !watched.until.is_cancelled());
+            pulses.push(Watched { name: name.clone(), pulse: pulse.clone(), until: until.clone() });
+        }
+        let run = run(pulse);
+        let failed = self.failed.clone();
+        let stopping = self.stopping.clone();
+        let supervised = async move {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the supervisor: the handle is awaited below"
+            )]
+            let ended = tokio::spawn(run).await;
+            if until.is_cancelled() || stopping.is_cancelled() {
+                return;
+            }
+            let how = if ended.is_err_and(|error| error.is_panic()) { "panicked" } else { "ended by itself" };
+            tracing::error!("{name} {how}; batchd stops so that it can be started afresh");
+            failed.send_replace(Some(format!("{name} {how}")));
+        };
+        self.tracker.spawn(supervised);
+    }
+
+    /// Runs one attempt, tracked by `tracker` too; if it panics, `on_panic` is told.
+    pub fn attempt<F>(&self, tracker: &TaskTracker, run: F, on_panic: impl FnOnce() + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        #[expect(clippy::disallowed_methods, reason = "this is the supervisor: the handle is awaited below")]
+        let handle = tokio::spawn(self.tracker.track_future(run));
+        tracker.spawn(async move {
+            if handle.await.is_err_and(|error| error.is_panic()) {
+                on_panic();
+            }
+        });
+    }
+
+    /// Runs something short to its end, unsupervised but waited for at the stop.
+    pub fn errand(&self, run: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(run);
+    }
+
+    /// For parts that supervise tasks of their own: what runs in it is waited for at the stop.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
+    /// Resolves when a loop has ended unasked, with its name.
+    pub async fn failure(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(what) = failed.borrow_and_update().clone() {
+                return what;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The loops that have not completed a pass within `bound`, by name.
+    pub fn late(&self, bound: Duration) -> Vec<String> {
+        let now = self.clock.now().as_millisecond();
+        let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses
+            .iter()
+            .filter(|watched| !watched.until.is_cancelled())
+            // A clock that was set back is not a stalled loop.
+            .filter(|watched| now - watched.pulse.last.load(Ordering::Relaxed) > bound)
+            .map(|watched| watched.name.clone())
+            .collect()
+    }
+
+    /// Tells everything to stop, and waits for it at most `grace`. Whether all had ended by then.
+    pub async fn stop(&self, grace: Duration) -> bool {
+        self.stopping.cancel();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}

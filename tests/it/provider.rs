@@ -1,0 +1,569 @@
+//! The adapters against recorded answers: every status word, every quirk, every request, and whatever is not JSON.
+
+use batchd::config::{Polling, ProviderConfig};
+use batchd::domain::outcome::Outcome;
+use batchd::domain::sighting::Sighting;
+use batchd::domain::tracked::{BatchKey, Origin, Tracked};
+use batchd::domain::transition::observe;
+use batchd::http::call::{Answer, Call};
+use batchd::http::failure::Failure;
+use batchd::http::limits;
+use batchd::provider::{Account, KINDS, Kind, PageRequest, Provider, kind};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const KEY: &str = "sk-a-key-that-nobody-may-see";
+
+/// The adapter of `kind` for an account that is named like it.
+fn adapter(kind: &Kind) -> Box<dyn Provider> {
+    adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &[])
+}
+
+fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+    let config = ProviderConfig {
+        name: kind.facts.name.to_owned(),
+        kind: kind.facts.name.to_owned(),
+        base_url: base_url.to_owned(),
+        api_key: None,
+        polling: Polling::default(),
+        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+    };
+    (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
+}
+
+fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
+        body: body.into(),
+        cut: false,
+    }
+}
+
+/// The recorded answers of a kind in `folder` (`""` for batches), by name.
+fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let directory = root().join("tests/fixtures").join(kind.facts.name).join(folder);
+    let Ok(entries) = std::fs::read_dir(&directory) else { return BTreeMap::new() };
+    entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The id of the batch that a recorded answer is about.
+fn asked(body: &[u8]) -> String {
+    fn id(value: &Value) -> Option<&str> {
+        match value {
+            Value::Array(items) => items.first().and_then(id),
+            Value::Object(object) => ["id", "name"]
+                .iter()
+                .find_map(|key| object.get(*key)?.as_str())
+                .or_else(|| object.get("batch").and_then(id)),
+            _ => None,
+        }
+    }
+    id(&serde_json::from_slice(body).unwrap()).unwrap_or("batch_that_was_asked_for").to_owned()
+}
+
+fn seen(kind: &Kind, body: &[u8]) -> Result<Sighting, Failure> {
+    adapter(kind).retrieved(&asked(body), &answer(200, body.to_vec()))
+}
+
+/// The batch as it is shown once `sighting` was had; its nulls left out for the reader's sake.
+fn shown(kind: &Kind, sighting: &Sighting) -> Value {
+    let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    let provider = adapter(kind);
+    let key = BatchKey { provider: kind.facts.name.to_owned(), id: sighting.id.clone() };
+    let before = Tracked::new(key, kind.facts.name, provider.default_endpoint(), Origin::Hand, now);
+    let step = observe(&before, sighting, provider.hold_incomplete(), now);
+    let batch = serde_json::to_value(&step.tracked.batch).unwrap();
+    let told: Map<String, Value> =
+        batch.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+    json!({
+        "batch": told,
+        "outcome": Outcome::of(&step.tracked.batch),
+        "provider_status": sighting.provider_status,
+        "name": sighting.display_name,
+        "results_expire_at": sighting.results_expire_at,
+        "warnings": step.warnings,
+    })
+}
+
+/// What leaves the machine, the key blotted out.
+fn sent(call: &Call) -> Value {
+    let headers: Map<String, Value> = call
+        .request
+        .headers()
+        .iter()
+        .map(|(name, value)| {
+            let shown = if value.is_sensitive() { "[secret]" } else { value.to_str().unwrap() };
+            (name.to_string(), shown.into())
+        })
+        .collect();
+    json!({
+        "method": call.request.method().as_str(),
+        "url": call.request.uri().to_string(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(call.request.body()),
+        "timeout": call.timeout.as_secs(),
+        "limit": format!("{:?}", call.body_limit),
+    })
+}
+
+#[test]
+fn every_recorded_batch_is_read() {
+    for kind in KINDS {
+        let read: BTreeMap<String, Value> = fixtures(kind, "")
+            .iter()
+            .map(|(name, body)| (name.clone(), shown(kind, &seen(kind, body).unwrap())))
+            .collect();
+        insta::assert_json_snapshot!(format!("batches_{}", kind.facts.name), read);
+    }
+}
+
+#[test]
+fn every_recorded_list_is_read() {
+    for kind in KINDS {
+        let page = PageRequest { cursor: None, limit: 2 };
+        let read: BTreeMap<String, Value> = fixtures(kind, "lists")
+            .into_iter()
+            .map(|(name, body)| {
+                let page = adapter(kind).listed(&page, &answer(200, body)).unwrap();
+                let batches: Vec<Value> = page
+                    .sightings
+                    .iter()
+                    .map(|sighting| json!([sighting.id, sighting.status, sighting.unreadable]))
+                    .collect();
+                (name, json!({ "batches": batches, "next": page.next }))
+            })
+            .collect();
+        insta::assert_json_snapshot!(format!("lists_{}", kind.facts.name), read);
+    }
+}
+
+#[test]
+fn every_recorded_refusal_is_read() {
+    for kind in KINDS {
+        let read: BTreeMap<String, Value> = fixtures(kind, "refusals")
+            .into_iter()
+            .map(|(name, body)| {
+                let status = name.split('.').next().unwrap().parse().unwrap();
+                let answer = answer(status, body);
+                let failure = adapter(kind).retrieved("x", &answer).unwrap_err();
+                let page = PageRequest { cursor: None, limit: 20 };
+                assert_eq!(adapter(kind).listed(&page, &answer), Err(failure.clone()));
+                (name, json!([failure.to_string(), failure.class(), format!("{:?}", failure.verdict())]))
+            })
+            .collect();
+        insta::assert_json_snapshot!(format!("refusals_{}", kind.facts.name), read);
+    }
+}
+
+#[test]
+fn every_request_is_as_the_service_wants_it() {
+    for kind in KINDS {
+        let base_url = kind.facts.base_url.unwrap_or("https://batches.example.com/v1");
+        let options: Vec<(&str, &str)> =
+            kind.facts.options.iter().map(|option| (*option, "of-ours")).collect();
+        let provider = adapter_at(kind, base_url, &options);
+        let id = fixtures(kind, "").values().next().map_or_else(String::new, |body| asked(body));
+        let list = |cursor: Option<&str>, limit| {
+            sent(&provider.list(&PageRequest { cursor: cursor.map(str::to_owned), limit }).unwrap())
+        };
+        let requests = json!({
+            "retrieve": sent(&provider.retrieve(&id).unwrap()),
+            "retrieve an id that would leave": sent(&provider.retrieve("../x?y#z é").unwrap()),
+            "list": list(None, 20),
+            "list from there on": list(Some("7"), 100_000),
+            "list at least one": list(None, 0),
+        });
+        insta::assert_json_snapshot!(format!("requests_{}", kind.facts.name), requests);
+    }
+}
+
+/// A new kind is whole when nothing is named here.
+#[test]
+fn no_kind_lacks_a_piece() {
+    let mut missing = Vec::new();
+    let example = std::fs::read_to_string(root().join("config.example.toml")).ok();
+    for kind in KINDS {
+        let name = kind.facts.name;
+        let sightings: Vec<Sighting> =
+            fixtures(kind, "").values().filter_map(|body| seen(kind, body).ok()).collect();
+        for (word, status) in kind.words {
+            let is_shown = sightings.iter().any(|sighting| {
+                let told = sighting.provider_status.as_deref().unwrap_or_default();
+                plain(told) == plain(word) && sighting.status == Some(*status)
+            });
+            if !is_shown {
+                missing.push(format!("{name}: a fixture where `{word}` is {status}"));
+            }
+        }
+        if !sightings.iter().any(|sighting| sighting.provider_status.is_some() && sighting.status.is_none()) {
+            missing.push(format!("{name}: a fixture with a status word that is not known"));
+        }
+        for folder in ["lists", "refusals"] {
+            if fixtures(kind, folder).is_empty() {
+                missing.push(format!("{name}: a fixture under {folder}"));
+            }
+        }
+        if !root().join(format!("tests/it/snapshots/it__provider__requests_{name}.snap")).exists() {
+            missing.push(format!("{name}: a snapshot of its requests"));
+        }
+        if let Some(example) = &example {
+            // A table of that name, or any table that names the kind; commented out is fine.
+            let is_there = example.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ']);
+                line.starts_with(&format!("[providers.{name}]"))
+                    || line.starts_with("kind") && line.contains(&format!("= \"{name}\""))
+            });
+            if !is_there {
+                missing.push(format!("{name}: a block [providers.{name}] in config.example.toml"));
+            }
+        }
+        let provider = adapter(kind);
+        if !provider.default_endpoint().starts_with('/') {
+            missing.push(format!("{name}: a default endpoint"));
+        }
+        if format!("{provider:?}").contains(KEY) {
+            missing.push(format!("{name}: a Debug that keeps the key to itself"));
+        }
+    }
+    assert!(missing.is_empty(), "missing:\n{}", missing.join("\n"));
+}
+
+fn plain(word: &str) -> String {
+    word.to_lowercase().replace("canceled", "cancelled").replace("canceling", "cancelling")
+}
+
+#[test]
+fn another_batch_s_answer_is_not_taken() {
+    for kind in KINDS {
+        let provider = adapter(kind);
+        let about = |id: &str| {
+            let body = json!({
+                "id": id, "name": id, "status": "completed", "created_at": 1_795_000_000,
+            });
+            answer(200, body.to_string())
+        };
+        assert!(
+            matches!(provider.retrieved("batch_mine", &about("batch_yours")), Err(Failure::Malformed(_))),
+            "{}",
+            kind.facts.name
+        );
+        assert!(provider.retrieved("batch_mine", &about("batch_mine")).is_ok(), "{}", kind.facts.name);
+    }
+}
+
+#[test]
+fn an_object_that_is_no_batch_is_not_taken_for_one() {
+    for kind in KINDS {
+        for body in [
+            json!({"error": {"message": "try again later"}}),
+            json!({"status": "failed", "message": "quota"}),
+            json!({"status": "ok"}),
+            json!({"object": "list", "data": []}),
+            json!({}),
+            json!([]),
+            json!("completed"),
+        ] {
+            let read = adapter(kind).retrieved("x", &answer(200, body.to_string()));
+            assert!(matches!(read, Err(Failure::Malformed(_))), "{}: {body}", kind.facts.name);
+        }
+    }
+}
+
+#[test]
+fn gemini_knows_a_batch_by_both_its_names() {
+    let gemini = adapter(kind("gemini").unwrap());
+    let body = json!({"name": "batches/abc", "metadata": {"state": "BATCH_STATE_RUNNING"}}).to_string();
+    for id in ["abc", "batches/abc"] {
+        let url = gemini.retrieve(id).unwrap().request.uri().to_string();
+        assert!(url.starts_with("https://generativelanguage.googleapis.com/v1beta/batches/abc?"), "{url}");
+        assert_eq!(gemini.retrieved(id, &answer(200, body.clone())).unwrap().id, "batches/abc");
+        assert_eq!(gemini.canonical_id(id), "batches/abc");
+    }
+}
+
+#[test]
+fn gemini_s_endpoint_has_the_version_of_its_address() {
+    let gemini = adapter_at(kind("gemini").unwrap(), "http://127.0.0.1:9399/v1", &[]);
+    let body =
+        json!({"name": "batches/a", "metadata": {"model": "models/m", "state": "BATCH_STATE_RUNNING"}});
+    let sighting = gemini.retrieved("a", &answer(200, body.to_string())).unwrap();
+    assert_eq!(sighting.endpoint.as_deref(), Some("/v1/models/m:batchGenerateContent"));
+}
+
+#[test]
+fn a_gateway_may_answer_with_the_id_behind_its_own() {
+    let gateway = adapter(kind("openai-compatible").unwrap());
+    let routed = "batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv";
+    let body = json!({"id": "batch_123", "object": "batch", "status": "completed"}).to_string();
+    assert_eq!(gateway.retrieved(routed, &answer(200, body)).unwrap().id, routed);
+}
+
+#[test]
+fn ids_that_no_path_can_hold_are_refused_before_anything_is_sent() {
+    for kind in KINDS {
+        for id in ["", "..", ".", &"x".repeat(513), "batches/"] {
+            let call = adapter(kind).retrieve(id);
+            let is_other_slash = id == "batches/" && kind.facts.name != "gemini";
+            assert_eq!(call.is_err(), !is_other_slash, "{}: {id}", kind.facts.name);
+        }
+    }
+}
+
+#[test]
+fn the_console_is_the_vendor_s_and_shown_only_for_the_vendor() {
+    let page = |name: &str, id: &str| adapter(kind(name).unwrap()).console_url(id);
+    assert_eq!(page("openai", "batch_1").as_deref(), Some("https://platform.openai.com/batches/batch_1"));
+    assert_eq!(page("openai", "a/b").as_deref(), Some("https://platform.openai.com/batches/a%2Fb"));
+    assert_eq!(page("openai-compatible", "batch_1"), None);
+    let anthropic = page("anthropic", "msgbatch_1");
+    assert_eq!(anthropic.as_deref(), Some("https://platform.claude.com/workspaces/default/batches"));
+    assert_eq!(page("mistral", "x").as_deref(), Some("https://console.mistral.ai/build/batches"));
+    assert_eq!(page("gemini", "batches/x"), None);
+    for kind in KINDS {
+        assert_eq!(adapter_at(kind, "http://127.0.0.1:9399/v1", &[]).console_url("x"), None);
+    }
+}
+
+#[test]
+fn lists_end() {
+    let full = |ids: &[&str], more: Value| {
+        let data: Vec<Value> = ids.iter().map(|id| json!({"id": id, "status": "completed"})).collect();
+        answer(200, json!({"data": data, "has_more": more}).to_string())
+    };
+    for name in ["openai", "openai-compatible", "anthropic"] {
+        let provider = adapter(kind(name).unwrap());
+        let next = |cursor: Option<&str>, answer: &Answer| {
+            let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2 };
+            provider.listed(&page, answer).unwrap().next
+        };
+        assert_eq!(next(None, &full(&["a", "b"], json!(true))).as_deref(), Some("b"));
+        assert_eq!(next(Some("b"), &full(&["c"], json!(false))), None);
+        // A server that says there is more and gives nothing, or the same again, would be asked for ever.
+        assert_eq!(next(None, &full(&[], json!(true))), None);
+        assert_eq!(next(Some("b"), &full(&["a", "b"], json!(true))), None);
+    }
+    let mistral = adapter(kind("mistral").unwrap());
+    let next = |cursor: Option<&str>, total: Value| {
+        let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2 };
+        let body = json!({"data": [{"id": "a"}, {"id": "b"}], "total": total}).to_string();
+        mistral.listed(&page, &answer(200, body)).unwrap().next
+    };
+    assert_eq!(next(None, json!(5)).as_deref(), Some("1"));
+    assert_eq!(next(Some("1"), json!(5)).as_deref(), Some("2"));
+    assert_eq!(next(Some("2"), json!(5)), None);
+    assert_eq!(next(None, json!(null)).as_deref(), Some("1"));
+    assert!(mistral.list(&PageRequest { cursor: Some("x".to_owned()), limit: 2 }).is_err());
+}
+
+/// Any JSON, made of the words that adapters look for.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        prop::sample::select(VALUES).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 8, |inner| {
+        let key = prop_oneof![prop::sample::select(KEYS).prop_map(str::to_owned), "\\PC{0,6}"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((key, inner), 0..10)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+const KEYS: &[&str] = &[
+    "id",
+    "name",
+    "object",
+    "type",
+    "status",
+    "state",
+    "processing_status",
+    "error",
+    "errors",
+    "message",
+    "data",
+    "metadata",
+    "operations",
+    "request_counts",
+    "batchStats",
+    "requestCount",
+    "total",
+    "completed",
+    "failed",
+    "succeeded",
+    "created_at",
+    "createTime",
+    "endTime",
+    "ended_at",
+    "expires_at",
+    "output_file_id",
+    "output_file",
+    "input_files",
+    "usage",
+    "input_tokens",
+    "output",
+    "response",
+    "responsesFile",
+    "inlinedResponses",
+    "done",
+    "details",
+    "retryDelay",
+    "detail",
+    "has_more",
+    "last_id",
+    "nextPageToken",
+    "timeout_hours",
+    "model",
+    "batch",
+];
+
+const VALUES: &[&str] = &[
+    "x",
+    "batches/x",
+    "batch",
+    "list",
+    "error",
+    "completed",
+    "ended",
+    "BATCH_STATE_SUCCEEDED",
+    "SUCCESS",
+    "canceled",
+    "2026-11-18T11:06:40.123456789Z",
+    "1795000000",
+    "99999999999999999999",
+    "-1",
+    "",
+];
+
+/// Whatever the body, the answer is a sighting or a failure.
+fn read_all(body: &[u8]) {
+    for kind in KINDS {
+        let provider = adapter(kind);
+        for status in [200, 500] {
+            let answer = answer(status, body.to_vec());
+            if let Ok(sighting) = provider.retrieved("x", &answer) {
+                assert!(!sighting.id.is_empty());
+                shown(kind, &sighting);
+            }
+            let page = PageRequest { cursor: Some("1".to_owned()), limit: 2 };
+            if let Ok(page) = provider.listed(&page, &answer) {
+                assert_ne!(page.next.as_deref(), Some("1"));
+                page.sightings.iter().for_each(|sighting| drop(shown(kind, sighting)));
+            }
+        }
+    }
+}
+
+/// Replaces one value somewhere in `value`, counted from the outside in, or takes it out.
+fn mutate(value: &mut Value, at: &mut usize, with: Option<&Value>) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                step(item, at, with);
+            }
+        }
+        Value::Object(object) => {
+            let keys: Vec<String> = object.keys().cloned().collect();
+            for key in keys {
+                if *at == 0 && with.is_none() {
+                    object.remove(&key);
+                    *at = usize::MAX;
+                    return;
+                }
+                if let Some(child) = object.get_mut(&key) {
+                    step(child, at, with);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn step(child: &mut Value, at: &mut usize, with: Option<&Value>) {
+    if *at == 0 {
+        if let Some(with) = with {
+            *child = with.clone();
+        }
+        *at = usize::MAX;
+    } else {
+        *at -= 1;
+        mutate(child, at, with);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_json_is_a_panic(value in any_json()) {
+        read_all(value.to_string().as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn no_mutation_of_a_recorded_answer_is_a_panic(
+        pick in any::<prop::sample::Index>(),
+        at in 0_usize..40,
+        with in prop::option::of(any_json()),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let all: Vec<(&Kind, Vec<u8>)> = KINDS
+            .iter()
+            .flat_map(|kind| {
+                ["", "lists", "refusals"].into_iter().flat_map(|folder| {
+                    fixtures(kind, folder).into_values().map(|body| (*kind, body))
+                })
+            })
+            .collect();
+        let (kind, body) = pick.get(&all);
+        if let Ok(mut value) = serde_json::from_slice::<Value>(body) {
+            let id = asked(body);
+            mutate(&mut value, &mut at.clone(), with.as_ref());
+            let answer = answer(200, value.to_string());
+            if let Ok(sighting) = adapter(kind).retrieved(&id, &answer) {
+                shown(kind, &sighting);
+            }
+            read_all(value.to_string().as_bytes());
+        }
+        if let Some(cut) = cut {
+            read_all(&body[..cut.index(body.len())]);
+        }
+    }
+}
+
+/// The cap is Gemini's: its `get` may carry results all the same.
+#[test]
+fn an_answer_that_was_cut_off_is_no_answer() {
+    for kind in KINDS {
+        let body = fixtures(kind, "").into_values().next().unwrap();
+        let whole = answer(200, body.clone());
+        let cut = Answer { cut: true, ..whole };
+        assert!(matches!(adapter(kind).retrieved(&asked(&body), &cut), Err(Failure::TooLarge(_))));
+        assert!(body.len() < limits::PROVIDER_BODY);
+    }
+}

@@ -1,0 +1,314 @@
+//! The engine on a virtual clock: weeks in a second, with faults from a seed.
+
+use batchd::clock::Clock;
+use batchd::config::{Polling, ProviderConfig};
+use batchd::domain::event::EventType;
+use batchd::domain::route::Routes;
+use batchd::domain::time::{earlier, since};
+use batchd::domain::tracked::{BatchKey, Origin, Tracked};
+use batchd::engine::{Account, Engine};
+use batchd::http::call::{Answer, Call};
+use batchd::http::failure::Failure;
+use batchd::http::transport::{BoxFuture, Transport};
+use batchd::provider;
+use batchd::rng::Rng;
+use batchd::store::Store;
+use batchd::store::batches::{Given, Registration};
+use batchd::store::events::EventFilter;
+use batchd::tasks::Tasks;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 0);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A provider whose every answer is fixed by a seed, the batch and the instant.
+struct Provider {
+    clock: Clock,
+    rng: Rng,
+    /// How much of its answers are faults.
+    faults: f64,
+    /// Nothing but silence until then.
+    silent_until: Timestamp,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Provider {
+    fn new(clock: &Clock, seed: u64, faults: f64) -> Self {
+        Self {
+            clock: clock.clone(),
+            rng: Rng::seeded(seed),
+            faults,
+            silent_until: EPOCH,
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+        }
+    }
+
+    /// How long a batch lives: between a minute and a day, by its name.
+    fn life(&self, id: &str) -> Duration {
+        let share = self.rng.jitter_of(id, EPOCH);
+        Duration::from_secs_f64(60.0 * 1440_f64.powf(share))
+    }
+
+    fn ending(&self, id: &str) -> &'static str {
+        let endings = ["completed", "failed", "expired", "cancelled"];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number from 0 to 3")]
+        let index = (self.rng.jitter_of(id, earlier(EPOCH, DAY)) * 4.0) as usize;
+        endings[index]
+    }
+
+    fn batch(&self, id: &str, now: Timestamp) -> Value {
+        let (age, life) = (since(EPOCH, now), self.life(id));
+        let created_at = EPOCH.as_second();
+        let part = (age.as_secs_f64() / life.as_secs_f64()).min(1.0);
+        let status = match part {
+            part if part >= 1.0 => self.ending(id),
+            part if part >= 0.95 => "finalizing",
+            part if part >= 0.05 => "in_progress",
+            _ => "validating",
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count up to 100")]
+        let done = (part * 100.0) as u64;
+        let mut batch = json!({
+            "id": id, "object": "batch", "endpoint": "/v1/responses", "input_file_id": "file-1",
+            "completion_window": "24h", "status": status, "created_at": created_at,
+            "request_counts": {"total": 100, "completed": done, "failed": 0},
+        });
+        if part >= 1.0 {
+            batch[format!("{status}_at")] = json!(created_at + i64::try_from(life.as_secs()).unwrap());
+            batch["output_file_id"] = json!("file-2");
+        }
+        batch
+    }
+
+    fn answer(&self, id: &str) -> Result<Answer, Failure> {
+        let now = self.clock.now();
+        if now < self.silent_until {
+            return Err(Failure::ConnectRefused);
+        }
+        let mut headers = HeaderMap::new();
+        let chance = self.rng.jitter_of(id, now);
+        let (status, body) = if chance >= self.faults {
+            (StatusCode::OK, self.batch(id, now).to_string())
+        } else {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a number from 0 to 7"
+            )]
+            match (chance / self.faults * 8.0) as u32 {
+                0 => return Err(Failure::Reset),
+                1 => return Err(Failure::Timeout(Duration::from_secs(30))),
+                2 => (StatusCode::BAD_GATEWAY, "<html>bad gateway</html>".to_owned()),
+                3 => (StatusCode::OK, "{\"id\": \"batch".to_owned()),
+                4 => (StatusCode::OK, json!({"error": {"message": "try later"}}).to_string()),
+                5 => (
+                    StatusCode::OK,
+                    json!({"id": id, "status": "daydreaming", "created_at": "soon"}).to_string(),
+                ),
+                6 => {
+                    headers.insert("retry-after", HeaderValue::from_static("40"));
+                    (StatusCode::TOO_MANY_REQUESTS, "{}".to_owned())
+                }
+                _ => (StatusCode::NOT_FOUND, json!({"error": {"message": "no such batch"}}).to_string()),
+            }
+        };
+        Ok(Answer { status, headers, body: Bytes::from(body), cut: false })
+    }
+}
+
+impl Transport for Provider {
+    fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_in_flight.fetch_max(now, Ordering::Relaxed);
+            let id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let answer = self.answer(&id);
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            answer
+        })
+    }
+}
+
+struct World {
+    directory: tempfile::TempDir,
+    clock: Clock,
+    seed: u64,
+}
+
+struct Life {
+    store: Store,
+    engine: Engine,
+    tasks: Tasks,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), clock: Clock::simulated(EPOCH), seed }
+    }
+
+    /// A daemon's engine from here on, over whatever state there is.
+    async fn live(&self, accounts: &[(&str, Arc<Provider>, Polling)]) -> Life {
+        let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
+        let tasks = Tasks::new(self.clock.clone());
+        let engine = Engine::new(store.clone(), self.clock.clone(), Rng::seeded(self.seed), tasks.clone());
+        let accounts = accounts
+            .iter()
+            .map(|(name, provider, polling)| account(name, provider.clone(), *polling))
+            .collect();
+        engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
+        Life { store, engine, tasks }
+    }
+}
+
+impl Life {
+    async fn track(&self, provider: &str, ids: impl Iterator<Item = String>, now: Timestamp) {
+        let items = ids
+            .map(|id| {
+                let key = BatchKey { provider: provider.to_owned(), id };
+                let tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, now);
+                Registration { tracked, first_look: None, given: Given::default() }
+            })
+            .collect();
+        let registered = self.store.register(items, Arc::default()).await.unwrap();
+        self.engine.adopt(&registered);
+    }
+
+    /// Every event, by what it says rather than by its place among others of the same instant.
+    async fn log(&self) -> Vec<(String, String, EventType)> {
+        let events = self.store.events(EventFilter::default()).await.unwrap();
+        let mut log: Vec<_> = events
+            .into_iter()
+            .map(|event| {
+                let body: Value = serde_json::from_str(&event.body).unwrap();
+                (body["timestamp"].as_str().unwrap().to_owned(), event.id, event.kind)
+            })
+            .collect();
+        log.sort();
+        log
+    }
+
+    async fn end(self) {
+        self.engine.stop().await;
+        assert!(self.tasks.stop(Duration::from_mins(1)).await, "something is left running");
+        self.store.close().await.unwrap();
+    }
+}
+
+fn account(name: &str, transport: Arc<Provider>, polling: Polling) -> Account {
+    let config = ProviderConfig {
+        name: name.to_owned(),
+        kind: "openai".to_owned(),
+        base_url: "https://provider.invalid/v1".to_owned(),
+        api_key: None,
+        polling,
+        options: BTreeMap::new(),
+    };
+    let kind = provider::kind("openai").unwrap();
+    let adapter = (kind.build)(&provider::Account { config: &config, api_key: None });
+    Account { config, adapter, transport }
+}
+
+fn ids(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("batch_{number:024}"))
+}
+
+/// What a simulated week with many faults leaves in the log.
+async fn week_of_faults(seed: u64) -> Vec<(String, String, EventType)> {
+    const BATCHES: usize = 20;
+    let world = World::new(seed);
+    let provider = Arc::new(Provider::new(&world.clock, seed, 0.4));
+    let polling = Polling { concurrency: 3, ..Polling::default() };
+    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    life.track("openai", ids(BATCHES), world.clock.now()).await;
+    tokio::time::sleep(3 * DAY).await;
+    // A restart in the middle: nothing but the database goes on.
+    life.end().await;
+    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    tokio::time::sleep(4 * DAY).await;
+
+    for id in ids(BATCHES) {
+        let (_, tracked) = life.store.find(id.clone()).await.unwrap().pop().unwrap();
+        assert_eq!(tracked.batch.status.as_str(), provider.ending(&id), "{id}");
+        let ended = format!("batch.{}", provider.ending(&id));
+        let told = life
+            .store
+            .events(EventFilter { batch: Some(tracked.key.clone()), ..EventFilter::default() })
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|event| event.kind.as_str() == ended)
+            .count();
+        assert_eq!(told, 1, "{id} must be told once to have {ended}");
+    }
+    assert!(provider.most_in_flight.load(Ordering::Relaxed) <= 3, "more in flight than concurrency allows");
+    let log = life.log().await;
+    life.end().await;
+    log
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_is_told_once_through_a_week_of_faults() {
+    week_of_faults(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_log() {
+    let first = week_of_faults(2).await;
+    assert!(!first.is_empty());
+    assert_eq!(first, week_of_faults(2).await);
+    assert_ne!(first, week_of_faults(3).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_providers_trouble_delays_no_other() {
+    let world = World::new(4);
+    let mut dead = Provider::new(&world.clock, 4, 0.0);
+    dead.silent_until = Timestamp::MAX;
+    let healthy = Arc::new(Provider::new(&world.clock, 4, 0.0));
+    let polling = Polling { concurrency: 1, ..Polling::default() };
+    let life = world.live(&[("dead", Arc::new(dead), polling), ("healthy", healthy.clone(), polling)]).await;
+    life.track("dead", ids(50), world.clock.now()).await;
+    life.track("healthy", ids(1), world.clock.now()).await;
+    let first = ids(1).next().unwrap();
+    let end = healthy.life(&first) + Polling::default().max_interval;
+    tokio::time::sleep(end).await;
+    let key = BatchKey { provider: "healthy".into(), id: first };
+    let (_, tracked) = life.store.get(key).await.unwrap().unwrap();
+    assert!(tracked.batch.status.is_terminal(), "{tracked:?}");
+    let told: Vec<EventType> = life.log().await.into_iter().map(|(_, _, kind)| kind).collect();
+    assert_eq!(told.iter().filter(|kind| **kind == EventType::ProviderUnreachable).count(), 1);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_overdue_after_a_restart_keeps_to_the_ceiling() {
+    let world = World::new(5);
+    let provider = Arc::new(Provider::new(&world.clock, 5, 0.0));
+    let polling = Polling { concurrency: 4, requests_per_minute: Some(60), ..Polling::default() };
+    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    life.track("openai", ids(300), world.clock.now()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    life.end().await;
+    tokio::time::sleep(DAY).await;
+    provider.asked.store(0, Ordering::Relaxed);
+    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let asked = provider.asked.load(Ordering::Relaxed);
+    assert!((30..=61).contains(&asked), "{asked} requests in the first minute");
+    tokio::time::sleep(Duration::from_mins(20)).await;
+    assert!(provider.asked.load(Ordering::Relaxed) >= 300, "what was overdue is caught up");
+    life.end().await;
+}
