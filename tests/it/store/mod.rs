@@ -1,7 +1,5 @@
 //! The store on real files: what is acknowledged is there, once, whatever happens.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes the functions that tests share for more than tests")]
-
 mod delivering;
 mod faults;
 mod fixture;
