@@ -3,12 +3,12 @@
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::domain::time::since;
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use jiff::Timestamp;
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
@@ -48,11 +48,13 @@ impl Service {
             add(&events, &vec![("type", kind.to_string())], count);
         }
 
-        let deliveries = counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
+        let deliveries =
+            counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
         for (webhook, outcome, count) in live.dispatcher.deliveries_total() {
             add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome.to_owned())], count);
         }
-        let pending = gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
+        let pending =
+            gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
         let oldest = gauges(
             &mut registry,
             "batchd_oldest_pending_delivery_seconds",
@@ -67,7 +69,11 @@ impl Service {
             set(&oldest, &vec![("webhook", webhook)], waited);
         }
 
-        registry.register("batchd_commit_seconds", "How long commits to the database took", self.store.commit_seconds());
+        registry.register(
+            "batchd_commit_seconds",
+            "How long commits to the database took",
+            self.store.commit_seconds(),
+        );
         let reloaded = gauge(
             &mut registry,
             "batchd_config_last_reload_successful",
@@ -79,8 +85,9 @@ impl Service {
         process(&mut registry, seconds(live.started_at));
 
         let mut text = String::new();
-        encode(&mut text, &registry)
-            .map_err(|error| Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}")))?;
+        encode(&mut text, &registry).map_err(|error| {
+            Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
+        })?;
         Ok(text)
     }
 }

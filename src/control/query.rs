@@ -22,7 +22,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
 impl Query {
     fn parse(raw: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         Self(
             raw.split('&')
                 .filter(|pair| !pair.is_empty())
@@ -36,7 +37,10 @@ impl Query {
     }
 
     fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, value)| name == key && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(name, value)| name == key && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// The last value of `key`; an empty one is none.
@@ -62,7 +66,11 @@ impl Query {
     }
 
     /// Every value of `key`, each of which may be a list with commas.
-    pub(super) fn all<T>(&self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Refusal> {
+    pub(super) fn all<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Refusal> {
         self.values(key)
             .flat_map(|value| value.split(','))
             .map(|word| read(word).map_err(|error| wrong(key, &error)))
@@ -90,8 +98,12 @@ mod tests {
 
     #[test]
     fn keys_are_read_with_their_types() {
-        let query = Query::parse("status=completed&status=failed,expired&limit=20&label=team%3Devals&fetch&x=%zz+y");
-        assert_eq!(query.all("status", |word| Ok(word.to_owned())).unwrap(), ["completed", "failed", "expired"]);
+        let query =
+            Query::parse("status=completed&status=failed,expired&limit=20&label=team%3Devals&fetch&x=%zz+y");
+        assert_eq!(
+            query.all("status", |word| Ok(word.to_owned())).unwrap(),
+            ["completed", "failed", "expired"]
+        );
         assert_eq!(query.number::<u32>("limit").unwrap(), Some(20));
         assert_eq!(query.pairs("label").unwrap()["team"], "evals");
         assert!(query.flag("fetch").unwrap());

@@ -34,7 +34,12 @@ pub async fn serve_socket(service: Service, listener: UnixListener, stopping: Ca
 }
 
 /// Serves TCP until `stopping`.
-pub async fn serve_tcp(service: Service, listener: TcpListener, rules: door::TcpRules, stopping: CancellationToken) {
+pub async fn serve_tcp(
+    service: Service,
+    listener: TcpListener,
+    rules: door::TcpRules,
+    stopping: CancellationToken,
+) {
     let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
@@ -184,7 +189,12 @@ async fn batch_events(
     event_log(shared, Some(id), &headers, &query).await
 }
 
-async fn event_log(shared: Shared, batch: Option<String>, headers: &HeaderMap, query: &Query) -> Answer<Response> {
+async fn event_log(
+    shared: Shared,
+    batch: Option<String>,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Answer<Response> {
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = resumed.or(query.number("after")?).unwrap_or(0);
     let live = headers
@@ -211,7 +221,10 @@ async fn deliveries(
     Ok(Json(shared.service.deliveries(query).await?))
 }
 
-async fn retry(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<super::api::DeliveryView>> {
+async fn retry(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Answer<Json<super::api::DeliveryView>> {
     Ok(Json(shared.service.retry(&id).await?))
 }
 
@@ -304,6 +317,7 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::invalid(format!("the body is not what it should be: {error}")).param("body"))
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::invalid(format!("the body is not what it should be: {error}")).param("body")
+    })
 }

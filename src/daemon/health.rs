@@ -56,7 +56,9 @@ impl Watch {
                             tracing::error!(%error, "the state is gone or damaged");
                             fatal.send_replace(Some(error));
                         }
-                        Err(error) => tracing::error!(%error, "the state cannot be written; nothing new is begun"),
+                        Err(error) => {
+                            tracing::error!(%error, "the state cannot be written; nothing new is begun")
+                        }
                         Ok(()) => {}
                     }
                     let late = live.late(LATE);

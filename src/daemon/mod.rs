@@ -89,8 +89,12 @@ async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
     }
 }
 
-async fn start(options: &RunOptions, passed: Option<&std::os::unix::net::UnixListener>) -> Result<Running, RunError> {
-    let config = Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
+async fn start(
+    options: &RunOptions,
+    passed: Option<&std::os::unix::net::UnixListener>,
+) -> Result<Running, RunError> {
+    let config =
+        Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
     config.check_secrets(&options.env).map_err(RunError::Config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");

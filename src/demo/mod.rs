@@ -159,9 +159,21 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     let config = Config::load(Some(&file), &catalog(), &env).map_err(RunError::Config)?;
     let store = Store::open(&state, clock.clone()).map_err(RunError::Open)?;
     let events = store.watch_events();
-    let parts = Parts { store: store.clone(), clock, rng: Rng::system(), tasks: tasks.clone(), env, config_file: Some(file) };
+    let parts = Parts {
+        store: store.clone(),
+        clock,
+        rng: Rng::system(),
+        tasks: tasks.clone(),
+        env,
+        config_file: Some(file),
+    };
     let running = Running::without_sockets(parts, config).await?;
-    show(Moment::Ready { sandbox: sandbox.clone(), speed: SPEED, receiver: format!("http://{address}/hooks"), state });
+    show(Moment::Ready {
+        sandbox: sandbox.clone(),
+        speed: SPEED,
+        receiver: format!("http://{address}/hooks"),
+        state,
+    });
 
     let story = async {
         let names = submit_all(&running, &sandbox, show).await?;
@@ -184,7 +196,8 @@ async fn submit_all(
         insecure_skip_verify: false,
         guard: Guard::Local,
     };
-    let transport = ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
+    let transport =
+        ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
     let submitter = Submitter::new(transport, sandbox);
     let mut names = BTreeMap::new();
     for planned in &PLAN {
@@ -298,7 +311,10 @@ retry = ["1s", "1s", "1s"]
 "#
     );
     for (name, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")] {
-        let _ = write!(text, "\n[providers.{name}]\napi_key = {{ env = \"DEMO_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n");
+        let _ = write!(
+            text,
+            "\n[providers.{name}]\napi_key = {{ env = \"DEMO_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n"
+        );
     }
     text
 }

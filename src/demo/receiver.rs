@@ -54,7 +54,9 @@ impl Receiver {
 
     pub(super) async fn serve(self, listener: TcpListener, stopping: CancellationToken) {
         let app = Router::new().route("/hooks", post(receive)).with_state(Arc::new(self));
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+        if let Err(error) =
+            axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await
+        {
             tracing::error!(%error, "the receiver stopped");
         }
     }

@@ -18,7 +18,12 @@ pub(super) struct Planned {
     outcome: &'static str,
 }
 
-const fn planned(provider: &'static str, name: &'static str, requests: usize, outcome: &'static str) -> Planned {
+const fn planned(
+    provider: &'static str,
+    name: &'static str,
+    requests: usize,
+    outcome: &'static str,
+) -> Planned {
     Planned { provider, name, requests, outcome }
 }
 
@@ -106,9 +111,10 @@ impl Submitter {
     }
 
     async fn mistral(&self, planned: &Planned, model: &str) -> Result<String, String> {
-        let lines = lines(planned, |number| {
-            json!({ "custom_id": format!("request-{number}"), "body": { "max_tokens": 64, "messages": question(number) } })
-        });
+        let lines = lines(
+            planned,
+            |number| json!({ "custom_id": format!("request-{number}"), "body": { "max_tokens": 64, "messages": question(number) } }),
+        );
         let file = self.upload("/v1/files", &lines).await?;
         let job = json!({
             "input_files": [file],
@@ -144,10 +150,15 @@ impl Submitter {
             .header("x-goog-api-key", "sk-demo")
             .body(body)
             .map_err(|error| error.to_string())?;
-        let call = Call { request, timeout: Duration::from_secs(5), body_limit: BodyLimit::Whole(1024 * 1024) };
+        let call =
+            Call { request, timeout: Duration::from_secs(5), body_limit: BodyLimit::Whole(1024 * 1024) };
         let answer = self.transport.send(call).await.map_err(|failure| format!("the sandbox: {failure}"))?;
         if !answer.status.is_success() {
-            return Err(format!("the sandbox answers {}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
+            return Err(format!(
+                "the sandbox answers {}: {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            ));
         }
         serde_json::from_slice(&answer.body).map_err(|error| format!("the sandbox's answer: {error}"))
     }

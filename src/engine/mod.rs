@@ -99,7 +99,12 @@ impl Engine {
     /// Takes a new set of accounts and routes, in place of those before: at start and at every reload.
     ///
     /// What is in flight at an account that left finishes; its batches stay, unpolled.
-    pub async fn apply(&self, accounts: Vec<Account>, routes: Routes, retain: Duration) -> Result<(), StoreError> {
+    pub async fn apply(
+        &self,
+        accounts: Vec<Account>,
+        routes: Routes,
+        retain: Duration,
+    ) -> Result<(), StoreError> {
         self.set_routes(routes);
         *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
         let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
@@ -143,22 +148,26 @@ impl Engine {
 
     /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes nothing.
     pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, LookError> {
-        self.poller(provider)?.look(id).await.map_err(|failure| LookError::Provider {
-            provider: provider.to_owned(),
-            failure,
-        })
+        self.poller(provider)?
+            .look(id)
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// Asks the provider for the newest batch of its list: whether address and key are right.
     pub async fn check(&self, provider: &str) -> Result<(), LookError> {
-        self.poller(provider)?.check().await.map_err(|failure| LookError::Provider {
-            provider: provider.to_owned(),
-            failure,
-        })
+        self.poller(provider)?
+            .check()
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
-    pub fn first_step(&self, tracked: &Tracked, sighting: &Sighting) -> Result<crate::domain::transition::Step, LookError> {
+    pub fn first_step(
+        &self,
+        tracked: &Tracked,
+        sighting: &Sighting,
+    ) -> Result<crate::domain::transition::Step, LookError> {
         Ok(self.poller(&tracked.key.provider)?.observe(tracked, sighting))
     }
 

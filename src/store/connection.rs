@@ -76,9 +76,8 @@ pub(super) fn open_writable(
     if version == 0 {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     }
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .map_err(failed)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
         return Err(OpenError::Unwritable {
             dir: dir.to_owned(),
@@ -158,10 +157,7 @@ pub(super) fn read_only(file: &Path, fixed: bool) -> Result<Connection, rusqlite
     let connection = if fixed {
         let path = file.as_os_str().as_encoded_bytes();
         let path = percent_encoding::percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
-        Connection::open_with_flags(
-            format!("file:{path}?immutable=1"),
-            flags | OpenFlags::SQLITE_OPEN_URI,
-        )?
+        Connection::open_with_flags(format!("file:{path}?immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)?
     } else {
         Connection::open_with_flags(file, flags)?
     };
@@ -199,9 +195,10 @@ pub(super) fn open_error(dir: &Path, error: rusqlite::Error) -> OpenError {
             dir: dir.to_owned(),
             what: format!("{text}; the user that batchd runs as must own the directory and what is in it"),
         },
-        Some(ErrorCode::DiskFull) => {
-            OpenError::Unwritable { dir: dir.to_owned(), what: "the disk is full; free some space".to_owned() }
-        }
+        Some(ErrorCode::DiskFull) => OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: "the disk is full; free some space".to_owned(),
+        },
         _ => damaged(dir, text),
     }
 }

@@ -58,7 +58,9 @@ pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
     match network(dir) {
         Some((name, Harm::Certain)) => Err(OpenError::Unwritable {
             dir: dir.to_owned(),
-            what: format!("it is on {name}, which damages databases; name a local directory in `[state] dir`"),
+            what: format!(
+                "it is on {name}, which damages databases; name a local directory in `[state] dir`"
+            ),
         }),
         Some((name, Harm::Possible)) => {
             tracing::warn!(

@@ -43,7 +43,10 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(OpenError::Locked { dir: dir.to_owned(), holder: holder(&contents(&mut file)) });
+                    return Err(OpenError::Locked {
+                        dir: dir.to_owned(),
+                        holder: holder(&contents(&mut file)),
+                    });
                 }
                 Err(TryLockError::Error(error)) => return Err(unwritable(dir, &path, &error)),
             }

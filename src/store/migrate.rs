@@ -151,7 +151,8 @@ mod tests {
             assert!(migrate(&mut connection, &[STEPS[0], STEPS[1], broken], dir.path()).is_err());
             assert!(connection.is_autocommit());
             assert_eq!(version(&connection).unwrap(), 2);
-            let tables = text(&connection, "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table'");
+            let tables =
+                text(&connection, "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table'");
             assert_eq!(tables, "a,identity");
         }
         migrate(&mut connection, &STEPS, dir.path()).unwrap();

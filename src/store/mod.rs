@@ -157,11 +157,10 @@ impl Store {
             Ok(None) => Err(connection::damaged(dir, format!("{} is gone", path.display()))),
             Err(error) => Err(directory::unwritable(dir, &path, &error)),
         };
-        let locked =
-            lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
+        let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
         let files = [identity(database)?, identity(connection::log(dir))?, (lock::path(dir), locked)];
-        let newest = events::last_sequence(&opened.connection)
-            .map_err(|error| connection::damaged(dir, error))?;
+        let newest =
+            events::last_sequence(&opened.connection).map_err(|error| connection::damaged(dir, error))?;
         let writer = Writer::start(opened.connection, lock, dir.to_owned(), clock, newest);
         let daemon = Daemon { writer, files, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), readers, daemon: Some(daemon) })))
@@ -191,9 +190,7 @@ impl Store {
 
     /// Checks the whole file; may take long, and holds up nothing.
     pub async fn check_whole(&self) -> Result<(), StoreError> {
-        let found = self
-            .apart(|connection, _| Ok(connection::check(connection, "integrity_check")?))
-            .await?;
+        let found = self.apart(|connection, _| Ok(connection::check(connection, "integrity_check")?)).await?;
         found.map_err(StoreError::Damaged)
     }
 
@@ -216,7 +213,10 @@ impl Store {
         })
         .await?;
         if let Some((path, _)) = changed {
-            return Err(StoreError::Damaged(format!("{} was deleted or replaced while in use", path.display())));
+            return Err(StoreError::Damaged(format!(
+                "{} was deleted or replaced while in use",
+                path.display()
+            )));
         }
         if daemon.writer.core.trouble().is_some() {
             self.write(|tx| Ok(tx.execute("UPDATE identity SET run = run", []).map(drop)?)).await?;

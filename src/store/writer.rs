@@ -158,13 +158,7 @@ struct Done {
 
 impl Writer {
     /// Starts the committer on `connection`, which it owns from now on, with the lock.
-    pub(super) fn start(
-        connection: Connection,
-        lock: Lock,
-        dir: PathBuf,
-        clock: Clock,
-        newest: i64,
-    ) -> Self {
+    pub(super) fn start(connection: Connection, lock: Lock, dir: PathBuf, clock: Clock, newest: i64) -> Self {
         let touched = Arc::new(Notify::new());
         let core = Arc::new(Core {
             dir,
@@ -412,7 +406,9 @@ impl Open {
             Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
         } else {
             begin(&self.connection)
-                .and_then(|()| touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch)))
+                .and_then(|()| {
+                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch))
+                })
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| Ok(self.connection.execute_batch("COMMIT")?))
         };
@@ -556,10 +552,7 @@ pub(super) const FSYNC: &str = "(fsync)";
 
 /// Whether SQLite's error is that of a failed fsync.
 pub(super) fn is_fsync(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_extended_error_code(),
-        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
-    )
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
 /// Callers that wait to be queued wait in order.

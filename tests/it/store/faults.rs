@@ -62,7 +62,10 @@ async fn what_was_acknowledged_survives_being_killed_and_the_next_takes_over_at_
         let (child, acknowledged) = child(dir.path(), round * 3);
         let error = Store::open(dir.path(), Clock::system()).unwrap_err();
         let text = error.to_string();
-        assert!(matches!(error, OpenError::Locked { .. }) && text.contains(&format!("process {}", child.id())), "{text}");
+        assert!(
+            matches!(error, OpenError::Locked { .. }) && text.contains(&format!("process {}", child.id())),
+            "{text}"
+        );
         kill(child);
         all.extend(acknowledged);
 
@@ -77,7 +80,10 @@ async fn what_was_acknowledged_survives_being_killed_and_the_next_takes_over_at_
         assert_sound(dir.path());
     }
     let connection = raw(dir.path());
-    assert_eq!(number(&connection, "SELECT count(*) FROM events"), number(&connection, "SELECT count(*) FROM deliveries"));
+    assert_eq!(
+        number(&connection, "SELECT count(*) FROM events"),
+        number(&connection, "SELECT count(*) FROM deliveries")
+    );
 }
 
 #[tokio::test]
@@ -98,7 +104,10 @@ async fn a_log_that_lost_its_end_loses_its_end_only() {
         seen.push(left.len());
         // Seen again, the same is told under the same id, or known already.
         for (pk, tracked) in left {
-            store.record(pk, look(&tracked, Status::Completed, seconds(9)), routes(&["pipeline"])).await.unwrap();
+            store
+                .record(pk, look(&tracked, Status::Completed, seconds(9)), routes(&["pipeline"]))
+                .await
+                .unwrap();
         }
         drop(store);
         assert_sound(copy.path());

@@ -33,8 +33,15 @@ async fn every_field_is_read_back_as_it_was_stored() {
     full.settled = true;
     full.warned.insert("unknown status word `odd`".to_owned());
     for (number, at) in [
-        &mut full.lost_since, &mut full.stalled_since, &mut full.deadline, &mut full.eta, &mut full.held_since,
-        &mut full.results_expire_at, &mut full.progress_at, &mut full.last_polled_at, &mut full.next_poll_at,
+        &mut full.lost_since,
+        &mut full.stalled_since,
+        &mut full.deadline,
+        &mut full.eta,
+        &mut full.held_since,
+        &mut full.results_expire_at,
+        &mut full.progress_at,
+        &mut full.last_polled_at,
+        &mut full.next_poll_at,
     ]
     .into_iter()
     .enumerate()
@@ -118,7 +125,9 @@ async fn untracked_is_not_polled_until_it_is_tracked_again() {
     assert_eq!(untracked.untracked_at, Some(seconds(5)));
     assert_eq!((untracked.next_poll_at, untracked.batch.status), (None, Status::InProgress));
     assert!(store.schedule().await.unwrap().is_empty());
-    assert!(store.list(BatchFilter { active_only: true, ..BatchFilter::default() }).await.unwrap().0.is_empty());
+    assert!(
+        store.list(BatchFilter { active_only: true, ..BatchFilter::default() }).await.unwrap().0.is_empty()
+    );
 
     let again = store.register(vec![registration("batch_1")], routes(&[])).await.unwrap().remove(0);
     assert!(!again.new);
@@ -193,7 +202,10 @@ async fn each_event_is_recorded_once_ever() {
     assert_eq!(store.recorded_by_type(), [(EventType::Batch(Status::Completed), 1)]);
 
     // An older look that arrives late does not bring it back to life.
-    assert_eq!(store.record(pk, look(&before, Status::InProgress, seconds(50)), routes(&[])).await.unwrap(), 0);
+    assert_eq!(
+        store.record(pk, look(&before, Status::InProgress, seconds(50)), routes(&[])).await.unwrap(),
+        0
+    );
     assert_eq!(store.load(pk).await.unwrap().unwrap().batch.status, Status::Completed);
 
     // Pruned, found again, and still told once; only purging forgets.
@@ -235,7 +247,8 @@ async fn a_batch_that_flaps_is_told_once_a_status() {
 async fn events_that_are_about_no_batch() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
-    let draft = |kind, since| Draft::about_provider(kind, "openai", "no answer", seconds(since), seconds(since));
+    let draft =
+        |kind, since| Draft::about_provider(kind, "openai", "no answer", seconds(since), seconds(since));
     let silent = draft(EventType::ProviderUnreachable, 1);
     assert!(store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
     assert!(!store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
@@ -296,20 +309,31 @@ async fn lists_are_newest_first_filtered_and_paged() {
     let all = BatchFilter::default;
     assert_eq!(list(all()).await, ((0..10).rev().collect(), false));
     assert_eq!(list(BatchFilter { limit: Some(3), ..all() }).await, (vec![9, 8, 7], true));
-    assert_eq!(list(BatchFilter { limit: Some(3), after: Some(pks[3]), ..all() }).await, (vec![2, 1, 0], false));
+    assert_eq!(
+        list(BatchFilter { limit: Some(3), after: Some(pks[3]), ..all() }).await,
+        (vec![2, 1, 0], false)
+    );
     assert_eq!(list(BatchFilter { limit: Some(0), ..all() }).await, (vec![], true));
     assert_eq!(list(BatchFilter { active_only: true, ..all() }).await.0, [9, 8, 7, 6, 5, 4]);
-    assert_eq!(list(BatchFilter { statuses: vec![Status::Completed, Status::Failed], ..all() }).await.0, [3, 2, 1, 0]);
+    assert_eq!(
+        list(BatchFilter { statuses: vec![Status::Completed, Status::Failed], ..all() }).await.0,
+        [3, 2, 1, 0]
+    );
     assert_eq!(list(BatchFilter { provider: Some("mistral".to_owned()), ..all() }).await.0, [9]);
     assert_eq!(list(BatchFilter { owner: Some("ada".to_owned()), ..all() }).await.0, [2, 1, 0]);
     let even = labels(&[("parity", "even"), ("n\".4", "x")]);
     assert_eq!(list(BatchFilter { labels: even, ..all() }).await.0, [4]);
     assert_eq!(list(BatchFilter { labels: labels(&[("parity", "x")]), ..all() }).await.0, [] as [usize; 0]);
-    let both = BatchFilter { active_only: true, labels: labels(&[("parity", "odd")]), limit: Some(2), ..all() };
+    let both =
+        BatchFilter { active_only: true, labels: labels(&[("parity", "odd")]), limit: Some(2), ..all() };
     assert_eq!(list(both).await, (vec![9, 7], true));
 
     let counts = store.counts().await.unwrap();
-    let expected = [("mistral", Status::Validating, 1), ("openai", Status::Completed, 4), ("openai", Status::Validating, 5)];
+    let expected = [
+        ("mistral", Status::Validating, 1),
+        ("openai", Status::Completed, 4),
+        ("openai", Status::Validating, 5),
+    ];
     assert_eq!(counts, expected.map(|(name, status, count)| (name.to_owned(), status, count)));
     assert_eq!(store.schedule().await.unwrap().len(), 6);
 
@@ -349,7 +373,11 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     let pk = track(&store, "batch_1").await;
     let other = track(&store, "batch_2").await;
     let before = store.commit_stats().count;
-    let touch = |at| Touch { last_polled_at: seconds(at), next_poll_at: Some(seconds(at + 60)), eta: Some(seconds(999)) };
+    let touch = |at| Touch {
+        last_polled_at: seconds(at),
+        next_poll_at: Some(seconds(at + 60)),
+        eta: Some(seconds(999)),
+    };
     store.touch(pk, touch(1));
     store.touch(pk, touch(2));
     let shown = store.load(pk).await.unwrap().unwrap();
@@ -415,7 +443,13 @@ async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
     // 100 ended, 10 of them owed to a webhook, 1 to one that is gone; 1 untracked, 1 lost, 2 alive.
     for number in 0..100 {
         let pk = track(&store, &format!("ended_{number}")).await;
-        let webhooks: &[&str] = if number < 10 { &["pipeline"] } else if number == 10 { &["gone"] } else { &[] };
+        let webhooks: &[&str] = if number < 10 {
+            &["pipeline"]
+        } else if number == 10 {
+            &["gone"]
+        } else {
+            &[]
+        };
         see(&store, pk, Status::Completed, 1, webhooks).await;
     }
     let untracked = track(&store, "untracked").await;
@@ -444,7 +478,10 @@ async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
     assert_eq!(fences, 102, "the ids outlive the events");
     drop(store);
     let connection = raw(dir.path());
-    assert_eq!(number(&connection, "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)"), 0);
+    assert_eq!(
+        number(&connection, "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)"),
+        0
+    );
     drop(connection);
     assert_sound(dir.path());
 }
