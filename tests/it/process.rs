@@ -25,6 +25,10 @@ fn a_tracked_batch_ends_and_both_webhooks_are_told() {
     world.provider.complete("batch_1");
     let hook = &world.receiver.wait_for("/hooks", 1)[0];
     verify(hook);
+    assert!(
+        world.receiver.arrived("/hooks", 0) >= world.provider.answered_end("batch_1"),
+        "told before it was seen"
+    );
     let body = hook.json();
     assert_eq!(body["type"], "batch.completed");
     assert_eq!(body["id"], hook.id());
@@ -213,7 +217,8 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let path = world.directory.path().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let daemon = Daemon::start(world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"));
+    let daemon =
+        Daemon::start(world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"));
     let mut heard = String::new();
     let mut hear = |word: &str| {
         let mut buffer = [0; 4096];
