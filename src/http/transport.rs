@@ -116,13 +116,7 @@ impl ReqwestTransport {
                     .tls_certs_only([])
                     .build()
                     .map_err(|_| TransportProblem::Client(innermost(&problem)))?;
-                static TOLD: Once = Once::new();
-                TOLD.call_once(|| {
-                    tracing::warn!(
-                        "this machine has no CA certificates: every https request will fail until the package \
-                         ca-certificates is installed or `http.ca_file` names a bundle, and batchd is restarted"
-                    );
-                });
+                warn_of_no_roots();
                 client
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
@@ -156,6 +150,17 @@ impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(self.exchange(call))
     }
+}
+
+/// Once a process, not once a client.
+fn warn_of_no_roots() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "this machine has no CA certificates: every https request will fail until the package ca-certificates is \
+             installed or `http.ca_file` names a bundle, and batchd is restarted"
+        );
+    });
 }
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.

@@ -3,6 +3,7 @@
 mod chaos;
 mod config;
 mod deliver;
+mod dispatch;
 mod layers;
 mod process;
 mod provider;
