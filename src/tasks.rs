@@ -64,8 +64,12 @@ impl Tasks {
     ///
     /// The loop itself watches `until` (a child of [`Tasks::stopping`] or a token of its own) and must beat its
     /// pulse at least every 30 s.
-    pub fn keep_running<F>(&self, name: impl Into<String>, until: CancellationToken, run: impl FnOnce(Pulse) -> F)
-    where
+    pub fn keep_running<F>(
+        &self,
+        name: impl Into<String>,
+        until: CancellationToken,
+        run: impl FnOnce(Pulse) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let name = name.into();
@@ -80,7 +84,10 @@ impl Tasks {
         let failed = self.failed.clone();
         let stopping = self.stopping.clone();
         let supervised = async move {
-            #[expect(clippy::disallowed_methods, reason = "this is the supervisor: the handle is awaited below")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the supervisor: the handle is awaited below"
+            )]
             let ended = tokio::spawn(run).await;
             if until.is_cancelled() || stopping.is_cancelled() {
                 return;

@@ -14,9 +14,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Write a consistent copy of the live state to a file
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state directory, start."
-)]
+#[command(after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state
+directory, start.")]
 pub struct Arguments {
     /// The file to write; it holds no secrets, and is made for its owner alone
     #[arg(value_name = "FILE")]
@@ -64,12 +63,18 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 /// Fills the file aside and gives its length; when this returns, the bytes are on the disk.
 async fn copy(source: &Source, aside: &Path) -> Result<u64, Error> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(aside).await.map_err(|error| failed(aside, &error))?;
-    match source {
-        Source::Remote(client) => download(client, &mut file, aside).await?,
-        Source::Offline(state) => state.copy_into(aside).await?,
-    }
+    let file = match source {
+        Source::Remote(client) => {
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = options.open(aside).await.map_err(|error| failed(aside, &error))?;
+            download(client, &mut file, aside).await?;
+            file
+        }
+        Source::Offline(state) => {
+            state.copy_into(aside).await?;
+            options.read(true).open(aside).await.map_err(|error| failed(aside, &error))?
+        }
+    };
     file.sync_all().await.map_err(|error| failed(aside, &error))?;
     let length = file.metadata().await.map_err(|error| failed(aside, &error))?.len();
     if length == 0 {

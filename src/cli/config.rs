@@ -3,6 +3,9 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use crate::config::Config;
+use crate::config::environment::Env;
+use crate::control::live::catalog;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -29,26 +32,14 @@ enum Command {
     Show,
 }
 
-/// What a sound configuration holds.
-#[derive(Debug, Default)]
-struct Found {
-    /// Where it was read.
-    file: Option<PathBuf>,
-    providers: Vec<String>,
-    webhooks: Vec<String>,
-    warnings: Vec<String>,
-}
-
 /// Does it.
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
         Command::Check { file, no_secrets } => {
             let file = file.or_else(|| context.globals.config.clone());
-            let found = check(file.as_deref(), !no_secrets)?;
-            for warning in &found.warnings {
-                context.ui.warn(warning);
-            }
-            context.ui.line(&summary(&found));
+            let config = check(file.as_deref(), !no_secrets)?;
+            context.ui.exhibit(|colour| config.rendered_warnings(colour));
+            context.ui.line(&summary(&config));
             Ok(Exit::Ok)
         }
         Command::Show => {
@@ -59,34 +50,32 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     }
 }
 
-fn summary(found: &Found) -> String {
-    let place = match &found.file {
+fn summary(config: &Config) -> String {
+    let place = match &config.file {
         Some(file) => file.display().to_string(),
         None => "environment, no file".to_owned(),
     };
-    let named = |names: &[String], one: &str| match names {
+    let named = |names: Vec<&str>, one: &str| match names.as_slice() {
         [] => format!("no {one}s"),
         [name] => format!("1 {one} ({name})"),
         names => format!("{} {one}s ({})", names.len(), names.join(", ")),
     };
-    format!("ok: {place}: {}, {}", named(&found.providers, "provider"), named(&found.webhooks, "webhook"))
+    let providers = named(config.providers.keys().map(String::as_str).collect(), "provider");
+    let webhooks = named(config.webhooks.keys().map(String::as_str).collect(), "webhook");
+    format!("ok: {place}: {providers}, {webhooks}")
 }
 
-// SEAM: becomes `Config::load(file, &catalog, &Env::of_process())`, each secret's `resolve` if `secrets`, and the
-// refusal rendered as `Error` of kind `Configuration`.
-fn check(file: Option<&Path>, secrets: bool) -> Result<Found, Error> {
-    let _ = (file, secrets);
-    Err(unread())
+fn check(file: Option<&Path>, secrets: bool) -> Result<Config, Error> {
+    let env = Env::of_process();
+    let config = Config::load(file, &catalog(), &env)?;
+    if secrets {
+        config.check_secrets(&env)?;
+    }
+    Ok(config)
 }
 
-// SEAM: becomes `Config::load(…)?.show()`.
 fn effective(file: Option<&Path>) -> Result<String, Error> {
-    let _ = file;
-    Err(unread())
-}
-
-fn unread() -> Error {
-    Error::new(Exit::Configuration, "this build reads no configuration")
+    Ok(Config::load(file, &catalog(), &Env::of_process())?.show())
 }
 
 #[cfg(test)]
@@ -95,14 +84,17 @@ mod tests {
 
     #[test]
     fn a_sound_configuration_is_told_in_a_line() {
-        let mut found = Found { file: Some("/etc/b.toml".into()), ..Found::default() };
-        found.providers = vec!["anthropic".into(), "openai".into()];
-        assert_eq!(summary(&found), "ok: /etc/b.toml: 2 providers (anthropic, openai), no webhooks");
-        found.file = None;
-        found.webhooks = vec!["slack".into()];
+        let two = Env::from([("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("HOME", "/home/nobody")]);
+        let config = Config::from_environment(&catalog(), &two).unwrap();
         assert_eq!(
-            summary(&found),
-            "ok: environment, no file: 2 providers (anthropic, openai), 1 webhook (slack)"
+            summary(&config),
+            "ok: environment, no file: 2 providers (anthropic, openai), no webhooks"
         );
+        let slack = Env::from([
+            ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/x"),
+            ("HOME", "/home/nobody"),
+        ]);
+        let config = Config::from_environment(&catalog(), &slack).unwrap();
+        assert_eq!(summary(&config), "ok: environment, no file: no providers, 1 webhook (slack)");
     }
 }

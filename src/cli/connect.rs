@@ -2,22 +2,13 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use crate::config::environment::Env;
+use crate::config::{self, ClientView, find};
 use crate::control::client::{Address, Client};
 use nix::unistd::{Gid, Group};
 use secrecy::SecretString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// What clients know of the configuration, which they may not be able to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientView {
-    /// `[api] socket`
-    pub socket: Option<PathBuf>,
-    /// The state directory: the file's, or the default one.
-    pub state_dir: Option<PathBuf>,
-    /// The names of the providers.
-    pub providers: Vec<String>,
-}
 
 /// How to start a daemon.
 pub const START_HINTS: [&str; 1] =
@@ -39,15 +30,16 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
         let token = variable("BATCHD_TOKEN").map(SecretString::from);
         return Ok(Client::new(address, token)?);
     }
-    let view = client_view(config);
+    let env = Env::of_process();
+    let view = client_view(config)?;
     let mut there = Vec::new();
     let mut looked = Vec::new();
-    for path in sockets(&view, directory) {
+    for path in find::client_sockets(&view, &env) {
         match std::fs::metadata(&path) {
             Ok(_) => there.push(path),
             Err(error) if error.kind() == ErrorKind::NotFound => looked.push((path, "no such socket")),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                if view.socket.as_ref() == Some(&path) {
+                if view.api.socket.as_ref() == Some(&path) {
                     return Err(denied(&path));
                 }
                 looked.push((path, "this user may not look there"));
@@ -81,50 +73,9 @@ pub fn denied(socket: &Path) -> Error {
         ))
 }
 
-/// What the configuration says to a client. Lenient: a file that cannot be read or understood says nothing.
-pub fn client_view(config: Option<&Path>) -> ClientView {
-    // SEAM: becomes `crate::config::find::client_view(config, &Env::of_process())`.
-    let file = config.map(Path::to_owned).or_else(|| {
-        let named = variable("BATCHD_CONFIG").map(PathBuf::from);
-        let own = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")));
-        named.or_else(|| Some(own?.join("batchd/config.toml")).filter(|path| path.exists()))
-    });
-    let table: toml::Table = file
-        .or_else(|| Some(PathBuf::from("/etc/batchd/config.toml")))
-        .and_then(|path| std::fs::read_to_string(path).ok())
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default();
-    let path = |section: &str, key: &str| table.get(section)?.get(key)?.as_str().map(PathBuf::from);
-    let default_state = || {
-        let home = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")));
-        directory("STATE_DIRECTORY").or_else(|| Some(home?.join("batchd")))
-    };
-    ClientView {
-        socket: path("api", "socket"),
-        state_dir: path("state", "dir").or_else(default_state),
-        providers: table
-            .get("providers")
-            .and_then(|providers| providers.as_table())
-            .map(|providers| providers.keys().cloned().collect())
-            .unwrap_or_default(),
-    }
-}
-
-/// The sockets to look for, in order, each once. `directory` reads a variable that names a directory.
-fn sockets(view: &ClientView, directory: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let candidates = [
-        view.socket.clone(),
-        directory("XDG_RUNTIME_DIR").map(|runtime| runtime.join("batchd/batchd.sock")),
-        Some(PathBuf::from("/run/batchd/batchd.sock")),
-        view.state_dir.as_ref().map(|state| state.join("batchd.sock")),
-    ];
-    let mut sockets: Vec<PathBuf> = Vec::new();
-    for socket in candidates.into_iter().flatten() {
-        if !sockets.contains(&socket) {
-            sockets.push(socket);
-        }
-    }
-    sockets
+/// What the configuration says to a client.
+pub fn client_view(config: Option<&Path>) -> Result<ClientView, Error> {
+    Ok(config::client_view(config, &Env::of_process())?)
 }
 
 fn nobody(looked: &[(PathBuf, &str)]) -> Error {
@@ -147,37 +98,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn directory(name: &str) -> Option<PathBuf> {
-    variable(name).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sockets_are_looked_for_in_the_contracts_order() {
-        let view = ClientView {
-            socket: Some("/etc/b.sock".into()),
-            state_dir: Some("/var/lib/batchd".into()),
-            providers: Vec::new(),
-        };
-        let runtime = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| PathBuf::from("/run/user/7"));
-        let paths = |view: &ClientView| {
-            sockets(view, runtime).iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            paths(&view),
-            [
-                "/etc/b.sock",
-                "/run/user/7/batchd/batchd.sock",
-                "/run/batchd/batchd.sock",
-                "/var/lib/batchd/batchd.sock"
-            ]
-        );
-        let same = ClientView { socket: Some("/run/batchd/batchd.sock".into()), ..ClientView::default() };
-        assert_eq!(paths(&same), ["/run/batchd/batchd.sock", "/run/user/7/batchd/batchd.sock"]);
-    }
 
     #[test]
     fn who_finds_nobody_is_told_where_was_looked_and_what_to_do() {

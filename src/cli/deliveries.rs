@@ -4,7 +4,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::show::state_tone;
 use super::source::{Extent, Source, every};
-use super::ui::{Cell, ColumnKind, Table};
+use super::ui::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{DeliveryView, RetryDead};
@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List what webhooks were and are owed, newest first; `retry` sends it again
+/// List what webhooks were and are owed; `retry` sends it again
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -134,14 +134,14 @@ async fn read(
 
 fn columns() -> Table {
     Table::new(&[
-        ("ID", ColumnKind::Whole),
-        ("STATE", ColumnKind::Whole),
-        ("WEBHOOK", ColumnKind::Text),
-        ("TYPE", ColumnKind::Whole),
-        ("ABOUT", ColumnKind::Whole),
-        ("ATTEMPTS", ColumnKind::Number),
-        ("NEXT", ColumnKind::Number),
-        ("LAST ERROR", ColumnKind::Text),
+        Column::whole("ID"),
+        Column::whole("STATE"),
+        Column::text("WEBHOOK").drops(0),
+        Column::whole("TYPE"),
+        Column::whole("ABOUT").drops(1),
+        Column::number("ATTEMPTS").drops(3),
+        Column::number("NEXT").drops(2),
+        Column::text("LAST ERROR"),
     ])
 }
 

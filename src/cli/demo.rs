@@ -3,19 +3,117 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::ui::{Tone, Ui};
+use crate::clock::Clock;
+use crate::demo::{self, DemoError, Moment};
+use crate::domain::status::Status;
+use crate::domain::time::since;
 use clap::Args;
+use jiff::Timestamp;
 
-/// See it work: simulated providers, the daemon and a webhook receiver in one process, in under 20 s
+/// See it all work on simulated providers, in under 20 s
 #[derive(Debug, Args)]
 #[command(after_help = "Needs no key, no network and no configuration; leaves nothing behind.")]
 pub struct Arguments {}
 
 /// Does it.
 pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    show(context)
+    let begun = context.clock.now();
+    let (clock, ui) = (context.clock.clone(), &mut context.ui);
+    demo::run(|moment| show(&moment, begun, &clock, ui))?;
+    Ok(Exit::Ok)
 }
 
-// SEAM: becomes a call of the demo over `crate::sandbox` and `crate::daemon`.
-fn show(_: &mut Context) -> Result<Exit, Error> {
-    Err(Error::new(Exit::Unreachable, "this build holds no demo"))
+impl From<DemoError> for Error {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Daemon(error) => error.into(),
+            other => Self::new(Exit::Failed, other.to_string()),
+        }
+    }
+}
+
+fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
+    let style = ui.style();
+    let at = format!("{:>5.1} s", since(begun, clock.now()).as_secs_f64());
+    let mut say = |what: &str, tone: Tone, rest: String| {
+        let line = format!(
+            "{}  {}  {rest}",
+            style.paint(Tone::Faint, &at),
+            style.paint(tone, &format!("{what:<8}"))
+        );
+        ui.line(line.trim_end());
+        ui.flush();
+    };
+    match moment {
+        Moment::Ready { sandbox, speed, receiver, state } => {
+            say(
+                "sandbox",
+                Tone::Faint,
+                format!("four simulated providers at {sandbox}, {speed} times faster than life"),
+            );
+            say("receiver", Tone::Faint, format!("webhooks go to {receiver}, which checks every signature"));
+            say("daemon", Tone::Faint, format!("state in {}", state.display()));
+        }
+        Moment::Submitted { provider, name, id, requests } => {
+            let requests = format!("{requests} requests");
+            say(
+                "submit",
+                Tone::Strong,
+                format!("{provider:<10} {name:<16} {requests:<14} {}", style.paint(Tone::Faint, id)),
+            );
+        }
+        Moment::Changed { provider, name, from, to, outcome, counts } => {
+            let change = match from {
+                Some(from) => format!("{from} → {to}"),
+                None => to.to_string(),
+            };
+            let fate = match (outcome, counts) {
+                (Some(outcome), Some((completed, _, total))) => {
+                    format!("{outcome}, {completed} of {total} succeeded")
+                }
+                (Some(outcome), None) => outcome.clone(),
+                (None, _) => String::new(),
+            };
+            say(
+                "status",
+                tone_of(*to, outcome.as_deref()),
+                format!("{provider:<10} {name:<16} {change:<26} {fate}"),
+            );
+        }
+        Moment::Told { provider, name, kind, verified, answered } => {
+            let (tone, signature) =
+                if *verified { (Tone::Good, "signature ✓") } else { (Tone::Bad, "signature ✗") };
+            let answer = match answered {
+                200 => "200".to_owned(),
+                other => format!("{other}: it will come again"),
+            };
+            say(
+                "webhook",
+                tone,
+                format!("{provider:<10} {name:<16} {kind:<26} {signature}  answered {answer}"),
+            );
+        }
+        Moment::Done { batches, verified, retried } => {
+            let again = match retried {
+                0 => String::new(),
+                1 => ", one of them at the second attempt".to_owned(),
+                more => format!(", {more} of them at a later attempt"),
+            };
+            say(
+                "done",
+                Tone::Good,
+                format!("{batches} batches ended, {verified} ends told by signed webhooks{again}"),
+            );
+        }
+    }
+}
+
+fn tone_of(status: Status, outcome: Option<&str>) -> Tone {
+    match (status, outcome) {
+        (_, Some("succeeded")) => Tone::Good,
+        (_, Some("partial" | "expired_with_output" | "cancelled" | "cancelled_with_output")) => Tone::Warning,
+        (_, Some(_)) => Tone::Bad,
+        (_, None) => Tone::Plain,
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::connect;
 use super::exit::Exit;
+use crate::config::Refused;
 use crate::control::api::{ErrorCode, ErrorObject};
 use crate::control::client::ClientError;
 
@@ -16,12 +17,14 @@ pub struct Error {
     pub causes: Vec<String>,
     /// What to do about it, one sentence each.
     pub hints: Vec<String>,
+    /// What is wrong with the configuration, each problem in its place.
+    pub refused: Option<Box<Refused>>,
 }
 
 impl Error {
     /// An error that ends the program with `kind`.
     pub fn new(kind: Exit, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), refused: None }
     }
 
     /// The command line makes no sense.
@@ -48,13 +51,28 @@ impl Error {
         self
     }
 
+    /// All of it in single lines, for a log.
+    pub fn lines(&self) -> Vec<String> {
+        let problems = self.refused.iter().flat_map(|refused| refused.one_lines());
+        let message = self.message.lines().map(str::to_owned);
+        problems.chain(message).chain(self.causes.iter().cloned()).chain(self.hints.iter().cloned()).collect()
+    }
+
     /// The same about one of several: names it unless the message does.
     #[must_use]
     pub fn about(mut self, id: &str) -> Self {
-        if !self.message.contains(id) {
+        if !names(&self.message, id) {
             self.message = format!("{id}: {}", self.message);
         }
         self
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let mut error = Self::new(Exit::Configuration, "the configuration is refused");
+        error.refused = Some(Box::new(refused));
+        error
     }
 }
 
@@ -88,6 +106,16 @@ impl From<ClientError> for Error {
             ClientError::Broken(_) | ClientError::Unprepared(_) => Self::new(kind, message),
         }
     }
+}
+
+/// Whether `id` stands in `message` as a word of its own.
+fn names(message: &str, id: &str) -> bool {
+    let apart = |neighbour: Option<char>| {
+        neighbour.is_none_or(|letter| !letter.is_alphanumeric() && !matches!(letter, '_' | '-' | '/'))
+    };
+    message.match_indices(id).any(|(place, _)| {
+        apart(message[..place].chars().next_back()) && apart(message[place + id.len()..].chars().next())
+    })
 }
 
 /// What to do where the daemon itself gives no advice.
@@ -126,6 +154,7 @@ mod tests {
         let error = Error::new(Exit::Failed, "no such batch").about("batch_1");
         assert_eq!(error.message, "batch_1: no such batch");
         assert_eq!(error.clone().about("batch_1"), error);
+        assert_eq!(Error::new(Exit::Failed, "no such batch").about("a").message, "a: no such batch");
     }
 
     #[test]

@@ -20,8 +20,9 @@ use std::pin::pin;
   batchd events batch_68fd8e2f1c0c8190
   batchd events --follow --json | while read -r event; do …; done
 
-With --json the log is one JSON document, each event in the shape of the webhook body; with --follow it is one
-event a line. Following goes on through restarts of the daemon.")]
+With --json the log is one JSON document, each event in the shape of the webhook
+body; with --follow it is one event a line. Following goes on through restarts
+of the daemon.")]
 pub struct Arguments {
     /// Only the events of this batch, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]
@@ -127,7 +128,8 @@ async fn live(source: Source, arguments: &Arguments, context: &mut Context) -> R
             Some(Followed::Away(error)) => {
                 context.ui.note(&format!("{error}; following goes on when it is back"));
             }
-            Some(Followed::Back) => context.ui.note("the daemon is back"),
+            Some(Followed::Back { announced: true }) => context.ui.note("the daemon is back"),
+            Some(Followed::Back { announced: false }) => {}
             Some(Followed::Refused(error)) => return Err(error.into()),
             None => break,
         }

@@ -13,8 +13,11 @@ pub enum Followed {
     Event(Value),
     /// The daemon is away; it is looked for until it is back. Said once an absence.
     Away(ClientError),
-    /// It is there again.
-    Back,
+    /// The stream was joined anew, and nothing of the log was missed. `announced`: after an [`Followed::Away`].
+    Back {
+        /// Whether its absence was said.
+        announced: bool,
+    },
     /// It refuses: nothing more comes.
     Refused(ClientError),
 }
@@ -23,7 +26,7 @@ pub enum Followed {
 ///
 /// The stream may be polled within `select!`: a connection under way is not begun anew.
 pub fn follow(client: Client, after: i64) -> impl Stream<Item = Followed> {
-    let start = Follow { client, after, stream: None, absences: 0, away: false, over: false };
+    let start = Follow { client, after, stream: None, absences: 0, away: false, joined: false, over: false };
     unfold(start, async |mut follow| {
         let next = follow.next().await?;
         Some((next, follow))
@@ -42,6 +45,8 @@ struct Follow {
     /// Tries in a row that brought no event.
     absences: u32,
     away: bool,
+    /// Whether there was a stream before.
+    joined: bool,
     over: bool,
 }
 
@@ -55,8 +60,9 @@ impl Follow {
                 match self.client.event_stream(self.after).await {
                     Ok(stream) => {
                         self.stream = Some(stream);
-                        if std::mem::take(&mut self.away) {
-                            return Some(Followed::Back);
+                        let announced = std::mem::take(&mut self.away);
+                        if std::mem::replace(&mut self.joined, true) {
+                            return Some(Followed::Back { announced });
                         }
                     }
                     Err(error) => {

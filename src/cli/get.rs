@@ -7,11 +7,11 @@ use super::show::page;
 use super::track::parse_id;
 use clap::Args;
 
-/// Look at any batch of a configured provider once, tracked or not; changes nothing
+/// Look at any batch once, tracked or not; changes nothing
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd get batch_68fd8e2f1c0c8190
-  batchd get msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d --provider anthropic --json | jq .request_counts")]
+  batchd get msgbatch_01Hkc --provider anthropic --json | jq .request_counts")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::source::{Extent, Source, every};
 use super::track::parse_label;
-use super::ui::{Cell, ColumnKind, Style, Table, Tone, shorten};
+use super::ui::{Cell, Column, Style, Table, Tone, shorten};
 use super::view::{BatchView, tone};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
@@ -156,15 +156,15 @@ fn nothing(arguments: &Arguments) -> &'static str {
 
 fn columns() -> Table {
     Table::new(&[
-        ("ID", ColumnKind::Whole),
-        ("NAME", ColumnKind::Text),
-        ("PROVIDER", ColumnKind::Text),
-        ("STATUS", ColumnKind::Whole),
-        ("OUTCOME", ColumnKind::Whole),
-        ("PROGRESS", ColumnKind::Number),
-        ("AGE", ColumnKind::Number),
-        ("ETA", ColumnKind::Number),
-        ("NOTE", ColumnKind::Text),
+        Column::whole("ID"),
+        Column::text("NAME").drops(4),
+        Column::text("PROVIDER").drops(5),
+        Column::whole("STATUS"),
+        Column::whole("OUTCOME"),
+        Column::number("PROGRESS").drops(1),
+        Column::number("AGE").drops(6),
+        Column::number("ETA").drops(3),
+        Column::text("NOTE").drops(2),
     ])
 }
 
@@ -197,7 +197,7 @@ fn note(batch: BatchView<'_>) -> (String, Tone) {
     } else if batch.added("lost") == true {
         ("lost: its provider does not know it any more".to_owned(), Tone::Bad)
     } else if let (false, Some(error)) = (batch.is_over(), batch.added("last_error").as_str()) {
-        (error.to_owned(), Tone::Warning)
+        (error.trim().to_owned(), Tone::Warning)
     } else if batch.added("stalled") == true {
         ("stalled: no progress".to_owned(), Tone::Warning)
     } else {
@@ -212,14 +212,13 @@ async fn watch(
     arguments: &Arguments,
     context: &mut Context,
 ) -> Result<Exit, Error> {
-    let style = context.ui.style();
     let after = client.status().await?.events;
     let mut events = pin!(follow(client.clone(), after));
     let mut clock = tokio::time::interval(EVERY);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = pin!(interrupted());
     let source = Source::Remote(client.clone());
-    let mut screen = Screen::new(style);
+    let mut screen = Screen::new(context.ui.style());
     screen.enter(context);
     let mut trouble = None;
     let end = loop {
@@ -228,12 +227,13 @@ async fn watch(
             _ = clock.tick() => {}
             followed = events.next() => match followed {
                 Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back) => trouble = None,
+                Some(Followed::Back { .. }) => trouble = None,
                 Some(Followed::Away(error)) => trouble = Some(error.to_string()),
                 Some(Followed::Refused(error)) => break Err(error.into()),
             }
         }
-        let room = arguments.limit.or(screen.rows());
+        screen.style = context.ui.measure();
+        let room = [arguments.limit, screen.rows()].into_iter().flatten().min();
         let now = context.clock.now();
         let mut table = columns();
         let drawn = tokio::select! {
@@ -246,8 +246,11 @@ async fn watch(
         match drawn {
             Ok(extent) => {
                 trouble = None;
-                let body =
-                    if table.is_empty() { format!("{}\n", nothing(arguments)) } else { table.render(style) };
+                let body = if table.is_empty() {
+                    format!("{}\n", nothing(arguments))
+                } else {
+                    table.render(screen.style)
+                };
                 screen.draw(context, body, extent.has_more);
             }
             Err(error) if error.kind == Exit::Unreachable => {
@@ -322,7 +325,7 @@ impl Screen {
         let mut frame = String::from("\x1b[H");
         for line in text.lines() {
             frame.push_str(line);
-            frame.push_str("\x1b[K\r\n");
+            frame.push_str("\x1b[K\n");
         }
         frame.push_str("\x1b[J");
         context.ui.write(&frame);

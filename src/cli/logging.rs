@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// How records are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Text; with journald's priorities where stderr is the journal.
     #[default]
@@ -28,6 +28,16 @@ pub enum Format {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// Reads a format's word; completions know the words.
+pub fn parse_format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(["auto", "text", "json"]).map(|word| match word.as_str() {
+        "text" => Format::Text,
+        "json" => Format::Json,
+        _ => Format::Auto,
+    })
 }
 
 /// Keeps the log running; what is still to be written is written when it is dropped, within a second.
@@ -334,9 +344,12 @@ impl Queue {
     }
 }
 
-/// Libraries that would log headers, and with them keys: never below `INFO`, whatever `RUST_LOG` says.
+/// Records that are not wanted whatever `RUST_LOG` says: of libraries that would log headers, and with them keys,
+/// below `INFO`; of one that tells its own doings as news, below `WARN`.
 fn is_capped(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() > Level::INFO && CAPPED.iter().any(|prefix| metadata.target().starts_with(prefix))
+    let level = *metadata.level();
+    let of = |prefix: &str| metadata.target().starts_with(prefix);
+    level > Level::INFO && CAPPED.into_iter().any(of) || level > Level::WARN && of(CHATTY)
 }
 
 /// Whether stderr is the journal: `JOURNAL_STREAM` names its device and inode.
@@ -380,6 +393,8 @@ fn quoted(words: &str) -> String {
     let escaped = words.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", clean(&escaped))
 }
+
+const CHATTY: &str = "tokio_cron_scheduler";
 
 const CAPPED: [&str; 5] = ["hyper", "reqwest", "rustls", "h2", "tokio_util::codec"];
 
@@ -461,6 +476,7 @@ mod tests {
         let lines = logged(Shape::default(), || {
             tracing::debug!(target: "hyper_util::client", "authorization: Bearer x");
             tracing::trace!(target: "h2::codec", "headers");
+            tracing::info!(target: "tokio_cron_scheduler::job", "Job creator created");
             tracing::info!(target: "reqwest", "fine");
             tracing::trace!(target: "batchd", "fine");
         });

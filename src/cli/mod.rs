@@ -78,7 +78,7 @@ pub struct Globals {
     #[arg(long, global = true, conflicts_with = "host")]
     pub offline: bool,
     /// How log records are written
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto", value_parser = logging::parse_format())]
     pub log_format: logging::Format,
     /// Say less: data, warnings and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -147,8 +147,8 @@ impl Context {
     /// What a reading command reads from: the daemon, or the state directory.
     pub async fn source(&self) -> Result<Source, Error> {
         if self.globals.offline {
-            let view = connect::client_view(self.globals.config.as_deref());
-            return Ok(Source::Offline(offline::Offline::open(&view).await?));
+            let view = connect::client_view(self.globals.config.as_deref())?;
+            return Ok(Source::Offline(offline::Offline::open(&view)?));
         }
         Ok(Source::Remote(self.client().await?))
     }
@@ -234,7 +234,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         return Err(Error::usage("--offline reads only: list, show, events, deliveries, backup"));
     }
     match command {
-        Command::Run(arguments) => run::run(arguments, context),
+        Command::Run(arguments) => run::run(&arguments, context),
         Command::Sandbox(arguments) => sandbox::run(&arguments, context),
         Command::Demo(arguments) => demo::run(&arguments, context),
         Command::Config(arguments) => config::run(arguments, context),
@@ -260,8 +260,11 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
 /// What the log tells: a daemon its doings, a client only trouble.
 fn level(globals: &Globals, command: &Command) -> LevelFilter {
     let daemon = matches!(command, Command::Run(_) | Command::Sandbox(_));
+    // The demo's first webhook is refused on purpose; it shows that itself.
+    let demo = matches!(command, Command::Demo(_));
     match (daemon, globals.quiet, globals.verbose) {
         (false, true, _) => LevelFilter::ERROR,
+        (false, false, 0) if demo => LevelFilter::ERROR,
         (true, false, 0) | (false, false, 1) => LevelFilter::INFO,
         (true, true, _) | (false, false, 0) => LevelFilter::WARN,
         (true, false, 1) | (false, false, 2) => LevelFilter::DEBUG,
@@ -285,8 +288,8 @@ fn overview(command: &clap::Command) -> String {
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n");
     text.push_str(concat!(
-        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr; reading commands take --json.\n",
-        "`batchd COMMAND --help` tells more; exit codes are in `batchd man`.",
+        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr. Commands\n",
+        "that read take --json. `batchd COMMAND -h` tells more, `batchd man` everything.",
     ));
     text
 }
@@ -317,6 +320,17 @@ mod tests {
         listed.sort_unstable();
         defined.sort_unstable();
         assert_eq!(listed, defined);
+    }
+
+    #[test]
+    fn every_help_fits_a_small_terminal() {
+        let mut definition = definition().color(clap::ColorChoice::Never).term_width(80);
+        let mut helps = vec![definition.render_help().to_string()];
+        definition.build();
+        helps.extend(definition.get_subcommands_mut().map(|each| each.render_long_help().to_string()));
+        for line in helps.iter().flat_map(|help| help.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 
     #[test]

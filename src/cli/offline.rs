@@ -1,58 +1,81 @@
 //! Reads an existing state directory without a daemon: `--offline`.
 
-use super::connect::ClientView;
 use super::error::Error;
 use super::exit::Exit;
+use crate::clock::Clock;
+use crate::config::ClientView;
 use crate::control::api::{DeliveryView, Listing};
 use crate::control::client::Query;
+use crate::control::query;
+use crate::control::refusal::Refusal;
+use crate::control::service::Service;
+use crate::store::{OpenError, Store};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A state directory, open for reading.
-#[derive(Debug)]
+/// A state directory, open for reading, behind the same operations that a daemon's API has.
 pub struct Offline {
-    dir: PathBuf,
+    store: Store,
+    service: Service,
 }
 
-// SEAM: every function below becomes a call of the functions of `control::service` that the server calls for the
-// same route, over `Store::open_offline`.
-#[expect(clippy::unused_async, reason = "the store that stands behind these is asynchronous")]
+impl std::fmt::Debug for Offline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offline").finish_non_exhaustive()
+    }
+}
+
 impl Offline {
     /// Opens the state that the configuration names.
-    pub async fn open(view: &ClientView) -> Result<Self, Error> {
-        match &view.state_dir {
-            Some(dir) => Ok(Self { dir: dir.clone() }),
-            None => Err(Error::new(Exit::Configuration, "no state directory is known")
-                .hint("name it in the configuration: `[state] dir`")),
-        }
+    pub fn open(view: &ClientView) -> Result<Self, Error> {
+        let Some(dir) = &view.state_dir else {
+            return Err(Error::new(Exit::Configuration, "no state directory is known")
+                .hint("name it in the configuration: `[state] dir`"));
+        };
+        let clock = Clock::system();
+        let store = Store::open_offline(dir, clock.clone())?;
+        Ok(Self { service: Service::offline(store.clone(), clock), store })
     }
 
     /// See [`super::source::Source::batches`].
-    pub async fn batches(&self, _query: &Query) -> Result<Listing<Value>, Error> {
-        Err(self.unavailable())
+    pub async fn batches(&self, query: &Query) -> Result<Listing<Value>, Error> {
+        let query = query::Query::of_pairs(query.pairs());
+        Ok(self.service.list(query.batches()?).await?)
     }
 
     /// See [`super::source::Source::batch`].
-    pub async fn batch(&self, _id: &str, _detail: bool) -> Result<Value, Error> {
-        Err(self.unavailable())
+    pub async fn batch(&self, id: &str, detail: bool) -> Result<Value, Error> {
+        Ok(if detail { self.service.detail(id).await? } else { self.service.batch(id).await? })
     }
 
     /// See [`super::source::Source::events`].
-    pub async fn events(&self, _batch: Option<&str>, _query: &Query) -> Result<Listing<Value>, Error> {
-        Err(self.unavailable())
+    pub async fn events(&self, batch: Option<&str>, query: &Query) -> Result<Listing<Value>, Error> {
+        let query = query::Query::of_pairs(query.pairs());
+        let after = query.number("after")?.unwrap_or(0);
+        Ok(self.service.events(batch, after, query.number("limit")?).await?)
     }
 
     /// See [`super::source::Source::deliveries`].
-    pub async fn deliveries(&self, _query: &Query) -> Result<Listing<DeliveryView>, Error> {
-        Err(self.unavailable())
+    pub async fn deliveries(&self, query: &Query) -> Result<Listing<DeliveryView>, Error> {
+        let query = query::Query::of_pairs(query.pairs());
+        Ok(self.service.deliveries(query.deliveries()?).await?)
     }
 
     /// Writes a consistent copy of the state into `file`.
-    pub async fn copy_into(&self, _file: &Path) -> Result<(), Error> {
-        Err(self.unavailable())
+    pub async fn copy_into(&self, file: &Path) -> Result<(), Error> {
+        self.store.copy_to(file).await.map_err(Refusal::from)?;
+        Ok(())
     }
+}
 
-    fn unavailable(&self) -> Error {
-        Error::new(Exit::Unreachable, format!("the state in {} cannot be read yet", self.dir.display()))
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        refusal.into_object().into()
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        Self::new(Exit::from(&error), error.to_string())
     }
 }

@@ -3,13 +3,13 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, ColumnKind, Table, Tone, clean};
+use super::ui::{Cell, Column, Table, Tone, clean};
 use super::view::{distance, time};
 use crate::control::api::{CheckAnswer, CheckRequest, ProviderReport};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List whom batchd asks, and how that goes; `check` makes a live call
+/// List whom batchd asks; `check` makes a live call
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -103,14 +103,14 @@ fn told(answer: &CheckAnswer, width: usize) -> String {
 /// Every provider, the troubled ones first.
 pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
-        ("NAME", ColumnKind::Whole),
-        ("KIND", ColumnKind::Whole),
-        ("ADDRESS", ColumnKind::Text),
-        ("KEY", ColumnKind::Whole),
-        ("ACTIVE", ColumnKind::Number),
-        ("HEALTH", ColumnKind::Whole),
-        ("LAST ANSWER", ColumnKind::Text),
-        ("WHY", ColumnKind::Text),
+        Column::whole("NAME"),
+        Column::whole("KIND"),
+        Column::text("ADDRESS").drops(3),
+        Column::whole("KEY"),
+        Column::number("ACTIVE"),
+        Column::whole("HEALTH"),
+        Column::text("LAST ANSWER").drops(2),
+        Column::text("WHY").drops(0),
     ]);
     let mut reports: Vec<&ProviderReport> = reports.iter().collect();
     reports.sort_by_key(|report| is_well(report));

@@ -5,11 +5,10 @@ use super::error::Error;
 use super::exit::Exit;
 use clap::Args;
 
-/// Have the daemon read its configuration again and say whether it did
+/// Have the daemon read its configuration again
 #[derive(Debug, Args)]
-#[command(
-    after_help = "An invalid file is refused as a whole: the daemon keeps what it has, and this ends with 78."
-)]
+#[command(after_help = "An invalid file is refused as a whole: the daemon keeps what it has, and this
+says why and ends with 78.")]
 pub struct Arguments {}
 
 /// Does it.

@@ -3,25 +3,52 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use crate::config::environment::Env;
+use crate::daemon::{self, BindError, RunError, RunOptions};
+use crate::store::StoreError;
 use clap::Args;
 
 /// Run the daemon in the foreground
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Without a configuration file, each provider whose usual variable is set is watched: OPENAI_API_KEY,
-ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY; SLACK_WEBHOOK_URL is where ends are told.
+#[command(after_help = "Without a configuration file each provider whose usual variable is set is
+watched (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY),
+and ends are told to SLACK_WEBHOOK_URL.
 
-SIGHUP reads the configuration again, SIGTERM ends it with nothing half-written."
-)]
+SIGHUP reads the configuration again, SIGTERM ends it with nothing half-written.")]
 pub struct Arguments {}
 
 /// Does it.
-pub fn run(_: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    daemon(context)
+pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let options = RunOptions { config_file: context.globals.config.clone(), env: Env::of_process() };
+    match daemon::run(&options).map_err(Error::from) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) if context.ui.is_watched() => Err(error),
+        Err(error) => {
+            // For a journal: one record a line, each with its priority.
+            for line in error.lines() {
+                tracing::error!("{line}");
+            }
+            Ok(error.kind)
+        }
+    }
 }
 
-// SEAM: becomes `crate::daemon::run(RunOptions { config: context.globals.config.clone(), … })` on a multi-threaded
-// runtime; its start errors become `Error`s by the impls of exit.rs.
-fn daemon(_: &mut Context) -> Result<Exit, Error> {
-    Err(Error::new(Exit::Unreachable, "this build holds no daemon"))
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        let message = error.to_string();
+        match error {
+            RunError::Config(refused) => refused.into(),
+            RunError::Setup(problems) => {
+                let error = Self::new(Exit::Configuration, "the configuration cannot be used");
+                problems.into_iter().fold(error, Self::cause)
+            }
+            RunError::Open(open) => open.into(),
+            RunError::Bind(BindError::Alive { .. }) => {
+                Self::new(Exit::StateHeld, message).hint("`batchd status` asks it how it does")
+            }
+            RunError::State(StoreError::Damaged(_)) => Self::new(Exit::StateDamaged, message),
+            RunError::State(_) => Self::new(Exit::StateUnwritable, message),
+            RunError::Bind(_) | RunError::Loop(_) | RunError::System(_) => Self::new(Exit::Failed, message),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
-use super::ui::{Cell, ColumnKind, Style, Table, Tone, clean};
+use super::ui::{Cell, Column, Style, Table, Tone, clean};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::duration::human;
 use crate::domain::time::since;
@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Show a batch: its facts, its transitions, its deliveries, and why it is polled when it is
+/// Show all that is known of a batch, its schedule and why
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
@@ -155,7 +155,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("input", word("input_file_id"));
     page.fact("output", word("output_file_id"));
     page.fact("errors", word("error_file_id"));
-    page.fact("expire", at("results_expire_at").map(|at| format!("results: {at}")));
+    page.fact("results", at("results_expire_at").map(|at| format!("deleted by the provider {at}")));
     page.fact("tokens", tokens(batch.field("usage")));
     page.fact("labels", pairs(batch.added("labels")));
     page.fact("metadata", pairs(batch.field("metadata")));
@@ -175,10 +175,10 @@ fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
     let Some(transitions) = transitions.as_array().filter(|each| !each.is_empty()) else { return };
     page.heading("Transitions");
     let mut table = Table::new(&[
-        ("STATUS", ColumnKind::Whole),
-        ("HAPPENED", ColumnKind::Whole),
-        ("SEEN", ColumnKind::Whole),
-        ("PROVIDER SAYS", ColumnKind::Text),
+        Column::whole("STATUS"),
+        Column::whole("HAPPENED"),
+        Column::whole("SEEN"),
+        Column::text("PROVIDER SAYS"),
     ]);
     for each in transitions {
         let at = |name: &str| time(&each[name]).map(|at| local(at, zone));

@@ -16,10 +16,11 @@ use unicode_width::UnicodeWidthStr;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd track batch_68fd8e2f1c0c8190
-  batchd track anthropic:msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d --name 'nightly evals' --deadline 6h
+  batchd track anthropic:msgbatch_01Hkc --name 'nightly evals' --deadline 6h
   my-submit-script | batchd track - --provider openai --label team=evals
 
-Tracking twice changes nothing but what is given. Exit codes: 66 no such batch, 77 key refused.")]
+Tracking twice changes nothing but what is given.
+Exit codes: 66 no such batch, 77 key refused.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID; `-` reads them from standard input, one a line
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
@@ -169,15 +170,26 @@ fn item(id: String, arguments: &Arguments) -> TrackItem {
 /// Requests of at most [`ITEMS`] items and about [`BYTES`] bytes, all of nearly the same size: a small rest would be
 /// checked one by one, as if it had been asked for alone.
 fn chunks(mut items: Vec<TrackItem>) -> Vec<Vec<TrackItem>> {
-    let bytes: usize = items.iter().map(size).sum();
-    let count = items.len().div_ceil(ITEMS).max(bytes.div_ceil(BYTES)).max(1);
-    let mut chunks = Vec::with_capacity(count);
-    for left in (1..=count).rev() {
-        let rest = items.split_off(items.len().div_ceil(left));
+    let bytes = items.iter().map(size).sum();
+    let mut chunks = Vec::new();
+    for length in lengths(items.len(), bytes) {
+        let rest = items.split_off(length);
         chunks.push(std::mem::replace(&mut items, rest));
     }
-    chunks.retain(|chunk| !chunk.is_empty());
     chunks
+}
+
+/// How many items each request gets, of so many that take so many bytes together.
+fn lengths(items: usize, bytes: usize) -> Vec<usize> {
+    let count = items.div_ceil(ITEMS).max(bytes.div_ceil(BYTES)).min(items);
+    let mut left = items;
+    let mut lengths = Vec::with_capacity(count);
+    for still in (1..=count).rev() {
+        let length = left.div_ceil(still);
+        lengths.push(length);
+        left -= length;
+    }
+    lengths
 }
 
 /// About how many bytes an item takes in a request.
@@ -266,16 +278,27 @@ mod tests {
         assert_eq!(widths.line(&answers[1]), "anthropic  msgbatch_22  in_progress");
     }
 
+    #[test]
+    fn chunks_hold_everything_in_order() {
+        let name = "n".repeat(BYTES / 4);
+        let item = |number: usize| TrackItem {
+            id: number.to_string(),
+            name: Some(name.clone()),
+            ..TrackItem::default()
+        };
+        let items: Vec<TrackItem> = (0..9).map(item).collect();
+        let chunks = chunks(items.clone());
+        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
+        assert_eq!(chunks.concat(), items);
+    }
+
     proptest! {
         #[test]
-        fn chunks_hold_everything_in_order_and_no_small_rest(count in 0_usize..250_000, length in 1_usize..40) {
-            let items: Vec<TrackItem> =
-                (0..count).map(|number| TrackItem { id: format!("{number:0length$}"), ..TrackItem::default() }).collect();
-            let chunks = chunks(items.clone());
-            let sizes: Vec<usize> = chunks.iter().map(Vec::len).collect();
-            prop_assert!(sizes.iter().all(|size| *size <= ITEMS));
-            prop_assert!(sizes.iter().max().unwrap_or(&0) - sizes.iter().min().unwrap_or(&0) <= 1);
-            prop_assert_eq!(chunks.concat(), items);
+        fn requests_are_bounded_and_none_is_a_small_rest(items in 0_usize..10_000_000, each in 64_usize..5000) {
+            let lengths = lengths(items, items * each);
+            prop_assert_eq!(lengths.iter().sum::<usize>(), items);
+            let (least, most) = (lengths.iter().min().unwrap_or(&0), lengths.iter().max().unwrap_or(&0));
+            prop_assert!(*most <= ITEMS && most * each <= BYTES + each && most - least <= 1, "{}..{}", least, most);
         }
     }
 }

@@ -3,12 +3,13 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Extent;
-use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement};
+use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement};
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{BufWriter, IsTerminal, Stderr, Stdout, Write};
+use unicode_width::UnicodeWidthStr;
 
 /// Prints for one run of the program.
 #[derive(Debug)]
@@ -85,20 +86,19 @@ pub struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
+/// A column of a [`Table`].
 #[derive(Clone, Copy, Debug)]
-struct Column {
+pub struct Column {
     title: &'static str,
     kind: ColumnKind,
+    /// In a terminal that is too narrow the column with the greatest number goes first; 0 never goes.
+    drops: u8,
 }
 
-/// How a column takes part in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnKind {
-    /// Never shortened: ids, and words that programs look for.
+enum ColumnKind {
     Whole,
-    /// Shortened with `…` where the terminal is too narrow.
     Text,
-    /// A number, aligned to the right.
     Number,
 }
 
@@ -114,6 +114,13 @@ impl Ui {
 
     /// What stdout can show.
     pub fn style(&self) -> Style {
+        self.out_style
+    }
+
+    /// Looks again at what stdout can show: a terminal's size changes while something is watched on it.
+    pub fn measure(&mut self) -> Style {
+        let out = std::io::stdout();
+        self.out_style = Style::of(out.is_terminal(), terminal_size::terminal_size_of(&out));
         self.out_style
     }
 
@@ -183,6 +190,19 @@ impl Ui {
         }
     }
 
+    /// Talk that has a form of its own, plain and in colour, such as text with the place it is about.
+    pub fn exhibit(&mut self, render: impl FnOnce(bool) -> String) {
+        let text = render(self.err_style.colour);
+        if !text.trim().is_empty() {
+            self.talk(text.trim_end());
+        }
+    }
+
+    /// Whether somebody looks at stderr.
+    pub fn is_watched(&self) -> bool {
+        self.err_style.terminal
+    }
+
     /// A warning.
     pub fn warn(&mut self, text: &str) {
         let label = self.err_style.paint(Tone::Warning, "warning:");
@@ -191,6 +211,10 @@ impl Ui {
 
     /// An error with its causes and hints.
     pub fn error(&mut self, error: &Error) {
+        if let Some(refused) = &error.refused {
+            let text = refused.rendered(self.err_style.colour);
+            self.talk(text.trim_end());
+        }
         let mut text =
             format!("{} {}", self.err_style.paint(Tone::Bad, "error:"), clean_lines(&error.message));
         for cause in &error.causes {
@@ -323,9 +347,8 @@ impl<T: Into<String>> From<T> for Cell {
 
 impl Table {
     /// A table with these columns.
-    pub fn new(columns: &[(&'static str, ColumnKind)]) -> Self {
-        let columns = columns.iter().map(|&(title, kind)| Column { title, kind }).collect();
-        Self { columns, rows: Vec::new() }
+    pub fn new(columns: &[Column]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row; one cell a column.
@@ -340,52 +363,34 @@ impl Table {
 
     /// The table as text for a stream that can show so much, each line with its end.
     ///
-    /// Columns in which every cell is empty are left out.
+    /// Columns in which every cell is empty are left out, and those for which there is no room.
     pub fn render(&self, style: Style) -> String {
-        let used = |column: usize| {
-            self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.text.is_empty()))
-        };
-        let shown: Vec<usize> = (0..self.columns.len()).filter(|&column| used(column)).collect();
+        let shown = self.fitting(style.width);
         if shown.is_empty() {
             return String::new();
         }
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_truncation_indicator("…");
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
         if style.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
-        match style.width {
-            Some(width) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-            }
-            None => {
-                table.set_content_arrangement(ContentArrangement::Disabled);
-            }
-        }
-        let titles = shown
-            .iter()
-            .map(|&column| comfy_table::Cell::new(self.columns[column].title).add_attribute(Attribute::Bold));
+        let titles = shown.iter().map(|&(column, width)| {
+            let title = shorten(self.columns[column].title, width);
+            comfy_table::Cell::new(title).add_attribute(Attribute::Bold)
+        });
         table.set_header(titles.collect::<Vec<_>>());
         for row in &self.rows {
-            let cells = shown.iter().map(|&column| row.get(column).map_or_else(|| "".into(), painted));
-            let mut line = comfy_table::Row::from(cells.collect::<Vec<_>>());
-            line.max_height(1);
-            table.add_row(line);
+            let cells = shown.iter().map(|&(column, width)| painted(&row[column], width));
+            table.add_row(cells.collect::<Vec<_>>());
         }
-        for (place, &column) in shown.iter().enumerate() {
+        for (place, &(column, _)) in shown.iter().enumerate() {
             let Some(target) = table.column_mut(place) else { continue };
-            target.set_padding((0, if place + 1 == shown.len() { 0 } else { 2 }));
-            match self.columns[column].kind {
-                ColumnKind::Whole => {
-                    target.set_constraint(ColumnConstraint::ContentWidth);
-                }
-                ColumnKind::Number => {
-                    target.set_constraint(ColumnConstraint::ContentWidth);
-                    target.set_cell_alignment(CellAlignment::Right);
-                }
-                ColumnKind::Text => {}
+            target.set_padding((0, if place + 1 == shown.len() { 0 } else { GAP }));
+            if self.columns[column].kind == ColumnKind::Number {
+                target.set_cell_alignment(CellAlignment::Right);
             }
         }
         let mut text = String::new();
@@ -394,6 +399,69 @@ impl Table {
             text.push('\n');
         }
         text
+    }
+
+    /// The columns that are shown, with their widths: text is shortened first, then columns go.
+    fn fitting(&self, room: Option<u16>) -> Vec<(usize, usize)> {
+        let natural = |column: usize| {
+            let cells = self.rows.iter().map(|row| clean(&row[column].text).width());
+            cells.max().filter(|width| *width > 0).map(|width| width.max(self.columns[column].title.width()))
+        };
+        let mut shown: Vec<(usize, usize)> =
+            (0..self.columns.len()).filter_map(|column| Some((column, natural(column)?))).collect();
+        let Some(room) = room.map(usize::from) else { return shown };
+        loop {
+            let taken = |shown: &[(usize, usize)]| {
+                shown.iter().map(|(_, width)| width + usize::from(GAP)).sum::<usize>() - usize::from(GAP)
+            };
+            if shown.is_empty() {
+                return shown;
+            }
+            // The widest text gives way, one column at a time, so that several become equally short.
+            let is_text = |column: usize| self.columns[column].kind == ColumnKind::Text;
+            while taken(&shown) > room {
+                let widest = shown.iter_mut().filter(|(column, width)| is_text(*column) && *width > LEAST);
+                let Some(widest) = widest.max_by_key(|(_, width)| *width) else { break };
+                widest.1 -= 1;
+            }
+            if taken(&shown) <= room {
+                return shown;
+            }
+            let drops = |place: usize| self.columns[shown[place].0].drops;
+            match (0..shown.len()).max_by_key(|&place| drops(place)) {
+                Some(place) if drops(place) > 0 => {
+                    shown.remove(place);
+                    // What is left may have its room back.
+                    for (column, width) in &mut shown {
+                        *width = natural(*column).unwrap_or(*width);
+                    }
+                }
+                _ => return shown,
+            }
+        }
+    }
+}
+
+impl Column {
+    /// A column that is never shortened: ids, and words that programs look for.
+    pub const fn whole(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Whole, drops: 0 }
+    }
+
+    /// A column that is shortened with `…` where the terminal is too narrow.
+    pub const fn text(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Text, drops: 1 }
+    }
+
+    /// A column of numbers, aligned to the right.
+    pub const fn number(title: &'static str) -> Self {
+        Self { title, kind: ColumnKind::Number, drops: 0 }
+    }
+
+    /// The same, given up where the terminal is too narrow; the greater number goes first.
+    #[must_use]
+    pub const fn drops(self, drops: u8) -> Self {
+        Self { drops, ..self }
     }
 }
 
@@ -421,7 +489,6 @@ pub fn clean_lines(text: &str) -> String {
 /// `text` in at most `width` columns.
 pub fn shorten(text: &str, width: usize) -> Cow<'_, str> {
     use unicode_segmentation::UnicodeSegmentation;
-    use unicode_width::UnicodeWidthStr;
     if text.width() <= width {
         return Cow::Borrowed(text);
     }
@@ -438,8 +505,8 @@ pub fn shorten(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-fn painted(cell: &Cell) -> comfy_table::Cell {
-    let shown = comfy_table::Cell::new(clean(&cell.text));
+fn painted(cell: &Cell, width: usize) -> comfy_table::Cell {
+    let shown = comfy_table::Cell::new(shorten(&clean(&cell.text), width));
     match cell.tone {
         Tone::Plain => shown,
         Tone::Good => shown.fg(Color::DarkGreen),
@@ -475,6 +542,12 @@ fn is_harmful(letter: char) -> bool {
         || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// Text that is shorter than this says nothing.
+const LEAST: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,10 +555,10 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(&[
-            ("ID", ColumnKind::Whole),
-            ("NAME", ColumnKind::Text),
-            ("NOTHING", ColumnKind::Text),
-            ("DONE", ColumnKind::Number),
+            Column::whole("ID"),
+            Column::text("NAME"),
+            Column::text("NOTHING"),
+            Column::number("DONE").drops(2),
         ]);
         table.row(vec!["batch_1".into(), "a name that is rather long".into(), "".into(), "7".into()]);
         table.row(vec![
@@ -511,6 +584,13 @@ mod tests {
         let narrow = table().render(Style { width: Some(32), ..Style::default() });
         insta::assert_snapshot!(narrow);
         assert!(narrow.lines().all(|line| line.chars().count() <= 32), "{narrow}");
+        let narrower = table().render(Style { width: Some(20), ..Style::default() });
+        insta::assert_snapshot!(narrower, @r"
+        ID        NAME
+        batch_1   a name th…
+        batch_22  tab\there…
+        ");
+        assert_eq!(table().render(Style { width: Some(3), ..Style::default() }), "ID\nbatch_1\nbatch_22\n");
     }
 
     #[test]
@@ -539,8 +619,7 @@ mod tests {
 
         #[test]
         fn what_is_shortened_fits(text in "\\PC{0,40}", width in 1_usize..40) {
-            use unicode_width::UnicodeWidthStr;
-            prop_assert!(shorten(&text, width).width() <= width);
+                    prop_assert!(shorten(&text, width).width() <= width);
         }
     }
 }

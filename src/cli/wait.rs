@@ -27,11 +27,17 @@ use unicode_width::UnicodeWidthStr;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd wait batch_68fd8e2f1c0c8190 && python evaluate.py
-  batchd wait --any --timeout 2h anthropic:msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d batch_68fd8e2f1c0c8190
+  batchd wait --any --timeout 2h anthropic:msgbatch_01Hkc batch_68fd8e2f
 
-Exit codes: 0 completed, 3 failed (or every request failed), 4 expired, 5 cancelled, 124 timed out; of several the
-first in this order: 3, 4, 5, 124. A batch with some failed requests is 0 with a warning, 3 with --strict.
-66: no such batch. 77: key refused. A restart of the daemon is waited through.")]
+Exit codes:
+  0    completed; with a warning if some requests failed
+  3    failed, or every request failed; with --strict, any
+  4    expired
+  5    cancelled
+  124  timed out
+Of several batches the first in this order counts: 3, 4, 5, 124. Before those:
+66 for an id that no provider knows, 77 for a key that is refused.
+A restart of the daemon is waited through.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID; what is not tracked yet is tracked
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
@@ -230,8 +236,10 @@ impl<'a> Waiting<'a> {
                     Some(Followed::Away(error)) => {
                         context.ui.note(&format!("{error}; waiting goes on when it is back"));
                     }
-                    Some(Followed::Back) => {
-                        context.ui.note("the daemon is back");
+                    Some(Followed::Back { announced }) => {
+                        if announced {
+                            context.ui.note("the daemon is back");
+                        }
                         self.look_again(context).await;
                     }
                     Some(Followed::Refused(error)) => return Err(error.into()),

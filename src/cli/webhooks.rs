@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, ColumnKind, Table, Tone, clean};
+use super::ui::{Cell, Column, Table, Tone, clean};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{TestAnswer, TestRequest, WebhookReport};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// List where events are told, and how that goes; `test`, `disable` and `enable` one
+/// List where events are told; `test`, `disable` or `enable` one
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -129,14 +129,14 @@ fn told(name: &str, answer: &TestAnswer) -> String {
 /// Every webhook, the troubled ones first.
 pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
-        ("NAME", ColumnKind::Whole),
-        ("KIND", ColumnKind::Whole),
-        ("TARGET", ColumnKind::Text),
-        ("TOLD", ColumnKind::Text),
-        ("HEALTH", ColumnKind::Whole),
-        ("OWED", ColumnKind::Text),
-        ("LAST SUCCESS", ColumnKind::Text),
-        ("WHY", ColumnKind::Text),
+        Column::whole("NAME"),
+        Column::whole("KIND"),
+        Column::text("TARGET").drops(3),
+        Column::text("TOLD").drops(4),
+        Column::whole("HEALTH"),
+        Column::text("OWED"),
+        Column::text("LAST SUCCESS").drops(2),
+        Column::text("WHY").drops(0),
     ]);
     let mut reports: Vec<&WebhookReport> = reports.iter().collect();
     reports.sort_by_key(|report| report.health == "ok");

@@ -349,6 +349,11 @@ impl Query {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
     }
 
+    /// Every pair.
+    pub fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().map(|(key, value)| ((*key).to_owned(), value.clone()))
+    }
+
     /// The values of every pair with this key.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(name, _)| *name == key).map(|(_, value)| value.as_str())

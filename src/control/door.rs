@@ -62,8 +62,11 @@ impl Door {
         };
         // Before the token: a page in a browser that was sent here under a foreign name learns nothing.
         if !proven && !alive && !rules.names_us(request) {
-            return Err(Refusal::new(ErrorCode::Misdirected, "the Host of this request is not one of this server")
-                .hint("name it in [api] hosts, or use the address that is listened on"));
+            return Err(Refusal::new(
+                ErrorCode::Misdirected,
+                "the Host of this request is not one of this server",
+            )
+            .hint("name it in [api] hosts, or use the address that is listened on"));
         }
         if token.is_some() && !proven && !alive && path != "/metrics" {
             return Err(Refusal::new(ErrorCode::Unauthorized, "the bearer token is missing or wrong")
@@ -98,13 +101,19 @@ impl TcpRules {
             Some((name, port)) if !port.contains(']') => (name, Some(port)),
             _ => (authority.as_str(), None),
         };
-        if self.hosts.iter().any(|host| host.eq_ignore_ascii_case(&authority) || host.eq_ignore_ascii_case(name)) {
+        if self
+            .hosts
+            .iter()
+            .any(|host| host.eq_ignore_ascii_case(&authority) || host.eq_ignore_ascii_case(name))
+        {
             return true;
         }
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         let ip = self.listen.ip();
         let address = bare.parse().is_ok_and(|named: std::net::IpAddr| {
-            named == ip || (ip.is_unspecified() && named.is_loopback()) || (ip.is_loopback() && named.is_loopback())
+            named == ip
+                || (ip.is_unspecified() && named.is_loopback())
+                || (ip.is_loopback() && named.is_loopback())
         });
         let port_fits = port.is_none_or(|port| port.parse() == Ok(self.listen.port()));
         (address || bare == "localhost") && port_fits
@@ -161,21 +170,40 @@ mod tests {
 
     #[test]
     fn the_host_must_be_ours() {
-        let ask = |host: &str| code(door(&["batchd.example.com"]).admit(&request("GET", "/v1/batches", &[("host", host)]), None));
-        for ours in ["127.0.0.1:8765", "localhost:8765", "LOCALHOST:8765", "batchd.example.com", "batchd.example.com:443", "[::1]:8765", "127.0.0.1"] {
+        let ask = |host: &str| {
+            code(door(&["batchd.example.com"]).admit(&request("GET", "/v1/batches", &[("host", host)]), None))
+        };
+        for ours in [
+            "127.0.0.1:8765",
+            "localhost:8765",
+            "LOCALHOST:8765",
+            "batchd.example.com",
+            "batchd.example.com:443",
+            "[::1]:8765",
+            "127.0.0.1",
+        ] {
             assert_eq!(ask(ours), None, "{ours}");
         }
         for foreign in ["evil.example", "127.0.0.1:80", "localhost.evil.example:8765", "10.0.0.1:8765", ""] {
             assert_eq!(ask(foreign), Some(ErrorCode::Misdirected), "{foreign}");
         }
-        assert_eq!(code(door(&[]).admit(&request("GET", "/healthz", &[("host", "probe.example")]), None)), None);
-        assert_eq!(code(door(&[]).admit(&request("GET", "/v1/batches", &[]), None)), Some(ErrorCode::Misdirected));
+        assert_eq!(
+            code(door(&[]).admit(&request("GET", "/healthz", &[("host", "probe.example")]), None)),
+            None
+        );
+        assert_eq!(
+            code(door(&[]).admit(&request("GET", "/v1/batches", &[]), None)),
+            Some(ErrorCode::Misdirected)
+        );
     }
 
     #[test]
     fn without_a_token_tcp_only_reads() {
         let host = ("host", "localhost:8765");
-        assert_eq!(code(door(&[]).admit(&request("PUT", "/v1/batches/x", &[host]), None)), Some(ErrorCode::Forbidden));
+        assert_eq!(
+            code(door(&[]).admit(&request("PUT", "/v1/batches/x", &[host]), None)),
+            Some(ErrorCode::Forbidden)
+        );
         assert_eq!(code(door(&[]).admit(&request("GET", "/v1/batches/x", &[host]), None)), None);
         assert_eq!(code(Door::Socket.admit(&request("PUT", "/v1/batches/x", &[]), None)), None);
     }
@@ -184,10 +212,18 @@ mod tests {
     fn a_token_opens_everything_and_its_lack_nothing_but_the_probes() {
         let token = SecretString::from("t0ken");
         let host = ("host", "localhost:8765");
-        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| code(door(&[]).admit(&request(method, path, headers), Some(&token)));
+        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+            code(door(&[]).admit(&request(method, path, headers), Some(&token)))
+        };
         assert_eq!(ask("GET", "/v1/batches", &[host]), Some(ErrorCode::Unauthorized));
-        assert_eq!(ask("GET", "/v1/batches", &[host, ("authorization", "Bearer wrong")]), Some(ErrorCode::Unauthorized));
-        assert_eq!(ask("PUT", "/v1/batches/x", &[("host", "proxy.example"), ("authorization", "bearer t0ken")]), None);
+        assert_eq!(
+            ask("GET", "/v1/batches", &[host, ("authorization", "Bearer wrong")]),
+            Some(ErrorCode::Unauthorized)
+        );
+        assert_eq!(
+            ask("PUT", "/v1/batches/x", &[("host", "proxy.example"), ("authorization", "bearer t0ken")]),
+            None
+        );
         for open in ["/healthz", "/readyz", "/metrics"] {
             assert_eq!(ask("GET", open, &[host]), None, "{open}");
         }

@@ -91,7 +91,9 @@ impl Live {
         let assembly = live.assemble(&config)?;
         live.apply(config, assembly).await.map_err(|refusal| vec![refusal.message])?;
         let live = Arc::new(live);
-        live.parts.tasks.keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));
+        live.parts
+            .tasks
+            .keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));
         Ok(live)
     }
 
@@ -114,7 +116,9 @@ impl Live {
     pub fn late(&self, bound: Duration) -> Vec<String> {
         let oldest = earlier(self.parts.clock.now(), bound).as_millisecond();
         let workers = self.dispatcher.pulses().into_iter();
-        let late = workers.filter(|(_, pulse)| pulse.load(Ordering::Relaxed) < oldest).map(|(name, _)| format!("webhook {name}"));
+        let late = workers
+            .filter(|(_, pulse)| pulse.load(Ordering::Relaxed) < oldest)
+            .map(|(name, _)| format!("webhook {name}"));
         self.parts.tasks.late(bound).into_iter().chain(late).collect()
     }
 
@@ -187,8 +191,9 @@ impl Live {
 
     async fn take_new_configuration(&self) -> Result<ReloadAnswer, Refusal> {
         let refused = |problems: Vec<String>| {
-            Refusal::new(ErrorCode::ConfigRefused, problems.join("\n"))
-                .hint("the running configuration stays; `batchd config check` shows each problem in its place")
+            Refusal::new(ErrorCode::ConfigRefused, problems.join("\n")).hint(
+                "the running configuration stays; `batchd config check` shows each problem in its place",
+            )
         };
         let before = self.config();
         let config = Config::load(self.parts.config_file.as_deref(), &catalog(), &self.parts.env)
@@ -213,7 +218,8 @@ impl Live {
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
         let Assembly { accounts, destinations, targets, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
-        let off = states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
+        let off =
+            states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
@@ -229,16 +235,16 @@ impl Live {
     fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
         let mut problems = Vec::new();
         let mut secrets = Vec::new();
-        let mut resolve = |what: String, source: &crate::config::secret::SecretSource| {
-            match source.resolve(&self.parts.env) {
-                Ok(secret) => {
-                    secrets.push(secret.clone());
-                    Some(secret)
-                }
-                Err(problem) => {
-                    problems.push(format!("{what}: {problem}"));
-                    None
-                }
+        let mut resolve = |what: String, source: &crate::config::secret::SecretSource| match source
+            .resolve(&self.parts.env)
+        {
+            Ok(secret) => {
+                secrets.push(secret.clone());
+                Some(secret)
+            }
+            Err(problem) => {
+                problems.push(format!("{what}: {problem}"));
+                None
             }
         };
         let token = config.api.token.as_ref().and_then(|source| resolve("api.token".to_owned(), source));
@@ -259,9 +265,11 @@ impl Live {
             .map(|webhook| {
                 let name = &webhook.name;
                 let url = resolve(format!("webhooks.{name}.url"), &webhook.url);
-                let signing = webhook.secrets.iter().map(|source| resolve(format!("webhooks.{name}.secret"), source));
+                let signing =
+                    webhook.secrets.iter().map(|source| resolve(format!("webhooks.{name}.secret"), source));
                 let signing: Option<Vec<SecretString>> = signing.collect();
-                let target = url.zip(signing).map(|(url, secrets)| Target { url, secrets, timeout: webhook.timeout });
+                let target =
+                    url.zip(signing).map(|(url, secrets)| Target { url, secrets, timeout: webhook.timeout });
                 (webhook, target)
             })
             .collect();
@@ -286,7 +294,11 @@ impl Live {
                     };
                     let api_key = keys.get(provider.name.as_str()).cloned().flatten();
                     let adapter = (kind.build)(&provider::Account { config: provider, api_key });
-                    accounts.push(Account { config: provider.clone(), adapter, transport: transport.clone() });
+                    accounts.push(Account {
+                        config: provider.clone(),
+                        adapter,
+                        transport: transport.clone(),
+                    });
                 }
             }
             Err(problem) => problems.push(format!("http: {problem}")),
@@ -349,7 +361,8 @@ fn destination(
         guard: Guard::from(config.http.egress),
     };
     let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
-    Destination::new(webhook, target, Arc::new(transport), scrubber.clone()).map_err(|problem| problem.to_string())
+    Destination::new(webhook, target, Arc::new(transport), scrubber.clone())
+        .map_err(|problem| problem.to_string())
 }
 
 /// What may be shown of a webhook's URL: its path, its user and its query may be secrets.

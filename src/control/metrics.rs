@@ -3,12 +3,15 @@
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::domain::time::since;
+use crate::store::CommitStats;
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use jiff::Timestamp;
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
@@ -48,11 +51,13 @@ impl Service {
             add(&events, &vec![("type", kind.to_string())], count);
         }
 
-        let deliveries = counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
+        let deliveries =
+            counters(&mut registry, "batchd_deliveries", "Attempts at deliveries, by webhook and outcome");
         for (webhook, outcome, count) in live.dispatcher.deliveries_total() {
             add(&deliveries, &vec![("webhook", webhook), ("outcome", outcome.to_owned())], count);
         }
-        let pending = gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
+        let pending =
+            gauges(&mut registry, "batchd_pending_deliveries", "Deliveries owed, by webhook and state");
         let oldest = gauges(
             &mut registry,
             "batchd_oldest_pending_delivery_seconds",
@@ -67,7 +72,11 @@ impl Service {
             set(&oldest, &vec![("webhook", webhook)], waited);
         }
 
-        registry.register("batchd_commit_seconds", "How long commits to the database took", self.store.commit_seconds());
+        registry.register(
+            "batchd_commit_seconds",
+            "How long commits to the database took",
+            Commits(self.store.commit_stats()),
+        );
         let reloaded = gauge(
             &mut registry,
             "batchd_config_last_reload_successful",
@@ -79,9 +88,25 @@ impl Service {
         process(&mut registry, seconds(live.started_at));
 
         let mut text = String::new();
-        encode(&mut text, &registry)
-            .map_err(|error| Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}")))?;
+        encode(&mut text, &registry).map_err(|error| {
+            Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
+        })?;
         Ok(text)
+    }
+}
+
+/// The store's own count of its commits, as a histogram.
+#[derive(Debug)]
+struct Commits(CommitStats);
+
+impl EncodeMetric for Commits {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let CommitStats { count, seconds_total, buckets } = &self.0;
+        encoder.encode_histogram::<NoLabelSet>(*seconds_total, *count, buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 

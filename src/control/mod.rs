@@ -1,12 +1,12 @@
 //! Floor 5: the operations, written once, and their way in: the HTTP API on the socket and on TCP.
 
 pub mod api;
-pub mod door;
-pub mod live;
 pub mod client;
+pub mod door;
 pub mod event_stream;
+pub mod live;
 mod metrics;
-mod query;
+pub mod query;
 pub mod refusal;
 pub mod reports;
 pub mod resolve;

@@ -1,6 +1,7 @@
 //! The query string of a request, read key by key with an error that names the key.
 
 use super::refusal::Refusal;
+use super::service::{DeliveryQuery, ListQuery};
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -9,7 +10,7 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 /// The pairs of a query string. Unknown keys are ignored: clients of OpenAI's API send some of their own.
-pub(super) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
@@ -21,8 +22,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
+    /// The pairs that a client would send.
+    pub fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+
+    /// As a list of batches is asked for.
+    pub fn batches(&self) -> Result<ListQuery, Refusal> {
+        Ok(ListQuery {
+            active: self.flag("active")?,
+            statuses: self.all("status", |word| word.parse().map_err(|error| format!("{error}")))?,
+            provider: self.text("provider"),
+            labels: self.pairs("label")?,
+            owner: self.text("owner"),
+            after: self.text("after"),
+            limit: self.number("limit")?,
+        })
+    }
+
+    /// As a list of deliveries is asked for.
+    pub fn deliveries(&self) -> Result<DeliveryQuery, Refusal> {
+        Ok(DeliveryQuery {
+            state: self.text("state"),
+            webhook: self.text("webhook"),
+            after: self.text("after"),
+            limit: self.number("limit")?,
+        })
+    }
+
     fn parse(raw: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         Self(
             raw.split('&')
                 .filter(|pair| !pair.is_empty())
@@ -36,16 +66,19 @@ impl Query {
     }
 
     fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, value)| name == key && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(name, value)| name == key && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// The last value of `key`; an empty one is none.
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub fn text(&self, key: &str) -> Option<String> {
         self.values(key).last().map(str::to_owned)
     }
 
     /// Whether `key` is there and not false.
-    pub(super) fn flag(&self, key: &str) -> Result<bool, Refusal> {
+    pub fn flag(&self, key: &str) -> Result<bool, Refusal> {
         let last = self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         match last {
             None | Some("false" | "0") => Ok(false),
@@ -55,14 +88,14 @@ impl Query {
     }
 
     /// The value of `key` as a number.
-    pub(super) fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, Refusal> {
+    pub fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, Refusal> {
         self.text(key)
             .map(|text| text.parse().map_err(|_| wrong(key, &format!("`{text}` is not a number that fits"))))
             .transpose()
     }
 
     /// Every value of `key`, each of which may be a list with commas.
-    pub(super) fn all<T>(&self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Refusal> {
+    pub fn all<T>(&self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Refusal> {
         self.values(key)
             .flat_map(|value| value.split(','))
             .map(|word| read(word).map_err(|error| wrong(key, &error)))
@@ -70,7 +103,7 @@ impl Query {
     }
 
     /// Every value of `key`, each a `NAME=VALUE`.
-    pub(super) fn pairs(&self, key: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    pub fn pairs(&self, key: &str) -> Result<BTreeMap<String, String>, Refusal> {
         self.values(key)
             .map(|pair| match pair.split_once('=') {
                 Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -90,8 +123,12 @@ mod tests {
 
     #[test]
     fn keys_are_read_with_their_types() {
-        let query = Query::parse("status=completed&status=failed,expired&limit=20&label=team%3Devals&fetch&x=%zz+y");
-        assert_eq!(query.all("status", |word| Ok(word.to_owned())).unwrap(), ["completed", "failed", "expired"]);
+        let query =
+            Query::parse("status=completed&status=failed,expired&limit=20&label=team%3Devals&fetch&x=%zz+y");
+        assert_eq!(
+            query.all("status", |word| Ok(word.to_owned())).unwrap(),
+            ["completed", "failed", "expired"]
+        );
         assert_eq!(query.number::<u32>("limit").unwrap(), Some(20));
         assert_eq!(query.pairs("label").unwrap()["team"], "evals");
         assert!(query.flag("fetch").unwrap());

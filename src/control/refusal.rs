@@ -48,12 +48,11 @@ impl Refusal {
     /// A look at `id` by hand that failed.
     pub fn from_look(error: LookError, id: &str) -> Self {
         match error {
-            LookError::NoProvider(name) => Self::new(
-                ErrorCode::UnknownProvider,
-                format!("no provider `{name}` is configured"),
-            )
-            .param("provider")
-            .hint("`batchd providers` lists what is configured"),
+            LookError::NoProvider(name) => {
+                Self::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+                    .param("provider")
+                    .hint("`batchd providers` lists what is configured")
+            }
             LookError::Store(error) => error.into(),
             LookError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
         }
@@ -83,14 +82,18 @@ impl Refusal {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::AmbiguousId => StatusCode::CONFLICT,
-            ErrorCode::UnknownProvider | ErrorCode::UnknownWebhook | ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
+            ErrorCode::UnknownProvider | ErrorCode::UnknownWebhook | ErrorCode::InvalidRequest => {
+                StatusCode::BAD_REQUEST
+            }
             ErrorCode::ProviderRefused | ErrorCode::ProviderFailed => StatusCode::BAD_GATEWAY,
             ErrorCode::ConfigRefused => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::Forbidden => StatusCode::FORBIDDEN,
             ErrorCode::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            ErrorCode::StateUnwritable | ErrorCode::StateDamaged | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::StateUnwritable | ErrorCode::StateDamaged | ErrorCode::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ErrorCode::Internal | ErrorCode::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -124,14 +127,18 @@ impl Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Full | StoreError::Busy | StoreError::ReadOnly | StoreError::Io(_) => ErrorCode::StateUnwritable,
+            StoreError::Full | StoreError::Busy | StoreError::ReadOnly | StoreError::Io(_) => {
+                ErrorCode::StateUnwritable
+            }
             StoreError::Damaged(_) => ErrorCode::StateDamaged,
             StoreError::Closed => ErrorCode::Unavailable,
             StoreError::Internal(_) => ErrorCode::Internal,
         };
         let refusal = Self::new(code, error.to_string());
         match error {
-            StoreError::Full => refusal.hint("make space on the file system of the state directory, then try again"),
+            StoreError::Full => {
+                refusal.hint("make space on the file system of the state directory, then try again")
+            }
             StoreError::Busy => refusal.hint("another program has the database open for writing; close it"),
             StoreError::Closed => refusal.hint("the daemon is stopping; try again once it runs"),
             _ => refusal,

@@ -1,7 +1,7 @@
 //! The operations that tell how the daemon, its providers and its webhooks stand, and those that mend them.
 
-use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
 use super::api::ErrorCode;
+use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
 use super::refusal::Refusal;
 use super::service::{Service, delivery_number, delivery_view};
 use super::tracking::no_such_provider;
@@ -98,9 +98,9 @@ impl Service {
         let live = self.live()?;
         let config = live.config();
         let names: Vec<&String> = match name {
-            Some(name) => vec![
-                config.providers.get_key_value(name).ok_or_else(|| no_such_provider(name, &config))?.0,
-            ],
+            Some(name) => {
+                vec![config.providers.get_key_value(name).ok_or_else(|| no_such_provider(name, &config))?.0]
+            }
             None => config.providers.keys().collect(),
         };
         let checks = names.into_iter().map(async |name| {
@@ -166,7 +166,8 @@ impl Service {
         tracing::info!(webhook = name, "switched {} by hand", if on { "on" } else { "off" });
         let mut reports = self.webhooks().await?;
         let at = reports.iter().position(|report| report.name == name);
-        at.map(|at| reports.swap_remove(at)).ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))
+        at.map(|at| reports.swap_remove(at))
+            .ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))
     }
 
     /// Sends a real, marked try-out and tells what came back.
@@ -175,7 +176,8 @@ impl Service {
         let word = event.unwrap_or("batch.completed");
         let kind = EventType::from_word(word).ok_or_else(|| {
             let words: Vec<&str> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
-            Refusal::invalid(format!("`{word}` is not a type of event; one of {}", words.join(", "))).param("event")
+            Refusal::invalid(format!("`{word}` is not a type of event; one of {}", words.join(", ")))
+                .param("event")
         })?;
         let live = self.live()?;
         let now = self.clock.now();
@@ -204,7 +206,8 @@ impl Service {
         if self.store.retry(vec![pk], self.clock.now()).await? != [true] {
             return Err(absent());
         }
-        let filter = DeliveryFilter { after: Some(pk.saturating_add(1)), limit: Some(1), ..DeliveryFilter::default() };
+        let filter =
+            DeliveryFilter { after: Some(pk.saturating_add(1)), limit: Some(1), ..DeliveryFilter::default() };
         let found = self.store.deliveries(filter).await?.0.pop().filter(|delivery| delivery.pk == pk);
         Ok(delivery_view(found.ok_or_else(absent)?, None))
     }
@@ -226,7 +229,8 @@ impl Service {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
         let refusal = Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"));
         Err(refusal.param("webhook").hint(if known.is_empty() {
-            "no webhook is configured at all; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table".to_owned()
+            "no webhook is configured at all; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table"
+                .to_owned()
         } else {
             format!("configured: {}", known.join(", "))
         }))

@@ -55,7 +55,9 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, Refusal> {
         [one] => Ok(key(one)),
         [] => {
             let what = match claiming.first() {
-                Some(kind) => format!("`{id}` looks like a batch of kind {kind}, and no such provider is configured"),
+                Some(kind) => {
+                    format!("`{id}` looks like a batch of kind {kind}, and no such provider is configured")
+                }
                 None => format!("the id `{id}` does not tell which provider has it"),
             };
             Err(ambiguous(what, id, configured.iter().map(|candidate| candidate.name.as_str())))
@@ -112,7 +114,10 @@ mod tests {
         let provider = |id: &str| place(id, &configured).map(|key| key.provider);
         assert_eq!(provider("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c").unwrap(), "openai");
         assert_eq!(provider("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD").unwrap(), "claude");
-        assert_eq!(provider("3f1e2d4c-5b6a-4978-8899-aabbccddeeff").unwrap_err().code, ErrorCode::AmbiguousId);
+        assert_eq!(
+            provider("3f1e2d4c-5b6a-4978-8899-aabbccddeeff").unwrap_err().code,
+            ErrorCode::AmbiguousId
+        );
         assert_eq!(provider("batches/ab12").unwrap_err().code, ErrorCode::AmbiguousId);
         let two = candidates(&[("a", "anthropic"), ("b", "anthropic")]);
         let refusal = place("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &two).unwrap_err();

@@ -6,7 +6,7 @@ use super::api::{
 use super::door::{self, Door, Peer};
 use super::query::Query;
 use super::refusal::Refusal;
-use super::service::{DeliveryQuery, ListQuery, Service};
+use super::service::Service;
 use super::stream;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
@@ -34,7 +34,12 @@ pub async fn serve_socket(service: Service, listener: UnixListener, stopping: Ca
 }
 
 /// Serves TCP until `stopping`.
-pub async fn serve_tcp(service: Service, listener: TcpListener, rules: door::TcpRules, stopping: CancellationToken) {
+pub async fn serve_tcp(
+    service: Service,
+    listener: TcpListener,
+    rules: door::TcpRules,
+    stopping: CancellationToken,
+) {
     let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
@@ -104,16 +109,7 @@ impl IntoResponse for Refusal {
 type Answer<T> = Result<T, Refusal>;
 
 async fn list(State(shared): State<Shared>, query: Query) -> Answer<Json<Listing<Value>>> {
-    let query = ListQuery {
-        active: query.flag("active")?,
-        statuses: query.all("status", |word| word.parse().map_err(|error| format!("{error}")))?,
-        provider: query.text("provider"),
-        labels: query.pairs("label")?,
-        owner: query.text("owner"),
-        after: query.text("after"),
-        limit: query.number("limit")?,
-    };
-    Ok(Json(shared.service.list(query).await?))
+    Ok(Json(shared.service.list(query.batches()?).await?))
 }
 
 async fn track(
@@ -184,7 +180,12 @@ async fn batch_events(
     event_log(shared, Some(id), &headers, &query).await
 }
 
-async fn event_log(shared: Shared, batch: Option<String>, headers: &HeaderMap, query: &Query) -> Answer<Response> {
+async fn event_log(
+    shared: Shared,
+    batch: Option<String>,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Answer<Response> {
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = resumed.or(query.number("after")?).unwrap_or(0);
     let live = headers
@@ -202,16 +203,13 @@ async fn deliveries(
     State(shared): State<Shared>,
     query: Query,
 ) -> Answer<Json<Listing<super::api::DeliveryView>>> {
-    let query = DeliveryQuery {
-        state: query.text("state"),
-        webhook: query.text("webhook"),
-        after: query.text("after"),
-        limit: query.number("limit")?,
-    };
-    Ok(Json(shared.service.deliveries(query).await?))
+    Ok(Json(shared.service.deliveries(query.deliveries()?).await?))
 }
 
-async fn retry(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<super::api::DeliveryView>> {
+async fn retry(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Answer<Json<super::api::DeliveryView>> {
     Ok(Json(shared.service.retry(&id).await?))
 }
 
@@ -304,6 +302,7 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::invalid(format!("the body is not what it should be: {error}")).param("body"))
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::invalid(format!("the body is not what it should be: {error}")).param("body")
+    })
 }

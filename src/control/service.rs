@@ -184,7 +184,12 @@ impl Service {
     }
 
     /// Events, oldest first, in the shape of the webhook body; of one batch, or all.
-    pub async fn events(&self, batch: Option<&str>, after: i64, limit: Option<u32>) -> Result<Listing<Value>, Refusal> {
+    pub async fn events(
+        &self,
+        batch: Option<&str>,
+        after: i64,
+        limit: Option<u32>,
+    ) -> Result<Listing<Value>, Refusal> {
         let batch = match batch {
             Some(text) => Some(self.find(text).await?.1.key),
             None => None,
@@ -226,7 +231,8 @@ impl Service {
             limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
         };
         let (found, has_more) = self.store.deliveries(filter).await?;
-        let data: Vec<DeliveryView> = found.into_iter().map(|delivery| delivery_view(delivery, None)).collect();
+        let data: Vec<DeliveryView> =
+            found.into_iter().map(|delivery| delivery_view(delivery, None)).collect();
         Ok(Listing {
             object: "list".to_owned(),
             first_id: data.first().map(|delivery| delivery.id.clone()),
@@ -238,9 +244,9 @@ impl Service {
 
     /// What keeps an operation from being done without a daemon.
     pub(super) fn live(&self) -> Result<&Arc<Live>, Refusal> {
-        self.live
-            .as_ref()
-            .ok_or_else(|| Refusal::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline"))
+        self.live.as_ref().ok_or_else(|| {
+            Refusal::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline")
+        })
     }
 }
 

@@ -48,7 +48,10 @@ pub(super) async fn events(
                             after = event.sequence;
                             let data = event_shape(&event).to_string();
                             waiting.push_back(
-                                Event::default().id(event.sequence.to_string()).event(event.kind.as_str()).data(data),
+                                Event::default()
+                                    .id(event.sequence.to_string())
+                                    .event(event.kind.as_str())
+                                    .data(data),
                             );
                         }
                         continue;
@@ -84,8 +87,9 @@ pub(super) async fn backup(
     if let Err(error) = tokio::fs::remove_file(&path).await {
         tracing::warn!(%error, "cannot delete the copy of the state");
     }
-    let (length, file) =
-        opened.map_err(|error| Refusal::from(crate::store::StoreError::Io(format!("cannot read the copy: {error}"))))?;
+    let (length, file) = opened.map_err(|error| {
+        Refusal::from(crate::store::StoreError::Io(format!("cannot read the copy: {error}")))
+    })?;
     let bytes = stream::try_unfold(file, async |mut file| {
         let mut chunk = vec![0; 64 * 1024];
         let read = file.read(&mut chunk).await?;

@@ -43,7 +43,11 @@ impl Service {
     }
 
     /// Registers many in one transaction, each by itself: an answer an item, in their order.
-    pub async fn track_many(&self, items: Vec<TrackItem>, owner: Option<String>) -> Result<Vec<TrackAnswer>, Refusal> {
+    pub async fn track_many(
+        &self,
+        items: Vec<TrackItem>,
+        owner: Option<String>,
+    ) -> Result<Vec<TrackAnswer>, Refusal> {
         let ids: Vec<String> = items.iter().map(|item| item.id.clone()).collect();
         let registered = self.register(items, owner).await?;
         Ok(ids
@@ -77,7 +81,10 @@ impl Service {
         let config = live.config();
         let now = self.clock.now();
         let check = items.len() <= CHECKED_AT_ONCE;
-        let known = self.store.providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect()).await?;
+        let known = self
+            .store
+            .providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect())
+            .await?;
 
         let wanted: Vec<Result<Wanted, Refusal>> =
             items.into_iter().map(|item| understand(item, live, &config, &known, check, now)).collect();
@@ -111,7 +118,9 @@ impl Service {
             .into_iter()
             .map(|answer| {
                 answer.and_then(|()| {
-                    registered.next().ok_or_else(|| Refusal::new(ErrorCode::Internal, "a batch was not registered"))
+                    registered
+                        .next()
+                        .ok_or_else(|| Refusal::new(ErrorCode::Internal, "a batch was not registered"))
                 })
             })
             .collect())
@@ -153,7 +162,8 @@ impl Service {
     pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
         let live = self.live()?;
         let config = live.config();
-        let item = TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
+        let item =
+            TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
         let known = self.store.providers_of(possible_ids(live, text)).await?;
         let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
         let refusal = |error| Refusal::from_look(error, &key.id);
@@ -199,7 +209,8 @@ impl Service {
 
 /// A batch as it is before anybody has looked at it.
 fn new_tracked(live: &Live, key: &BatchKey, now: Timestamp) -> Result<Tracked, Refusal> {
-    let about = live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
+    let about =
+        live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
     let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, Origin::Hand, now);
     tracked.console_url = about.console_url;
     Ok(tracked)
@@ -275,7 +286,9 @@ fn understand(
     let deadline = item
         .deadline
         .as_deref()
-        .map(|text| duration::parse(text).map_err(|error| Refusal::invalid(error.to_string()).param("deadline")))
+        .map(|text| {
+            duration::parse(text).map_err(|error| Refusal::invalid(error.to_string()).param("deadline"))
+        })
         .transpose()?
         .map(|after| later(now, after));
     let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
@@ -304,11 +317,12 @@ fn candidates(config: &Config) -> Vec<Candidate> {
 /// A name that is none of the configured providers'.
 pub(super) fn no_such_provider(name: &str, config: &Config) -> Refusal {
     let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    Refusal::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured")).param("provider").hint(
-        if known.is_empty() {
-            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment".to_owned()
+    Refusal::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+        .param("provider")
+        .hint(if known.is_empty() {
+            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"
+                .to_owned()
         } else {
             format!("configured: {}", known.join(", "))
-        },
-    )
+        })
 }

@@ -40,7 +40,6 @@ impl Watch {
 
         let live = Arc::downgrade(live);
         let rounds = {
-            let tasks = tasks.clone();
             let stopping = stopping.clone();
             async move |pulse: crate::tasks::Pulse| {
                 let watchdog = systemd::watchdog_period();
@@ -56,7 +55,9 @@ impl Watch {
                             tracing::error!(%error, "the state is gone or damaged");
                             fatal.send_replace(Some(error));
                         }
-                        Err(error) => tracing::error!(%error, "the state cannot be written; nothing new is begun"),
+                        Err(error) => {
+                            tracing::error!(%error, "the state cannot be written; what is seen meanwhile is looked at again");
+                        }
                         Ok(()) => {}
                     }
                     let late = live.late(LATE);

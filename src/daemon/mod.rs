@@ -15,7 +15,8 @@ use crate::maintenance::jobs::Housekeeping;
 use crate::rng::Rng;
 use crate::store::{OpenError, Store, StoreError};
 use crate::tasks::Tasks;
-use sockets::{BindError, Sockets};
+pub use sockets::BindError;
+use sockets::Sockets;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,8 +90,12 @@ async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
     }
 }
 
-async fn start(options: &RunOptions, passed: Option<&std::os::unix::net::UnixListener>) -> Result<Running, RunError> {
-    let config = Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
+async fn start(
+    options: &RunOptions,
+    passed: Option<&std::os::unix::net::UnixListener>,
+) -> Result<Running, RunError> {
+    let config =
+        Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
     config.check_secrets(&options.env).map_err(RunError::Config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -198,11 +203,10 @@ impl Running {
     pub async fn stop(self) {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
-        let ended = async {
-            live.engine.stop().await;
-            parts.tasks.stop(GRACE).await
-        };
-        if !tokio::time::timeout(GRACE, ended).await.unwrap_or(false) {
+        // All at once: a provider that hangs must not keep the ways in open.
+        let engine = tokio::time::timeout(GRACE, live.engine.stop());
+        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(GRACE));
+        if engine.is_err() || !tasks {
             tracing::warn!("not everything ended in time; it is taken up at the next start");
         }
         if let Some(sockets) = sockets {

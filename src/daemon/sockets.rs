@@ -73,7 +73,11 @@ impl Cleanup {
 
 impl Sockets {
     /// Takes over what systemd passed, or makes the socket; then TCP.
-    pub(super) async fn bind(config: &Config, env: &Env, passed: Option<&StdUnixListener>) -> Result<Self, BindError> {
+    pub(super) async fn bind(
+        config: &Config,
+        env: &Env,
+        passed: Option<&StdUnixListener>,
+    ) -> Result<Self, BindError> {
         let socket = match passed {
             Some(listener) => {
                 let path = || PathBuf::from("the socket that systemd passed");
@@ -118,7 +122,10 @@ async fn own(path: &Path) -> Result<(UnixListener, Cleanup), BindError> {
             use std::os::unix::fs::FileTypeExt;
             let found = path.symlink_metadata().map_err(problem)?;
             if !found.file_type().is_socket() {
-                return Err(problem(io::Error::new(ErrorKind::AlreadyExists, "there is something that is no socket")));
+                return Err(problem(io::Error::new(
+                    ErrorKind::AlreadyExists,
+                    "there is something that is no socket",
+                )));
             }
             std::fs::remove_file(path).map_err(problem)?;
         }
@@ -147,7 +154,9 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
     let (code, message) = match error {
         RunError::Config(refused) => (ErrorCode::ConfigRefused, refused.one_lines().join("\n")),
         RunError::Setup(problems) => (ErrorCode::ConfigRefused, problems.join("\n")),
-        RunError::Open(crate::store::OpenError::Damaged { .. }) => (ErrorCode::StateDamaged, error.to_string()),
+        RunError::Open(crate::store::OpenError::Damaged { .. }) => {
+            (ErrorCode::StateDamaged, error.to_string())
+        }
         other => (ErrorCode::Unavailable, other.to_string()),
     };
     let refusal = Refusal::new(code, format!("the daemon cannot start: {message}"))
@@ -161,7 +170,9 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
     let Ok(listener) = listener else { return };
     for _ in 0..MOST {
         // Once nobody has come for a moment, everybody has been answered.
-        let Ok(Ok((mut client, _))) = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await else {
+        let Ok(Ok((mut client, _))) =
+            tokio::time::timeout(Duration::from_millis(100), listener.accept()).await
+        else {
             return;
         };
         let exchange = async {
@@ -177,8 +188,12 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
 
 fn port_problem(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::AddrInUse => "another program listens there; choose another [api] listen, or stop it".to_owned(),
-        ErrorKind::PermissionDenied => "this user may not; choose a port above 1023 for [api] listen".to_owned(),
+        ErrorKind::AddrInUse => {
+            "another program listens there; choose another [api] listen, or stop it".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "this user may not; choose a port above 1023 for [api] listen".to_owned()
+        }
         ErrorKind::AddrNotAvailable => "this machine has no such address; see [api] listen".to_owned(),
         _ => error.to_string(),
     }

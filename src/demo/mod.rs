@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// How much faster than life the simulated providers are.
-const SPEED: f64 = 120.0;
+const SPEED: f64 = 45.0;
 /// The demo gives up after this long.
 const LONGEST: Duration = Duration::from_secs(18);
 
@@ -159,22 +159,34 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     let config = Config::load(Some(&file), &catalog(), &env).map_err(RunError::Config)?;
     let store = Store::open(&state, clock.clone()).map_err(RunError::Open)?;
     let events = store.watch_events();
-    let parts = Parts { store: store.clone(), clock, rng: Rng::system(), tasks: tasks.clone(), env, config_file: Some(file) };
-    let running = Running::without_sockets(parts, config).await?;
-    show(Moment::Ready { sandbox: sandbox.clone(), speed: SPEED, receiver: format!("http://{address}/hooks"), state });
+    let parts = Parts {
+        store: store.clone(),
+        clock,
+        rng: Rng::system(),
+        tasks: tasks.clone(),
+        env,
+        config_file: Some(file),
+    };
+    let daemon = Running::without_sockets(parts, config).await?;
+    show(Moment::Ready {
+        sandbox: sandbox.clone(),
+        speed: SPEED,
+        receiver: format!("http://{address}/hooks"),
+        state,
+    });
 
     let story = async {
-        let names = submit_all(&running, &sandbox, show).await?;
+        let names = submit_all(&daemon, &sandbox, show).await?;
         watch(&store, events, &mut receipts, &names, show).await
     };
     let result = story.await;
-    running.stop().await;
+    daemon.stop().await;
     result
 }
 
 /// Creates every batch of the plan at its provider and tracks it. Gives their names by provider and id.
 async fn submit_all(
-    running: &Running,
+    daemon: &Running,
     sandbox: &str,
     show: &mut impl FnMut(Moment),
 ) -> Result<BTreeMap<(String, String), String>, DemoError> {
@@ -184,7 +196,8 @@ async fn submit_all(
         insecure_skip_verify: false,
         guard: Guard::Local,
     };
-    let transport = ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
+    let transport =
+        ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
     let submitter = Submitter::new(transport, sandbox);
     let mut names = BTreeMap::new();
     for planned in &PLAN {
@@ -195,7 +208,7 @@ async fn submit_all(
             name: Some(planned.name.to_owned()),
             ..TrackItem::default()
         };
-        running.service.track(item, None).await.map_err(|refusal| DemoError::Failed(refusal.message))?;
+        daemon.service.track(item, None).await.map_err(|refusal| DemoError::Failed(refusal.message))?;
         show(Moment::Submitted {
             provider: planned.provider.to_owned(),
             name: planned.name.to_owned(),
@@ -285,7 +298,7 @@ fn configuration(state: &std::path::Path, sandbox: &str, receiver: &str) -> Stri
     let mut text = format!(
         r#"
 [state]
-dir = {state:?}
+dir = "{}"
 
 [polling]
 min_interval = "1s"
@@ -295,10 +308,14 @@ max_interval = "1s"
 url = "{receiver}"
 secret = {{ env = "DEMO_SECRET" }}
 retry = ["1s", "1s", "1s"]
-"#
+"#,
+        state.display()
     );
     for (name, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")] {
-        let _ = write!(text, "\n[providers.{name}]\napi_key = {{ env = \"DEMO_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n");
+        let _ = write!(
+            text,
+            "\n[providers.{name}]\napi_key = {{ env = \"DEMO_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n"
+        );
     }
     text
 }

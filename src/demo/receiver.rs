@@ -1,7 +1,8 @@
 //! The demo's receiver: what a user's own endpoint would be, with a first refusal to show a retry.
 
+use crate::clock::Clock;
 use crate::rng::Rng;
-use crate::webhook::signature;
+use crate::webhook::signature::{self, SigningKey};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -9,7 +10,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::SecretString;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,16 +54,21 @@ impl Receiver {
 
     pub(super) async fn serve(self, listener: TcpListener, stopping: CancellationToken) {
         let app = Router::new().route("/hooks", post(receive)).with_state(Arc::new(self));
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+        if let Err(error) =
+            axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await
+        {
             tracing::error!(%error, "the receiver stopped");
         }
     }
 }
 
 async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let secret = SecretString::from(receiver.secret.clone());
-    let now = crate::clock::Clock::system().now();
-    let verified = signature::verify(&[secret], &headers, &body, now).is_ok();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (id, at, signed) =
+        (header(signature::ID), header(signature::TIMESTAMP), header(signature::SIGNATURE));
+    let now = Clock::system().now();
+    let verified = SigningKey::parse(&receiver.secret)
+        .is_ok_and(|key| signature::verify(&[key], id, at, signed, &body, now).is_ok());
     let answer = if !verified {
         StatusCode::UNAUTHORIZED
     } else if receiver.refused.swap(true, Ordering::Relaxed) {

@@ -18,7 +18,12 @@ pub(super) struct Planned {
     outcome: &'static str,
 }
 
-const fn planned(provider: &'static str, name: &'static str, requests: usize, outcome: &'static str) -> Planned {
+const fn planned(
+    provider: &'static str,
+    name: &'static str,
+    requests: usize,
+    outcome: &'static str,
+) -> Planned {
     Planned { provider, name, requests, outcome }
 }
 
@@ -106,9 +111,10 @@ impl Submitter {
     }
 
     async fn mistral(&self, planned: &Planned, model: &str) -> Result<String, String> {
-        let lines = lines(planned, |number| {
-            json!({ "custom_id": format!("request-{number}"), "body": { "max_tokens": 64, "messages": question(number) } })
-        });
+        let lines = lines(
+            planned,
+            |number| json!({ "custom_id": format!("request-{number}"), "body": { "max_tokens": 64, "messages": question(number) } }),
+        );
         let file = self.upload("/v1/files", &lines).await?;
         let job = json!({
             "input_files": [file],
@@ -135,19 +141,25 @@ impl Submitter {
     }
 
     async fn send(&self, path: &str, kind: &str, body: Bytes) -> Result<Value, String> {
-        let request = http::Request::post(format!("{}{path}", self.base))
-            .header("content-type", kind)
-            // Each simulated provider looks at its own vendor's header.
-            .header("authorization", "Bearer sk-demo")
-            .header("x-api-key", "sk-demo")
-            .header("anthropic-version", "2023-06-01")
-            .header("x-goog-api-key", "sk-demo")
-            .body(body)
-            .map_err(|error| error.to_string())?;
-        let call = Call { request, timeout: Duration::from_secs(5), body_limit: BodyLimit::Whole(1024 * 1024) };
+        let mut request = http::Request::post(format!("{}{path}", self.base)).header("content-type", kind);
+        // Each simulated provider looks at its own vendor's headers.
+        request = if path.starts_with("/v1/messages") {
+            request.header("x-api-key", "sk-demo").header("anthropic-version", "2023-06-01")
+        } else if path.starts_with("/v1beta") {
+            request.header("x-goog-api-key", "sk-demo")
+        } else {
+            request.header("authorization", "Bearer sk-demo")
+        };
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let call =
+            Call { request, timeout: Duration::from_secs(5), body_limit: BodyLimit::Whole(1024 * 1024) };
         let answer = self.transport.send(call).await.map_err(|failure| format!("the sandbox: {failure}"))?;
         if !answer.status.is_success() {
-            return Err(format!("the sandbox answers {}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
+            return Err(format!(
+                "the sandbox answers {}: {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            ));
         }
         serde_json::from_slice(&answer.body).map_err(|error| format!("the sandbox's answer: {error}"))
     }

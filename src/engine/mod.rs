@@ -99,7 +99,12 @@ impl Engine {
     /// Takes a new set of accounts and routes, in place of those before: at start and at every reload.
     ///
     /// What is in flight at an account that left finishes; its batches stay, unpolled.
-    pub async fn apply(&self, accounts: Vec<Account>, routes: Routes, retain: Duration) -> Result<(), StoreError> {
+    pub async fn apply(
+        &self,
+        accounts: Vec<Account>,
+        routes: Routes,
+        retain: Duration,
+    ) -> Result<(), StoreError> {
         self.set_routes(routes);
         *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
         let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
@@ -113,19 +118,48 @@ impl Engine {
             let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *pollers, fresh.clone())
         };
-        for (name, poller) in &before {
-            poller.retire().await;
+        let mut waiting = BTreeMap::new();
+        for (name, poller) in before {
+            poller.retire();
             // What a scrape has counted once stays counted.
-            if let Some(successor) = fresh.get(name) {
-                successor.continue_counts(poller);
+            if let Some(successor) = fresh.get(&name) {
+                successor.continue_counts(&poller);
+                waiting.insert(name, poller);
             }
         }
+        let (successors, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            fresh.into_iter().partition(|(name, _)| waiting.contains_key(name));
+        self.begin(first).await?;
+        for (name, successor) in successors {
+            // An account goes on once what its predecessor had in flight has ended; no other waits for that.
+            let engine = self.clone();
+            let Some(predecessor) = waiting.remove(&name) else { continue };
+            self.shared.tasks.errand(async move {
+                predecessor.ended().await;
+                while let Err(error) = engine.begin(BTreeMap::from([(name.clone(), successor.clone())])).await
+                {
+                    tracing::error!(provider = name, %error, "cannot read the schedule; trying again");
+                    tokio::select! {
+                        () = engine.shared.tasks.stopping().cancelled_owned() => return,
+                        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Fills the schedules of these pollers and sets them running.
+    async fn begin(&self, pollers: BTreeMap<String, Arc<Poller>>) -> Result<(), StoreError> {
+        if pollers.is_empty() {
+            return Ok(());
+        }
         for entry in self.shared.store.schedule().await? {
-            if let Some(poller) = fresh.get(&entry.provider) {
+            if let Some(poller) = pollers.get(&entry.provider) {
                 poller.schedule(entry.pk, entry.next_poll_at);
             }
         }
-        for poller in fresh.into_values() {
+        for poller in pollers.into_values() {
             poller.start();
         }
         Ok(())
@@ -143,22 +177,26 @@ impl Engine {
 
     /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes nothing.
     pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, LookError> {
-        self.poller(provider)?.look(id).await.map_err(|failure| LookError::Provider {
-            provider: provider.to_owned(),
-            failure,
-        })
+        self.poller(provider)?
+            .look(id)
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// Asks the provider for the newest batch of its list: whether address and key are right.
     pub async fn check(&self, provider: &str) -> Result<(), LookError> {
-        self.poller(provider)?.check().await.map_err(|failure| LookError::Provider {
-            provider: provider.to_owned(),
-            failure,
-        })
+        self.poller(provider)?
+            .check()
+            .await
+            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
-    pub fn first_step(&self, tracked: &Tracked, sighting: &Sighting) -> Result<crate::domain::transition::Step, LookError> {
+    pub fn first_step(
+        &self,
+        tracked: &Tracked,
+        sighting: &Sighting,
+    ) -> Result<crate::domain::transition::Step, LookError> {
         Ok(self.poller(&tracked.key.provider)?.observe(tracked, sighting))
     }
 
@@ -248,8 +286,11 @@ impl Engine {
             let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *pollers)
         };
+        for poller in pollers.values() {
+            poller.retire();
+        }
         for poller in pollers.into_values() {
-            poller.retire().await;
+            poller.ended().await;
         }
     }
 

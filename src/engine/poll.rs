@@ -111,6 +111,10 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
         tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "unchanged");
     }
     if step.tracked.lost_since.is_some() && before.lost_since.is_none() {
-        tracing::warn!(provider = key.provider, batch = key.id, "the provider does not know the batch any more");
+        tracing::warn!(
+            provider = key.provider,
+            batch = key.id,
+            "the provider does not know the batch any more"
+        );
     }
 }

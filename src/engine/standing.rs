@@ -41,7 +41,12 @@ impl Health {
     }
 
     /// Notes how a request to `provider` ended; a report if that changes anything worth keeping.
-    pub(super) fn note(&mut self, provider: &str, failure: Option<&Failure>, now: Timestamp) -> Option<Report> {
+    pub(super) fn note(
+        &mut self,
+        provider: &str,
+        failure: Option<&Failure>,
+        now: Timestamp,
+    ) -> Option<Report> {
         let mut events = Vec::new();
         let mut message = None;
         let state = &mut self.state;
@@ -49,9 +54,16 @@ impl Health {
         match failure.map(Failure::verdict) {
             // Whatever the answer was about, there was one, and the key was accepted.
             None | Some(Verdict::Missing) => {
-                if let Some(begun) = state.refused_since.or(state.silent_since.filter(|_| state.silence_told)) {
+                if let Some(begun) = state.refused_since.or(state.silent_since.filter(|_| state.silence_told))
+                {
                     let words = format!("{provider} answers again");
-                    events.push(Draft::about_provider(EventType::ProviderRecovered, provider, &words, begun, now));
+                    events.push(Draft::about_provider(
+                        EventType::ProviderRecovered,
+                        provider,
+                        &words,
+                        begun,
+                        now,
+                    ));
                     message = Some(words);
                 }
                 state.refused_since = None;
@@ -68,7 +80,13 @@ impl Health {
                         "{provider} refuses the key ({}); its batches are looked at less often until it accepts one",
                         failure.map(ToString::to_string).unwrap_or_default()
                     );
-                    events.push(Draft::about_provider(EventType::ProviderUnauthorized, provider, &words, now, now));
+                    events.push(Draft::about_provider(
+                        EventType::ProviderUnauthorized,
+                        provider,
+                        &words,
+                        now,
+                        now,
+                    ));
                     message = Some(words);
                 }
             }
@@ -81,7 +99,13 @@ impl Health {
                         "{provider} has not given a useful answer for ten minutes ({})",
                         failure.map(ToString::to_string).unwrap_or_default()
                     );
-                    events.push(Draft::about_provider(EventType::ProviderUnreachable, provider, &words, begun, now));
+                    events.push(Draft::about_provider(
+                        EventType::ProviderUnreachable,
+                        provider,
+                        &words,
+                        begun,
+                        now,
+                    ));
                     message = Some(words);
                 }
             }
@@ -130,7 +154,10 @@ mod tests {
         let soon = later(NOW, Duration::from_secs(599));
         assert!(health.note("openai", Some(&status(500)), soon).is_none());
         let late = later(NOW, Duration::from_mins(10));
-        assert_eq!(told(health.note("openai", Some(&Failure::Reset), late)), [EventType::ProviderUnreachable]);
+        assert_eq!(
+            told(health.note("openai", Some(&Failure::Reset), late)),
+            [EventType::ProviderUnreachable]
+        );
         assert!(health.note("openai", Some(&Failure::Reset), late).is_none());
         assert_eq!(told(health.note("openai", Some(&status(404)), late)), [EventType::ProviderRecovered]);
     }

@@ -4,8 +4,12 @@ use super::call::{Answer, BodyLimit, Call};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::failure::Failure;
 use super::limits;
+use crate::clock::Clock;
 use crate::config::Proxy;
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use http::header::DATE;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -134,7 +138,12 @@ impl ReqwestTransport {
             .await
             .map_err(out_of_time)?
             .map_err(|error| failure(&error, call.timeout))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (status, mut headers) = (response.status(), response.headers().clone());
+        // An answer without a date is dated on arrival: a wish such as `Retry-After` is measured against it.
+        if !headers.contains_key(DATE) {
+            let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Clock::system().now());
+            headers.extend(now.ok().and_then(|now| now.parse().ok()).map(|now: HeaderValue| (DATE, now)));
+        }
         let (body, cut) = match call.body_limit {
             BodyLimit::Whole(most) => {
                 let body = timeout_at(deadline, whole(response, most, call.timeout)).await;

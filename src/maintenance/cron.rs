@@ -80,8 +80,11 @@ mod tests {
     #[test]
     fn every_pattern_is_understood_and_fits_its_period() {
         for job in Job::ALL {
-            let pattern: croner::Cron =
-                croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Required).build().parse(job.pattern()).unwrap();
+            let pattern: croner::Cron = croner::parser::CronParser::builder()
+                .seconds(croner::parser::Seconds::Required)
+                .build()
+                .parse(job.pattern())
+                .unwrap();
             assert!(!pattern.pattern.to_string().is_empty());
             CronJob::new(job.pattern(), |_, _| {}).unwrap();
         }

@@ -141,7 +141,11 @@ impl Housekeeping {
             Job::Prune => {
                 let gone = self.store.prune(earlier(self.clock.now(), (self.retain)())).await?;
                 if gone > 0 {
-                    tracing::info!(job = job.name(), batches = gone, "deleted what is older than state.retain");
+                    tracing::info!(
+                        job = job.name(),
+                        batches = gone,
+                        "deleted what is older than state.retain"
+                    );
                 }
                 Ok(())
             }

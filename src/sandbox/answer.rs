@@ -138,167 +138,225 @@ impl Task {
     pub fn answer(self, body: &Value, model: &str, created: i64, chance: &mut Rng) -> Value {
         let prompt = prompt(body);
         let text = spoken(&prompt.last);
-        let tokens = self.tokens(body);
-        let total = tokens.input + tokens.output;
-        let usage = json!({
-            "prompt_tokens": tokens.input, "completion_tokens": tokens.output, "total_tokens": total,
-        });
-        let mut id = |prefix: &str| format!("{prefix}{}", chance::alphanumeric(chance, 24));
+        let mut reply =
+            Reply { model, created, text, prompt: prompt.last, tokens: self.tokens(body), chance };
         match self {
-            Self::Chat | Self::Fim => json!({
-                "id": id("chatcmpl-"),
-                "object": "chat.completion",
-                "created": created,
-                "model": model,
-                "choices": [{
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text, "refusal": null},
-                    "logprobs": null,
-                    "finish_reason": "stop",
-                }],
-                "usage": usage,
-            }),
-            Self::Response => json!({
-                "id": id("resp_"),
-                "object": "response",
-                "created_at": created,
-                "status": "completed",
-                "error": null,
-                "incomplete_details": null,
-                "instructions": body["instructions"],
-                "metadata": {},
-                "model": model,
-                "output": [{
-                    "id": id("msg_"),
-                    "type": "message",
-                    "role": "assistant",
-                    "status": "completed",
-                    "content": [{"type": "output_text", "text": text, "annotations": []}],
-                }],
-                "parallel_tool_calls": true,
-                "tool_choice": "auto",
-                "tools": [],
-                "usage": {
-                    "input_tokens": tokens.input,
-                    "input_tokens_details": {"cached_tokens": 0},
-                    "output_tokens": tokens.output,
-                    "output_tokens_details": {"reasoning_tokens": 0},
-                    "total_tokens": total,
-                },
-            }),
-            Self::Completion => json!({
-                "id": id("cmpl-"),
-                "object": "text_completion",
-                "created": created,
-                "model": model,
-                "choices": [{"index": 0, "text": text, "logprobs": null, "finish_reason": "stop"}],
-                "usage": usage,
-            }),
-            Self::Embedding => json!({
-                "id": id("embd-"),
-                "object": "list",
-                "model": model,
-                "data": embeddings(body),
-                "usage": usage,
-            }),
-            Self::Moderation => json!({
-                "id": id("modr-"),
-                "model": model,
-                "results": inputs(body)
-                    .iter()
-                    .map(|_| {
-                        json!({
-                            "flagged": false,
-                            "categories": {"hate": false, "violence": false},
-                            "category_scores": {"hate": 0.0001, "violence": 0.0002},
-                        })
-                    })
-                    .collect::<Vec<_>>(),
-            }),
+            Self::Chat | Self::Fim => reply.chat(),
+            Self::Response => reply.response(&body["instructions"]),
+            Self::Completion => reply.completion(),
+            Self::Embedding => reply.embedding(body),
+            Self::Moderation => reply.moderation(body),
             Self::Image => json!({"created": created, "data": [{"b64_json": PIXEL}]}),
-            Self::Video => json!({
-                "id": id("video_"),
-                "object": "video",
-                "created_at": created,
-                "completed_at": created,
-                "model": model,
-                "progress": 100,
-                "prompt": prompt.last,
-                "seconds": "4",
-                "size": "720x1280",
-                "status": "completed",
-            }),
-            Self::Classification => json!({
-                "id": id("clsf-"),
-                "model": model,
-                "results": inputs(body)
-                    .iter()
-                    .map(|_| json!({"category": {"scores": {"sandbox": 0.9, "other": 0.1}}}))
-                    .collect::<Vec<_>>(),
-            }),
-            Self::Ocr => json!({
-                "pages": [{
-                    "index": 0,
-                    "markdown": "# A page of the sandbox",
-                    "images": [],
-                    "dimensions": {"dpi": 200, "height": 2200, "width": 1700},
-                }],
-                "model": model,
-                "document_annotation": null,
-                "usage_info": {"pages_processed": 1, "doc_size_bytes": null},
-            }),
-            Self::Conversation => json!({
-                "object": "conversation.response",
-                "conversation_id": id("conv_"),
-                "outputs": [{
-                    "object": "entry",
-                    "type": "message.output",
-                    "id": id("msg_"),
-                    "role": "assistant",
-                    "model": model,
-                    "content": text,
-                }],
-                "usage": usage,
-            }),
-            Self::Transcription => json!({
-                "model": model, "text": text, "language": null, "segments": [], "usage": usage,
-            }),
-            Self::Message => json!({
-                "id": id("msg_01"),
-                "type": "message",
-                "role": "assistant",
-                "model": model,
-                "content": [{"type": "text", "text": text}],
-                "stop_reason": "end_turn",
-                "stop_sequence": null,
-                "usage": {
-                    "input_tokens": tokens.input,
-                    "cache_creation_input_tokens": 0,
-                    "cache_read_input_tokens": 0,
-                    "output_tokens": tokens.output,
-                    "service_tier": "batch",
-                },
-            }),
-            Self::Content => json!({
-                "candidates": [{
-                    "content": {"parts": [{"text": text}], "role": "model"},
-                    "finishReason": "STOP",
-                    "index": 0,
-                }],
-                "usageMetadata": {
-                    "promptTokenCount": tokens.input,
-                    "candidatesTokenCount": tokens.output,
-                    "totalTokenCount": total,
-                    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens.input}],
-                },
-                "modelVersion": model,
-                "responseId": id(""),
-            }),
+            Self::Video => reply.video(),
+            Self::Classification => reply.classification(body),
+            Self::Ocr => reply.ocr(),
+            Self::Conversation => reply.conversation(),
+            Self::Transcription => reply.transcription(),
+            Self::Message => reply.message(),
+            Self::Content => reply.content(),
             Self::ContentEmbedding => json!({
-                "embedding": {"values": vector(&prompt.last, dimensions(body))},
-                "tokenCount": tokens.input.to_string(),
+                "embedding": {"values": vector(&reply.prompt, dimensions(body))},
+                "tokenCount": reply.tokens.input.to_string(),
             }),
         }
+    }
+}
+
+/// One answer, before it has the form of an API.
+struct Reply<'a> {
+    model: &'a str,
+    created: i64,
+    text: String,
+    prompt: String,
+    tokens: Tokens,
+    chance: &'a mut Rng,
+}
+
+impl Reply<'_> {
+    fn id(&mut self, prefix: &str) -> String {
+        format!("{prefix}{}", chance::alphanumeric(self.chance, 24))
+    }
+
+    fn total(&self) -> u32 {
+        self.tokens.input + self.tokens.output
+    }
+
+    fn usage(&self) -> Value {
+        json!({
+            "prompt_tokens": self.tokens.input,
+            "completion_tokens": self.tokens.output,
+            "total_tokens": self.total(),
+        })
+    }
+
+    fn chat(&mut self) -> Value {
+        json!({
+            "id": self.id("chatcmpl-"),
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{
+                "index": 0,
+                "message": {"role": "assistant", "content": self.text, "refusal": null},
+                "logprobs": null,
+                "finish_reason": "stop",
+            }],
+            "usage": self.usage(),
+        })
+    }
+
+    fn response(&mut self, instructions: &Value) -> Value {
+        json!({
+            "id": self.id("resp_"),
+            "object": "response",
+            "created_at": self.created,
+            "status": "completed",
+            "error": null,
+            "incomplete_details": null,
+            "instructions": instructions,
+            "metadata": {},
+            "model": self.model,
+            "output": [{
+                "id": self.id("msg_"),
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": self.text, "annotations": []}],
+            }],
+            "parallel_tool_calls": true,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": self.tokens.input,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": self.tokens.output,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": self.total(),
+            },
+        })
+    }
+
+    fn completion(&mut self) -> Value {
+        json!({
+            "id": self.id("cmpl-"),
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{"index": 0, "text": self.text, "logprobs": null, "finish_reason": "stop"}],
+            "usage": self.usage(),
+        })
+    }
+
+    fn embedding(&mut self, body: &Value) -> Value {
+        json!({
+            "id": self.id("embd-"),
+            "object": "list",
+            "model": self.model,
+            "data": embeddings(body),
+            "usage": self.usage(),
+        })
+    }
+
+    fn moderation(&mut self, body: &Value) -> Value {
+        let result = json!({
+            "flagged": false,
+            "categories": {"hate": false, "violence": false},
+            "category_scores": {"hate": 0.0001, "violence": 0.0002},
+        });
+        json!({"id": self.id("modr-"), "model": self.model, "results": vec![result; inputs(body).len()]})
+    }
+
+    fn video(&mut self) -> Value {
+        json!({
+            "id": self.id("video_"),
+            "object": "video",
+            "created_at": self.created,
+            "completed_at": self.created,
+            "model": self.model,
+            "progress": 100,
+            "prompt": self.prompt,
+            "seconds": "4",
+            "size": "720x1280",
+            "status": "completed",
+        })
+    }
+
+    fn classification(&mut self, body: &Value) -> Value {
+        let result = json!({"category": {"scores": {"sandbox": 0.9, "other": 0.1}}});
+        json!({"id": self.id("clsf-"), "model": self.model, "results": vec![result; inputs(body).len()]})
+    }
+
+    fn ocr(&self) -> Value {
+        json!({
+            "pages": [{
+                "index": 0,
+                "markdown": "# A page of the sandbox",
+                "images": [],
+                "dimensions": {"dpi": 200, "height": 2200, "width": 1700},
+            }],
+            "model": self.model,
+            "document_annotation": null,
+            "usage_info": {"pages_processed": 1, "doc_size_bytes": null},
+        })
+    }
+
+    fn conversation(&mut self) -> Value {
+        json!({
+            "object": "conversation.response",
+            "conversation_id": self.id("conv_"),
+            "outputs": [{
+                "object": "entry",
+                "type": "message.output",
+                "id": self.id("msg_"),
+                "role": "assistant",
+                "model": self.model,
+                "content": self.text,
+            }],
+            "usage": self.usage(),
+        })
+    }
+
+    fn transcription(&self) -> Value {
+        json!({
+            "model": self.model, "text": self.text, "language": null, "segments": [], "usage": self.usage(),
+        })
+    }
+
+    fn message(&mut self) -> Value {
+        json!({
+            "id": self.id("msg_01"),
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": [{"type": "text", "text": self.text}],
+            "stop_reason": "end_turn",
+            "stop_sequence": null,
+            "usage": {
+                "input_tokens": self.tokens.input,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": self.tokens.output,
+                "service_tier": "batch",
+            },
+        })
+    }
+
+    fn content(&mut self) -> Value {
+        json!({
+            "candidates": [{
+                "content": {"parts": [{"text": self.text}], "role": "model"},
+                "finishReason": "STOP",
+                "index": 0,
+            }],
+            "usageMetadata": {
+                "promptTokenCount": self.tokens.input,
+                "candidatesTokenCount": self.tokens.output,
+                "totalTokenCount": self.total(),
+                "promptTokensDetails": [{"modality": "TEXT", "tokenCount": self.tokens.input}],
+            },
+            "modelVersion": self.model,
+            "responseId": self.id(""),
+        })
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Ended<'a> {
     /// What became of it.
     pub fate: Fate,
     /// When the batch ended.
-    pub ended_at: Timestamp,
+    pub at: Timestamp,
 }
 
 impl Ended<'_> {
@@ -108,7 +108,7 @@ impl Ended<'_> {
         let form = &self.batch.input.form;
         let body = form.body(&self.line);
         let model = body["model"].as_str().or(self.batch.asked.model.as_deref()).unwrap_or("sandbox");
-        form.task().answer(body, model, self.ended_at.as_second(), &mut self.chance())
+        form.task().answer(body, model, self.at.as_second(), &mut self.chance())
     }
 
     /// Why the request failed.
@@ -172,12 +172,13 @@ impl Batch {
     }
 
     fn reason(&self, index: usize) -> Reason {
-        match self.input.requests.get(index).and_then(|request| request.defect.as_deref()) {
-            Some(defect) => Reason { param: Some(defect.param), message: defect.message.clone() },
-            None => {
-                let message = "The sandbox was asked to let this request fail.".to_owned();
-                Reason { param: None, message }
-            }
+        let defect = self.input.requests.get(index).and_then(|request| request.defect.as_deref());
+        Reason {
+            param: defect.map(|defect| defect.param),
+            message: defect.map_or_else(
+                || "The sandbox was asked to let this request fail.".to_owned(),
+                |defect| defect.message.clone(),
+            ),
         }
     }
 
@@ -210,9 +211,9 @@ impl Batch {
 
     /// The request at `place`, if the batch has ended.
     fn ended(&self, place: u32, moment: &Moment) -> Option<Ended<'_>> {
-        let (fate, ended_at) = (self.fate(place, moment)?, moment.ended_at?);
+        let (fate, at) = (self.fate(place, moment)?, moment.ended_at?);
         let index = self.order.request(place);
-        Some(Ended { batch: self, line: self.input.line(index), index, fate, ended_at })
+        Some(Ended { batch: self, line: self.input.line(index), index, fate, at })
     }
 
     /// The line of the request at `place`, if it stands in `part`.

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_working_time_in_a_name() {
         assert_eq!(duration_in_name("sandbox-partial-duration-90s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration_in_name("x-duration-2m-expired"), Some(Duration::from_secs(120)));
+        assert_eq!(duration_in_name("x-duration-2m-expired"), Some(Duration::from_mins(2)));
         assert_eq!(duration_in_name("x-duration-long"), None);
         assert_eq!(duration_in_name("gpt"), None);
     }

@@ -5,7 +5,7 @@ use super::batch;
 use super::chance;
 use super::memory::{Content, Gathered};
 use super::refusal::Refusal;
-use super::store::{File, Shelf, Source};
+use super::store::{Cabinet, File, Source};
 use super::vendor::Vendor;
 use super::wire::{self, Answer, Base, Params};
 use axum::Router;
@@ -56,7 +56,7 @@ async fn upload(
     };
     let now = store.now();
     let file = store.upload(
-        Shelf::Shared,
+        Cabinet::Shared,
         File {
             id,
             serial,
@@ -149,7 +149,7 @@ fn wanted(file: &File, params: &Params) -> bool {
 }
 
 fn find(sandbox: &Sandbox, id: &str) -> Result<Arc<File>, Refusal> {
-    sandbox.store().file(Shelf::Shared, id).ok_or_else(|| Refusal {
+    sandbox.store().file(Cabinet::Shared, id).ok_or_else(|| Refusal {
         param: Some("id".to_owned()),
         ..Refusal::not_found(format!("No such File object: {id}"))
     })

@@ -4,11 +4,12 @@
 use super::Sandbox;
 use super::refusal::Refusal;
 use super::vendor::Vendor;
-use super::{chance, files, gemini_files, wire};
+use super::{files, gemini_files, wire};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 /// Passes `request` on, or refuses it.
 pub async fn gate(State(sandbox): State<Sandbox>, mut request: Request, next: Next) -> Response {
@@ -16,43 +17,21 @@ pub async fn gate(State(sandbox): State<Sandbox>, mut request: Request, next: Ne
     let uri = request.uri().clone();
     let vendor = Vendor::of(&uri, request.headers());
     let store = sandbox.store();
-    let request_id = format!("req_{}", chance::hex(&mut store.chance(store.serial()), 24));
+    let request_id = store.request_id();
 
-    let strike = vendor.and_then(|_| sandbox.control().strike(&method, uri.path()));
-    let mut response = match strike.map(|strike| (strike.delay, strike.answer)) {
-        Some((delay, answer)) => {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            match answer {
-                Some((refusal, headers, body)) => {
-                    let mut response = match body {
-                        Some(body) => (refusal.status, body).into_response(),
-                        None => refusal.into_response(),
-                    };
-                    response.headers_mut().extend(headers);
-                    Some(response)
-                }
-                None => None,
-            }
-        }
+    let early = match vendor {
+        Some(vendor) => struck(&sandbox, &method, uri.path())
+            .await
+            .or_else(|| refused(&sandbox, vendor, &uri, request.headers())),
         None => None,
     };
-    if let (None, Some(vendor)) = (&response, vendor)
-        && let Err(refusal) = vendor.admit(&uri, request.headers())
-        && !files::is_signed(&sandbox, &uri)
-        && !gemini_files::is_open(&sandbox, &uri)
-    {
-        response = Some(refusal.into_response());
-    }
-    let response = match response {
-        Some(response) => response,
-        None => {
-            if vendor == Some(Vendor::Gemini) {
-                *request.uri_mut() = beta(&uri);
-            }
-            next.run(request).await
+    let response = if let Some(response) = early {
+        response
+    } else {
+        if vendor == Some(Vendor::Gemini) {
+            *request.uri_mut() = beta(&uri);
         }
+        next.run(request).await
     };
     let response = dress(response, vendor, &request_id);
 
@@ -72,6 +51,28 @@ pub async fn unknown(uri: Uri) -> Refusal {
 /// No such method here.
 pub async fn not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// What a fault that waits for this request makes of it: a delay, an answer, or both.
+async fn struck(sandbox: &Sandbox, method: &Method, path: &str) -> Option<Response> {
+    let strike = sandbox.control().strike(method, path)?;
+    if !strike.delay.is_zero() {
+        tokio::time::sleep(strike.delay).await;
+    }
+    let (refusal, headers, body) = strike.answer?;
+    let mut response = match body {
+        Some(body) => (refusal.status, body).into_response(),
+        None => refusal.into_response(),
+    };
+    response.headers_mut().extend(headers);
+    Some(response)
+}
+
+/// The answer to a request without a key, unless its address stands for one.
+fn refused(sandbox: &Sandbox, vendor: Vendor, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+    let refusal = vendor.admit(uri, headers).err()?;
+    let granted = files::is_signed(sandbox, uri) || gemini_files::is_open(sandbox, uri);
+    (!granted).then(|| refusal.into_response())
 }
 
 /// Writes a refusal's body in the vendor's shape, and the request's id.
@@ -95,6 +96,6 @@ fn dress(mut response: Response, vendor: Option<Vendor>, request_id: &str) -> Re
 
 /// The address that Google's clients ask under `/v1` when they do not use the beta.
 fn beta(uri: &Uri) -> Uri {
-    let rest = uri.path_and_query().map(|rest| rest.as_str()).and_then(|rest| rest.strip_prefix("/v1/"));
+    let rest = uri.path_and_query().map(PathAndQuery::as_str).and_then(|rest| rest.strip_prefix("/v1/"));
     rest.and_then(|rest| format!("/v1beta/{rest}").parse().ok()).unwrap_or_else(|| uri.clone())
 }

@@ -9,7 +9,7 @@ use super::input::Form;
 use super::life::Moment;
 use super::memory::{Content, Gathered};
 use super::refusal::Refusal;
-use super::store::{Shelf, Source};
+use super::store::{Cabinet, Source};
 use super::vendor::Vendor;
 use super::wire::{self, Answer, Params};
 use crate::domain::status::Status;
@@ -74,7 +74,8 @@ async fn create(
 
 /// The content of an uploaded file.
 fn uploaded(sandbox: &Sandbox, name: &str) -> Result<Arc<Content>, Refusal> {
-    let file = sandbox.store().file(Shelf::Gemini, name).ok_or_else(|| gemini_files::no_permission(name))?;
+    let file =
+        sandbox.store().file(Cabinet::Gemini, name).ok_or_else(|| gemini_files::no_permission(name))?;
     match &file.source {
         Source::Upload(content, _) => Ok(content.clone()),
         Source::Result(..) => Err(Refusal::invalid(format!("{name} is not an uploaded file"))),
@@ -187,13 +188,12 @@ fn view(batch: &Batch, now: Timestamp, with_inline: bool) -> Value {
     let mut operation = json!({"name": batch.id, "metadata": metadata});
     if ended {
         operation["done"] = true.into();
-        match error(batch, &moment) {
-            Some(error) => operation["error"] = error,
-            None => {
-                let mut response = output.flatten().unwrap_or_else(|| json!({}));
-                response["@type"] = format!("{TYPES}{kind}Output").into();
-                operation["response"] = response;
-            }
+        if let Some(error) = error(batch, &moment) {
+            operation["error"] = error;
+        } else {
+            let mut response = output.flatten().unwrap_or_else(|| json!({}));
+            response["@type"] = format!("{TYPES}{kind}Output").into();
+            operation["response"] = response;
         }
     }
     operation

@@ -6,7 +6,7 @@ use super::files;
 use super::gemini::{either, masked, page_token};
 use super::memory::Gathered;
 use super::refusal::Refusal;
-use super::store::{File, Shelf, Source};
+use super::store::{Cabinet, File, Source};
 use super::wire::{self, Answer, Base, Params};
 use axum::Router;
 use axum::body::Body;
@@ -119,7 +119,7 @@ async fn upload(
     let store = sandbox.store();
     let now = store.now();
     let file = store.upload(
-        Shelf::Gemini,
+        Cabinet::Gemini,
         File {
             id: upload.name,
             serial: store.serial(),
@@ -146,7 +146,7 @@ async fn start(sandbox: &Sandbox, base: &Base, path: &str, mime: &str, body: Bod
                     "`{name}` is not a name of a file: files/ and up to 40 of a-z 0-9 -"
                 )));
             }
-            if store.file(Shelf::Gemini, &format!("files/{word}")).is_some() {
+            if store.file(Cabinet::Gemini, &format!("files/{word}")).is_some() {
                 return Err(Refusal::new(
                     StatusCode::CONFLICT,
                     format!("The file files/{word} exists already"),
@@ -228,7 +228,7 @@ async fn list(State(sandbox): State<Sandbox>, base: Base, params: Params) -> Ans
 
 fn find(sandbox: &Sandbox, id: &str) -> Result<Arc<File>, Refusal> {
     let name = format!("files/{id}");
-    sandbox.store().file(Shelf::Gemini, &name).ok_or_else(|| no_permission(&name))
+    sandbox.store().file(Cabinet::Gemini, &name).ok_or_else(|| no_permission(&name))
 }
 
 /// The File at `now`.

@@ -3,6 +3,7 @@
 use super::answer::{Task, Tokens};
 use super::ending::{self, Ending};
 use super::memory::Content;
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -151,6 +152,7 @@ impl Form {
 impl Input {
     /// Reads every line of `content`; blank ones count for nothing. Takes a while for a large file.
     pub fn read(content: Arc<Content>, form: Form) -> Self {
+        let bytes: Bytes = (**content).clone();
         let mut input = Self {
             form,
             requests: Vec::new(),
@@ -158,12 +160,12 @@ impl Input {
             model: None,
             ending: None,
             working: None,
-            content: content.clone(),
+            content,
         };
         let mut seen = BTreeSet::new();
         let mut last_model = String::new();
         let mut start = 0;
-        for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let span = start..start + line.len();
             start = span.end + 1;
             if !line.iter().all(u8::is_ascii_whitespace) {

@@ -216,7 +216,7 @@ mod tests {
 
         #[test]
         fn every_life_ends(plan in plan()) {
-            let moment = plan.at(start(), None, time::later(start(), Duration::from_secs(86_400)));
+            let moment = plan.at(start(), None, time::later(start(), Duration::from_hours(24)));
             prop_assert!(moment.status.is_terminal());
             if moment.status == Status::Completed {
                 prop_assert_eq!(moment.remaining(), 0);

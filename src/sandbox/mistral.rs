@@ -7,7 +7,7 @@ use super::input::Form;
 use super::life::Moment;
 use super::memory::{Content, Gathered};
 use super::refusal::Refusal;
-use super::store::{Shelf, Source};
+use super::store::{Cabinet, Source};
 use super::vendor::Vendor;
 use super::wire::{self, Answer, Params};
 use crate::domain::status::Status;
@@ -101,7 +101,7 @@ fn gather(sandbox: &Sandbox, ids: &[String]) -> Result<Arc<Content>, Refusal> {
     let mut contents = Vec::new();
     for id in ids {
         let file = store
-            .file(Shelf::Shared, id)
+            .file(Cabinet::Shared, id)
             .ok_or_else(|| Refusal::not_found(format!("File {id} was not found")))?;
         match &file.source {
             Source::Upload(content, _) => contents.push(content.clone()),

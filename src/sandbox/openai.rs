@@ -6,7 +6,7 @@ use super::batch::{Asked, Batch, Ended, Fate, Part, Reason};
 use super::input::{Form, Problem};
 use super::life::Moment;
 use super::refusal::Refusal;
-use super::store::{Shelf, Source};
+use super::store::{Cabinet, Source};
 use super::vendor::Vendor;
 use super::wire::{self, Answer, Params};
 use crate::domain::status::Status;
@@ -45,7 +45,7 @@ async fn create(State(sandbox): State<Sandbox>, body: Body) -> Answer {
     }
     let metadata = metadata(&body["metadata"])?;
     let file = store
-        .file(Shelf::Shared, &file_id)
+        .file(Cabinet::Shared, &file_id)
         .ok_or_else(|| Refusal::wrong("input_file_id", format!("No such File object: {file_id}")))?;
     let Source::Upload(content, _) = &file.source else {
         return Err(Refusal::wrong(

@@ -112,8 +112,8 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    fn draw(ending: Ending, defective: &[bool], speed: f64, seed: u64) -> Plan {
-        let mut chance = chance::draw(seed, 0);
+    fn draw(ending: Ending, defective: &[bool], speed: f64, number: u64) -> Plan {
+        let mut chance = chance::draw(number, 0);
         let order = Order::new(u32::try_from(defective.len()).unwrap(), &mut chance);
         Sketch {
             ending,

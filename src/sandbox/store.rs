@@ -28,6 +28,7 @@ pub struct Store {
     speed: Speed,
     most_batches: usize,
     serials: AtomicU64,
+    requests: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -99,6 +100,7 @@ impl Store {
             speed: options.speed,
             most_batches: options.batches,
             serials: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -126,6 +128,12 @@ impl Store {
     /// The source of what looks random about the thing with `serial`.
     pub fn chance(&self, serial: u64) -> fastrand::Rng {
         chance::draw(self.seed, serial)
+    }
+
+    /// An id for the next answer. These are counted apart, so that how often somebody looks changes no batch.
+    pub fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("req_{}", chance::hex(&mut chance::draw(!self.seed, number), 24))
     }
 
     /// A word that only this sandbox can make from `text`: it stands in signed addresses.
@@ -212,17 +220,17 @@ impl Store {
     }
 
     /// Keeps an uploaded file under `id`.
-    pub fn upload(&self, shelf: Shelf, file: File) -> Arc<File> {
+    pub fn upload(&self, cabinet: Cabinet, file: File) -> Arc<File> {
         let file = Arc::new(file);
         let mut state = self.state();
-        state.shelf(shelf).insert(file.serial, &file.id, file.clone());
+        state.cabinet(cabinet).insert(file.serial, &file.id, file.clone());
         file
     }
 
     /// The file called `id`, if it is there by now.
-    pub fn file(&self, shelf: Shelf, id: &str) -> Option<Arc<File>> {
+    pub fn file(&self, cabinet: Cabinet, id: &str) -> Option<Arc<File>> {
         let now = self.now();
-        self.state().shelf(shelf).get(id).filter(|file| file.created_at(now).is_some()).cloned()
+        self.state().cabinet(cabinet).get(id).filter(|file| file.created_at(now).is_some()).cloned()
     }
 
     fn keep(&self, serial: u64, batch: &Arc<Batch>) -> Result<(), Refusal> {
@@ -235,7 +243,7 @@ impl Store {
             .coded("failed_precondition"));
         }
         state.batches.entry(batch.vendor).or_default().insert(serial, &batch.id, batch.clone());
-        let shelf = if batch.vendor == Vendor::Gemini { Shelf::Gemini } else { Shelf::Shared };
+        let cabinet = if batch.vendor == Vendor::Gemini { Cabinet::Gemini } else { Cabinet::Shared };
         for (id, part) in [(&batch.output_file, Part::Output), (&batch.error_file, Part::Error)] {
             if id.is_empty() {
                 continue;
@@ -250,7 +258,7 @@ impl Store {
                 mime: "application/jsonl".to_owned(),
                 source: Source::Result(batch.clone(), part),
             };
-            state.shelf(shelf).insert(serial, id, Arc::new(file));
+            state.cabinet(cabinet).insert(serial, id, Arc::new(file));
         }
         Ok(())
     }
@@ -258,7 +266,7 @@ impl Store {
 
 /// Where files are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shelf {
+pub enum Cabinet {
     /// `/v1/files`, of OpenAI and Mistral.
     Shared,
     /// Gemini's.
@@ -266,11 +274,11 @@ pub enum Shelf {
 }
 
 impl State {
-    /// The files of `shelf`.
-    pub fn shelf(&mut self, shelf: Shelf) -> &mut Ledger<Arc<File>> {
-        match shelf {
-            Shelf::Shared => &mut self.files,
-            Shelf::Gemini => &mut self.gemini_files,
+    /// The files of `cabinet`.
+    pub fn cabinet(&mut self, cabinet: Cabinet) -> &mut Ledger<Arc<File>> {
+        match cabinet {
+            Cabinet::Shared => &mut self.files,
+            Cabinet::Gemini => &mut self.gemini_files,
         }
     }
 

@@ -22,6 +22,12 @@ impl Store {
         })
         .await
     }
+
+    /// Makes a consistent copy at `path`, in place of what is there; for state that no daemon serves.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.apart(move |connection, _| copy_to(connection, &path)).await
+    }
 }
 
 /// Copies everything that `connection` sees to `path`: compact, private, and on the disk.

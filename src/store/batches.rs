@@ -138,6 +138,23 @@ impl Store {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
+    /// The providers that have a batch with each of these ids; an id that nobody has is left out.
+    pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+        self.read(move |connection| {
+            let mut query =
+                connection.prepare_cached("SELECT provider FROM batches WHERE id = ?1 ORDER BY provider")?;
+            let mut found = BTreeMap::new();
+            for id in ids {
+                let providers: Vec<String> = collect(query.query([&id])?, |row| Ok(row.get(0)?))?;
+                if !providers.is_empty() {
+                    found.insert(id, providers);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Lists batches; the flag says whether there are more.
     pub async fn list(&self, filter: BatchFilter) -> Result<(Vec<(Pk, Tracked)>, bool), StoreError> {
         let limit = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -168,9 +185,7 @@ impl Store {
         let Some(daemon) = &self.0.daemon else { return Ok(entries) };
         let mut touches = daemon.writer.core.all_touches();
         entries.retain_mut(|entry| match touches.remove(&entry.pk) {
-            Some(touch) => {
-                touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some()
-            }
+            Some(touch) => touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some(),
             None => true,
         });
         // Those that had no next poll before and have one now.
@@ -242,9 +257,8 @@ impl Store {
     /// How many batches there are, by provider and status, active ones and ended ones.
     pub async fn counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT provider, status, count(*) FROM batches GROUP BY provider, status",
-            )?;
+            let mut query = connection
+                .prepare_cached("SELECT provider, status, count(*) FROM batches GROUP BY provider, status")?;
             collect(query.query([])?, |row| Ok((row.get(0)?, status(row, 1)?, count(row, 2)?)))
         })
         .await
@@ -268,7 +282,7 @@ impl Store {
         while self.write_freeing(move |tx| prune_events_apart(tx, before)).await? > 0 {
             tokio::task::yield_now().await;
         }
-        while self.write_freeing(|tx| give_pages_back(tx)).await? {
+        while self.write_freeing(give_pages_back).await? {
             tokio::task::yield_now().await;
         }
         let dir = self.0.dir.clone();
@@ -280,7 +294,8 @@ impl Store {
     async fn select(&self, rest: String, values: Vec<Value>) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
-                let mut query = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM batches {rest}"))?;
+                let mut query =
+                    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM batches {rest}"))?;
                 collect(query.query(params_from_iter(values))?, tracked)
             })
             .await?;
@@ -317,7 +332,8 @@ impl BatchFilter {
             and(&mut sql, "provider = ?", vec![provider.into()]);
         }
         for (key, value) in self.labels {
-            let condition = "EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)";
+            let condition =
+                "EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ? AND label.value = ?)";
             and(&mut sql, condition, vec![key.into(), value.into()]);
         }
         if let Some(owner) = self.owner {
@@ -344,8 +360,7 @@ impl Touch {
         }
         tracked.last_polled_at = Some(last_polled_at);
         tracked.eta = self.eta.map(to_millis);
-        tracked.next_poll_at =
-            self.next_poll_at.map(to_millis).filter(|_| tracked.untracked_at.is_none());
+        tracked.next_poll_at = self.next_poll_at.map(to_millis).filter(|_| tracked.untracked_at.is_none());
     }
 }
 

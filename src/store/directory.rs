@@ -58,7 +58,9 @@ pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
     match network(dir) {
         Some((name, Harm::Certain)) => Err(OpenError::Unwritable {
             dir: dir.to_owned(),
-            what: format!("it is on {name}, which damages databases; name a local directory in `[state] dir`"),
+            what: format!(
+                "it is on {name}, which damages databases; name a local directory in `[state] dir`"
+            ),
         }),
         Some((name, Harm::Possible)) => {
             tracing::warn!(
@@ -123,6 +125,11 @@ pub(super) fn drop_ballast(dir: &Path) -> bool {
         tracing::warn!("the disk is full: gave up the ballast so that old records can be deleted");
     }
     dropped
+}
+
+/// Whether there is too little space for a few ordinary commits.
+pub(super) fn is_short_of_space(dir: &Path) -> bool {
+    free_space(dir).is_some_and(|free| free < SPACE_FOR_COMMITS)
 }
 
 /// The error of a file that cannot be made or written.
@@ -211,6 +218,7 @@ const NETWORK: [(u32, &str, Harm); 12] = [
 const COPY_PREFIX: &str = "batchd.copy.";
 const BALLAST: &str = "ballast";
 const BALLAST_LENGTH: u64 = 4 << 20;
+const SPACE_FOR_COMMITS: u64 = 256 << 10;
 
 #[cfg(test)]
 mod tests {

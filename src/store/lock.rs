@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use super::directory::{Identity, unwritable};
+use std::fmt::Write;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -43,7 +44,10 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(OpenError::Locked { dir: dir.to_owned(), holder: holder(&contents(&mut file)) });
+                    return Err(OpenError::Locked {
+                        dir: dir.to_owned(),
+                        holder: holder(&contents(&mut file)),
+                    });
                 }
                 Err(TryLockError::Error(error)) => return Err(unwritable(dir, &path, &error)),
             }
@@ -68,13 +72,15 @@ impl Lock {
         if marks.closed {
             text.push_str("closed\n");
         }
-        text.push_str(&format!(
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
             "run {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
             marks.runs.join(" "),
             std::process::id(),
             host(),
             env!("CARGO_PKG_VERSION"),
-        ));
+        );
         text.truncate(text.floor_char_boundary(LENGTH - 1));
         let padded = format!("{text:LENGTH$}");
         self.file

@@ -157,11 +157,10 @@ impl Store {
             Ok(None) => Err(connection::damaged(dir, format!("{} is gone", path.display()))),
             Err(error) => Err(directory::unwritable(dir, &path, &error)),
         };
-        let locked =
-            lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
+        let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
         let files = [identity(database)?, identity(connection::log(dir))?, (lock::path(dir), locked)];
-        let newest = events::last_sequence(&opened.connection)
-            .map_err(|error| connection::damaged(dir, error))?;
+        let newest =
+            events::last_sequence(&opened.connection).map_err(|error| connection::damaged(dir, error))?;
         let writer = Writer::start(opened.connection, lock, dir.to_owned(), clock, newest);
         let daemon = Daemon { writer, files, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), readers, daemon: Some(daemon) })))
@@ -191,9 +190,7 @@ impl Store {
 
     /// Checks the whole file; may take long, and holds up nothing.
     pub async fn check_whole(&self) -> Result<(), StoreError> {
-        let found = self
-            .apart(|connection, _| Ok(connection::check(connection, "integrity_check")?))
-            .await?;
+        let found = self.apart(|connection, _| Ok(connection::check(connection, "integrity_check")?)).await?;
         found.map_err(StoreError::Damaged)
     }
 
@@ -216,9 +213,16 @@ impl Store {
         })
         .await?;
         if let Some((path, _)) = changed {
-            return Err(StoreError::Damaged(format!("{} was deleted or replaced while in use", path.display())));
+            return Err(StoreError::Damaged(format!(
+                "{} was deleted or replaced while in use",
+                path.display()
+            )));
         }
-        if daemon.writer.core.trouble().is_some() {
+        if let Some(trouble) = daemon.writer.core.trouble() {
+            // The smallest write may fit where no other does.
+            if trouble == StoreError::Full && directory::is_short_of_space(&self.0.dir) {
+                return Err(trouble);
+            }
             self.write(|tx| Ok(tx.execute("UPDATE identity SET run = run", []).map(drop)?)).await?;
         }
         Ok(())
@@ -327,3 +331,43 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long opening waits for another program that has the database locked.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(dir: &Path) -> String {
+        let refused = Store::open_patiently(dir, Clock::system(), Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        refused.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_database_that_another_program_has_locked_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Connection::open(connection::database(dir.path())).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x); BEGIN EXCLUSIVE").unwrap();
+        assert!(refused(dir.path()).contains("another program has"));
+
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap().close().await.unwrap();
+        let other = Connection::open(connection::database(dir.path())).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(refused(dir.path()).contains("`fuser` names it"));
+        other.execute_batch("ROLLBACK").unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap();
+    }
+
+    #[test]
+    fn errors_of_sqlite_keep_their_meaning() {
+        let error =
+            |code| StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        assert_eq!(error(rusqlite::ffi::SQLITE_FULL), StoreError::Full);
+        assert_eq!(error(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT), StoreError::Busy);
+        assert_eq!(error(rusqlite::ffi::SQLITE_READONLY_DBMOVED), StoreError::ReadOnly);
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CORRUPT_VTAB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_NOTADB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_IOERR_WRITE), StoreError::Io(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CONSTRAINT), StoreError::Internal(_)));
+    }
+}

@@ -200,6 +200,11 @@ impl DeliveryState {
         }
     }
 
+    /// Whether a delivery in it is still owed.
+    pub const fn is_owed(self) -> bool {
+        matches!(self, Self::Pending | Self::Inflight | Self::Held)
+    }
+
     /// The state that exactly `word` names, if any.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
@@ -251,7 +256,9 @@ impl Store {
         self.follow_clock(now).await?;
         self.read(move |connection| {
             let next: Option<i64> = connection
-                .prepare_cached("SELECT min(due_at) FROM deliveries WHERE webhook = ?1 AND state = 'pending'")?
+                .prepare_cached(
+                    "SELECT min(due_at) FROM deliveries WHERE webhook = ?1 AND state = 'pending'",
+                )?
                 .query_row([webhook], |row| row.get(0))?;
             Ok(next.map(at))
         })
@@ -264,8 +271,10 @@ impl Store {
         deliveries: Vec<Pk>,
         now: Timestamp,
     ) -> Result<Vec<Option<Pk>>, StoreError> {
-        self.write(move |tx| deliveries.into_iter().map(|delivery| begin_attempt(tx, delivery, now)).collect())
-            .await
+        self.write(move |tx| {
+            deliveries.into_iter().map(|delivery| begin_attempt(tx, delivery, now)).collect()
+        })
+        .await
     }
 
     /// Logs how an attempt ended, moves its delivery on, and saves the webhook's state with it.
@@ -345,7 +354,9 @@ impl Store {
             let mut retried = Vec::with_capacity(deliveries.len());
             for delivery in deliveries {
                 let changed = tx
-                    .prepare_cached(&format!("{RETRY} WHERE pk = ?2 AND state <> 'inflight' AND {REACHABLE}"))?
+                    .prepare_cached(&format!(
+                        "{RETRY} WHERE pk = ?2 AND state <> 'inflight' AND {REACHABLE}"
+                    ))?
                     .execute((ms(now), delivery))?;
                 retried.push(changed > 0);
             }
@@ -409,6 +420,12 @@ impl Store {
     /// are not switched off.
     pub async fn align_webhooks(&self, configured: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
+            // Those of which nothing is remembered but that they are owed something get a row too.
+            tx.execute(
+                "INSERT INTO webhooks (name) SELECT DISTINCT webhook FROM deliveries
+                 WHERE state <> 'delivered' ON CONFLICT DO NOTHING",
+                [],
+            )?;
             tx.execute("UPDATE webhooks SET configured = 0", [])?;
             for webhook in &configured {
                 tx.prepare_cached(
@@ -502,7 +519,9 @@ impl DeliveryFilter {
             values.push(webhook.into());
         }
         if let Some(key) = self.batch {
-            sql.push_str(" AND events.batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)");
+            sql.push_str(
+                " AND events.batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)",
+            );
             values.extend([key.provider.into(), key.id.into()]);
         }
         if let Some(after) = self.after {
@@ -525,7 +544,8 @@ pub(super) fn owe(tx: &mut Tx<'_>, sequence: i64, route: &Route) -> Result<(), S
         .prepare_cached("SELECT configured = 1 AND disabled IS NULL FROM webhooks WHERE name = ?1")?
         .query_row([&route.webhook], |row| row.get(0))
         .optional()?;
-    let state = if reachable.unwrap_or(!route.disabled) { DeliveryState::Pending } else { DeliveryState::Held };
+    let state =
+        if reachable.unwrap_or(!route.disabled) { DeliveryState::Pending } else { DeliveryState::Held };
     tx.prepare_cached(
         "INSERT INTO deliveries (sequence, webhook, state, due_at, recorded_at) VALUES (?1, ?2, ?3, ?4, ?4)
          ON CONFLICT DO NOTHING",
@@ -574,8 +594,10 @@ fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option
         .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((number, trigger)) = begun else { return Ok(None) };
-    tx.prepare_cached("INSERT INTO attempts (delivery, number, started_at, trigger) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((delivery, number, ms(now), trigger))?;
+    tx.prepare_cached(
+        "INSERT INTO attempts (delivery, number, started_at, trigger) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((delivery, number, ms(now), trigger))?;
     Ok(Some(tx.last_insert_rowid()))
 }
 
@@ -700,7 +722,8 @@ const STATE: &str = "disabled, by_hand, failures, failing_since, paused_until, l
 /// The webhook of the row is configured and switched on, as far as is known.
 const REACHABLE: &str = "NOT EXISTS (
      SELECT 1 FROM webhooks WHERE name = deliveries.webhook AND (configured = 0 OR disabled IS NOT NULL))";
-const RETRY: &str = "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0, counted = 0, crashes = 0,
+const RETRY: &str =
+    "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0, counted = 0, crashes = 0,
      trigger = 'manual'";
 /// Bytes of an answer or an error.
 const MOST_TEXT: usize = 2048;

@@ -1,6 +1,9 @@
 //! Tests of whole parts and of the program, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
 mod chaos;
+mod cli;
 mod config;
 mod deliver;
 mod dispatch;

@@ -1,5 +1,4 @@
 //! The adapters against recorded answers: every status word, every quirk, every request, and whatever is not JSON.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use batchd::config::{Polling, ProviderConfig};
 use batchd::domain::outcome::Outcome;

@@ -134,18 +134,20 @@ fn options() -> SandboxOptions {
     }
 }
 
+/// Each of `lines` as JSON on a line of its own.
+fn jsonl(lines: impl IntoIterator<Item = Value>) -> String {
+    lines.into_iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect()
+}
+
 fn chat_lines(requests: usize, model: &str) -> String {
-    (0..requests)
-        .map(|index| {
-            let line = json!({
-                "custom_id": format!("row-{index}"),
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {"model": model, "messages": [{"role": "user", "content": format!("say {index}")}]},
-            });
-            format!("{line}\n")
+    jsonl((0..requests).map(|index| {
+        json!({
+            "custom_id": format!("row-{index}"),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": format!("say {index}")}]},
         })
-        .collect()
+    }))
 }
 
 fn messages(requests: usize, model: &str) -> Value {
@@ -634,13 +636,9 @@ async fn what_anthropic_refuses() {
 #[tokio::test(start_paused = true)]
 async fn a_gemini_batch_from_an_uploaded_file() {
     let caller = Caller::new(GEMINI);
-    let text: String = (0..6)
-        .map(|index| {
-            let line =
-                json!({"key": format!("k{index}"), "request": {"contents": [{"parts": [{"text": "hi"}]}]}});
-            format!("{line}\n")
-        })
-        .collect();
+    let text = jsonl((0..6).map(
+        |index| json!({"key": format!("k{index}"), "request": {"contents": [{"parts": [{"text": "hi"}]}]}}),
+    ));
     let start = Request::post("/upload/v1beta/files")
         .header("x-goog-upload-protocol", "resumable")
         .header("x-goog-upload-command", "start")
@@ -926,7 +924,7 @@ async fn every_ending_of_a_mistral_job_and_lists_by_it() {
     assert_eq!(list("order_by=created&page_size=1").await.0, [jobs[0].clone()]);
     assert_eq!(list("job=expired").await.0, [jobs[3].clone()]);
     assert_eq!(list("metadata=%7B%22job%22%3A%22failed%22%7D").await.0, [jobs[2].clone()]);
-    assert_eq!(list("model=mistral-partial-duration-2h").await.0, [live.clone()]);
+    assert_eq!(list("model=mistral-partial-duration-2h").await.0, std::slice::from_ref(&live));
     assert_eq!(list("created_after=2027-01-15T08:00:00Z").await.1, 0);
     assert_eq!(list("created_after=2027-01-15T07:59:59Z&created_by_me=false").await.1, 6);
 

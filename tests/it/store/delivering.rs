@@ -75,7 +75,10 @@ async fn a_delivery_from_owed_to_delivered() {
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Inflight, DeliveryState::Pending]);
     let attempts = store.attempts(first.pk).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].number, attempts[0].started_at), (1, 1, seconds(2)));
-    assert_eq!((attempts[0].finished_at, &attempts[0].outcome, attempts[0].trigger), (None, &None, Trigger::Schedule));
+    assert_eq!(
+        (attempts[0].finished_at, &attempts[0].outcome, attempts[0].trigger),
+        (None, &None, Trigger::Schedule)
+    );
 
     // First a refusal that counts and wants plain text, then one that does not, then success.
     let next = Next::Again { at: seconds(5), wait: Duration::from_secs(5), counts: true, plain: true };
@@ -94,9 +97,17 @@ async fn a_delivery_from_owed_to_delivered() {
     assert_eq!((shown.state, shown.attempts), (DeliveryState::Delivered, 3));
     assert_eq!((shown.next_attempt_at, shown.last_error), (None, None));
     assert_eq!((shown.batch_id.as_deref(), shown.provider.as_deref()), (Some("batch_0"), Some("openai")));
-    let outcomes: Vec<_> =
-        store.attempts(first.pk).await.unwrap().into_iter().map(|one| (one.number, one.outcome.unwrap())).collect();
-    assert_eq!(outcomes, [(1, "http_503".to_owned()), (2, "http_503".to_owned()), (3, "delivered".to_owned())]);
+    let outcomes: Vec<_> = store
+        .attempts(first.pk)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|one| (one.number, one.outcome.unwrap()))
+        .collect();
+    assert_eq!(
+        outcomes,
+        [(1, "http_503".to_owned()), (2, "http_503".to_owned()), (3, "delivered".to_owned())]
+    );
     // A second end of the same attempt changes nothing.
     store.finish_attempt(begun[0].unwrap(), end(Next::Dead), off(false)).await.unwrap();
     assert_eq!(states(&store, "pipeline").await[0], DeliveryState::Delivered);
@@ -108,7 +119,8 @@ async fn long_answers_are_cut() {
     let store = owing(dir.path(), 1, &["pipeline"]).await;
     let delivery = due(&store, "pipeline", 0).await[0];
     let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
-    let end = AttemptEnd { excerpt: Some("ä".repeat(5000)), error: Some("x".repeat(5000)), ..end(Next::Dead) };
+    let end =
+        AttemptEnd { excerpt: Some("ä".repeat(5000)), error: Some("x".repeat(5000)), ..end(Next::Dead) };
     store.finish_attempt(attempt, end, WebhookState::default()).await.unwrap();
     let attempt = store.attempts(delivery).await.unwrap().remove(0);
     assert_eq!(attempt.excerpt.unwrap(), "ä".repeat(1024));
@@ -258,7 +270,11 @@ async fn what_was_in_flight_when_the_process_died_is_due_at_start() {
     for crash in 2..=5 {
         let store = Store::open(dir.path(), still()).unwrap();
         let wait = [0, 0, 60, 120][crash - 2];
-        assert_eq!(store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(), Some(seconds(wait)), "{crash}");
+        assert_eq!(
+            store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(),
+            Some(seconds(wait)),
+            "{crash}"
+        );
         store.begin_attempts(vec![delivery], seconds(wait)).await.unwrap();
     }
     let store = Store::open(dir.path(), still()).unwrap();
@@ -289,7 +305,10 @@ async fn a_clock_that_is_set_back_lengthens_no_wait() {
     assert_eq!(store.next_due("pipeline".to_owned(), seconds(1)).await.unwrap(), Some(seconds(5)));
     // While it runs: an hour back. Asking again and again must not begin the wait again and again.
     for asked in [-3600, -3599, -3598] {
-        assert_eq!(store.next_due("pipeline".to_owned(), seconds(asked)).await.unwrap(), Some(seconds(-3595)));
+        assert_eq!(
+            store.next_due("pipeline".to_owned(), seconds(asked)).await.unwrap(),
+            Some(seconds(-3595))
+        );
     }
     assert_eq!(due(&store, "pipeline", -3595).await, [pks[0]]);
     assert_eq!(due(&store, "pipeline", 0).await, pks);
@@ -301,7 +320,10 @@ async fn a_clock_that_is_set_back_lengthens_no_wait() {
     drop(store);
     let back = Clock::simulated(seconds(-864_000));
     let store = Store::open(dir.path(), back).unwrap();
-    assert_eq!(store.next_due("pipeline".to_owned(), seconds(-864_000)).await.unwrap(), Some(seconds(-863_995)));
+    assert_eq!(
+        store.next_due("pipeline".to_owned(), seconds(-864_000)).await.unwrap(),
+        Some(seconds(-863_995))
+    );
     assert_eq!(due(&store, "pipeline", -863_995).await, [pks[0]]);
 }
 

@@ -20,12 +20,17 @@ async fn fill(store: &Store) {
     named.tracked.name = Some("nightly".to_owned());
     named.tracked.labels = BTreeMap::from([("team".to_owned(), "evals".to_owned())]);
     named.tracked.owner = Some("ada".to_owned());
-    store.register(vec![named, registration("batch_running"), registration("batch_unseen")], routes(&[])).await.unwrap();
+    store
+        .register(vec![named, registration("batch_running"), registration("batch_unseen")], routes(&[]))
+        .await
+        .unwrap();
     see(store, 1, Status::InProgress, 10, &["pipeline"]).await;
     see(store, 1, Status::Completed, 20, &["pipeline", "ops"]).await;
     see(store, 2, Status::InProgress, 30, &["pipeline"]).await;
-    let silent = Draft::about_provider(EventType::ProviderUnreachable, "openai", "no answer", seconds(5), seconds(40));
-    let state = ProviderState { silent_since: Some(seconds(5)), silence_told: true, ..ProviderState::default() };
+    let silent =
+        Draft::about_provider(EventType::ProviderUnreachable, "openai", "no answer", seconds(5), seconds(40));
+    let state =
+        ProviderState { silent_since: Some(seconds(5)), silence_told: true, ..ProviderState::default() };
     store.set_provider_state("openai".to_owned(), state, vec![silent], routes(&["ops"])).await.unwrap();
     for (pk, next) in [
         (1, Next::Delivered),
@@ -41,7 +46,10 @@ async fn fill(store: &Store) {
             excerpt: None,
             next,
         };
-        store.finish_attempt(attempt, end, WebhookState { failures: 1, ..WebhookState::default() }).await.unwrap();
+        store
+            .finish_attempt(attempt, end, WebhookState { failures: 1, ..WebhookState::default() })
+            .await
+            .unwrap();
     }
     store.begin_attempts(vec![4], seconds(70)).await.unwrap();
     let run = JobRun { name: "prune".to_owned(), started_at: EPOCH, finished_at: seconds(1), error: None };
@@ -54,7 +62,8 @@ async fn assert_opens(schema: u32) {
     std::fs::copy(fixture(schema), dir.path().join("batchd.db")).unwrap();
     let store = Store::open(dir.path(), Clock::simulated(seconds(100))).unwrap();
     let (batches, _) = store.list(BatchFilter::default()).await.unwrap();
-    let seen: Vec<_> = batches.iter().map(|(pk, batch)| (*pk, batch.key.id.as_str(), batch.batch.status)).collect();
+    let seen: Vec<_> =
+        batches.iter().map(|(pk, batch)| (*pk, batch.key.id.as_str(), batch.batch.status)).collect();
     assert_eq!(
         seen,
         [

@@ -103,13 +103,22 @@ fn dump(dir: &Path) -> Vec<String> {
     let connection = raw(dir);
     let mut all = Vec::new();
     for table in [
-        "batches", "transitions", "events", "fences", "deliveries", "attempts", "webhooks", "providers", "jobs",
+        "batches",
+        "transitions",
+        "events",
+        "fences",
+        "deliveries",
+        "attempts",
+        "webhooks",
+        "providers",
+        "jobs",
     ] {
         let mut query = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
         let columns = query.column_count();
         let mut rows = query.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let cells: Vec<_> = (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap())).collect();
+            let cells: Vec<_> =
+                (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap())).collect();
             all.push(format!("{table} {}", cells.join(" ")));
         }
     }
@@ -123,18 +132,33 @@ fn assert_sound(dir: &Path) {
     assert_eq!(check, "ok");
     assert_eq!(number(&connection, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
     let counts = [
-        ("an ended batch without its event", "SELECT count(*) FROM batches WHERE first_seen_at IS NOT NULL
+        (
+            "an ended batch without its event",
+            "SELECT count(*) FROM batches WHERE first_seen_at IS NOT NULL
             AND status IN ('completed', 'failed', 'expired', 'cancelled') AND NOT EXISTS (
-            SELECT 1 FROM events WHERE batch = batches.pk AND type = 'batch.' || batches.status)"),
+            SELECT 1 FROM events WHERE batch = batches.pk AND type = 'batch.' || batches.status)",
+        ),
         ("an event told twice", "SELECT count(*) - count(DISTINCT id) FROM events"),
-        ("an event without its fence", "SELECT count(*) FROM events WHERE batch IS NOT NULL
-            AND id NOT IN (SELECT id FROM fences)"),
+        (
+            "an event without its fence",
+            "SELECT count(*) FROM events WHERE batch IS NOT NULL
+            AND id NOT IN (SELECT id FROM fences)",
+        ),
         ("a transition that is none", "SELECT count(*) FROM transitions WHERE from_status = to_status"),
-        ("an attempt that nobody makes", "SELECT count(*) FROM attempts JOIN deliveries ON deliveries.pk = delivery
-            WHERE outcome IS NULL AND state <> 'inflight'"),
-        ("a body that is another event's", "SELECT count(*) FROM events
-            WHERE body ->> 'id' <> id OR body ->> 'sequence' <> sequence OR body ->> 'type' <> type"),
-        ("a status that differs from its batch", "SELECT count(*) FROM batches WHERE batch ->> 'status' <> status"),
+        (
+            "an attempt that nobody makes",
+            "SELECT count(*) FROM attempts JOIN deliveries ON deliveries.pk = delivery
+            WHERE outcome IS NULL AND state <> 'inflight'",
+        ),
+        (
+            "a body that is another event's",
+            "SELECT count(*) FROM events
+            WHERE body ->> 'id' <> id OR body ->> 'sequence' <> sequence OR body ->> 'type' <> type",
+        ),
+        (
+            "a status that differs from its batch",
+            "SELECT count(*) FROM batches WHERE batch ->> 'status' <> status",
+        ),
     ];
     for (what, sql) in counts {
         assert_eq!(number(&connection, sql), 0, "{what}");

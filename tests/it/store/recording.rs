@@ -33,8 +33,15 @@ async fn every_field_is_read_back_as_it_was_stored() {
     full.settled = true;
     full.warned.insert("unknown status word `odd`".to_owned());
     for (number, at) in [
-        &mut full.lost_since, &mut full.stalled_since, &mut full.deadline, &mut full.eta, &mut full.held_since,
-        &mut full.results_expire_at, &mut full.progress_at, &mut full.last_polled_at, &mut full.next_poll_at,
+        &mut full.lost_since,
+        &mut full.stalled_since,
+        &mut full.deadline,
+        &mut full.eta,
+        &mut full.held_since,
+        &mut full.results_expire_at,
+        &mut full.progress_at,
+        &mut full.last_polled_at,
+        &mut full.next_poll_at,
     ]
     .into_iter()
     .enumerate()
@@ -118,7 +125,9 @@ async fn untracked_is_not_polled_until_it_is_tracked_again() {
     assert_eq!(untracked.untracked_at, Some(seconds(5)));
     assert_eq!((untracked.next_poll_at, untracked.batch.status), (None, Status::InProgress));
     assert!(store.schedule().await.unwrap().is_empty());
-    assert!(store.list(BatchFilter { active_only: true, ..BatchFilter::default() }).await.unwrap().0.is_empty());
+    assert!(
+        store.list(BatchFilter { active_only: true, ..BatchFilter::default() }).await.unwrap().0.is_empty()
+    );
 
     let again = store.register(vec![registration("batch_1")], routes(&[])).await.unwrap().remove(0);
     assert!(!again.new);
@@ -193,7 +202,10 @@ async fn each_event_is_recorded_once_ever() {
     assert_eq!(store.recorded_by_type(), [(EventType::Batch(Status::Completed), 1)]);
 
     // An older look that arrives late does not bring it back to life.
-    assert_eq!(store.record(pk, look(&before, Status::InProgress, seconds(50)), routes(&[])).await.unwrap(), 0);
+    assert_eq!(
+        store.record(pk, look(&before, Status::InProgress, seconds(50)), routes(&[])).await.unwrap(),
+        0
+    );
     assert_eq!(store.load(pk).await.unwrap().unwrap().batch.status, Status::Completed);
 
     // Pruned, found again, and still told once; only purging forgets.
@@ -235,7 +247,8 @@ async fn a_batch_that_flaps_is_told_once_a_status() {
 async fn events_that_are_about_no_batch() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
-    let draft = |kind, since| Draft::about_provider(kind, "openai", "no answer", seconds(since), seconds(since));
+    let draft =
+        |kind, since| Draft::about_provider(kind, "openai", "no answer", seconds(since), seconds(since));
     let silent = draft(EventType::ProviderUnreachable, 1);
     assert!(store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
     assert!(!store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
@@ -296,20 +309,31 @@ async fn lists_are_newest_first_filtered_and_paged() {
     let all = BatchFilter::default;
     assert_eq!(list(all()).await, ((0..10).rev().collect(), false));
     assert_eq!(list(BatchFilter { limit: Some(3), ..all() }).await, (vec![9, 8, 7], true));
-    assert_eq!(list(BatchFilter { limit: Some(3), after: Some(pks[3]), ..all() }).await, (vec![2, 1, 0], false));
+    assert_eq!(
+        list(BatchFilter { limit: Some(3), after: Some(pks[3]), ..all() }).await,
+        (vec![2, 1, 0], false)
+    );
     assert_eq!(list(BatchFilter { limit: Some(0), ..all() }).await, (vec![], true));
     assert_eq!(list(BatchFilter { active_only: true, ..all() }).await.0, [9, 8, 7, 6, 5, 4]);
-    assert_eq!(list(BatchFilter { statuses: vec![Status::Completed, Status::Failed], ..all() }).await.0, [3, 2, 1, 0]);
+    assert_eq!(
+        list(BatchFilter { statuses: vec![Status::Completed, Status::Failed], ..all() }).await.0,
+        [3, 2, 1, 0]
+    );
     assert_eq!(list(BatchFilter { provider: Some("mistral".to_owned()), ..all() }).await.0, [9]);
     assert_eq!(list(BatchFilter { owner: Some("ada".to_owned()), ..all() }).await.0, [2, 1, 0]);
     let even = labels(&[("parity", "even"), ("n\".4", "x")]);
     assert_eq!(list(BatchFilter { labels: even, ..all() }).await.0, [4]);
     assert_eq!(list(BatchFilter { labels: labels(&[("parity", "x")]), ..all() }).await.0, [] as [usize; 0]);
-    let both = BatchFilter { active_only: true, labels: labels(&[("parity", "odd")]), limit: Some(2), ..all() };
+    let both =
+        BatchFilter { active_only: true, labels: labels(&[("parity", "odd")]), limit: Some(2), ..all() };
     assert_eq!(list(both).await, (vec![9, 7], true));
 
     let counts = store.counts().await.unwrap();
-    let expected = [("mistral", Status::Validating, 1), ("openai", Status::Completed, 4), ("openai", Status::Validating, 5)];
+    let expected = [
+        ("mistral", Status::Validating, 1),
+        ("openai", Status::Completed, 4),
+        ("openai", Status::Validating, 5),
+    ];
     assert_eq!(counts, expected.map(|(name, status, count)| (name.to_owned(), status, count)));
     assert_eq!(store.schedule().await.unwrap().len(), 6);
 
@@ -349,7 +373,11 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     let pk = track(&store, "batch_1").await;
     let other = track(&store, "batch_2").await;
     let before = store.commit_stats().count;
-    let touch = |at| Touch { last_polled_at: seconds(at), next_poll_at: Some(seconds(at + 60)), eta: Some(seconds(999)) };
+    let touch = |at| Touch {
+        last_polled_at: seconds(at),
+        next_poll_at: Some(seconds(at + 60)),
+        eta: Some(seconds(999)),
+    };
     store.touch(pk, touch(1));
     store.touch(pk, touch(2));
     let shown = store.load(pk).await.unwrap().unwrap();
@@ -375,7 +403,7 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     assert_eq!(store.commit_stats().count, before + 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(store.commit_stats().count, before + 2);
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(store.commit_stats().count, before + 2, "once");
     // … or at the end.
     store.touch(pk, touch(5));
@@ -387,7 +415,7 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     // A look that found news is never overwritten by an older one that did not.
     store.touch(pk, touch(6));
     see(&store, pk, Status::Completed, 7, &[]).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let ended = store.load(pk).await.unwrap().unwrap();
     assert_eq!((ended.last_polled_at, ended.next_poll_at), (Some(seconds(7)), None));
 }
@@ -415,7 +443,11 @@ async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
     // 100 ended, 10 of them owed to a webhook, 1 to one that is gone; 1 untracked, 1 lost, 2 alive.
     for number in 0..100 {
         let pk = track(&store, &format!("ended_{number}")).await;
-        let webhooks: &[&str] = if number < 10 { &["pipeline"] } else if number == 10 { &["gone"] } else { &[] };
+        let webhooks: &[&str] = match number {
+            0..10 => &["pipeline"],
+            10 => &["gone"],
+            _ => &[],
+        };
         see(&store, pk, Status::Completed, 1, webhooks).await;
     }
     let untracked = track(&store, "untracked").await;
@@ -444,7 +476,10 @@ async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
     assert_eq!(fences, 102, "the ids outlive the events");
     drop(store);
     let connection = raw(dir.path());
-    assert_eq!(number(&connection, "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)"), 0);
+    assert_eq!(
+        number(&connection, "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)"),
+        0
+    );
     drop(connection);
     assert_sound(dir.path());
 }
@@ -517,7 +552,15 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Does it, as an operation of its own. Rows have the numbers that they would have if all were tracked in order.
+/// A store that knows the few batches, so that each one's row has its number.
+async fn knowing(dir: &Path) -> Store {
+    let store = Store::open(dir, still()).unwrap();
+    let items = (0..4).map(|number| registration(&format!("batch_{number}"))).collect();
+    store.register(items, routes(&[])).await.unwrap();
+    store
+}
+
+/// Does it, as an operation of its own.
 async fn happen(store: Store, happening: Happening) {
     let id = |batch: u8| format!("batch_{batch}");
     let pk = |batch: u8| Pk::from(batch) + 1;
@@ -569,19 +612,19 @@ proptest! {
         let quiet = |happening: &Happening| !matches!(happening, Happening::Touch(..));
         let (alone, grouped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let commits = runtime.block_on(async {
-            let one_by_one = Store::open(alone.path(), still()).unwrap();
+            let one_by_one = knowing(alone.path()).await;
             for happening in happenings.iter().filter(|happening| quiet(happening)).cloned() {
                 happen(one_by_one.clone(), happening).await;
             }
             one_by_one.close().await.unwrap();
-            let together = Store::open(grouped.path(), still()).unwrap();
+            let together = knowing(grouped.path()).await;
             let chosen: Vec<_> = happenings.iter().filter(|happening| quiet(happening)).cloned().collect();
             for chunk in chosen.chunks(chunk) {
                 let all = chunk.iter().cloned().map(|happening| happen(together.clone(), happening));
                 futures_util::future::join_all(all).await;
             }
             together.close().await.unwrap();
-            (together.commit_stats().count, chosen.len().div_ceil(chunk) as u64)
+            (together.commit_stats().count, 1 + chosen.len().div_ceil(chunk) as u64)
         });
         prop_assert_eq!(dump(alone.path()), dump(grouped.path()));
         prop_assert!(commits.0 <= commits.1, "{} commits for {} groups", commits.0, commits.1);
@@ -594,7 +637,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         runtime.block_on(async {
-            let mut store = Store::open(dir.path(), still()).unwrap();
+            let mut store = knowing(dir.path()).await;
             for (number, happening) in happenings.into_iter().enumerate() {
                 if number == crash_after {
                     drop(store);
