@@ -52,8 +52,10 @@ fn only_the_store_names_rusqlite_and_only_the_fence_names_the_scheduler() {
             let text = std::fs::read_to_string(&file).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             let named = code.clone().any(|line| line.contains(word));
-            let client = word == "reqwest::" && file.ends_with("control/client.rs");
-            assert!(!named || client || file.starts_with(home), "{} names {word}", file.display());
+            // The command line's own client, and the parser of addresses that comes with the library.
+            let known = ["control/client.rs", "config/address.rs"];
+            let excused = word == "reqwest::" && known.iter().any(|known| file.ends_with(known));
+            assert!(!named || excused || file.starts_with(home), "{} names {word}", file.display());
         }
     }
 }

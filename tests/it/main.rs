@@ -5,6 +5,7 @@
 mod chaos;
 mod cli;
 mod config;
+mod contract;
 mod deliver;
 mod dispatch;
 mod layers;

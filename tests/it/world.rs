@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -49,7 +49,6 @@ struct ProviderState {
     batches: BTreeMap<String, Value>,
     /// Answers to give instead, to every request: status, body, headers.
     fault: Option<(u16, String, Vec<(&'static str, String)>)>,
-    asked: usize,
 }
 
 impl Provider {
@@ -82,11 +81,6 @@ impl Provider {
     pub fn fault(&self, fault: Option<(u16, &str)>) {
         self.0.lock().unwrap().fault = fault.map(|(status, body)| (status, body.to_owned(), Vec::new()));
     }
-
-    /// How many requests came.
-    pub fn asked(&self) -> usize {
-        self.0.lock().unwrap().asked
-    }
 }
 
 async fn retrieve(
@@ -94,8 +88,7 @@ async fn retrieve(
     UrlPath(id): UrlPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    let mut state = provider.0.lock().unwrap();
-    state.asked += 1;
+    let state = provider.0.lock().unwrap();
     if let Some((status, body, _)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
@@ -114,8 +107,7 @@ async fn retrieve(
 }
 
 async fn list(State(provider): State<Provider>) -> Response {
-    let mut state = provider.0.lock().unwrap();
-    state.asked += 1;
+    let state = provider.0.lock().unwrap();
     let data: Vec<&Value> = state.batches.values().collect();
     json!({"object": "list", "data": data, "has_more": false}).to_string().into_response()
 }
@@ -390,12 +382,4 @@ impl Drop for Daemon {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-/// A file that the daemon's user may read alone.
-pub fn write_secret(path: &Path, text: &str) {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
-    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
