@@ -197,7 +197,9 @@ impl Engine {
         tracked: &Tracked,
         sighting: &Sighting,
     ) -> Result<crate::domain::transition::Step, LookError> {
-        Ok(self.poller(&tracked.key.provider)?.observe(tracked, sighting))
+        let step = self.poller(&tracked.key.provider)?.observe(tracked, sighting);
+        poll::log_warnings(&step);
+        Ok(step)
     }
 
     /// Puts registered batches on the schedule.

@@ -392,7 +392,7 @@ secret = { env = "TEST_SIGNING" }
     until("the daemon answers", || std::os::unix::net::UnixStream::connect(world.socket()).ok());
 
     // A provider and a receiver that give back what they were sent.
-    let echo = format!("{{\"error\":{{\"message\":\"Bearer {KEY} and {SIGNING} are wrong\"}}}}");
+    let echo = format!("{{\"error\":{{\"message\":\"Bearer {KEY} is wrong\"}}}}");
     world.provider.complete("batch_1");
     world.ok(&["track", "batch_1"]);
     world.receiver.answer(
