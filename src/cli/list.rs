@@ -212,14 +212,13 @@ async fn watch(
     arguments: &Arguments,
     context: &mut Context,
 ) -> Result<Exit, Error> {
-    let style = context.ui.style();
     let after = client.status().await?.events;
     let mut events = pin!(follow(client.clone(), after));
     let mut clock = tokio::time::interval(EVERY);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = pin!(interrupted());
     let source = Source::Remote(client.clone());
-    let mut screen = Screen::new(style);
+    let mut screen = Screen::new(context.ui.style());
     screen.enter(context);
     let mut trouble = None;
     let end = loop {
@@ -233,7 +232,8 @@ async fn watch(
                 Some(Followed::Refused(error)) => break Err(error.into()),
             }
         }
-        let room = arguments.limit.or(screen.rows());
+        screen.style = context.ui.measure();
+        let room = [arguments.limit, screen.rows()].into_iter().flatten().min();
         let now = context.clock.now();
         let mut table = columns();
         let drawn = tokio::select! {
@@ -246,8 +246,11 @@ async fn watch(
         match drawn {
             Ok(extent) => {
                 trouble = None;
-                let body =
-                    if table.is_empty() { format!("{}\n", nothing(arguments)) } else { table.render(style) };
+                let body = if table.is_empty() {
+                    format!("{}\n", nothing(arguments))
+                } else {
+                    table.render(screen.style)
+                };
                 screen.draw(context, body, extent.has_more);
             }
             Err(error) if error.kind == Exit::Unreachable => {
@@ -322,7 +325,7 @@ impl Screen {
         let mut frame = String::from("\x1b[H");
         for line in text.lines() {
             frame.push_str(line);
-            frame.push_str("\x1b[K\r\n");
+            frame.push_str("\x1b[K\n");
         }
         frame.push_str("\x1b[J");
         context.ui.write(&frame);

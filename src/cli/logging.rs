@@ -344,9 +344,12 @@ impl Queue {
     }
 }
 
-/// Libraries that would log headers, and with them keys: never below `INFO`, whatever `RUST_LOG` says.
+/// Records that are not wanted whatever `RUST_LOG` says: of libraries that would log headers, and with them keys,
+/// below `INFO`; of one that tells its own doings as news, below `WARN`.
 fn is_capped(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() > Level::INFO && CAPPED.iter().any(|prefix| metadata.target().starts_with(prefix))
+    let level = *metadata.level();
+    let of = |prefix: &str| metadata.target().starts_with(prefix);
+    level > Level::INFO && CAPPED.into_iter().any(of) || level > Level::WARN && of(CHATTY)
 }
 
 /// Whether stderr is the journal: `JOURNAL_STREAM` names its device and inode.
@@ -390,6 +393,8 @@ fn quoted(words: &str) -> String {
     let escaped = words.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", clean(&escaped))
 }
+
+const CHATTY: &str = "tokio_cron_scheduler";
 
 const CAPPED: [&str; 5] = ["hyper", "reqwest", "rustls", "h2", "tokio_util::codec"];
 
@@ -471,6 +476,7 @@ mod tests {
         let lines = logged(Shape::default(), || {
             tracing::debug!(target: "hyper_util::client", "authorization: Bearer x");
             tracing::trace!(target: "h2::codec", "headers");
+            tracing::info!(target: "tokio_cron_scheduler::job", "Job creator created");
             tracing::info!(target: "reqwest", "fine");
             tracing::trace!(target: "batchd", "fine");
         });

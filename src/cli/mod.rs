@@ -260,8 +260,11 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
 /// What the log tells: a daemon its doings, a client only trouble.
 fn level(globals: &Globals, command: &Command) -> LevelFilter {
     let daemon = matches!(command, Command::Run(_) | Command::Sandbox(_));
+    // The demo's first webhook is refused on purpose; it shows that itself.
+    let demo = matches!(command, Command::Demo(_));
     match (daemon, globals.quiet, globals.verbose) {
         (false, true, _) => LevelFilter::ERROR,
+        (false, false, 0) if demo => LevelFilter::ERROR,
         (true, false, 0) | (false, false, 1) => LevelFilter::INFO,
         (true, true, _) | (false, false, 0) => LevelFilter::WARN,
         (true, false, 1) | (false, false, 2) => LevelFilter::DEBUG,

@@ -117,6 +117,13 @@ impl Ui {
         self.out_style
     }
 
+    /// Looks again at what stdout can show: a terminal's size changes while something is watched on it.
+    pub fn measure(&mut self) -> Style {
+        let out = std::io::stdout();
+        self.out_style = Style::of(out.is_terminal(), terminal_size::terminal_size_of(&out));
+        self.out_style
+    }
+
     /// Whether stdout still has a reader: what streams for ever stops when it has not.
     pub fn is_open(&self) -> bool {
         matches!(self.fate, Fate::Open)

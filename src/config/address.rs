@@ -1,7 +1,7 @@
 //! Addresses of the web: which of them requests can go to, and which of them are private.
 
-use reqwest::Url;
 use std::net::{IpAddr, Ipv4Addr};
+use url::Url;
 
 /// Why a text is no address that requests can go to, as a fragment behind "must be"; it may be a secret, so it is
 /// not repeated.

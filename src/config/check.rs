@@ -16,7 +16,6 @@ use super::{
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
-use reqwest::Url;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -25,6 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+use url::Url;
 
 /// What a file is judged against.
 #[derive(Clone, Copy, Debug)]

@@ -5,11 +5,11 @@ use super::{Config, Egress, Polling, ProviderConfig, Proxy, WebhookConfig};
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
 use crate::domain::retry;
-use reqwest::Url;
 use secrecy::ExposeSecret;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
+use url::Url;
 
 impl Config {
     /// What is in force, as a file that batchd reads: sources of secrets as they are, inline ones as `[redacted]`,

@@ -56,7 +56,7 @@ impl Watch {
                             fatal.send_replace(Some(error));
                         }
                         Err(error) => {
-                            tracing::error!(%error, "the state cannot be written; nothing new is begun")
+                            tracing::error!(%error, "the state cannot be written; what is seen meanwhile is looked at again");
                         }
                         Ok(()) => {}
                     }

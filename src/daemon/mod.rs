@@ -203,11 +203,10 @@ impl Running {
     pub async fn stop(self) {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
-        let ended = async {
-            live.engine.stop().await;
-            parts.tasks.stop(GRACE).await
-        };
-        if !tokio::time::timeout(GRACE, ended).await.unwrap_or(false) {
+        // All at once: a provider that hangs must not keep the ways in open.
+        let engine = tokio::time::timeout(GRACE, live.engine.stop());
+        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(GRACE));
+        if engine.is_err() || !tasks {
             tracing::warn!("not everything ended in time; it is taken up at the next start");
         }
         if let Some(sockets) = sockets {

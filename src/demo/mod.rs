@@ -167,7 +167,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
         env,
         config_file: Some(file),
     };
-    let running = Running::without_sockets(parts, config).await?;
+    let daemon = Running::without_sockets(parts, config).await?;
     show(Moment::Ready {
         sandbox: sandbox.clone(),
         speed: SPEED,
@@ -176,17 +176,17 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     });
 
     let story = async {
-        let names = submit_all(&running, &sandbox, show).await?;
+        let names = submit_all(&daemon, &sandbox, show).await?;
         watch(&store, events, &mut receipts, &names, show).await
     };
     let result = story.await;
-    running.stop().await;
+    daemon.stop().await;
     result
 }
 
 /// Creates every batch of the plan at its provider and tracks it. Gives their names by provider and id.
 async fn submit_all(
-    running: &Running,
+    daemon: &Running,
     sandbox: &str,
     show: &mut impl FnMut(Moment),
 ) -> Result<BTreeMap<(String, String), String>, DemoError> {
@@ -208,7 +208,7 @@ async fn submit_all(
             name: Some(planned.name.to_owned()),
             ..TrackItem::default()
         };
-        running.service.track(item, None).await.map_err(|refusal| DemoError::Failed(refusal.message))?;
+        daemon.service.track(item, None).await.map_err(|refusal| DemoError::Failed(refusal.message))?;
         show(Moment::Submitted {
             provider: planned.provider.to_owned(),
             name: planned.name.to_owned(),
@@ -298,7 +298,7 @@ fn configuration(state: &std::path::Path, sandbox: &str, receiver: &str) -> Stri
     let mut text = format!(
         r#"
 [state]
-dir = {state:?}
+dir = "{}"
 
 [polling]
 min_interval = "1s"
@@ -308,7 +308,8 @@ max_interval = "1s"
 url = "{receiver}"
 secret = {{ env = "DEMO_SECRET" }}
 retry = ["1s", "1s", "1s"]
-"#
+"#,
+        state.display()
     );
     for (name, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")] {
         let _ = write!(

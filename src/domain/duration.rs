@@ -73,7 +73,11 @@ pub fn human(duration: Duration) -> String {
             break;
         }
     }
-    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+    match (parts.is_empty(), duration.subsec_millis()) {
+        (false, _) => parts.join(" "),
+        (true, 0) => "0 s".to_owned(),
+        (true, millis) => format!("{millis} ms"),
+    }
 }
 
 /// A text that is no duration.
@@ -104,6 +108,7 @@ mod tests {
     fn for_a_person() {
         let text = |seconds| human(Duration::from_secs(seconds));
         assert_eq!(text(0), "0 s");
+        assert_eq!(human(Duration::from_millis(250)), "250 ms");
         assert_eq!(text(59), "59 s");
         assert_eq!(text(11_521), "3 h 12 m");
         assert_eq!(text(86_401), "1 d");

@@ -17,6 +17,9 @@ const LOST_AFTER_LOOKS: u32 = 3;
 /// … over at least this time.
 const LOST_AFTER: Duration = Duration::from_mins(10);
 
+/// After this many failed second looks an ended batch's record stays as it is.
+const SETTLED_AFTER_FAILURES: u32 = 5;
+
 /// A change of a batch's status that was observed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Transition {
@@ -117,6 +120,12 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
 /// A batch is lost after three such answers in a row over at least ten minutes; it keeps its status.
 pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step {
     let mut tracked = before.clone();
+    if before.batch.status.is_terminal() {
+        // It has ended and been deleted since: there is nothing more to learn.
+        tracked.settled = true;
+        tracked.last_polled_at = Some(now);
+        return Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
+    }
     let missing = before.missing.map_or(Missing { since: now, count: 1 }, |earlier| Missing {
         since: earlier.since,
         count: earlier.count.saturating_add(1),
@@ -142,6 +151,8 @@ pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Track
     tracked.last_polled_at = Some(now);
     tracked.last_error = Some(error);
     tracked.failures = before.failures.saturating_add(1);
+    // The second look after the end is a courtesy.
+    tracked.settled |= before.batch.status.is_terminal() && tracked.failures >= SETTLED_AFTER_FAILURES;
     tracked
 }
 

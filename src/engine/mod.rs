@@ -118,19 +118,48 @@ impl Engine {
             let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *pollers, fresh.clone())
         };
-        for (name, poller) in &before {
-            poller.retire().await;
+        let mut waiting = BTreeMap::new();
+        for (name, poller) in before {
+            poller.retire();
             // What a scrape has counted once stays counted.
-            if let Some(successor) = fresh.get(name) {
-                successor.continue_counts(poller);
+            if let Some(successor) = fresh.get(&name) {
+                successor.continue_counts(&poller);
+                waiting.insert(name, poller);
             }
         }
+        let (successors, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            fresh.into_iter().partition(|(name, _)| waiting.contains_key(name));
+        self.begin(first).await?;
+        for (name, successor) in successors {
+            // An account goes on once what its predecessor had in flight has ended; no other waits for that.
+            let engine = self.clone();
+            let Some(predecessor) = waiting.remove(&name) else { continue };
+            self.shared.tasks.errand(async move {
+                predecessor.ended().await;
+                while let Err(error) = engine.begin(BTreeMap::from([(name.clone(), successor.clone())])).await
+                {
+                    tracing::error!(provider = name, %error, "cannot read the schedule; trying again");
+                    tokio::select! {
+                        () = engine.shared.tasks.stopping().cancelled_owned() => return,
+                        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Fills the schedules of these pollers and sets them running.
+    async fn begin(&self, pollers: BTreeMap<String, Arc<Poller>>) -> Result<(), StoreError> {
+        if pollers.is_empty() {
+            return Ok(());
+        }
         for entry in self.shared.store.schedule().await? {
-            if let Some(poller) = fresh.get(&entry.provider) {
+            if let Some(poller) = pollers.get(&entry.provider) {
                 poller.schedule(entry.pk, entry.next_poll_at);
             }
         }
-        for poller in fresh.into_values() {
+        for poller in pollers.into_values() {
             poller.start();
         }
         Ok(())
@@ -257,8 +286,11 @@ impl Engine {
             let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *pollers)
         };
+        for poller in pollers.values() {
+            poller.retire();
+        }
         for poller in pollers.into_values() {
-            poller.retire().await;
+            poller.ended().await;
         }
     }
 

@@ -4,6 +4,7 @@ use super::poll::{self, Polled};
 use super::standing::{Health, Report};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
+use crate::domain::event::EventType;
 use crate::domain::pace::Pace;
 use crate::domain::schedule::{Plan, Standing};
 use crate::domain::sighting::Sighting;
@@ -124,16 +125,27 @@ impl Poller {
     }
 
     pub(super) fn start(self: Arc<Self>) {
+        if self.standing().refused {
+            // The key may be another by now: one batch tries it.
+            let mut due = lock(&self.due);
+            if let Some((_, pk)) = due.first() {
+                due.put(pk, self.shared.clock.now());
+            }
+        }
         let name = format!("poller {}", self.name());
         let tasks = self.shared.tasks.clone();
         let retired = self.retired.clone();
         tasks.keep_running(name, retired, async move |pulse| self.run(&pulse).await);
     }
 
-    /// Stops polling and waits for what is in flight (each of which has its own deadline).
-    pub(super) async fn retire(&self) {
+    /// Begins no more polls.
+    pub(super) fn retire(&self) {
         self.retired.cancel();
         self.in_flight.close();
+    }
+
+    /// Resolves, once it is retired, when what was in flight has ended (each of it has its own deadline).
+    pub(super) async fn ended(&self) {
         self.in_flight.wait().await;
     }
 
@@ -279,6 +291,10 @@ impl Poller {
         if let Some(message) = message {
             tracing::warn!(provider = self.name(), "{message}");
         }
+        if events.iter().any(|event| event.kind == EventType::ProviderRecovered) {
+            // What was put off while it was in trouble need not be any more.
+            self.all_due();
+        }
         let told = self
             .shared
             .store
@@ -310,6 +326,9 @@ impl Poller {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            if self.retired.is_cancelled() {
+                return;
+            }
             let nap = self.start_what_is_due();
             tokio::select! {
                 () = self.retired.cancelled() => return,

@@ -162,8 +162,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u32) -> Net<Ipv4Addr> {
 }
 
 const fn v6(segments: [u16; 8], prefix: u32) -> Net<Ipv6Addr> {
-    let [a, b, c, d, e, f, g, h] = segments;
-    Net(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+    let s = segments;
+    Net(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), prefix)
 }
 
 /// Never connected to, IPv4.

@@ -131,7 +131,7 @@ impl Failure {
 }
 
 /// `404 Not Found`; a code that no standard names stands alone.
-fn status_line(status: StatusCode) -> String {
+pub fn status_line(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("{} {reason}", status.as_str()),
         None => status.as_str().to_owned(),

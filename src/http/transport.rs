@@ -4,8 +4,12 @@ use super::call::{Answer, BodyLimit, Call};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::failure::Failure;
 use super::limits;
+use crate::clock::Clock;
 use crate::config::Proxy;
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use http::header::DATE;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -116,13 +120,7 @@ impl ReqwestTransport {
                     .tls_certs_only([])
                     .build()
                     .map_err(|_| TransportProblem::Client(innermost(&problem)))?;
-                static TOLD: Once = Once::new();
-                TOLD.call_once(|| {
-                    tracing::warn!(
-                        "this machine has no CA certificates: every https request will fail until the package \
-                         ca-certificates is installed or `http.ca_file` names a bundle, and batchd is restarted"
-                    );
-                });
+                warn_of_no_roots();
                 client
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
@@ -140,7 +138,12 @@ impl ReqwestTransport {
             .await
             .map_err(out_of_time)?
             .map_err(|error| failure(&error, call.timeout))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (status, mut headers) = (response.status(), response.headers().clone());
+        // An answer without a date is dated on arrival: a wish such as `Retry-After` is measured against it.
+        if !headers.contains_key(DATE) {
+            let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Clock::system().now());
+            headers.extend(now.ok().and_then(|now| now.parse().ok()).map(|now: HeaderValue| (DATE, now)));
+        }
         let (body, cut) = match call.body_limit {
             BodyLimit::Whole(most) => {
                 let body = timeout_at(deadline, whole(response, most, call.timeout)).await;
@@ -156,6 +159,17 @@ impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(self.exchange(call))
     }
+}
+
+/// Once a process, not once a client.
+fn warn_of_no_roots() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "this machine has no CA certificates: every https request will fail until the package ca-certificates is \
+             installed or `http.ca_file` names a bundle, and batchd is restarted"
+        );
+    });
 }
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.

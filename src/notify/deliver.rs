@@ -3,7 +3,7 @@
 use super::destination::Destination;
 use crate::domain::duration::human;
 use crate::http::call::Answer;
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, status_line};
 use crate::http::limits;
 use crate::webhook::{EventBody, Judgement};
 use futures_util::FutureExt;
@@ -89,7 +89,7 @@ fn failed(destination: &Destination, judgement: Judgement, failure: &Failure) ->
 
 fn answered(destination: &Destination, answer: &Answer) -> Exchange {
     let mut judgement = destination.adapter().judge(answer);
-    let status = answer.status;
+    let status = status_line(answer.status);
     let error = match &mut judgement {
         Judgement::Delivered => None,
         Judgement::Snooze(Some(wait)) => {
@@ -107,10 +107,10 @@ fn answered(destination: &Destination, answer: &Answer) -> Exchange {
     };
     let excerpt = destination.scrubber().excerpt(&answer.body, limits::EXCERPT);
     Exchange {
-        outcome: if judgement == Judgement::Delivered { "delivered" } else { class(status) },
+        outcome: if judgement == Judgement::Delivered { "delivered" } else { class(answer.status) },
         judgement,
         receivers: true,
-        status: Some(status.as_u16()),
+        status: Some(answer.status.as_u16()),
         error,
         excerpt: (!excerpt.is_empty()).then_some(excerpt),
         took: Duration::ZERO,

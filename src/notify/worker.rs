@@ -219,7 +219,8 @@ impl Worker {
     /// Decides what becomes of an attempt; from here on the worker acts on it, stored or not.
     fn judge(&mut self, done: Done) -> Ending {
         let Done { attempt, due, destination, exchange } = done;
-        let (now, instant, jitter) = (self.clock.now(), Instant::now(), self.rng.jitter());
+        let (now, instant) = (self.clock.now(), Instant::now());
+        let jitter = self.rng.jitter_of(&due.event_id, now);
         let rules = Rules { delays: destination.delays(), retired: self.destination.is_none() };
         let failures = self.state.failures;
         let moved =
@@ -453,4 +454,4 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(8);
 
 /// No receiver's wish is longer ([`crate::http::failure::retry_after`]).
-const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(6);

@@ -269,7 +269,7 @@ mod tests {
                 let uri = call.request.uri();
                 prop_assert_eq!(uri.query(), None);
                 // As the client reads it, which resolves dots, encoded or not.
-                let url = reqwest::Url::parse(&uri.to_string()).unwrap();
+                let url = url::Url::parse(&uri.to_string()).unwrap();
                 let segments: Vec<&str> = url.path_segments().unwrap().collect();
                 prop_assert_eq!(segments.len(), 3);
                 let decoded = percent_encoding::percent_decode_str(segments[2]).decode_utf8().unwrap();

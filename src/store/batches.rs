@@ -282,7 +282,7 @@ impl Store {
         while self.write_freeing(move |tx| prune_events_apart(tx, before)).await? > 0 {
             tokio::task::yield_now().await;
         }
-        while self.write_freeing(|tx| give_pages_back(tx)).await? {
+        while self.write_freeing(give_pages_back).await? {
             tokio::task::yield_now().await;
         }
         let dir = self.0.dir.clone();

@@ -57,13 +57,15 @@ pub(super) fn open_writable(
         });
     }
     let file = database(dir);
-    judge_file(dir, &lock.left)?;
+    if judge_length(dir, &lock.left)? > 0 {
+        judge_header(dir)?;
+    }
     let unclean = length(&log(dir)).is_some_and(|length| length > 0);
     set_foreign_log_aside(dir, &lock.left);
     make_private(&file).map_err(|error| unwritable(dir, &file, &error))?;
 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error| open_error(dir, error);
+    let failed = |error| open_error(dir, &error);
     let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
     prepare(&connection, patience).map_err(failed)?;
     if connection.is_readonly("main").map_err(failed)? {
@@ -95,7 +97,10 @@ pub(super) fn open_writable(
     let size = length(&file).unwrap_or(0);
     let checked = version == 0 || size < if unclean { CHECKED_IF_UNCLEAN } else { CHECKED_ALWAYS };
     if checked && version > 0 {
+        // Whether pages and rows are sound; whether rows obey the schema takes three times as long.
+        connection.pragma_update(None, "ignore_check_constraints", true).map_err(failed)?;
         check(&connection, "quick_check").map_err(failed)?.map_err(|what| damaged(dir, what))?;
+        connection.pragma_update(None, "ignore_check_constraints", false).map_err(failed)?;
     }
     migrate::migrate(&mut connection, migrate::SCHEMAS, dir)?;
     adopt(&mut connection, lock, dir, now)?;
@@ -105,33 +110,24 @@ pub(super) fn open_writable(
 
 /// Opens the database of `dir` for reading, beside whoever writes it.
 pub(super) fn open_readable(dir: &Path) -> Result<Connection, OpenError> {
-    let connection = read_only(&database(dir), false).map_err(|error| open_error(dir, error))?;
-    connection.pragma_update(None, "query_only", true).map_err(|error| open_error(dir, error))?;
+    let connection = read_only(&database(dir), false).map_err(|error| open_error(dir, &error))?;
+    connection.pragma_update(None, "query_only", true).map_err(|error| open_error(dir, &error))?;
     Ok(connection)
 }
 
 /// The same without a daemon: the state must be there, and of a schema that this binary reads.
 pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
     let file = database(dir);
-    let marks = Marks::of(dir);
-    let length = match std::fs::metadata(&file) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(unwritable(dir, &file, &error));
-        }
-        Err(_) => 0,
-    };
-    if length == 0 && !marks.initialised {
+    if judge_length(dir, &Marks::of(dir))? == 0 {
         return Err(OpenError::Absent { dir: dir.to_owned() });
     }
-    judge_file(dir, &marks)?;
     let connection = match open_readable(dir).and_then(|connection| {
         judge_schema(dir, &connection)?;
         Ok(connection)
     }) {
         // Beside a read-only file system's database no shared memory can be made; without a log none is needed.
-        Err(OpenError::Unwritable { .. }) if self::length(&log(dir)).is_none_or(|length| length == 0) => {
-            read_only(&file, true).map_err(|error| open_error(dir, error))?
+        Err(OpenError::Unwritable { .. }) if length(&log(dir)).is_none_or(|length| length == 0) => {
+            read_only(&file, true).map_err(|error| open_error(dir, &error))?
         }
         other => other?,
     };
@@ -178,7 +174,7 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<bool, rusqlite::Erro
 }
 
 /// What SQLite's error means while opening.
-pub(super) fn open_error(dir: &Path, error: rusqlite::Error) -> OpenError {
+pub(super) fn open_error(dir: &Path, error: &rusqlite::Error) -> OpenError {
     let text = error.to_string();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked {
@@ -219,11 +215,13 @@ fn prepare(connection: &Connection, patience: Duration) -> Result<(), rusqlite::
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(96);
-    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
+    connection.execute_batch(
+        "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;",
+    )
 }
 
-/// Refuses what is no database of ours at first sight, before SQLite has it.
-fn judge_file(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
+/// Refuses a missing or empty database where there was one.
+fn judge_length(dir: &Path, marks: &Marks) -> Result<u64, OpenError> {
     let path = database(dir);
     let length = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Err(damaged(dir, "it is a directory")),
@@ -231,15 +229,19 @@ fn judge_file(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(unwritable(dir, &path, &error)),
     };
-    if length == 0 {
-        return if marks.initialised {
-            Err(damaged(dir, "the database that was here is empty or gone"))
-        } else {
-            Ok(())
-        };
+    if length == 0 && marks.initialised {
+        return Err(damaged(dir, "the database that was here is empty or gone"));
     }
+    Ok(length)
+}
+
+/// Refuses what is no database at first sight, before SQLite has it.
+///
+/// For the holder of the lock only: no connection of this process has the file open yet, so that closing it here
+/// costs none its locks.
+fn judge_header(dir: &Path) -> Result<(), OpenError> {
+    let path = database(dir);
     let mut header = [0; HEADER.len()];
-    // No connection of this process has the file open yet, so no lock is lost by closing it.
     File::open(&path)
         .map_err(|error| unwritable(dir, &path, &error))?
         .read_exact(&mut header)
@@ -250,7 +252,7 @@ fn judge_file(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
 /// The schema's number; 0 for a file without one. Refuses the databases of others and of newer ones.
 fn judge_schema(dir: &Path, connection: &Connection) -> Result<i64, OpenError> {
     let number = |sql: &str| {
-        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| open_error(dir, error))
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| open_error(dir, &error))
     };
     let application = number("PRAGMA application_id")?;
     let version = number("PRAGMA user_version")?;
@@ -308,7 +310,7 @@ fn set_foreign_log_aside(dir: &Path, marks: &Marks) {
 
 /// Makes the database this run's own, and due what was under way when the last one died.
 fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -> Result<(), OpenError> {
-    let failed = |error| open_error(dir, error);
+    let failed = |error| open_error(dir, &error);
     let before: String = connection.query_row(RUN, [], |row| row.get(0)).map_err(failed)?;
     let run = format!("{:x}-{:x}", now.as_millisecond(), std::process::id());
     let mut runs: Vec<String> = Some(before).into_iter().filter(|run| !run.is_empty()).collect();
@@ -341,4 +343,4 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files below this are checked at every start …
 const CHECKED_ALWAYS: u64 = 64 << 20;
 /// … and after an unclean end those below this; larger ones once the daemon is ready.
-const CHECKED_IF_UNCLEAN: u64 = 256 << 20;
+const CHECKED_IF_UNCLEAN: u64 = 128 << 20;

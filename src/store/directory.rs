@@ -127,6 +127,11 @@ pub(super) fn drop_ballast(dir: &Path) -> bool {
     dropped
 }
 
+/// Whether there is too little space for a few ordinary commits.
+pub(super) fn is_short_of_space(dir: &Path) -> bool {
+    free_space(dir).is_some_and(|free| free < SPACE_FOR_COMMITS)
+}
+
 /// The error of a file that cannot be made or written.
 pub(super) fn unwritable(dir: &Path, path: &Path, error: &io::Error) -> OpenError {
     let what = if path == dir { error.to_string() } else { format!("{}: {error}", path.display()) };
@@ -213,6 +218,7 @@ const NETWORK: [(u32, &str, Harm); 12] = [
 const COPY_PREFIX: &str = "batchd.copy.";
 const BALLAST: &str = "ballast";
 const BALLAST_LENGTH: u64 = 4 << 20;
+const SPACE_FOR_COMMITS: u64 = 256 << 10;
 
 #[cfg(test)]
 mod tests {

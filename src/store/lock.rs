@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use super::directory::{Identity, unwritable};
+use std::fmt::Write;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -71,13 +72,15 @@ impl Lock {
         if marks.closed {
             text.push_str("closed\n");
         }
-        text.push_str(&format!(
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
             "run {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
             marks.runs.join(" "),
             std::process::id(),
             host(),
             env!("CARGO_PKG_VERSION"),
-        ));
+        );
         text.truncate(text.floor_char_boundary(LENGTH - 1));
         let padded = format!("{text:LENGTH$}");
         self.file

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) const SCHEMAS: &[&str] = &[include_str!("schema/0001.sql")];
 
 /// The number of the newest schema.
+#[expect(clippy::cast_possible_wrap, reason = "there are a handful")]
 pub(super) const fn newest() -> i64 {
     SCHEMAS.len() as i64
 }
@@ -19,7 +20,7 @@ pub(super) const fn newest() -> i64 {
 /// Forward only. Each step is one transaction, so that a crash leaves the old schema or the new one, and a
 /// step that was begun by another process is not done twice.
 pub(super) fn migrate(connection: &mut Connection, schemas: &[&str], dir: &Path) -> Result<(), OpenError> {
-    let failed = |error| open_error(dir, error);
+    let failed = |error| open_error(dir, &error);
     let from = version(connection).map_err(failed)?;
     let done = usize::try_from(from).unwrap_or(0);
     if done > 0 && done < schemas.len() {

@@ -218,7 +218,11 @@ impl Store {
                 path.display()
             )));
         }
-        if daemon.writer.core.trouble().is_some() {
+        if let Some(trouble) = daemon.writer.core.trouble() {
+            // The smallest write may fit where no other does.
+            if trouble == StoreError::Full && directory::is_short_of_space(&self.0.dir) {
+                return Err(trouble);
+            }
             self.write(|tx| Ok(tx.execute("UPDATE identity SET run = run", []).map(drop)?)).await?;
         }
         Ok(())
@@ -327,3 +331,43 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long opening waits for another program that has the database locked.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(dir: &Path) -> String {
+        let refused = Store::open_patiently(dir, Clock::system(), Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        refused.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_database_that_another_program_has_locked_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Connection::open(connection::database(dir.path())).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x); BEGIN EXCLUSIVE").unwrap();
+        assert!(refused(dir.path()).contains("another program has"));
+
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap().close().await.unwrap();
+        let other = Connection::open(connection::database(dir.path())).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(refused(dir.path()).contains("`fuser` names it"));
+        other.execute_batch("ROLLBACK").unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap();
+    }
+
+    #[test]
+    fn errors_of_sqlite_keep_their_meaning() {
+        let error =
+            |code| StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        assert_eq!(error(rusqlite::ffi::SQLITE_FULL), StoreError::Full);
+        assert_eq!(error(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT), StoreError::Busy);
+        assert_eq!(error(rusqlite::ffi::SQLITE_READONLY_DBMOVED), StoreError::ReadOnly);
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CORRUPT_VTAB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_NOTADB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_IOERR_WRITE), StoreError::Io(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CONSTRAINT), StoreError::Internal(_)));
+    }
+}

@@ -420,6 +420,12 @@ impl Store {
     /// are not switched off.
     pub async fn align_webhooks(&self, configured: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
+            // Those of which nothing is remembered but that they are owed something get a row too.
+            tx.execute(
+                "INSERT INTO webhooks (name) SELECT DISTINCT webhook FROM deliveries
+                 WHERE state <> 'delivered' ON CONFLICT DO NOTHING",
+                [],
+            )?;
             tx.execute("UPDATE webhooks SET configured = 0", [])?;
             for webhook in &configured {
                 tx.prepare_cached(

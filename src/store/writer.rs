@@ -67,7 +67,7 @@ impl Told {
         }
     }
 
-    fn back_to(&mut self, mark: Mark) {
+    fn back_to(&mut self, mark: &Mark) {
         self.events.truncate(mark.events);
         self.newest = mark.newest;
         self.deliveries = mark.deliveries;
@@ -531,7 +531,7 @@ fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Res
         Err(_) => Some(StoreError::Internal("a write panicked".to_owned())),
     };
     if let Some(failure) = failure {
-        transaction.told.back_to(before);
+        transaction.told.back_to(&before);
         if connection.is_autocommit() {
             return Err(failure);
         }
@@ -566,3 +566,144 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
 /// `delivery.md` §6.4.
 const LOG_WARNING: u64 = 64 << 20;
 const BOUNDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::MAX];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::jobs::JobRun;
+    use rusqlite::params;
+
+    async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
+        store
+            .write(move |tx| {
+                tx.execute("INSERT INTO jobs VALUES (?1, 0, 0, NULL)", params![name])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn names(store: &Store) -> Vec<String> {
+        store.job_runs().await.unwrap().into_iter().map(|run| run.name).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_that_fails_or_panics_fails_alone_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let events = store.watch_events();
+        let failing = store.write(|tx| {
+            tx.execute("INSERT INTO jobs VALUES ('failing', 0, 0, NULL)", [])?;
+            tx.tell_event(7, EventType::Test);
+            tx.tell_deliveries();
+            Err::<(), _>(StoreError::Internal("as it must".to_owned()))
+        });
+        let panicking = store.write(|tx| {
+            tx.execute("INSERT INTO jobs VALUES ('panicking', 0, 0, NULL)", [])?;
+            std::panic::panic_any("a panic that is caught");
+            #[expect(unreachable_code, reason = "it names the type")]
+            Ok(())
+        });
+        let broken = store.write(|tx| Ok(tx.execute("INSERT INTO nowhere VALUES (1)", []).map(drop)?));
+        let before = store.commit_stats().count;
+        let (first, failing, panicking, broken, last) =
+            tokio::join!(note(&store, "first"), failing, panicking, broken, note(&store, "last"));
+        assert_eq!((first, last), (Ok(()), Ok(())));
+        assert_eq!(failing, Err(StoreError::Internal("as it must".to_owned())));
+        assert!(matches!(panicking, Err(StoreError::Internal(what)) if what.contains("panicked")));
+        assert!(matches!(broken, Err(StoreError::Internal(what)) if what.contains("nowhere")));
+        assert_eq!(names(&store).await, ["first", "last"]);
+        assert_eq!(store.commit_stats().count, before + 1, "one commit for all");
+        assert!(!events.has_changed().unwrap(), "what is not there is not told");
+        assert_eq!(store.recorded_by_type(), []);
+        store.healthy().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_answered_before_the_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        // A commit that fails takes back what its operations did.
+        let deferred = store.write(|tx| {
+            tx.execute_batch(
+                "PRAGMA defer_foreign_keys = ON;
+                 INSERT INTO transitions (batch, to_status, observed_at) VALUES (99, 'completed', 0);",
+            )?;
+            Ok(())
+        });
+        let (neighbour, deferred) = tokio::join!(note(&store, "neighbour"), deferred);
+        assert!(neighbour.is_err() && deferred.is_err());
+        assert!(names(&store).await.is_empty());
+        store.healthy().await.unwrap();
+        note(&store, "next").await.unwrap();
+        assert_eq!(names(&store).await, ["next"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_does_not_undo() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        {
+            let mut write = Box::pin(note(&store, "abandoned"));
+            assert!(futures_util::poll!(&mut write).is_pending());
+        }
+        note(&store, "next").await.unwrap();
+        assert_eq!(names(&store).await, ["abandoned", "next"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubtful_disk_is_written_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let fsync = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
+        let failing = store.writer().unwrap().alone(move |core| {
+            let mut open = guard(&core.open);
+            let open = open.as_mut().ok_or(StoreError::Closed)?;
+            let failing: Write = Box::new(move |transaction| {
+                if let Ok(transaction) = transaction {
+                    let _ = transaction.execute_batch("ROLLBACK");
+                }
+                Done {
+                    failure: Some(rusqlite::Error::SqliteFailure(fsync, None).into()),
+                    answer: Box::new(|_| {}),
+                }
+            });
+            open.transact(vec![failing], &BTreeMap::new(), Timestamp::UNIX_EPOCH, &mut Vec::new()).map(drop)
+        });
+        assert!(matches!(failing.await, Err(StoreError::Io(_))));
+        assert!(matches!(note(&store, "more").await, Err(StoreError::Io(_))));
+        assert!(matches!(store.healthy().await, Err(StoreError::Io(_))));
+        assert!(names(&store).await.is_empty(), "reading goes on");
+    }
+
+    #[tokio::test]
+    async fn without_its_runtime_the_writer_says_that_it_has_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let open = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async { Store::open(&path, Clock::system()).unwrap() })
+        });
+        let store = open.join().unwrap();
+        let run = JobRun {
+            name: "prune".to_owned(),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::UNIX_EPOCH,
+            error: None,
+        };
+        let error = store.set_job_run(run).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Internal(what) if what.contains("has stopped")), "{error}");
+    }
+
+    #[test]
+    fn every_commit_falls_into_one_bucket() {
+        let mut stats = CommitStats::default();
+        for micros in [0, 1000, 1001, 4000, 400_000, 99_000_000] {
+            stats.add(Duration::from_micros(micros));
+        }
+        assert_eq!(stats.count, 6);
+        assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
+        assert_eq!(stats.buckets[0], (0.001, 2));
+        assert_eq!(stats.buckets.last(), Some(&(f64::MAX, 1)));
+    }
+}

@@ -6,7 +6,7 @@ use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::address::Address;
 use crate::http::call::{Answer, BodyLimit, Call};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, status_line};
 use crate::http::limits;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -72,7 +72,10 @@ impl Webhook for Generic {
         }
         // A convention of Svix's senders for receivers that want no more.
         if answer.header("webhook-delivery").is_some_and(|wish| wish.eq_ignore_ascii_case("disable")) {
-            return Judgement::Gone(format!("{}: the receiver asked to be switched off", answer.status));
+            return Judgement::Gone(format!(
+                "{}: the receiver asked to be switched off",
+                status_line(answer.status)
+            ));
         }
         Judgement::of_status(answer)
     }

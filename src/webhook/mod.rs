@@ -11,7 +11,7 @@ pub mod text;
 use crate::config::WebhookFacts;
 use crate::http::address::BadAddress;
 use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, retry_after};
+use crate::http::failure::{Failure, retry_after, status_line};
 use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -72,17 +72,17 @@ impl Judgement {
             503 if wish.is_some() => Self::Snooze(wish),
             410 => Self::Gone("410 Gone: the receiver wants no more".to_owned()),
             300..=399 => Self::Refused(redirect(answer)),
-            400..=499 => Self::Refused(status.to_string()),
-            _ => Self::Trouble(status.to_string()),
+            400..=499 => Self::Refused(status_line(status)),
+            _ => Self::Trouble(status_line(status)),
         }
     }
 }
 
 /// What a redirect is told as: the target's host and no more of it, since its path may be a secret.
 fn redirect(answer: &Answer) -> String {
-    let status = answer.status;
-    if status == StatusCode::NOT_MODIFIED {
-        return status.to_string();
+    let status = status_line(answer.status);
+    if answer.status == StatusCode::NOT_MODIFIED {
+        return status;
     }
     let host = answer.header("location").and_then(|location| {
         let location: http::Uri = location.parse().ok()?;

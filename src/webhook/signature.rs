@@ -6,6 +6,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
@@ -20,7 +21,7 @@ pub const TIMESTAMP: &str = "webhook-timestamp";
 pub const SIGNATURE: &str = "webhook-signature";
 
 /// How far a timestamp may lie from now, either way.
-pub const TOLERANCE: Duration = Duration::from_secs(300);
+pub const TOLERANCE: Duration = Duration::from_mins(5);
 
 /// How many bytes of secret the specification asks for; others work and deserve a warning.
 pub const USUAL_BYTES: RangeInclusive<usize> = 24..=64;
@@ -50,6 +51,9 @@ pub enum BadSecret {
 /// Why a received message is not to be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
+    /// A header is not there.
+    #[error("the header {0} is missing")]
+    Missing(&'static str),
     /// The time of the attempt is no number.
     #[error("webhook-timestamp is not a number of seconds")]
     Timestamp,
@@ -96,15 +100,18 @@ pub fn sign(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> Optio
     (!items.is_empty()).then(|| items.join(" "))
 }
 
-/// Checks a received message against its three headers; any key and any `v1` item will do, compared in constant time.
+/// Checks a received message by its three headers; any key and any `v1` item will do, compared in constant time.
 pub fn verify(
     keys: &[SigningKey],
-    id: &str,
-    timestamp: &str,
-    signature: &str,
+    headers: &HeaderMap,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), BadSignature> {
+    let header = |name| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.ok_or(BadSignature::Missing(name))
+    };
+    let (id, timestamp, signature) = (header(ID)?, header(TIMESTAMP)?, header(SIGNATURE)?);
     let seconds: i64 = timestamp.trim().parse().map_err(|_| BadSignature::Timestamp)?;
     let at = from_seconds(seconds).ok_or(BadSignature::Timestamp)?;
     if at.duration_since(now).unsigned_abs() > TOLERANCE {
@@ -194,9 +201,15 @@ mod tests {
     #[test]
     fn a_receiver_takes_any_of_several_and_nothing_else() {
         let good = sign(&[key(SECRET), key(OLD_SECRET)], EVENT, AT, BODY.as_bytes()).unwrap();
-        let check = |keys: &[SigningKey], id, timestamp: &str, signature: &str, body: &str, now| {
-            verify(keys, id, timestamp, signature, body.as_bytes(), at(now))
+        let check = |keys: &[SigningKey], id: &str, timestamp: &str, signature: &str, body: &str, now| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ID, id.parse().unwrap());
+            headers.insert(TIMESTAMP, timestamp.parse().unwrap());
+            headers.insert(SIGNATURE, signature.parse().unwrap());
+            verify(keys, &headers, body.as_bytes(), at(now))
         };
+        let none = verify(&[key(SECRET)], &HeaderMap::new(), b"{}", at(AT));
+        assert_eq!(none, Err(BadSignature::Missing("webhook-id")));
         let time = AT.to_string();
         assert_eq!(check(&[key(SECRET)], EVENT, &time, &good, BODY, AT), Ok(()));
         assert_eq!(check(&[key(OLD_SECRET)], EVENT, &time, &good, BODY, AT), Ok(()));

@@ -8,7 +8,7 @@ use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::address::Address;
 use crate::http::call::{Answer, BodyLimit, Call};
-use crate::http::failure::Failure;
+use crate::http::failure::{Failure, status_line};
 use crate::http::limits;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -63,7 +63,7 @@ impl Webhook for Slack {
         if answer.status == StatusCode::OK && word == "ok" {
             return Judgement::Delivered;
         }
-        let status = answer.status;
+        let status = status_line(answer.status);
         if let Some(gone) = GONE.iter().find(|(known, _)| *known == word) {
             return Judgement::Gone(format!("{status}: {word}: {}", gone.1));
         }
@@ -74,7 +74,7 @@ impl Webhook for Slack {
             // Slack also says it in the body.
             Judgement::Snooze(None) => Judgement::Snooze(wish(word)),
             // Whether it was posted cannot be known: rather twice than never.
-            Judgement::Trouble(_) if status.is_success() => Judgement::Trouble(if answer.cut {
+            Judgement::Trouble(_) if answer.status.is_success() => Judgement::Trouble(if answer.cut {
                 format!("{status}: the answer did not end in time")
             } else {
                 format!("{status}: the answer is not `ok`; is this the URL of an incoming webhook?")
@@ -146,7 +146,7 @@ fn as_blocks(message: &Message) -> Value {
             } else {
                 escaped(&fact.value, FIELD)
             };
-            mrkdwn(format!("*{}*\n{value}", fact.name))
+            mrkdwn(&format!("*{}*\n{value}", fact.name))
         })
         .collect();
     if !fields.is_empty() {
@@ -154,10 +154,10 @@ fn as_blocks(message: &Message) -> Value {
     }
     if !message.errors.is_empty() {
         let text = format!("*Errors*\n{}", bullets(&message.errors));
-        blocks.push(json!({"type": "section", "text": mrkdwn(text)}));
+        blocks.push(json!({"type": "section", "text": mrkdwn(&text)}));
     }
-    let mut context: Vec<Value> = message.notes.iter().map(|note| mrkdwn(escaped(note, FIELD))).collect();
-    context.extend(footer(message).map(mrkdwn));
+    let mut context: Vec<Value> = message.notes.iter().map(|note| mrkdwn(&escaped(note, FIELD))).collect();
+    context.extend(footer(message).map(|footer| mrkdwn(&footer)));
     if !context.is_empty() {
         blocks.push(json!({"type": "context", "elements": context}));
     }
@@ -204,7 +204,7 @@ fn footer(message: &Message) -> Option<String> {
 }
 
 /// Text of ours with markup; what came from outside is escaped already, and nothing in it becomes a mention.
-fn mrkdwn(text: String) -> Value {
+fn mrkdwn(text: &str) -> Value {
     json!({"type": "mrkdwn", "verbatim": true, "text": text})
 }
 

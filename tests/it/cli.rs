@@ -85,7 +85,7 @@ impl Daemon {
     fn until(&self, what: impl Fn(&World) -> bool) {
         let world = self.shared.0.lock().unwrap();
         let (world, late) =
-            self.shared.1.wait_timeout_while(world, Duration::from_secs(60), |world| !what(world)).unwrap();
+            self.shared.1.wait_timeout_while(world, Duration::from_mins(1), |world| !what(world)).unwrap();
         assert!(!late.timed_out(), "never came: {:#?}", world.requests);
     }
 
@@ -103,7 +103,7 @@ impl Daemon {
     /// Ends a batch, with its event.
     fn end(&self, id: &str, status: &str, outcome: &str) {
         self.world(|world| {
-            let sequence = world.events.len() as i64 + 1;
+            let sequence = i64::try_from(world.events.len()).unwrap() + 1;
             let batch = world.batches.iter_mut().find(|batch| batch["id"] == id).unwrap();
             batch["status"] = status.into();
             batch["batchd"]["outcome"] = outcome.into();
@@ -318,13 +318,13 @@ async fn batches(State(shared): State<Shared>, pairs: Pairs) -> Response {
     page(&all, &pairs, world.page, key)
 }
 
-fn find<'a>(batches: &'a mut [Value], id: &str) -> Result<Option<&'a mut Value>, Response> {
+fn find<'a>(batches: &'a mut [Value], id: &str) -> Result<Option<&'a mut Value>, Box<Response>> {
     let mut found: Vec<&mut Value> =
         batches.iter_mut().filter(|batch| batch["id"] == id || key(batch) == id).collect();
     match found.len() {
         0 => Ok(None),
         1 => Ok(found.pop()),
-        _ => Err(refuse(409, "ambiguous_id", &format!("{id} is known at two providers"))),
+        _ => Err(Box::new(refuse(409, "ambiguous_id", &format!("{id} is known at two providers")))),
     }
 }
 
@@ -333,7 +333,7 @@ async fn one(State(shared): State<Shared>, Path(id): Path<String>, pairs: Pairs)
     let world = &mut *world;
     let fetch = first(&pairs, "fetch") == Some("true");
     match find(&mut world.batches, &id) {
-        Err(answer) => answer,
+        Err(answer) => *answer,
         Ok(Some(batch)) => Json(batch.clone()).into_response(),
         Ok(None) if fetch => match find(&mut world.elsewhere, &id) {
             Ok(Some(batch)) => Json(batch.clone()).into_response(),
@@ -619,7 +619,7 @@ fn completions_and_manual_are_there() {
 fn a_reader_that_has_gone_ends_it_quietly() {
     let daemon = Daemon::start();
     daemon.world(|world| {
-        world.batches = (0..500).map(|n| batch("openai", &format!("b{n}"), "in_progress")).collect()
+        world.batches = (0..500).map(|n| batch("openai", &format!("b{n}"), "in_progress")).collect();
     });
     for arguments in [&["man"][..], &["--help"], &["completions", "bash"], &["list"], &["list", "--json"]] {
         let mut child =
@@ -631,6 +631,40 @@ fn a_reader_that_has_gone_ends_it_quietly() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = daemon.batchd(&["list"]).stdout(full).output().unwrap();
     Run::of(output).code(1).says("cannot write to standard output: no space left on device");
+}
+
+// The log.
+
+/// What a run with a senseless `RUST_LOG` writes: a warning, as a record of the log.
+fn logged(arguments: &[&str], journal: bool) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("log");
+    let log = std::fs::File::create(&file).unwrap();
+    let metadata = log.metadata().unwrap();
+    let stream = format!("{}:{}", metadata.dev(), metadata.ino() + u64::from(!journal));
+    let mut command = bare(&home, &[arguments, &["man"]].concat());
+    command.env("RUST_LOG", "batchd=loud").env("JOURNAL_STREAM", stream);
+    assert!(command.stdout(Stdio::null()).stderr(log).status().unwrap().success());
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn the_journal_gets_priorities_and_a_program_gets_json() {
+    let plain = logged(&[], false);
+    assert!(plain.contains("  WARN RUST_LOG makes no sense and is ignored error="), "{plain}");
+    assert!(plain.starts_with("20"), "with the time: {plain}");
+    let journal = logged(&[], true);
+    assert!(journal.starts_with("<4>RUST_LOG makes no sense and is ignored error="), "{journal}");
+    assert_eq!(logged(&["--log-format", "text"], true).split(' ').nth(2), Some("WARN"));
+    let json: Value = serde_json::from_str(&logged(&["--log-format", "json"], false)).unwrap();
+    assert_eq!(
+        (&json["level"], &json["message"]),
+        (&json!("warn"), &json!("RUST_LOG makes no sense and is ignored"))
+    );
+    for log in [plain, journal] {
+        assert_eq!(log.lines().count(), 1, "{log}");
+    }
 }
 
 // Reading.
@@ -868,10 +902,9 @@ fn what_is_said_of_a_batch_goes_with_it() {
 #[test]
 fn a_hundred_thousand_ids_come_from_standard_input_at_once() {
     let daemon = Daemon::start();
-    let mut ids = String::from("# what to watch\n\n");
-    for number in 0..100_000 {
-        ids.push_str(&format!("batch_{number:032}\n"));
-    }
+    let lines = (0..100_000).map(|number| format!("batch_{number:032}"));
+    let ids = ["# what to watch".to_owned(), String::new()].into_iter().chain(lines);
+    let ids = ids.collect::<Vec<_>>().join("\n");
     let input = daemon.home.path().join("ids");
     std::fs::write(&input, ids).unwrap();
     let mut command = daemon.batchd(&["track", "-"]);

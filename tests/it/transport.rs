@@ -553,9 +553,9 @@ async fn a_machine_without_any_ca_certificates_still_speaks_http() {
     const NAME: &str = "transport::a_machine_without_any_ca_certificates_still_speaks_http";
     if !inside(NAME) {
         let empty = tempfile::tempdir().unwrap();
-        let file = empty.path().join("none.pem");
-        std::fs::write(&file, "").unwrap();
-        let (file, dir) = (file.display().to_string(), empty.path().display().to_string());
+        let none = empty.path().join("none.pem");
+        std::fs::write(&none, "").unwrap();
+        let (file, dir) = (none.display().to_string(), empty.path().display().to_string());
         return in_a_process_with(NAME, &[("SSL_CERT_FILE", &file), ("SSL_CERT_DIR", &dir)]);
     }
     let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;

@@ -48,9 +48,8 @@ CREATE TABLE batches (
     WHEN untracked_at IS NOT NULL THEN untracked_at
     WHEN status IN ('completed', 'failed', 'expired', 'cancelled') THEN status_since
     ELSE lost_since END) VIRTUAL,
-  UNIQUE (provider, id)
+  UNIQUE (id, provider)                                         -- in this order it serves a bare id too
 ) STRICT;
-CREATE INDEX batches_id ON batches (id);
 CREATE INDEX batches_status ON batches (provider, status);
 CREATE INDEX batches_active ON batches (active) WHERE active = 1;
 CREATE INDEX batches_due ON batches (next_poll_at, provider) WHERE next_poll_at IS NOT NULL;
