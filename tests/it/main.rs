@@ -6,6 +6,7 @@ mod chaos;
 mod cli;
 mod config;
 mod deliver;
+mod field;
 mod layers;
 mod process;
 mod provider;
