@@ -65,10 +65,9 @@ fn the_vendors_and_batchd_see_the_same() {
     let sandbox = format!("http://{}", listener.local_addr().unwrap());
     let options = SandboxOptions { speed: Speed::new(500.0).unwrap(), ..SandboxOptions::default() };
     let stopping = CancellationToken::new();
-    let served = runtime.handle().clone().block_on(async {
+    let served = runtime.spawn({
         let stopping = stopping.clone();
-        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        tokio::spawn(async move { Sandbox::new(&options).serve(listener, stopping).await })
+        async move { Sandbox::new(&options).serve(listener, stopping).await }
     });
 
     let world = World::new();
@@ -86,17 +85,19 @@ fn the_vendors_and_batchd_see_the_same() {
 
 /// Four providers, all in the sandbox, and the API on TCP.
 fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
-    let (state, socket) = (world.state(), world.socket());
-    let mut text = format!(
-        "[state]\ndir = {state:?}\n[api]\nsocket = {socket:?}\nlisten = \"{api}\"\n\
-         [polling]\nmin_interval = \"1s\"\nmax_interval = \"1s\"\n"
-    );
-    for (name, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")] {
-        text += &format!(
-            "[providers.{name}]\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n"
-        );
-    }
-    text
+    let providers: String = [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")]
+        .map(|(name, path)| {
+            format!(
+                "[providers.{name}]\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n"
+            )
+        })
+        .concat();
+    format!(
+        "[state]\ndir = \"{}\"\n[api]\nsocket = \"{}\"\nlisten = \"{api}\"\n\
+         [polling]\nmin_interval = \"1s\"\nmax_interval = \"1s\"\n{providers}",
+        world.state().display(),
+        world.socket().display(),
+    )
 }
 
 /// An address on which nobody listens now.
