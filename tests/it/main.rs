@@ -9,6 +9,7 @@ mod config;
 mod contract;
 mod deliver;
 mod dispatch;
+mod field;
 mod layers;
 mod process;
 mod provider;
