@@ -100,7 +100,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
 
     page.fact("name", added("name"));
     let mut status = batch.status().to_owned();
-    if let Some(outcome) = batch.outcome() {
+    if let Some(outcome) = batch.outcome().filter(|outcome| *outcome != batch.status()) {
         let _ = write!(status, ", {outcome}");
     }
     match added("provider_status") {
@@ -141,13 +141,10 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
         }),
     );
     let expires = batch.stamp("expires_at").filter(|_| !batch.is_over());
-    page.fact(
-        "window",
-        word("completion_window").filter(|_| !batch.is_over()).map(|window| match expires {
-            Some(at) => format!("{window}, until {}", local(at, zone)),
-            None => window.to_owned(),
-        }),
-    );
+    match expires {
+        Some(at) => page.fact("expires", Some(local_and_ago(at, now, zone))),
+        None => page.fact("window", word("completion_window").filter(|_| !batch.is_over())),
+    }
     if !batch.is_over() {
         page.fact("eta", at("eta"));
     }

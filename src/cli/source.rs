@@ -26,6 +26,14 @@ pub struct Extent {
     pub has_more: bool,
 }
 
+impl Extent {
+    /// Of a list that is complete.
+    pub fn whole(ids: &[&str]) -> Self {
+        let id = |id: &&str| (*id).to_owned();
+        Self { first_id: ids.first().map(id), last_id: ids.last().map(id), has_more: false }
+    }
+}
+
 impl Source {
     /// A page of batches.
     pub async fn batches(&self, query: &Query) -> Result<Listing<Value>, Error> {
@@ -123,7 +131,7 @@ mod tests {
                 first_id: id(data.first()),
                 last_id: id(data.last()),
                 has_more,
-                ..Listing::whole(data)
+                ..Listing::whole(data, u64::to_string)
             })
         };
         let mut taken = Vec::new();

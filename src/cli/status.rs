@@ -118,8 +118,11 @@ fn batches(report: &StatusReport) -> String {
         .filter(|(_, count)| **count > 0)
         .map(|(status, count)| format!("{count} {status}"))
         .collect();
-    let active = format!("{} active", report.active);
-    if by_status.is_empty() { active } else { format!("{active}: {}", by_status.join(", ")) }
+    let known: u64 = report.batches.values().sum();
+    if known == 0 {
+        return "none yet".to_owned();
+    }
+    format!("{} active of {known}: {}", report.active, by_status.join(", "))
 }
 
 fn polling(report: &StatusReport) -> String {

@@ -69,6 +69,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let mut exit = Exit::Ok;
     let mut list = arguments.json.then(|| context.ui.json_list());
     let mut outcome = Ok(());
+    let mut extent = Extent::default();
     let mut registered = 0_usize;
     let total = items.len();
     for chunk in chunks(items) {
@@ -83,6 +84,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         for answer in answers {
             if let Some(list) = &mut list {
                 list.entry(&mut context.ui, &answer);
+                extent.first_id.get_or_insert_with(|| answer.id.clone());
+                extent.last_id = Some(answer.id.clone());
             }
             if let Some(object) = answer.error {
                 let error = Error::from(object).about(&answer.id);
@@ -101,7 +104,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         context.ui.flush();
     }
     if let Some(list) = list {
-        list.end(&mut context.ui, &Extent::default());
+        list.end(&mut context.ui, &extent);
     }
     if total > 1 && registered < total {
         context.ui.note(&format!("{registered} of {total} are tracked"));

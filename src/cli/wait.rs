@@ -89,7 +89,9 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         for batch in waiting.items.iter().filter_map(Item::ended) {
             list.entry(&mut context.ui, batch);
         }
-        list.end(&mut context.ui, &Extent::default());
+        let ids: Vec<&str> =
+            waiting.items.iter().filter_map(Item::ended).map(|batch| BatchView(batch).id()).collect();
+        list.end(&mut context.ui, &Extent::whole(&ids));
     }
     let live = waiting.items.iter().filter(|item| item.is_live()).count();
     match end {

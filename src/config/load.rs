@@ -90,7 +90,7 @@ impl Config {
         match config {
             Some(mut config) if !unreadable => {
                 problem::in_order(&mut problems);
-                config.warnings = problems.iter().map(|problem| problem.one_line(&source)).collect();
+                config.warnings = problems.iter().map(|problem| problem.bare_line(&source)).collect();
                 config.origin.source = source;
                 config.origin.warnings = problems;
                 Ok(config)
@@ -111,7 +111,7 @@ impl Config {
         if inline && mode & 0o044 != 0 {
             let problem = Problem::warning(None, "other users may read this file, and it holds secrets")
                 .help(format!("run `chmod 600 {}`", file.display()));
-            self.warnings.push(problem.one_line(&self.origin.source));
+            self.warnings.push(problem.bare_line(&self.origin.source));
             self.origin.warnings.push(problem);
         }
     }

@@ -46,15 +46,27 @@ impl Problem {
 
     /// `file:line:column: error: message; help`, for logs.
     pub fn one_line(&self, source: &Source) -> String {
+        self.line(
+            source,
+            match self.severity {
+                Severity::Error => "error: ",
+                Severity::Warning => "warning: ",
+            },
+        )
+    }
+
+    /// `file:line:column: message; help`, where what it is shows otherwise.
+    pub fn bare_line(&self, source: &Source) -> String {
+        self.line(source, "")
+    }
+
+    fn line(&self, source: &Source, label: &str) -> String {
         let mut line = match (source.name(), self.position(source)) {
             (Some(name), Some((row, column))) => format!("{name}:{row}:{column}: "),
             (Some(name), None) => format!("{name}: "),
             (None, _) => String::new(),
         };
-        line.push_str(match self.severity {
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-        });
+        line.push_str(label);
         line.push_str(&self.message);
         if let Some(help) = &self.help {
             line.push_str("; ");

@@ -121,9 +121,15 @@ pub struct Listing<T> {
 }
 
 impl<T> Listing<T> {
-    /// A complete list.
-    pub fn whole(data: Vec<T>) -> Self {
-        Self { object: "list".to_owned(), data, first_id: None, last_id: None, has_more: false }
+    /// A complete list, each entry known by its `id`.
+    pub fn whole(data: Vec<T>, id: impl Fn(&T) -> String) -> Self {
+        Self {
+            object: "list".to_owned(),
+            first_id: data.first().map(&id),
+            last_id: data.last().map(&id),
+            data,
+            has_more: false,
+        }
     }
 }
 

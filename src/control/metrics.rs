@@ -4,6 +4,7 @@ use super::refusal::Refusal;
 use super::service::Service;
 use crate::domain::time::since;
 use crate::store::CommitStats;
+use crate::store::outbox::DeliveryState;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -63,6 +64,14 @@ impl Service {
             "batchd_oldest_pending_delivery_seconds",
             "How long the oldest delivery that is owed has waited",
         );
+        // What is owed nothing shows as zero, so that an alarm has something to look at.
+        for webhook in live.config().webhooks.keys() {
+            for state in DeliveryState::ALL.into_iter().filter(|state| state.is_owed()) {
+                let labels = vec![("webhook", webhook.clone()), ("state", state.as_str().to_owned())];
+                set(&pending, &labels, 0.0);
+            }
+            set(&oldest, &vec![("webhook", webhook.clone())], 0.0);
+        }
         for (webhook, backlog) in self.store.backlogs().await? {
             for (state, count) in backlog.counts.into_iter().filter(|(state, _)| state.is_owed()) {
                 let labels = vec![("webhook", webhook.clone()), ("state", state.as_str().to_owned())];

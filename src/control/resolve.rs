@@ -17,7 +17,7 @@ pub struct Candidate {
 /// Splits `PROVIDER:ID` where the prefix names a provider; ids themselves may hold colons.
 pub fn split(text: &str, is_provider: impl Fn(&str) -> bool) -> (Option<&str>, &str) {
     match text.split_once(':') {
-        Some((prefix, id)) if !id.is_empty() && is_provider(prefix) => (Some(prefix), id),
+        Some((prefix, id)) if is_provider(prefix) => (Some(prefix), id),
         _ => (None, text),
     }
 }

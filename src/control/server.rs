@@ -8,8 +8,10 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::service::Service;
 use super::stream;
+use super::welcome::Welcome;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, RawPathParams, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +30,9 @@ const LONGEST_BODY: usize = 64 * 1024 * 1024;
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
     let app = router(service, Door::Socket, stopping.clone());
     let app = app.into_make_service_with_connect_info::<Peer>();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+    let listener = Welcome::new(listener, stopping);
+    let over = listener.over();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "the socket cannot be served any more");
     }
 }
@@ -42,7 +46,9 @@ pub async fn serve_tcp(
 ) {
     let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+    let listener = Welcome::new(listener, stopping);
+    let over = listener.over();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "TCP cannot be served any more");
     }
 }
@@ -55,13 +61,19 @@ struct Shared {
 
 fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
     let shared = Shared { service: service.clone(), stopping };
-    Router::new()
+    let mut router = Router::new();
+    // The second way is for ids with a slash in them, such as Gemini's, that nobody encoded.
+    for batch_path in ["/v1/batches/{id}", "/v1/batches/{id}/{rest}"] {
+        let below = |operation: &str| format!("{batch_path}/{operation}");
+        router = router
+            .route(batch_path, put(track).get(batch).delete(untrack))
+            .route(&below("events"), get(batch_events))
+            .route(&below("poll"), post(poll))
+            .route(&below("cancel"), post(cancel));
+    }
+    router
         .route("/v1/batches", get(list))
         .route("/v1/batches/track", post(track_many))
-        .route("/v1/batches/{id}", put(track).get(batch).delete(untrack))
-        .route("/v1/batches/{id}/events", get(batch_events))
-        .route("/v1/batches/{id}/poll", post(poll))
-        .route("/v1/batches/{id}/cancel", post(cancel))
         .route("/v1/poll", post(poll_all))
         .route("/v1/events", get(events))
         .route("/v1/deliveries", get(deliveries))
@@ -108,13 +120,28 @@ impl IntoResponse for Refusal {
 
 type Answer<T> = Result<T, Refusal>;
 
+/// The id of a batch in a path: one segment, or several with the slashes between them.
+struct BatchId(String);
+
+impl FromRequestParts<Shared> for BatchId {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+        let segments = RawPathParams::from_request_parts(parts, shared)
+            .await
+            .map_err(|_| Refusal::invalid("the id in the path is not text").param("id").into_response())?;
+        let segments: Vec<&str> = segments.iter().map(|(_, segment)| segment).collect();
+        Ok(Self(segments.join("/")))
+    }
+}
+
 async fn list(State(shared): State<Shared>, query: Query) -> Answer<Json<Listing<Value>>> {
     Ok(Json(shared.service.list(query.batches()?).await?))
 }
 
 async fn track(
     State(shared): State<Shared>,
-    Path(id): Path<String>,
+    BatchId(id): BatchId,
     peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
     body: Bytes,
 ) -> Answer<(StatusCode, Json<Value>)> {
@@ -131,14 +158,14 @@ async fn track_many(
     body: Bytes,
 ) -> Answer<Json<Listing<super::api::TrackAnswer>>> {
     let TrackMany { items } = read(&body)?;
-    Ok(Json(Listing::whole(shared.service.track_many(items, owner(peer)).await?)))
+    Ok(Json(Listing::whole(shared.service.track_many(items, owner(peer)).await?, |answer| answer.id.clone())))
 }
 
 fn owner(peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>) -> Option<String> {
     peer.and_then(|Extension(axum::extract::ConnectInfo(peer))| peer.user)
 }
 
-async fn batch(State(shared): State<Shared>, Path(id): Path<String>, query: Query) -> Answer<Json<Value>> {
+async fn batch(State(shared): State<Shared>, BatchId(id): BatchId, query: Query) -> Answer<Json<Value>> {
     let provider = query.text("provider");
     Ok(Json(if query.flag("fetch")? {
         shared.service.fetch(provider.as_deref(), &id).await?
@@ -149,15 +176,15 @@ async fn batch(State(shared): State<Shared>, Path(id): Path<String>, query: Quer
     }))
 }
 
-async fn untrack(State(shared): State<Shared>, Path(id): Path<String>, query: Query) -> Answer<Json<Value>> {
+async fn untrack(State(shared): State<Shared>, BatchId(id): BatchId, query: Query) -> Answer<Json<Value>> {
     Ok(Json(shared.service.untrack(&id, query.flag("purge")?).await?))
 }
 
-async fn poll(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
+async fn poll(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json<Value>> {
     Ok(Json(shared.service.poll(&id).await?))
 }
 
-async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
+async fn cancel(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json<Value>> {
     shared.service.find(&id).await?;
     Err(Refusal::new(ErrorCode::NotSupported, "this version of batchd does not cancel batches")
         .hint("cancel it at the provider; batchd will see it"))
@@ -173,7 +200,7 @@ async fn events(State(shared): State<Shared>, headers: HeaderMap, query: Query) 
 
 async fn batch_events(
     State(shared): State<Shared>,
-    Path(id): Path<String>,
+    BatchId(id): BatchId,
     headers: HeaderMap,
     query: Query,
 ) -> Answer<Response> {
@@ -219,7 +246,7 @@ async fn retry_dead(State(shared): State<Shared>, body: Bytes) -> Answer<Json<Re
 }
 
 async fn webhooks(State(shared): State<Shared>) -> Answer<Json<Listing<super::api::WebhookReport>>> {
-    Ok(Json(Listing::whole(shared.service.webhooks().await?)))
+    Ok(Json(Listing::whole(shared.service.webhooks().await?, |report| report.name.clone())))
 }
 
 async fn test_webhook(
@@ -246,7 +273,7 @@ async fn enable_webhook(
 }
 
 async fn providers(State(shared): State<Shared>) -> Answer<Json<Listing<super::api::ProviderReport>>> {
-    Ok(Json(Listing::whole(shared.service.providers()?)))
+    Ok(Json(Listing::whole(shared.service.providers()?, |report| report.name.clone())))
 }
 
 async fn check_providers(
@@ -254,7 +281,9 @@ async fn check_providers(
     body: Bytes,
 ) -> Answer<Json<Listing<super::api::CheckAnswer>>> {
     let CheckRequest { name } = if body.is_empty() { CheckRequest::default() } else { read(&body)? };
-    Ok(Json(Listing::whole(shared.service.check_providers(name.as_deref()).await?)))
+    Ok(Json(Listing::whole(shared.service.check_providers(name.as_deref()).await?, |answer| {
+        answer.name.clone()
+    })))
 }
 
 async fn status(State(shared): State<Shared>) -> Answer<Json<super::api::StatusReport>> {

@@ -139,7 +139,7 @@ impl Service {
         added["deliveries"] = json!(deliveries);
         let reasons = match &self.live {
             Some(live) => live.engine.explain(&tracked).reasons,
-            None => vec!["the daemon does not run".to_owned()],
+            None => vec!["read from the state directory: only the daemon can say".to_owned()],
         };
         added["schedule"] = json!({
             "next_poll_at": shape::time(tracked.next_poll_at),

@@ -168,7 +168,9 @@ impl Service {
         let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
         let refusal = |error| Refusal::from_look(error, &key.id);
         let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
-        let before = match self.store.get(key.clone()).await? {
+        let known = self.store.get(key.clone()).await?;
+        let is_tracked = known.is_some();
+        let before = match known {
             Some((_, tracked)) => tracked,
             None => Tracked { next_poll_at: None, ..new_tracked(live, &key, self.clock.now())? },
         };
@@ -176,7 +178,11 @@ impl Service {
         let mut seen = live.engine.first_step(&before, &sighting).map_err(refusal)?.tracked;
         // Nothing is changed, so nothing is planned either.
         seen.next_poll_at = next_poll_at;
-        Ok(shape::batch(&seen))
+        let mut batch = shape::batch(&seen);
+        if !is_tracked {
+            batch["batchd"]["tracked_at"] = Value::Null;
+        }
+        Ok(batch)
     }
 
     /// Looks at a tracked batch now, and gives it as it then is.
@@ -240,11 +246,14 @@ fn understand(
         Some(name) if !config.providers.contains_key(name) => {
             return Err(no_such_provider(name, config));
         }
-        Some(name) => {
-            // `--provider openai openai:batch_1` says it twice.
-            let (_, id) = resolve::split(text, |prefix| prefix == name);
-            BatchKey { provider: name.clone(), id: id.to_owned() }
-        }
+        // `--provider openai openai:batch_1` says it twice; two different names contradict each other.
+        Some(name) => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
+            (Some(other), _) if other != name => {
+                return Err(Refusal::invalid(format!("`{text}` is of provider `{other}`, not `{name}`"))
+                    .param("provider"));
+            }
+            (_, id) => BatchKey { provider: name.clone(), id: id.to_owned() },
+        },
         None => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
             (Some(provider), id) => BatchKey { provider: provider.to_owned(), id: id.to_owned() },
             (None, id) => {

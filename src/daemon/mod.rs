@@ -77,9 +77,11 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
 }
 
 async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
+    // Before anything else: from here on a signal is heard, whatever is going on.
+    let signals = Signals::listen()?;
     let passed = sockets::passed_by_systemd();
     match start(options, passed.as_ref()).await {
-        Ok(running) => running.until_told().await,
+        Ok(running) => running.until_told(signals).await,
         Err(error) => {
             // Whoever waits on the socket is told why, so that systemd does not start us for them again and again.
             if let Some(listener) = passed {
@@ -171,10 +173,8 @@ impl Running {
         Ok(Self { service, live, parts, sockets: None, health })
     }
 
-    async fn until_told(self) -> Result<(), RunError> {
-        let mut terminate = listen_to(SignalKind::terminate())?;
-        let mut interrupt = listen_to(SignalKind::interrupt())?;
-        let mut hangup = listen_to(SignalKind::hangup())?;
+    async fn until_told(self, signals: Signals) -> Result<(), RunError> {
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let tasks = self.parts.tasks.clone();
         let result = loop {
             tokio::select! {
@@ -219,6 +219,20 @@ impl Running {
     }
 }
 
-fn listen_to(kind: SignalKind) -> Result<Signal, RunError> {
-    signal(kind).map_err(RunError::System)
+/// The signals that the daemon obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, RunError> {
+        let listen = |kind| signal(kind).map_err(RunError::System);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
 }

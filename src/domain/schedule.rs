@@ -105,7 +105,11 @@ pub fn next_poll(
         at: Some(later(now, interval)),
         reasons: vec![
             reason,
-            format!("every {} at most, {} at least", human(plan.min_interval), human(plan.max_interval)),
+            format!(
+                "at most every {}, at least every {}",
+                human(plan.min_interval),
+                human(plan.max_interval)
+            ),
         ],
     }
 }

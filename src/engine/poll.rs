@@ -86,17 +86,21 @@ fn patient(before: &Tracked, failure: &Failure, now: Timestamp) -> Tracked {
 
 fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
     let key = &before.key;
-    for warning in &step.warnings {
-        tracing::warn!(provider = key.provider, batch = key.id, "{warning}");
-    }
+    log_warnings(step);
     if let Some(failure) = failure {
-        tracing::warn!(
-            provider = key.provider,
-            batch = key.id,
-            class = failure.class(),
-            failures = step.tracked.failures,
-            "cannot look at the batch: {failure}"
-        );
+        let (class, failures) = (failure.class(), step.tracked.failures);
+        // Said once; the same again is for those who look closer.
+        if before.last_error == step.tracked.last_error {
+            tracing::debug!(provider = key.provider, batch = key.id, class, failures, "still: {failure}");
+        } else {
+            tracing::warn!(
+                provider = key.provider,
+                batch = key.id,
+                class,
+                failures,
+                "cannot look at the batch: {failure}"
+            );
+        }
     } else if let Some(transition) = &step.transition {
         tracing::info!(
             provider = key.provider,
@@ -116,5 +120,13 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
             batch = key.id,
             "the provider does not know the batch any more"
         );
+    }
+}
+
+/// What was odd about an answer, each thing once.
+pub(super) fn log_warnings(step: &Step) {
+    let key = &step.tracked.key;
+    for warning in &step.warnings {
+        tracing::warn!(provider = key.provider, batch = key.id, "{warning}");
     }
 }

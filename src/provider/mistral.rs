@@ -21,8 +21,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
     },
-    // A plain UUID, as three other services have.
-    claims: |_| false,
+    claims: is_uuid,
     words: &[
         ("QUEUED", Status::Validating),
         ("RUNNING", Status::InProgress),
@@ -34,6 +33,14 @@ pub const KIND: Kind = Kind {
     ],
     build: |account| Box::new(Mistral::new(account)),
 };
+
+/// A plain UUID. Services that are not built yet have the same (`providers.md` §2.1); where several of them are
+/// configured, the id is nobody's.
+fn is_uuid(id: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = id.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.into_iter().all(is_hex)
+}
 
 #[derive(Debug)]
 struct Mistral {

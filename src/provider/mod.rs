@@ -73,7 +73,7 @@ pub struct Page {
 pub struct Kind {
     /// What the configuration needs to know.
     pub facts: KindFacts,
-    /// Whether an id has this service's shape, and no other's (`providers.md` §2.1, the rows marked "yes").
+    /// Whether an id has this service's shape (`providers.md` §2.1).
     pub claims: fn(id: &str) -> bool,
     /// Its status words, each with every status that it can mean.
     pub words: &'static [(&'static str, Status)],
@@ -169,7 +169,9 @@ mod tests {
         ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", None),
         ("ab12cd34ef56", None),
         ("accounts/acme/batchInferenceJobs/job-1", None),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", None),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", Some("mistral")),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", None),
+        ("3f1e2d4c-5b6a-4978-8899", None),
         ("", None),
     ];
 

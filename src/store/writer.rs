@@ -565,7 +565,8 @@ const FLUSH_AFTER: Duration = Duration::from_secs(30);
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
 /// `delivery.md` §6.4.
 const LOG_WARNING: u64 = 64 << 20;
-const BOUNDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::MAX];
+const BOUNDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::INFINITY];
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,202 @@
+//! What a person, a script or a program sees of the real binary, held to the contract's words.
+
+use crate::world::{KEY, World, until};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::process::Output;
+
+/// A request over the socket: the status, and the body as text.
+fn ask(world: &World, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: batchd\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A second account at the same service.
+fn with_second_account(world: &World) {
+    world.configure(&format!(
+        "[providers.second]\nkind = \"openai\"\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{}/v1\"\n",
+        world.provider_address
+    ));
+}
+
+/// §3: an id that two providers have is an error that lists them, on every way in.
+#[test]
+fn an_id_that_two_providers_have_must_be_told_apart() {
+    let world = World::new();
+    with_second_account(&world);
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    let bare = world.batchd(&["track", "batch_1"]);
+    assert_eq!(bare.status.code(), Some(2), "{bare:?}");
+    assert!(err(&bare).contains("openai:batch_1 or second:batch_1"), "{bare:?}");
+    world.ok(&["track", "openai:batch_1", "--name", "first"]);
+    // Known at one only: that one.
+    assert_eq!(world.json(&["show", "batch_1", "--json"])["batchd"]["provider"], "openai");
+    world.ok(&["track", "second:batch_1"]);
+    for command in [&["show"][..], &["wait"], &["poll"], &["get"], &["untrack"], &["events"]] {
+        let output = world.batchd(&[command, &["batch_1"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+        assert!(err(&output).contains("openai:batch_1 or second:batch_1"), "{command:?}: {output:?}");
+    }
+    let (status, body) = ask(&world, "GET", "/v1/batches/batch_1", "");
+    assert_eq!(status, 409, "{body}");
+    assert!(body.contains("openai:batch_1 or second:batch_1"), "{body}");
+    let (status, body) = ask(&world, "GET", "/v1/batches/openai:batch_1", "");
+    assert_eq!(status, 200, "{body}");
+    // As a cursor too, and cursors that need it have it.
+    let listed = world.json(&["list", "--json"]);
+    assert_eq!(listed["first_id"], "second:batch_1");
+    let (status, body) = ask(&world, "GET", "/v1/batches?after=second:batch_1", "");
+    let page: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &page["data"][0]["batchd"]["provider"]), (200, &json!("openai")), "{body}");
+
+    let torn = world.batchd(&["track", "openai:batch_2", "--provider", "second", "--no-check"]);
+    assert_eq!(torn.status.code(), Some(2), "{torn:?}");
+    assert!(err(&torn).contains("`openai`, not `second`"), "{torn:?}");
+    let empty = world.batchd(&["track", "openai:", "--no-check"]);
+    assert_eq!(empty.status.code(), Some(2), "{empty:?}");
+    assert!(err(&empty).contains("not the id of a batch"), "{empty:?}");
+    daemon.terminate();
+}
+
+/// §5: ids with a slash in them work in paths, encoded or not.
+#[test]
+fn an_id_with_a_slash_is_one_id() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let (status, body) = ask(&world, "PUT", "/v1/batches/openai:batches/a1", r#"{"check":false}"#);
+    assert_eq!(status, 201, "{body}");
+    for path in ["batches/a1", "batches%2Fa1", "openai:batches/a1", "openai%3Abatches%2Fa1"] {
+        let (status, body) = ask(&world, "GET", &format!("/v1/batches/{path}"), "");
+        assert_eq!(status, 200, "{path}: {body}");
+        let (status, body) = ask(&world, "GET", &format!("/v1/batches/{path}/events"), "");
+        assert_eq!(status, 200, "{path}: {body}");
+    }
+    let (status, body) = ask(&world, "DELETE", "/v1/batches/batches/a1?purge=true", "");
+    assert_eq!(status, 200, "{body}");
+    let (status, _) = ask(&world, "GET", "/v1/batches/batches/a1", "");
+    assert_eq!(status, 404);
+    daemon.terminate();
+}
+
+/// §3: `get` changes nothing and does not pretend to track.
+#[test]
+fn a_look_at_an_untracked_batch_leaves_no_trace() {
+    let world = World::new();
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    let seen = world.json(&["get", "batch_1", "--json"]);
+    assert_eq!(seen["status"], "completed");
+    assert_eq!(seen["batchd"]["tracked_at"], Value::Null);
+    assert_eq!(seen["batchd"]["owner"], Value::Null);
+    assert_eq!(world.json(&["list", "--all", "--json"])["data"], json!([]));
+    assert_eq!(world.json(&["events", "--json"])["data"], json!([]));
+    daemon.terminate();
+}
+
+/// §3: every list says what it covers; the event of an end plans no look.
+#[test]
+fn lists_have_their_envelope_and_ends_plan_nothing() {
+    let world = World::new();
+    world.provider.complete("batch_1");
+    world.provider.complete("batch_2");
+    let daemon = world.daemon();
+    for arguments in
+        [&["track", "batch_1", "batch_2", "--json"][..], &["wait", "batch_1", "batch_2", "--json"]]
+    {
+        let list = world.json(arguments);
+        assert_eq!(list["object"], "list");
+        assert_eq!([&list["first_id"], &list["last_id"]], ["batch_1", "batch_2"], "{list}");
+        assert_eq!(list["has_more"], false);
+    }
+    let webhooks = world.json(&["webhooks", "--json"]);
+    assert_eq!([&webhooks["first_id"], &webhooks["last_id"]], ["ops", "pipeline"]);
+    let events = world.json(&["events", "batch_1", "--json"]);
+    assert_eq!(events["data"][0]["data"]["previous_status"], Value::Null);
+    assert_eq!(events["data"][0]["data"]["batch"]["batchd"]["next_poll_at"], Value::Null);
+    daemon.terminate();
+}
+
+/// §9: every name, also while nothing is owed; histograms end in `+Inf`.
+#[test]
+fn metrics_are_all_there_from_the_start() {
+    let world = World::new();
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    let (_, before) = ask(&world, "GET", "/metrics", "");
+    for line in [
+        "batchd_pending_deliveries{webhook=\"pipeline\",state=\"pending\"} 0",
+        "batchd_oldest_pending_delivery_seconds{webhook=\"ops\"} 0",
+        "batchd_config_last_reload_successful 1",
+        "batchd_commit_seconds_bucket{le=\"+Inf\"}",
+        "batchd_poll_lag_seconds_bucket{le=\"+Inf\"}",
+    ] {
+        assert!(before.contains(line), "{line} is missing:\n{before}");
+    }
+    world.ok(&["track", "batch_1"]);
+    world.receiver.wait_for("/hooks", 1);
+    until("the delivery is counted", || {
+        let (_, text) = ask(&world, "GET", "/metrics", "");
+        [
+            "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
+            "batchd_polls_total{provider=\"openai\",result=\"ok\"} 1",
+            "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
+            "batchd_events_total{type=\"batch.completed\"} 1",
+            "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
+        ]
+        .iter()
+        .all(|line| text.contains(line))
+        .then_some(())
+    });
+    daemon.terminate();
+}
+
+/// §2 and §9: what is odd is said once, and neither ends a batch nor fills the log.
+#[test]
+fn oddities_are_said_once() {
+    let world = World::new();
+    world.provider.put("batch_1", "pondering", &json!({"metadata": 7}));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    let shown = world.json(&["show", "batch_1", "--json"]);
+    assert_eq!(shown["status"], "in_progress");
+    assert_eq!(shown["batchd"]["provider_status"], "pondering");
+    until("it is looked at again", || (daemon.log().matches("unchanged").count() > 1).then_some(()));
+    assert_eq!(daemon.log().matches("pondering").count(), 1, "{}", daemon.log());
+    world.provider.fault(Some((500, "{\"error\":{\"message\":\"out of order\"}}")));
+    until("it fails again", || (daemon.log().matches("still: ").count() > 1).then_some(()));
+    assert_eq!(daemon.log().matches("cannot look at the batch").count(), 1, "{}", daemon.log());
+    daemon.terminate();
+}
+
+/// §4: a warning is labelled once, wherever it shows.
+#[test]
+fn a_warning_of_the_configuration_is_labelled_once() {
+    let world = World::new();
+    world.configure(&format!(
+        "[providers.inline]\nkind = \"openai\"\napi_key = \"{KEY}\"\nbase_url = \"http://{}/v1\"\n",
+        world.provider_address
+    ));
+    let daemon = world.daemon();
+    let status = world.ok(&["status"]);
+    let report = world.json(&["status", "--json"]);
+    let reload = err(&world.batchd(&["reload"]));
+    assert!(report["warnings"][0].as_str().unwrap().contains("providers.inline.api_key"), "{report}");
+    for text in [daemon.log(), status, report.to_string(), reload] {
+        assert!(!text.contains(": warning: "), "{text}");
+    }
+    daemon.terminate();
+}
