@@ -45,7 +45,7 @@ fn every_module_has_a_floor() {
 fn only_the_store_names_rusqlite_and_only_the_fence_names_the_scheduler() {
     for (word, home) in [
         ("rusqlite", "src/store"),
-        ("tokio_cron_scheduler", "src/maintenance/cron.rs"),
+        ("tokio_cron_scheduler::", "src/maintenance/cron.rs"),
         ("reqwest::", "src/http/"),
     ] {
         for file in sources(Path::new("src")) {
