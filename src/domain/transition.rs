@@ -104,6 +104,8 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         tracked.status_since = now;
         tracked.stalled_since = None;
     }
+    // A clock that was set back must not keep the batch young until it has caught up.
+    tracked.status_since = tracked.status_since.min(now);
     let transition = changed.then(|| Transition {
         from: (!first).then_some(before.batch.status),
         to: status,
@@ -131,7 +133,8 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
         return Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
     }
     let missing = before.missing.map_or(Missing { since: now, count: 1 }, |earlier| Missing {
-        since: earlier.since,
+        // A clock that was set back must not put the end off.
+        since: earlier.since.min(now),
         count: earlier.count.saturating_add(1),
     });
     tracked.missing = Some(missing);
@@ -205,7 +208,7 @@ fn held(
     now: Timestamp,
 ) -> Status {
     let incomplete = told == Status::Completed
-        && tracked.batch.status != Status::Completed
+        && !tracked.batch.status.is_terminal()
         && sighting.output_file_id.is_none()
         && sighting.error_file_id.is_none()
         && sighting.request_counts.is_some_and(|counts| counts.completed > 0);
@@ -213,7 +216,9 @@ fn held(
         tracked.held_since = None;
         return told;
     }
-    let held_since = *tracked.held_since.get_or_insert(now);
+    // A clock that was set back must not make it longer.
+    let held_since = tracked.held_since.map_or(now, |since| since.min(now));
+    tracked.held_since = Some(held_since);
     if since(held_since, now) < HOLD {
         Status::Finalizing
     } else {
@@ -295,4 +300,195 @@ fn says_all(tracked: &Tracked) -> bool {
 /// An end that was past when discovery first listed the provider is not told.
 fn is_old_news(before: &Tracked, transition: &Transition) -> bool {
     before.origin == Origin::Baseline && transition.from.is_none() && transition.to.is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::EventType;
+    use crate::domain::time::{earlier, later};
+    use crate::domain::tracked::BatchKey;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn fresh(origin: Origin) -> Tracked {
+        let key = BatchKey { provider: "openai".into(), id: "batch_1".into() };
+        Tracked::new(key, "openai", "/v1/responses", origin, NOW)
+    }
+
+    fn counts() -> impl Strategy<Value = Option<RequestCounts>> {
+        prop::option::of((0_u64..9, 0_u64..9).prop_map(|(completed, failed)| RequestCounts {
+            total: 20,
+            completed,
+            failed,
+        }))
+    }
+
+    /// Any sighting: a word that is known, one that is not or none, and any of the fields that decide something.
+    fn sighting() -> impl Strategy<Value = Sighting> {
+        let status = prop::option::weighted(0.85, prop::sample::select(Status::ALL.as_slice()));
+        let text = |text: &'static str| prop::option::of(Just(text.to_owned()));
+        let at = || prop::option::of(1_794_000_000_i64..1_796_000_000);
+        (status, any::<bool>(), counts(), text("file-out"), text("file-err"), text("gpt"), at(), at())
+            .prop_map(
+                |(
+                    status,
+                    silent,
+                    request_counts,
+                    output_file_id,
+                    error_file_id,
+                    model,
+                    ended_at,
+                    in_progress_at,
+                )| {
+                    let word = status.map_or("daydreaming", Status::as_str).to_owned();
+                    Sighting {
+                        id: "batch_1".to_owned(),
+                        status,
+                        provider_status: (status.is_some() || !silent).then_some(word),
+                        request_counts,
+                        output_file_id,
+                        error_file_id,
+                        model,
+                        ended_at,
+                        in_progress_at,
+                        ..Sighting::default()
+                    }
+                },
+            )
+    }
+
+    /// Sightings with the seconds between them (a negative number: the clock was set back).
+    fn life() -> impl Strategy<Value = Vec<(Sighting, i64)>> {
+        prop::collection::vec((sighting(), -40_i64..100), 1..30)
+    }
+
+    fn steps(hold: bool, life: &[(Sighting, i64)]) -> Vec<(Tracked, Step, Timestamp)> {
+        let mut tracked = fresh(Origin::Hand);
+        let mut now = NOW;
+        life.iter()
+            .map(|(sighting, gap)| {
+                let by = Duration::from_secs(gap.unsigned_abs());
+                now = if *gap < 0 { earlier(now, by) } else { later(now, by) };
+                let step = observe(&tracked, sighting, hold, now);
+                let before = std::mem::replace(&mut tracked, step.tracked.clone());
+                (before, step, now)
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_of_status_is_one_transition_and_one_event_of_its_type(hold: bool, life in life()) {
+            let mut first = true;
+            for (before, step, now) in steps(hold, &life) {
+                let changed = first || before.batch.status != step.tracked.batch.status;
+                prop_assert_eq!(step.transition.is_some(), changed);
+                let kinds: Vec<EventType> = step.events.iter().map(|event| event.kind).collect();
+                let expected = changed.then_some(EventType::Batch(step.tracked.batch.status));
+                prop_assert_eq!(kinds, Vec::from_iter(expected));
+                if let Some(transition) = step.transition {
+                    prop_assert_eq!(transition.from, (!first).then_some(before.batch.status));
+                    prop_assert_eq!(transition.to, step.tracked.batch.status);
+                    prop_assert_eq!(transition.observed_at, now);
+                }
+                first = false;
+            }
+        }
+
+        #[test]
+        fn a_terminal_event_has_the_same_id_however_often_it_is_seen(hold: bool, life in life()) {
+            // The log keeps one event of an id, for ever: so each end is told once.
+            let mut ids = std::collections::BTreeMap::new();
+            for (_, step, _) in steps(hold, &life) {
+                for event in step.events {
+                    prop_assert_eq!(ids.entry(event.kind).or_insert_with(|| event.id.clone()), &event.id);
+                }
+            }
+            let distinct: std::collections::BTreeSet<_> = ids.values().collect();
+            prop_assert_eq!(distinct.len(), ids.len());
+        }
+
+        #[test]
+        fn what_has_ended_stays_ended_and_no_unknown_word_ends_anything(hold: bool, life in life()) {
+            let mut first = true;
+            for ((before, step, _), (sighting, _)) in steps(hold, &life).into_iter().zip(&life) {
+                let status = step.tracked.batch.status;
+                if !first && before.batch.status.is_terminal() {
+                    prop_assert!(status.is_terminal());
+                }
+                if sighting.status.is_none() {
+                    prop_assert_eq!(status, if first { Status::InProgress } else { before.batch.status });
+                }
+                if status.is_terminal() && !before.batch.status.is_terminal() {
+                    prop_assert_eq!(Some(status), sighting.status);
+                }
+                first = false;
+            }
+        }
+
+        #[test]
+        fn no_field_vanishes(hold: bool, life in life()) {
+            for (before, step, _) in steps(hold, &life) {
+                let (before, after) = (serde_json::to_value(&before.batch), serde_json::to_value(&step.tracked.batch));
+                let (before, after) = (before.unwrap(), after.unwrap());
+                for (field, value) in before.as_object().unwrap() {
+                    prop_assert!(value.is_null() || !after[field].is_null(), "{} vanished", field);
+                }
+            }
+        }
+
+        #[test]
+        fn the_same_sighting_again_is_no_news(life in life(), gap in 0_u64..1000) {
+            let (_, step, now) = steps(false, &life).pop().unwrap();
+            let sighting = &life.last().unwrap().0;
+            // An ended batch is settled by its second look; after that there is nothing left to learn.
+            let settled = observe(&step.tracked, sighting, false, now).tracked;
+            let again = observe(&settled, sighting, false, later(now, Duration::from_secs(gap)));
+            prop_assert!(!again.is_news(&settled), "{:?} {:?}", settled, again);
+            prop_assert!(!settled.batch.status.is_terminal() || settled.settled);
+        }
+
+        #[test]
+        fn a_completed_without_its_files_is_held_for_a_minute_at_most(gaps in prop::collection::vec(-4000_i64..30, 1..60)) {
+            let mut tracked = fresh(Origin::Hand);
+            let (mut now, mut held) = (NOW, Duration::ZERO);
+            let sighting = Sighting {
+                status: Some(Status::Completed),
+                request_counts: Some(RequestCounts { total: 2, completed: 2, failed: 0 }),
+                ..Sighting::default()
+            };
+            for gap in gaps.into_iter().chain([0, 30, 30]) {
+                let by = Duration::from_secs(gap.unsigned_abs());
+                now = if gap < 0 { earlier(now, by) } else { later(now, by) };
+                held = if gap < 0 || tracked.first_seen_at.is_none() { Duration::ZERO } else { held + by };
+                tracked = observe(&tracked, &sighting, true, now).tracked;
+                prop_assert!(tracked.batch.status == Status::Completed || held < HOLD, "held for {:?}", held);
+            }
+            prop_assert_eq!(tracked.batch.status, Status::Completed);
+            prop_assert_eq!(tracked.held_since, None);
+        }
+    }
+
+    #[test]
+    fn an_end_that_was_past_at_the_first_round_of_discovery_is_recorded_and_not_told() {
+        let over = Sighting { status: Some(Status::Failed), ..Sighting::default() };
+        let step = observe(&fresh(Origin::Baseline), &over, false, NOW);
+        assert!(step.transition.is_some() && step.events.is_empty());
+        assert_eq!(observe(&fresh(Origin::Found), &over, false, NOW).events.len(), 1);
+    }
+
+    #[test]
+    fn three_looks_over_ten_minutes_lose_a_batch_once_whatever_the_clock_does() {
+        let mut tracked = fresh(Origin::Hand);
+        let mut lost = 0;
+        for minute in [600, 0, 5, 10, 15, 20] {
+            let now = later(NOW, Duration::from_mins(minute));
+            let step = observe_missing(&tracked, "404".to_owned(), now);
+            lost += step.events.len();
+            tracked = step.tracked;
+            assert_eq!(lost == 1, minute >= 10 && minute < 600, "at minute {minute}");
+        }
+    }
 }
