@@ -29,9 +29,13 @@ impl Watch {
             async move {
                 tokio::select! {
                     () = stopping.cancelled() => {}
-                    checked = store.check_whole() => if let Err(error) = checked {
-                        tracing::error!(%error, "the state is damaged");
-                        fatal.send_replace(Some(error));
+                    checked = store.check_whole() => match checked {
+                        Ok(()) => {}
+                        Err(error @ StoreError::Damaged(_)) => {
+                            tracing::error!(%error, "the state is damaged");
+                            fatal.send_replace(Some(error));
+                        }
+                        Err(error) => tracing::warn!(%error, "the whole state could not be checked"),
                     }
                 }
             }
