@@ -2,7 +2,8 @@
 
 use crate::domain::time;
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Tells the time, to the millisecond. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -13,7 +14,7 @@ enum Source {
     System,
     /// Wall-clock time as tokio's timer sees it: it stands still while a test's runtime is paused.
     Virtual {
-        epoch: Timestamp,
+        epoch: Mutex<Timestamp>,
         start: tokio::time::Instant,
     },
 }
@@ -26,7 +27,7 @@ impl Clock {
 
     /// A clock that begins at `epoch` and runs with tokio's timer, for tests on paused time.
     pub fn simulated(epoch: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { epoch, start: tokio::time::Instant::now() }))
+        Self(Arc::new(Source::Virtual { epoch: Mutex::new(epoch), start: tokio::time::Instant::now() }))
     }
 
     /// Now, without what is finer than a millisecond.
@@ -37,7 +38,18 @@ impl Clock {
                 let now = Timestamp::now();
                 time::to_millis(now)
             }
-            Source::Virtual { epoch, start } => time::to_millis(time::later(*epoch, start.elapsed())),
+            Source::Virtual { epoch, start } => {
+                let epoch = *epoch.lock().unwrap_or_else(PoisonError::into_inner);
+                time::to_millis(time::later(epoch, start.elapsed()))
+            }
+        }
+    }
+
+    /// Sets a simulated clock back, as an administrator or a time server does; the system's is never set.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Virtual { epoch, .. } = &*self.0 {
+            let mut epoch = epoch.lock().unwrap_or_else(PoisonError::into_inner);
+            *epoch = time::earlier(*epoch, by);
         }
     }
 }

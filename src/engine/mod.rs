@@ -14,10 +14,10 @@ use crate::http::failure::Failure;
 use crate::http::transport::Transport;
 use crate::provider::Provider;
 use crate::rng::Rng;
-use crate::store::batches::Registered;
+use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
-use poller::{Poller, Snapshot};
+use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -105,62 +105,64 @@ impl Engine {
         routes: Routes,
         retain: Duration,
     ) -> Result<(), StoreError> {
+        // Read before anything is changed: if the state cannot be read, all stays as it was.
+        let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
+        let schedule = self.shared.store.schedule().await?;
         self.set_routes(routes);
         *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
-        let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
-        let mut fresh = BTreeMap::new();
-        for account in accounts {
-            let name = account.config.name.clone();
-            let state = remembered.remove(&name).unwrap_or_default();
-            fresh.insert(name, Arc::new(Poller::new(account, state, self.shared.clone())));
-        }
-        let before = {
+        let mut successors = Vec::new();
+        let mut first = BTreeMap::new();
+        {
             let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *pollers, fresh.clone())
-        };
-        let mut waiting = BTreeMap::new();
-        for (name, poller) in before {
-            poller.retire();
-            // What a scrape has counted once stays counted.
-            if let Some(successor) = fresh.get(&name) {
-                successor.continue_counts(&poller);
-                waiting.insert(name, poller);
+            let mut before = std::mem::take(&mut *pollers);
+            for account in accounts {
+                let name = account.config.name.clone();
+                let predecessor = before.remove(&name);
+                let record = match &predecessor {
+                    Some(predecessor) => predecessor.record(),
+                    None => Record::remembered(remembered.remove(&name).unwrap_or_default()),
+                };
+                let poller = Arc::new(Poller::new(account, record, self.shared.clone()));
+                pollers.insert(name.clone(), poller.clone());
+                match predecessor {
+                    Some(predecessor) => {
+                        predecessor.retire();
+                        successors.push((predecessor, poller));
+                    }
+                    None => {
+                        first.insert(name, poller);
+                    }
+                }
+            }
+            for gone in before.into_values() {
+                gone.retire();
             }
         }
-        let (successors, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            fresh.into_iter().partition(|(name, _)| waiting.contains_key(name));
-        self.begin(first).await?;
-        for (name, successor) in successors {
-            // An account goes on once what its predecessor had in flight has ended; no other waits for that.
-            let engine = self.clone();
-            let Some(predecessor) = waiting.remove(&name) else { continue };
+        begin(first, schedule);
+        for (predecessor, successor) in successors {
+            // An account goes on once what its predecessors had in flight has ended; no other waits for that.
+            let not_ended = successor.not_ended();
+            let shared = self.shared.clone();
             self.shared.tasks.errand(async move {
                 predecessor.ended().await;
-                while let Err(error) = engine.begin(BTreeMap::from([(name.clone(), successor.clone())])).await
-                {
-                    tracing::error!(provider = name, %error, "cannot read the schedule; trying again");
+                while !successor.is_retired() {
+                    match shared.store.schedule().await {
+                        Ok(schedule) => {
+                            let name = successor.name().to_owned();
+                            begin(BTreeMap::from([(name, successor.clone())]), schedule);
+                            break;
+                        }
+                        Err(error) => {
+                            tracing::error!(provider = successor.name(), %error, "cannot read the schedule; trying again");
+                        }
+                    }
                     tokio::select! {
-                        () = engine.shared.tasks.stopping().cancelled_owned() => return,
+                        () = shared.tasks.stopping().cancelled_owned() => break,
                         () = tokio::time::sleep(Duration::from_secs(5)) => {}
                     }
                 }
+                drop(not_ended);
             });
-        }
-        Ok(())
-    }
-
-    /// Fills the schedules of these pollers and sets them running.
-    async fn begin(&self, pollers: BTreeMap<String, Arc<Poller>>) -> Result<(), StoreError> {
-        if pollers.is_empty() {
-            return Ok(());
-        }
-        for entry in self.shared.store.schedule().await? {
-            if let Some(poller) = pollers.get(&entry.provider) {
-                poller.schedule(entry.pk, entry.next_poll_at);
-            }
-        }
-        for poller in pollers.into_values() {
-            poller.start();
         }
         Ok(())
     }
@@ -243,7 +245,15 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                schedule::next_poll(&poller.plan(), tracked, poller.standing(), at, 0.5)
+                let mut next = schedule::next_poll(&poller.plan(), tracked, poller.standing(), at, 0.5);
+                if next.at.is_some()
+                    && let Some(until) = poller.held_until()
+                {
+                    let why =
+                        format!("the provider wants to be left alone until {until}: nothing is asked before");
+                    next.reasons.insert(0, why);
+                }
+                next
             }
             Err(_) => NextPoll {
                 at: None,
@@ -297,6 +307,18 @@ impl Engine {
     fn poller(&self, provider: &str) -> Result<Arc<Poller>, LookError> {
         let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
         pollers.get(provider).cloned().ok_or_else(|| LookError::NoProvider(provider.to_owned()))
+    }
+}
+
+/// Fills the schedules of these pollers and sets them running.
+fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
+    for entry in schedule {
+        if let Some(poller) = pollers.get(&entry.provider) {
+            poller.schedule(entry.pk, entry.next_poll_at);
+        }
+    }
+    for poller in pollers.into_values() {
+        poller.start();
     }
 }
 

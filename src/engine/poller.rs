@@ -1,14 +1,14 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
 use super::poll::{self, Polled};
-use super::standing::{Health, Report};
+use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::pace::Pace;
 use crate::domain::schedule::{Plan, Standing};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{from_millis, later, since};
+use crate::domain::time::{earlier, from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::failure::Failure;
@@ -19,9 +19,10 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// No loop sleeps longer without a look at the clock: a suspended machine and a clock that jumps are noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(15);
@@ -36,9 +37,7 @@ pub(super) struct Poller {
     shared: Arc<Shared>,
     due: Mutex<DueList>,
     pace: Mutex<Option<Pace>>,
-    held_until: Mutex<Option<Timestamp>>,
-    health: Mutex<Health>,
-    counts: Mutex<BTreeMap<&'static str, u64>>,
+    record: Arc<Record>,
     slots: Arc<Semaphore>,
     /// The loop has something to look at.
     changed: Notify,
@@ -46,6 +45,16 @@ pub(super) struct Poller {
     settled: Notify,
     retired: CancellationToken,
     in_flight: TaskTracker,
+}
+
+/// What is known of an account besides its batches. The pollers that follow each other at reloads share it.
+#[derive(Debug)]
+pub(super) struct Record {
+    held_until: Mutex<Option<Timestamp>>,
+    health: Mutex<Health>,
+    /// One report at a time, so that an older one never overtakes a newer.
+    reporting: AsyncMutex<()>,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// How one account stands.
@@ -151,13 +160,34 @@ impl DueList {
         }
     }
 
+    /// Everything is due earlier by `by`.
+    fn advance(&mut self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        for at in self.by_batch.values_mut() {
+            *at = at.saturating_sub(by);
+        }
+        self.by_time = self.by_batch.iter().map(|(pk, at)| (*at, *pk)).collect();
+    }
+
     fn first(&self) -> Option<(Timestamp, Pk)> {
         self.by_time.first().map(|(at, pk)| (from_millis(*at), *pk))
     }
 }
 
+impl Record {
+    /// Of an account of which the database remembers `state`.
+    pub(super) fn remembered(state: ProviderState) -> Arc<Self> {
+        Arc::new(Self {
+            held_until: Mutex::default(),
+            health: Mutex::new(Health::remembered(state)),
+            reporting: AsyncMutex::default(),
+            counts: Mutex::default(),
+        })
+    }
+}
+
 impl Poller {
-    pub(super) fn new(account: Account, state: ProviderState, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
         let polling = account.config.polling;
         let pace = polling.requests_per_minute.map(|per_minute| Pace::new(per_minute, shared.clock.now()));
         Self {
@@ -166,9 +196,7 @@ impl Poller {
             shared,
             due: Mutex::default(),
             pace: Mutex::new(pace),
-            held_until: Mutex::default(),
-            health: Mutex::new(Health::remembered(state)),
-            counts: Mutex::default(),
+            record,
             changed: Notify::new(),
             settled: Notify::new(),
             retired: CancellationToken::new(),
@@ -196,6 +224,16 @@ impl Poller {
         self.in_flight.close();
     }
 
+    /// Whether it begins no more polls.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+
+    /// As long as it is held, something that was in flight before this poller still is.
+    pub(super) fn not_ended(&self) -> TaskTrackerToken {
+        self.in_flight.token()
+    }
+
     /// Resolves, once it is retired, when what was in flight has ended (each of it has its own deadline).
     pub(super) async fn ended(&self) {
         self.in_flight.wait().await;
@@ -219,7 +257,7 @@ impl Poller {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        Standing { refused: lock(&self.health).state().refused_since.is_some() }
+        Standing { refused: lock(&self.record.health).state().refused_since.is_some() }
     }
 
     pub(super) fn describe(&self, id: &str) -> Description {
@@ -234,8 +272,11 @@ impl Poller {
         self.adapter().canonical_id(id)
     }
 
+    /// Puts a batch on the schedule, at a time that was planned by an earlier poller or process: it may have had
+    /// other bounds, or a clock that was ahead.
     pub(super) fn schedule(&self, pk: Pk, at: Timestamp) {
-        lock(&self.due).put(pk, at);
+        let latest = later(self.shared.clock.now(), self.account.config.polling.max_interval);
+        lock(&self.due).put(pk, at.min(latest));
     }
 
     pub(super) fn adopt(&self, pk: Pk, at: Timestamp) {
@@ -278,18 +319,20 @@ impl Poller {
             due: overdue,
             late,
             in_flight: due.busy.len() as u64,
-            held_until: lock(&self.held_until).filter(|until| *until > now),
-            state: lock(&self.health).state().clone(),
-            polls: lock(&self.counts).clone(),
+            held_until: self.held_until(),
+            state: lock(&self.record.health).state().clone(),
+            polls: lock(&self.record.counts).clone(),
         }
     }
 
-    pub(super) fn continue_counts(&self, before: &Self) {
-        let earlier = lock(&before.counts).clone();
-        let mut counts = lock(&self.counts);
-        for (result, count) in earlier {
-            *counts.entry(result).or_default() += count;
-        }
+    /// Until when the provider wants to be left alone, if it does.
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        let now = self.shared.clock.now();
+        lock(&self.record.held_until).filter(|until| *until > now)
+    }
+
+    pub(super) fn record(&self) -> Arc<Record> {
+        self.record.clone()
     }
 
     /// Asks for one batch, outside the schedule and its limits.
@@ -347,30 +390,33 @@ impl Poller {
     /// What an answer, or the lack of one, says of the account.
     pub(super) async fn report(&self, failure: Option<&Failure>) {
         let now = self.shared.clock.now();
-        let report: Option<Report> = lock(&self.health).note(self.name(), failure, now);
-        let Some(Report { state, events, message }) = report else { return };
-        if let Some(message) = message {
+        let episode = lock(&self.record.health).note(self.name(), failure, now);
+        if let Some(Episode { kind, message }) = episode {
             tracing::warn!(provider = self.name(), "{message}");
+            if kind == EventType::ProviderRecovered {
+                // What was put off while it was in trouble need not be any more.
+                self.all_due();
+            }
         }
-        if events.iter().any(|event| event.kind == EventType::ProviderRecovered) {
-            // What was put off while it was in trouble need not be any more.
-            self.all_due();
+        if lock(&self.record.health).report().is_none() {
+            return;
         }
-        let told = self
-            .shared
-            .store
-            .set_provider_state(self.name().to_owned(), state, events, self.shared.routes())
-            .await;
-        if let Err(error) = told {
-            tracing::error!(provider = self.name(), %error, "cannot record the provider's state");
-            lock(&self.health).untold();
+        let _one_at_a_time = self.record.reporting.lock().await;
+        let Some(report) = lock(&self.record.health).report() else { return };
+        let (state, events) = (report.state.clone(), report.events.clone());
+        let routes = self.shared.routes();
+        match self.shared.store.set_provider_state(self.name().to_owned(), state, events, routes).await {
+            Ok(()) => lock(&self.record.health).stored(report),
+            Err(error) => {
+                tracing::error!(provider = self.name(), %error, "cannot record the provider's state; tried again at the next look");
+            }
         }
     }
 
     /// The server asked to be left alone.
     pub(super) fn hold(&self, wait: Option<Duration>) -> Timestamp {
         let until = later(self.shared.clock.now(), wait.unwrap_or(HOLD));
-        let mut held = lock(&self.held_until);
+        let mut held = lock(&self.record.held_until);
         let until = held.map_or(until, |before| before.max(until));
         *held = Some(until);
         until
@@ -378,12 +424,18 @@ impl Poller {
 
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
         let result = result.as_ref().map_or_else(Failure::class, |_| "ok");
-        *lock(&self.counts).entry(result).or_default() += 1;
+        *lock(&self.record.counts).entry(result).or_default() += 1;
     }
 
     async fn run(self: Arc<Self>, pulse: &crate::tasks::Pulse) {
+        let mut before = self.shared.clock.now();
         loop {
             pulse.beat();
+            let now = self.shared.clock.now();
+            if now < before {
+                self.clock_was_set_back(since(now, before));
+            }
+            before = now;
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -399,11 +451,18 @@ impl Poller {
         }
     }
 
+    /// What was to happen in an hour still happens in an hour.
+    fn clock_was_set_back(&self, by: Duration) {
+        lock(&self.due).advance(by);
+        let mut held = lock(&self.record.held_until);
+        *held = held.map(|until| earlier(until, by));
+    }
+
     /// Starts as many polls as may be, and says how long nothing else needs doing.
     fn start_what_is_due(self: &Arc<Self>) -> Duration {
         loop {
             let now = self.shared.clock.now();
-            if let Some(until) = *lock(&self.held_until)
+            if let Some(until) = *lock(&self.record.held_until)
                 && until > now
             {
                 return since(now, until).min(LONGEST_NAP);
@@ -429,9 +488,9 @@ impl Poller {
     fn begin(self: &Arc<Self>, pk: Pk, done: impl FnOnce(&Result<Polled, StoreError>) + Send + 'static) {
         let poller = self.clone();
         let look = async move {
-            let polled = poll::poll(&poller, &poller.shared, pk).await;
-            done(&polled);
-            poller.settle(pk, polled);
+            let seen = poll::poll(&poller, &poller.shared, pk).await;
+            done(&seen);
+            poller.settle(pk, seen);
         };
         let poller = self.clone();
         self.shared.tasks.attempt(&self.in_flight, look, move || {

@@ -397,11 +397,9 @@ async fn a_poll_by_hand_that_nobody_waits_for_any_more_leaves_the_schedule_whole
     let provider = Scripted::new(&world.clock, Duration::from_secs(20), |id, _| is(id, "in_progress"));
     let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
     life.track_one("batch_1", world.clock.now()).await;
-    tokio::time::sleep(30 * Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
     let (pk, _) = life.batch("batch_1").await;
-    let by_hand = tokio::time::timeout(Duration::from_secs(21), life.engine.poll_now("openai", pk)).await;
-    assert!(by_hand.is_err() || by_hand.unwrap().is_ok());
-    // Gone while the provider thinks.
+    // Whoever asked goes away while the provider thinks.
     let gone = tokio::time::timeout(Duration::from_secs(1), life.engine.poll_now("openai", pk)).await;
     assert!(gone.is_err());
     let before = provider.asked().len();
@@ -470,5 +468,222 @@ async fn polls_by_hand_and_the_schedule_take_turns_at_a_batch() {
     tokio::time::sleep(20 * MINUTE).await;
     let told = life.told().await;
     assert_eq!(told.iter().filter(|kind| kind.as_str() == "batch.completed").count(), 1, "{told:?}");
+    life.end().await;
+}
+
+/// How often an event of this type was told.
+fn count(told: &[EventType], word: &str) -> usize {
+    told.iter().filter(|kind| kind.as_str() == word).count()
+}
+
+async fn reload(life: &Life, provider: &Arc<Scripted>, polling: Polling) {
+    let account = account("openai", provider.clone(), polling);
+    life.engine.apply(vec![account], Routes::default(), 90 * DAY).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn reloads_with_requests_in_flight_ask_for_nothing_twice() {
+    let world = World::new(9);
+    let provider = Scripted::new(&world.clock, Duration::from_secs(20), |id, _| is(id, "in_progress"));
+    let polling = Polling { concurrency: 4, ..Polling::default() };
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
+    life.track("openai", ids(12), world.clock.now()).await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        reload(&life, &provider, polling).await;
+    }
+    tokio::time::sleep(MINUTE).await;
+    let asked = provider.asked();
+    let together = |at: &Duration| {
+        asked.iter().filter(|other| **other <= *at && *at - **other < Duration::from_secs(20)).count()
+    };
+    assert!(asked.iter().map(together).max().unwrap() <= 4, "{asked:?}");
+    tokio::time::sleep(20 * MINUTE).await;
+    let seen: std::collections::BTreeSet<String> =
+        provider.asked.lock().unwrap().iter().skip(12).map(|(id, _)| id.clone()).collect();
+    assert_eq!(seen.len(), 12, "every batch is still watched");
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_requests_hold_the_whole_account_through_a_reload_and_nobody_else() {
+    let world = World::new(10);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
+        if since(EPOCH, now) > 2 * MINUTE {
+            return is(id, "completed");
+        }
+        let mut refusal = refuses(429)?;
+        refusal.headers.insert("retry-after", HeaderValue::from_static("3600"));
+        Ok(refusal)
+    });
+    let other = Scripted::new(&world.clock, Duration::from_millis(100), |id, _| is(id, "in_progress"));
+    let polling = Polling { concurrency: 2, ..Polling::default() };
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
+    life.track("openai", ids(20), world.clock.now()).await;
+    tokio::time::sleep(MINUTE).await;
+    assert!(provider.asked().len() <= 2, "{:?}", provider.asked());
+    let accounts =
+        vec![account("openai", provider.clone(), polling), account("other", other.clone(), polling)];
+    life.engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
+    life.track("other", ids(20), world.clock.now()).await;
+    tokio::time::sleep(50 * MINUTE).await;
+    assert!(provider.asked().len() <= 2, "a reload does not end the hold");
+    let waiting = life.batch(&ids(20).last().unwrap()).await.1;
+    let waiting = Tracked { key: BatchKey { provider: "openai".into(), ..waiting.key.clone() }, ..waiting };
+    let why = life.engine.explain(&waiting).reasons;
+    assert!(why[0].contains("wants to be left alone until"), "{why:?}");
+    assert!(other.asked().len() > 40);
+    tokio::time::sleep(15 * MINUTE).await;
+    assert_eq!(count(&life.told().await, "batch.completed"), 20);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_the_provider_forgot_is_lost_once_and_still_looked_for() {
+    let world = World::new(11);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
+        let age = since(EPOCH, now);
+        if age < 10 * MINUTE {
+            is(id, "in_progress")
+        } else if age < 2 * DAY {
+            refuses(404)
+        } else {
+            is(id, "completed")
+        }
+    });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(DAY).await;
+    let told = life.told().await;
+    assert_eq!(count(&told, "batch.lost"), 1, "{told:?}");
+    assert!(life.batch("batch_1").await.1.lost_since.is_some());
+    let before = provider.asked().len();
+    tokio::time::sleep(Duration::from_hours(10)).await;
+    let looks = provider.asked().len() - before;
+    assert!((38..=52).contains(&looks), "{looks} looks in ten hours");
+    tokio::time::sleep(DAY).await;
+    let told = life.told().await;
+    assert_eq!((count(&told, "batch.lost"), count(&told, "batch.completed")), (1, 1), "{told:?}");
+    assert_eq!(life.batch("batch_1").await.1.lost_since, None);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_told_once_and_everything_goes_on_with_a_good_one() {
+    let world = World::new(12);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
+        if since(EPOCH, now) < 2 * Duration::from_hours(1) { refuses(401) } else { is(id, "in_progress") }
+    });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(10), world.clock.now()).await;
+    tokio::time::sleep(Duration::from_hours(2)).await;
+    let asked = provider.asked().len();
+    assert!(asked <= 10 * 11, "{asked} requests with a refused key in two hours");
+    assert_eq!(life.told().await, [EventType::ProviderUnauthorized]);
+    reload(&life, &provider, Polling::default()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let told = life.told().await;
+    assert_eq!(count(&told, "provider.recovered"), 1);
+    assert_eq!(count(&told, "batch.in_progress"), 10, "one look tries the key, and all others follow it");
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
+    let world = World::new(13);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
+        let ended = since(EPOCH, now) >= 5 * MINUTE;
+        let status = if ended { "completed" } else { "in_progress" };
+        Ok(answer(
+            200,
+            &json!({
+                "id": id, "status": status, "created_at": EPOCH.as_second(),
+                "request_counts": {"total": 2, "completed": 2, "failed": 0},
+            }),
+        ))
+    });
+    let life = world.live(&[]).await;
+    let mut slow = account("openai", provider.clone(), Polling::default());
+    slow.config.kind = "openai-compatible".to_owned();
+    let kind = provider::kind("openai-compatible").unwrap();
+    slow.adapter = (kind.build)(&provider::Account { config: &slow.config, api_key: None });
+    life.engine.apply(vec![slow], Routes::default(), 90 * DAY).await.unwrap();
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let transitions = life.store.transitions(life.batch("batch_1").await.0).await.unwrap();
+    let words: Vec<&str> = transitions.iter().map(|transition| transition.to.as_str()).collect();
+    assert_eq!(words, ["in_progress", "finalizing", "completed"]);
+    let held = since(transitions[1].observed_at, transitions[2].observed_at);
+    assert!(held >= MINUTE && held <= Duration::from_secs(70), "held for {held:?}");
+    assert_eq!(count(&life.told().await, "batch.completed"), 1);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_for_a_while_loses_no_transition_and_no_finding() {
+    let world = World::new(14);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
+        let age = since(EPOCH, now);
+        if age < 10 * MINUTE {
+            is(id, "in_progress")
+        } else if age < 40 * MINUTE {
+            refuses(401)
+        } else {
+            is(id, "completed")
+        }
+    });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(60), world.clock.now()).await;
+    tokio::time::sleep(9 * MINUTE).await;
+    life.store.limit_growth(Some(0)).await.unwrap();
+    tokio::time::sleep(20 * MINUTE).await;
+    life.store.limit_growth(None).await.unwrap();
+    tokio::time::sleep(3 * MINUTE).await;
+    life.store.limit_growth(Some(0)).await.unwrap();
+    tokio::time::sleep(2 * Duration::from_hours(1)).await;
+    life.store.limit_growth(None).await.unwrap();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let told = life.told().await;
+    for (word, times) in [
+        ("batch.in_progress", 60),
+        ("batch.completed", 60),
+        ("provider.unauthorized", 1),
+        ("provider.recovered", 1),
+    ] {
+        assert_eq!(count(&told, word), times, "{word}");
+    }
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_stops_nothing() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let world = World::new(15);
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, _| is(id, "in_progress"));
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(5), world.clock.now()).await;
+    tokio::time::sleep(HOUR).await;
+    world.clock.set_back(5 * HOUR);
+    let before = provider.asked().len();
+    tokio::time::sleep(HOUR).await;
+    let looks = provider.asked().len() - before;
+    assert!((20..=400).contains(&looks), "{looks} looks in the hour after the clock was set back");
+    life.end().await;
+
+    // And while batchd did not run.
+    world.clock.set_back(5 * HOUR);
+    let before = provider.asked().len();
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    tokio::time::sleep(HOUR).await;
+    assert!(provider.asked().len() - before >= 15);
+    life.end().await;
+
+    // A leap forward is no storm: everything is due, once.
+    tokio::time::sleep(30 * DAY).await;
+    let before = provider.asked().len();
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    tokio::time::sleep(MINUTE).await;
+    let looks = provider.asked().len() - before;
+    assert!((5..=10).contains(&looks), "{looks} looks in the first minute");
     life.end().await;
 }
