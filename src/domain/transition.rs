@@ -488,7 +488,7 @@ mod tests {
             let step = observe_missing(&tracked, "404".to_owned(), now);
             lost += step.events.len();
             tracked = step.tracked;
-            assert_eq!(lost == 1, minute >= 10 && minute < 600, "at minute {minute}");
+            assert_eq!(lost == 1, (10..600).contains(&minute), "at minute {minute}");
         }
     }
 }
