@@ -68,9 +68,11 @@ pub fn denied(socket: &Path) -> Error {
     let group = group_of(socket);
     let group = group.as_deref().unwrap_or("batchd");
     Error::new(Exit::Refused, format!("the socket {} may be opened by the group `{group}` only", socket.display()))
-        .hint(format!(
-            "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
-        ))
+        .hint(if group == "root" {
+            "run this with sudo, or as the user that runs the daemon".to_owned()
+        } else {
+            format!("add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login")
+        })
 }
 
 /// What the configuration says to a client.

@@ -2,6 +2,7 @@
 
 use super::api::ErrorCode;
 use super::refusal::Refusal;
+use super::welcome::Welcome;
 use axum::extract::Request;
 use axum::extract::connect_info::Connected;
 use axum::http::{Method, Uri, header};
@@ -36,9 +37,9 @@ pub struct Peer {
     pub user: Option<String>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let user = stream.io().peer_cred().ok().map(|cred| {
+impl Connected<IncomingStream<'_, Welcome<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Welcome<UnixListener>>) -> Self {
+        let user = stream.io().stream().peer_cred().ok().map(|cred| {
             let uid = nix::unistd::Uid::from_raw(cred.uid());
             match nix::unistd::User::from_uid(uid) {
                 Ok(Some(user)) => user.name,

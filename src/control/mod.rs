@@ -14,3 +14,4 @@ pub mod server;
 pub mod service;
 mod stream;
 mod tracking;
+mod welcome;

@@ -8,6 +8,7 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::service::Service;
 use super::stream;
+use super::welcome::Welcome;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -29,7 +30,9 @@ const LONGEST_BODY: usize = 64 * 1024 * 1024;
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
     let app = router(service, Door::Socket, stopping.clone());
     let app = app.into_make_service_with_connect_info::<Peer>();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+    let listener = Welcome::new(listener, stopping);
+    let over = listener.over();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "the socket cannot be served any more");
     }
 }
@@ -43,7 +46,9 @@ pub async fn serve_tcp(
 ) {
     let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await {
+    let listener = Welcome::new(listener, stopping);
+    let over = listener.over();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "TCP cannot be served any more");
     }
 }

@@ -5,6 +5,8 @@ use crate::config::environment::Env;
 use crate::config::{Config, find};
 use crate::control::api::ErrorCode;
 use crate::control::refusal::Refusal;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -148,9 +150,14 @@ async fn own(path: &Path) -> Result<(UnixListener, Cleanup), BindError> {
 }
 
 /// Answers everybody who waits on the socket with the reason for not starting.
+///
+/// Otherwise systemd would start us for them again and again, and give up the socket in the end.
 pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) {
-    /// Clients that come while we answer are answered too, up to here.
-    const MOST: usize = 512;
+    /// Once nobody has come for so long, everybody has been answered. Also what keeps one failing start after the
+    /// other below the rate at which systemd gives up a socket (20 in 2 s).
+    const LULL: Duration = Duration::from_millis(150);
+    /// Who still comes then is answered by the next start.
+    const IN_ALL: Duration = Duration::from_secs(10);
     let (code, message) = match error {
         RunError::Config(refused) => (ErrorCode::ConfigRefused, refused.one_lines().join("\n")),
         RunError::Setup(problems) => (ErrorCode::ConfigRefused, problems.join("\n")),
@@ -168,22 +175,39 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
     );
     let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     let Ok(listener) = listener else { return };
-    for _ in 0..MOST {
-        // Once nobody has come for a moment, everybody has been answered.
-        let Ok(Ok((mut client, _))) =
-            tokio::time::timeout(Duration::from_millis(100), listener.accept()).await
-        else {
-            return;
-        };
-        let exchange = async {
-            // The request is read first: closing with unread bytes would take the answer back.
-            let mut request = vec![0; 16 * 1024];
-            let _ = client.read(&mut request).await;
-            let _ = client.write_all(answer.as_bytes()).await;
-            let _ = client.shutdown().await;
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), exchange).await;
-    }
+    let answering = async {
+        let mut exchanges = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                accepted = tokio::time::timeout(LULL, listener.accept()) => match accepted {
+                    Ok(Ok((client, _))) => exchanges.push(turn_away(client, answer.as_bytes())),
+                    Ok(Err(_)) | Err(_) => break,
+                },
+                Some(()) = exchanges.next() => {}
+            }
+        }
+        while exchanges.next().await.is_some() {}
+    };
+    let _ = tokio::time::timeout(IN_ALL, answering).await;
+}
+
+/// Gives a client its answer, and time to read it.
+async fn turn_away(mut client: UnixStream, answer: &[u8]) {
+    /// Who says or reads nothing for so long gets no more.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let exchange = async {
+        let mut request = vec![0; 16 * 1024];
+        if client.read(&mut request).await? == 0 {
+            return Ok(());
+        }
+        client.write_all(answer).await?;
+        client.shutdown().await?;
+        // The rest of a long request: closing with unread bytes would break the connection under the answer.
+        while client.read(&mut request).await? > 0 {}
+        Ok::<(), io::Error>(())
+    };
+    let _ = tokio::time::timeout(PATIENCE, exchange).await;
 }
 
 fn port_problem(error: &io::Error) -> String {

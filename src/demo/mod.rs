@@ -175,11 +175,11 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
         state,
     });
 
-    let story = async {
+    let plot = async {
         let names = submit_all(&daemon, &sandbox, show).await?;
         watch(&store, events, &mut receipts, &names, show).await
     };
-    let result = story.await;
+    let result = plot.await;
     daemon.stop().await;
     result
 }

@@ -282,12 +282,10 @@ impl Engine {
         pollers.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
     }
 
-    /// Looks at nothing any more; what is in flight may finish.
+    /// Looks at nothing any more by itself; what is in flight may finish. Looks by hand stay possible: requests that
+    /// came before the stop are answered in full.
     pub async fn stop(&self) {
-        let pollers = {
-            let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *pollers)
-        };
+        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner).clone();
         for poller in pollers.values() {
             poller.retire();
         }

@@ -557,8 +557,8 @@ pub(super) fn owe(tx: &mut Tx<'_>, sequence: i64, route: &Route) -> Result<(), S
 
 /// Makes due at once what was under way when the process before died, whatever the clock says.
 ///
-/// A delivery in which three processes in a row have died comes later and later, so that it cannot keep the daemon
-/// from everything else.
+/// A delivery in which ten processes in a row have died comes a minute later, then two, then four, up to about an
+/// hour: if it is what kills them, it does not keep the daemon from everything else.
 pub(super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
     connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
     connection.execute(
@@ -566,8 +566,8 @@ pub(super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), Sto
            state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
              THEN 'held' ELSE 'pending' END,
            crashes = crashes + 1,
-           wait = CASE WHEN crashes < 2 THEN 0 ELSE 60000 << min(crashes - 2, 6) END,
-           due_at = ?1 + CASE WHEN crashes < 2 THEN 0 ELSE 60000 << min(crashes - 2, 6) END,
+           wait = CASE WHEN crashes < 9 THEN 0 ELSE 60000 << min(crashes - 9, 6) END,
+           due_at = ?1 + CASE WHEN crashes < 9 THEN 0 ELSE 60000 << min(crashes - 9, 6) END,
            trigger = 'startup'
          WHERE state = 'inflight' AND state <> 'delivered'",
         [ms(now)],

@@ -33,7 +33,7 @@ pub struct Chaos {
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
     task: AbortHandle,
     /// Runs the connections; dropping it ends them.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Chaos {
@@ -53,7 +53,7 @@ impl Chaos {
                 open.spawn(perform(stream, script, Arc::clone(&keep)));
             }
         });
-        Self { address, connections, requests, task, _tasks: tasks }
+        Self { address, connections, requests, task, tasks }
     }
 
     /// The same script on every connection.
@@ -71,7 +71,7 @@ impl Chaos {
         let chaos = Self::always(Vec::new()).await;
         chaos.task.abort();
         let address = chaos.address;
-        let mut tasks = chaos._tasks;
+        let mut tasks = chaos.tasks;
         while tasks.join_next().await.is_some() {}
         address
     }

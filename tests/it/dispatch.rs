@@ -623,3 +623,71 @@ async fn a_webhook_switched_off_by_hand_holds_what_it_is_owed() {
     let state = world.dispatcher.health().remove(0).state;
     assert_eq!((state.disabled.as_deref(), state.by_hand), (Some("by ada"), true));
 }
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_is_one_line_of_the_log_and_no_line_tells_where_it_went() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let (dir, clock) = setup();
+    let mut world = World::open(dir.path(), &clock, |_, number| match number {
+        1 => Reply::Status(500, ""),
+        2 => Reply::Fail(Failure::ConnectRefused),
+        3 => Reply::Status(200, ""),
+        _ => Reply::Status(410, ""),
+    });
+    world.configure(&[("ops", "generic", "t0psecret.example")]).await;
+    world.happen(1).await;
+    sleep(seconds(120)).await;
+    world.happen(2).await;
+    sleep(seconds(1)).await;
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("t0psecret"), "{text}");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let attempts: Vec<&serde_json::Value> =
+        lines.iter().map(|line| &line["fields"]).filter(|line| line["attempt"].is_u64()).collect();
+    let told: Vec<(u64, &str, Option<u64>)> = attempts
+        .iter()
+        .map(|line| {
+            (line["attempt"].as_u64().unwrap(), line["outcome"].as_str().unwrap(), line["status"].as_u64())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, "http_5xx", Some(500)),
+            (2, "connect_refused", None),
+            (3, "delivered", Some(200)),
+            (1, "http_410", Some(410))
+        ]
+    );
+    for line in &attempts {
+        assert!(line["event"].as_str().unwrap().starts_with("evt_") && line["delivery"].is_i64(), "{line}");
+        assert!(line["webhook"] == "ops" && line["ms"].is_u64() && line["next"].is_string(), "{line}");
+    }
+    let switched_off = lines.iter().filter(|line| line["level"] == "ERROR").count();
+    assert_eq!(switched_off, 1, "a webhook that is switched off is an error, said once: {text}");
+}

@@ -1,6 +1,7 @@
 //! Tests of whole parts and of the program, in one binary.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+#![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod chaos;
 mod cli;
@@ -8,6 +9,7 @@ mod config;
 mod contract;
 mod deliver;
 mod dispatch;
+mod field;
 mod layers;
 mod process;
 mod provider;

@@ -1,6 +1,6 @@
 //! The real binary as a process: signals, kills, sockets, exit codes, and what is never lost.
 
-use crate::world::{KEY, SIGNING, World, until};
+use crate::world::{Daemon, KEY, SIGNING, World, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -25,6 +25,10 @@ fn a_tracked_batch_ends_and_both_webhooks_are_told() {
     world.provider.complete("batch_1");
     let hook = &world.receiver.wait_for("/hooks", 1)[0];
     verify(hook);
+    assert!(
+        world.receiver.arrived("/hooks", 0) >= world.provider.answered_end("batch_1"),
+        "told before it was seen"
+    );
     let body = hook.json();
     assert_eq!(body["type"], "batch.completed");
     assert_eq!(body["id"], hook.id());
@@ -213,8 +217,8 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let path = world.directory.path().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let daemon = world
-        .daemon_with(world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"));
+    let daemon =
+        Daemon::start(world.command().arg("run").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000"));
     let mut heard = String::new();
     let mut hear = |word: &str| {
         let mut buffer = [0; 4096];
@@ -254,7 +258,7 @@ fn a_passed_socket_is_taken_over_and_a_failed_start_is_answered() {
             }
         }
         command.arg(env!("CARGO_BIN_EXE_batchd")).arg("run");
-        let daemon = world.daemon_with(&mut command);
+        let daemon = Daemon::start(&mut command);
         until("the socket is there", || path.exists().then_some(()));
         daemon
     };
@@ -354,16 +358,17 @@ fn a_hundred_thousand_ids_from_stdin() {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
+        use std::fmt::Write as _;
         let mut ids = String::new();
         for number in 0..100_000 {
-            ids.push_str(&format!("batch_{number:032x}\n"));
+            let _ = writeln!(ids, "batch_{number:032x}");
         }
         stdin.write_all(ids.as_bytes()).unwrap();
     });
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 100_000);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 100_000);
     let status = world.json(&["status", "--json"]);
     assert_eq!(status["active"], 100_000, "{status}");
     daemon.terminate();
@@ -383,7 +388,7 @@ secret = { env = "TEST_SIGNING" }
     let text = std::fs::read_to_string(world.config()).unwrap();
     let listen = "[api]\nlisten = \"127.0.0.1:0\"\ntoken = { env = \"TEST_TOKEN\" }";
     std::fs::write(world.config(), text.replace("[api]", listen)).unwrap();
-    let daemon = world.daemon_with(world.command().args(["-vv", "run"]).env("RUST_LOG", "trace"));
+    let daemon = Daemon::start(world.command().args(["-vv", "run"]).env("RUST_LOG", "trace"));
     until("the daemon answers", || std::os::unix::net::UnixStream::connect(world.socket()).ok());
 
     // A provider and a receiver that give back what they were sent.

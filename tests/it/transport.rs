@@ -228,9 +228,9 @@ fn in_a_process_with(test: &str, variables: &[(&str, &str)]) {
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let text =
+    let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 fn inside(test: &str) -> bool {

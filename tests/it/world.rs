@@ -28,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives something.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    #[expect(clippy::disallowed_methods, reason = "real processes live in real time")]
-    let begun = Instant::now();
+    let begun = now();
     loop {
         if let Some(value) = condition() {
             return value;
@@ -40,6 +39,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+    Instant::now()
+}
+
 /// An OpenAI-shaped provider whose batches are what the test says.
 #[derive(Clone, Default)]
 pub struct Provider(Arc<Mutex<ProviderState>>);
@@ -47,8 +51,10 @@ pub struct Provider(Arc<Mutex<ProviderState>>);
 #[derive(Default)]
 struct ProviderState {
     batches: BTreeMap<String, Value>,
-    /// Answers to give instead, to every request: status, body, headers.
-    fault: Option<(u16, String, Vec<(&'static str, String)>)>,
+    /// What to answer instead to every request: status and body.
+    fault: Option<(u16, String)>,
+    /// When each batch's end was first answered.
+    ended: BTreeMap<String, Instant>,
 }
 
 impl Provider {
@@ -79,7 +85,12 @@ impl Provider {
 
     /// Answers everything like this; `None`: like a provider again.
     pub fn fault(&self, fault: Option<(u16, &str)>) {
-        self.0.lock().unwrap().fault = fault.map(|(status, body)| (status, body.to_owned(), Vec::new()));
+        self.0.lock().unwrap().fault = fault.map(|(status, body)| (status, body.to_owned()));
+    }
+
+    /// When the provider first told that the batch has completed.
+    pub fn answered_end(&self, id: &str) -> Option<Instant> {
+        self.0.lock().unwrap().ended.get(id).copied()
     }
 }
 
@@ -88,8 +99,8 @@ async fn retrieve(
     UrlPath(id): UrlPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    let state = provider.0.lock().unwrap();
-    if let Some((status, body, _)) = &state.fault {
+    let mut state = provider.0.lock().unwrap();
+    if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
     if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {KEY}")) {
@@ -97,12 +108,14 @@ async fn retrieve(
             json!({"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}});
         return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
     }
-    match state.batches.get(&id) {
-        Some(batch) => batch.to_string().into_response(),
-        None => {
-            let body = json!({"error": {"message": format!("No batch found with id '{id}'.")}});
-            (StatusCode::NOT_FOUND, body.to_string()).into_response()
+    if let Some(batch) = state.batches.get(&id).cloned() {
+        if batch["status"] == "completed" {
+            state.ended.entry(id).or_insert_with(now);
         }
+        batch.to_string().into_response()
+    } else {
+        let body = json!({"error": {"message": format!("No batch found with id '{id}'.")}});
+        (StatusCode::NOT_FOUND, body.to_string()).into_response()
     }
 }
 
@@ -118,6 +131,7 @@ pub struct Received {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub at: Instant,
 }
 
 impl Received {
@@ -155,6 +169,11 @@ impl Receiver {
         })
     }
 
+    /// When the request with this number (from 0) below `path` arrived.
+    pub fn arrived(&self, path: &str, number: usize) -> Option<Instant> {
+        self.received(path).get(number).map(|received| received.at)
+    }
+
     /// Answers like this from now on.
     pub fn answer(&self, status: u16, body: &'static str) {
         self.0.lock().unwrap().answer = (status, body);
@@ -167,9 +186,10 @@ impl Receiver {
 }
 
 async fn receive(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let at = now();
     let (answer, hang) = {
         let mut state = receiver.0.lock().unwrap();
-        state.received.push(Received { path: uri.path().to_owned(), headers, body });
+        state.received.push(Received { path: uri.path().to_owned(), headers, body, at });
         (state.answer, state.hang)
     };
     if hang {
@@ -202,7 +222,6 @@ impl World {
         let serve = |app: Router| {
             let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
             let address = listener.local_addr().unwrap();
-            #[expect(clippy::disallowed_methods, reason = "it ends with the runtime")]
             runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
             address
         };
@@ -308,16 +327,29 @@ url = {{ env = "TEST_SLACK" }}
 
     /// Starts the daemon and waits until it answers.
     pub fn daemon(&self) -> Daemon {
-        let daemon = self.daemon_with(self.command().args(["-vv", "run"]));
+        self.daemon_as(&["-vv", "run"])
+    }
+
+    /// The same, with these arguments.
+    pub fn daemon_as(&self, arguments: &[&str]) -> Daemon {
+        let daemon = Daemon::start(self.command().args(arguments));
         until("the daemon answers", || {
             assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());
             std::os::unix::net::UnixStream::connect(self.socket()).ok()
         });
         daemon
     }
+}
 
-    /// Starts the daemon by a command of its own.
-    pub fn daemon_with(&self, command: &mut Command) -> Daemon {
+/// A running daemon; killed when dropped.
+pub struct Daemon {
+    child: Mutex<Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Daemon {
+    /// Starts one by a command of its own.
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -329,17 +361,9 @@ url = {{ env = "TEST_SLACK" }}
                 log.push('\n');
             }
         });
-        Daemon { child: Mutex::new(child), log }
+        Self { child: Mutex::new(child), log }
     }
-}
 
-/// A running daemon; killed when dropped.
-pub struct Daemon {
-    child: Mutex<Child>,
-    log: Arc<Mutex<String>>,
-}
-
-impl Daemon {
     pub fn pid(&self) -> u32 {
         self.child.lock().unwrap().id()
     }

@@ -1,0 +1,135 @@
+//! The daemon among programs that others wrote: the vendors' SDKs beside it, in front of it and as its receivers.
+//!
+//! `BATCHD_SDK_PYTHON` names a Python that has what `tests/sdk/requirements.txt` lists, `python3` is tried otherwise;
+//! without it a test says that it was skipped.
+
+use crate::world::{SIGNING, World, until};
+use batchd::sandbox::{Sandbox, SandboxOptions, Speed};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tokio_util::sync::CancellationToken;
+
+/// What the daemon sent is what OpenAI's SDK and the reference library of Standard Webhooks accept, and nothing else.
+#[test]
+fn others_verify_what_is_sent() {
+    let Some(python) = python("openai, standardwebhooks") else { return };
+    let world = World::new();
+    let ends = ["completed", "failed", "expired", "cancelled"];
+    for end in ends {
+        world.provider.put(&format!("batch_{end}"), "in_progress", &json!({}));
+    }
+    world.provider.put(
+        "batch_ünï",
+        "in_progress",
+        &json!({"metadata": {"who": "Zoë \u{1f9ea} \"quoted\"\n"}}),
+    );
+    let daemon = world.daemon();
+    let ids: Vec<String> =
+        ends.iter().map(|end| format!("batch_{end}")).chain(["batch_ünï".into()]).collect();
+    let mut arguments = vec!["track", "--label", "who=Zoë <&>"];
+    arguments.extend(ids.iter().map(String::as_str));
+    world.ok(&arguments);
+    for end in ends {
+        let more = json!({"request_counts": {"total": 4, "completed": 2, "failed": 2}, "output_file_id": "file-out"});
+        world.provider.put(&format!("batch_{end}"), end, &more);
+    }
+    world.provider.complete("batch_ünï");
+    let received = world.receiver.wait_for("/hooks", ids.len());
+    daemon.terminate();
+
+    let deliveries: Vec<Value> = received
+        .iter()
+        .map(|delivery| {
+            let headers: serde_json::Map<String, Value> = delivery
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+                .collect();
+            json!({"headers": headers, "body": std::str::from_utf8(&delivery.body).unwrap()})
+        })
+        .collect();
+    let file = world.directory.path().join("deliveries.json");
+    std::fs::write(&file, json!(deliveries).to_string()).unwrap();
+    run(&world, &python, "verify_webhooks.py", &[SIGNING, file.to_str().unwrap()]);
+}
+
+/// Each vendor's SDK and batchd say the same of the same batches, and OpenAI's reads them all from batchd.
+#[test]
+fn the_vendors_and_batchd_see_the_same() {
+    let modules = "anthropic, google.genai, mistralai.client, openai";
+    let Some(python) = python(modules) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let sandbox = format!("http://{}", listener.local_addr().unwrap());
+    let options = SandboxOptions { speed: Speed::new(500.0).unwrap(), ..SandboxOptions::default() };
+    let stopping = CancellationToken::new();
+    let served = runtime.spawn({
+        let stopping = stopping.clone();
+        async move { Sandbox::new(&options).serve(listener, stopping).await }
+    });
+
+    let world = World::new();
+    let api = free_address();
+    std::fs::write(world.config(), configuration(&world, &sandbox, api)).unwrap();
+    let daemon = world.daemon();
+    until("TCP answers", || TcpStream::connect(api).ok());
+    let batchd = env!("CARGO_BIN_EXE_batchd");
+    run(&world, &python, "same_view.py", &[&sandbox, batchd]);
+    run(&world, &python, "openai_reads_batchd.py", &[&format!("http://{api}"), batchd]);
+    daemon.terminate();
+    stopping.cancel();
+    runtime.block_on(served).unwrap().unwrap();
+}
+
+/// Four providers, all in the sandbox, and the API on TCP.
+fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
+    let providers: String = [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")]
+        .map(|(name, path)| {
+            format!(
+                "[providers.{name}]\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"{sandbox}{path}\"\n"
+            )
+        })
+        .concat();
+    format!(
+        "[state]\ndir = \"{}\"\n[api]\nsocket = \"{}\"\nlisten = \"{api}\"\n\
+         [polling]\nmin_interval = \"1s\"\nmax_interval = \"1s\"\n{providers}",
+        world.state().display(),
+        world.socket().display(),
+    )
+}
+
+/// An address on which nobody listens now.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The Python to use, if it has `modules`.
+#[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
+fn python(modules: &str) -> Option<String> {
+    let python = std::env::var("BATCHD_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imported = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if imported.is_ok_and(|imported| imported.status.success()) {
+        return Some(python);
+    }
+    println!("skipped: {python} lacks one of {modules}; BATCHD_SDK_PYTHON names a Python that has them");
+    None
+}
+
+/// Runs `script`, whose `batchd` finds this world's daemon.
+#[expect(clippy::print_stdout, reason = "what another program saw")]
+fn run(world: &World, python: &str, script: &str, arguments: &[&str]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
+    let ended = Command::new(python)
+        .arg(path)
+        .args(arguments)
+        .env("BATCHD_CONFIG", world.config())
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{script} failed\n{out}\n{err}");
+    println!("{out}");
+}
