@@ -148,19 +148,15 @@ fn metrics_are_all_there_from_the_start() {
     }
     world.ok(&["track", "batch_1"]);
     world.receiver.wait_for("/hooks", 1);
-    until("the delivery is counted", || {
-        let (_, text) = ask(&world, "GET", "/metrics", "");
-        [
-            "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
-            "batchd_polls_total{provider=\"openai\",result=\"ok\"} ",
-            "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
-            "batchd_events_total{type=\"batch.completed\"} 1",
-            "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
-        ]
-        .iter()
-        .all(|line| text.contains(line))
-        .then_some(())
-    });
+    for line in [
+        "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
+        "batchd_polls_total{provider=\"openai\",result=\"ok\"} ",
+        "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
+        "batchd_events_total{type=\"batch.completed\"} 1",
+        "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
+    ] {
+        until(line, || ask(&world, "GET", "/metrics", "").1.contains(line).then_some(()));
+    }
     daemon.terminate();
 }
 
