@@ -200,7 +200,7 @@ impl Service {
 
     /// Sends a delivery again, now.
     pub async fn retry(&self, id: &str) -> Result<DeliveryView, Refusal> {
-        self.live()?;
+        let dispatcher = &self.live()?.dispatcher;
         let pk = delivery_number(id)?;
         let due = self.store.retry(vec![pk], self.clock.now()).await? == [true];
         let filter =
@@ -211,6 +211,7 @@ impl Service {
                 .hint("`batchd deliveries` lists them")
         })?;
         if due {
+            dispatcher.probe(Some(&delivery.webhook));
             return Ok(delivery_view(delivery, None));
         }
         let refusal = |why: &str| Refusal::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
@@ -223,11 +224,13 @@ impl Service {
 
     /// Sends again all that was given up.
     pub async fn retry_dead(&self, webhook: Option<String>) -> Result<u64, Refusal> {
-        self.live()?;
+        let dispatcher = &self.live()?.dispatcher;
         if let Some(name) = &webhook {
             self.known_webhook(name)?;
         }
-        Ok(self.store.retry_dead(webhook, self.clock.now()).await?)
+        let retried = self.store.retry_dead(webhook.clone(), self.clock.now()).await?;
+        dispatcher.probe(webhook.as_deref());
+        Ok(retried)
     }
 
     fn known_webhook(&self, name: &str) -> Result<(), Refusal> {
