@@ -6,6 +6,7 @@
 use crate::world::{SIGNING, World, until};
 use batchd::sandbox::{Sandbox, SandboxOptions, Speed};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -81,6 +82,35 @@ fn the_vendors_and_batchd_see_the_same() {
     daemon.terminate();
     stopping.cancel();
     runtime.block_on(served).unwrap().unwrap();
+}
+
+/// Prometheus' own checker finds nothing to say of the metrics.
+#[test]
+#[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
+fn promtool_accepts_the_metrics() {
+    let promtool = std::env::var("BATCHD_PROMTOOL").unwrap_or_else(|_| "promtool".to_owned());
+    if Command::new(&promtool).arg("--version").output().is_err() {
+        println!("skipped: there is no {promtool}; BATCHD_PROMTOOL names one (Debian: prometheus)");
+        return;
+    }
+    let world = World::new();
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    world.receiver.wait_for("/", 2);
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: batchd\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, metrics) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}\n{metrics}");
+    daemon.terminate();
 }
 
 /// Whatever a batch is called and whatever went wrong with it, Slack takes the message as it is.
