@@ -69,10 +69,10 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
                 None => to.to_string(),
             };
             let fate = match (outcome, counts) {
-                (Some(outcome), Some((completed, _, total))) => {
+                (Some(outcome), Some((completed, _, total))) if *total > 0 => {
                     format!("{outcome}, {completed} of {total} succeeded")
                 }
-                (Some(outcome), None) => outcome.clone(),
+                (Some(outcome), _) => outcome.clone(),
                 (None, _) => String::new(),
             };
             say(

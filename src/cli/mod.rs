@@ -262,6 +262,10 @@ fn level(globals: &Globals, command: &Command) -> LevelFilter {
     let daemon = matches!(command, Command::Run(_) | Command::Sandbox(_));
     // The demo's first webhook is refused on purpose; it shows that itself.
     let demo = matches!(command, Command::Demo(_));
+    if matches!(command, Command::Demo(_)) && globals.verbose == 0 {
+        // It tells its own story, with a failure that belongs to it.
+        return LevelFilter::ERROR;
+    }
     match (daemon, globals.quiet, globals.verbose) {
         (false, true, _) => LevelFilter::ERROR,
         (false, false, 0) if demo => LevelFilter::ERROR,

@@ -249,7 +249,10 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
         began.map(|at| local(at, zone)).unwrap_or_default(),
         attempt["outcome"].as_str().unwrap_or("under way"),
     );
-    if let Some(status) = attempt["http_status"].as_u64() {
+    let error = attempt["error"].as_str();
+    if let Some(status) = attempt["http_status"].as_u64()
+        && error.is_none_or(|error| !error.starts_with(&status.to_string()))
+    {
         let _ = write!(line, ", HTTP {status}");
     }
     if let (Some(began), Some(ended)) = (began, time(&attempt["finished_at"])) {
@@ -260,7 +263,7 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
         Some("startup") => line.push_str(", after a restart"),
         _ => {}
     }
-    if let Some(error) = attempt["error"].as_str() {
+    if let Some(error) = error {
         let _ = write!(line, ": {error}");
     }
     clean(&line).into_owned()

@@ -14,7 +14,7 @@ use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::engine::LookError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
-use crate::store::outbox::{Backlog, DeliveryFilter, WebhookState};
+use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
 use crate::webhook::{EventBody, Judgement};
 use jiff::Timestamp;
 use serde_json::json;
@@ -59,7 +59,10 @@ impl Service {
             pid: std::process::id(),
             started_at: live.started_at.to_string(),
             uptime_seconds: since(live.started_at, now).as_secs(),
-            config_file: config.file.as_ref().map(|file| file.display().to_string()),
+            config_file: config
+                .file
+                .as_ref()
+                .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string()),
             state_dir: config.state.dir.display().to_string(),
             ready: troubles.is_empty(),
             troubles,
@@ -197,28 +200,37 @@ impl Service {
 
     /// Sends a delivery again, now.
     pub async fn retry(&self, id: &str) -> Result<DeliveryView, Refusal> {
-        self.live()?;
+        let dispatcher = &self.live()?.dispatcher;
         let pk = delivery_number(id)?;
-        let absent = || {
-            Refusal::new(ErrorCode::NotFound, format!("no delivery {id} can be sent again"))
-                .hint("`batchd deliveries` lists them; one that is held needs its webhook switched on first")
-        };
-        if self.store.retry(vec![pk], self.clock.now()).await? != [true] {
-            return Err(absent());
-        }
+        let due = self.store.retry(vec![pk], self.clock.now()).await? == [true];
         let filter =
             DeliveryFilter { after: Some(pk.saturating_add(1)), limit: Some(1), ..DeliveryFilter::default() };
         let found = self.store.deliveries(filter).await?.0.pop().filter(|delivery| delivery.pk == pk);
-        Ok(delivery_view(found.ok_or_else(absent)?, None))
+        let delivery = found.ok_or_else(|| {
+            Refusal::new(ErrorCode::NotFound, format!("there is no delivery {id}"))
+                .hint("`batchd deliveries` lists them")
+        })?;
+        if due {
+            dispatcher.probe(Some(&delivery.webhook));
+            return Ok(delivery_view(delivery, None));
+        }
+        let refusal = |why: &str| Refusal::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
+        Err(match delivery.state {
+            DeliveryState::Held => refusal("is held: its webhook takes nothing at the moment")
+                .hint(format!("`batchd webhooks enable {}` sends what it is owed", delivery.webhook)),
+            _ => refusal("is being sent at this moment"),
+        })
     }
 
     /// Sends again all that was given up.
     pub async fn retry_dead(&self, webhook: Option<String>) -> Result<u64, Refusal> {
-        self.live()?;
+        let dispatcher = &self.live()?.dispatcher;
         if let Some(name) = &webhook {
             self.known_webhook(name)?;
         }
-        Ok(self.store.retry_dead(webhook, self.clock.now()).await?)
+        let retried = self.store.retry_dead(webhook.clone(), self.clock.now()).await?;
+        dispatcher.probe(webhook.as_deref());
+        Ok(retried)
     }
 
     fn known_webhook(&self, name: &str) -> Result<(), Refusal> {
@@ -296,7 +308,8 @@ fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option
     } else if let Some(until) = state.paused_until.filter(|until| *until > now) {
         ("paused", Some(format!("its receiver wants to be left alone until {until}")))
     } else if state.failures > 0 {
-        ("failing", Some(format!("{} failed attempt(s) in a row", state.failures)))
+        // `failures` and `failing_since` say the rest.
+        ("failing", None)
     } else {
         ("ok", None)
     }

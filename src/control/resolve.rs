@@ -60,7 +60,11 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, Refusal> {
                 }
                 None => format!("the id `{id}` does not tell which provider has it"),
             };
-            Err(ambiguous(what, id, configured.iter().map(|candidate| candidate.name.as_str())))
+            let refusal = ambiguous(what, id, configured.iter().map(|candidate| candidate.name.as_str()));
+            Err(match id.split_once(':') {
+                Some((prefix, _)) => refusal.hint(format!("no provider `{prefix}` is configured")),
+                None => refusal,
+            })
         }
         several => Err(ambiguous(
             format!("`{id}` could belong to several providers"),

@@ -109,7 +109,23 @@ impl Service {
 
     /// One tracked batch in the contract's shape.
     pub async fn batch(&self, text: &str) -> Result<Value, Refusal> {
-        Ok(shape::batch(&self.find(text).await?.1))
+        Ok(self.shown(&self.find(text).await?.1))
+    }
+
+    /// A batch as it is shown: one whose provider has left the configuration says so, and plans nothing.
+    pub(super) fn shown(&self, tracked: &Tracked) -> Value {
+        let mut batch = shape::batch(tracked);
+        if let Some(live) = &self.live
+            && tracked.is_active()
+            && !live.config().providers.contains_key(&tracked.key.provider)
+        {
+            let added = &mut batch["batchd"];
+            added["next_poll_at"] = Value::Null;
+            added["eta"] = Value::Null;
+            added["last_error"] =
+                format!("provider `{}` is not in the configuration: not polled", tracked.key.provider).into();
+        }
+        batch
     }
 
     /// One tracked batch with its transitions, deliveries and schedule under `batchd`.
@@ -122,7 +138,7 @@ impl Service {
             let log = self.store.attempts(delivery.pk).await?;
             deliveries.push(delivery_view(delivery, Some(log)));
         }
-        let mut batch = shape::batch(&tracked);
+        let mut batch = self.shown(&tracked);
         let added = &mut batch["batchd"];
         added["transitions"] = transitions
             .iter()
@@ -142,7 +158,7 @@ impl Service {
             None => vec!["read from the state directory: only the daemon can say".to_owned()],
         };
         added["schedule"] = json!({
-            "next_poll_at": shape::time(tracked.next_poll_at),
+            "next_poll_at": added["next_poll_at"].clone(),
             "last_polled_at": shape::time(tracked.last_polled_at),
             "failures": tracked.failures,
             "reasons": reasons,
@@ -170,7 +186,7 @@ impl Service {
             object: "list".to_owned(),
             first_id: self.cursor(found.first()).await?,
             last_id: self.cursor(found.last()).await?,
-            data: found.iter().map(|(_, tracked)| shape::batch(tracked)).collect(),
+            data: found.iter().map(|(_, tracked)| self.shown(tracked)).collect(),
             has_more,
         })
     }

@@ -196,6 +196,13 @@ impl Draft {
         }
     }
 
+    /// With the reason in words.
+    #[must_use]
+    pub fn because(mut self, why: &str) -> Self {
+        self.data["message"] = Value::String(why.to_owned());
+        self
+    }
+
     /// A finding about a provider; the episode began at `since`.
     pub fn about_provider(
         kind: EventType,

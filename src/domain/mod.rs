@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod duration;
 pub mod event;
+pub mod finding;
 pub mod outcome;
 pub mod pace;
 pub mod retry;

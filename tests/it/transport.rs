@@ -220,8 +220,8 @@ async fn c13_a_name_that_moves_is_followed() {
     assert_eq!(post(&transport, &url).await.unwrap().status, StatusCode::NO_CONTENT);
 }
 
-/// Runs one test of this binary in a process of its own, with other environment variables.
-fn in_a_process_with(test: &str, variables: &[(&str, &str)]) {
+/// Runs one test of this binary in a process of its own, with further environment variables.
+pub fn in_a_process_with(test: &str, variables: &[(&str, &str)]) {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env("BATCHD_TEST_INSIDE", test)
@@ -233,7 +233,8 @@ fn in_a_process_with(test: &str, variables: &[(&str, &str)]) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-fn inside(test: &str) -> bool {
+/// Whether this is that process.
+pub fn inside(test: &str) -> bool {
     std::env::var("BATCHD_TEST_INSIDE").is_ok_and(|name| name == test)
 }
 
