@@ -705,6 +705,6 @@ mod tests {
         assert_eq!(stats.count, 6);
         assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
         assert_eq!(stats.buckets[0], (0.001, 2));
-        assert_eq!(stats.buckets.last(), Some(&(f64::MAX, 1)));
+        assert_eq!(stats.buckets.last(), Some(&(f64::INFINITY, 1)));
     }
 }
