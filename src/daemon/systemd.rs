@@ -48,7 +48,9 @@ pub(super) fn watchdog_period() -> Option<Duration> {
 }
 
 async fn tell(states: &[NotifyState<'_>]) {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else { return };
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
+        return;
+    };
     let mut message = String::new();
     for state in states {
         let _ = writeln!(message, "{state}");
