@@ -206,13 +206,13 @@ impl Engine {
         Ok(step)
     }
 
-    /// Puts registered batches on the schedule.
+    /// Puts registered batches on the schedule; those that stand there keep their time.
     pub fn adopt(&self, registered: &[Registered]) {
         let mut touched = BTreeMap::new();
         for batch in registered {
             let provider = &batch.tracked.key.provider;
             if let (Ok(poller), Some(at)) = (self.poller(provider), batch.tracked.next_poll_at) {
-                poller.schedule(batch.pk, at);
+                poller.adopt(batch.pk, at);
                 touched.insert(provider.clone(), poller);
             }
         }

@@ -31,7 +31,8 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     log(&before, &step, seen.as_ref().err());
 
     let next = step.tracked.next_poll_at;
-    if step.is_news(&before) {
+    // What is not watched has no schedule of its own: only `record` can tell whether it is watched again by now.
+    if step.is_news(&before) || before.untracked_at.is_some() {
         shared.store.record(pk, step, shared.routes()).await?;
     } else {
         let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;

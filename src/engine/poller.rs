@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 const LONGEST_NAP: Duration = Duration::from_secs(15);
 /// How long an account is left alone that says "too many requests" without saying how long.
 const HOLD: Duration = Duration::from_mins(1);
+
+const PANICKED: &str = "the poll panicked; the log tells where";
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
@@ -78,19 +80,69 @@ pub struct Snapshot {
 struct DueList {
     by_time: BTreeSet<(i64, Pk)>,
     by_batch: BTreeMap<Pk, i64>,
-    /// Under way: neither due nor forgotten. `true`: it is to be forgotten when it comes back.
-    busy: BTreeMap<Pk, bool>,
+    /// Under way, and what becomes of each when it comes back.
+    busy: BTreeMap<Pk, Afterwards>,
+}
+
+/// What becomes of a batch after the look that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// What the look says.
+    AsSeen,
+    /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
+    OrDue(Timestamp),
+    /// It was taken off the schedule.
+    Gone,
 }
 
 impl DueList {
+    /// Due then and at no other time, whatever was said before.
     fn put(&mut self, pk: Pk, at: Timestamp) {
-        if self.busy.contains_key(&pk) {
+        if let Some(afterwards) = self.busy.get_mut(&pk) {
+            *afterwards = Afterwards::OrDue(at);
             return;
         }
         self.take(pk);
         let at = at.as_millisecond();
         self.by_batch.insert(pk, at);
         self.by_time.insert((at, pk));
+    }
+
+    /// Due then, unless it is on the schedule already.
+    fn adopt(&mut self, pk: Pk, at: Timestamp) {
+        if !self.by_batch.contains_key(&pk) {
+            self.put(pk, at);
+        }
+    }
+
+    /// Off the schedule.
+    fn forget(&mut self, pk: Pk) {
+        self.take(pk);
+        if let Some(afterwards) = self.busy.get_mut(&pk) {
+            *afterwards = Afterwards::Gone;
+        }
+    }
+
+    /// Under way from now on; `false`: it is already.
+    fn claim(&mut self, pk: Pk) -> bool {
+        if self.busy.contains_key(&pk) {
+            return false;
+        }
+        self.take(pk);
+        self.busy.insert(pk, Afterwards::AsSeen);
+        true
+    }
+
+    /// Back from a look, which says when the next one is due.
+    fn settle(&mut self, pk: Pk, next: Option<Timestamp>) {
+        let next = match self.busy.remove(&pk).unwrap_or(Afterwards::AsSeen) {
+            Afterwards::AsSeen => next,
+            Afterwards::OrDue(at) => next.or(Some(at)),
+            Afterwards::Gone => None,
+        };
+        if let Some(next) = next {
+            self.put(pk, next);
+        }
     }
 
     fn take(&mut self, pk: Pk) {
@@ -186,12 +238,12 @@ impl Poller {
         lock(&self.due).put(pk, at);
     }
 
+    pub(super) fn adopt(&self, pk: Pk, at: Timestamp) {
+        lock(&self.due).adopt(pk, at);
+    }
+
     pub(super) fn unschedule(&self, pk: Pk) {
-        let mut due = lock(&self.due);
-        due.take(pk);
-        if let Some(forget) = due.busy.get_mut(&pk) {
-            *forget = true;
-        }
+        lock(&self.due).forget(pk);
     }
 
     pub(super) fn wake(&self) {
@@ -268,23 +320,28 @@ impl Poller {
     }
 
     /// Looks at a tracked batch at once; waits its turn only behind a look at the same batch.
+    ///
+    /// The look is had to its end even if nobody waits for it any more.
     pub(super) async fn poll_by_hand(self: &Arc<Self>, pk: Pk) -> Result<Option<Failure>, StoreError> {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if self.claim(pk) {
+            if lock(&self.due).claim(pk) {
                 break;
             }
             settled.await;
         }
-        let polled = poll::poll(self, &self.shared, pk).await;
-        let result = match &polled {
-            Ok(Polled { failure, .. }) => Ok(failure.clone()),
-            Err(error) => Err(error.clone()),
-        };
-        self.settle(pk, polled);
-        result
+        let (told, answer) = oneshot::channel();
+        self.begin(pk, move |polled| {
+            let result = match polled {
+                Ok(Polled { failure, .. }) => Ok(failure.clone()),
+                Err(error) => Err(error.clone()),
+            };
+            // Whoever asked may be gone.
+            let _ = told.send(result);
+        });
+        answer.await.unwrap_or_else(|_| Err(StoreError::Internal(PANICKED.to_owned())))
     }
 
     /// What an answer, or the lack of one, says of the account.
@@ -363,33 +420,24 @@ impl Poller {
                 return wait.min(LONGEST_NAP);
             }
             self.shared.lag.observe(since(at, now).as_secs_f64());
-            self.claim(pk);
-            self.begin(pk, slot);
+            lock(&self.due).claim(pk);
+            self.begin(pk, move |_| drop(slot));
         }
     }
 
-    fn begin(self: &Arc<Self>, pk: Pk, slot: OwnedSemaphorePermit) {
+    /// Looks at a claimed batch, and tells `done` what came of it before the batch is back on the schedule.
+    fn begin(self: &Arc<Self>, pk: Pk, done: impl FnOnce(&Result<Polled, StoreError>) + Send + 'static) {
         let poller = self.clone();
         let look = async move {
-            let seen = poll::poll(&poller, &poller.shared, pk).await;
-            drop(slot);
-            poller.settle(pk, seen);
+            let polled = poll::poll(&poller, &poller.shared, pk).await;
+            done(&polled);
+            poller.settle(pk, polled);
         };
         let poller = self.clone();
         self.shared.tasks.attempt(&self.in_flight, look, move || {
             tracing::error!(provider = poller.name(), "a poll panicked; the batch is looked at again later");
-            poller.settle(pk, Err(StoreError::Internal("the poll panicked".to_owned())));
+            poller.settle(pk, Err(StoreError::Internal(PANICKED.to_owned())));
         });
-    }
-
-    fn claim(&self, pk: Pk) -> bool {
-        let mut due = lock(&self.due);
-        if due.busy.contains_key(&pk) {
-            return false;
-        }
-        due.take(pk);
-        due.busy.insert(pk, false);
-        true
     }
 
     fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
@@ -401,12 +449,7 @@ impl Poller {
                 Some(later(self.shared.clock.now(), self.account.config.polling.min_interval))
             }
         };
-        let mut due = lock(&self.due);
-        let forget = due.busy.remove(&pk).unwrap_or(false);
-        if let (false, Some(next)) = (forget, next) {
-            due.put(pk, next);
-        }
-        drop(due);
+        lock(&self.due).settle(pk, next);
         self.changed.notify_one();
         self.settled.notify_waiters();
     }
@@ -415,4 +458,43 @@ impl Poller {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every critical section leaves the value whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn at(seconds: u64) -> Timestamp {
+        later(NOW, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_is_taken_off_during_its_look_stays_off_unless_it_is_put_on_again() {
+        let mut due = DueList::default();
+        due.put(1, at(10));
+        assert!(due.claim(1) && !due.claim(1));
+        due.forget(1);
+        due.settle(1, Some(at(20)));
+        assert_eq!(due.first(), None);
+
+        assert!(due.claim(1));
+        due.forget(1);
+        due.adopt(1, at(12));
+        due.settle(1, None);
+        assert_eq!(due.first(), Some((at(12), 1)), "untracked and tracked again while a look was under way");
+    }
+
+    #[test]
+    fn what_is_on_the_schedule_is_not_adopted_again() {
+        let mut due = DueList::default();
+        due.put(1, at(10));
+        due.adopt(1, at(0));
+        assert_eq!(due.first(), Some((at(10), 1)));
+        assert!(due.claim(1));
+        due.adopt(1, at(0));
+        due.settle(1, Some(at(20)));
+        assert_eq!(due.first(), Some((at(20), 1)));
+    }
 }

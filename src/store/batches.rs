@@ -104,7 +104,8 @@ impl Store {
     }
 
     /// Stores a look: state, transition, events and one delivery for each webhook that wants one, in one
-    /// transaction. What only users change (name if set, labels, notify, deadline, untracked) is left alone.
+    /// transaction. What only users change (name if set, labels, notify, deadline, untracked) is left alone; so is
+    /// the next poll of a batch that is watched again since the look began.
     ///
     /// A look that was overtaken by another one, which saw the end, changes nothing. Returns how many events were
     /// new.
@@ -464,17 +465,18 @@ fn insert(tx: &Tx<'_>, tracked: &Tracked) -> Result<Pk, StoreError> {
 fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize, StoreError> {
     let mut new = step.tracked;
     to_resolution(&mut new);
-    let more: [Value; 4] = [
+    let more: [Value; 5] = [
         pk.into(),
         new.name.clone().into(),
         new.next_poll_at.map(ms).into(),
         new.batch.status.is_terminal().into(),
+        new.untracked_at.is_some().into(),
     ];
     // What users change meanwhile is read back, so that the webhooks are chosen by it.
     let kept = tx
         .prepare_cached(&format!(
             "UPDATE batches SET ({SEEN}) = ({SEEN_VALUES}), name = coalesce(name, ?22),
-               next_poll_at = CASE WHEN untracked_at IS NULL THEN ?23 END
+               next_poll_at = CASE WHEN untracked_at IS NULL THEN iif(?25, next_poll_at, ?23) END
              WHERE pk = ?21 AND (?24 OR status NOT IN ('completed', 'failed', 'expired', 'cancelled'))
              RETURNING labels, notify, provider, id"
         ))?

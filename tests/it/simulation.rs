@@ -21,8 +21,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 0);
@@ -142,6 +142,62 @@ impl Transport for Provider {
     }
 }
 
+/// What a scripted provider answers to a question after a batch at an instant.
+type Script = dyn Fn(&str, Timestamp) -> Result<Answer, Failure> + Send + Sync;
+
+/// A provider that answers what a test says, and takes its time.
+struct Scripted {
+    clock: Clock,
+    takes: Duration,
+    script: Box<Script>,
+    asked: Mutex<Vec<(String, Timestamp)>>,
+}
+
+impl Scripted {
+    fn new(
+        clock: &Clock,
+        takes: Duration,
+        script: impl Fn(&str, Timestamp) -> Result<Answer, Failure> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { clock: clock.clone(), takes, script: Box::new(script), asked: Mutex::default() })
+    }
+
+    /// When it was asked, from the world's beginning on.
+    fn asked(&self) -> Vec<Duration> {
+        self.asked.lock().unwrap().iter().map(|(_, at)| since(EPOCH, *at)).collect()
+    }
+}
+
+impl Transport for Scripted {
+    fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(async move {
+            let id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
+            self.asked.lock().unwrap().push((id.clone(), self.clock.now()));
+            tokio::time::sleep(self.takes).await;
+            (self.script)(&id, self.clock.now())
+        })
+    }
+}
+
+fn answer(status: u16, body: &Value) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap();
+    Answer { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()), cut: false }
+}
+
+fn is(id: &str, status: &str) -> Result<Answer, Failure> {
+    Ok(answer(
+        200,
+        &json!({
+            "id": id, "object": "batch", "endpoint": "/v1/responses", "input_file_id": "file-1",
+            "completion_window": "24h", "status": status, "created_at": EPOCH.as_second(),
+        }),
+    ))
+}
+
+fn refuses(status: u16) -> Result<Answer, Failure> {
+    Ok(answer(status, &json!({"error": {"message": "no"}})))
+}
+
 struct World {
     directory: tempfile::TempDir,
     clock: Clock,
@@ -163,7 +219,7 @@ impl World {
     }
 
     /// A daemon's engine from here on, over whatever state there is.
-    async fn live(&self, accounts: &[(&str, Arc<Provider>, Polling)]) -> Life {
+    async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
         let tasks = Tasks::new(self.clock.clone());
         let engine = Engine::new(store.clone(), self.clock.clone(), Rng::seeded(self.seed), tasks.clone());
@@ -203,6 +259,21 @@ impl Life {
         log
     }
 
+    /// The batch called `id`, with its row.
+    async fn batch(&self, id: &str) -> (i64, Tracked) {
+        self.store.find(id.to_owned()).await.unwrap().pop().unwrap()
+    }
+
+    /// Every event's type, in the order of the log.
+    async fn told(&self) -> Vec<EventType> {
+        let events = self.store.events(EventFilter::default()).await.unwrap();
+        events.into_iter().map(|event| event.kind).collect()
+    }
+
+    async fn track_one(&self, id: &str, now: Timestamp) {
+        self.track("openai", std::iter::once(id.to_owned()), now).await;
+    }
+
     async fn end(self) {
         self.engine.stop().await;
         assert!(self.tasks.stop(Duration::from_mins(1)).await, "something is left running");
@@ -210,7 +281,7 @@ impl Life {
     }
 }
 
-fn account(name: &str, transport: Arc<Provider>, polling: Polling) -> Account {
+fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> Account {
     let config = ProviderConfig {
         name: name.to_owned(),
         kind: "openai".to_owned(),
@@ -234,12 +305,12 @@ async fn week_of_faults(seed: u64) -> Vec<(String, String, EventType)> {
     let world = World::new(seed);
     let provider = Arc::new(Provider::new(&world.clock, seed, 0.4));
     let polling = Polling { concurrency: 3, ..Polling::default() };
-    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
     life.track("openai", ids(BATCHES), world.clock.now()).await;
     tokio::time::sleep(3 * DAY).await;
     // A restart in the middle: nothing but the database goes on.
     life.end().await;
-    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
     tokio::time::sleep(4 * DAY).await;
 
     for id in ids(BATCHES) {
@@ -282,7 +353,9 @@ async fn one_providers_trouble_delays_no_other() {
     dead.silent_until = Timestamp::MAX;
     let healthy = Arc::new(Provider::new(&world.clock, 4, 0.0));
     let polling = Polling { concurrency: 1, ..Polling::default() };
-    let life = world.live(&[("dead", Arc::new(dead), polling), ("healthy", healthy.clone(), polling)]).await;
+    let life = world
+        .live(&[("dead", Arc::new(dead) as _, polling), ("healthy", healthy.clone() as _, polling)])
+        .await;
     life.track("dead", ids(50), world.clock.now()).await;
     life.track("healthy", ids(1), world.clock.now()).await;
     let first = ids(1).next().unwrap();
@@ -301,17 +374,101 @@ async fn what_is_overdue_after_a_restart_keeps_to_the_ceiling() {
     let world = World::new(5);
     let provider = Arc::new(Provider::new(&world.clock, 5, 0.0));
     let polling = Polling { concurrency: 4, requests_per_minute: Some(60), ..Polling::default() };
-    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
     life.track("openai", ids(300), world.clock.now()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     life.end().await;
     tokio::time::sleep(DAY).await;
     provider.asked.store(0, Ordering::Relaxed);
-    let life = world.live(&[("openai", provider.clone(), polling)]).await;
+    let life = world.live(&[("openai", provider.clone() as _, polling)]).await;
     tokio::time::sleep(Duration::from_mins(1)).await;
     let asked = provider.asked.load(Ordering::Relaxed);
     assert!((30..=61).contains(&asked), "{asked} requests in the first minute");
     tokio::time::sleep(Duration::from_mins(20)).await;
     assert!(provider.asked.load(Ordering::Relaxed) >= 300, "what was overdue is caught up");
+    life.end().await;
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_by_hand_that_nobody_waits_for_any_more_leaves_the_schedule_whole() {
+    let world = World::new(6);
+    let provider = Scripted::new(&world.clock, Duration::from_secs(20), |id, _| is(id, "in_progress"));
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(30 * Duration::from_secs(1)).await;
+    let (pk, _) = life.batch("batch_1").await;
+    let by_hand = tokio::time::timeout(Duration::from_secs(21), life.engine.poll_now("openai", pk)).await;
+    assert!(by_hand.is_err() || by_hand.unwrap().is_ok());
+    // Gone while the provider thinks.
+    let gone = tokio::time::timeout(Duration::from_secs(1), life.engine.poll_now("openai", pk)).await;
+    assert!(gone.is_err());
+    let before = provider.asked().len();
+    tokio::time::sleep(20 * MINUTE).await;
+    assert!(provider.asked().len() > before, "the batch is never polled again");
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watched() {
+    let world = World::new(7);
+    let provider = Scripted::new(&world.clock, Duration::from_secs(20), |id, _| is(id, "in_progress"));
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (pk, _) = life.batch("batch_1").await;
+    life.engine.forget("openai", pk);
+    life.store.untrack(pk, world.clock.now()).await.unwrap();
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(20 * MINUTE).await;
+    assert!(provider.asked().len() > 2, "asked at {:?}", provider.asked());
+
+    // Untracked for good while a look is under way: that look is the last.
+    let last = life.engine.clone();
+    let by_hand = tokio::spawn(async move { last.poll_now("openai", pk).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    life.engine.forget("openai", pk);
+    life.store.untrack(pk, world.clock.now()).await.unwrap();
+    by_hand.await.unwrap().unwrap();
+    let before = provider.asked().len();
+    tokio::time::sleep(DAY).await;
+    assert_eq!(provider.asked().len(), before, "an untracked batch is not polled");
+    assert_eq!(life.batch("batch_1").await.1.next_poll_at, None);
+
+    // Tracked again while a look by hand at the untracked batch is under way.
+    let engine = life.engine.clone();
+    let by_hand = tokio::spawn(async move { engine.poll_now("openai", pk).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    by_hand.await.unwrap().unwrap();
+    assert!(life.batch("batch_1").await.1.next_poll_at.is_some(), "watched, and due some day");
+    let before = provider.asked().len();
+    tokio::time::sleep(20 * MINUTE).await;
+    assert!(provider.asked().len() > before);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_by_hand_and_the_schedule_take_turns_at_a_batch() {
+    let world = World::new(8);
+    let provider = Scripted::new(&world.clock, Duration::from_secs(10), |id, now| {
+        is(id, if since(EPOCH, now) < 2 * MINUTE { "in_progress" } else { "completed" })
+    });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (pk, _) = life.batch("batch_1").await;
+    for _ in 0..6 {
+        let (one, other) =
+            tokio::join!(life.engine.poll_now("openai", pk), life.engine.poll_now("openai", pk));
+        one.unwrap();
+        other.unwrap();
+    }
+    let asked = provider.asked();
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)), "{asked:?}");
+    tokio::time::sleep(20 * MINUTE).await;
+    let told = life.told().await;
+    assert_eq!(told.iter().filter(|kind| kind.as_str() == "batch.completed").count(), 1, "{told:?}");
     life.end().await;
 }
