@@ -21,7 +21,7 @@ type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
 impl Service {
-    /// The metrics in the OpenMetrics text format.
+    /// The metrics in the text format of `OpenMetrics`.
     pub async fn metrics(&self) -> Result<String, Refusal> {
         let live = self.live()?;
         let now = self.clock.now();

@@ -160,7 +160,7 @@ fn metrics_are_all_there_from_the_start() {
     daemon.terminate();
 }
 
-/// §9: a counter is named by its sample for whoever does not ask for OpenMetrics.
+/// §9: a counter is named by its sample for whoever does not ask for `OpenMetrics`.
 #[test]
 fn metrics_suit_who_asks() {
     let world = World::new();
