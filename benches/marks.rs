@@ -12,7 +12,7 @@ mod world;
 
 use serde_json::json;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use world::{Daemon, World, until};
@@ -86,6 +86,7 @@ fn registration_and_start(count: usize) {
 
     let begun = Instant::now();
     let daemon = quiet_daemon(&world);
+    until("it is ready", || is_ready(&world).then_some(()));
     say(
         &format!("start with {count} tracked batches, to READY"),
         &format!("{:.2} s", begun.elapsed().as_secs_f64()),
@@ -124,6 +125,14 @@ fn latency() {
 /// A daemon that logs as little as a service would.
 fn quiet_daemon(world: &World) -> Daemon {
     world.daemon_as(&["-q", "run"])
+}
+
+/// Whether `/readyz` says so; waits for the answer.
+fn is_ready(world: &World) -> bool {
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: batchd\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
 }
 
 fn processor_seconds(daemon: &Daemon) -> f64 {

@@ -67,10 +67,21 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
 pub fn denied(socket: &Path) -> Error {
     let group = group_of(socket);
     let group = group.as_deref().unwrap_or("batchd");
-    Error::new(Exit::Refused, format!("the socket {} may be opened by the group `{group}` only", socket.display()))
-        .hint(format!(
-            "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
-        ))
+    Error::new(
+        Exit::Refused,
+        format!("the socket {} may be opened by the group `{group}` only", socket.display()),
+    )
+    .hint(admission(group))
+}
+
+/// How somebody comes to be let in by a socket of `group`.
+fn admission(group: &str) -> String {
+    if group == "root" {
+        return "run this with sudo, or as the user that runs the daemon".to_owned();
+    }
+    format!(
+        "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
+    )
 }
 
 /// What the configuration says to a client.
@@ -119,6 +130,9 @@ mod tests {
         let name = group_of(&socket).unwrap();
         let error = denied(&socket);
         assert_eq!(error.kind, Exit::Refused);
-        assert!(error.message.contains(&name) && error.hints[0].contains("log in again"), "{error:?}");
+        assert!(error.message.contains(&name), "{error:?}");
+        assert_eq!(error.hints, [admission(&name)]);
+        assert!(admission("batchd").contains("-aG batchd $USER`, then log in again"));
+        assert!(!admission("root").contains("usermod"), "nobody should join that");
     }
 }

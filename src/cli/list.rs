@@ -171,10 +171,10 @@ fn columns() -> Table {
 fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let outcome = batch.outcome();
-    let age = batch.stamp("created_at").map(|at| human(since(at, now)));
+    let age = batch.stamp("created_at").map(|at| whole_seconds(since(at, now)));
     let eta = batch.time("eta").filter(|_| !batch.is_over()).map(|at| match since(now, at) {
         Duration::ZERO => "now".to_owned(),
-        left => human(left),
+        left => whole_seconds(left),
     });
     let (note, note_tone) = note(batch);
     vec![
@@ -188,6 +188,11 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         eta.unwrap_or_default().into(),
         Cell::new(note_tone, note),
     ]
+}
+
+/// In a table that is drawn anew, what is less than a second is noise.
+fn whole_seconds(span: Duration) -> String {
+    human(Duration::from_secs(span.as_secs()))
 }
 
 /// What keeps a batch from going its way.
@@ -392,5 +397,11 @@ mod tests {
             table.row(row(BatchView(&batch), NOW));
         }
         insta::assert_snapshot!(table.render(Style::default()));
+    }
+
+    #[test]
+    fn spans_are_in_whole_seconds() {
+        assert_eq!(whole_seconds(Duration::from_millis(854)), "0 s");
+        assert_eq!(whole_seconds(Duration::from_millis(1_854)), "1 s");
     }
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
@@ -20,7 +21,7 @@ type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
 impl Service {
-    /// The metrics as text.
+    /// The metrics in the `OpenMetrics` text format.
     pub async fn metrics(&self) -> Result<String, Refusal> {
         let live = self.live()?;
         let now = self.clock.now();
@@ -104,6 +105,26 @@ impl Service {
     }
 }
 
+/// The same in Prometheus' own text format (0.0.4), which names a counter by its sample: `_total` and all.
+pub fn as_prometheus_text(openmetrics: &str) -> String {
+    let counters: BTreeSet<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(about), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", about, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// The store's own count of its commits, as a histogram.
 #[derive(Debug)]
 struct Commits(CommitStats);
@@ -177,4 +198,25 @@ const fn float(count: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 need 41 bits")]
 fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_named_by_its_sample_in_prometheus_text() {
+        let mut registry = Registry::default();
+        let counted = counters(&mut registry, "batchd_polls", "Looks");
+        add(&counted, &vec![("provider", "a # TYPE b counter".to_owned())], 3);
+        gauge(&mut registry, "batchd_polls_late", "Late").set(1.0);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        assert_eq!(
+            as_prometheus_text(&text),
+            "# HELP batchd_polls_total Looks.\n# TYPE batchd_polls_total counter\n\
+             batchd_polls_total{provider=\"a # TYPE b counter\"} 3\n\
+             # HELP batchd_polls_late Late.\n# TYPE batchd_polls_late gauge\nbatchd_polls_late 1.0\n"
+        );
+    }
 }

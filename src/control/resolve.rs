@@ -94,7 +94,8 @@ mod tests {
         let is_provider = |name: &str| name == "openai";
         assert_eq!(split("openai:batch_1", is_provider), (Some("openai"), "batch_1"));
         assert_eq!(split("arn:aws:bedrock:x", is_provider), (None, "arn:aws:bedrock:x"));
-        assert_eq!(split("openai:", is_provider), (None, "openai:"));
+        // What is missing behind it is said by whoever needs it.
+        assert_eq!(split("openai:", is_provider), (Some("openai"), ""));
     }
 
     #[test]
@@ -118,11 +119,11 @@ mod tests {
         let provider = |id: &str| place(id, &configured).map(|key| key.provider);
         assert_eq!(provider("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c").unwrap(), "openai");
         assert_eq!(provider("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD").unwrap(), "claude");
-        assert_eq!(
-            provider("3f1e2d4c-5b6a-4978-8899-aabbccddeeff").unwrap_err().code,
-            ErrorCode::AmbiguousId
-        );
+        // Other services have UUIDs too; of those that are configured, one.
+        assert_eq!(provider("3f1e2d4c-5b6a-4978-8899-aabbccddeeff").unwrap(), "mistral");
         assert_eq!(provider("batches/ab12").unwrap_err().code, ErrorCode::AmbiguousId);
+        let refusal = place("opnai:batch_1", &configured).unwrap_err();
+        assert!(refusal.hints[1].contains("no provider `opnai`"), "{refusal:?}");
         let two = candidates(&[("a", "anthropic"), ("b", "anthropic")]);
         let refusal = place("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &two).unwrap_err();
         assert!(refusal.hints[0].contains("a:msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD or b:"), "{refusal:?}");

@@ -4,6 +4,7 @@ use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany, TrackOptions,
 };
 use super::door::{self, Door, Peer};
+use super::metrics::as_prometheus_text;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::service::Service;
@@ -215,11 +216,7 @@ async fn event_log(
 ) -> Answer<Response> {
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = resumed.or(query.number("after")?).unwrap_or(0);
-    let live = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|value| value.contains("text/event-stream")));
-    if live {
+    if accepts(headers, "text/event-stream") {
         return stream::events(&shared.service, batch.as_deref(), after, shared.stopping).await;
     }
     let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
@@ -315,10 +312,22 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", troubles.join("\n"))).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>) -> Answer<Response> {
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Answer<Response> {
     let text = shared.service.metrics().await?;
-    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    let (kind, text) = if accepts(&headers, "application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", as_prometheus_text(&text))
+    };
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+}
+
+/// Whether the request names this type among those that it accepts.
+fn accepts(headers: &HeaderMap, kind: &str) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains(kind)))
 }
 
 async fn nothing_here(request: Request) -> Refusal {

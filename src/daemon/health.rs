@@ -48,6 +48,7 @@ impl Watch {
             async move |pulse: crate::tasks::Pulse| {
                 let watchdog = systemd::watchdog_period();
                 let round = watchdog.map_or(ROUND, |period| (period / 3).min(ROUND));
+                let mut told = None;
                 loop {
                     pulse.beat();
                     let health = store.healthy().await;
@@ -66,12 +67,15 @@ impl Watch {
                     }
                     let late = live.late(LATE);
                     if late.is_empty() {
-                        systemd::watchdog();
+                        systemd::watchdog().await;
                     } else {
                         tracing::error!("{} does not come round; the watchdog is not fed", late.join(", "));
                     }
                     let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
-                    systemd::status(&format!("watching {active} batches"));
+                    if told != Some(active) {
+                        systemd::status(&format!("watching {active} batches")).await;
+                        told = Some(active);
+                    }
                     drop(live);
                     tokio::select! {
                         () = stopping.cancelled() => return,

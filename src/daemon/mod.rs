@@ -144,7 +144,7 @@ impl Running {
             let rules = TcpRules { listen, hosts };
             tasks.errand(server::serve_tcp(service, listener, rules, stopping));
         }
-        systemd::ready();
+        systemd::ready().await;
         Ok(running)
     }
 
@@ -181,16 +181,16 @@ impl Running {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
                 _ = hangup.recv() => {
-                    systemd::reloading();
+                    systemd::reloading().await;
                     // Refused or taken, the daemon runs on; the log and `status` say which.
                     let _ = self.live.reload().await;
-                    systemd::ready();
+                    systemd::ready().await;
                 }
                 error = self.health.fatal() => break Err(RunError::State(error)),
                 name = tasks.failure() => break Err(RunError::Loop(name)),
             }
         };
-        systemd::stopping();
+        systemd::stopping().await;
         tokio::select! {
             () = self.stop() => {}
             _ = terminate.recv() => tracing::warn!("told twice to stop: stopping at once"),

@@ -95,10 +95,9 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     tracked.settled =
         status.is_terminal() && (before.batch.status.is_terminal() && !first || says_all(&tracked));
 
-    if status.is_terminal() {
-        // Nothing is planned for what has ended, and the event says so.
-        tracked.next_poll_at = None;
-    }
+    // Decided by the caller from all this; an event tells no plan rather than the one that was carried out.
+    tracked.next_poll_at = None;
+    tracked.eta = None;
     let changed = first || status != before.batch.status;
     if changed {
         tracked.status_since = now;

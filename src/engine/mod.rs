@@ -177,12 +177,16 @@ impl Engine {
         *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
-    /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes nothing.
+    /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes no batch.
+    ///
+    /// An answer shows that the account is well; a failure is told to whoever asked and to nobody else.
     pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, LookError> {
-        self.poller(provider)?
-            .look(id)
-            .await
-            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+        let poller = self.poller(provider)?;
+        let seen = poller.look(id).await;
+        if seen.is_ok() {
+            poller.report(None).await;
+        }
+        seen.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// Asks the provider for the newest batch of its list: whether address and key are right.

@@ -27,7 +27,7 @@ pub struct CommitStats {
     pub count: u64,
     /// Seconds that all of them took.
     pub seconds_total: f64,
-    /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::MAX`].
+    /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::INFINITY`].
     pub buckets: Vec<(f64, u64)>,
 }
 
@@ -705,6 +705,6 @@ mod tests {
         assert_eq!(stats.count, 6);
         assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
         assert_eq!(stats.buckets[0], (0.001, 2));
-        assert_eq!(stats.buckets.last(), Some(&(f64::MAX, 1)));
+        assert_eq!(stats.buckets.last(), Some(&(f64::INFINITY, 1)));
     }
 }

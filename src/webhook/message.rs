@@ -259,8 +259,13 @@ impl<'a> Told<'a> {
                 let at = at.map_or_else(|| "soon".to_owned(), |at| format!("at {}", instant(at)));
                 format!("{provider} deletes the results of {name} {at}")
             }
-            Some(EventType::ProviderUnauthorized) => format!("{provider} refuses the key{because}"),
-            Some(EventType::ProviderUnreachable) => format!("{provider} does not answer{because}"),
+            // What an event says of an account is a sentence with the name in it.
+            Some(EventType::ProviderUnauthorized) => {
+                message.unwrap_or_else(|| format!("{provider} refuses the key"))
+            }
+            Some(EventType::ProviderUnreachable) => {
+                message.unwrap_or_else(|| format!("{provider} does not answer"))
+            }
             Some(EventType::ProviderRecovered) => format!("{provider} answers again"),
             Some(EventType::WebhookFailing) => format!("Deliveries to webhook {name} fail{because}"),
             Some(EventType::WebhookRecovered) => format!("Webhook {name} accepts deliveries again"),
@@ -324,8 +329,10 @@ impl<'a> Told<'a> {
                 format!("{} ok · {} failed · {} in all", number(ok), number(failed), number(total))
             });
             add("Requests", requests.or_else(|| Some(UNKNOWN.to_owned())));
-            let rate =
-                self.requests().filter(|_| ended).and_then(|(_, failed, total)| percent(failed, total));
+            let rate = self
+                .requests()
+                .filter(|(ok, failed, _)| ended && ok.saturating_add(*failed) > 0)
+                .and_then(|(_, failed, total)| percent(failed, total));
             add("Error rate", rate);
             add("Duration", if ended { self.duration().or_else(|| Some(UNKNOWN.to_owned())) } else { None });
             add("Model", self.text("/batch/model"));
@@ -545,6 +552,8 @@ mod tests {
         assert_eq!(message.line, "nightly-eval failed in 3 h 12 m: 2× token_limit_exceeded: too many tokens");
         assert_eq!(message.errors, ["2× token_limit_exceeded: too many tokens", "rare: once"]);
         assert_eq!(fact(&message, "Requests"), Some("–"), "unknown is not zero");
+        let untouched = self::message(&batch(Status::Failed, Some((100, 0, 0))));
+        assert_eq!(fact(&untouched, "Error rate"), None, "nothing done has no rate");
     }
 
     #[test]
@@ -569,11 +578,11 @@ mod tests {
             );
             assert!(message.line.len() > 10, "{kind}: {}", message.line);
         }
-        let refused =
-            Draft::about_provider(EventType::ProviderUnauthorized, "openai", "401: bad key", NOW, NOW);
+        let words = "openai refuses the key (401: bad key); its batches are looked at less often";
+        let refused = Draft::about_provider(EventType::ProviderUnauthorized, "openai", words, NOW, NOW);
         let refused = Message::from_event(&refused.body(1), NOW).unwrap();
         assert_eq!(refused.title, "❌ openai — key refused");
-        assert_eq!(refused.line, "openai refuses the key: 401: bad key");
+        assert_eq!(refused.line, words);
         let stalled = Draft::finding(EventType::BatchStalled, &tracked, NOW, NOW);
         let stalled = Message::from_event(&stalled.body(1), NOW).unwrap();
         assert_eq!(stalled.line, "nightly-eval makes no progress: 10 of 100 requests done");

@@ -1147,7 +1147,7 @@ fn the_status_is_one_screen() {
     batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00, pid 1
     config     no file: the environment's keys
     state      /var/lib/batchd
-    batches    0 active
+    batches    none yet
     polling    nothing is due
     events     0
     owed       nothing

@@ -511,7 +511,7 @@ fn without_a_file_the_standard_variables_are_the_configuration() {
     assert_eq!(
         nothing.warnings,
         [
-            "warning: no provider is configured, so there is nothing to watch; set OPENAI_API_KEY, or write a table such as `[providers.openai]`"
+            "no provider is configured, so there is nothing to watch; set OPENAI_API_KEY, or write a table such as `[providers.openai]`"
         ]
     );
     let refused = load(&[("OPENAI_API_KEY", "a"), ("OPENAI_BASE_URL", "nonsense")]).unwrap_err();

@@ -148,19 +148,38 @@ fn metrics_are_all_there_from_the_start() {
     }
     world.ok(&["track", "batch_1"]);
     world.receiver.wait_for("/hooks", 1);
-    until("the delivery is counted", || {
-        let (_, text) = ask(&world, "GET", "/metrics", "");
-        [
-            "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
-            "batchd_polls_total{provider=\"openai\",result=\"ok\"} ",
-            "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
-            "batchd_events_total{type=\"batch.completed\"} 1",
-            "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
-        ]
-        .iter()
-        .all(|line| text.contains(line))
-        .then_some(())
-    });
+    for line in [
+        "batchd_batches{provider=\"openai\",status=\"completed\"} 1",
+        "batchd_polls_total{provider=\"openai\",result=\"ok\"} ",
+        "batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}",
+        "batchd_events_total{type=\"batch.completed\"} 1",
+        "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 1",
+    ] {
+        until(line, || ask(&world, "GET", "/metrics", "").1.contains(line).then_some(()));
+    }
+    daemon.terminate();
+}
+
+/// §9: a counter is named by its sample for whoever does not ask for `OpenMetrics`.
+#[test]
+fn metrics_suit_who_asks() {
+    let world = World::new();
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["get", "batch_1"]);
+    let (_, text) = ask(&world, "GET", "/metrics", "");
+    assert!(text.contains("\n# TYPE batchd_polls_total counter\n"), "{text}");
+    assert!(!text.contains("# EOF"), "{text}");
+    // An answer that somebody asked for by hand is one, too.
+    assert!(text.contains("batchd_last_poll_success_timestamp_seconds{provider=\"openai\"}"), "{text}");
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: batchd\r\naccept: {accept}\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+    assert!(answer.contains("\n# TYPE batchd_polls counter\n") && answer.ends_with("# EOF\n"), "{answer}");
     daemon.terminate();
 }
 

@@ -6,6 +6,7 @@
 use crate::world::{SIGNING, World, until};
 use batchd::sandbox::{Sandbox, SandboxOptions, Speed};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -81,6 +82,116 @@ fn the_vendors_and_batchd_see_the_same() {
     daemon.terminate();
     stopping.cancel();
     runtime.block_on(served).unwrap().unwrap();
+}
+
+/// Prometheus' own checker finds nothing to say of the metrics.
+#[test]
+#[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
+fn promtool_accepts_the_metrics() {
+    let promtool = std::env::var("BATCHD_PROMTOOL").unwrap_or_else(|_| "promtool".to_owned());
+    if Command::new(&promtool).arg("--version").output().is_err() {
+        println!("skipped: there is no {promtool}; BATCHD_PROMTOOL names one (Debian: prometheus)");
+        return;
+    }
+    let world = World::new();
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    world.receiver.wait_for("/", 2);
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: batchd\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, metrics) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let mut check = Command::new(promtool);
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}\n{metrics}");
+    daemon.terminate();
+}
+
+/// Whatever a batch is called and whatever went wrong with it, Slack takes the message as it is.
+#[test]
+fn slack_takes_every_message() {
+    let Some(python) = python("json") else { return };
+    let world = World::new();
+    let wild = "<!channel> *x* `y` &amp; <@U1> https://e.example/?a=1&b=2|z \u{202e}\u{1f9ea}\n\t> ";
+    let long = wild.repeat(200);
+    let ends = [
+        ("completed", json!({"completed": 4, "failed": 0, "total": 4}), "completed"),
+        ("completed", json!({"completed": 3, "failed": 1, "total": 4}), "completed with errors"),
+        ("completed", json!({"completed": 0, "failed": 4, "total": 4}), "every request failed"),
+        ("failed", Value::Null, "failed"),
+        ("expired", json!({"completed": 0, "failed": 0, "total": 4}), "expired"),
+        ("expired", json!({"completed": 2, "failed": 0, "total": 4}), "expired with some results"),
+        ("cancelled", json!({"completed": 0, "failed": 0, "total": 4}), "cancelled"),
+        ("cancelled", json!({"completed": 2, "failed": 0, "total": 4}), "cancelled with some results"),
+    ];
+    let errors: Vec<Value> = (0..50)
+        .map(|line| json!({"code": format!("{long}{line}"), "message": long, "line": line, "param": wild}))
+        .collect();
+    let mut tells = Vec::new();
+    for (number, (status, counts, headline)) in ends.iter().enumerate() {
+        for (manner, errors) in [("tame", Value::Null), ("wild", json!({"object": "list", "data": errors}))] {
+            let id = if manner == "wild" {
+                format!("batch_{number}_<!here>&*x*`y`")
+            } else {
+                format!("batch_{number}")
+            };
+            let model = if manner == "wild" { long.as_str() } else { "gpt-x" };
+            let more =
+                json!({"request_counts": counts, "errors": errors, "model": model, "output_file_id": "f"});
+            world.provider.put(&id, status, &more);
+            tells.push((id, manner, *headline));
+        }
+    }
+    let daemon = world.daemon();
+    for (id, manner, _) in &tells {
+        let (name, label) = if *manner == "wild" {
+            (format!("{id}{}", wild.repeat(5).trim()), format!("who={}", wild.repeat(5)))
+        } else {
+            (format!("{id}_name"), "who=R&D <evals>".to_owned())
+        };
+        world.ok(&["track", "--name", &name, "--label", &label, "--", id]);
+    }
+    let rich = world.receiver.wait_for("/slack", tells.len());
+
+    // The same where Slack refuses the form, and what is no batch.
+    world.receiver.answer(400, "invalid_blocks");
+    world.provider.put("batch_plain", "failed", &json!({"errors": {"object": "list", "data": errors}}));
+    world.ok(&["track", "--name", &wild.repeat(5), "batch_plain"]);
+    let plain = world.receiver.wait_for("/slack", tells.len() + 2);
+    world.receiver.answer(200, "ok");
+    world.provider.put("batch_live", "in_progress", &json!({}));
+    world.ok(&["track", "batch_live"]);
+    world.provider.fault(Some((401, &json!({"error": {"message": long}}).to_string())));
+    let refused = until("the refused key is told", || {
+        let told = world.receiver.received("/slack");
+        told.into_iter().find(|post| String::from_utf8_lossy(&post.body).contains("refuses the key"))
+    });
+    daemon.terminate();
+
+    let mut posts: Vec<Value> = rich
+        .iter()
+        .map(|post| {
+            let body = std::str::from_utf8(&post.body).unwrap();
+            let found = tells
+                .iter()
+                .find(|(id, manner, _)| *manner == "tame" && body.contains(&format!("{id}_name")));
+            let tells = found.map(|(id, _, headline)| json!([headline, id, "gpt-x", "who=R&D <evals>"]));
+            json!({"body": body, "tells": tells.unwrap_or_else(|| json!([]))})
+        })
+        .collect();
+    assert_eq!(posts.iter().filter(|post| post["tells"] != json!([])).count(), ends.len());
+    for post in plain.iter().skip(tells.len()).chain([&refused]) {
+        posts.push(json!({"body": std::str::from_utf8(&post.body).unwrap(), "tells": []}));
+    }
+    let file = world.directory.path().join("posts.json");
+    std::fs::write(&file, json!(posts).to_string()).unwrap();
+    run(&world, &python, "check_slack.py", &[file.to_str().unwrap()]);
 }
 
 /// Four providers, all in the sandbox, and the API on TCP.

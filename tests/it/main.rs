@@ -18,4 +18,5 @@ mod sandbox_sdk;
 mod simulation;
 mod store;
 mod transport;
+mod units;
 mod world;

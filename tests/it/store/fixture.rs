@@ -115,5 +115,12 @@ async fn the_fixture_holds_what_is_written_today() {
     fill(&store).await;
     drop(store);
     std::fs::copy(fixture(1), then.path().join("batchd.db")).unwrap();
-    assert_eq!(dump(today.path()), dump(then.path()));
+    // What an event says is frozen as it was worded at its time; the rest is as it would be written now.
+    let rows = |dir: &Path| {
+        dump(dir)
+            .into_iter()
+            .map(|row| if row.starts_with("events ") { "events".to_owned() } else { row })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rows(today.path()), rows(then.path()));
 }
