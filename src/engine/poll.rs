@@ -26,7 +26,9 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
         return Ok(Polled { next: None, failure: None });
     };
     let seen = poller.look(&before.key.id).await;
-    poller.report(seen.as_ref().err()).await;
+    if !is_its_own_refusal(poller, &before, seen.as_ref().err()) {
+        poller.report(seen.as_ref().err()).await;
+    }
     let step = observed(poller, shared, &before, seen.as_ref());
     log(&before, &step, seen.as_ref().err());
 
@@ -77,6 +79,16 @@ pub(super) fn observed(
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&step.tracked, now);
     step
+}
+
+/// Whether a refusal is this batch's own (it belongs to another project of the account): it was refused the last time
+/// already, and the account has been well since. Told once; it must not take the account's health back and forth.
+fn is_its_own_refusal(poller: &Poller, before: &Tracked, failure: Option<&Failure>) -> bool {
+    failure.is_some_and(|failure| {
+        failure.verdict() == Verdict::Refused
+            && before.last_error.as_ref() == Some(&failure.to_string())
+            && !poller.standing().refused
+    })
 }
 
 /// The account is in trouble, which says nothing of the batch: its own schedule goes on.

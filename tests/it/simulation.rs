@@ -589,6 +589,24 @@ async fn a_refused_key_is_told_once_and_everything_goes_on_with_a_good_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_batch_of_another_project_does_not_take_the_account_back_and_forth() {
+    let world = World::new(21);
+    let foreign = ids(1).next().unwrap();
+    let provider = Scripted::new(&world.clock, Duration::from_millis(100), move |id, _| {
+        if id == foreign { refuses(403) } else { is(id, "in_progress") }
+    });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(4), world.clock.now()).await;
+    tokio::time::sleep(DAY).await;
+    let told = life.told().await;
+    let counts = (count(&told, "provider.unauthorized"), count(&told, "provider.recovered"));
+    assert!(counts.0 <= 1 && counts.1 <= 1, "{counts:?}");
+    // Every recovery makes everything due: a flapping account would be asked far more often.
+    assert!(provider.asked().len() < 4 * 200, "{} looks in a day", provider.asked().len());
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
     let world = World::new(13);
     let provider = Scripted::new(&world.clock, Duration::from_millis(100), |id, now| {
