@@ -100,12 +100,26 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
             let service = service.clone();
             async move {
                 match door.admit(&request, service.token().as_ref()) {
-                    Ok(()) => next.run(request).await,
+                    Ok(()) => in_our_words(next.run(request).await).await,
                     Err(refusal) => refusal.into_response(),
                 }
             }
         }))
         .with_state(shared)
+}
+
+/// What the server's own machinery refuses (a body that is too long, a path that is not UTF-8) it says in plain text;
+/// here it gets the shape that every other error has.
+async fn in_our_words(response: Response) -> Response {
+    const LONGEST: usize = 4096;
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !response.status().is_client_error() || !kind.is_some_and(|kind| kind.starts_with("text/plain")) {
+        return response;
+    }
+    let status = response.status();
+    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    let refusal = Refusal::invalid(String::from_utf8_lossy(&text).trim().to_ascii_lowercase());
+    (status, Json(refusal.into_body())).into_response()
 }
 
 impl IntoResponse for Refusal {

@@ -280,3 +280,19 @@ fn a_held_delivery_says_how_to_go_on() {
     world.receiver.wait_for("/hooks", 1);
     daemon.terminate();
 }
+
+#[test]
+fn what_the_server_itself_refuses_has_the_shape_of_every_error() {
+    let world = World::new();
+    let daemon = world.daemon();
+    for (method, path, status) in
+        [("GET", "/v1/batches/%ff", 400), ("PUT", "/v1/status", 405), ("GET", "/v1/nothing", 404)]
+    {
+        let (answered, body) = ask(&world, method, path, "");
+        assert_eq!(answered, status, "{path}: {body}");
+        let body: Value =
+            serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"));
+        assert!(body["error"]["message"].is_string() && body["error"]["code"].is_string(), "{body}");
+    }
+    daemon.terminate();
+}
