@@ -53,7 +53,7 @@ impl Error {
 
     /// All of it in single lines, for a log.
     pub fn lines(&self) -> Vec<String> {
-        let problems = self.refused.iter().flat_map(|refused| refused.one_lines());
+        let problems = self.refused.iter().flat_map(|refused| refused.bare_lines());
         let message = self.message.lines().map(str::to_owned);
         problems.chain(message).chain(self.causes.iter().cloned()).chain(self.hints.iter().cloned()).collect()
     }

@@ -148,6 +148,11 @@ impl Refused {
     pub fn one_lines(&self) -> Vec<String> {
         self.problems.iter().map(|problem| problem.one_line(&self.source)).collect()
     }
+
+    /// The same where each line is labelled as an error already, as in a log.
+    pub fn bare_lines(&self) -> Vec<String> {
+        self.problems.iter().map(|problem| problem.bare_line(&self.source)).collect()
+    }
 }
 
 impl std::fmt::Display for Refused {

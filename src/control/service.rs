@@ -4,6 +4,7 @@ use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::live::Live;
 use super::refusal::Refusal;
 use super::resolve;
+use super::tracking::no_such_provider;
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -172,6 +173,7 @@ impl Service {
             Some(cursor) => Some(self.find(cursor).await?.0),
             None => None,
         };
+        let named = query.provider.clone();
         let filter = BatchFilter {
             active_only: query.active,
             statuses: query.statuses,
@@ -182,6 +184,15 @@ impl Service {
             limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
         };
         let (found, has_more) = self.store.list(filter).await?;
+        if let (true, Some(name), Some(live)) = (found.is_empty(), named, &self.live) {
+            // A typo is not an empty list; a provider that has left the configuration may still have batches.
+            let config = live.config();
+            let known = config.providers.contains_key(&name)
+                || self.store.counts().await?.iter().any(|(provider, ..)| *provider == name);
+            if !known {
+                return Err(no_such_provider(&name, &config));
+            }
+        }
         Ok(Listing {
             object: "list".to_owned(),
             first_id: self.cursor(found.first()).await?,

@@ -282,6 +282,17 @@ fn a_held_delivery_says_how_to_go_on() {
 }
 
 #[test]
+fn a_provider_that_nobody_knows_is_no_empty_list() {
+    let world = World::new();
+    let daemon = world.daemon();
+    assert_eq!(world.json(&["list", "--provider", "openai", "--json"])["data"], json!([]));
+    let output = world.batchd(&["list", "--provider", "opnai"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(err(&output).contains("openai"), "{output:?}");
+    daemon.terminate();
+}
+
+#[test]
 fn what_the_server_itself_refuses_has_the_shape_of_every_error() {
     let world = World::new();
     let daemon = world.daemon();
