@@ -8,7 +8,7 @@ use super::track::parse_id;
 use super::ui::clean;
 use super::view::{BatchView, EventView, columns};
 use super::{Context, interrupted};
-use crate::control::api::{ErrorCode, TrackOptions};
+use crate::control::api::{ErrorCode, TrackItem};
 use crate::control::client::{Client, ClientError};
 use crate::domain::duration::{self, human};
 use crate::domain::outcome::Outcome;
@@ -418,12 +418,11 @@ fn is_untracked(batch: &Value) -> bool {
 
 /// A tracked batch as it stands; one that is not tracked, or not any more, is tracked by this.
 async fn first(client: &Client, id: &str) -> Result<Value, ClientError> {
+    let item = TrackItem { id: id.to_owned(), ..TrackItem::default() };
     match client.batch(id, false).await {
         Ok(batch) if !is_untracked(&batch) => Ok(batch),
-        Ok(_) => client.track(id, &TrackOptions::default()).await,
-        Err(error) if error.code() == Some(ErrorCode::BatchNotFound) => {
-            client.track(id, &TrackOptions::default()).await
-        }
+        Ok(_) => client.track(&item).await,
+        Err(error) if error.code() == Some(ErrorCode::BatchNotFound) => client.track(&item).await,
         Err(error) => Err(error),
     }
 }

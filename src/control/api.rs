@@ -26,10 +26,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What may be said of a batch when it is tracked: the body of `PUT /v1/batches/{id}`.
+/// What may be said of a batch when it is tracked: one of the `items` of `POST /v1/batches/track`, and the body of
+/// `PUT /v1/batches/{id}`, whose path names the batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TrackOptions {
+pub struct TrackItem {
+    /// The id, or `PROVIDER:ID`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// The provider's name; if absent it is found by the rules of contract §3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
@@ -49,35 +53,6 @@ pub struct TrackOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
     /// Look at the provider before registering; the default is `true` for up to 100 at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub check: Option<bool>,
-}
-
-/// One of the `items` of `POST /v1/batches/track`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrackItem {
-    /// The id, or `PROVIDER:ID`.
-    pub id: String,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider: Option<String>,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub notify: BTreeSet<String>,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub no_notify: bool,
-    /// See [`TrackOptions`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<String>,
-    /// See [`TrackOptions`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<bool>,
 }

@@ -3,7 +3,7 @@
 use super::api::{
     CheckAnswer, CheckRequest, DeliveryView, ErrorBody, ErrorCode, ErrorObject, Listing, PollAnswer,
     ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
-    TrackMany, TrackOptions, WebhookReport,
+    TrackItem, TrackMany, WebhookReport,
 };
 use super::event_stream::{Message, Parser};
 use bytes::Bytes;
@@ -132,9 +132,9 @@ impl Client {
     }
 
     /// Tracks one: `PUT /v1/batches/{id}`.
-    pub async fn track(&self, id: &str, options: &TrackOptions) -> Result<Value, ClientError> {
-        let request = self.to(Method::PUT, &["v1", "batches", id]).timeout(LONG);
-        self.json(with_body(request, options)?).await
+    pub async fn track(&self, item: &TrackItem) -> Result<Value, ClientError> {
+        let request = self.to(Method::PUT, &["v1", "batches", &item.id]).timeout(LONG);
+        self.json(with_body(request, item)?).await
     }
 
     /// Stops watching: `DELETE /v1/batches/{id}`.

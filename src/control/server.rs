@@ -1,7 +1,7 @@
 //! The HTTP API: routes, and who may use them from where.
 
 use super::api::{
-    CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany, TrackOptions,
+    CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
 use super::door::{self, Door, Peer};
 use super::metrics::as_prometheus_text;
@@ -160,9 +160,11 @@ async fn track(
     peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
     body: Bytes,
 ) -> Answer<(StatusCode, Json<Value>)> {
-    let options: TrackOptions = if body.is_empty() { TrackOptions::default() } else { read(&body)? };
-    let TrackOptions { provider, name, labels, notify, no_notify, deadline, check } = options;
-    let item = TrackItem { id, provider, name, labels, notify, no_notify, deadline, check };
+    let mut item: TrackItem = if body.is_empty() { TrackItem::default() } else { read(&body)? };
+    if !item.id.is_empty() && item.id != id {
+        return Err(Refusal::invalid("the path names another batch than the body").param("id"));
+    }
+    item.id = id;
     let (batch, new) = shared.service.track(item, owner(peer)).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(batch)))
 }
