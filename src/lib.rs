@@ -54,8 +54,8 @@
 //! 8. **The engine runs on a virtual clock** in tests: simulated weeks with faults from a seed, same seed, same log.
 //!    That is why jitter is drawn by what it is for ([`rng::Rng::jitter_of`]), not by who asks first.
 //! 9. **[`tasks`] supervises.** A long-lived loop that ends or panics ends the daemon, and systemd starts it afresh;
-//!    a panic in one poll or one delivery is that attempt's failure. The watchdog is fed only while every loop comes
-//!    round.
+//!    a panic in one poll or one delivery is that attempt's failure, and a webhook's worker that panics is begun anew,
+//!    so that it takes no other webhook with it. The watchdog is fed only while every loop comes round.
 //! 10. **tokio-cron-scheduler lives in one file**, [`maintenance::cron`], whose closures only put a job's name into a
 //!     channel.
 //! 11. **The command line is a client of the socket** and nothing else; `--offline` puts the same

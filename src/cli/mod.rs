@@ -1,4 +1,4 @@
-//! Floor 6: the command line, one file a command; the only floor that prints.
+//! Floor 7: the command line, one file a command; the only floor that prints.
 
 pub mod backup;
 pub mod completions;
