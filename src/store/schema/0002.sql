@@ -1,0 +1,7 @@
+-- Schema 2.
+
+-- Submitting, results and discovery.
+
+-- Delivery and findings.
+
+-- The learnt schedule.
