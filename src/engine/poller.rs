@@ -33,7 +33,7 @@ const PANICKED: &str = "the poll panicked; the log tells where";
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
-    account: Account,
+    account: Arc<Account>,
     shared: Arc<Shared>,
     due: Mutex<DueList>,
     pace: Mutex<Option<Pace>>,
@@ -192,7 +192,7 @@ impl Poller {
         let pace = polling.requests_per_minute.map(|per_minute| Pace::new(per_minute, shared.clock.now()));
         Self {
             slots: Arc::new(Semaphore::new(polling.concurrency as usize)),
-            account,
+            account: Arc::new(account),
             shared,
             due: Mutex::default(),
             pace: Mutex::new(pace),
@@ -241,6 +241,10 @@ impl Poller {
 
     pub(super) fn name(&self) -> &str {
         &self.account.config.name
+    }
+
+    pub(super) fn account(&self) -> Arc<Account> {
+        self.account.clone()
     }
 
     pub(super) fn adapter(&self) -> &dyn Provider {
@@ -338,7 +342,7 @@ impl Poller {
     /// Asks for one batch, outside the schedule and its limits.
     pub(super) async fn look(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
-        let result = match self.account.transport.send(call).await {
+        let result = match self.account.send(call).await {
             Ok(answer) => self.adapter().retrieved(id, &answer),
             Err(failure) => Err(failure),
         };
@@ -349,7 +353,7 @@ impl Poller {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let page = PageRequest { cursor: None, limit: 1 };
         let call = self.adapter().list(&page)?;
-        let result = match self.account.transport.send(call).await {
+        let result = match self.account.send(call).await {
             Ok(answer) => self.adapter().listed(&page, &answer).map(drop),
             Err(failure) => Err(failure),
         };

@@ -55,6 +55,9 @@ pub enum Failure {
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
+    /// Nothing was asked: the service has no such operation.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// What a failure means for the schedule; nothing above looks at the variants.
@@ -117,6 +120,7 @@ impl Failure {
             Self::TooLarge(_) => "too_large",
             Self::BadRequest(_) => "bad_request",
             Self::Malformed(_) => "malformed",
+            Self::Unsupported(_) => "unsupported",
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 => "unauthorized",
                 404 => "not_found",
