@@ -95,6 +95,7 @@ pub trait Submission: Send + std::fmt::Debug {
 
 /// What is to be done next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a step is taken as soon as it is made")]
 pub enum SubmitStep {
     /// Send this; it creates nothing that costs money.
     Send(Call),
