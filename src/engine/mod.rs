@@ -239,7 +239,7 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                let mut next = schedule::next_poll(&poller.plan(), tracked, poller.standing(), at, 0.5);
+                let mut next = schedule::next_poll(&poller.terms(), tracked, at, 0.5);
                 if next.at.is_some()
                     && let Some(until) = poller.held_until()
                 {

@@ -6,7 +6,7 @@ use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::pace::Pace;
-use crate::domain::schedule::{Plan, Standing};
+use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{earlier, from_millis, later, since};
 use crate::domain::tracked::Tracked;
@@ -251,9 +251,11 @@ impl Poller {
         self.account.adapter.as_ref()
     }
 
-    pub(super) fn plan(&self) -> Plan {
+    /// What the schedule of a batch here depends on, if each is looked at alone.
+    pub(super) fn terms(&self) -> Terms {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
-        Plan { min_interval, max_interval, retain: self.shared.retain() }
+        let plan = Plan { min_interval, max_interval, retain: self.shared.retain() };
+        Terms { plan, standing: self.standing(), cost: 1.0 }
     }
 
     pub(super) fn stalled_after(&self) -> Duration {
