@@ -6,7 +6,7 @@ use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
-use crate::domain::schedule::{Plan, Standing};
+use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{from_millis, later, since};
 use crate::domain::tracked::Tracked;
@@ -29,7 +29,7 @@ const PANICKED: &str = "the poll panicked; the log tells where";
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
-    account: Account,
+    account: Arc<Account>,
     shared: Arc<Shared>,
     due: Mutex<DueList>,
     budget: Budget,
@@ -185,7 +185,7 @@ impl Poller {
     pub(super) fn new(account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
         Self {
             budget: Budget::new(&account.config.polling, record.wishes.clone(), shared.clock.now()),
-            account,
+            account: Arc::new(account),
             shared,
             due: Mutex::default(),
             record,
@@ -235,13 +235,19 @@ impl Poller {
         &self.account.config.name
     }
 
+    pub(super) fn account(&self) -> Arc<Account> {
+        self.account.clone()
+    }
+
     pub(super) fn adapter(&self) -> &dyn Provider {
         self.account.adapter.as_ref()
     }
 
-    pub(super) fn plan(&self) -> Plan {
+    /// What the schedule of a batch here depends on, if each is looked at alone.
+    pub(super) fn terms(&self) -> Terms {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
-        Plan { min_interval, max_interval, retain: self.shared.retain() }
+        let plan = Plan { min_interval, max_interval, retain: self.shared.retain() };
+        Terms { plan, standing: self.standing(), cost: 1.0 }
     }
 
     pub(super) fn stalled_after(&self) -> Duration {
@@ -373,7 +379,7 @@ impl Poller {
     }
 
     async fn send(&self, call: Call) -> Result<Answer, Failure> {
-        let answer = self.account.transport.send(call).await?;
+        let answer = self.account.send(call).await?;
         self.budget.note(&answer, self.shared.clock.now());
         Ok(answer)
     }

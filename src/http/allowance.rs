@@ -123,7 +123,9 @@ mod tests {
         assert_eq!(openai, Some(expected));
         let plain = told(&[("x-ratelimit-remaining", "0")]);
         assert_eq!(plain, Some(Allowance { limit: None, remaining: 0.0, reset: MINUTE }));
-        assert_eq!(told(&[("ratelimit-remaining", "7"), ("ratelimit-reset", "9")]).unwrap().remaining, 7.0);
+        let draft = told(&[("ratelimit-remaining", "7"), ("ratelimit-reset", "9")]);
+        let expected = Allowance { limit: None, remaining: 7.0, reset: Duration::from_secs(9) };
+        assert_eq!(draft, Some(expected));
         assert_eq!(told(&[("x-ratelimit-remaining-tokens", "0")]), None);
         assert_eq!(told(&[("x-ratelimit-remaining-requests", "-1")]), None);
         assert_eq!(told(&[]), None);
