@@ -4,6 +4,7 @@ pub mod account;
 pub mod cancel;
 pub mod poll;
 pub mod poller;
+pub mod results;
 pub mod standing;
 
 use crate::clock::Clock;

@@ -5,10 +5,13 @@
 
 pub mod answer;
 pub mod anthropic;
+pub mod chat;
 pub mod gemini;
 pub mod mistral;
 pub mod openai;
+pub mod openai_results;
 pub mod read;
+pub mod records;
 pub mod request;
 pub mod results;
 pub mod submit;
