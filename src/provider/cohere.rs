@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, sightings};
+use super::{Account, Kind, Page, PageRequest, Provider, about, answer, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, Usage};
 use crate::domain::sighting::Sighting;
@@ -130,9 +130,8 @@ impl Provider for Cohere {
         self.requests.post(&format!("/batches/{}:cancel", segment(id)?), None)
     }
 
-    /// The answer to a cancellation tells nothing.
-    fn cancelled(&self, id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
-        let object = self.requests.object(answer)?;
-        Ok(about(id, "id", object, |told| told == id, Self::sighting).ok())
+    /// What the answer to a cancellation tells is not documented.
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        if answer.status.is_success() { Ok(None) } else { Err(answer::refusal(answer)) }
     }
 }
