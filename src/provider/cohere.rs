@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, answer, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, answer, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, Usage};
 use crate::domain::sighting::Sighting;
@@ -37,6 +37,9 @@ pub const KIND: Kind = Kind {
 
 /// The path that every request of a batch goes to.
 const ENDPOINT: &str = "/v2/chat";
+
+/// The most batches on a page.
+const PAGE: u32 = 1000;
 
 #[derive(Debug)]
 struct Cohere {
@@ -103,8 +106,12 @@ impl Provider for Cohere {
         about(id, "id", self.requests.object(answer)?, |told| told == id, Self::sighting)
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
-        let size = page.limit.clamp(1, 1000).to_string();
+        let size = page.limit.clamp(1, PAGE).to_string();
         let mut query = vec![("page_size", size.as_str())];
         query.extend(page.cursor.as_deref().map(|token| ("page_token", token)));
         self.requests.get("/batches", &query)

@@ -1,9 +1,9 @@
 //! Groq's batches (`providers.md` §3.6): OpenAI's, whose list goes on from a cursor.
 
-use super::Kind;
 use super::openai::{Dialect, OpenAi, Paging};
 use super::read;
 use super::request::{Credential, Requests};
+use super::{Kind, Listing};
 use crate::config::KindFacts;
 
 /// Groq.
@@ -26,8 +26,14 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// Files are kept for thirty days, in seconds.
-const DIALECT: Dialect = Dialect { paging: Paging::Cursor, files_live: Some(30 * 86_400), ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    // How many are on a page is not told; two hundred can be asked for by their ids.
+    listing: Listing { by_id: 200, ..Listing::pages(20) },
+    paging: Paging::Cursor,
+    // Thirty days, in seconds.
+    files_live: Some(30 * 86_400),
+    ..Dialect::OPENAI
+};
 
 /// `batch_` and a ULID of this era in lower case (`providers.md` §2.1).
 fn is_ulid(id: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
@@ -65,12 +65,17 @@ const WORDS: [(&str, Status); 10] = {
     ]
 };
 
+/// The most batches that OpenAI gives on a page.
+const PAGE: u32 = 100;
+
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
 /// How a service's interface differs from OpenAI's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
+    /// What its list is good for.
+    pub listing: Listing,
     /// How its list goes on.
     pub paging: Paging,
     /// Where its results are.
@@ -106,6 +111,7 @@ pub(super) enum Keeping {
 impl Dialect {
     /// OpenAI's own interface.
     pub const OPENAI: Self = Self {
+        listing: Listing::pages(PAGE),
         paging: Paging::After,
         keeping: Keeping::Files,
         endpoint: "/v1/chat/completions",
@@ -210,6 +216,10 @@ impl Provider for OpenAi {
         Ok(Sighting { id: id.to_owned(), ..sighting })
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(self.dialect.listing)
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
         let limit = page_size(page).to_string();
         let (mut query, onward) = match self.dialect.paging {
@@ -217,6 +227,9 @@ impl Provider for OpenAi {
             Paging::Cursor | Paging::Whole => (Vec::new(), "cursor"),
         };
         query.extend(page.cursor.as_deref().map(|cursor| (onward, cursor)));
+        if self.dialect.listing.by_id > 0 {
+            query.extend(page.ids.iter().map(|id| ("id", id.as_str())));
+        }
         self.requests.get("/batches", &query)
     }
 
@@ -274,7 +287,7 @@ fn has_results(sighting: &Sighting) -> bool {
 }
 
 fn page_size(page: &PageRequest) -> u32 {
-    page.limit.clamp(1, 100)
+    page.limit.clamp(1, PAGE)
 }
 
 /// OpenAI's own ids: 32 hexadecimal digits, in the older ones 24 letters and digits (`providers.md` §2.1).

@@ -1,8 +1,8 @@
 //! SiliconFlow's batches (`providers.md` §3.15): OpenAI's, which wait in a queue at first.
 
-use super::Kind;
 use super::openai::{Dialect, OpenAi};
 use super::request::{Credential, Requests};
+use super::{Kind, Listing};
 use crate::config::KindFacts;
 use crate::domain::status::Status;
 
@@ -31,6 +31,10 @@ pub const KIND: Kind = Kind {
     ],
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
-        Box::new(OpenAi::new(account, requests, Dialect::OPENAI))
+        Box::new(OpenAi::new(account, requests, DIALECT))
     },
 };
+
+/// Items of the list are abbreviated.
+const DIALECT: Dialect =
+    Dialect { listing: Listing { complete: false, ..Dialect::OPENAI.listing }, ..Dialect::OPENAI };

@@ -3,7 +3,7 @@
 use super::openai::{Dialect, OpenAi, Paging};
 use super::read::Reader;
 use super::request::{Credential, Requests};
-use super::{Kind, is_uuid};
+use super::{Kind, Listing, is_uuid};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
@@ -35,7 +35,8 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const DIALECT: Dialect = Dialect { paging: Paging::Whole, amend, ..Dialect::OPENAI };
+const DIALECT: Dialect =
+    Dialect { listing: Listing::pages(u32::MAX), paging: Paging::Whole, amend, ..Dialect::OPENAI };
 
 fn amend(reader: &mut Reader<'_>, sighting: &mut Sighting) {
     sighting.model = sighting.model.take().or_else(|| reader.text("model_id"));
