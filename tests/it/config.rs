@@ -157,9 +157,10 @@ fn the_defaults_that_the_example_names_are_the_defaults() {
     let example = sound_in_earnest(&uncommented());
     let with_an_address =
         KINDS.iter().filter(|kind| kind.facts.base_url.is_some() && kind.facts.required.is_empty());
-    let providers: String =
-        with_an_address.map(|kind| format!("[providers.{}]\n", kind.facts.name)).collect();
-    let usual = sound_in_earnest(&format!("{providers}[webhooks.pipeline]\nurl = \"https://example.com\""));
+    let providers: Vec<String> =
+        with_an_address.map(|kind| format!("[providers.{}]", kind.facts.name)).collect();
+    let providers = providers.join("\n");
+    let usual = sound_in_earnest(&format!("{providers}\n[webhooks.pipeline]\nurl = \"https://example.com\""));
     assert_eq!(example.state.retain, usual.state.retain);
     assert_eq!(example.api.hosts, usual.api.hosts);
     assert!(matches!((&example.http.proxy, &usual.http.proxy), (Proxy::None, Proxy::None)));
