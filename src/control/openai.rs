@@ -204,7 +204,7 @@ async fn batches(
     let mut cursor = after.as_deref().and_then(|after| live.cursors.get(&name, after));
     let mut passing = after.filter(|_| cursor.is_none());
     loop {
-        let page = PageRequest { cursor: cursor.clone(), limit };
+        let page = PageRequest { cursor: cursor.clone(), limit, ..PageRequest::default() };
         let call = account.adapter.list(&page).map_err(refusal)?;
         let answer = account.send(call).await.map_err(refusal)?;
         let mut page = account.adapter.listed(&page, &answer).map_err(refusal)?;
