@@ -6,6 +6,7 @@ pub mod cancel;
 mod due;
 pub mod poll;
 pub mod poller;
+pub mod results;
 mod rounds;
 pub mod standing;
 
