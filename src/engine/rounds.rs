@@ -316,6 +316,8 @@ impl Round {
 
     /// One page; `None`: the round is over.
     async fn page(&self, request: &PageRequest) -> Option<Page> {
+        // Whoever waited for the slot of the page before comes first.
+        tokio::task::yield_now().await;
         self.poller.due().watch();
         let mut result = self.poller.page(request).await?;
         if result.as_ref().is_err_and(|failure| failure.verdict() == Verdict::Again) {
