@@ -357,9 +357,9 @@ impl DueList {
         }
     }
 
-    /// Under way from now on because a page shows it; how late that is, if it was due. `None`: it is not on the schedule,
-    /// or a look that knows better than the page is under way, or was.
-    pub(super) fn claim_shown(&mut self, pk: Pk, now: Timestamp) -> Option<Option<Duration>> {
+    /// Under way from now on because a page shows it; gives when it was due. `None`: it is not on the schedule, or a
+    /// look that knows better than the page is under way, or was.
+    pub(super) fn claim_shown(&mut self, pk: Pk) -> Option<Timestamp> {
         let entry = *self.by_batch.get(&pk)?;
         if self.round.as_ref().is_none_or(|round| round.overtaken.contains(&pk)) || !self.occupy(pk) {
             return None;
@@ -367,8 +367,7 @@ impl DueList {
         if let Some(round) = &mut self.round {
             round.claimed.insert(pk);
         }
-        let at = from_millis(entry.at);
-        Some((at <= now).then(|| since(at, now)))
+        Some(from_millis(entry.at))
     }
 
     /// The round is over: what it has left is on the schedule again, and what it had claimed is due at `again`.
@@ -480,7 +479,7 @@ mod tests {
         due.settle(2, Some(next(60)), false, NOW);
         due.settle(1, Some(next(60)), false, NOW);
         due.forget(3);
-        let shown: Vec<bool> = (1..=5).map(|pk| due.claim_shown(pk, NOW).is_some()).collect();
+        let shown: Vec<bool> = (1..=5).map(|pk| due.claim_shown(pk).is_some()).collect();
         assert_eq!(shown, [false, false, false, true, false]);
         due.settle(4, Some(next(60)), true, NOW);
         due.end_round(at(15), NOW);
@@ -505,7 +504,7 @@ mod tests {
         }
         due.begin_round();
         due.watch();
-        assert_eq!(due.claim_shown(1, NOW), Some(None));
+        assert_eq!(due.claim_shown(1), Some(at(10)));
         due.settle(1, Some(next(10)), true, NOW);
         due.end_round(at(15), NOW);
         assert_eq!(wanted(&due, 10), [1]);
@@ -520,7 +519,7 @@ mod tests {
         due.begin_round();
         due.expect(&due.wanted(Duration::from_mins(15), NOW));
         due.watch();
-        assert!(due.claim_shown(2, NOW).is_some());
+        assert!(due.claim_shown(2).is_some());
         due.end_round(at(15), NOW);
         assert_eq!(due.counts(), (3, 0));
         assert_eq!(due.overdue(NOW).0, 2);
@@ -543,7 +542,7 @@ mod tests {
                     5 => { due.begin_round(); }
                     6 => due.expect(&due.wanted(Duration::from_mins(15), at(seconds))),
                     7 => due.watch(),
-                    8 => { due.claim_shown(pk, NOW); }
+                    8 => { due.claim_shown(pk); }
                     9 => due.release(pk, seconds % 2 == 0),
                     10 => due.end_round(at(seconds), NOW),
                     11 => { due.hurry(at(seconds)); }

@@ -30,7 +30,7 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     if !is_its_own_refusal(poller, &before, seen.as_ref().err()) {
         poller.report(seen.as_ref().err()).await;
     }
-    let step = observed(poller, &before, seen.as_ref(), poller.terms());
+    let step = observed(poller, &before, seen.as_ref(), &poller.terms());
     log(&before, &step, seen.as_ref().err());
 
     let next = Next::of(&step.tracked);
@@ -47,7 +47,7 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
 
 /// What a page of the list means for one of the batches on it, with the time of the next look. No I/O.
 pub(super) fn seen_on_page(poller: &Poller, before: &Tracked, sighting: &Sighting) -> Step {
-    let step = observed(poller, before, Ok(sighting), poller.terms_on_pages());
+    let step = observed(poller, before, Ok(sighting), &poller.terms_on_pages());
     log(before, &step, None);
     step
 }
@@ -63,7 +63,7 @@ pub(super) fn observed(
     poller: &Poller,
     before: &Tracked,
     seen: Result<&Sighting, &Failure>,
-    terms: Terms,
+    terms: &Terms,
 ) -> Step {
     let shared = poller.shared();
     let now = shared.clock.now();
@@ -90,7 +90,7 @@ pub(super) fn observed(
     };
     step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
-    let terms = Terms { standing, ..terms };
+    let terms = Terms { standing, ..terms.clone() };
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&step.tracked, now);

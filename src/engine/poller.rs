@@ -338,7 +338,7 @@ impl Poller {
 
     /// What a sighting makes of a batch, with the time of the next look.
     pub(super) fn observe(&self, before: &Tracked, sighting: &Sighting) -> Step {
-        poll::observed(self, before, Ok(sighting), self.terms_of(before))
+        poll::observed(self, before, Ok(sighting), &self.terms_of(before))
     }
 
     /// Looks at a tracked batch at once; waits its turn only behind a look at the same batch.

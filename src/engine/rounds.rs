@@ -362,9 +362,9 @@ impl Round {
             batches
                 .into_iter()
                 .filter_map(|(pk, before)| {
-                    let late = due.claim_shown(pk, now)?;
-                    if let Some(late) = late {
-                        poller.note_lag(late);
+                    let at = due.claim_shown(pk)?;
+                    if at <= now {
+                        poller.note_lag(since(at, now));
                     }
                     let sighting = sightings.remove(&before.key.id).unwrap_or_default();
                     Some((pk, before, sighting))

@@ -30,6 +30,10 @@ enum Asked {
     Page,
 }
 
+type Status = dyn Fn(&str, Timestamp) -> &'static str + Send + Sync;
+type Item = dyn Fn(&str, Value) -> Value + Send + Sync;
+type Fault = dyn Fn(&Asked, Timestamp) -> Option<Result<Answer, Failure>> + Send + Sync;
+
 /// A service with a list, whose every answer follows from the batch and the instant.
 struct Vendor {
     clock: Clock,
@@ -37,11 +41,11 @@ struct Vendor {
     /// Every batch there is, newest first.
     ids: Vec<String>,
     /// The status of a batch at an instant.
-    status: Box<dyn Fn(&str, Timestamp) -> &'static str + Send + Sync>,
+    status: Box<Status>,
     /// What becomes of an item of the list; `Null`: it is not shown.
-    item: Box<dyn Fn(&str, Value) -> Value + Send + Sync>,
+    item: Box<Item>,
     /// What is answered instead, if anything is.
-    fault: Box<dyn Fn(&Asked, Timestamp) -> Option<Result<Answer, Failure>> + Send + Sync>,
+    fault: Box<Fault>,
     asked: Mutex<Vec<(Asked, Timestamp)>>,
 }
 
@@ -84,7 +88,7 @@ impl Vendor {
     /// One was created every ten seconds before the world began.
     fn batch(&self, id: &str, now: Timestamp) -> Value {
         let number = self.ids.iter().rev().position(|other| other == id).unwrap();
-        let age = 10 * (self.ids.len() - number) as i64;
+        let age = 10 * i64::try_from(self.ids.len() - number).unwrap();
         let status = (self.status)(id, now);
         let done = if status == "completed" { 4 } else { 0 };
         let mut batch = json!({
@@ -235,7 +239,7 @@ async fn what_a_page_should_show_and_does_not_is_retrieved_and_never_lost_from_a
         .with_status(|_, now| if since(EPOCH, now) < HOUR { "in_progress" } else { "completed" });
     let vendor = Arc::new(vendor);
     let life = watching(&world, &vendor, every(MINUTE)).await;
-    tokio::time::sleep(HOUR - 5 * MINUTE).await;
+    tokio::time::sleep(55 * MINUTE).await;
     let retrieved: BTreeSet<String> = vendor.retrieved().into_iter().collect();
     assert_eq!(retrieved, hidden);
     let (pages, _) = vendor.counts();
@@ -628,10 +632,11 @@ const JOBS: usize = 3000;
 impl Mistral {
     fn job(number: usize, now: Timestamp) -> Value {
         // Every hundredth runs for an hour, all others have ended.
-        let runs = number % 100 == 0 && since(EPOCH, now) < HOUR;
+        let runs = number.is_multiple_of(100) && since(EPOCH, now) < HOUR;
+        let created_at = EPOCH.as_second() - 10 * i64::try_from(number).unwrap();
         json!({
             "id": Self::id(number), "object": "batch", "status": if runs { "RUNNING" } else { "SUCCESS" },
-            "created_at": EPOCH.as_second() - 10 * number as i64, "endpoint": "/v1/chat/completions",
+            "created_at": created_at, "endpoint": "/v1/chat/completions",
             "total_requests": 4, "succeeded_requests": if runs { 0 } else { 4 }, "failed_requests": 0,
             "output_file": if runs { Value::Null } else { json!("file") },
         })
@@ -678,8 +683,8 @@ async fn few_live_ones_among_many_that_ended_are_read_from_the_live_ones_alone()
     let kind = provider::kind("mistral").unwrap();
     jobs.adapter = (kind.build)(&provider::Account { config: &jobs.config, api_key: None });
     life.engine.apply(vec![jobs], Routes::default(), 90 * DAY).await.unwrap();
-    let live = (0..JOBS).step_by(100).map(Mistral::id);
-    life.track("openai", live, world.clock.now()).await;
+    let running = (0..JOBS).step_by(100).map(Mistral::id);
+    life.track("openai", running, world.clock.now()).await;
     tokio::time::sleep(5 * MINUTE).await;
     mistral.asked.lock().unwrap().clear();
     tokio::time::sleep(HOUR / 2).await;
