@@ -5,7 +5,10 @@
 
 pub mod answer;
 pub mod anthropic;
+mod fields;
 pub mod gemini;
+pub mod judge;
+mod line;
 pub mod mistral;
 pub mod openai;
 pub mod read;

@@ -1,7 +1,10 @@
 //! OpenAI's batches (`providers.md` §3.1), and every service that imitates them under another address.
 
+mod submission;
+
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::submit::{Framing, IdRule, Intake, Job, OPENAI_LINE, Submission};
 use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
@@ -10,6 +13,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use http::Method;
 use serde_json::{Map, Value};
+use submission::FileThenBatch;
 
 /// OpenAI itself.
 pub const KIND: Kind = Kind {
@@ -23,7 +27,13 @@ pub const KIND: Kind = Kind {
     },
     claims,
     words: &read::OPENAI_WORDS,
-    build: |account| Box::new(OpenAi { files_live: Some(FILES_LIVE), ..OpenAi::new(account, KIND.words) }),
+    build: |account| {
+        Box::new(OpenAi {
+            files_live: Some(FILES_LIVE),
+            bounds: Bounds { max_requests: Some(50_000), max_bytes: Some(MAX_BYTES), endpoints: &ENDPOINTS },
+            ..OpenAi::new(account, KIND.words)
+        })
+    },
 };
 
 /// Any other service with OpenAI's interface.
@@ -62,12 +72,37 @@ const IMITATORS_WORDS: [(&str, Status); 10] = {
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
-#[derive(Debug)]
+/// 200 MB. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit that is too high
+/// here costs an upload that is refused, one that is too low a file that would have been taken.
+const MAX_BYTES: u64 = 210_000_000;
+
+/// What OpenAI's batches may be for.
+const ENDPOINTS: [&str; 8] = [
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+];
+
+/// What is known of the batches that a service takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    max_requests: Option<u64>,
+    max_bytes: Option<u64>,
+    endpoints: &'static [&'static str],
+}
+
+#[derive(Clone, Debug)]
 struct OpenAi {
     requests: Requests,
     words: &'static [(&'static str, Status)],
     /// Seconds that output files are kept after the end, where that is known.
     files_live: Option<i64>,
+    bounds: Bounds,
 }
 
 impl OpenAi {
@@ -77,7 +112,12 @@ impl OpenAi {
                 .into_iter()
                 .filter_map(|(header, option)| Some((header, account.config.options.get(option)?.as_str())))
                 .collect();
-        Self { requests: Requests::new(account, Credential::Bearer, &headers), words, files_live: None }
+        Self {
+            requests: Requests::new(account, Credential::Bearer, &headers),
+            words,
+            files_live: None,
+            bounds: Bounds::default(),
+        }
     }
 
     fn sighting(&self, object: &Map<String, Value>) -> Sighting {
@@ -180,6 +220,25 @@ impl Provider for OpenAi {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        let Bounds { max_requests, max_bytes, endpoints } = self.bounds;
+        Ok(Intake {
+            framing: Framing::Lines,
+            own: OPENAI_LINE,
+            takes_openai: true,
+            max_requests,
+            max_bytes,
+            custom_id: IdRule::default(),
+            one_model: true,
+            endpoints,
+            marks: true,
+        })
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        Ok(Box::new(FileThenBatch::new(self.clone(), job.clone())?))
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

@@ -221,6 +221,30 @@ pub struct Created {
     pub sighting: Option<Sighting>,
 }
 
+impl Created {
+    /// The last step: the batch that the answer to its creation shows.
+    pub(super) fn seen(sighting: Sighting) -> Result<SubmitStep, Failure> {
+        if sighting.id.is_empty() {
+            return Err(Failure::Malformed("there is no id of a batch in it".to_owned()));
+        }
+        Ok(SubmitStep::Done(Self { id: sighting.id.clone(), sighting: Some(sighting) }))
+    }
+}
+
+/// `call` with the patience that a long input needs: the service looks at all of it before it answers.
+pub(super) fn patient(call: Call) -> Call {
+    const PATIENCE: Duration = Duration::from_mins(5);
+    Call { timeout: call.timeout.max(PATIENCE), ..call }
+}
+
+/// Refuses a window that is not the only one there is.
+pub(super) fn only_a_day(job: &Job) -> Result<(), Failure> {
+    if job.completion_window == "24h" {
+        return Ok(());
+    }
+    unsupported("has no completion window but 24h")
+}
+
 /// The name of a batch with the marker in it, for services that keep a name and no metadata.
 pub fn marked_name(name: &str, marker: &str) -> String {
     format!("{name} [{marker}]")
