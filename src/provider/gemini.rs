@@ -6,10 +6,10 @@ mod translation;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::submit::{
-    Framing, IdRule, Intake, Job, LineForm, MARKER, ModelPlace, RequestLine, Submission, Translated,
-    Untranslatable, only_a_day, split_name,
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
+    only_a_day, split_name,
 };
-use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -17,7 +17,6 @@ use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use submission::UploadThenBatch;
 
 /// The Gemini Developer API.
@@ -29,6 +28,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: |id| {
         id.strip_prefix(PREFIX).is_some_and(|rest| {
@@ -70,6 +70,9 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// The longest input file: 2 GB.
 const MAX_BYTES: u64 = 2 << 30;
+
+/// The most batches that are asked for on a page.
+const PAGE: u32 = 100;
 
 /// Seconds after creation at which a batch that still waits or runs expires.
 const WINDOW: i64 = 48 * 3600;
@@ -132,7 +135,7 @@ impl Gemini {
                 endpoint: model.as_deref().map(|model| self.endpoint(model, is_embedding)),
                 model: model.map(|model| model.strip_prefix("models/").unwrap_or(&model).to_owned()),
                 display_name: name,
-                metadata: marker.map(|marker| BTreeMap::from([(MARKER.to_owned(), marker)])),
+                marker,
                 input_file_id: reader.id(&at("inputConfig.fileName")),
                 output_file_id,
                 errors: reader.errors("error"),
@@ -183,8 +186,13 @@ impl Provider for Gemini {
         about(&self.canonical_id(id), "name", object, is_same, |object| self.sighting(object))
     }
 
+    /// An item lacks what [`FIELDS`] leaves out too, and nothing else.
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
-        let size = page.limit.clamp(1, 100).to_string();
+        let size = page.limit.clamp(1, PAGE).to_string();
         let mut query = vec![("pageSize", size.as_str())];
         query.extend(page.cursor.as_deref().map(|token| ("pageToken", token)));
         self.requests.get("/batches", &query)

@@ -388,7 +388,11 @@ pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Res
     Ok(())
 }
 
-pub(super) fn register(tx: &mut Tx<'_>, item: Registration, routes: &Routes) -> Result<Registered, StoreError> {
+pub(super) fn register(
+    tx: &mut Tx<'_>,
+    item: Registration,
+    routes: &Routes,
+) -> Result<Registered, StoreError> {
     let key = item.tracked.key.clone();
     let known = tx
         .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE provider = ?1 AND id = ?2"))?

@@ -96,7 +96,9 @@ impl Spooled {
 
 fn failed(error: &io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StoreError::Full
+        }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
         _ => StoreError::Io(error.to_string()),
     }
@@ -135,7 +137,9 @@ mod tests {
         assert_eq!(spooled.length(), 700_000);
         for _ in 0..2 {
             let pieces: Vec<Bytes> = spooled.pieces().map(Result::unwrap).collect().await;
-            assert!(pieces.iter().all(|piece| piece.len() <= PIECE && piece.iter().all(|byte| *byte == b'x')));
+            assert!(
+                pieces.iter().all(|piece| piece.len() <= PIECE && piece.iter().all(|byte| *byte == b'x'))
+            );
             assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), 700_000);
         }
         let nothing: Vec<_> = store.spool().unwrap().finish().pieces().collect().await;

@@ -52,7 +52,18 @@ impl Store {
                    (marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
-            .execute((marker, provider, endpoint, model, requests, file_name, metadata, given, owner, ms(begun_at)))?;
+            .execute((
+                marker,
+                provider,
+                endpoint,
+                model,
+                requests,
+                file_name,
+                metadata,
+                given,
+                owner,
+                ms(begun_at),
+            ))?;
             Ok(())
         })
         .await
