@@ -17,6 +17,7 @@ pub mod logging;
 pub mod man;
 pub mod offline;
 pub mod poll;
+pub mod progress;
 pub mod providers;
 pub mod reload;
 pub mod run;
@@ -24,6 +25,7 @@ pub mod sandbox;
 pub mod show;
 pub mod source;
 pub mod status;
+pub mod submit;
 pub mod track;
 pub mod ui;
 pub mod untrack;
@@ -101,6 +103,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Submit(submit::Arguments),
     Cancel(cancel::Arguments),
     Status(status::Arguments),
     Webhooks(webhooks::Arguments),
@@ -251,6 +254,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Submit(arguments) => on_runtime(submit::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Status(arguments) => on_runtime(status::run(arguments, context)),
         Command::Webhooks(arguments) => on_runtime(webhooks::run(arguments, context)),
@@ -304,7 +308,7 @@ fn overview(command: &clap::Command) -> String {
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
-    ("Send, fetch, cancel", &["cancel"]),
+    ("Send, fetch, cancel", &["submit", "cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),
     ("Try it out", &["demo", "sandbox"]),

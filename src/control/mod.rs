@@ -13,5 +13,6 @@ pub mod resolve;
 pub mod server;
 pub mod service;
 mod stream;
+pub mod submit;
 mod tracking;
 mod welcome;

@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Reads on without looking: whoever sends hears an answer only once all is sent.
-    async fn pass_over(&self, body: &mut (impl Stream<Item = Result<Bytes, String>> + Send + Unpin)) {
+    pub async fn pass_over(&self, body: &mut (impl Stream<Item = Result<Bytes, String>> + Send + Unpin)) {
         let stopping = self.shared.tasks.stopping();
         let rest = async { while matches!(body.next().await, Some(Ok(_))) {} };
         tokio::select! {
