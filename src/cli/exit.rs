@@ -74,6 +74,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::ProviderFailed
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
+            | ErrorCode::NotEnded
             | ErrorCode::Other => Self::Failed,
         }
     }

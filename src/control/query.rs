@@ -4,6 +4,7 @@ use super::api::TrackItem;
 use super::refusal::Refusal;
 use super::service::{DeliveryQuery, ListQuery};
 use super::submit::SubmitRequest;
+use crate::engine::results::{Format, Wanted};
 use crate::provider::judge::Wish;
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
@@ -71,6 +72,20 @@ impl Query {
             file_name: self.text("file_name"),
             options,
         })
+    }
+
+    /// As results are asked for.
+    pub fn results(&self) -> Result<(Wanted, Format), Refusal> {
+        let format = match self.text("format").as_deref() {
+            None | Some("openai") => Format::OpenAi,
+            Some("raw") => Format::Raw,
+            Some(other) => {
+                let message = format!("`{other}` is not a format of results; one of openai, raw");
+                return Err(Refusal::invalid(message).param("format"));
+            }
+        };
+        let wanted = if self.flag("errors")? { Wanted::Failures } else { Wanted::Output };
+        Ok((wanted, format))
     }
 
     fn parse(raw: &str) -> Self {

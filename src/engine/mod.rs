@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod poll;
 pub mod poller;
 pub mod reconcile;
+pub mod results;
 pub mod standing;
 pub mod submit;
 
