@@ -14,6 +14,7 @@ pub mod request;
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
+use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use secrecy::SecretString;
@@ -48,6 +49,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// The page of the service's console about a batch, for people.
     fn console_url(&self, id: &str) -> Option<String>;
+
+    /// Who gives out the [`Grant`](crate::http::call::Grant)s that its calls need, if they need any: the account's
+    /// transport adds them as each call leaves.
+    fn issuer(&self) -> Option<Issuer> {
+        None
+    }
 }
 
 /// Which page of a list.
