@@ -63,6 +63,9 @@ pub enum Failure {
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
+    /// Nothing was asked: the service has no such operation.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// What a failure means for the schedule; nothing above looks at the variants.
@@ -127,6 +130,7 @@ impl Failure {
             Self::BadRequest(_) => "bad_request",
             Self::Credentials { .. } => "credentials",
             Self::Malformed(_) => "malformed",
+            Self::Unsupported(_) => "unsupported",
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 => "unauthorized",
                 404 => "not_found",

@@ -12,7 +12,7 @@ mod google;
 pub use aws::AwsSource;
 pub use google::GoogleSource;
 
-use super::call::{Answer, Call, Grant};
+use super::call::{Answer, Call, Grant, Incoming, Outgoing};
 use super::egress::Guard;
 use super::failure::Failure;
 use super::transport::{BoxFuture, ReqwestTransport, Transport, TransportConfig, TransportProblem};
@@ -119,11 +119,42 @@ impl Transport for Authorized {
             }
             let again = call.clone();
             let answer = self.inner.send(self.complete(call).await?).await?;
-            let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-            if refused && self.renews().await {
+            if is_refused(answer.status) && self.renews().await {
                 return self.inner.send(self.complete(again).await?).await;
             }
             Ok(answer)
         })
     }
+
+    /// Completes and sends `call`, once: its body is read only once.
+    fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(async move {
+            let is_granted = call.grant().is_some();
+            let answer = self.inner.upload(self.complete(call).await?, body).await?;
+            if is_granted && is_refused(answer.status) {
+                // So that a second try by whoever asked has others.
+                self.renews().await;
+            }
+            Ok(answer)
+        })
+    }
+
+    /// As [`Authorized::send`].
+    fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
+        Box::pin(async move {
+            if call.grant().is_none() {
+                return self.inner.open(call).await;
+            }
+            let again = call.clone();
+            let incoming = self.inner.open(self.complete(call).await?).await?;
+            if is_refused(incoming.status) && self.renews().await {
+                return self.inner.open(self.complete(again).await?).await;
+            }
+            Ok(incoming)
+        })
+    }
+}
+
+fn is_refused(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
