@@ -81,6 +81,13 @@ pub fn path(written: &Path, circumstances: Circumstances<'_>) -> PathBuf {
     }
 }
 
+/// An address with the options that it names filled in.
+fn filled(address: &str, options: &BTreeMap<String, String>) -> String {
+    options
+        .iter()
+        .fold(address.to_owned(), |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
+}
+
 struct Check<'a> {
     circumstances: Circumstances<'a>,
     problems: Vec<Problem>,
@@ -308,15 +315,23 @@ impl Check<'_> {
         let base_url = table.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
         let api_key = table.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
         let facts = self.provider_kind(name, &table.kind)?;
+        let options = self.options(&path, &facts, table);
+        for key in facts
+            .required
+            .iter()
+            .filter(|key| !table.options.contains_key(*key) && !options.contains_key(**key))
+        {
+            let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
+            self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
+        }
         let base_url = match base_url {
-            None if table.base_url.is_missing() => self.usual_base_url(&facts, name),
+            None if table.base_url.is_missing() => self.usual_base_url(&facts, &options, name),
             given => given.flatten(),
         };
         let api_key = match api_key {
             None if table.api_key.is_missing() => self.usual_key(&facts, name, &path),
             given => given,
         };
-        let options = self.options(&path, &facts, table);
         let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
         if polling.min_interval < SHORT_INTERVAL && !local {
             let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
@@ -347,15 +362,7 @@ impl Check<'_> {
         let word = asked.get_ref();
         let names = || kinds.iter().map(|facts| facts.name);
         let there_is = known(names()).map(|all| format!("there is {all}"));
-        let (message, help) = if LATER_PROVIDERS.contains(&word.as_str()) {
-            let compatible = OPENAI_SHAPED.iter().find(|(service, _)| service == word).map(|(_, base_url)| {
-                format!(
-                    "{word} is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key"
-                )
-            });
-            let help = there_is.into_iter().chain(compatible).collect::<Vec<_>>().join("; ");
-            (format!("this version has no providers of kind {}", quote(word)), Some(help))
-        } else if kind.given().is_some() {
+        let (message, help) = if kind.given().is_some() {
             (
                 format!("there is no kind of provider {}", quote(word)),
                 suggestion(word, names().collect::<Vec<_>>()),
@@ -386,19 +393,28 @@ impl Check<'_> {
     }
 
     /// The kind's own address, or the one that its standard variable holds.
-    fn usual_base_url(&mut self, facts: &KindFacts, name: &Spanned<String>) -> Option<Url> {
+    fn usual_base_url(
+        &mut self,
+        facts: &KindFacts,
+        options: &BTreeMap<String, String>,
+        name: &Spanned<String>,
+    ) -> Option<Url> {
         let variable = facts.base_url_env.filter(|variable| self.circumstances.env.get(variable).is_some());
         let text = match variable {
-            Some(variable) => self.circumstances.env.get(variable),
-            None => facts.base_url,
+            Some(variable) => self.circumstances.env.get(variable).map(str::to_owned),
+            None => facts.base_url.map(|address| filled(address, options)),
         };
+        if text.as_ref().is_some_and(|text| text.contains('{')) {
+            // What it needs is missing, and that has been told.
+            return None;
+        }
         let Some(text) = text else {
             let message = format!("the provider {} needs a `base_url`", quote(name.get_ref()));
             let help = format!("providers of kind `{}` have no usual address", facts.name);
             self.refuse(name.span(), message, help);
             return None;
         };
-        match (base_url(text), variable) {
+        match (base_url(&text), variable) {
             (Ok(url), variable) => {
                 if let Some(variable) = variable.filter(|_| is_exposed(&url)) {
                     self.warn(name.span(), format!("{variable} sends the key unencrypted; use https"));
@@ -444,9 +460,21 @@ impl Check<'_> {
             } else if value.get_ref().contains(char::is_control) {
                 let message = format!("`{path}.{key}` holds a line break or another control character");
                 self.refuse(value.span(), message, None);
+            } else if *key == STORAGE_URL {
+                let url = self.base_url(&format!("{path}.{key}"), value);
+                options.extend(
+                    url.map(|url| ((*key).to_owned(), url.as_str().trim_end_matches('/').to_owned())),
+                );
+            } else if key.ends_with("_file") {
+                let file = self.path(Path::new(value.get_ref()));
+                options.insert((*key).to_owned(), file.display().to_string());
             } else {
                 options.insert((*key).to_owned(), value.get_ref().clone());
             }
+        }
+        for (key, variables) in facts.option_env.iter().filter(|(key, _)| !table.options.contains_key(key)) {
+            let value = variables.iter().find_map(|variable| self.circumstances.env.get(variable));
+            options.extend(value.map(|value| ((*key).to_owned(), value.to_owned())));
         }
         options
     }
@@ -866,47 +894,8 @@ const MAX_BYTES: Bounds<u64> = Bounds { least: 1, most: u64::MAX, written: |byte
 /// What a webhook is unless it says otherwise.
 const DEFAULT_WEBHOOK: &str = "generic";
 
-/// The kind that speaks OpenAI's batch API at any address.
-const COMPATIBLE: &str = "openai-compatible";
-
-/// Kinds of providers that a later version may have.
-const LATER_PROVIDERS: [&str; 22] = [
-    "anthropic",
-    "azure-openai",
-    "bedrock",
-    "cohere",
-    "dashscope",
-    "deepinfra",
-    "doubleword",
-    "fireworks",
-    "gemini",
-    "groq",
-    "litellm",
-    "mistral",
-    "moonshot",
-    "novita",
-    "openai",
-    "openai-compatible",
-    "otari",
-    "siliconflow",
-    "together",
-    "vertex",
-    "xai",
-    "zai",
-];
-
-/// Those among them that speak OpenAI's batch API closely enough, and where (`providers.md` §3).
-const OPENAI_SHAPED: [(&str, &str); 9] = [
-    ("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1"),
-    ("deepinfra", "https://api.deepinfra.com/v1/openai"),
-    ("doubleword", "https://api.doubleword.ai/v1"),
-    ("groq", "https://api.groq.com/openai/v1"),
-    ("litellm", "http://localhost:4000/v1"),
-    ("moonshot", "https://api.moonshot.cn/v1"),
-    ("novita", "https://api.novita.ai/openai/v1"),
-    ("siliconflow", "https://api.siliconflow.cn/v1"),
-    ("zai", "https://api.z.ai/api/paas/v4"),
-];
+/// The key for the address of the storage in which some kinds keep input and output.
+const STORAGE_URL: &str = "storage_url";
 
 /// Kinds of webhooks that a later version may have.
 const LATER_WEBHOOKS: [&str; 7] =

@@ -76,7 +76,12 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         warn_once(&mut tracked, &mut warnings, trouble.clone());
     }
     let told = told_status(before, sighting, first, &mut tracked, &mut warnings);
-    let status = held(&mut tracked, sighting, told, hold_incomplete, now);
+    let status = if unconfirmed(before, sighting, told, first) {
+        tracked.held_since = Some(now);
+        before.batch.status
+    } else {
+        held(&mut tracked, sighting, told, hold_incomplete, now)
+    };
 
     tracked.provider_status.clone_from(&sighting.provider_status);
     take_fields(&mut tracked, sighting);
@@ -196,6 +201,15 @@ fn told_status(
             if first { Status::InProgress } else { before.batch.status }
         }
     }
+}
+
+/// An end that the provider may take back, seen for the first time. What was never seen alive is taken as it is.
+fn unconfirmed(before: &Tracked, sighting: &Sighting, told: Status, first: bool) -> bool {
+    sighting.revocable
+        && told.is_terminal()
+        && !first
+        && !before.batch.status.is_terminal()
+        && before.provider_status != sighting.provider_status
 }
 
 /// `completed` with successes but without any file id is `finalizing` for at most [`HOLD`].

@@ -114,6 +114,29 @@ impl Failure {
         }
     }
 
+    /// Whether what was asked for may have been done all the same: the request may have arrived whole, and no answer
+    /// says that it was refused.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Dns(_)
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Blocked(_)
+            | Self::BadRequest(_)
+            | Self::Credentials { .. }
+            | Self::Unsupported(_) => false,
+            Self::Reset | Self::Timeout(_) | Self::BadResponse | Self::TooLarge(_) | Self::Malformed(_) => {
+                true
+            }
+            // Only a refusal for the request's own sake is sure; 408 is a gateway's word for a timeout.
+            Self::Status { status, .. } => {
+                *status == StatusCode::REQUEST_TIMEOUT || !status.is_client_error()
+            }
+        }
+    }
+
     /// One word for metrics and the attempt log (`delivery.md` §4.13).
     pub fn class(&self) -> &'static str {
         match self {

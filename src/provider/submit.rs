@@ -17,17 +17,65 @@ pub const MARKER: &str = "batchd_id";
 pub struct Intake {
     /// How the requests stand in the input as it is sent.
     pub framing: Framing,
+    /// How the service's own users write a request; such a line is sent as it is.
+    pub own: LineForm,
+    /// Whether a line in OpenAI's form is sent as it is too; if not, it goes through
+    /// [`Provider::translate`](super::Provider::translate).
+    pub takes_openai: bool,
     /// At most so many requests, where the service says.
     pub max_requests: Option<u64>,
     /// At most so many bytes, as sent, where the service says.
     pub max_bytes: Option<u64>,
-    /// The longest `custom_id` in characters, where the service says.
-    pub max_custom_id: Option<usize>,
+    /// Which ids requests may have.
+    pub custom_id: IdRule,
     /// Whether all requests must be for one model.
     pub one_model: bool,
     /// The endpoints that a batch may be for; empty: the service decides.
     pub endpoints: &'static [&'static str],
+    /// Whether what is created carries the marker of its [`Job`]; if not, a batch whose creation was not answered is
+    /// known by its time and size alone.
+    pub marks: bool,
 }
+
+/// How a line of a local file holds a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineForm {
+    /// The key of the request's id.
+    pub id: &'static str,
+    /// Whether every line must have one.
+    pub id_needed: bool,
+    /// The key of the request itself.
+    pub body: &'static str,
+    /// Where the model is named.
+    pub model: ModelPlace,
+    /// Keys of a request that tell which endpoint it is for, the first that is there; with none of them it is no
+    /// request. Empty: nothing tells.
+    pub tells: &'static [(&'static str, &'static str)],
+}
+
+/// Where a service wants the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelPlace {
+    /// In each request.
+    Request,
+    /// In each request, or once in the creation of the batch.
+    Either,
+    /// Once, in the creation of the batch.
+    Job,
+}
+
+/// Which ids requests may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdRule {
+    /// At most so many characters, where the service says.
+    pub longest: Option<usize>,
+    /// Letters, digits, `_` and `-` only.
+    pub plain: bool,
+}
+
+/// OpenAI's own form of a line (`providers.md` §4.1).
+pub const OPENAI_LINE: LineForm =
+    LineForm { id: "custom_id", id_needed: true, body: "body", model: ModelPlace::Request, tells: &[] };
 
 /// How the requests stand in the input as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +221,22 @@ pub struct Created {
     pub sighting: Option<Sighting>,
 }
 
+/// The name of a batch with the marker in it, for services that keep a name and no metadata.
+pub fn marked_name(name: &str, marker: &str) -> String {
+    format!("{name} [{marker}]")
+}
+
+/// What [`marked_name`] was made from: the name, and the marker if there is one.
+pub fn split_name(whole: &str) -> (&str, Option<&str>) {
+    match whole.strip_suffix(']').and_then(|rest| rest.rsplit_once(" [")) {
+        Some((name, marker)) if marker.starts_with(MARKER_PREFIX) => (name, Some(marker)),
+        _ => (whole, None),
+    }
+}
+
+/// What every marker begins with.
+pub const MARKER_PREFIX: &str = "bd-";
+
 /// Whether `sighting` is of the batch that was created with `marker`.
 pub fn is_marked(sighting: &Sighting, marker: &str) -> bool {
     let metadata = sighting.metadata.as_ref().and_then(|metadata| metadata.get(MARKER));
@@ -211,6 +275,13 @@ mod tests {
         );
         assert_eq!(upload.after, format!("\r\n--{boundary}--\r\n"));
         assert_eq!(upload.length(10), (before.len() + 10 + upload.after.len()) as u64);
+    }
+
+    #[test]
+    fn a_marked_name_comes_apart_again() {
+        assert_eq!(split_name(&marked_name("a [b] c", "bd-1f")), ("a [b] c", Some("bd-1f")));
+        assert_eq!(split_name("nightly [v2]"), ("nightly [v2]", None));
+        assert_eq!(split_name(""), ("", None));
     }
 
     #[test]

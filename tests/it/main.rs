@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
