@@ -330,6 +330,37 @@ mod tests {
         Tracked::new(key, "openai", "/v1/responses", origin, NOW)
     }
 
+    /// The statuses that one look after another makes of what a service says that may take an end back.
+    fn lived(said: &[Status]) -> Vec<Status> {
+        let mut tracked = fresh(Origin::Hand);
+        said.iter()
+            .map(|status| {
+                let sighting = Sighting {
+                    id: "batch_1".to_owned(),
+                    status: Some(*status),
+                    provider_status: Some(status.as_str().to_owned()),
+                    revocable: *status == Status::Completed,
+                    ..Sighting::default()
+                };
+                tracked = observe(&tracked, &sighting, false, NOW).tracked;
+                assert_eq!(
+                    tracked.held_since.is_some(),
+                    *status == Status::Completed && !tracked.batch.status.is_terminal()
+                );
+                tracked.batch.status
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_end_that_may_be_taken_back_counts_when_it_is_seen_twice_in_a_row() {
+        use Status::{Completed, InProgress};
+        assert_eq!(lived(&[InProgress, Completed, Completed]), [InProgress, InProgress, Completed]);
+        let taken_back = [InProgress, Completed, InProgress, Completed, Completed];
+        assert_eq!(lived(&taken_back), [InProgress, InProgress, InProgress, InProgress, Completed]);
+        assert_eq!(lived(&[Completed]), [Completed], "what was never seen alive is taken as it is");
+    }
+
     fn counts() -> impl Strategy<Value = Option<RequestCounts>> {
         prop::option::of((0_u64..9, 0_u64..9).prop_map(|(completed, failed)| RequestCounts {
             total: 20,

@@ -83,7 +83,8 @@ impl Fireworks {
             let provider_status = reader.word(&["state"]);
             let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
             let ended = status.is_some_and(Status::is_terminal);
-            let request_counts = counts(reader);
+            let cut_short = provider_status.as_deref().is_some_and(|word| word.contains("EARLY"));
+            let request_counts = counts(reader, cut_short);
             // The dataset is named from the beginning, and filled at the end.
             let succeeded = status == Some(Status::Completed)
                 || request_counts.is_some_and(|counts| counts.completed > 0);
@@ -107,7 +108,8 @@ impl Fireworks {
     }
 }
 
-fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
+/// Of a job that was stopped early, the requests that were never worked on count as failed.
+fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
     if !reader.is_object("jobProgress") {
         return None;
     }
@@ -115,7 +117,9 @@ fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
         let [total, completed, failed] =
             ["totalInputRequests", "successfullyProcessedRequests", "failedRequests"]
                 .map(|field| reader.count(&format!("jobProgress.{field}")));
-        read::counts(total, completed, failed)
+        let counts = read::counts(total, completed, failed)?;
+        let failed = if cut_short { counts.total - counts.completed } else { counts.failed };
+        Some(RequestCounts { failed, ..counts })
     })
 }
 

@@ -68,8 +68,8 @@ impl Xai {
             let cancelled_at = reader.time("cancel_time");
             // With this xAI itself ends a batch whose file is not good.
             let message = reader.text("cancel_by_xai_message");
-            let expires_at = end_of_day(reader, "expire_time");
-            let is_past = expires_at.zip(now).is_some_and(|(at, now)| now > at);
+            let is_past = end_of_day(reader, "expire_time").zip(now).is_some_and(|(at, now)| now > at);
+            let expires_at = reader.time("expire_time");
             let derived = match state {
                 _ if cancelled_at.is_some() && message.is_some() => Some(Status::Failed),
                 Some(state) if cancelled_at.is_some() && state.pending > 0 => Some(Status::Cancelling),
@@ -80,12 +80,11 @@ impl Xai {
                 Some(state) if state.pending > 0 => Some(Status::InProgress),
                 Some(_) => Some(Status::Completed),
             };
-            let (status, provider_status) = match derived {
-                Some(status) => (Some(status), Some(status.as_str().to_owned())),
-                None => {
-                    let word = reader.word(&["state.status", "state", "status"]);
-                    (word.as_deref().and_then(|word| read::status(word, KIND.words)), word)
-                }
+            let (status, provider_status) = if let Some(status) = derived {
+                (Some(status), Some(status.as_str().to_owned()))
+            } else {
+                let word = reader.word(&["state.status", "state", "status"]);
+                (word.as_deref().and_then(|word| read::status(word, KIND.words)), word)
             };
             let ended = status.is_some_and(Status::is_terminal);
             let request_counts = state.map(|state| state.counts);
@@ -107,8 +106,9 @@ impl Xai {
                 }),
                 created_at: reader.time("create_time"),
                 expires_at,
-                failed_at: cancelled_at.filter(|_| status == Some(Status::Failed)),
-                cancelling_at: cancelled_at.filter(|_| status == Some(Status::Cancelling)),
+                cancelling_at: cancelled_at.filter(|_| status != Some(Status::Failed)),
+                // The one time of an end that there is.
+                ended_at: cancelled_at.filter(|_| ended),
                 request_counts,
                 results_expire_at: expires_at.filter(|_| ended && answered),
                 ..Sighting::default()

@@ -1,10 +1,14 @@
-//! Bedrock with the real binary: credentials as AWS's machines give them, and ministack in AWS's place.
+//! The clouds' services against what others wrote: credentials as AWS's machines give them, ministack in AWS's place,
+//! and the official SDKs, whose requests ours must equal.
 
 use crate::world::{Daemon, World, until};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::IntoResponse as _;
+use batchd::config::{Polling, ProviderConfig};
+use batchd::http::call::Call;
+use batchd::provider::{Account, PageRequest, Provider, kind};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::Path;
@@ -182,4 +186,94 @@ fn ministack_s_jobs_are_watched_and_stopped() {
         (world.json(&["show", arn, "--json"])["status"] == "cancelled").then_some(())
     });
     assert!(!daemon.log().contains("aws-secret"), "{}", daemon.log());
+}
+
+/// A request: method, path, query in order of its names, body.
+type Asked = (String, String, Vec<(String, String)>, Value);
+
+fn asked(method: &str, uri: &Uri, body: &[u8]) -> Asked {
+    let mut query: Vec<(String, String)> =
+        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    query.sort();
+    (method.to_owned(), uri.path().to_owned(), query, serde_json::from_slice(body).unwrap_or_default())
+}
+
+fn asked_by(call: &Call) -> Asked {
+    asked(call.request.method().as_str(), call.request.uri(), call.request.body())
+}
+
+/// What the official SDK of `kind` asks for, in the order of the script; `None`: there is no Python with it at hand.
+fn sdk_asks(module: &str, kind: &str) -> Option<Vec<Asked>> {
+    async fn listen(
+        State(seen): State<Arc<Mutex<Vec<Asked>>>>,
+        method: axum::http::Method,
+        uri: Uri,
+        body: axum::body::Bytes,
+    ) -> axum::response::Response {
+        seen.lock().unwrap().push(asked(method.as_str(), &uri, &body));
+        ([("content-type", "application/json")], "{}").into_response()
+    }
+    let python = std::env::var("BATCHD_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imported =
+        Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+    if !imported.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: {python} has no {module}; BATCHD_SDK_PYTHON names a Python that has");
+        return None;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let seen = Arc::<Mutex<Vec<Asked>>>::default();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Router::new().fallback(listen).with_state(seen.clone());
+    runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/cloud_requests.py");
+    let output = Command::new(&python)
+        .arg(script)
+        .args([&format!("http://{address}"), kind])
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let seen = seen.lock().unwrap().clone();
+    Some(seen)
+}
+
+fn adapter(name: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+    let config = ProviderConfig {
+        name: name.to_owned(),
+        kind: name.to_owned(),
+        base_url: "http://127.0.0.1:9".to_owned(),
+        api_key: None,
+        polling: Polling::default(),
+        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+    };
+    (kind(name).unwrap().build)(&Account { config: &config, api_key: None })
+}
+
+#[test]
+fn vertex_is_asked_as_google_s_sdk_asks() {
+    let Some(asks) = sdk_asks("google.genai", "vertex") else { return };
+    let vertex = adapter("vertex", &[("project", "of-ours"), ("location", "of-ours")]);
+    let page = PageRequest { limit: 20, ..PageRequest::default() };
+    let ours = [vertex.retrieve("4002"), vertex.list(&page), vertex.cancel("4002")];
+    assert_eq!(ours.map(|call| asked_by(&call.unwrap())), asks[..3]);
+}
+
+#[test]
+fn fireworks_is_asked_as_its_sdk_asks() {
+    let Some(asks) = sdk_asks("fireworks", "fireworks") else { return };
+    let fireworks = adapter("fireworks", &[("account", "of-ours")]);
+    let page = PageRequest { limit: 20, ..PageRequest::default() };
+    let ours = [fireworks.retrieve("job-1"), fireworks.list(&page)];
+    assert_eq!(ours.map(|call| asked_by(&call.unwrap())), asks[..2]);
+}
+
+#[test]
+fn bedrock_is_asked_as_aws_s_sdk_asks() {
+    let Some(asks) = sdk_asks("boto3", "bedrock") else { return };
+    let bedrock = adapter("bedrock", &[("region", "us-east-1")]);
+    let page = PageRequest { limit: 20, ..PageRequest::default() };
+    let ours = [bedrock.retrieve(ARN), bedrock.list(&page), bedrock.cancel(ARN)];
+    assert_eq!(ours.map(|call| asked_by(&call.unwrap())), asks[..3]);
 }

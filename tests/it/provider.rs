@@ -44,7 +44,11 @@ fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn 
 fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).unwrap(),
-        headers: HeaderMap::new(),
+        // Every answer has a date, which the transport adds if need be.
+        headers: HeaderMap::from_iter([(
+            http::header::DATE,
+            "Wed, 25 Nov 2026 00:00:00 GMT".parse().unwrap(),
+        )]),
         body: body.into(),
         cut: false,
     }

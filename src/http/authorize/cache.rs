@@ -153,7 +153,7 @@ mod tests {
     async fn it_is_renewed_before_it_ends_and_not_earlier() {
         let counter = Counter::new();
         assert_eq!(counter.get(Some(HOUR)).await, Ok(1));
-        tokio::time::advance(HOUR - RENEW_BEFORE - Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(3600 - 225 - 1)).await;
         assert_eq!(counter.get(Some(HOUR)).await, Ok(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(counter.get(None).await, Ok(2));
@@ -165,11 +165,11 @@ mod tests {
     async fn it_is_used_to_its_end_while_there_is_no_other() {
         let counter = Counter::new();
         assert_eq!(counter.get(Some(HOUR)).await, Ok(1));
-        tokio::time::advance(HOUR - Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(59)).await;
         assert_eq!(counter.fail().await, Ok(1));
         assert_eq!(counter.fail().await, Ok(1));
         assert_eq!(counter.obtained.load(Ordering::Relaxed), 2, "one that fails is not tried at every call");
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(counter.fail().await, Err(Failure::Reset));
         assert_eq!(counter.fail().await, Err(Failure::Reset));
         assert_eq!(counter.obtained.load(Ordering::Relaxed), 3);
@@ -193,6 +193,6 @@ mod tests {
     async fn nobody_waits_for_ever() {
         let counter = Counter::new();
         let waited = counter.cache.get(std::future::pending).await.unwrap_err();
-        assert_eq!(waited.to_string(), "no credentials within 20s");
+        assert_eq!(waited.to_string(), "no credentials within 20 s");
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Tokens {
     place: Place,
     routes: CredentialRoutes,
     clock: Clock,
-    tokens: Cache<Token>,
+    cache: Cache<Token>,
 }
 
 /// Where the credentials are.
@@ -112,12 +112,12 @@ impl Tokens {
             login: gcloud.map(|directory| directory.join("application_default_credentials.json")),
             metadata_host: env.get("GCE_METADATA_HOST").unwrap_or(METADATA_HOST).to_owned(),
         };
-        Self { place, routes, tokens: Cache::new(clock.clone()), clock }
+        Self { place, routes, cache: Cache::new(clock.clone()), clock }
     }
 
     /// `call` with a token.
     pub(super) async fn bear(&self, mut call: Call) -> Result<Call, Failure> {
-        let token = self.tokens.get(|| self.obtain()).await?;
+        let token = self.cache.get(|| self.obtain()).await?;
         let bad = |_| refused("the token holds characters that no header may carry".to_owned());
         let headers = call.request.headers_mut();
         let bearer = format!("Bearer {}", token.access.expose_secret());
@@ -133,7 +133,7 @@ impl Tokens {
     }
 
     pub(super) async fn doubt(&self) -> bool {
-        self.tokens.doubt().await
+        self.cache.doubt().await
     }
 
     /// Reads the file, if there is one, anew each time: it may have changed.
@@ -141,12 +141,12 @@ impl Tokens {
         let (file, must_be) = match (&self.place.named, &self.place.login) {
             (Some(named), _) => (named, true),
             (None, Some(login)) => (login, false),
-            (None, None) => return self.from_metadata().await,
+            (None, None) => return self.ask_metadata().await,
         };
         match tokio::fs::read(file).await {
-            Ok(bytes) => self.from_file(file, &bytes).await,
+            Ok(bytes) => self.use_file(file, &bytes).await,
             Err(error) if !must_be && error.kind() == std::io::ErrorKind::NotFound => {
-                self.from_metadata().await
+                self.ask_metadata().await
             }
             Err(error) => Err(refused(format!(
                 "the Google credentials in {} cannot be read: {}",
@@ -156,7 +156,7 @@ impl Tokens {
         }
     }
 
-    async fn from_file(&self, file: &Path, bytes: &[u8]) -> Result<Issued<Token>, Failure> {
+    async fn use_file(&self, file: &Path, bytes: &[u8]) -> Result<Issued<Token>, Failure> {
         let shown = file.display();
         // No word of serde's: it might quote what it stumbled over.
         let credentials = serde_json::from_slice(bytes).map_err(|_| {
@@ -213,7 +213,7 @@ impl Tokens {
         self.token(&answer, quota_project, || format!("Google refuses the credentials in {shown}"))
     }
 
-    async fn from_metadata(&self) -> Result<Issued<Token>, Failure> {
+    async fn ask_metadata(&self) -> Result<Issued<Token>, Failure> {
         let address = format!("http://{}{METADATA_PATH}", self.place.metadata_host);
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() =
