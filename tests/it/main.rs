@@ -15,6 +15,7 @@ mod process;
 mod provider;
 mod sandbox;
 mod sandbox_sdk;
+mod sdk_requests;
 mod simulation;
 mod store;
 mod transport;

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const KEY: &str = "sk-a-key-that-nobody-may-see";
+pub const KEY: &str = "sk-a-key-that-nobody-may-see";
 
 /// The adapter of `kind` for an account that is named like it and has what the kind needs.
 fn adapter(kind: &Kind) -> Box<dyn Provider> {
@@ -26,7 +26,7 @@ fn adapter(kind: &Kind) -> Box<dyn Provider> {
     adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &options)
 }
 
-fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
     let config = ProviderConfig {
         name: kind.facts.name.to_owned(),
         kind: kind.facts.name.to_owned(),
