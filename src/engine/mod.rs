@@ -5,6 +5,7 @@ mod budget;
 pub mod cancel;
 pub mod poll;
 pub mod poller;
+pub mod results;
 pub mod standing;
 
 use crate::clock::Clock;
