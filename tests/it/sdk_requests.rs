@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+type Options = &'static [(&'static str, &'static str)];
+
 /// Where a kind is asked, and with what, so that the SDK's own defaults lead to the same place.
-const ACCOUNTS: [(&str, &str, &str, &[(&str, &str)]); 6] = [
+const ACCOUNTS: [(&str, &str, &str, Options); 6] = [
     (
         "azure-openai classic",
         "azure-openai",
