@@ -5,8 +5,10 @@ mod budget;
 pub mod cancel;
 pub mod poll;
 pub mod poller;
+pub mod reconcile;
 pub mod results;
 pub mod standing;
+pub mod submit;
 
 use crate::clock::Clock;
 use crate::domain::route::Routes;
@@ -41,6 +43,10 @@ pub(crate) struct Shared {
     pub retain: RwLock<Duration>,
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
+    /// Submissions that a task sees to.
+    pub attended: submit::Attended,
+    /// A submission was lost.
+    pub lost: tokio::sync::Notify,
     /// How late polls are, in seconds.
     pub lag: Histogram,
 }
@@ -87,6 +93,8 @@ impl Engine {
             retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
+            attended: submit::Attended::default(),
+            lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
         Self { shared: Arc::new(shared), pollers: Arc::default() }

@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
 use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events};
+use super::{Pk, Store, StoreError, Tx, directory, events, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -10,6 +10,7 @@ use crate::domain::transition::{Step, Transition};
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub struct Registration {
 }
 
 /// What a second `track` of a batch changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Given {
     /// Replaces the name.
     pub name: Option<String>,
@@ -100,7 +102,16 @@ impl Store {
         items: Vec<Registration>,
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
-        self.write(move |tx| items.into_iter().map(|item| register(tx, item, &routes)).collect()).await
+        self.write(move |tx| {
+            let one = |item: Registration| {
+                if item.tracked.origin == Origin::Hand {
+                    submissions::settle(tx, &item.tracked.key)?;
+                }
+                register(tx, item, &routes)
+            };
+            items.into_iter().map(one).collect()
+        })
+        .await
     }
 
     /// Stores a look: state, transition, events and one delivery for each webhook that wants one, in one
@@ -383,7 +394,11 @@ pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Res
     Ok(())
 }
 
-fn register(tx: &mut Tx<'_>, item: Registration, routes: &Routes) -> Result<Registered, StoreError> {
+pub(super) fn register(
+    tx: &mut Tx<'_>,
+    item: Registration,
+    routes: &Routes,
+) -> Result<Registered, StoreError> {
     let key = item.tracked.key.clone();
     let known = tx
         .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE provider = ?1 AND id = ?2"))?
