@@ -54,7 +54,9 @@ pub const COMPATIBLE: Kind = Kind {
     claims: |_| false,
     words: &WORDS,
     build: |account| {
-        let dialect = Dialect { intake: Some(Intake::OPENAI), ..Dialect::OPENAI };
+        // Some of them leave most of a batch out of their lists.
+        let listing = Listing { complete: false, ..Listing::pages(PAGE) };
+        let dialect = Dialect { listing, intake: Some(Intake::OPENAI), ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
