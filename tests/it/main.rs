@@ -13,6 +13,7 @@ mod field;
 mod layers;
 mod process;
 mod provider;
+mod results;
 mod sandbox;
 mod sandbox_sdk;
 mod simulation;
