@@ -3,6 +3,7 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod downloads;
 pub mod poll;
 pub mod poller;
 pub mod results;

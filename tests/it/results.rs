@@ -1,6 +1,6 @@
 //! Results through the real binary: broken connections, half files, redirects, and files that are whole or not there.
 
-use crate::world::{KEY, World};
+use crate::world::{KEY, World, until};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -245,4 +245,62 @@ fn what_has_not_ended_or_is_gone_is_said() {
     assert!(live.contains("batch `batch_live` is in_progress: it has no results yet"), "{live}");
     let gone = told("batch_1");
     assert!(gone.contains("has no results of `batch_1` (any more): 404 Not Found: No such File"), "{gone}");
+}
+
+/// What `[results] download = true` needs, in a directory of the world's own.
+fn downloading(setting: &Setting) -> String {
+    let dir = setting.world.directory.path().join("kept");
+    setting.world.configure(&format!("[results]\ndownload = true\ndir = \"{}\"\n", dir.display()));
+    dir.display().to_string()
+}
+
+#[test]
+fn what_ends_is_downloaded_once_and_told() {
+    let setting = Setting::new(Manner::Whole);
+    let dir = downloading(&setting);
+    let _daemon = setting.world.daemon();
+    setting.world.ok(&["track", "batch_1"]);
+    let path = format!("{dir}/openai/batch_1.jsonl");
+    let told = until("the download is told", || {
+        let events = setting.world.json(&["events", "batch_1", "--json"]);
+        events["data"].as_array()?.iter().find(|event| event["type"] == "batch.results_downloaded").cloned()
+    });
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(kept.lines().count(), 400);
+    let results = &told["data"]["batch"]["batchd"]["results"];
+    assert_eq!(results["path"], path);
+    assert_eq!((&results["bytes"], &results["lines"]), (&json!(kept.len()), &json!(400)));
+    let digest = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(&kept));
+    assert_eq!(results["sha256"], digest);
+    // The tokens that the lines tell, once.
+    let batch = setting.world.json(&["show", "batch_1", "--json"]);
+    assert_eq!(batch["usage"]["input_tokens"], 300);
+    assert_eq!(batch["usage"]["total_tokens"], 900);
+    assert_eq!(&batch["batchd"]["results"], results);
+    assert_eq!(setting.asked().len(), 1);
+
+    // Once the provider has deleted them, the copy is what there is.
+    setting.server.0.lock().unwrap().manner = Manner::Gone;
+    assert_eq!(setting.world.ok(&["results", "batch_1"]).lines().count(), 400);
+    assert_eq!(setting.world.ok(&["results", "batch_1", "--errors"]).lines().count(), 100);
+    assert_eq!(setting.world.batchd(&["results", "batch_1", "--format", "raw"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_download_that_was_killed_is_had_at_the_next_start() {
+    let setting = Setting::new(Manner::EndsEarly);
+    let dir = downloading(&setting);
+    let daemon = setting.world.daemon();
+    setting.world.ok(&["track", "batch_1"]);
+    until("it was tried", || (!setting.asked().is_empty()).then_some(()));
+    daemon.kill();
+    assert!(!std::path::Path::new(&format!("{dir}/openai/batch_1.jsonl")).exists());
+    setting.server.0.lock().unwrap().manner = Manner::Whole;
+    // What failed waits half a minute: the clock of its row is set back instead.
+    let state = rusqlite::Connection::open(setting.world.state().join("batchd.db")).unwrap();
+    state.execute("UPDATE batches SET download_at = 0", []).unwrap();
+    drop(state);
+    let _daemon = setting.world.daemon();
+    let path = format!("{dir}/openai/batch_1.jsonl");
+    until("it is downloaded", || std::fs::read_to_string(&path).ok());
 }
