@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_results;
 mod chaos;
 mod cli;
 mod config;
@@ -14,8 +15,10 @@ mod layers;
 mod process;
 mod provider;
 mod results;
+mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod sdk_requests;
 mod simulation;
 mod store;
 mod transport;

@@ -37,3 +37,10 @@ CREATE TABLE submissions (
 -- Delivery and findings.
 
 -- The learnt schedule.
+
+-- Where a batch stands in its provider's list, Unix seconds; NULL until the provider has shown it.
+ALTER TABLE batches ADD COLUMN created_at INTEGER AS (
+  CASE WHEN first_seen_at IS NOT NULL THEN batch ->> '$.created_at' END) VIRTUAL;
+-- The schedule is read from this index alone.
+DROP INDEX batches_due;
+CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL;
