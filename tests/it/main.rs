@@ -4,8 +4,10 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod adapter_results;
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
