@@ -1,11 +1,12 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
 use super::api::{ErrorCode, ReloadAnswer};
+use super::hooks::{Door, Hooks};
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::config::environment::Env;
-use crate::config::{Config, WebhookConfig};
+use crate::config::{Config, WebhookConfig, secret};
 use crate::domain::route::{Route, Routes};
 use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
@@ -13,11 +14,12 @@ use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig};
 use crate::notify::{Destination, Dispatcher};
-use crate::provider;
+use crate::provider::{self, Hook};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Pulse, Tasks};
 use crate::webhook::Target;
+use crate::webhook::signature::SigningKey;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,8 @@ pub struct Live {
     reload_error: Mutex<Option<String>>,
     /// Scheme and host of each webhook: what may be shown of where it points.
     targets: RwLock<BTreeMap<String, String>>,
+    /// Where the services' own webhooks come in.
+    pub(super) hooks: Hooks,
     /// Lasting troubles by their cause, for `status` and `/readyz`.
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -69,6 +73,7 @@ struct Assembly {
     accounts: Vec<Account>,
     destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
+    doors: BTreeMap<String, Door>,
     token: Option<SecretString>,
 }
 
@@ -86,6 +91,7 @@ impl Live {
             reloading: AsyncMutex::new(()),
             reload_error: Mutex::default(),
             targets: RwLock::default(),
+            hooks: Hooks::default(),
             troubles: Mutex::default(),
         };
         let assembly = live.assemble(&config)?;
@@ -216,13 +222,14 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
-        let Assembly { accounts, destinations, targets, token } = assembly;
+        let Assembly { accounts, destinations, targets, doors, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.hooks.set_doors(doors);
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         // Webhooks first: what a poll finds is owed to those of the new configuration.
@@ -257,6 +264,16 @@ impl Live {
                     .as_ref()
                     .and_then(|source| resolve(format!("providers.{}.api_key", provider.name), source));
                 (provider.name.as_str(), key)
+            })
+            .collect();
+        let hook_secrets: Vec<(&str, &Hook, Option<SecretString>)> = config
+            .providers
+            .values()
+            .filter_map(|provider| {
+                let hook = provider::kind(&provider.kind)?.hook.as_ref()?;
+                let source = provider.webhook_secret.as_ref()?;
+                let what = format!("providers.{}.webhook_secret", provider.name);
+                Some((provider.name.as_str(), hook, resolve(what, source)))
             })
             .collect();
         let targets: Vec<(&WebhookConfig, Option<Target>)> = config
@@ -304,6 +321,17 @@ impl Live {
             Err(problem) => problems.push(format!("http: {problem}")),
         }
 
+        let mut doors = BTreeMap::new();
+        for (name, hook, secret) in hook_secrets {
+            let Some(secret) = secret else { continue };
+            match secret::hook_key(&secret) {
+                Some(key) => {
+                    doors.insert(name.to_owned(), Door::new(*hook, SigningKey::of_service(key)));
+                }
+                None => problems.push(format!("providers.{name}.webhook_secret: it is no secret of a webhook")),
+            }
+        }
+
         let mut destinations = Vec::new();
         let mut shown = BTreeMap::new();
         for (webhook, target) in targets {
@@ -315,7 +343,7 @@ impl Live {
             }
         }
         if problems.is_empty() {
-            Ok(Assembly { accounts, destinations, targets: shown, token })
+            Ok(Assembly { accounts, destinations, targets: shown, doors, token })
         } else {
             Err(problems)
         }
@@ -344,6 +372,7 @@ pub fn catalog() -> crate::config::Catalog {
     crate::config::Catalog {
         providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
         webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
+        hooked: provider::KINDS.iter().filter(|kind| kind.hook.is_some()).map(|kind| kind.facts.name).collect(),
     }
 }
 

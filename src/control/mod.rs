@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 pub mod door;
 pub mod event_stream;
+mod hooks;
 pub mod live;
 mod metrics;
 pub mod query;

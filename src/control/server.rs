@@ -19,13 +19,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 /// A hundred thousand ids with their options fit.
 const LONGEST_BODY: usize = 64 * 1024 * 1024;
+
+/// What services send is a few hundred bytes.
+const LONGEST_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
@@ -89,6 +92,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/backup", get(backup))
+        .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(LONGEST_HOOK)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -314,6 +318,16 @@ async fn backup(State(shared): State<Shared>) -> Answer<Response> {
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
     ];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+async fn hook(
+    State(shared): State<Shared>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Value>> {
+    shared.service.hook(&provider, &headers, &body).await?;
+    Ok(Json(json!({"received": true})))
 }
 
 async fn healthz() -> &'static str {

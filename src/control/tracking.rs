@@ -134,7 +134,7 @@ impl Service {
         now: Timestamp,
     ) -> Result<Registration, Refusal> {
         let Wanted { key, known, given, check } = wanted;
-        let mut tracked = new_tracked(live, &key, now)?;
+        let mut tracked = new_tracked(live, &key, Origin::Hand, now)?;
         tracked.owner = owner;
         tracked.name.clone_from(&given.name);
         tracked.labels.clone_from(&given.labels);
@@ -172,7 +172,7 @@ impl Service {
         let is_tracked = known.is_some();
         let before = match known {
             Some((_, tracked)) => tracked,
-            None => Tracked { next_poll_at: None, ..new_tracked(live, &key, self.clock.now())? },
+            None => Tracked { next_poll_at: None, ..new_tracked(live, &key, Origin::Hand, self.clock.now())? },
         };
         let next_poll_at = before.next_poll_at;
         let mut seen = live.engine.first_step(&before, &sighting).map_err(refusal)?.tracked;
@@ -214,10 +214,15 @@ impl Service {
 }
 
 /// A batch as it is before anybody has looked at it.
-fn new_tracked(live: &Live, key: &BatchKey, now: Timestamp) -> Result<Tracked, Refusal> {
+pub(super) fn new_tracked(
+    live: &Live,
+    key: &BatchKey,
+    origin: Origin,
+    now: Timestamp,
+) -> Result<Tracked, Refusal> {
     let about =
         live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
-    let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, Origin::Hand, now);
+    let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, origin, now);
     tracked.console_url = about.console_url;
     Ok(tracked)
 }
@@ -267,7 +272,7 @@ fn understand(
         },
     };
     key.id = live.engine.canonical_id(&key.provider, &key.id);
-    if key.id.is_empty() || key.id.len() > LONGEST_TEXT || key.id.chars().any(char::is_control) {
+    if !is_an_id(&key.id) {
         return Err(Refusal::invalid(format!(
             "`{}` is not the id of a batch",
             key.id.chars().take(80).collect::<String>().escape_debug()
@@ -313,6 +318,11 @@ fn understand(
         },
         key,
     })
+}
+
+/// Whether `text` can be the id of a batch at all.
+pub(super) fn is_an_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
 }
 
 fn candidates(config: &Config) -> Vec<Candidate> {

@@ -238,6 +238,13 @@ impl Engine {
         }
     }
 
+    /// Makes one batch due now, if it is on the schedule; the pace of its provider holds.
+    pub fn hurry(&self, provider: &str, pk: Pk) {
+        if let Ok(poller) = self.poller(provider) {
+            poller.hurry(pk);
+        }
+    }
+
     /// Makes every active batch due now; the pace of each provider holds. Returns how many.
     pub fn poll_all(&self) -> u64 {
         let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);

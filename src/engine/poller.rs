@@ -100,6 +100,8 @@ enum Afterwards {
     AsSeen,
     /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
     OrDue(Timestamp),
+    /// What the look says, but no later than this: there is news that the look may have come too early for.
+    NoLater(Timestamp),
     /// It was taken off the schedule.
     Gone,
 }
@@ -120,6 +122,17 @@ impl DueList {
     /// Due then, unless it is on the schedule already.
     fn adopt(&mut self, pk: Pk, at: Timestamp) {
         if !self.by_batch.contains_key(&pk) {
+            self.put(pk, at);
+        }
+    }
+
+    /// Due then at the latest, if it is on the schedule at all.
+    fn hurry(&mut self, pk: Pk, at: Timestamp) {
+        if let Some(afterwards) = self.busy.get_mut(&pk) {
+            if *afterwards == Afterwards::AsSeen {
+                *afterwards = Afterwards::NoLater(at);
+            }
+        } else if self.by_batch.get(&pk).is_some_and(|due| *due > at.as_millisecond()) {
             self.put(pk, at);
         }
     }
@@ -147,6 +160,7 @@ impl DueList {
         let next = match self.busy.remove(&pk).unwrap_or(Afterwards::AsSeen) {
             Afterwards::AsSeen => next,
             Afterwards::OrDue(at) => next.or(Some(at)),
+            Afterwards::NoLater(at) => next.map(|next| next.min(at)),
             Afterwards::Gone => None,
         };
         if let Some(next) = next {
@@ -289,6 +303,11 @@ impl Poller {
 
     pub(super) fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    pub(super) fn hurry(&self, pk: Pk) {
+        lock(&self.due).hurry(pk, self.shared.clock.now());
+        self.wake();
     }
 
     pub(super) fn all_due(&self) -> u64 {
@@ -543,6 +562,28 @@ mod tests {
         due.adopt(1, at(12));
         due.settle(1, None);
         assert_eq!(due.first(), Some((at(12), 1)), "untracked and tracked again while a look was under way");
+    }
+
+    #[test]
+    fn news_hurries_what_is_on_the_schedule_and_nothing_else() {
+        let mut due = DueList::default();
+        due.hurry(1, at(0));
+        assert_eq!(due.first(), None);
+        due.put(1, at(10));
+        due.hurry(1, at(20));
+        assert_eq!(due.first(), Some((at(10), 1)), "never put off");
+        due.hurry(1, at(5));
+        assert_eq!(due.first(), Some((at(5), 1)));
+        // The look that is under way may have come too early for the news …
+        assert!(due.claim(1));
+        due.hurry(1, at(6));
+        due.settle(1, Some(at(900)));
+        assert_eq!(due.first(), Some((at(6), 1)));
+        // … or have seen it.
+        assert!(due.claim(1));
+        due.hurry(1, at(7));
+        due.settle(1, None);
+        assert_eq!(due.first(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use super::{Account, Hook, Kind, Page, PageRequest, Provider, about, data_of_batch, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -41,6 +41,10 @@ pub const KIND: Kind = Kind {
         ("JOB_STATE_PARTIALLY_SUCCEEDED", Status::Completed),
         ("JOB_STATE_CANCELLING", Status::Cancelling),
     ],
+    // Documented as the bare id and seen as the resource's name; `canonical_id` makes one of both.
+    hook: Some(Hook {
+        batch_id: |message| Some(data_of_batch(message)?.text("data.id")?.rsplit('/').next()?.to_owned()),
+    }),
     build: |account| Box::new(Gemini::new(account)),
 };
 

@@ -77,8 +77,32 @@ pub struct Kind {
     pub claims: fn(id: &str) -> bool,
     /// Its status words, each with every status that it can mean.
     pub words: &'static [(&'static str, Status)],
+    /// How the service's own webhooks are read; `None`: it sends none.
+    pub hook: Option<Hook>,
     /// Makes the adapter.
     pub build: fn(&Account) -> Box<dyn Provider>,
+}
+
+/// How the webhooks are read that a service itself sends (`providers.md` §5).
+///
+/// All of them are signed by Standard Webhooks with HMAC. What they say is a hint at most: it is read for the id of the
+/// batch that is to be looked at, and for nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// The id of the batch that a message is about; `None`: it is about something else.
+    pub batch_id: fn(&Map<String, Value>) -> Option<String>,
+}
+
+impl Hook {
+    /// OpenAI's form: `{"type": "batch.…", "data": {"id": "…"}}`.
+    pub const OPENAI: Self = Self { batch_id: |message| data_of_batch(message)?.text("data.id") };
+}
+
+/// A message's fields, if it is about a batch.
+fn data_of_batch(message: &Map<String, Value>) -> Option<read::Reader<'_>> {
+    let mut reader = read::Reader::new(message);
+    let is_about_a_batch = reader.text("type")?.starts_with("batch.");
+    is_about_a_batch.then_some(reader)
 }
 
 /// What an adapter is made from.

@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, sightings};
+use super::{Account, Hook, Kind, Page, PageRequest, Provider, about, after_last, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
@@ -22,6 +22,7 @@ pub const KIND: Kind = Kind {
     },
     claims,
     words: &read::OPENAI_WORDS,
+    hook: Some(Hook::OPENAI),
     build: |account| Box::new(OpenAi { files_live: Some(FILES_LIVE), ..OpenAi::new(account, KIND.words) }),
 };
 
@@ -37,6 +38,7 @@ pub const COMPATIBLE: Kind = Kind {
     },
     claims: |_| false,
     words: &IMITATORS_WORDS,
+    hook: None,
     build: |account| Box::new(OpenAi::new(account, COMPATIBLE.words)),
 };
 

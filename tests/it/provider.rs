@@ -31,6 +31,8 @@ fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn 
         kind: kind.facts.name.to_owned(),
         base_url: base_url.to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };

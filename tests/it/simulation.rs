@@ -287,6 +287,8 @@ fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> Accou
         kind: "openai".to_owned(),
         base_url: "https://provider.invalid/v1".to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling,
         options: BTreeMap::new(),
     };
