@@ -10,8 +10,8 @@ use super::raw::{
 };
 use super::secret::SecretSource;
 use super::{
-    ApiConfig, Catalog, Config, DigestConfig, Egress, HeartbeatConfig, HttpConfig, KindFacts, Origin, Polling,
-    ProviderConfig, Proxy, StateConfig, WebhookConfig, WebhookFacts,
+    ApiConfig, Catalog, Config, DigestConfig, Egress, HeartbeatConfig, HttpConfig, KindFacts, Origin,
+    Polling, ProviderConfig, Proxy, StateConfig, WebhookConfig, WebhookFacts,
 };
 use crate::domain::calendar::Calendar;
 use crate::domain::duration::compact;

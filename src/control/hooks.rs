@@ -6,7 +6,7 @@ use super::service::Service;
 use super::tracking::{is_an_id, new_tracked};
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin};
-use crate::provider::Hook;
+use crate::provider::hook::Hook;
 use crate::store::batches::{Given, Registration};
 use crate::webhook::signature::{self, BadSignature, SigningKey, TOLERANCE};
 use http::HeaderMap;

@@ -14,7 +14,8 @@ use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig};
 use crate::notify::{Destination, Dispatcher};
-use crate::provider::{self, Hook};
+use crate::provider;
+use crate::provider::hook::Hook;
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Pulse, Tasks};
@@ -328,7 +329,9 @@ impl Live {
                 Some(key) => {
                     doors.insert(name.to_owned(), Door::new(*hook, SigningKey::of_service(key)));
                 }
-                None => problems.push(format!("providers.{name}.webhook_secret: it is no secret of a webhook")),
+                None => {
+                    problems.push(format!("providers.{name}.webhook_secret: it is no secret of a webhook"))
+                }
             }
         }
 
@@ -372,7 +375,11 @@ pub fn catalog() -> crate::config::Catalog {
     crate::config::Catalog {
         providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
         webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
-        hooked: provider::KINDS.iter().filter(|kind| kind.hook.is_some()).map(|kind| kind.facts.name).collect(),
+        hooked: provider::KINDS
+            .iter()
+            .filter(|kind| kind.hook.is_some())
+            .map(|kind| kind.facts.name)
+            .collect(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Batches of the Gemini Developer API (`providers.md` §3.3): long-running operations with the batch in `metadata`.
 
+use super::hook::Hook;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Hook, Kind, Page, PageRequest, Provider, about, data_of_batch, results_id, sightings};
+use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -41,10 +42,7 @@ pub const KIND: Kind = Kind {
         ("JOB_STATE_PARTIALLY_SUCCEEDED", Status::Completed),
         ("JOB_STATE_CANCELLING", Status::Cancelling),
     ],
-    // Documented as the bare id and seen as the resource's name; `canonical_id` makes one of both.
-    hook: Some(Hook {
-        batch_id: |message| Some(data_of_batch(message)?.text("data.id")?.rsplit('/').next()?.to_owned()),
-    }),
+    hook: Some(Hook::GEMINI),
     build: |account| Box::new(Gemini::new(account)),
 };
 
@@ -190,6 +188,15 @@ impl Provider for Gemini {
     /// AI Studio has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/{PREFIX}{}:cancel", segment(bare(id))?), None)
+    }
+
+    /// The answer is `{}`, whatever becomes of the batch.
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.requests.object(answer).map(|_| None)
     }
 }
 

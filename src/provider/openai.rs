@@ -1,13 +1,15 @@
 //! OpenAI's batches (`providers.md` §3.1), and every service that imitates them under another address.
 
+use super::hook::Hook;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Hook, Kind, Page, PageRequest, Provider, about, after_last, sightings};
+use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use http::Method;
 use serde_json::{Map, Value};
 
 /// OpenAI itself.
@@ -177,6 +179,18 @@ impl Provider for OpenAi {
             return None;
         }
         Some(format!("https://platform.openai.com/batches/{}", segment(id).ok()?))
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
+
+    fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        self.requests.raw(method.clone(), path, query)
     }
 }
 

@@ -469,10 +469,7 @@ fn rules_for_webhooks() {
 #[test]
 fn what_has_no_effect_yet_is_told_only_if_it_asks_for_something() {
     assert!(warned("[results]\ndownload = true", "`results.download` has no effect in this version"));
-    assert!(!warned(
-        "[results]\ndownload = false\nmax_bytes = \"1GiB\"",
-        "no effect"
-    ));
+    assert!(!warned("[results]\ndownload = false\nmax_bytes = \"1GiB\"", "no effect"));
     assert!(error("[results]\nmax_bytes = \"0B\"").contains("between 1 bytes"));
     assert!(error("[heartbeat]\nurl = \"nonsense\"").contains("heartbeat.url"));
     assert!(

@@ -10,6 +10,7 @@ mod contract;
 mod deliver;
 mod dispatch;
 mod field;
+mod hooks;
 mod layers;
 mod process;
 mod provider;
