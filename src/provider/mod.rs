@@ -35,6 +35,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Reads the answer to [`Provider::retrieve`].
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure>;
 
+    /// What the service's list can do for many batches at once; `None`: each is retrieved by itself.
+    fn listing(&self) -> Option<Listing> {
+        None
+    }
+
     /// Asks for a page of the account's batches, newest first where the service can.
     fn list(&self, page: &PageRequest) -> Result<Call, Failure>;
 
@@ -121,6 +126,31 @@ pub struct PageRequest {
     pub cursor: Option<String>,
     /// How many batches at most; the adapter keeps it within what the service allows.
     pub limit: u32,
+    /// Only batches that have not ended, where [`Listing::live_only`] says so; other services give all.
+    pub live_only: bool,
+    /// Only these batches, where [`Listing::by_id`] says so; empty: all.
+    pub ids: Vec<String>,
+}
+
+/// What a service's list is good for (`providers.md` §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The most batches on a page; [`u32::MAX`] where one answer holds them all.
+    pub size: u32,
+    /// Whether an item tells all that [`Provider::retrieve`] does. Where it does not, a page shows only that nothing
+    /// has changed, and whatever it shows changed is retrieved.
+    pub complete: bool,
+    /// Whether pages of live batches alone can be had ([`PageRequest::live_only`]).
+    pub live_only: bool,
+    /// How many batches can be asked for by their ids in one request ([`PageRequest::ids`]); 0: none.
+    pub by_id: u32,
+}
+
+impl Listing {
+    /// A list of complete items, `size` a page, that can only be read from its newest batch on.
+    pub const fn pages(size: u32) -> Self {
+        Self { size, complete: true, live_only: false, by_id: 0 }
+    }
 }
 
 /// One page of a list.

@@ -3,7 +3,7 @@
 use super::hook::Hook;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
@@ -61,6 +61,9 @@ const IMITATORS_WORDS: [(&str, Status); 10] = {
         ("progress", Status::InProgress),
     ]
 };
+
+/// The most batches that OpenAI gives on a page.
+const PAGE: u32 = 100;
 
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
@@ -148,6 +151,10 @@ impl Provider for OpenAi {
         Ok(Sighting { id: id.to_owned(), ..sighting })
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
         let limit = page_size(page).to_string();
         let mut query = vec![("limit", limit.as_str())];
@@ -195,7 +202,7 @@ impl Provider for OpenAi {
 }
 
 fn page_size(page: &PageRequest) -> u32 {
-    page.limit.clamp(1, 100)
+    page.limit.clamp(1, PAGE)
 }
 
 /// OpenAI's own ids: 32 hexadecimal digits, in the older ones 24 letters and digits (`providers.md` §2.1).
