@@ -7,6 +7,7 @@ pub mod config;
 pub mod connect;
 pub mod deliveries;
 pub mod demo;
+pub mod discover;
 pub mod error;
 pub mod events;
 pub mod exit;
@@ -101,6 +102,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Discover(discover::Arguments),
     Cancel(cancel::Arguments),
     Status(status::Arguments),
     Webhooks(webhooks::Arguments),
@@ -251,6 +253,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Discover(arguments) => on_runtime(discover::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Status(arguments) => on_runtime(status::run(arguments, context)),
         Command::Webhooks(arguments) => on_runtime(webhooks::run(arguments, context)),
@@ -303,7 +306,7 @@ fn overview(command: &clap::Command) -> String {
 
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
+    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack", "discover"]),
     ("Send, fetch, cancel", &["cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),

@@ -3,14 +3,17 @@
 use super::api::ErrorCode;
 use super::refusal::Refusal;
 use super::service::Service;
-use super::tracking::{is_an_id, new_tracked};
+use super::tracking::is_an_id;
+use crate::config::Config;
+use crate::config::secret::{self, SecretSource};
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin};
-use crate::provider::hook::Hook;
+use crate::provider::{self, hook::Hook};
 use crate::store::batches::{Given, Registration};
 use crate::webhook::signature::{self, BadSignature, SigningKey, TOLERANCE};
 use http::HeaderMap;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -39,12 +42,6 @@ pub(super) struct Door {
 struct Seen {
     until: BTreeMap<(String, String), Timestamp>,
     by_time: BTreeSet<(Timestamp, (String, String))>,
-}
-
-impl Door {
-    pub(super) const fn new(hook: Hook, key: SigningKey) -> Self {
-        Self { hook, key }
-    }
 }
 
 impl Hooks {
@@ -135,13 +132,31 @@ impl Service {
             return Ok(());
         }
         // Due at once; what the service says of it is not looked at.
-        let tracked = new_tracked(live, &key, Origin::Found, self.clock.now())?;
+        let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
+        let tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
         let registration = Registration { tracked, first_look: None, given: Given::default() };
         let registered = self.store.register(vec![registration], live.routes()).await?;
         live.engine.adopt(&registered);
         tracing::info!(provider, batch = key.id, "tracking {key}, which its service has named");
         Ok(())
     }
+}
+
+/// The ways in that a configuration opens: those of providers with a `webhook_secret` whose kind sends webhooks.
+pub(super) fn doors(
+    config: &Config,
+    resolve: &mut impl FnMut(String, &SecretSource) -> Option<SecretString>,
+) -> BTreeMap<String, Door> {
+    let mut doors = BTreeMap::new();
+    for provider in config.providers.values() {
+        let hook = provider::kind(&provider.kind).and_then(|kind| kind.hook);
+        let Some((hook, source)) = hook.zip(provider.webhook_secret.as_ref()) else { continue };
+        let secret = resolve(format!("providers.{}.webhook_secret", provider.name), source);
+        if let Some(key) = secret.as_ref().and_then(secret::hook_key) {
+            doors.insert(provider.name.clone(), Door { hook, key: SigningKey::of_service(key) });
+        }
+    }
+    doors
 }
 
 fn refusal(problem: BadSignature) -> Refusal {

@@ -1,12 +1,12 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
 use super::api::{ErrorCode, ReloadAnswer};
-use super::hooks::{Door, Hooks};
+use super::hooks::{self, Door, Hooks};
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::config::environment::Env;
-use crate::config::{Config, WebhookConfig, secret};
+use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
@@ -15,12 +15,10 @@ use crate::http::scrub::Scrubber;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig};
 use crate::notify::{Destination, Dispatcher};
 use crate::provider;
-use crate::provider::hook::Hook;
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::tasks::{Pulse, Tasks};
 use crate::webhook::Target;
-use crate::webhook::signature::SigningKey;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +59,7 @@ pub struct Live {
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     reload_error: Mutex<Option<String>>,
+    heartbeat: RwLock<Option<Arc<Heartbeat>>>,
     /// Scheme and host of each webhook: what may be shown of where it points.
     targets: RwLock<BTreeMap<String, String>>,
     /// Where the services' own webhooks come in.
@@ -69,12 +68,23 @@ pub struct Live {
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
+/// Where signs of life go.
+pub struct Heartbeat {
+    /// Where to; whoever knows it can pretend that all is well.
+    pub url: SecretString,
+    /// How often.
+    pub every: Duration,
+    /// The way out.
+    pub transport: Arc<dyn Transport>,
+}
+
 /// A configuration made real: secrets resolved, adapters and clients built. Nothing of it runs yet.
 struct Assembly {
     accounts: Vec<Account>,
     destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
     doors: BTreeMap<String, Door>,
+    heartbeat: Option<Arc<Heartbeat>>,
     token: Option<SecretString>,
 }
 
@@ -91,6 +101,7 @@ impl Live {
             token: RwLock::default(),
             reloading: AsyncMutex::new(()),
             reload_error: Mutex::default(),
+            heartbeat: RwLock::default(),
             targets: RwLock::default(),
             hooks: Hooks::default(),
             troubles: Mutex::default(),
@@ -112,6 +123,11 @@ impl Live {
     /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.engine.routes()
+    }
+
+    /// Where signs of life go, if anywhere.
+    pub fn heartbeat(&self) -> Option<Arc<Heartbeat>> {
+        self.heartbeat.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What may be shown of where a webhook points.
@@ -223,7 +239,7 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
-        let Assembly { accounts, destinations, targets, doors, token } = assembly;
+        let Assembly { accounts, destinations, targets, doors, heartbeat, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
@@ -231,6 +247,7 @@ impl Live {
         let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
         self.hooks.set_doors(doors);
+        *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         // Webhooks first: what a poll finds is owed to those of the new configuration.
@@ -267,16 +284,7 @@ impl Live {
                 (provider.name.as_str(), key)
             })
             .collect();
-        let hook_secrets: Vec<(&str, &Hook, Option<SecretString>)> = config
-            .providers
-            .values()
-            .filter_map(|provider| {
-                let hook = provider::kind(&provider.kind)?.hook.as_ref()?;
-                let source = provider.webhook_secret.as_ref()?;
-                let what = format!("providers.{}.webhook_secret", provider.name);
-                Some((provider.name.as_str(), hook, resolve(what, source)))
-            })
-            .collect();
+        let doors = hooks::doors(config, &mut resolve);
         let targets: Vec<(&WebhookConfig, Option<Target>)> = config
             .webhooks
             .values()
@@ -291,9 +299,13 @@ impl Live {
                 (webhook, target)
             })
             .collect();
+        let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
+            Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
+        });
         let scrubber = Arc::new(Scrubber::new(&secrets));
 
         let mut accounts = Vec::new();
+        let mut sign_of_life = None;
         let provider_ca: Vec<PathBuf> = config.http.ca_file.iter().cloned().collect();
         let transport = TransportConfig {
             proxy: &config.http.proxy,
@@ -305,6 +317,8 @@ impl Live {
         match ReqwestTransport::new(&transport) {
             Ok(transport) => {
                 let transport: Arc<dyn Transport> = Arc::new(transport);
+                sign_of_life = heartbeat
+                    .map(|(url, every)| Arc::new(Heartbeat { url, every, transport: transport.clone() }));
                 for provider in config.providers.values() {
                     let Some(kind) = provider::kind(&provider.kind) else {
                         problems.push(format!("providers.{}: no such kind", provider.name));
@@ -322,19 +336,6 @@ impl Live {
             Err(problem) => problems.push(format!("http: {problem}")),
         }
 
-        let mut doors = BTreeMap::new();
-        for (name, hook, secret) in hook_secrets {
-            let Some(secret) = secret else { continue };
-            match secret::hook_key(&secret) {
-                Some(key) => {
-                    doors.insert(name.to_owned(), Door::new(*hook, SigningKey::of_service(key)));
-                }
-                None => {
-                    problems.push(format!("providers.{name}.webhook_secret: it is no secret of a webhook"))
-                }
-            }
-        }
-
         let mut destinations = Vec::new();
         let mut shown = BTreeMap::new();
         for (webhook, target) in targets {
@@ -346,7 +347,7 @@ impl Live {
             }
         }
         if problems.is_empty() {
-            Ok(Assembly { accounts, destinations, targets: shown, doors, token })
+            Ok(Assembly { accounts, destinations, targets: shown, doors, heartbeat: sign_of_life, token })
         } else {
             Err(problems)
         }

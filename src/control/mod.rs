@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+mod discovery;
 pub mod door;
 pub mod event_stream;
 mod hooks;

@@ -78,6 +78,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
     router
         .route("/v1/batches", get(list))
         .route("/v1/batches/track", post(track_many))
+        .route("/v1/discover", post(discover))
         .route("/v1/poll", post(poll_all))
         .route("/v1/events", get(events))
         .route("/v1/deliveries", get(deliveries))
@@ -207,6 +208,15 @@ async fn poll(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json
 
 async fn cancel(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json<Value>> {
     Ok(Json(shared.service.cancel(&id).await?))
+}
+
+async fn discover(
+    State(shared): State<Shared>,
+    peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    body: Bytes,
+) -> Answer<Json<super::api::DiscoverAnswer>> {
+    let request = if body.is_empty() { super::api::DiscoverRequest::default() } else { read(&body)? };
+    Ok(Json(shared.service.discover(request, owner(peer)).await?))
 }
 
 async fn poll_all(State(shared): State<Shared>) -> Answer<Json<super::api::PollAnswer>> {

@@ -135,7 +135,8 @@ impl Service {
         now: Timestamp,
     ) -> Result<Registration, Refusal> {
         let Wanted { key, known, given, check } = wanted;
-        let mut tracked = new_tracked(live, &key, Origin::Hand, now)?;
+        let unseen = live.engine.unseen(&key, Origin::Hand, now);
+        let mut tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
         tracked.owner = owner;
         tracked.name.clone_from(&given.name);
         tracked.labels.clone_from(&given.labels);
@@ -219,11 +220,15 @@ impl Service {
     }
 
     /// A batch that is not tracked, as `sighting` shows it.
-    fn untracked_shape(&self, live: &Live, key: &BatchKey, sighting: &Sighting) -> Result<Value, Refusal> {
-        let before =
-            Tracked { next_poll_at: None, ..new_tracked(live, key, Origin::Hand, self.clock.now())? };
-        let step = live.engine.first_step(&before, sighting);
-        let mut seen = step.map_err(|error| Refusal::from_look(error, &key.id))?.tracked;
+    pub(super) fn untracked_shape(
+        &self,
+        live: &Live,
+        key: &BatchKey,
+        sighting: &Sighting,
+    ) -> Result<Value, Refusal> {
+        let refusal = |error| Refusal::from_look(error, &key.id);
+        let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
+        let mut seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
         seen.next_poll_at = None;
         let mut batch = shape::batch(&seen);
         batch["batchd"]["tracked_at"] = Value::Null;
@@ -256,20 +261,6 @@ impl Service {
         self.store.untrack(pk, self.clock.now()).await?;
         self.batch(&tracked.key.to_string()).await
     }
-}
-
-/// A batch as it is before anybody has looked at it.
-pub(super) fn new_tracked(
-    live: &Live,
-    key: &BatchKey,
-    origin: Origin,
-    now: Timestamp,
-) -> Result<Tracked, Refusal> {
-    let about =
-        live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
-    let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, origin, now);
-    tracked.console_url = about.console_url;
-    Ok(tracked)
 }
 
 /// What `text` may be the id of: itself, what stands behind a provider's name, and how some provider writes either.

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod calendar;
+pub mod digest;
 pub mod discovery;
 pub mod duration;
 pub mod event;

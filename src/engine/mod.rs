@@ -3,6 +3,7 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod discovery;
 pub mod poll;
 pub mod poller;
 pub mod standing;
@@ -19,6 +20,7 @@ use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
+use jiff::Timestamp;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,6 +244,11 @@ impl Engine {
             None => Ok(()),
             Some(failure) => Err(LookError::Provider { provider: provider.to_owned(), failure }),
         }
+    }
+
+    /// Until when a provider wants to be left alone, if it does.
+    pub fn held_until(&self, provider: &str) -> Option<Timestamp> {
+        self.poller(provider).ok()?.held_until()
     }
 
     /// Makes one batch due now, if it is on the schedule; the pace of its provider holds.

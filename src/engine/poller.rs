@@ -6,6 +6,7 @@ use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
+use crate::domain::finding::Patience;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{from_millis, later, since};
@@ -264,8 +265,13 @@ impl Poller {
         Terms { plan, standing: self.standing(), cost: 1.0 }
     }
 
-    pub(super) fn stalled_after(&self) -> Duration {
-        self.account.config.polling.stalled_after
+    /// How long a batch here may go on without a word.
+    pub(super) fn patience(&self) -> Patience {
+        Patience {
+            stalled_after: self.account.config.polling.stalled_after,
+            reports_progress: self.adapter().reports_progress(),
+            longest_usual: None,
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {

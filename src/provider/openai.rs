@@ -181,6 +181,11 @@ impl Provider for OpenAi {
         true
     }
 
+    fn reports_progress(&self) -> bool {
+        // Imitators may count at the end only.
+        self.files_live.is_some()
+    }
+
     fn console_url(&self, id: &str) -> Option<String> {
         if !self.requests.goes_to("api.openai.com") {
             return None;
