@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.anthropic.com"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: |id| {
         id.strip_prefix("msgbatch_")

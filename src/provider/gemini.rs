@@ -21,6 +21,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: |id| {
         id.strip_prefix(PREFIX).is_some_and(|rest| {

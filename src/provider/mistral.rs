@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, is_uuid, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.mistral.ai"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: is_uuid,
     words: &[
@@ -40,14 +41,6 @@ const PAGE: u32 = 100;
 
 /// The words of jobs that have not ended.
 const LIVE: [&str; 3] = ["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"];
-
-/// A plain UUID. Services that are not built yet have the same (`providers.md` §2.1); where several of them are
-/// configured, the id is nobody's.
-fn is_uuid(id: &str) -> bool {
-    let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    let parts: Vec<&str> = id.split('-').collect();
-    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.into_iter().all(is_hex)
-}
 
 #[derive(Debug)]
 struct Mistral {
