@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 0);
+pub const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 0);
 const DAY: Duration = Duration::from_hours(24);
 
 /// A provider whose every answer is fixed by a seed, the batch and the instant.
@@ -179,12 +179,12 @@ impl Transport for Scripted {
     }
 }
 
-fn answer(status: u16, body: &Value) -> Answer {
+pub fn answer(status: u16, body: &Value) -> Answer {
     let status = StatusCode::from_u16(status).unwrap();
     Answer { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()), cut: false }
 }
 
-fn is(id: &str, status: &str) -> Answer {
+pub fn is(id: &str, status: &str) -> Answer {
     answer(
         200,
         &json!({
@@ -198,20 +198,20 @@ fn refuses(status: u16) -> Answer {
     answer(status, &json!({"error": {"message": "no"}}))
 }
 
-struct World {
+pub struct World {
     directory: tempfile::TempDir,
-    clock: Clock,
+    pub clock: Clock,
     seed: u64,
 }
 
-struct Life {
-    store: Store,
-    engine: Engine,
+pub struct Life {
+    pub store: Store,
+    pub engine: Engine,
     tasks: Tasks,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         // Weeks of commits: in memory where there is such a place, for their order matters here, not the disk.
         let memory = std::path::Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// A daemon's engine from here on, over whatever state there is.
-    async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
+    pub async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
         let tasks = Tasks::new(self.clock.clone());
         let engine = Engine::new(store.clone(), self.clock.clone(), Rng::seeded(self.seed), tasks.clone());
@@ -233,7 +233,7 @@ impl World {
 }
 
 impl Life {
-    async fn track(&self, provider: &str, ids: impl Iterator<Item = String>, now: Timestamp) {
+    pub async fn track(&self, provider: &str, ids: impl Iterator<Item = String>, now: Timestamp) {
         let items = ids
             .map(|id| {
                 let key = BatchKey { provider: provider.to_owned(), id };
@@ -260,21 +260,21 @@ impl Life {
     }
 
     /// The batch called `id`, with its row.
-    async fn batch(&self, id: &str) -> (i64, Tracked) {
+    pub async fn batch(&self, id: &str) -> (i64, Tracked) {
         self.store.find(id.to_owned()).await.unwrap().pop().unwrap()
     }
 
     /// Every event's type, in the order of the log.
-    async fn told(&self) -> Vec<EventType> {
+    pub async fn told(&self) -> Vec<EventType> {
         let events = self.store.events(EventFilter::default()).await.unwrap();
         events.into_iter().map(|event| event.kind).collect()
     }
 
-    async fn track_one(&self, id: &str, now: Timestamp) {
+    pub async fn track_one(&self, id: &str, now: Timestamp) {
         self.track("openai", std::iter::once(id.to_owned()), now).await;
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.engine.stop().await;
         assert!(self.tasks.stop(Duration::from_mins(1)).await, "something is left running");
         self.store.close().await.unwrap();
