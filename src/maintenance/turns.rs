@@ -146,6 +146,7 @@ mod tests {
             base_url: Some("https://provider.invalid/v1"),
             key_optional: true,
             options: &[],
+            required: &[],
         };
         let webhook = WebhookFacts {
             name: "generic",
