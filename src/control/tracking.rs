@@ -163,11 +163,7 @@ impl Service {
     /// One fresh look at any batch of a configured provider, tracked or not; changes nothing.
     pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
         let live = self.live()?;
-        let config = live.config();
-        let item =
-            TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
-        let known = self.store.providers_of(possible_ids(live, text)).await?;
-        let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
+        let key = self.understand_key(live, provider, text).await?;
         let refusal = |error| Refusal::from_look(error, &key.id);
         let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
         let Some((_, before)) = self.store.get(key.clone()).await? else {
@@ -181,11 +177,9 @@ impl Service {
     }
 
     /// Asks the provider to cancel a batch, tracked or not, and gives it as it then is.
-    pub async fn cancel(&self, text: &str) -> Result<Value, Refusal> {
+    pub async fn cancel(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
         let live = self.live()?;
-        let item = TrackItem { id: text.to_owned(), ..TrackItem::default() };
-        let known = self.store.providers_of(possible_ids(live, text)).await?;
-        let key = understand(item, live, &live.config(), &known, false, self.clock.now())?.key;
+        let key = self.understand_key(live, provider, text).await?;
         let tracked = self.store.get(key.clone()).await?;
         if let Some((_, tracked)) = &tracked
             && tracked.batch.status.is_terminal()
@@ -219,6 +213,19 @@ impl Service {
         }
     }
 
+    /// The batch that `text` means, tracked or not.
+    pub(super) async fn understand_key(
+        &self,
+        live: &Live,
+        provider: Option<&str>,
+        text: &str,
+    ) -> Result<BatchKey, Refusal> {
+        let item =
+            TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
+        let known = self.store.providers_of(possible_ids(live, text)).await?;
+        Ok(understand(item, live, &live.config(), &known, false, self.clock.now())?.key)
+    }
+
     /// A batch that is not tracked, as `sighting` shows it.
     pub(super) fn untracked_shape(
         &self,
@@ -226,13 +233,22 @@ impl Service {
         key: &BatchKey,
         sighting: &Sighting,
     ) -> Result<Value, Refusal> {
-        let refusal = |error| Refusal::from_look(error, &key.id);
-        let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
-        let mut seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
-        seen.next_poll_at = None;
-        let mut batch = shape::batch(&seen);
+        let mut batch = shape::batch(&self.untracked(live, key, sighting)?);
         batch["batchd"]["tracked_at"] = Value::Null;
         Ok(batch)
+    }
+
+    /// What `sighting` makes of a batch that is not tracked.
+    pub(super) fn untracked(
+        &self,
+        live: &Live,
+        key: &BatchKey,
+        sighting: &Sighting,
+    ) -> Result<Tracked, Refusal> {
+        let refusal = |error| Refusal::from_look(error, &key.id);
+        let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
+        let seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
+        Ok(Tracked { next_poll_at: None, ..seen })
     }
 
     /// Looks at a tracked batch now, and gives it as it then is.

@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod discovery;
 pub mod poll;
 pub mod poller;
+pub mod results;
 pub mod standing;
 
 use crate::clock::Clock;

@@ -1,10 +1,12 @@
 //! Mistral's batch jobs (`providers.md` §3.4).
 
+use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, is_uuid, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -154,6 +156,25 @@ impl Provider for Mistral {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/batch/jobs/{}/cancel", segment(id)?), None)
+    }
+
+    /// What was created with its requests inline has its outputs inline, unless it was given a file.
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        let file = match part {
+            Part::Output => &batch.output_file_id,
+            Part::Errors => &batch.error_file_id,
+        };
+        let Some(file) = file else { return Ok(None) };
+        if *file == results_id(&self.provider, &batch.id) {
+            let path = format!("/batch/jobs/{}", segment(&batch.id)?);
+            let call = self.requests.get(&path, &[("inline", "true")])?;
+            return Ok(Some(OneStream::array(call, &[&["outputs"]])));
+        }
+        Ok(Some(OneStream::lines(self.file_content(file)?)))
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        output_line(record.object)
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

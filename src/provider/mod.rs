@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod anthropic;
 pub mod azure_openai;
+pub mod chat;
 pub mod cohere;
 pub mod dashscope;
 pub mod deepinfra;
@@ -18,8 +19,10 @@ pub mod mistral;
 pub mod moonshot;
 pub mod novita;
 pub mod openai;
+pub mod openai_results;
 pub mod otari;
 pub mod read;
+pub mod records;
 pub mod request;
 pub mod results;
 pub mod siliconflow;

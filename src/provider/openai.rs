@@ -1,10 +1,13 @@
 //! OpenAI's batches (`providers.md` §3.1), and what every service that imitates them has in common.
 
 use super::hook::Hook;
+use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
+use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -282,6 +285,18 @@ impl Provider for OpenAi {
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
         self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        let file = match part {
+            Part::Output => &batch.output_file_id,
+            Part::Errors => &batch.error_file_id,
+        };
+        file.as_ref().map(|file| Ok(OneStream::lines(self.file_content(file)?))).transpose()
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        output_line(record.object)
     }
 
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
