@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(data["ended"][1]["duration_seconds"], 3540);
         assert_eq!(data["running"][0]["eta"], later(NOW, HOUR).to_string());
         assert_eq!(data["running"][0]["name"].as_str().unwrap().len(), LONGEST_NAME);
-        assert_eq!(data["stuck"][0]["why"], "1h past its deadline");
+        assert_eq!(data["stuck"][0]["why"], "1 h past its deadline");
     }
 
     #[test]

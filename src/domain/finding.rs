@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(findings(&mut batch, &patience, later(NOW, HOUR * 5)), []);
         let found = findings(&mut batch, &patience, later(NOW, HOUR * 6));
         assert_eq!(found[0].kind, EventType::BatchStalled);
-        assert_eq!(found[0].data["message"], "no progress for 6h");
+        assert_eq!(found[0].data["message"], "no progress for 6 h");
         // One that nobody has seen yet cannot stand still.
         let mut unseen = Tracked { first_seen_at: None, ..live() };
         assert_eq!(findings(&mut unseen, &patience, later(NOW, HOUR * 60)), []);
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(results_expiring(&mut batch, later(NOW, day * 26)), None);
         let told = results_expiring(&mut batch, later(NOW, day * 28)).unwrap();
         assert_eq!(told.kind, EventType::ResultsExpiring);
-        assert!(told.data["message"].as_str().unwrap().contains("in 2d"), "{}", told.data);
+        assert!(told.data["message"].as_str().unwrap().contains("in 2 d"), "{}", told.data);
         assert_eq!(results_expiring(&mut batch, later(NOW, day * 29)), None);
         assert_eq!(results_warn_at(&batch), None);
         // Gone is gone.

@@ -333,6 +333,7 @@ fn a_kind_may_need_more_than_a_key() {
             },
         ],
         webhooks: Vec::new(),
+        ..Catalog::default()
     };
     let text = "[providers.needy]\nbase_url = \"https://a.b\"";
     let refused = Config::parse(Path::new("/c.toml"), text, &needy, &env()).unwrap_err();

@@ -132,6 +132,8 @@ async fn the_first_round_pages_nobody_and_each_later_find_is_told_once() {
     assert_eq!(completed(&life.told().await), 1);
     let (_, found) = life.batch(&id(8)).await;
     assert_eq!(found.batch.status, Status::Completed);
+    tokio::time::sleep(20 * MINUTE).await;
+    assert_eq!(life.engine.discover("openai").await.unwrap(), 0);
     let before = service.pages_asked();
     assert_eq!(life.engine.discover("openai").await.unwrap(), 0);
     assert_eq!(service.pages_asked() - before, 1, "no farther than what is known");

@@ -121,6 +121,9 @@ async fn retrieve(
 
 async fn list(State(provider): State<Provider>) -> Response {
     let state = provider.0.lock().unwrap();
+    if let Some((status, body)) = &state.fault {
+        return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
+    }
     let data: Vec<&Value> = state.batches.values().collect();
     json!({"object": "list", "data": data, "has_more": false}).to_string().into_response()
 }
