@@ -128,7 +128,7 @@ impl Service {
         }
         if let Some((pk, _)) = self.store.get(key.clone()).await? {
             tracing::debug!(provider, batch = key.id, "its service has news of it: due now");
-            live.engine.hurry(provider, pk);
+            live.engine.nudge(provider, pk);
             return Ok(());
         }
         // Due at once; what the service says of it is not looked at.

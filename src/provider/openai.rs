@@ -1,11 +1,17 @@
 //! OpenAI's batches (`providers.md` §3.1), and what every service that imitates them has in common.
 
+mod submission;
+
 use super::hook::Hook;
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
-use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
+use super::submit::{self, Intake, Job, Submission};
+use super::{
+    Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings,
+    unsupported,
+};
 use crate::config::KindFacts;
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
@@ -14,6 +20,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use http::Method;
 use serde_json::{Map, Value};
+use submission::FileThenBatch;
 
 /// OpenAI itself.
 pub const KIND: Kind = Kind {
@@ -30,7 +37,12 @@ pub const KIND: Kind = Kind {
     words: &read::OPENAI_WORDS,
     hook: Some(Hook::OPENAI),
     build: |account| {
-        let dialect = Dialect { files_live: Some(FILES_LIVE), counts_live: true, ..Dialect::OPENAI };
+        let dialect = Dialect {
+            files_live: Some(FILES_LIVE),
+            counts_live: true,
+            intake: Some(INTAKE),
+            ..Dialect::OPENAI
+        };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -49,7 +61,12 @@ pub const COMPATIBLE: Kind = Kind {
     claims: |_| false,
     words: &WORDS,
     hook: None,
-    build: |account| Box::new(OpenAi::new(account, organized(account), Dialect::OPENAI)),
+    build: |account| {
+        // Some of them leave most of a batch out of their lists.
+        let listing = Listing { complete: false, ..Listing::pages(PAGE) };
+        let dialect = Dialect { listing, intake: Some(Intake::OPENAI), ..Dialect::OPENAI };
+        Box::new(OpenAi::new(account, organized(account), dialect))
+    },
 };
 
 /// The eight words, and those of SiliconFlow and Novita for two of them (`providers.md` §2): read at every service,
@@ -77,6 +94,30 @@ const PAGE: u32 = 100;
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
+/// 200 MB. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit that is too high
+/// here costs an upload that is refused, one that is too low a file that would have been taken.
+const MAX_BYTES: u64 = 210_000_000;
+
+/// What OpenAI's batches may be for.
+const ENDPOINTS: [&str; 8] = [
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+];
+
+/// What OpenAI takes.
+const INTAKE: Intake = Intake {
+    max_requests: Some(50_000),
+    max_bytes: Some(MAX_BYTES),
+    endpoints: &ENDPOINTS,
+    ..Intake::OPENAI
+};
+
 /// How a service's interface differs from OpenAI's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
@@ -92,6 +133,12 @@ pub(super) struct Dialect {
     pub files_live: Option<i64>,
     /// Whether it is known to count requests while a batch runs.
     pub counts_live: bool,
+    /// What it takes as a file that a batch is created from; `None`: batches are not created so, or it is not sure.
+    pub intake: Option<Intake>,
+    /// Whether clients of OpenAI's own interface may upload files and create batches there.
+    pub passes: bool,
+    /// Reads a record of its results.
+    pub output_line: fn(&Map<String, Value>) -> Result<OutputLine, String>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
     pub amend: fn(&mut Reader<'_>, &mut Sighting),
 }
@@ -125,12 +172,15 @@ impl Dialect {
         endpoint: "/v1/chat/completions",
         files_live: None,
         counts_live: false,
+        intake: None,
+        passes: true,
+        output_line,
         amend: |_, _| {},
     };
 }
 
 /// An account at a service with OpenAI's interface, or a dialect of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenAi {
     requests: Requests,
     provider: String,
@@ -283,11 +333,37 @@ impl Provider for OpenAi {
         self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
     }
 
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        self.dialect.intake.map_or_else(submit::no_submit, Ok)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        self.dialect.intake.map_or_else(submit::no_submit, Ok)?;
+        Ok(Box::new(FileThenBatch::new(self.clone(), job.clone())?))
+    }
+
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        if self.dialect.keeping == Keeping::Batch {
+            return unsupported("keeps results with their batch, and no files");
+        }
+        if let Some((place, _)) =
+            file.strip_prefix("https://").map(|rest| rest.split_once('?').unwrap_or((rest, "")))
+        {
+            return Err(Failure::Unsupported(format!(
+                "it is in storage of your own, at {place}, which only that storage's credentials open"
+            )));
+        }
         self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        if self.dialect.keeping == Keeping::Batch {
+            if part == Part::Errors {
+                return Ok(None);
+            }
+            let call = self.requests.get(&format!("/batches/{}/results", segment(&batch.id)?), &[])?;
+            return Ok(Some(OneStream::array(call, &[&["results"]])));
+        }
         let file = match part {
             Part::Output => &batch.output_file_id,
             Part::Errors => &batch.error_file_id,
@@ -296,10 +372,13 @@ impl Provider for OpenAi {
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
-        output_line(record.object)
+        (self.dialect.output_line)(record.object)
     }
 
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        if !self.dialect.passes {
+            return unsupported("does not have OpenAI's interface for files and creations");
+        }
         self.requests.raw(method.clone(), path, query)
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_results;
 mod chaos;
 mod cli;
 mod config;
@@ -15,8 +16,10 @@ mod hooks;
 mod layers;
 mod process;
 mod provider;
+mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod sdk_requests;
 mod simulation;
 mod store;
 mod telling;

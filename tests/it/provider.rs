@@ -18,15 +18,15 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const KEY: &str = "sk-a-key-that-nobody-may-see";
+pub const KEY: &str = "sk-a-key-that-nobody-may-see";
 
 /// The adapter of `kind` for an account that is named like it and has what the kind needs.
-fn adapter(kind: &Kind) -> Box<dyn Provider> {
+pub fn adapter(kind: &Kind) -> Box<dyn Provider> {
     let options: Vec<(&str, &str)> = kind.facts.required.iter().map(|option| (*option, "of-ours")).collect();
     adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &options)
 }
 
-fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
     let config = ProviderConfig {
         name: kind.facts.name.to_owned(),
         kind: kind.facts.name.to_owned(),
@@ -40,7 +40,7 @@ fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn 
     (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
 }
 
-fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).unwrap(),
         headers: HeaderMap::new(),
@@ -50,7 +50,7 @@ fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
 }
 
 /// The recorded answers of a kind in `folder` (`""` for batches), by name.
-fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
+pub fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
     let directory = root().join("tests/fixtures").join(kind.facts.name).join(folder);
     let Ok(entries) = std::fs::read_dir(&directory) else { return BTreeMap::new() };
     entries
@@ -65,7 +65,7 @@ fn root() -> PathBuf {
 }
 
 /// The id of the batch that a recorded answer is about.
-fn asked(body: &[u8]) -> String {
+pub fn asked(body: &[u8]) -> String {
     fn id(value: &Value) -> Option<&str> {
         match value {
             Value::Array(items) => items.first().and_then(id),
@@ -104,7 +104,7 @@ fn shown(kind: &Kind, sighting: &Sighting) -> Value {
 }
 
 /// What leaves the machine, the key blotted out.
-fn sent(call: &Call) -> Value {
+pub fn sent(call: &Call) -> Value {
     let headers: Map<String, Value> = call
         .request
         .headers()

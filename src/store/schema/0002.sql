@@ -53,3 +53,10 @@ UPDATE batches SET results_warn_at = results_expire_at - min(259200000, max(0, r
     AND status IN ('completed', 'failed', 'expired', 'cancelled');
 
 -- The learnt schedule.
+
+-- Where a batch stands in its provider's list, Unix seconds; NULL until the provider has shown it.
+ALTER TABLE batches ADD COLUMN created_at INTEGER AS (
+  CASE WHEN first_seen_at IS NOT NULL THEN batch ->> '$.created_at' END) VIRTUAL;
+-- The schedule is read from this index alone.
+DROP INDEX batches_due;
+CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL;
