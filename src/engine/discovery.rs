@@ -42,7 +42,7 @@ impl Engine {
                     continue;
                 }
                 match searched.judge(entry, began_at) {
-                    Find::New => brought.new.push(self.registration(provider, entry, None, began_at)?),
+                    Find::New => brought.new.push(self.listed_registration(provider, entry, None, began_at)?),
                     Find::OldNews => brought.old_news.push((entry.id.clone(), entry.created_at)),
                     Find::TooOld => {}
                 }
@@ -92,7 +92,7 @@ impl Engine {
         let now = self.shared.clock.now();
         let registrations = entries
             .iter()
-            .map(|entry| self.registration(provider, entry, owner, now))
+            .map(|entry| self.listed_registration(provider, entry, owner, now))
             .collect::<Result<_, LookError>>()?;
         let registered = self.shared.store.register(registrations, self.shared.routes()).await?;
         self.adopt(&registered);
@@ -109,7 +109,7 @@ impl Engine {
 
     /// An entry of the list as a new batch: what the list says of it is the first look, if that is all there is to say;
     /// otherwise it is due at once.
-    fn registration(
+    fn listed_registration(
         &self,
         provider: &str,
         entry: &Sighting,
