@@ -61,12 +61,13 @@ fn stalled(tracked: &Tracked, patience: &Patience, now: Timestamp) -> Option<(Ti
 }
 
 /// When it is to be told that the provider will soon delete the results of an ended batch: for the last tenth of the
-/// time that they are kept, and for three days at most. `None`: not, or it has been told.
+/// time that they are kept, and for three days at most. `None`: not (there is a copy), or it has been told.
 pub fn results_warn_at(tracked: &Tracked) -> Option<Timestamp> {
     let expire_at = tracked.results_expire_at?;
     let wanted = tracked.batch.status.is_terminal()
         && tracked.untracked_at.is_none()
         && tracked.batch.has_output()
+        && tracked.results.is_none()
         && !tracked.warned.contains(&expiring(expire_at));
     let ended = tracked.batch.ended_at().and_then(from_seconds).unwrap_or(tracked.status_since);
     wanted.then(|| earlier(expire_at, (since(ended, expire_at) / 10).min(LONGEST_WARNING)))

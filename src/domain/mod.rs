@@ -4,6 +4,7 @@ pub mod batch;
 pub mod calendar;
 pub mod digest;
 pub mod discovery;
+pub mod download;
 pub mod duration;
 pub mod event;
 pub mod finding;

@@ -4,6 +4,7 @@ pub mod account;
 mod budget;
 pub mod cancel;
 pub mod discovery;
+pub mod downloads;
 mod due;
 pub mod poll;
 pub mod poller;

@@ -147,6 +147,7 @@ mod tests {
             key_optional: true,
             options: &[],
             required: &[],
+            option_env: &[],
         };
         let webhook = WebhookFacts {
             name: "generic",

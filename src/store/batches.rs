@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
-use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, discovery, events, expiring, submissions};
+use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, discovery, downloads, events, expiring, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -483,6 +483,7 @@ pub(super) fn register(
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
         }
+        downloads::want(tx, pk, &drafts)?;
     }
     Ok(Registered { pk, new: true, tracked })
 }
@@ -578,6 +579,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     for draft in &step.events {
         recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
     }
+    downloads::want(tx, pk, &step.events)?;
     Ok(recorded)
 }
 
@@ -658,6 +660,7 @@ pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         deadline: maybe_at(row, 29)?,
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
+        results: maybe_json(row, 32)?,
     };
     Ok((row.get(0)?, tracked))
 }
@@ -756,7 +759,7 @@ const SEEN_VALUES: &str =
 pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at";
+     untracked_at, deadline, name, next_poll_at, results";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

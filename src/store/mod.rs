@@ -10,6 +10,7 @@ mod connection;
 mod digest;
 mod directory;
 pub mod discovery;
+pub mod downloads;
 pub mod events;
 mod expiring;
 pub mod jobs;

@@ -4,8 +4,10 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod adapter_results;
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
@@ -16,6 +18,7 @@ mod hooks;
 mod layers;
 mod process;
 mod provider;
+mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
