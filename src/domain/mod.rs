@@ -1,12 +1,14 @@
 //! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
 
 pub mod batch;
+pub mod download;
 pub mod duration;
 pub mod event;
 pub mod finding;
 pub mod outcome;
 pub mod pace;
 pub mod retry;
+pub mod rounds;
 pub mod route;
 pub mod schedule;
 pub mod shape;

@@ -3,10 +3,13 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod downloads;
+mod due;
 pub mod poll;
 pub mod poller;
 pub mod reconcile;
 pub mod results;
+mod rounds;
 pub mod standing;
 pub mod submit;
 
@@ -22,6 +25,7 @@ use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
+use due::Next;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -228,8 +232,8 @@ impl Engine {
         let mut touched = BTreeMap::new();
         for batch in registered {
             let provider = &batch.tracked.key.provider;
-            if let (Ok(poller), Some(at)) = (self.poller(provider), batch.tracked.next_poll_at) {
-                poller.adopt(batch.pk, at);
+            if let (Ok(poller), Some(next)) = (self.poller(provider), Next::of(&batch.tracked)) {
+                poller.adopt(batch.pk, next);
                 touched.insert(provider.clone(), poller);
             }
         }
@@ -264,7 +268,7 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                let mut next = schedule::next_poll(&poller.terms(), tracked, at, 0.5);
+                let mut next = schedule::next_poll(&poller.terms_of(tracked), tracked, at, 0.5);
                 if next.at.is_some()
                     && let Some(until) = poller.held_until()
                 {
@@ -337,8 +341,8 @@ impl Engine {
 /// Fills the schedules of these pollers and sets them running.
 fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
     for entry in schedule {
-        if let Some(poller) = pollers.get(&entry.provider) {
-            poller.schedule(entry.pk, entry.next_poll_at);
+        if let Some(poller) = pollers.get(&*entry.provider) {
+            poller.schedule(entry.pk, Next::at(entry.next_poll_at, entry.created_at));
         }
     }
     for poller in pollers.into_values() {

@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
-use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events, submissions};
+use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, downloads, events, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -78,9 +78,11 @@ pub struct ScheduleEntry {
     /// Its row.
     pub pk: Pk,
     /// Its provider.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// When it is due.
     pub next_poll_at: Timestamp,
+    /// When it was created, Unix seconds; `None` until the provider has shown it.
+    pub created_at: Option<i64>,
 }
 
 /// The times of a poll that changed nothing else: they ride on the next commit.
@@ -150,6 +152,41 @@ impl Store {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
+    /// Of a provider's batches with these ids those that are to be looked at some day.
+    pub async fn watched(
+        &self,
+        provider: String,
+        ids: Vec<String>,
+    ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+        let mut found = self
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM batches
+                     WHERE provider = ?1 AND id = ?2 AND (active = 1 OR next_poll_at IS NOT NULL)"
+                ))?;
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    if let Some(row) = query.query((&provider, id))?.next()? {
+                        found.push(tracked(row)?);
+                    }
+                }
+                Ok(found)
+            })
+            .await?;
+        self.show_touches(&mut found);
+        Ok(found)
+    }
+
+    /// The ids of these batches, in no particular order.
+    pub async fn ids(&self, batches: Vec<Pk>) -> Result<Vec<String>, StoreError> {
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached("SELECT id FROM batches WHERE pk = ?1")?;
+            let ids = batches.into_iter().map(|pk| Ok(query.query_row([pk], |row| row.get(0)).optional()?));
+            ids.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
     /// Every batch that names `file` as its output or its errors.
     pub async fn find_by_file(&self, file: String) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let rest = "WHERE output_file = ?1 OR error_file = ?1 ORDER BY provider, pk".to_owned();
@@ -188,14 +225,19 @@ impl Store {
         let mut entries = self
             .read(|connection| {
                 let mut query = connection.prepare_cached(
-                    "SELECT pk, provider, next_poll_at FROM batches INDEXED BY batches_due
+                    "SELECT pk, provider, next_poll_at, created_at FROM batches INDEXED BY batches_due
                      WHERE next_poll_at IS NOT NULL ORDER BY next_poll_at",
                 )?;
+                let mut names = BTreeSet::new();
                 collect(query.query([])?, |row| {
                     Ok(ScheduleEntry {
                         pk: row.get(0)?,
-                        provider: row.get(1)?,
+                        provider: shared(
+                            &mut names,
+                            row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?,
+                        ),
                         next_poll_at: at(row.get(2)?),
+                        created_at: row.get(3)?,
                     })
                 })
             })
@@ -212,7 +254,9 @@ impl Store {
                 && let Some(tracked) = self.load(pk).await?
                 && let Some(next_poll_at) = tracked.next_poll_at
             {
-                entries.push(ScheduleEntry { pk, provider: tracked.key.provider, next_poll_at });
+                let created_at = tracked.first_seen_at.map(|_| tracked.batch.created_at);
+                let provider = tracked.key.provider.into();
+                entries.push(ScheduleEntry { pk, provider, next_poll_at, created_at });
             }
         }
         Ok(entries)
@@ -317,15 +361,29 @@ impl Store {
                 collect(query.query(params_from_iter(values))?, tracked)
             })
             .await?;
-        if let Some(daemon) = &self.0.daemon {
-            for (pk, tracked) in &mut found {
-                if let Some(touch) = daemon.writer.core.touch_of(*pk) {
-                    touch.apply(tracked);
-                }
-            }
-        }
+        self.show_touches(&mut found);
         Ok(found)
     }
+
+    /// Shows in `batches` what is known of their last looks and not written yet.
+    fn show_touches(&self, batches: &mut [(Pk, Tracked)]) {
+        let Some(daemon) = &self.0.daemon else { return };
+        for (pk, tracked) in batches {
+            if let Some(touch) = daemon.writer.core.touch_of(*pk) {
+                touch.apply(tracked);
+            }
+        }
+    }
+}
+
+/// One name for all batches of a provider: there may be many.
+fn shared(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    let name: Arc<str> = name.into();
+    names.insert(Arc::clone(&name));
+    name
 }
 
 impl BatchFilter {
@@ -423,6 +481,7 @@ pub(super) fn register(
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
         }
+        downloads::want(tx, pk, &drafts)?;
     }
     Ok(Registered { pk, new: true, tracked })
 }
@@ -517,6 +576,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     for draft in &step.events {
         recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
     }
+    downloads::want(tx, pk, &step.events)?;
     Ok(recorded)
 }
 
@@ -565,7 +625,7 @@ fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
 }
 
 /// Reads a row of [`COLUMNS`].
-fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
+pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get(13)?;
     let missing = maybe_at(row, 12)?.map(|since| Missing { since, count: missing_count });
     let tracked = Tracked {
@@ -597,6 +657,7 @@ fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         deadline: maybe_at(row, 29)?,
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
+        results: maybe_json(row, 32)?,
     };
     Ok((row.get(0)?, tracked))
 }
@@ -692,10 +753,10 @@ const SEEN: &str = "kind, status, batch, provider_status, console_url, first_see
 const SEEN_VALUES: &str =
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20";
 /// In the order in which [`tracked`] reads them.
-const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
+pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at";
+     untracked_at, deadline, name, next_poll_at, results";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (
