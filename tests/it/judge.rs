@@ -22,6 +22,8 @@ fn adapter(name: &str) -> Box<dyn Provider> {
         kind: name.to_owned(),
         base_url: kind.facts.base_url.unwrap_or("https://batches.example.com/v1").to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling: Polling::default(),
         options: BTreeMap::new(),
     };
