@@ -514,6 +514,7 @@ impl Check<'_> {
             on_request: table.on_request.given().is_some_and(|only| *only.get_ref()),
             timeout,
             retry,
+            rate: table.rate.given().map(|rate| *rate.get_ref()),
             ca_file,
             insecure_skip_verify,
         })
@@ -692,7 +693,6 @@ impl Check<'_> {
             ("topic", span(&table.topic)),
             ("token", span(&table.token)),
             ("chat", span(&table.chat)),
-            ("rate", text(&table.rate)),
         ];
         for (key, span) in given {
             if let Some(span) = span {

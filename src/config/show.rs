@@ -175,6 +175,9 @@ impl Page {
         self.duration("timeout", webhook.timeout);
         let delays = webhook.retry.as_deref().unwrap_or(&retry::DELAYS);
         self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
+        if let Some(rate) = webhook.rate {
+            self.text("rate", &rate.to_string());
+        }
         if let Some(file) = &webhook.ca_file {
             self.path("ca_file", file);
         }

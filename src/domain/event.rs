@@ -142,6 +142,8 @@ pub struct Draft {
     pub batch_id: Option<String>,
     /// When batchd saw it.
     pub observed_at: Timestamp,
+    /// The event that began the episode that this one ends: where that was told, this is told too, whatever is wanted.
+    pub ends: Option<String>,
     /// The `data` member of the body.
     pub data: Value,
 }
@@ -159,6 +161,7 @@ impl Draft {
             provider: Some(key.provider.clone()),
             batch_id: Some(key.id.clone()),
             observed_at: transition.observed_at,
+            ends: None,
             data: batch_data(
                 tracked,
                 severity,
@@ -185,6 +188,7 @@ impl Draft {
             provider: Some(key.provider.clone()),
             batch_id: Some(key.id.clone()),
             observed_at: now,
+            ends: None,
             data: batch_data(
                 tracked,
                 severity,
@@ -222,9 +226,41 @@ impl Draft {
             provider: Some(provider.to_owned()),
             batch_id: None,
             observed_at: now,
+            ends: None,
             data: json!({
                 "id": null,
                 "provider": provider,
+                "severity": severity,
+                "message": message,
+                "since": since.to_string(),
+                "observed_at": now.to_string(),
+            }),
+        }
+    }
+
+    /// A finding about a webhook; the episode began at `since`. The end of one names its beginning.
+    pub fn about_webhook(
+        kind: EventType,
+        webhook: &str,
+        message: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let id = |kind: EventType| event_id(&["", "", kind.as_str(), webhook, &since.to_string()]);
+        let over = kind == EventType::WebhookRecovered;
+        let severity = if over { Severity::Info } else { Severity::Error };
+        Self {
+            id: id(kind),
+            kind,
+            severity,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            ends: over.then(|| id(EventType::WebhookFailing)),
+            data: json!({
+                "id": null,
+                "provider": null,
+                "webhook": webhook,
                 "severity": severity,
                 "message": message,
                 "since": since.to_string(),
@@ -247,6 +283,7 @@ impl Draft {
             provider: Some(sample.key.provider.clone()),
             batch_id: Some(sample.key.id.clone()),
             observed_at: now,
+            ends: None,
             data,
         }
     }

@@ -126,6 +126,7 @@ mod tests {
             attempts,
             plain: false,
             recorded_at: NOW,
+            sequence: 1,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::column::{collect, event_type, ms};
 use super::{Pk, Store, StoreError, Tx, outbox};
 use crate::domain::event::{Draft, EventType};
-use crate::domain::route::Routes;
+use crate::domain::route::{Route, Routes};
 use crate::domain::tracked::{BatchKey, Tracked};
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
@@ -141,11 +141,23 @@ pub(super) fn record(
     }
     tx.tell_event(sequence, draft.kind);
     for route in &routes.0 {
-        if route.wants(draft, about.map(|(_, tracked)| tracked)) {
+        if route.wants(draft, about.map(|(_, tracked)| tracked)) || is_end_of_what_was_told(tx, draft, route)?
+        {
             outbox::owe(tx, sequence, route)?;
         }
     }
     Ok(true)
+}
+
+/// Whether `draft` ends an episode whose beginning the webhook of `route` was told of.
+fn is_end_of_what_was_told(tx: &Tx<'_>, draft: &Draft, route: &Route) -> Result<bool, StoreError> {
+    let Some(beginning) = &draft.ends else { return Ok(false) };
+    let told = tx
+        .prepare_cached(
+            "SELECT 1 FROM deliveries JOIN events USING (sequence) WHERE events.id = ?1 AND webhook = ?2",
+        )?
+        .exists((beginning, &route.webhook))?;
+    Ok(told)
 }
 
 /// Where the fences of a batch's events stand.

@@ -25,6 +25,23 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     /// `plain`: the receiver refused the full form before; send the plainest text that tells it.
     fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure>;
 
+    /// Whether what follows an event within seconds may be told in one message with [`Self::render_group`], so that
+    /// fifty endings are not fifty messages. A kind that programs read never groups.
+    fn groups(&self) -> bool {
+        false
+    }
+
+    /// The one request that tells all of `events`, in the order of the log, for an attempt made at `now`; as
+    /// [`Self::render`] otherwise.
+    ///
+    /// The same events in the same order are the same message. Only kinds that [group](Self::groups) can do it.
+    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
+        match events {
+            [event] => self.render(event, plain, now),
+            _ => Err(Failure::BadRequest("this kind of webhook tells one event at a time".to_owned())),
+        }
+    }
+
     /// What the answer means.
     fn judge(&self, answer: &Answer) -> Judgement;
 

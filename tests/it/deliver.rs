@@ -39,6 +39,7 @@ pub fn webhook_config(name: &str, kind: &str) -> WebhookConfig {
         on_request: false,
         timeout: Duration::from_secs(15),
         retry: None,
+        rate: None,
         ca_file: None,
         insecure_skip_verify: false,
     }
