@@ -58,7 +58,11 @@ impl Refusal {
         }
     }
 
-    fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+    /// Something asked of `provider` about `id` that failed.
+    pub(super) fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+        if let Failure::Unsupported(what) = failure {
+            return Self::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}"));
+        }
         match failure.verdict() {
             Verdict::Missing => Self::new(
                 ErrorCode::BatchNotFound,

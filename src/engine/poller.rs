@@ -6,7 +6,7 @@ use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::pace::Pace;
-use crate::domain::schedule::{Plan, Standing};
+use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{earlier, from_millis, later, since};
 use crate::domain::tracked::Tracked;
@@ -33,7 +33,7 @@ const PANICKED: &str = "the poll panicked; the log tells where";
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
-    account: Account,
+    account: Arc<Account>,
     shared: Arc<Shared>,
     due: Mutex<DueList>,
     pace: Mutex<Option<Pace>>,
@@ -192,7 +192,7 @@ impl Poller {
         let pace = polling.requests_per_minute.map(|per_minute| Pace::new(per_minute, shared.clock.now()));
         Self {
             slots: Arc::new(Semaphore::new(polling.concurrency as usize)),
-            account,
+            account: Arc::new(account),
             shared,
             due: Mutex::default(),
             pace: Mutex::new(pace),
@@ -243,13 +243,19 @@ impl Poller {
         &self.account.config.name
     }
 
+    pub(super) fn account(&self) -> Arc<Account> {
+        self.account.clone()
+    }
+
     pub(super) fn adapter(&self) -> &dyn Provider {
         self.account.adapter.as_ref()
     }
 
-    pub(super) fn plan(&self) -> Plan {
+    /// What the schedule of a batch here depends on, if each is looked at alone.
+    pub(super) fn terms(&self) -> Terms {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
-        Plan { min_interval, max_interval, retain: self.shared.retain() }
+        let plan = Plan { min_interval, max_interval, retain: self.shared.retain() };
+        Terms { plan, standing: self.standing(), cost: 1.0 }
     }
 
     pub(super) fn stalled_after(&self) -> Duration {
@@ -338,7 +344,7 @@ impl Poller {
     /// Asks for one batch, outside the schedule and its limits.
     pub(super) async fn look(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
-        let result = match self.account.transport.send(call).await {
+        let result = match self.account.send(call).await {
             Ok(answer) => self.adapter().retrieved(id, &answer),
             Err(failure) => Err(failure),
         };
@@ -349,7 +355,7 @@ impl Poller {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let page = PageRequest { cursor: None, limit: 1 };
         let call = self.adapter().list(&page)?;
-        let result = match self.account.transport.send(call).await {
+        let result = match self.account.send(call).await {
             Ok(answer) => self.adapter().listed(&page, &answer).map(drop),
             Err(failure) => Err(failure),
         };

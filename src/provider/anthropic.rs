@@ -177,4 +177,8 @@ impl Provider for Anthropic {
             .goes_to("api.anthropic.com")
             .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
     }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/messages/batches/{}/cancel", segment(id)?), None)
+    }
 }

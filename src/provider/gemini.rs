@@ -187,6 +187,15 @@ impl Provider for Gemini {
     fn console_url(&self, _id: &str) -> Option<String> {
         None
     }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/{PREFIX}{}:cancel", segment(bare(id))?), None)
+    }
+
+    /// The answer is `{}`, whatever becomes of the batch.
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.requests.object(answer).map(|_| None)
+    }
 }
 
 fn bare(id: &str) -> &str {

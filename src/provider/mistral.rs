@@ -144,6 +144,14 @@ impl Provider for Mistral {
     fn console_url(&self, _id: &str) -> Option<String> {
         self.requests.goes_to("api.mistral.ai").then(|| "https://console.mistral.ai/build/batches".to_owned())
     }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batch/jobs/{}/cancel", segment(id)?), None)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
 }
 
 fn page_number(page: &PageRequest) -> Result<u64, Failure> {

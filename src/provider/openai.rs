@@ -8,6 +8,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use http::Method;
 use serde_json::{Map, Value};
 
 /// OpenAI itself.
@@ -175,6 +176,18 @@ impl Provider for OpenAi {
             return None;
         }
         Some(format!("https://platform.openai.com/batches/{}", segment(id).ok()?))
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
+
+    fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        self.requests.raw(method.clone(), path, query)
     }
 }
 
