@@ -132,6 +132,7 @@ impl Live {
             let off = switched_off.borrow_and_update().clone();
             let routes = routes(&self.config(), &off);
             if routes != *self.engine.routes() {
+                self.dispatcher.set_routes(Arc::new(routes.clone()));
                 self.engine.set_routes(routes);
             }
             tokio::select! {
@@ -225,6 +226,7 @@ impl Live {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.apply(destinations).await?;
         self.engine.apply(accounts, routes, retain).await?;

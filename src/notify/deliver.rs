@@ -32,15 +32,15 @@ pub struct Exchange {
     pub took: Duration,
 }
 
-/// Tells `event` to `destination`. Whatever happens is an exchange, a panic too.
+/// Tells `events` to `destination`, in one message. Whatever happens is an exchange, a panic too.
 pub async fn attempt(
     destination: &Destination,
-    event: EventBody<'_>,
+    events: &[EventBody<'_>],
     plain: bool,
     now: Timestamp,
 ) -> Exchange {
     let start = Instant::now();
-    let work = AssertUnwindSafe(exchange(destination, event, plain, now)).catch_unwind();
+    let work = AssertUnwindSafe(exchange(destination, events, plain, now)).catch_unwind();
     let mut exchange = work.await.unwrap_or_else(|_| Exchange {
         judgement: Judgement::Trouble(DEFECT.to_owned()),
         receivers: false,
@@ -56,8 +56,17 @@ pub async fn attempt(
 
 const DEFECT: &str = "batchd itself failed over this message; please report it";
 
-async fn exchange(destination: &Destination, event: EventBody<'_>, plain: bool, now: Timestamp) -> Exchange {
-    let call = match destination.adapter().render(&event, plain, now) {
+async fn exchange(
+    destination: &Destination,
+    events: &[EventBody<'_>],
+    plain: bool,
+    now: Timestamp,
+) -> Exchange {
+    let rendered = match events {
+        [event] => destination.adapter().render(event, plain, now),
+        several => destination.adapter().render_group(several, plain, now),
+    };
+    let call = match rendered {
         Ok(call) => call,
         // A better configuration or version may form it: again, a while.
         Err(failure) => {

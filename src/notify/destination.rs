@@ -1,6 +1,7 @@
 //! One configured webhook, ready to be sent to.
 
 use crate::config::WebhookConfig;
+use crate::domain::pace::Rate;
 use crate::domain::retry;
 use crate::http::scrub::Scrubber;
 use crate::http::transport::Transport;
@@ -18,6 +19,7 @@ pub struct Destination {
     transport: Arc<dyn Transport>,
     scrubber: Arc<Scrubber>,
     delays: Vec<Duration>,
+    rate: Option<Rate>,
     insecure: bool,
     fingerprint: String,
 }
@@ -47,6 +49,7 @@ impl Destination {
             transport,
             scrubber,
             delays: config.retry.clone().unwrap_or_else(|| retry::DELAYS.to_vec()),
+            rate: config.rate,
             insecure: config.insecure_skip_verify,
             fingerprint: fingerprint(config, target),
         })
@@ -80,6 +83,11 @@ impl Destination {
     /// The waits after each failed attempt.
     pub fn delays(&self) -> &[Duration] {
         &self.delays
+    }
+
+    /// How fast it may be sent to, if there is a limit.
+    pub const fn rate(&self) -> Option<Rate> {
+        self.rate
     }
 
     /// Whether any certificate is trusted.

@@ -3,15 +3,18 @@
 use super::Pulse;
 use super::deliver::{self, Exchange};
 use super::destination::Destination;
+use super::gate::Gate;
+use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
 use crate::clock::Clock;
+use crate::domain::route::Routes;
 use crate::rng::Rng;
 use crate::store::outbox::WebhookState;
 use crate::store::{Store, StoreError};
 use crate::webhook::EventBody;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +34,9 @@ struct Inner {
     applying: tokio::sync::Mutex<()>,
     tally: Arc<Tally>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+    routes: Arc<RwLock<Arc<Routes>>>,
+    gate: Gate,
+    steps: Steps,
 }
 
 struct Handle {
@@ -60,6 +66,9 @@ impl Dispatcher {
     /// One without webhooks yet; its workers run in `tasks` until `stop`.
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
+            gate: Gate::default(),
+            steps: Steps::new(&clock),
+            routes: Arc::default(),
             store,
             clock,
             rng,
@@ -70,6 +79,11 @@ impl Dispatcher {
             tally: Arc::default(),
             switched_off: Arc::new(watch::Sender::new(BTreeSet::new())),
         }))
+    }
+
+    /// Tells of webhooks' trouble by these routes from now on.
+    pub fn set_routes(&self, routes: Arc<Routes>) {
+        *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
     }
 
     /// Sends to these webhooks and no others from now on. What is under way to others ends where it began.
@@ -149,7 +163,7 @@ impl Dispatcher {
     /// back. `None`: there is no such webhook.
     pub async fn test(&self, name: &str, event: EventBody<'_>) -> Option<Exchange> {
         let destination = self.0.workers().get(name)?.board.destination()?;
-        Some(deliver::attempt(&destination, event, false, self.0.clock.now()).await)
+        Some(deliver::attempt(&destination, &[event], false, self.0.clock.now()).await)
     }
 
     /// How every configured webhook fares, by name.
@@ -201,6 +215,9 @@ impl Inner {
             pulse: Arc::clone(&pulse),
             board: Arc::clone(&board),
             tally: Arc::clone(&self.tally),
+            routes: Arc::clone(&self.routes),
+            gate: self.gate.clone(),
+            steps: self.steps.clone(),
             destination,
             state,
         });
@@ -259,6 +276,10 @@ impl Board {
         self.switched_off.send_if_modified(|names| {
             if state.disabled.is_some() { names.insert(self.name.clone()) } else { names.remove(&self.name) }
         });
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        lock(&self.shown).last_error.clone()
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {

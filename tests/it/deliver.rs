@@ -64,7 +64,7 @@ fn destination(kind: &str, url: &str, timeout: Duration, transport: Arc<dyn Tran
 /// One attempt, and I7 with it: nothing that comes of it tells where it went or what it was signed with.
 async fn tell(kind: &str, url: &str, timeout: Duration) -> Exchange {
     let destination = destination(kind, url, timeout, real_transport());
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: BODY }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
     let told = format!("{exchange:?} {destination:?}");
     for secret in [TOKEN, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"] {
         assert!(!told.contains(secret), "{told}");
@@ -201,7 +201,7 @@ impl Transport for Broken {
 #[tokio::test]
 async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
     let destination = destination("generic", "http://127.0.0.1:9/", Duration::from_secs(1), Arc::new(Broken));
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: BODY }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
     assert_eq!((exchange.outcome, exchange.receivers), ("panic", false));
     assert!(matches!(exchange.judgement, Judgement::Trouble(_)));
 }
@@ -210,7 +210,7 @@ async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
 async fn a_message_that_cannot_be_formed_is_not_sent_and_nobody_elses_fault() {
     let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let destination = destination("slack", &chaos.url("/"), Duration::from_secs(1), real_transport());
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: "not json" }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: "not json" }], false, NOW).await;
     assert_eq!((exchange.outcome, exchange.receivers), ("render", false));
     assert_eq!(chaos.connections(), 0);
 }

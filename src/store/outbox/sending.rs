@@ -140,6 +140,27 @@ impl Store {
         self.write(move |tx| finish_attempt(tx, attempt, end, webhook)).await
     }
 
+    /// Makes due at the next start what is under way to `webhook` while the process stops: attempts that are cut off use
+    /// up nothing and are held against nobody.
+    pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "UPDATE attempts SET outcome = 'interrupted', finished_at = ?2 WHERE outcome IS NULL
+                   AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
+                     AND state <> 'delivered')",
+            )?
+            .execute((&webhook, ms(now)))?;
+            tx.prepare_cached(&format!(
+                "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
+                   due_at = ?2, wait = 0, trigger = 'startup'
+                 WHERE webhook = ?1 AND state = 'inflight' AND state <> 'delivered'"
+            ))?
+            .execute((&webhook, ms(now)))?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes deliveries due now with a new budget, under the same event id; `false` where there is none such.
     ///
     /// Nor can one be sent again that is under way, or whose webhook is switched off or gone.
