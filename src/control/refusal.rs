@@ -54,6 +54,7 @@ impl Refusal {
                     .hint("`batchd providers` lists what is configured")
             }
             LookError::Store(error) => error.into(),
+            retired @ LookError::Retired(_) => Self::new(ErrorCode::ProviderFailed, retired.to_string()),
             LookError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
         }
     }

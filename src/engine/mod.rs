@@ -1,6 +1,7 @@
 //! Floor 4: what looks at the providers, one poller an account.
 
 pub mod account;
+mod budget;
 pub mod cancel;
 pub mod poll;
 pub mod poller;
@@ -12,6 +13,7 @@ use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::http::failure::Failure;
+use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
@@ -66,6 +68,9 @@ pub enum LookError {
         /// What went wrong.
         failure: Failure,
     },
+    /// The account was configured anew while it waited for its turn, or batchd is stopping.
+    #[error("{0} was configured anew meanwhile, or batchd is stopping; ask again")]
+    Retired(String),
     /// The state could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -185,6 +190,17 @@ impl Engine {
             .check()
             .await
             .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+    }
+
+    /// Asks the provider for a page of its list, as soon as its concurrency, its ceiling and its own wishes leave room:
+    /// for what batchd does by itself.
+    pub async fn page(&self, provider: &str, page: &PageRequest) -> Result<Page, LookError> {
+        match self.poller(provider)?.page(page).await {
+            None => Err(LookError::Retired(provider.to_owned())),
+            Some(result) => {
+                result.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+            }
+        }
     }
 
     /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
