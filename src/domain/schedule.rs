@@ -25,6 +25,17 @@ pub struct Standing {
     pub refused: bool,
 }
 
+/// All that a batch's schedule depends on besides the batch itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    /// The bounds.
+    pub plan: Plan,
+    /// What stands in the way.
+    pub standing: Standing,
+    /// What one look costs, in requests: 1 alone, 1/k where one page of a list settles k due batches.
+    pub cost: f64,
+}
+
 /// When to look next, and why then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextPoll {
@@ -42,17 +53,12 @@ const MISSING_INTERVAL: Duration = Duration::from_mins(5);
 /// When `tracked`, looked at just now (at `now`), is to be looked at again.
 ///
 /// With nothing learnt the chance that a batch of age t ends within the next second falls as 1/t, and the best
-/// interval for that grows as √t: here √(`min_interval` × time in this status), between the two bounds.
+/// interval for that grows as √t: here √(`min_interval` × cost × time in this status), between the two bounds.
 /// It starts again when the status changes. `jitter` (0 to 1) keeps batches that began together apart.
 ///
 /// A failed look backs off from `min_interval` by doubling, apart from the batch's own schedule.
-pub fn next_poll(
-    plan: &Plan,
-    tracked: &Tracked,
-    standing: Standing,
-    now: Timestamp,
-    jitter: f64,
-) -> NextPoll {
+pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
+    let Terms { plan, standing, cost } = terms;
     let never = |reason: &str| NextPoll { at: None, reasons: vec![reason.to_owned()] };
     let (interval, reason) = if tracked.untracked_at.is_some() {
         return never("untracked: not polled");
@@ -88,7 +94,7 @@ pub fn next_poll(
     } else {
         let age = since(tracked.status_since, now);
         (
-            geometric_mean(plan.min_interval, age),
+            geometric_mean(plan.min_interval, age.mul_f64(cost.clamp(0.0, 1.0))),
             format!(
                 "{} for {}: the interval grows with the square root of that",
                 tracked.batch.status,
@@ -157,12 +163,17 @@ mod tests {
     use crate::domain::tracked::{BatchKey, Missing, Origin};
     use proptest::prelude::*;
 
-    fn plan(min: u64, max: u64) -> Plan {
-        Plan {
+    fn terms(min: u64, max: u64) -> Terms {
+        let plan = Plan {
             min_interval: Duration::from_secs(min),
             max_interval: Duration::from_secs(max),
             retain: Duration::from_hours(90 * 24),
-        }
+        };
+        Terms { plan, standing: Standing::default(), cost: 1.0 }
+    }
+
+    fn refused(terms: &Terms) -> Terms {
+        Terms { standing: Standing { refused: true }, ..terms.clone() }
     }
 
     fn tracked(age: u64, now: Timestamp) -> Tracked {
@@ -173,43 +184,43 @@ mod tests {
         tracked
     }
 
-    fn interval(plan: &Plan, tracked: &Tracked, standing: Standing, now: Timestamp, jitter: f64) -> Duration {
-        since(now, next_poll(plan, tracked, standing, now, jitter).at.unwrap())
+    fn interval(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) -> Duration {
+        since(now, next_poll(terms, tracked, now, jitter).at.unwrap())
     }
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 
     #[test]
     fn what_is_over_or_untracked_is_left_alone() {
-        let plan = plan(15, 900);
+        let terms = terms(15, 900);
         let mut over = tracked(60, NOW);
         over.batch.status = Status::Completed;
         over.settled = true;
-        assert_eq!(next_poll(&plan, &over, Standing::default(), NOW, 0.5).at, None);
+        assert_eq!(next_poll(&terms, &over, NOW, 0.5).at, None);
         over.settled = false;
-        assert!(next_poll(&plan, &over, Standing::default(), NOW, 0.5).at.is_some());
+        assert!(next_poll(&terms, &over, NOW, 0.5).at.is_some());
         over.untracked_at = Some(NOW);
-        assert_eq!(next_poll(&plan, &over, Standing::default(), NOW, 0.5).at, None);
+        assert_eq!(next_poll(&terms, &over, NOW, 0.5).at, None);
     }
 
     #[test]
     fn a_lost_batch_is_looked_for_until_the_state_forgets_it() {
-        let plan = plan(15, 900);
+        let terms = terms(15, 900);
         let mut lost = tracked(60, NOW);
         lost.missing = Some(Missing { since: NOW, count: 3 });
         lost.lost_since = Some(NOW);
-        assert!(interval(&plan, &lost, Standing::default(), NOW, 0.5) >= Duration::from_mins(12));
-        let after = later(NOW, plan.retain);
-        assert_eq!(next_poll(&plan, &lost, Standing::default(), after, 0.5).at, None);
+        assert!(interval(&terms, &lost, NOW, 0.5) >= Duration::from_mins(12));
+        let after = later(NOW, terms.plan.retain);
+        assert_eq!(next_poll(&terms, &lost, after, 0.5).at, None);
     }
 
     #[test]
     fn a_hold_is_quick_and_a_refused_key_is_slow() {
-        let plan = plan(15, 900);
+        let terms = terms(15, 900);
         let mut held = tracked(60, NOW);
         held.held_since = Some(NOW);
-        assert_eq!(interval(&plan, &held, Standing::default(), NOW, 0.5), Duration::from_secs(5));
-        let refused = interval(&plan, &tracked(1, NOW), Standing { refused: true }, NOW, 0.5);
+        assert_eq!(interval(&terms, &held, NOW, 0.5), Duration::from_secs(5));
+        let refused = interval(&refused(&terms), &tracked(1, NOW), NOW, 0.5);
         assert!(refused >= Duration::from_mins(12), "{refused:?}");
     }
 
@@ -219,33 +230,34 @@ mod tests {
             min in 1_u64..600, more in 0_u64..100_000, age in 0_u64..10_000_000,
             failures in 0_u32..100, refused: bool, jitter in 0.0..=1.0,
         ) {
-            let plan = plan(min, min + more);
+            let terms = terms(min, min + more);
             let mut tracked = tracked(age, NOW);
             tracked.failures = failures;
-            let interval = interval(&plan, &tracked, Standing { refused }, NOW, jitter);
-            prop_assert!(interval >= plan.min_interval && interval <= plan.max_interval, "{:?}", interval);
+            let terms = Terms { standing: Standing { refused }, ..terms };
+            let interval = interval(&terms, &tracked, NOW, jitter);
+            prop_assert!(interval >= terms.plan.min_interval && interval <= terms.plan.max_interval, "{:?}", interval);
         }
 
         #[test]
         fn it_grows_with_age_and_with_failures(
             age in 0_u64..1_000_000, more in 0_u64..1_000_000, failures in 1_u32..40, jitter in 0.0..=1.0,
         ) {
-            let plan = plan(15, 900);
-            let young = interval(&plan, &tracked(age, NOW), Standing::default(), NOW, jitter);
-            let old = interval(&plan, &tracked(age + more, NOW), Standing::default(), NOW, jitter);
+            let terms = terms(15, 900);
+            let young = interval(&terms, &tracked(age, NOW), NOW, jitter);
+            let old = interval(&terms, &tracked(age + more, NOW), NOW, jitter);
             prop_assert!(young <= old);
             let mut failing = tracked(age, NOW);
             failing.failures = failures;
-            let once = interval(&plan, &failing, Standing::default(), NOW, jitter);
+            let once = interval(&terms, &failing, NOW, jitter);
             failing.failures += 1;
-            prop_assert!(once <= interval(&plan, &failing, Standing::default(), NOW, jitter));
+            prop_assert!(once <= interval(&terms, &failing, NOW, jitter));
         }
 
         #[test]
         fn two_that_began_together_drift_apart(age in 0_u64..1_000_000, a in 0.0..0.4, b in 0.6..=1.0) {
-            let plan = plan(15, 900);
-            let first = interval(&plan, &tracked(age, NOW), Standing::default(), NOW, a);
-            let second = interval(&plan, &tracked(age, NOW), Standing::default(), NOW, b);
+            let terms = terms(15, 900);
+            let first = interval(&terms, &tracked(age, NOW), NOW, a);
+            let second = interval(&terms, &tracked(age, NOW), NOW, b);
             prop_assert!(first < second, "{:?} {:?}", first, second);
         }
     }

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::poller::Poller;
 use crate::domain::finding;
-use crate::domain::schedule::{self, Standing};
+use crate::domain::schedule::{self, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
@@ -75,7 +75,8 @@ pub(super) fn observed(
     };
     step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
-    let next = schedule::next_poll(&poller.plan(), &step.tracked, standing, now, jitter);
+    let terms = Terms { standing, ..poller.terms() };
+    let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&step.tracked, now);
     step

@@ -5,19 +5,38 @@
 
 pub mod answer;
 pub mod anthropic;
+pub mod azure_openai;
+pub mod cohere;
+pub mod dashscope;
+pub mod deepinfra;
+pub mod doubleword;
 pub mod gemini;
+pub mod groq;
+pub mod litellm;
 pub mod mistral;
+pub mod moonshot;
+pub mod novita;
 pub mod openai;
+pub mod otari;
 pub mod read;
 pub mod request;
+pub mod results;
+pub mod siliconflow;
+pub mod submit;
+pub mod together;
+pub mod zai;
 
 use crate::config::{KindFacts, ProviderConfig};
+use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use http::Method;
+use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
+use submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable};
 
 /// One configured account at a service: builds requests, reads answers.
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -26,6 +45,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// Reads the answer to [`Provider::retrieve`].
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure>;
+
+    /// What the service's list can do for many batches at once; `None`: each is retrieved by itself.
+    fn listing(&self) -> Option<Listing> {
+        None
+    }
 
     /// Asks for a page of the account's batches, newest first where the service can.
     fn list(&self, page: &PageRequest) -> Result<Call, Failure>;
@@ -48,6 +72,62 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// The page of the service's console about a batch, for people.
     fn console_url(&self, id: &str) -> Option<String>;
+
+    /// Asks for a batch to be cancelled.
+    fn cancel(&self, _id: &str) -> Result<Call, Failure> {
+        unsupported("cancels no batches through its API, or not in a way that is sure enough to rely on")
+    }
+
+    /// Reads the answer to [`Provider::cancel`]; `None`: it was accepted, and nothing is told of the batch.
+    fn cancelled(&self, id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.retrieved(id, answer).map(Some)
+    }
+
+    /// What the service takes as the input of a batch for `endpoint`.
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        submit::no_submit()
+    }
+
+    /// A request of the local file as the service wants it: one in OpenAI's form is translated, one in the service's
+    /// own form is taken as it is.
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        Ok(Translated { object: line.object, dropped: Vec::new() })
+    }
+
+    /// Begins to submit a batch.
+    fn submit(&self, _job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        submit::no_submit()
+    }
+
+    /// Begins to fetch a part of the results of a batch that has ended; `None`: the batch has no such part.
+    fn results(&self, _batch: &Batch, _part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        results::no_results()
+    }
+
+    /// One record of the results in OpenAI's form.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a record that is none, as a fragment of a sentence.
+    fn output_line(&self, _record: Record<'_>) -> Result<OutputLine, String> {
+        Err("results of this kind of provider cannot be read".to_owned())
+    }
+
+    /// Asks for the content of a file by the service's own id for it.
+    fn file_content(&self, _file: &str) -> Result<Call, Failure> {
+        unsupported("keeps no files that can be fetched by their id")
+    }
+
+    /// A request of OpenAI's files and batches API, passed through: `path` is what stands behind `/v1`, encoded, and
+    /// begins with a slash. Only services with OpenAI's interface take it.
+    fn pass(&self, _method: &Method, _path: &str, _query: Option<&str>) -> Result<Call, Failure> {
+        unsupported("does not have OpenAI's interface")
+    }
+}
+
+/// What is answered where a kind cannot do what is asked of it; `what` completes "this kind of provider".
+fn unsupported<T>(what: &str) -> Result<T, Failure> {
+    Err(Failure::Unsupported(format!("this kind of provider {what}")))
 }
 
 /// Which page of a list.
@@ -57,6 +137,31 @@ pub struct PageRequest {
     pub cursor: Option<String>,
     /// How many batches at most; the adapter keeps it within what the service allows.
     pub limit: u32,
+    /// Only batches that have not ended, where [`Listing::live_only`] says so; other services give all.
+    pub live_only: bool,
+    /// Only these batches, where [`Listing::by_id`] says so; empty: all.
+    pub ids: Vec<String>,
+}
+
+/// What a service's list is good for (`providers.md` §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The most batches on a page; [`u32::MAX`] where one answer holds them all.
+    pub size: u32,
+    /// Whether an item tells all that [`Provider::retrieve`] does. Where it does not, a page shows only that nothing
+    /// has changed, and whatever it shows changed is retrieved.
+    pub complete: bool,
+    /// Whether pages of live batches alone can be had ([`PageRequest::live_only`]).
+    pub live_only: bool,
+    /// How many batches can be asked for by their ids in one request ([`PageRequest::ids`]); 0: none.
+    pub by_id: u32,
+}
+
+impl Listing {
+    /// A list of complete items, `size` a page, that can only be read from its newest batch on.
+    pub const fn pages(size: u32) -> Self {
+        Self { size, complete: true, live_only: false, by_id: 0 }
+    }
 }
 
 /// One page of a list.
@@ -91,12 +196,42 @@ pub struct Account<'a> {
 }
 
 /// Every kind of service.
-pub const KINDS: &[&Kind] =
-    &[&openai::KIND, &anthropic::KIND, &gemini::KIND, &mistral::KIND, &openai::COMPATIBLE];
+pub const KINDS: &[&Kind] = &[
+    &openai::KIND,
+    &anthropic::KIND,
+    &gemini::KIND,
+    &mistral::KIND,
+    &azure_openai::KIND,
+    &groq::KIND,
+    &together::KIND,
+    &cohere::KIND,
+    &dashscope::KIND,
+    &moonshot::KIND,
+    &zai::KIND,
+    &siliconflow::KIND,
+    &deepinfra::KIND,
+    &doubleword::KIND,
+    &novita::KIND,
+    &otari::KIND,
+    &litellm::KIND,
+    &openai::COMPATIBLE,
+];
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
+}
+
+/// Whether it is a UUID in lower case, the shape of several services' ids (`providers.md` §2.1).
+fn is_uuid(id: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = id.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.into_iter().all(is_hex)
+}
+
+/// Whether it is `batch_` and a UUID, which is the shape of several services' ids too.
+fn is_prefixed_uuid(id: &str) -> bool {
+    id.strip_prefix("batch_").is_some_and(is_uuid)
 }
 
 /// What stands for a file's id where a provider has results but no file (contract §2).
@@ -145,42 +280,44 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// An example of every row of `providers.md` §2.1, with the kind that claims it, if one may.
-    const EXAMPLES: &[(&str, Option<&str>)] = &[
-        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", Some("openai")),
-        ("batch_AbCdEfGhIjKlMnOpQrStUv12", Some("openai")),
-        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", None),
-        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", None),
-        ("batch_qwertyuiop", None),
-        ("batch_1", None),
-        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", None),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", None),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", None),
-        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", None),
-        ("batch-6a1f0c2b", None),
-        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", Some("anthropic")),
-        ("msgbatch_", None),
-        ("msgbatch_01-2", None),
-        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", Some("gemini")),
-        ("batches/", None),
-        ("batches/x/y", None),
-        ("projects/123/locations/us-central1/batchPredictionJobs/456", None),
-        ("4567890123", None),
-        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", None),
-        ("ab12cd34ef56", None),
-        ("accounts/acme/batchInferenceJobs/job-1", None),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", Some("mistral")),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", None),
-        ("3f1e2d4c-5b6a-4978-8899", None),
-        ("", None),
+    /// An example of every row of `providers.md` §2.1, with the kinds that claim it.
+    const EXAMPLES: &[(&str, &[&str])] = &[
+        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", &["openai"]),
+        ("batch_AbCdEfGhIjKlMnOpQrStUv12", &["openai"]),
+        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &["azure-openai", "dashscope"]),
+        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", &["groq"]),
+        ("batch_01KA2B3C4D5E6F7G8H9J0K1M2N", &[]),
+        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2u", &[]),
+        ("batch_qwertyuiop", &[]),
+        ("batch_1", &[]),
+        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", &[]),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", &["litellm"]),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", &["litellm"]),
+        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", &["litellm"]),
+        ("batch-6a1f0c2b", &[]),
+        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &["anthropic"]),
+        ("msgbatch_", &[]),
+        ("msgbatch_01-2", &[]),
+        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", &["gemini"]),
+        ("batches/", &[]),
+        ("batches/x/y", &[]),
+        ("projects/123/locations/us-central1/batchPredictionJobs/456", &[]),
+        ("4567890123", &[]),
+        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", &[]),
+        ("ab12cd34ef56", &[]),
+        ("accounts/acme/batchInferenceJobs/job-1", &[]),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", &["mistral", "together", "doubleword"]),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", &[]),
+        ("3f1e2d4c-5b6a-4978-8899", &[]),
+        ("", &[]),
     ];
 
     #[test]
-    fn an_id_is_claimed_by_the_kind_whose_shape_it_has_and_by_no_other() {
+    fn an_id_is_claimed_by_the_kinds_whose_shape_it_has_and_by_no_other() {
         for (id, expected) in EXAMPLES {
             let claiming: Vec<&str> =
                 KINDS.iter().filter(|kind| (kind.claims)(id)).map(|kind| kind.facts.name).collect();
-            assert_eq!(claiming, Vec::from_iter(*expected), "{id}");
+            assert_eq!(claiming, *expected, "{id}");
         }
     }
 
