@@ -11,7 +11,7 @@ use super::raw::{
 use super::secret::SecretSource;
 use super::{
     ApiConfig, Catalog, Config, Egress, HttpConfig, KindFacts, Origin, Polling, ProviderConfig, Proxy,
-    StateConfig, WebhookConfig, WebhookFacts,
+    StateConfig, Template, WebhookConfig, WebhookFacts,
 };
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
@@ -50,7 +50,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let names = Names::of(raw);
     let webhooks = check.webhooks(&raw.webhooks, &names, http.egress);
     check.digests(&raw.digests, &names);
-    let Check { problems, places, .. } = check;
+    let Check { problems, places, circumstances } = check;
     let sound = problems.iter().all(|problem| problem.severity == Weight::Warning);
     let config = sound.then(|| state.ok_or(())).and_then(Result::ok).map(|state| Config {
         file: None,
@@ -61,7 +61,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         providers,
         webhooks,
         warnings: Vec::new(),
-        origin: Origin { places, ..Origin::default() },
+        origin: Origin { places, webhooks: circumstances.catalog.webhooks.clone(), ..Origin::default() },
     });
     (config, problems)
 }
@@ -486,25 +486,34 @@ impl Check<'_> {
             }
             *skip.get_ref()
         });
-        self.later_webhook_keys(&path, table);
+        let template = table.template.given().map(|template| self.template(&path, template));
         let facts = self.webhook_kind(&table.kind, name);
         let secrets = self.signing_secrets(&path, name, table, facts.as_ref());
-        if table.url.is_missing() {
+        let usual_url = facts.as_ref().and_then(|facts| facts.url);
+        if table.url.is_missing() && usual_url.is_none() {
             let message = format!("the webhook {} needs a `url`", quote(name.get_ref()));
             let help = "write url = \"https://…\" or url = { env = \"NAME\" }";
             self.refuse(name.span(), message, help.to_owned());
         }
-        let url = table.url.given()?;
-        self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
+        if let Some(url) = table.url.given() {
+            self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
+        }
         let facts = facts?;
+        let options = self.webhook_options(&path, name, table, &facts);
+        let url = table.url.given().map(|url| self.place(&format!("{path}.url"), url));
+        if url.is_none() && usual_url.is_none() {
+            return None;
+        }
         let usual = EventType::ALL
             .into_iter()
             .filter(|event| EventType::ENDS.contains(event) || (facts.findings && event.needs_a_person()));
         Some(WebhookConfig {
             name: name.get_ref().clone(),
             kind: facts.name.to_owned(),
-            url: self.place(&format!("{path}.url"), url),
+            url,
             secrets,
+            options,
+            template,
             events: events.unwrap_or_else(|| usual.collect()),
             severity: severity.unwrap_or(facts.severity),
             providers,
@@ -589,7 +598,11 @@ impl Check<'_> {
         egress: Egress,
     ) {
         let Some(url) = self.inline_address(key, given) else { return };
-        let capability = facts.is_some_and(|facts| facts.findings);
+        if let Some(help) = facts.and_then(|facts| facts.retired(&url)) {
+            let message = format!("`{key}` is the address of a service that has ended");
+            self.refuse(given.span(), message, help.to_owned());
+        }
+        let capability = facts.is_some_and(|facts| facts.url.is_none() && facts.findings);
         if capability || url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
             self.inline(key, given.span());
         }
@@ -682,21 +695,49 @@ impl Check<'_> {
         )
     }
 
-    fn later_webhook_keys(&mut self, path: &str, table: &WebhookTable) {
-        let span = |field: &Field<SecretSource>| field.given().map(Spanned::span);
-        let text = |field: &Field<String>| field.given().map(Spanned::span);
-        let given = [
-            ("template", text(&table.template)),
-            ("routing_key", span(&table.routing_key)),
-            ("topic", span(&table.topic)),
-            ("token", span(&table.token)),
-            ("chat", span(&table.chat)),
-        ];
-        for (key, span) in given {
-            if let Some(span) = span {
-                self.without_effect(&format!("{path}.{key}"), span);
+    /// The kind's further keys; what it needs and what it does not use is told.
+    fn webhook_options(
+        &mut self,
+        path: &str,
+        name: &Spanned<String>,
+        table: &WebhookTable,
+        facts: &WebhookFacts,
+    ) -> BTreeMap<&'static str, SecretSource> {
+        let mut options = BTreeMap::new();
+        for (key, field) in [
+            ("routing_key", &table.routing_key),
+            ("topic", &table.topic),
+            ("token", &table.token),
+            ("chat", &table.chat),
+        ] {
+            let needed = facts.needs.contains(&key);
+            match field.given() {
+                Some(given) if needed || facts.options.contains(&key) => {
+                    options.insert(key, self.source(&format!("{path}.{key}"), given));
+                }
+                Some(given) => {
+                    let message =
+                        format!("`{path}.{key}` has no effect: kind `{}` does not use it", facts.name);
+                    self.warn(given.span(), message);
+                }
+                None if needed && field.is_missing() => {
+                    let message = format!("the webhook {} needs a `{key}`", quote(name.get_ref()));
+                    self.refuse(name.span(), message, format!("write {key} = {{ env = \"NAME\" }}"));
+                }
+                None => {}
             }
         }
+        options
+    }
+
+    /// A template that stands in the file itself, or the file that holds it: no path has braces in it.
+    fn template(&mut self, path: &str, given: &Spanned<String>) -> Template {
+        let text = given.get_ref();
+        self.places.insert(format!("{path}.template"), given.span());
+        if TEMPLATE_MARKS.iter().any(|mark| text.contains(mark)) {
+            return Template { file: None, text: text.clone() };
+        }
+        Template { file: Some(self.path(Path::new(text))), text: String::new() }
     }
 
     fn digests(&mut self, tables: &[Named<DigestTable>], names: &Names<'_>) {
@@ -866,6 +907,9 @@ const DEFAULT_WEBHOOK: &str = "generic";
 
 /// Kinds of providers that a later version may have.
 const LATER_PROVIDERS: [&str; 4] = ["bedrock", "fireworks", "vertex", "xai"];
+
+/// What makes a text a template, besides a line break.
+const TEMPLATE_MARKS: [&str; 4] = ["{{", "{%", "{#", "\n"];
 
 /// Kinds of webhooks that a later version may have.
 const LATER_WEBHOOKS: [&str; 7] =

@@ -1,7 +1,7 @@
 //! The effective configuration as TOML, with every default in it and no secret.
 
 use super::secret::SecretSource;
-use super::{Config, Egress, Polling, ProviderConfig, Proxy, WebhookConfig};
+use super::{Config, Egress, Polling, ProviderConfig, Proxy, Template, WebhookConfig};
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
 use crate::domain::retry;
@@ -149,8 +149,12 @@ impl Page {
         self.table(&format!("webhooks.{}", webhook.name));
         self.text("kind", &webhook.kind);
         match &webhook.url {
-            SecretSource::Inline(url) => self.text("url", &origin(url.expose_secret())),
-            source => self.key("url", &secret(source)),
+            Some(SecretSource::Inline(url)) => self.text("url", &origin(url.expose_secret())),
+            Some(source) => self.key("url", &secret(source)),
+            None => self.comment("url: the service's own address"),
+        }
+        for (key, source) in &webhook.options {
+            self.key(key, &secret(source));
         }
         match webhook.secrets.as_slice() {
             [] => {}
@@ -177,6 +181,11 @@ impl Page {
         self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
         if let Some(rate) = webhook.rate {
             self.text("rate", &rate.to_string());
+        }
+        match &webhook.template {
+            Some(Template { file: Some(file), .. }) => self.path("template", file),
+            Some(Template { file: None, text }) => self.text("template", text),
+            None => {}
         }
         if let Some(file) = &webhook.ca_file {
             self.path("ca_file", file);

@@ -266,12 +266,23 @@ impl Live {
             .values()
             .map(|webhook| {
                 let name = &webhook.name;
-                let url = resolve(format!("webhooks.{name}.url"), &webhook.url);
-                let signing =
-                    webhook.secrets.iter().map(|source| resolve(format!("webhooks.{name}.secret"), source));
+                let mut of = |key: &str, source| resolve(format!("webhooks.{name}.{key}"), source);
+                let url = match &webhook.url {
+                    Some(source) => of("url", source),
+                    None => usual_url(webhook),
+                };
+                let signing = webhook.secrets.iter().map(|source| of("secret", source));
                 let signing: Option<Vec<SecretString>> = signing.collect();
-                let target =
-                    url.zip(signing).map(|(url, secrets)| Target { url, secrets, timeout: webhook.timeout });
+                let options = webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?)));
+                let options: Option<BTreeMap<&'static str, SecretString>> = options.collect();
+                let target = url.zip(signing).zip(options).map(|((url, secrets), options)| Target {
+                    name: name.clone(),
+                    url,
+                    secrets,
+                    options,
+                    template: webhook.template.as_ref().map(|template| template.text.clone()),
+                    timeout: webhook.timeout,
+                });
                 (webhook, target)
             })
             .collect();
@@ -347,6 +358,11 @@ pub fn catalog() -> crate::config::Catalog {
         providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
         webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
     }
+}
+
+/// The address of a webhook that the configuration gives none.
+fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
+    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
 }
 
 fn destination(

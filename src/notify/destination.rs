@@ -105,7 +105,8 @@ impl Destination {
 fn fingerprint(config: &WebhookConfig, target: &Target) -> String {
     let mut hash = Sha256::new();
     hash.update(b"batchd/webhook");
-    for field in [&config.name, &config.kind, target.url.expose_secret()] {
+    let fixed = [config.name.as_str(), &config.kind, target.url.expose_secret()];
+    for field in fixed.into_iter().chain(target.options.values().map(ExposeSecret::expose_secret)) {
         hash.update((field.len() as u64).to_be_bytes());
         hash.update(field.as_bytes());
     }

@@ -6,7 +6,17 @@ pub mod generic;
 pub mod message;
 pub mod signature;
 pub mod slack;
+pub mod template;
 pub mod text;
+
+mod digest;
+mod escape;
+mod group;
+mod post;
+#[cfg(test)]
+mod samples;
+mod specimen;
+mod told;
 
 use crate::config::WebhookFacts;
 use crate::http::address::BadAddress;
@@ -16,6 +26,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use signature::BadSecret;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One kind of destination: forms the request, judges the answer.
@@ -125,12 +136,38 @@ pub struct Kind {
 /// What an adapter is made from: the destination with its secrets resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// The webhook's name, for the log.
+    pub name: String,
     /// Where to.
     pub url: SecretString,
     /// The signing secrets, newest first; none: unsigned.
     pub secrets: Vec<SecretString>,
+    /// The kind's further keys (`routing_key`, `topic`, `token`, `chat`).
+    pub options: BTreeMap<&'static str, SecretString>,
+    /// What replaces the text that the kind has of its own.
+    pub template: Option<String>,
     /// For the whole exchange.
     pub timeout: Duration,
+}
+
+impl Target {
+    /// One at `url` with nothing else to it and 15 s of time.
+    pub fn new(name: &str, url: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: SecretString::from(url),
+            secrets: Vec::new(),
+            options: BTreeMap::new(),
+            template: None,
+            timeout: Duration::from_secs(15),
+        }
+    }
+
+    /// A further key that the kind cannot do without.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the kinds that follow use it"))]
+    fn needed(&self, key: &'static str) -> Result<&SecretString, BadTarget> {
+        self.options.get(key).ok_or(BadTarget::Missing(key))
+    }
 }
 
 /// Why a target cannot be used. The texts hold no secret.
@@ -145,6 +182,15 @@ pub enum BadTarget {
     /// A signing secret is none.
     #[error(transparent)]
     Secret(#[from] BadSecret),
+    /// A further key is missing.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A further key cannot be sent.
+    #[error("`{0}` holds a character that cannot be sent")]
+    Unsendable(&'static str),
+    /// The template cannot be used.
+    #[error("`template` is broken: {0}")]
+    Template(String),
 }
 
 /// Every kind of destination.
@@ -215,11 +261,8 @@ mod tests {
     fn every_kind_is_found_by_its_name_and_refuses_what_is_no_url() {
         for kind in KINDS {
             assert!(std::ptr::eq(super::kind(kind.facts.name).unwrap(), *kind));
-            let target = Target {
-                url: SecretString::from("nowhere"),
-                secrets: Vec::new(),
-                timeout: Duration::from_secs(15),
-            };
+            let mut target = Target::new("ops", "nowhere");
+            target.options = kind.facts.needs.iter().map(|key| (*key, SecretString::from("1"))).collect();
             assert_eq!((kind.build)(&target).unwrap_err(), BadTarget::Address(BadAddress::Unreadable));
         }
         assert!(super::kind("carrier-pigeon").is_none());

@@ -2,14 +2,13 @@
 
 use batchd::config::problem::Severity as Weight;
 use batchd::config::secret::SecretSource;
-use batchd::config::{
-    Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, WebhookFacts, client_view, find,
-};
+use batchd::config::{Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, client_view, find};
 use batchd::domain::event::EventType;
 use batchd::domain::outcome::Severity;
 use batchd::domain::retry;
 use batchd::domain::status::Status;
 use batchd::provider::KINDS;
+use batchd::webhook;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -52,22 +51,7 @@ fn catalog() -> Catalog {
             kind("mistral", &["MISTRAL_API_KEY"], "https://api.mistral.ai"),
             KindFacts { base_url: None, key_optional: true, ..kind("openai-compatible", &[], "") },
         ],
-        webhooks: vec![
-            WebhookFacts {
-                name: "generic",
-                signs: true,
-                severity: Severity::Info,
-                findings: false,
-                options: &[],
-            },
-            WebhookFacts {
-                name: "slack",
-                signs: false,
-                severity: Severity::Info,
-                findings: true,
-                options: &[],
-            },
-        ],
+        webhooks: webhook::KINDS.iter().map(|kind| kind.facts).collect(),
     }
 }
 

@@ -30,8 +30,10 @@ pub fn webhook_config(name: &str, kind: &str) -> WebhookConfig {
     WebhookConfig {
         name: name.to_owned(),
         kind: kind.to_owned(),
-        url: SecretSource::Env("NOT_READ_HERE".to_owned()),
+        url: Some(SecretSource::Env("NOT_READ_HERE".to_owned())),
         secrets: Vec::new(),
+        options: BTreeMap::new(),
+        template: None,
         events: BTreeSet::new(),
         severity: Severity::Info,
         providers: BTreeSet::new(),
@@ -56,7 +58,7 @@ pub fn real_transport() -> Arc<dyn Transport> {
 }
 
 fn destination(kind: &str, url: &str, timeout: Duration, transport: Arc<dyn Transport>) -> Destination {
-    let target = Target { url: SecretString::from(url), secrets: vec![SecretString::from(SIGNING)], timeout };
+    let target = Target { secrets: vec![SecretString::from(SIGNING)], timeout, ..Target::new("ops", url) };
     let scrubber = Arc::new(Scrubber::new([&target.url].into_iter().chain(&target.secrets)));
     Destination::new(&webhook_config("ops", kind), &target, transport, scrubber).unwrap()
 }

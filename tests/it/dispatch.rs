@@ -175,11 +175,7 @@ impl World {
     }
 
     fn destination(&self, config: &WebhookConfig, host: &str) -> Destination {
-        let target = Target {
-            url: SecretString::from(format!("http://{host}/hooks")),
-            secrets: Vec::new(),
-            timeout: Duration::from_secs(15),
-        };
+        let target = Target::new(&config.name, &format!("http://{host}/hooks"));
         let transport: Arc<dyn Transport> = Arc::clone(&self.wire) as Arc<dyn Transport>;
         Destination::new(config, &target, transport, Arc::new(Scrubber::default())).unwrap()
     }
