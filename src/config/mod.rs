@@ -270,4 +270,3 @@ pub struct Template {
     /// The template.
     pub text: String,
 }
-

@@ -8,6 +8,7 @@ pub mod live;
 mod metrics;
 pub mod query;
 pub mod refusal;
+mod renewal;
 pub mod reports;
 pub mod resolve;
 pub mod server;

@@ -397,7 +397,7 @@ mod tests {
         }
 
         #[test]
-        fn a_terminal_event_has_the_same_id_however_often_it_is_seen(hold: bool, life in life()) {
+        fn g5_a_terminal_event_has_the_same_id_however_often_it_is_seen(hold: bool, life in life()) {
             // The log keeps one event of an id, for ever: so each end is told once.
             let mut ids = std::collections::BTreeMap::new();
             for (_, step, _) in steps(hold, &life) {

@@ -22,7 +22,11 @@ pub struct Destination {
     rate: Option<Rate>,
     insecure: bool,
     fingerprint: String,
+    seal: Seal,
 }
+
+/// Tells one set of secrets from another, and not what they are.
+pub type Seal = [u8; 32];
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,6 +56,7 @@ impl Destination {
             rate: config.rate,
             insecure: config.insecure_skip_verify,
             fingerprint: fingerprint(config, target),
+            seal: Self::seal_of(target),
         })
     }
 
@@ -93,6 +98,22 @@ impl Destination {
     /// Whether any certificate is trusted.
     pub fn is_insecure(&self) -> bool {
         self.insecure
+    }
+
+    /// The seal over the secrets that it was made with.
+    pub const fn seal(&self) -> Seal {
+        self.seal
+    }
+
+    /// The seal over all secrets of `target`.
+    pub fn seal_of(target: &Target) -> Seal {
+        let mut hash = Sha256::new();
+        hash.update(b"batchd/secrets");
+        for secret in [&target.url].into_iter().chain(&target.secrets).chain(target.options.values()) {
+            hash.update((secret.expose_secret().len() as u64).to_be_bytes());
+            hash.update(secret.expose_secret().as_bytes());
+        }
+        hash.finalize().into()
     }
 
     /// Tells whether it still points where it did, and does not tell where that is.

@@ -2,7 +2,7 @@
 
 use super::Pulse;
 use super::deliver::{self, Exchange};
-use super::destination::Destination;
+use super::destination::{Destination, Seal};
 use super::gate::Gate;
 use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
@@ -34,6 +34,7 @@ struct Inner {
     applying: tokio::sync::Mutex<()>,
     tally: Arc<Tally>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+    refused: Arc<watch::Sender<BTreeSet<String>>>,
     routes: Arc<RwLock<Arc<Routes>>>,
     gate: Gate,
     steps: Steps,
@@ -78,6 +79,7 @@ impl Dispatcher {
             applying: tokio::sync::Mutex::default(),
             tally: Arc::default(),
             switched_off: Arc::new(watch::Sender::new(BTreeSet::new())),
+            refused: Arc::new(watch::Sender::new(BTreeSet::new())),
         }))
     }
 
@@ -177,6 +179,25 @@ impl Dispatcher {
         self.0.switched_off.subscribe()
     }
 
+    /// The webhooks whose receivers refuse what they are sent for its secrets (401, 403), and a wake-up whenever one does
+    /// so again.
+    pub fn refused(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.0.refused.subscribe()
+    }
+
+    /// The seal over the secrets that a webhook is sent to with; `None`: there is no such webhook.
+    pub fn seal(&self, name: &str) -> Option<Seal> {
+        Some(self.0.workers().get(name)?.board.destination()?.seal())
+    }
+
+    /// Sends to `destination` in place of the one of its name, if there is one.
+    pub fn renew(&self, destination: Destination) {
+        let name = destination.name().to_owned();
+        if let Some(handle) = self.0.workers().get(&name).filter(|handle| handle.board.is_configured()) {
+            handle.point(Some(Arc::new(destination)));
+        }
+    }
+
     /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began.
     pub fn deliveries_total(&self) -> Vec<(String, &'static str, u64)> {
         let counts = lock(&self.0.tally.0);
@@ -204,7 +225,8 @@ impl Inner {
     fn begin(&self, name: String, destination: Arc<Destination>, state: WebhookState) -> Handle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let pulse: Pulse = Arc::new(AtomicI64::new(self.clock.now().as_millisecond()));
-        let board = Arc::new(Board::new(name.clone(), Arc::clone(&self.switched_off)));
+        let board =
+            Arc::new(Board::new(name.clone(), Arc::clone(&self.switched_off), Arc::clone(&self.refused)));
         let worker = Worker::new(Parts {
             name,
             store: self.store.clone(),
@@ -250,6 +272,7 @@ pub(super) struct Board {
     name: String,
     shown: Mutex<Shown>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+    refused: Arc<watch::Sender<BTreeSet<String>>>,
 }
 
 #[derive(Default)]
@@ -262,8 +285,24 @@ struct Shown {
 }
 
 impl Board {
-    fn new(name: String, switched_off: Arc<watch::Sender<BTreeSet<String>>>) -> Self {
-        Self { name, shown: Mutex::default(), switched_off }
+    fn new(
+        name: String,
+        switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+        refused: Arc<watch::Sender<BTreeSet<String>>>,
+    ) -> Self {
+        Self { name, shown: Mutex::default(), switched_off, refused }
+    }
+
+    /// Notes whether the receiver refuses the secrets.
+    pub(super) fn set_refused(&self, refused: bool) {
+        self.refused.send_if_modified(|names| {
+            if refused {
+                names.insert(self.name.clone());
+                true
+            } else {
+                names.remove(&self.name)
+            }
+        });
     }
 
     pub(super) fn publish(&self, state: &WebhookState, breaker_open: bool, in_flight: usize) {

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::domain::route::Routes;
 use crate::domain::time::since;
+use crate::failpoint;
 use crate::rng::Rng;
 use crate::store::outbox::{AttemptEnd, Due, Next, WebhookState};
 use crate::store::{Pk, Store, StoreError};
@@ -191,6 +192,7 @@ impl Worker {
 
     /// Records what has ended, starts what is due as far as it may be started, and says when to look again.
     async fn pass(&mut self) -> Result<Duration, StoreError> {
+        failpoint::reach("worker.pass", || self.name.clone());
         self.steps.follow(&self.clock, &self.store).await?;
         if self.unsaved {
             self.store.set_webhook_state(self.name.clone(), self.state.clone(), self.clock.now()).await?;
@@ -325,9 +327,15 @@ impl Worker {
                 store.finish_attempt(ending.attempt, ending.end.clone(), ending.state.clone())
             }));
         let pks: Vec<Pk> = messages.iter().flatten().map(|due| due.pk).collect();
-        let beginning =
-            async { if pks.is_empty() { Ok(Vec::new()) } else { store.begin_attempts(pks, now).await } };
+        let begins = !pks.is_empty();
+        let beginning = async { if !begins { Ok(Vec::new()) } else { store.begin_attempts(pks, now).await } };
         let (ended, begun) = join(ending, beginning).await;
+        if begins {
+            failpoint::reach("deliver.logged", || self.name.clone());
+        }
+        if !ended.is_empty() {
+            failpoint::reach("deliver.recorded", || self.name.clone());
+        }
         let mut failure = None;
         for (ending, result) in endings.into_iter().zip(ended) {
             match result {
@@ -449,6 +457,7 @@ impl Worker {
         } else if self.state.failures > before.failures {
             self.pacing.failed(self.state.failures, destination.delays(), jitter, instant);
         }
+        self.board.set_refused(matches!(exchange.status, Some(401 | 403)));
         if matches!(exchange.judgement, Judgement::Snooze(None)) {
             self.pacing.overrun(adapter.concurrency());
         }

@@ -586,7 +586,7 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn others_may_not_read_a_file_with_secrets_unnoticed() {
+fn f15_others_may_not_read_a_file_with_secrets_unnoticed() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("config.toml");
     fs::write(&path, format!("[providers.openai]\napi_key = \"{SECRET}\"\n")).unwrap();

@@ -149,6 +149,21 @@ async fn b19_an_excerpt_is_short_and_moves_no_cursor() {
 }
 
 #[tokio::test]
+async fn e3_e4_a_refusal_by_a_receiver_of_another_time_says_so() {
+    let date = |seconds: i64| {
+        let at = Timestamp::from_second(NOW.as_second() + seconds).unwrap();
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+    };
+    for (status, seconds, told) in [(401, -600, true), (400, 600, true), (401, 60, false), (500, 600, false)]
+    {
+        let answer = format!("HTTP/1.1 {status} No\r\ndate: {}\r\ncontent-length: 0\r\n\r\n", date(seconds));
+        let exchange = tell_chaos("generic", &Chaos::answering(answer).await).await;
+        let error = exchange.error.unwrap();
+        assert_eq!(error.contains("10 m apart"), told, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn h1_h2_slack_says_ok_or_it_did_not_happen() {
     for (answer, outcome) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", "delivered"),

@@ -3,13 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod cases;
 mod chaos;
 mod cli;
 mod config;
 mod contract;
+mod crash;
 mod deliver;
 mod dispatch;
 mod field;
+mod gather;
 mod layers;
 mod process;
 mod provider;
@@ -18,5 +21,6 @@ mod sandbox_sdk;
 mod simulation;
 mod store;
 mod transport;
+mod trouble;
 mod units;
 mod world;
