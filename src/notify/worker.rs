@@ -207,7 +207,7 @@ impl Worker {
                 Err(error) => (Plan::nothing(Duration::ZERO), Some(error)),
             };
             let Plan { messages, pass, look_again } = plan;
-            let planned = messages.len();
+            let (planned, ended) = (messages.len(), !self.endings.is_empty());
             let begun = self.commit(messages).await;
             let started = self.start(begun.messages, pass);
             self.publish();
@@ -219,8 +219,12 @@ impl Worker {
                 continue;
             }
             self.tell_of_trouble().await?;
-            if planned == 0 {
+            if planned == 0 && !ended {
                 return Ok(look_again);
+            }
+            if planned == 0 {
+                // When to look again may have changed with what was recorded.
+                continue;
             }
             if started == 0 {
                 // Somebody else took them; what is left is found by the next look, not by running in a circle.
@@ -489,10 +493,11 @@ impl Worker {
         let (told_since, name) = (news.told_since, self.name.clone());
         self.store.tell_of_webhook(name, told_since, news.finding, Arc::new(Routes(others))).await?;
         self.state.told_since = told_since;
-        if told_since.is_some() {
-            tracing::error!(webhook = %self.name, "{words}");
-        } else {
-            tracing::info!(webhook = %self.name, "{words}");
+        match told_since {
+            None => tracing::info!(webhook = %self.name, "{words}"),
+            // That it is switched off has been said.
+            Some(_) if self.state.disabled.is_some() => {}
+            Some(_) => tracing::warn!(webhook = %self.name, "{words}"),
         }
         Ok(())
     }

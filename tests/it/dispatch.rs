@@ -181,11 +181,11 @@ impl World {
 
     /// Records the `number`-th event, owed to every configured webhook.
     pub async fn happen(&self, number: u64) {
-        self.happen_in_words(number, "all is well").await;
+        self.happen_at(number, "openai").await;
     }
 
-    /// The same, with words of its own.
-    pub async fn happen_in_words(&self, number: u64, words: &str) {
+    /// The same, at another provider.
+    pub async fn happen_at(&self, number: u64, provider: &str) {
         let routes = self.names.iter().map(|name| Route {
             webhook: name.clone(),
             events: BTreeSet::from([KIND]),
@@ -196,7 +196,7 @@ impl World {
             disabled: false,
         });
         let episode = earlier(EPOCH, Duration::from_secs(number));
-        let draft = Draft::about_provider(KIND, "openai", words, episode, self.clock.now());
+        let draft = Draft::about_provider(KIND, provider, "all is well", episode, self.clock.now());
         assert!(self.store.record_event(draft, Arc::new(Routes(routes.collect()))).await.unwrap());
     }
 
