@@ -16,6 +16,7 @@ mod gather;
 mod layers;
 mod process;
 mod provider;
+mod rounds;
 mod sandbox;
 mod sandbox_sdk;
 mod simulation;
