@@ -499,6 +499,9 @@ impl Check<'_> {
             self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
         }
         let facts = facts?;
+        if let Some(rate) = table.rate.given() {
+            self.without_effect(&format!("{path}.rate"), rate.span());
+        }
         let options = self.webhook_options(&path, name, table, &facts);
         let url = table.url.given().map(|url| self.place(&format!("{path}.url"), url));
         if url.is_none() && usual_url.is_none() {
@@ -514,7 +517,6 @@ impl Check<'_> {
             secrets,
             options,
             template,
-            rate: table.rate.given().map(|rate| *rate.get_ref()),
             events: events.unwrap_or_else(|| usual.collect()),
             severity: severity.unwrap_or(facts.severity),
             providers,
@@ -538,13 +540,8 @@ impl Check<'_> {
             return Some(*facts);
         }
         let names: Vec<_> = kinds.iter().map(|facts| facts.name).collect();
-        if LATER_WEBHOOKS.contains(&word) {
-            let message = format!("this version has no webhooks of kind {}", quote(word));
-            self.refuse(span, message, known(names).map(|all| format!("there is {all}")));
-        } else {
-            let message = format!("there is no kind of webhook {}", quote(word));
-            self.refuse(span, message, suggestion(word, names));
-        }
+        let message = format!("there is no kind of webhook {}", quote(word));
+        self.refuse(span, message, suggestion(word, names));
         None
     }
 
@@ -910,7 +907,3 @@ const LATER_PROVIDERS: [&str; 4] = ["bedrock", "fireworks", "vertex", "xai"];
 
 /// What makes a text a template, besides a line break.
 const TEMPLATE_MARKS: [&str; 4] = ["{{", "{%", "{#", "\n"];
-
-/// Kinds of webhooks that a later version may have.
-const LATER_WEBHOOKS: [&str; 7] =
-    ["discord", "google-chat", "mattermost", "ntfy", "pagerduty", "teams", "telegram"];

@@ -239,8 +239,6 @@ pub struct WebhookConfig {
     pub options: BTreeMap<&'static str, SecretSource>,
     /// What replaces the text that the kind has of its own.
     pub template: Option<Template>,
-    /// A ceiling of messages. `None`: none.
-    pub rate: Option<Rate>,
     /// Which events.
     pub events: BTreeSet<EventType>,
     /// Nothing below this.
@@ -268,25 +266,4 @@ pub struct Template {
     pub file: Option<PathBuf>,
     /// The template.
     pub text: String,
-}
-
-/// `rate`: at most so many in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// At least one.
-    pub count: u32,
-    /// A second, a minute or an hour.
-    pub per: Duration,
-}
-
-impl std::fmt::Display for Rate {
-    /// As the file writes it: `60/m`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let unit = match self.per.as_secs() {
-            1 => "s",
-            60 => "m",
-            _ => "h",
-        };
-        write!(f, "{}/{unit}", self.count)
-    }
 }

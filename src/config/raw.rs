@@ -2,7 +2,6 @@
 //!
 //! serde stops at the first thing that is wrong; here the document is walked, so that one run tells everything.
 
-use super::Rate;
 use super::problem::{Problem, known, nearest, quote, shown};
 use super::secret::SecretSource;
 use super::value::{
@@ -163,7 +162,7 @@ pub struct WebhookTable {
     pub topic: Field<SecretSource>,
     pub token: Field<SecretSource>,
     pub chat: Field<SecretSource>,
-    pub rate: Field<Rate>,
+    pub rate: Field<String>,
 }
 
 /// `[digests.NAME]`

@@ -179,9 +179,6 @@ impl Page {
         self.duration("timeout", webhook.timeout);
         let delays = webhook.retry.as_deref().unwrap_or(&retry::DELAYS);
         self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
-        if let Some(rate) = webhook.rate {
-            self.text("rate", &rate.to_string());
-        }
         match &webhook.template {
             Some(Template { file: Some(file), .. }) => self.path("template", file),
             Some(Template { file: None, text }) => self.text("template", text),

@@ -1,6 +1,5 @@
 //! The values of the configuration file: what each type and unit looks like, and what is told of one that does not.
 
-use super::Rate;
 use super::problem::{Problem, nearest, quote, shown};
 use super::secret::{self, SecretSource};
 use super::size;
@@ -212,15 +211,13 @@ pub fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
 }
 
 /// A rate.
-pub fn rate(cell: &mut Cell<'_, '_>) -> Option<Rate> {
+pub fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
     let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
-    let found = rate.split_once('/').and_then(|(count, unit)| {
-        let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
-        let seconds = [("s", 1), ("m", 60), ("h", 3600)].into_iter().find(|(word, _)| *word == unit)?.1;
-        Some(Rate { count, per: Duration::from_secs(seconds) })
+    let sound = rate.split_once('/').is_some_and(|(count, unit)| {
+        count.parse().is_ok_and(|count: u32| count > 0) && ["s", "m", "h"].contains(&unit)
     });
-    if found.is_some() {
-        return found;
+    if sound {
+        return Some(rate);
     }
     let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
     cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());

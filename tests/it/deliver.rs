@@ -34,7 +34,6 @@ pub fn webhook_config(name: &str, kind: &str) -> WebhookConfig {
         secrets: Vec::new(),
         options: BTreeMap::new(),
         template: None,
-        rate: None,
         events: BTreeSet::new(),
         severity: Severity::Info,
         providers: BTreeSet::new(),
