@@ -538,13 +538,8 @@ impl Check<'_> {
             return Some(*facts);
         }
         let names: Vec<_> = kinds.iter().map(|facts| facts.name).collect();
-        if LATER_WEBHOOKS.contains(&word) {
-            let message = format!("this version has no webhooks of kind {}", quote(word));
-            self.refuse(span, message, known(names).map(|all| format!("there is {all}")));
-        } else {
-            let message = format!("there is no kind of webhook {}", quote(word));
-            self.refuse(span, message, suggestion(word, names));
-        }
+        let message = format!("there is no kind of webhook {}", quote(word));
+        self.refuse(span, message, suggestion(word, names));
         None
     }
 
@@ -910,7 +905,3 @@ const LATER_PROVIDERS: [&str; 4] = ["bedrock", "fireworks", "vertex", "xai"];
 
 /// What makes a text a template, besides a line break.
 const TEMPLATE_MARKS: [&str; 4] = ["{{", "{%", "{#", "\n"];
-
-/// Kinds of webhooks that a later version may have.
-const LATER_WEBHOOKS: [&str; 7] =
-    ["discord", "google-chat", "mattermost", "ntfy", "pagerduty", "teams", "telegram"];

@@ -240,8 +240,6 @@ pub struct WebhookConfig {
     pub options: BTreeMap<&'static str, SecretSource>,
     /// What replaces the text that the kind has of its own.
     pub template: Option<Template>,
-    /// A ceiling of messages. `None`: none.
-    pub rate: Option<Rate>,
     /// Which events.
     pub events: BTreeSet<EventType>,
     /// Nothing below this.
@@ -256,6 +254,8 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Delays between attempts, if not the usual ones.
     pub retry: Option<Vec<Duration>>,
+    /// How fast it may be sent to, if there is a limit.
+    pub rate: Option<Rate>,
     /// Further certificate authorities for this destination, PEM.
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate. Loud.

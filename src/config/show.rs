@@ -179,13 +179,13 @@ impl Page {
         self.duration("timeout", webhook.timeout);
         let delays = webhook.retry.as_deref().unwrap_or(&retry::DELAYS);
         self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
-        if let Some(rate) = webhook.rate {
-            self.text("rate", &rate.to_string());
-        }
         match &webhook.template {
             Some(Template { file: Some(file), .. }) => self.path("template", file),
             Some(Template { file: None, text }) => self.text("template", text),
             None => {}
+        }
+        if let Some(rate) = webhook.rate {
+            self.text("rate", &rate.to_string());
         }
         if let Some(file) = &webhook.ca_file {
             self.path("ca_file", file);

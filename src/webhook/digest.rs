@@ -34,7 +34,7 @@ pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
         Some(_) => Tone::Good,
         None => Tone::Neutral,
     };
-    let name = told.first(&["/name", "/digest"]).unwrap_or_else(|| "batchd".to_owned());
+    let name = told.first(&["/name"]).unwrap_or_else(|| "batchd".to_owned());
     // What needs somebody stands before what goes well.
     let lists = [stuck, ended, running].into_iter().filter(|list| !list.entries.is_empty()).collect();
     Message {
@@ -61,7 +61,7 @@ fn batches<'a>(told: &Told<'a>, list: &str) -> impl Iterator<Item = Told<'a>> {
 /// How many of a list the digest counts and does not hold.
 fn missing(told: &Told<'_>, list: &str) -> usize {
     let held = told.data[list].as_array().map_or(0, Vec::len);
-    let all = told.data[format!("{list}_total")].as_u64().and_then(|all| usize::try_from(all).ok());
+    let all = told.data["counts"][list].as_u64().and_then(|all| usize::try_from(all).ok());
     all.unwrap_or(held).saturating_sub(held)
 }
 
@@ -73,8 +73,7 @@ fn status(data: &Value) -> Status {
 /// `nightly-eval: 120 of 10,000 requests done, about 2 h to go · openai`
 fn running(told: &Told<'_>, now: Timestamp) -> Entry {
     let mut entry = group::entry(told);
-    let eta = told.time("/eta").or_else(|| told.time("/batch/batchd/eta"));
-    if let Some(eta) = eta {
+    if let Some(eta) = told.time("/eta").or_else(|| told.time("/batch/batchd/eta")) {
         let left = since(now, eta);
         let when = if left.is_zero() { "any moment".to_owned() } else { format!("in {}", human(left)) };
         entry.text = format!("{}, expected {when} ({})", entry.text, instant(eta));
@@ -86,7 +85,7 @@ fn running(told: &Told<'_>, now: Timestamp) -> Entry {
 fn stuck(told: &Told<'_>) -> Entry {
     let mut entry = group::entry(told);
     entry.tone = Tone::Warning;
-    if let Some(reason) = told.first(&["/message", "/reason", "/batch/batchd/last_error"]) {
+    if let Some(reason) = told.first(&["/why", "/message"]) {
         entry.text = cut(&format!("{}: {reason}", told.subject()), ENTRY, utf16);
     }
     entry

@@ -1,7 +1,5 @@
 //! How each service writes a text so that nothing in it is taken for markup or mentions anybody (`delivery.md` §3.1).
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the kinds that follow use all of it"))]
-
 use super::text::{cut, utf16};
 
 /// The way of one service.

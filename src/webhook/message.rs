@@ -195,21 +195,27 @@ impl List {
         &self,
         room: usize,
         measure: fn(&str) -> usize,
-        write: impl Fn(&Entry) -> String,
+        write: impl Fn(&Entry) -> String + Copy,
     ) -> Vec<String> {
-        let mut left = room.saturating_sub(REST);
-        let mut lines = Vec::new();
-        for entry in &self.entries {
-            let line = write(entry);
-            let Some(rest) = left.checked_sub(measure(&line) + 1) else { break };
-            left = rest;
-            lines.push(line);
-        }
-        lines.extend(self.rest(lines.len()));
-        lines
+        let shown = self.fitting(room, |entry| measure(&write(entry)) + 1);
+        self.entries.iter().take(shown).map(write).chain(self.rest(shown)).collect()
     }
 
-    fn rest(&self, shown: usize) -> Option<String> {
+    /// How many entries fit into `room`, each as long as `cost` says, with a line about the rest.
+    pub fn fitting(&self, room: usize, cost: impl Fn(&Entry) -> usize) -> usize {
+        let mut left = room.saturating_sub(REST);
+        let fits = self.entries.iter().take_while(|entry| match left.checked_sub(cost(entry)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        });
+        fits.count()
+    }
+
+    /// A line about those that are not among the first `shown`, if there are any.
+    pub fn rest(&self, shown: usize) -> Option<String> {
         let rest = self.entries.len().saturating_add(self.more).saturating_sub(shown);
         (rest > 0).then(|| format!("… and {} more", number(rest as u64)))
     }

@@ -2,15 +2,25 @@
 //!
 //! A new kind is one file here, one line in [`KINDS`] and one block in `config.example.toml`.
 
+pub mod discord;
 pub mod generic;
+pub mod google_chat;
+pub mod mattermost;
 pub mod message;
+pub mod ntfy;
+pub mod pagerduty;
 pub mod signature;
 pub mod slack;
+pub mod teams;
+pub mod telegram;
 pub mod template;
 pub mod text;
 
+mod answered;
 mod digest;
 mod escape;
+#[cfg(test)]
+mod every_kind;
 mod group;
 mod post;
 #[cfg(test)]
@@ -25,6 +35,7 @@ use crate::http::failure::{Failure, retry_after, status_line};
 use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use signature::BadSecret;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -164,7 +175,6 @@ impl Target {
     }
 
     /// A further key that the kind cannot do without.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the kinds that follow use it"))]
     fn needed(&self, key: &'static str) -> Result<&SecretString, BadTarget> {
         self.options.get(key).ok_or(BadTarget::Missing(key))
     }
@@ -194,7 +204,29 @@ pub enum BadTarget {
 }
 
 /// Every kind of destination.
-pub static KINDS: &[&Kind] = &[&generic::KIND, &slack::KIND];
+pub static KINDS: &[&Kind] = &[
+    &generic::KIND,
+    &slack::KIND,
+    &discord::KIND,
+    &teams::KIND,
+    &mattermost::KIND,
+    &google_chat::KIND,
+    &pagerduty::KIND,
+    &ntfy::KIND,
+    &telegram::KIND,
+];
+
+/// What a message about several events is called where a receiver tells messages apart: the same for the same events.
+fn group_id(events: &[EventBody<'_>]) -> String {
+    let mut hash = Sha256::new();
+    for event in events {
+        hash.update(event.id.as_bytes());
+        hash.update(b"\n");
+    }
+    let mut id = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
+    id.truncate(26);
+    format!("grp_{id}")
+}
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {

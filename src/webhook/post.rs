@@ -1,7 +1,5 @@
 //! One JSON document posted to one address: what every kind but the generic one does.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the kinds that follow use all of it"))]
-
 use super::escape::Escape;
 use super::message::Message;
 use super::template::Template;

@@ -198,7 +198,9 @@ impl<'a> Told<'a> {
                 message.unwrap_or_else(|| format!("{provider} does not answer"))
             }
             Some(EventType::ProviderRecovered) => format!("{provider} answers again"),
-            Some(EventType::WebhookFailing) => format!("Deliveries to webhook {name} fail{because}"),
+            Some(EventType::WebhookFailing) => {
+                message.unwrap_or_else(|| format!("Deliveries to webhook {name} fail"))
+            }
             Some(EventType::WebhookRecovered) => format!("Webhook {name} accepts deliveries again"),
             Some(EventType::Digest | EventType::Test) | None => {
                 message.unwrap_or_else(|| format!("{name}: {}", self.headline()))
@@ -235,9 +237,11 @@ impl<'a> Told<'a> {
 
     /// Requests that succeeded, that failed, and all of them.
     pub fn requests(&self) -> Option<(u64, u64, u64)> {
-        let ok = self.count("/batch/request_counts/completed")?;
-        let failed = self.count("/batch/request_counts/failed")?;
-        let total = self.count("/batch/request_counts/total")?;
+        // A digest's entries hold no whole batch.
+        let counts = ["/batch/request_counts", "/request_counts"].into_iter();
+        let counts = counts.filter_map(|at| self.data.pointer(at)).find(|counts| counts.is_object())?;
+        let count = |key: &str| counts[key].as_u64();
+        let (ok, failed, total) = (count("completed")?, count("failed")?, count("total")?);
         (total > 0 || ok > 0 || failed > 0).then_some((ok, failed, total.max(ok.saturating_add(failed))))
     }
 
@@ -358,7 +362,8 @@ impl<'a> Told<'a> {
 
     /// The provider's page, if it is one that may be shown.
     pub fn link(&self) -> Option<Link> {
-        let url = self.data.pointer("/batch/batchd/console_url")?.as_str()?;
+        let pages = ["/batch/batchd/console_url", "/console_url"].into_iter();
+        let url = pages.filter_map(|at| self.data.pointer(at)?.as_str()).next()?;
         let usable = (url.starts_with("https://") || url.starts_with("http://"))
             && url.len() <= 1000
             && url.chars().all(|c| c.is_ascii_graphic());
