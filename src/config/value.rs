@@ -212,7 +212,7 @@ pub fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
 }
 
 /// A rate.
-pub fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
+pub fn rate(cell: &mut Cell<'_, '_>) -> Option<Rate> {
     let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
     let read = Rate::parse(&rate);
     if read.is_some() {
