@@ -200,6 +200,13 @@ impl Check<'_> {
                 None
             }
         });
+        if let (Some(proxy_key), Some(Egress::Public), true) =
+            (table.proxy.given(), egress, !matches!(proxy, Proxy::None))
+        {
+            let message = "through a proxy `http.egress` holds for addresses that stand in a URL: names are resolved by the \
+                           proxy, which must keep to public addresses itself";
+            self.warn(proxy_key.span(), message);
+        }
         HttpConfig { proxy, ca_file, egress: egress.unwrap_or(Egress::Local) }
     }
 

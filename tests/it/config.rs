@@ -477,6 +477,19 @@ insecure_skip_verify = true
 }
 
 #[test]
+fn behind_a_proxy_names_are_the_proxys_affair() {
+    let text = "[http]\nproxy = \"http://proxy.corp:3128\"\negress = \"public\"";
+    let config = sound(text);
+    assert!(
+        config.warnings.iter().any(|warning| warning.contains("resolved by the")),
+        "{:?}",
+        config.warnings
+    );
+    let config = sound("[http]\nproxy = \"http://proxy.corp:3128\"");
+    assert!(!config.warnings.iter().any(|warning| warning.contains("resolved by")), "{:?}", config.warnings);
+}
+
+#[test]
 fn rules_for_webhooks() {
     let with = |line: &str| format!("[webhooks.x]\nurl = \"https://a.b/c\"\n{line}\n");
     assert!(error("[webhooks.x]").contains("needs a `url`"));
