@@ -15,6 +15,7 @@ mod process;
 mod provider;
 mod sandbox;
 mod sandbox_sdk;
+mod secrets;
 mod simulation;
 mod store;
 mod transport;
