@@ -70,9 +70,11 @@ impl From<ErrorCode> for Exit {
             ErrorCode::Unavailable => Self::Unreachable,
             ErrorCode::Internal => Self::Internal,
             ErrorCode::NotFound
+            | ErrorCode::InvalidInput
             | ErrorCode::ProviderFailed
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
+            | ErrorCode::NotEnded
             | ErrorCode::Other => Self::Failed,
         }
     }

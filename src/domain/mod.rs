@@ -7,6 +7,7 @@ pub mod finding;
 pub mod outcome;
 pub mod pace;
 pub mod retry;
+pub mod rounds;
 pub mod route;
 pub mod schedule;
 pub mod shape;

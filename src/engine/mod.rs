@@ -3,9 +3,14 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+mod due;
 pub mod poll;
 pub mod poller;
+pub mod reconcile;
+pub mod results;
+mod rounds;
 pub mod standing;
+pub mod submit;
 
 use crate::clock::Clock;
 use crate::domain::route::Routes;
@@ -19,6 +24,7 @@ use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
+use due::Next;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +46,10 @@ pub(crate) struct Shared {
     pub retain: RwLock<Duration>,
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
+    /// Submissions that a task sees to.
+    pub attended: submit::Attended,
+    /// A submission was lost.
+    pub lost: tokio::sync::Notify,
     /// How late polls are, in seconds.
     pub lag: Histogram,
 }
@@ -86,6 +96,8 @@ impl Engine {
             retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
+            attended: submit::Attended::default(),
+            lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
         Self { shared: Arc::new(shared), pollers: Arc::default() }
@@ -219,8 +231,8 @@ impl Engine {
         let mut touched = BTreeMap::new();
         for batch in registered {
             let provider = &batch.tracked.key.provider;
-            if let (Ok(poller), Some(at)) = (self.poller(provider), batch.tracked.next_poll_at) {
-                poller.adopt(batch.pk, at);
+            if let (Ok(poller), Some(next)) = (self.poller(provider), Next::of(&batch.tracked)) {
+                poller.adopt(batch.pk, next);
                 touched.insert(provider.clone(), poller);
             }
         }
@@ -255,7 +267,7 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                let mut next = schedule::next_poll(&poller.terms(), tracked, at, 0.5);
+                let mut next = schedule::next_poll(&poller.terms_of(tracked), tracked, at, 0.5);
                 if next.at.is_some()
                     && let Some(until) = poller.held_until()
                 {
@@ -328,8 +340,8 @@ impl Engine {
 /// Fills the schedules of these pollers and sets them running.
 fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
     for entry in schedule {
-        if let Some(poller) = pollers.get(&entry.provider) {
-            poller.schedule(entry.pk, entry.next_poll_at);
+        if let Some(poller) = pollers.get(&*entry.provider) {
+            poller.schedule(entry.pk, Next::at(entry.next_poll_at, entry.created_at));
         }
     }
     for poller in pollers.into_values() {

@@ -2,6 +2,11 @@
 
 -- Submitting, results and discovery.
 
+-- Which batch a file belongs to.
+ALTER TABLE batches ADD COLUMN output_file TEXT AS (batch ->> '$.output_file_id') VIRTUAL;
+ALTER TABLE batches ADD COLUMN error_file TEXT AS (batch ->> '$.error_file_id') VIRTUAL;
+CREATE INDEX batches_output_file ON batches (output_file) WHERE output_file IS NOT NULL;
+CREATE INDEX batches_error_file ON batches (error_file) WHERE error_file IS NOT NULL;
 -- Batches that are being created: written before the provider is asked, gone once the batch is registered or known
 -- not to exist. What is here after a crash may exist at the provider.
 CREATE TABLE submissions (
@@ -24,3 +29,10 @@ CREATE TABLE submissions (
 -- Delivery and findings.
 
 -- The learnt schedule.
+
+-- Where a batch stands in its provider's list, Unix seconds; NULL until the provider has shown it.
+ALTER TABLE batches ADD COLUMN created_at INTEGER AS (
+  CASE WHEN first_seen_at IS NOT NULL THEN batch ->> '$.created_at' END) VIRTUAL;
+-- The schedule is read from this index alone.
+DROP INDEX batches_due;
+CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL;
