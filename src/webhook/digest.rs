@@ -6,7 +6,7 @@ use super::text::{clean, cut, instant, number, utf16};
 use super::told::{LINE, TITLE, Told};
 use crate::domain::duration::human;
 use crate::domain::event::EventType;
-use crate::domain::outcome::Severity;
+use crate::domain::outcome::{Outcome, Severity};
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
 
     let all = |list: &List| number((list.entries.len() + list.more) as u64);
     let line = format!("{} ended, {} running, {} stuck", all(&ended), all(&running), all(&stuck));
+    let outcomes = outcomes(told);
+    let how = format!("{} ended{outcomes}, {} running, {} stuck", all(&ended), all(&running), all(&stuck));
     let tone = match worst {
         Some((Severity::Error, tone)) => tone,
         _ if !stuck.entries.is_empty() => Tone::Warning,
@@ -40,11 +42,15 @@ pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
     Message {
         tone,
         title: cut(&format!("{name} digest — {line}"), TITLE, utf16),
-        line: cut(&format!("{name} digest: {line}"), LINE, utf16),
+        line: cut(&format!("{name} digest: {how}"), LINE, utf16),
         facts: Vec::new(),
         errors: Vec::new(),
         lists,
-        notes: period(told).into_iter().collect(),
+        notes: (!outcomes.is_empty())
+            .then(|| format!("Ended: {}", outcomes.trim_matches([' ', '(', ')'])))
+            .into_iter()
+            .chain(period(told))
+            .collect(),
         link: None,
         at: told.time("/observed_at"),
         topic: None,
@@ -68,6 +74,23 @@ fn missing(told: &Told<'_>, list: &str) -> usize {
 fn status(data: &Value) -> Status {
     let word = data["status"].as_str().or_else(|| data.pointer("/batch/status")?.as_str());
     word.and_then(Status::from_word).unwrap_or(Status::InProgress)
+}
+
+/// ` (1 failed, 41 succeeded)`, the worst first; empty if it is not told.
+fn outcomes(told: &Told<'_>) -> String {
+    let counts = told.data.pointer("/counts/outcomes").and_then(Value::as_object);
+    let mut counts: Vec<(Severity, String)> = counts
+        .into_iter()
+        .flatten()
+        .filter_map(|(word, count)| {
+            let outcome: Outcome = serde_json::from_value(word.as_str().into()).ok()?;
+            let words = outcome.as_str().replace('_', " ");
+            Some((outcome.severity(), format!("{} {words}", number(count.as_u64()?))))
+        })
+        .collect();
+    counts.sort_by_key(|(severity, _)| Reverse(*severity));
+    let counts: Vec<String> = counts.into_iter().map(|(_, count)| count).collect();
+    if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) }
 }
 
 /// `nightly-eval: 120 of 10,000 requests done, about 2 h to go · openai`

@@ -141,7 +141,8 @@ fn embed(message: &Message) -> Value {
 fn description(message: &Message) -> String {
     let errors = message.errors.iter().map(|error| format!("• {}", MARKDOWN.all(error)));
     let notes = message.notes.iter().map(|note| MARKDOWN.all(note));
-    let head: Vec<String> = std::iter::once(MARKDOWN.all(&message.line)).chain(errors).chain(notes).collect();
+    let line = message.lead().map(|line| MARKDOWN.all(line));
+    let head: Vec<String> = line.into_iter().chain(errors).chain(notes).collect();
     let head = MARKDOWN.join(head, DESCRIPTION);
     let mut left = DESCRIPTION - utf16(&head);
     let mut text = head;
@@ -151,7 +152,7 @@ fn description(message: &Message) -> String {
         let room = ((DESCRIPTION - 600) / lists).min(left.saturating_sub(2));
         let part = MARKDOWN.join(section(list, room.saturating_sub(HEADING)), room);
         left = left.saturating_sub(utf16(&part) + 2);
-        text = format!("{text}\n\n{part}");
+        text = if text.is_empty() { part } else { format!("{text}\n\n{part}") };
     }
     text
 }

@@ -131,7 +131,7 @@ fn markdown(text: &str) -> String {
 }
 
 const fn is_markdown(c: char) -> bool {
-    matches!(c, '\\' | '`' | '*' | '_' | '~' | '|' | '[' | ']' | '(' | ')' | '<' | '>' | '#')
+    matches!(c, '\\' | '`' | '*' | '_' | '~' | '|' | '[' | ']' | '<' | '>' | '#')
 }
 
 fn json(text: &str) -> String {
@@ -161,7 +161,7 @@ mod tests {
             SLACK.all(name).replace('@', "@\u{200b}"),
             "an entity and a mention are both broken"
         );
-        let markdown = r"@|everyone \<!channel\> \[x\]\(https://evil.example\) \*\*b\*\* a_b \_c\_";
+        let markdown = r"@|everyone \<!channel\> \[x\](https://evil.example) \*\*b\*\* a_b \_c\_";
         assert_eq!(MARKDOWN.all(name), markdown.replace('|', "\u{200b}"));
         assert_eq!(GOOGLE_CHAT_TEXT.all("<users/all>"), "‹users/all›");
     }

@@ -361,7 +361,7 @@ fn check_limits(kind: &str, payload: &Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn no_event_breaks_a_limit(

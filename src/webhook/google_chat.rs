@@ -109,7 +109,8 @@ const LISTS: usize = 9000;
 const THREAD: usize = 1000;
 
 fn card(message: &Message) -> Value {
-    let mut widgets = vec![paragraph(&GOOGLE_CHAT.fit(&message.line, LINE))];
+    let mut widgets: Vec<Value> =
+        message.lead().iter().map(|line| paragraph(&GOOGLE_CHAT.fit(line, LINE))).collect();
     widgets.extend(message.facts.iter().map(fact));
     if !message.errors.is_empty() {
         let errors = message.errors.iter().map(|error| format!("• {}", GOOGLE_CHAT.fit(error, VALUE)));
@@ -124,9 +125,9 @@ fn card(message: &Message) -> Value {
         widgets.push(json!({"buttonList": {"buttons": [button]}}));
     }
     // No markup is read in the header.
-    let mut header = json!({"title": BYTES.fit(&message.headline(), TITLE)});
+    let mut header = json!({"title": GOOGLE_CHAT_TEXT.fit(&message.headline(), TITLE)});
     if let Some(topic) = &message.topic {
-        header["subtitle"] = BYTES.fit(&clean(topic), TITLE).into();
+        header["subtitle"] = GOOGLE_CHAT_TEXT.fit(&clean(topic), TITLE).into();
     }
     json!({"header": header, "sections": [{"widgets": widgets}]})
 }

@@ -146,10 +146,13 @@ fn title(message: &Message) -> String {
 /// The line, the errors, the lists, the notes.
 fn body(message: &Message) -> String {
     let errors = message.errors.iter().map(|error| format!("- {}", MARKDOWN.all(error)));
-    let mut lines: Vec<String> = std::iter::once(MARKDOWN.all(&message.line)).chain(errors).collect();
+    let line = message.lead().map(|line| MARKDOWN.all(line));
+    let mut lines: Vec<String> = line.into_iter().chain(errors).collect();
     let share = (BODY - 1500) / message.lists.len().max(1);
     for list in &message.lists {
-        lines.push(String::new());
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
         lines.extend(list.title().map(|title| format!("**{title}**")));
         lines.extend(list.lines(share.saturating_sub(TITLE), utf16, |entry| {
             let text = MARKDOWN.all(&entry.text);

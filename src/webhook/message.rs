@@ -159,6 +159,11 @@ impl Message {
         format!("{} {}", self.tone.icon(), self.title)
     }
 
+    /// The line where its lists do not say the same and more.
+    pub fn lead(&self) -> Option<&str> {
+        self.lists.is_empty().then_some(self.line.as_str())
+    }
+
     /// Everything that it says, line by line, for the plainest form.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.headline(), self.line.clone()];

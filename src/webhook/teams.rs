@@ -137,10 +137,9 @@ fn payload(message: &Message, plain: bool) -> Value {
 
 fn body(message: &Message) -> Vec<Value> {
     let title = text(&BYTES.fit(&message.headline(), TITLE), &json!({"size": "Medium", "weight": "Bolder"}));
-    let mut body = vec![
-        json!({"type": "Container", "style": style(message.tone), "bleed": true, "items": [title]}),
-        text(&BYTES.fit(&message.line, TEXT), &json!({})),
-    ];
+    let mut body =
+        vec![json!({"type": "Container", "style": style(message.tone), "bleed": true, "items": [title]})];
+    body.extend(message.lead().map(|line| text(&BYTES.fit(line, TEXT), &json!({}))));
     let facts: Vec<Value> = message.facts.iter().map(fact).collect();
     if !facts.is_empty() {
         body.push(json!({"type": "FactSet", "facts": facts}));

@@ -136,10 +136,8 @@ impl Webhook for Telegram {
 const TEXT: usize = 4096;
 
 fn text(message: &Message) -> String {
-    let mut lines = vec![
-        format!("{} <b>{}</b>", message.tone.icon(), TELEGRAM.all(&message.title)),
-        TELEGRAM.all(&message.line),
-    ];
+    let mut lines = vec![format!("{} <b>{}</b>", message.tone.icon(), TELEGRAM.all(&message.title))];
+    lines.extend(message.lead().map(|line| TELEGRAM.all(line)));
     lines.extend(message.facts.iter().map(|fact| {
         let value = TELEGRAM.all(&fact.value);
         match fact.name {

@@ -288,11 +288,12 @@ impl<'a> Told<'a> {
             add("Provider", self.text("/provider"));
             add("Batch", self.text("/batch/id"));
             add("Labels", self.labels());
+            add("Reason", self.text("/message").filter(|_| self.kind.is_some_and(EventType::needs_a_person)));
         } else {
             add("Provider", self.text("/provider"));
             add("Webhook", self.text("/webhook"));
             add("Since", self.time("/since").map(instant));
-            add("Reason", self.text("/message"));
+            add("Reason", self.text("/message").filter(|reason| *reason != self.line()));
         }
         facts
     }

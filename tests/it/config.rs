@@ -496,7 +496,7 @@ fn rules_for_webhooks() {
     assert!(error("[webhooks.x]\nurl = \"a.b\"").contains("must be an address"));
     assert!(error("[webhooks.\"x/y\"]\nurl = \"https://a.b\"").contains("cannot be the name of a webhook"));
     assert!(error(&with("kind = \"slak\"")).ends_with("did you mean `slack`?"));
-    assert!(error(&with("kind = \"discord\"")).ends_with("there is `generic`, `slack`"));
+    assert!(error(&with("kind = \"disocrd\"")).ends_with("did you mean `discord`?"));
     assert!(error(&with("severity = \"warn\"")).contains("must be info, warning or error"));
     assert!(error(&with("timeout = \"61s\"")).contains("between 1s and 1m, not 1m1s"));
     assert!(error(&with("timeout = \"500ms\"")).contains("between 1s and 1m"));
@@ -516,6 +516,82 @@ fn rules_for_webhooks() {
         "http.egress = \"public\"\n[webhooks.x]\nurl = \"http://localhost:1\"",
         "nothing will be sent"
     ));
+}
+
+#[test]
+fn what_each_kind_of_webhook_needs() {
+    let of = |kind: &str, more: &str| format!("[webhooks.x]\nkind = \"{kind}\"\n{more}\n");
+    for kind in ["generic", "slack", "discord", "teams", "mattermost", "google-chat"] {
+        assert!(error(&of(kind, "")).contains("needs a `url`"), "{kind}");
+    }
+    // Where the service has one address, it is the usual one.
+    assert!(error(&of("pagerduty", "")).contains("needs a `routing_key`"));
+    assert!(error(&of("ntfy", "")).contains("needs a `topic`"));
+    assert_eq!(errors(&of("telegram", "")).len(), 2);
+    let key = |name: &str| format!("{name} = {{ env = \"{}\" }}", name.to_uppercase());
+    let config = sound(&of("pagerduty", &key("routing_key")));
+    let webhook = &config.webhooks["x"];
+    assert!(webhook.url.is_none() && webhook.severity == Severity::Warning);
+    assert!(webhook.events.contains(&EventType::ProviderRecovered));
+    assert_eq!(webhook.options.keys().collect::<Vec<_>>(), [&"routing_key"]);
+    let refused = config.check_secrets(&env()).unwrap_err();
+    assert!(refused.to_string().contains("`webhooks.x.routing_key`: the environment variable ROUTING_KEY"));
+    sound(&of("ntfy", &format!("{}\n{}", key("topic"), key("token"))));
+    sound(&of("telegram", &format!("{}\n{}", key("chat"), key("token"))));
+    assert!(warned(
+        &of("slack", "url = { env = \"U\" }\ntopic = { env = \"T\" }"),
+        "kind `slack` does not use it"
+    ));
+    assert!(warned(
+        &of("ntfy", "topic = \"a-topic\""),
+        "`webhooks.x.topic` is a secret, and it stands in this file"
+    ));
+    let retired = "url = \"https://example.webhook.office.com/webhookb2/x\"";
+    assert!(
+        error(&of("teams", retired)).contains("a service that has ended; Microsoft has retired connectors")
+    );
+    let config = sound(&of("teams", "url = { env = \"U\" }"));
+    let env = Env::from([("U", "https://outlook.office.com/webhook/x")]);
+    assert!(config.check_secrets(&env).unwrap_err().to_string().contains("retired connectors"));
+}
+
+#[test]
+fn f8_a_broken_template_is_refused_where_it_stands() {
+    let with = |template: &str| {
+        format!("[webhooks.x]\nkind = \"slack\"\nurl = {{ env = \"U\" }}\ntemplate = {template}\n")
+    };
+    for (template, part) in [
+        ("'{{ line'", "is broken: line 1: syntax error"),
+        ("'{{ nmae }}'", "names `nmae`, which there is not; did you mean `name`?"),
+        ("'{{ line | shout }}'", "unknown filter"),
+        ("'{{ 1 // 0 }}'", "is broken: "),
+        (
+            "\"{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}\"",
+            "takes too long",
+        ),
+        ("\"{{ 'x' * 99999999 }}\"", "takes too long or makes too much"),
+        ("\"no such file\"", "there is no file"),
+    ] {
+        let error = error(&with(template));
+        assert!(error.starts_with("4:12: error: `webhooks.x.template`"), "{error}");
+        assert!(error.contains(part) || part.starts_with("there is no file"), "{template}: {error}");
+    }
+    assert!(
+        error(&with("'{\"text\": {{ line }}}'").replace("slack", "generic")).contains("begins like JSON")
+    );
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("message.txt");
+    fs::write(&file, "{{ icon }} {{ title }}\n").unwrap();
+    let text = with(&format!("\"{}\"", file.display()));
+    let config = sound(&text);
+    let template = config.webhooks["x"].template.clone().unwrap();
+    assert_eq!(
+        (template.file.as_deref(), template.text.as_str()),
+        (Some(file.as_path()), "{{ icon }} {{ title }}")
+    );
+    assert!(config.show().contains(&format!("template = \"{}\"", file.display())));
+    fs::write(&file, "{{ icon }").unwrap();
+    assert!(error(&text).contains("is broken"));
 }
 
 #[test]

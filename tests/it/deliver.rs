@@ -58,8 +58,13 @@ pub fn real_transport() -> Arc<dyn Transport> {
 }
 
 fn destination(kind: &str, url: &str, timeout: Duration, transport: Arc<dyn Transport>) -> Destination {
-    let target = Target { secrets: vec![SecretString::from(SIGNING)], timeout, ..Target::new("ops", url) };
-    let scrubber = Arc::new(Scrubber::new([&target.url].into_iter().chain(&target.secrets)));
+    let mut target =
+        Target { secrets: vec![SecretString::from(SIGNING)], timeout, ..Target::new("ops", url) };
+    let facts = batchd::webhook::kind(kind).unwrap().facts;
+    let options = facts.needs.iter().chain(facts.options);
+    target.options = options.map(|key| (*key, SecretString::from(TOKEN))).collect();
+    let secrets = [&target.url].into_iter().chain(&target.secrets).chain(target.options.values());
+    let scrubber = Arc::new(Scrubber::new(secrets));
     Destination::new(&webhook_config("ops", kind), &target, transport, scrubber).unwrap()
 }
 

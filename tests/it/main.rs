@@ -19,6 +19,7 @@ mod provider;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod secrets;
 mod simulation;
 mod store;
 mod transport;
