@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_results;
+mod authorize;
 mod cases;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod crash;
@@ -19,6 +22,7 @@ mod provider;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod sdk_requests;
 mod secrets;
 mod simulation;
 mod store;
