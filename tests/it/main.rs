@@ -19,6 +19,7 @@ mod gather;
 mod layers;
 mod process;
 mod provider;
+mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
