@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_results;
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
@@ -13,9 +16,11 @@ mod field;
 mod layers;
 mod process;
 mod provider;
+mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod sdk_requests;
 mod secrets;
 mod simulation;
 mod store;
