@@ -270,6 +270,8 @@ fn g11_nothing_from_outside_mentions_anybody_or_is_taken_for_markup() {
                 let mentions: &[&str] = match name {
                     "slack" => &["<!channel", "<users", "</b>"],
                     "google-chat" => &["<users/all>"],
+                    // Without a mode nothing is read as HTML.
+                    "telegram" if payload["parse_mode"].is_null() => &["@everyone", "@here"],
                     "telegram" if !code => &["@everyone", "@here", "<users"],
                     // The first is never read as anything in a block of code.
                     "mattermost" if !code && payload["attachments"][0]["fallback"] != text => {
