@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_past_at_the_first_round_of_discovery_is_recorded_and_not_told() {
+    fn j7_an_end_that_was_past_at_the_first_round_of_discovery_is_recorded_and_not_told() {
         let over = Sighting { status: Some(Status::Failed), ..Sighting::default() };
         let step = observe(&fresh(Origin::Baseline), &over, false, NOW);
         assert!(step.transition.is_some() && step.events.is_empty());

@@ -252,7 +252,12 @@ impl Worker {
             Leave::AfterProbe => return Ok(Plan::nothing(LONGEST_SLEEP)),
         };
         let limit = if adapter.groups() { MOST_TOGETHER } else { leave };
-        let due = self.store.due(self.name.clone(), now, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
+        let (name, limit) = (self.name.clone(), u32::try_from(limit).unwrap_or(u32::MAX));
+        let due = if adapter.keeps_order() {
+            self.store.due_in_order(name, now, limit).await?
+        } else {
+            self.store.due(name, now, limit).await?
+        };
         if due.is_empty() {
             let next = self.store.next_due(self.name.clone(), now).await?;
             return match next.map(|next| since(now, next)) {
@@ -285,7 +290,8 @@ impl Worker {
             return Ok(Plan::nothing(LONGEST_SLEEP));
         }
         let Some(suspect) = self.store.suspect(self.name.clone(), now).await? else {
-            return Ok(Plan::nothing(SHORTEST_SLEEP));
+            // Or what is due waits for another to be taken first.
+            return Ok(Plan::nothing(SOMEBODY_IS_FIRST));
         };
         let waiting = *self.waiting_alone.get_or_insert_with(Instant::now);
         let pass = match self.gate.enter_alone() {
@@ -677,6 +683,9 @@ const MOST_TOGETHER: usize = 500;
 
 /// How long to wait for whoever is sent alone, or for others to end.
 const SOMEBODY_IS_ALONE: Duration = Duration::from_millis(250);
+
+/// How long to wait before looking again at what is due and may not go yet.
+const SOMEBODY_IS_FIRST: Duration = Duration::from_millis(500);
 
 /// How long a suspect waits for a moment in which nothing is under way anywhere.
 const PATIENCE_ALONE: Duration = Duration::from_mins(1);

@@ -64,6 +64,12 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
         }
     }
 
+    /// Whether events about the same batch, or the same provider, must come in their order: one that ends what another
+    /// began is lost if it comes first (`delivery.md` §3.8).
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     /// What the answer means.
     fn judge(&self, answer: &Answer) -> Judgement;
 

@@ -87,6 +87,29 @@ impl Store {
         .await
     }
 
+    /// The same without what must wait for an earlier event about the same batch, or the same provider, that this webhook
+    /// has not taken yet.
+    pub async fn due_in_order(
+        &self,
+        webhook: String,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        self.follow_clock(now).await?;
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "{DUE} AND crashes < {SUSPECT} AND NOT EXISTS (
+                   SELECT 1 FROM deliveries AS before JOIN events AS begun ON begun.sequence = before.sequence
+                   WHERE before.webhook = ?1 AND before.state IN ('pending', 'inflight')
+                     AND before.state <> 'delivered' AND before.sequence < deliveries.sequence
+                     AND begun.provider IS events.provider AND begun.batch_id IS events.batch_id)
+                 ORDER BY due_at, deliveries.pk LIMIT ?3"
+            ))?;
+            collect(query.query((webhook, ms(now), limit))?, read_due)
+        })
+        .await
+    }
+
     /// The delivery to `webhook` that is due at `now` and in which three processes in a row have died, if there is one
     /// (`delivery.md` §4.3): to be sent alone.
     pub async fn suspect(&self, webhook: String, now: Timestamp) -> Result<Option<Due>, StoreError> {

@@ -417,6 +417,34 @@ async fn deliveries_are_listed_newest_first_filtered_and_paged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn h10_an_end_waits_for_its_beginning_and_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    for (number, statuses) in [(1, &[Status::InProgress, Status::Completed][..]), (2, &[Status::Completed])] {
+        let pk = track(&store, &format!("batch_{number}")).await;
+        for status in statuses {
+            see(&store, pk, *status, 1, &["pager", "other"]).await;
+        }
+    }
+    let in_order = async |at| {
+        let due = store.due_in_order("pager".to_owned(), seconds(at), 9).await.unwrap();
+        due.into_iter().map(|due| due.pk).collect::<Vec<_>>()
+    };
+    let pks = due(&store, "pager", 0).await;
+    assert_eq!(in_order(0).await, [pks[0], pks[2]]);
+    // It is under way, and then it waits to be tried again: still it is not overtaken.
+    deliver(&store, pks[0], again(30, true)).await;
+    assert_eq!(in_order(5).await, [pks[2]]);
+    assert_eq!(in_order(30).await, [pks[2], pks[0]]);
+    deliver(&store, pks[0], Next::Delivered).await;
+    assert_eq!(in_order(5).await, [pks[1], pks[2]]);
+    // What was given up keeps nobody waiting.
+    let other = due(&store, "other", 0).await;
+    deliver(&store, other[0], Next::Dead).await;
+    assert_eq!(store.due_in_order("other".to_owned(), EPOCH, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn purging_takes_what_is_in_flight_along() {
     let dir = tempfile::tempdir().unwrap();
     let store = owing(dir.path(), 1, &["pipeline"]).await;
