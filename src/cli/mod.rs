@@ -17,7 +17,6 @@ pub mod logging;
 pub mod man;
 pub mod offline;
 pub mod poll;
-pub mod progress;
 pub mod providers;
 pub mod reload;
 pub mod results;
@@ -209,7 +208,10 @@ fn on_runtime(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, E
         .enable_all()
         .build()
         .map_err(|error| Error::io("cannot start", &error))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // A thread that still waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    result
 }
 
 fn run_command_line() -> Exit {
