@@ -104,6 +104,18 @@ impl EventType {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
+    /// The findings whose end it is: whoever was told of one is told of its end too.
+    pub const fn ends(self) -> &'static [Self] {
+        match self {
+            Self::Batch(Status::Completed | Status::Failed | Status::Expired | Status::Cancelled) => {
+                &[Self::BatchStalled, Self::BatchOverdue, Self::BatchLost]
+            }
+            Self::ProviderRecovered => &[Self::ProviderUnauthorized, Self::ProviderUnreachable],
+            Self::WebhookRecovered => &[Self::WebhookFailing],
+            _ => &[],
+        }
+    }
+
     /// Whether it is a finding that needs a person: what chat webhooks get besides the four ends.
     pub const fn needs_a_person(self) -> bool {
         matches!(
@@ -142,8 +154,6 @@ pub struct Draft {
     pub batch_id: Option<String>,
     /// When batchd saw it.
     pub observed_at: Timestamp,
-    /// The event that began the episode that this one ends: where that was told, this is told too, whatever is wanted.
-    pub ends: Option<String>,
     /// The `data` member of the body.
     pub data: Value,
 }
@@ -161,7 +171,6 @@ impl Draft {
             provider: Some(key.provider.clone()),
             batch_id: Some(key.id.clone()),
             observed_at: transition.observed_at,
-            ends: None,
             data: batch_data(
                 tracked,
                 severity,
@@ -188,7 +197,6 @@ impl Draft {
             provider: Some(key.provider.clone()),
             batch_id: Some(key.id.clone()),
             observed_at: now,
-            ends: None,
             data: batch_data(
                 tracked,
                 severity,
@@ -226,7 +234,6 @@ impl Draft {
             provider: Some(provider.to_owned()),
             batch_id: None,
             observed_at: now,
-            ends: None,
             data: json!({
                 "id": null,
                 "provider": provider,
@@ -238,7 +245,7 @@ impl Draft {
         }
     }
 
-    /// A finding about a webhook; the episode began at `since`. The end of one names its beginning.
+    /// A finding about a webhook; the episode began at `since`.
     pub fn about_webhook(
         kind: EventType,
         webhook: &str,
@@ -246,17 +253,14 @@ impl Draft {
         since: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let id = |kind: EventType| event_id(&["", "", kind.as_str(), webhook, &since.to_string()]);
-        let over = kind == EventType::WebhookRecovered;
-        let severity = if over { Severity::Info } else { Severity::Error };
+        let severity = if kind == EventType::WebhookRecovered { Severity::Info } else { Severity::Error };
         Self {
-            id: id(kind),
+            id: event_id(&["", "", kind.as_str(), webhook, &since.to_string()]),
             kind,
             severity,
             provider: None,
             batch_id: None,
             observed_at: now,
-            ends: over.then(|| id(EventType::WebhookFailing)),
             data: json!({
                 "id": null,
                 "provider": null,
@@ -266,6 +270,19 @@ impl Draft {
                 "since": since.to_string(),
                 "observed_at": now.to_string(),
             }),
+        }
+    }
+
+    /// A digest called `name`, whose turn came `at`.
+    pub fn digest(name: &str, at: Timestamp, now: Timestamp, data: Value) -> Self {
+        Self {
+            id: event_id(&["", name, EventType::Digest.as_str(), &at.to_string()]),
+            kind: EventType::Digest,
+            severity: Severity::Info,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            data,
         }
     }
 
@@ -283,7 +300,6 @@ impl Draft {
             provider: Some(sample.key.provider.clone()),
             batch_id: Some(sample.key.id.clone()),
             observed_at: now,
-            ends: None,
             data,
         }
     }

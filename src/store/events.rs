@@ -3,7 +3,7 @@
 use super::column::{collect, event_type, ms};
 use super::{Pk, Store, StoreError, Tx, outbox};
 use crate::domain::event::{Draft, EventType};
-use crate::domain::route::{Route, Routes};
+use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, Tracked};
 use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,8 @@ pub(super) fn record(
     }
     tx.tell_event(sequence, draft.kind);
     for route in &routes.0 {
-        if route.wants(draft, about.map(|(_, tracked)| tracked)) || is_end_of_what_was_told(tx, draft, route)?
+        if route.wants(draft, about.map(|(_, tracked)| tracked))
+            || was_told_of_the_beginning(tx, draft, about.map(|(pk, _)| pk), sequence, &route.webhook)?
         {
             outbox::owe(tx, sequence, route)?;
         }
@@ -149,15 +150,48 @@ pub(super) fn record(
     Ok(true)
 }
 
-/// Whether `draft` ends an episode whose beginning the webhook of `route` was told of.
-fn is_end_of_what_was_told(tx: &Tx<'_>, draft: &Draft, route: &Route) -> Result<bool, StoreError> {
-    let Some(beginning) = &draft.ends else { return Ok(false) };
-    let told = tx
-        .prepare_cached(
-            "SELECT 1 FROM deliveries JOIN events USING (sequence) WHERE events.id = ?1 AND webhook = ?2",
-        )?
-        .exists((beginning, &route.webhook))?;
-    Ok(told)
+/// Whether `draft` ends what `webhook` was told of (contract §6).
+fn was_told_of_the_beginning(
+    tx: &Tx<'_>,
+    draft: &Draft,
+    about: Option<Pk>,
+    sequence: i64,
+    webhook: &str,
+) -> Result<bool, StoreError> {
+    for beginning in draft.kind.ends() {
+        let told: bool = match about {
+            Some(pk) => tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch = ?1 AND type = ?2 AND webhook = ?3)",
+                )?
+                .query_row((pk, beginning.as_str(), webhook), |row| row.get(0))?,
+            // What the end before has ended is over.
+            None => tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch IS NULL AND provider IS ?1 AND type = ?2 AND webhook = ?3
+                         AND body ->> '$.data.webhook' IS ?6 AND sequence > coalesce((SELECT max(sequence) FROM events
+                           WHERE batch IS NULL AND provider IS ?1 AND type = ?4 AND sequence < ?5
+                             AND body ->> '$.data.webhook' IS ?6), 0))",
+                )?
+                .query_row(
+                    (
+                        &draft.provider,
+                        beginning.as_str(),
+                        webhook,
+                        draft.kind.as_str(),
+                        sequence,
+                        draft.data["webhook"].as_str(),
+                    ),
+                    |row| row.get(0),
+                )?,
+        };
+        if told {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the fences of a batch's events stand.
