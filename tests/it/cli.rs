@@ -527,7 +527,9 @@ fn what_makes_no_sense_exits_2() {
     for arguments in [
         &[][..],
         &["frobnicate"],
-        &["submit", "x.jsonl"],
+        &["submit"],
+        &["results"],
+        &["cancel"],
         &["track"],
         &["track", ""],
         &["track", "x", "--label", "team"],

@@ -13,6 +13,9 @@ ALTER TABLE batches ADD COLUMN download_at INTEGER;
 ALTER TABLE batches ADD COLUMN download_tries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batches ADD COLUMN download_error TEXT;
 ALTER TABLE batches ADD COLUMN results TEXT CHECK (json_valid(results));  -- the copy that is kept: path, sha256, bytes, lines
+UPDATE batches SET download_at = (
+  SELECT min(recorded_at) FROM events
+  WHERE batch = batches.pk AND type IN ('batch.completed', 'batch.failed', 'batch.expired', 'batch.cancelled'));
 CREATE INDEX batches_download ON batches (download_at) WHERE download_at IS NOT NULL;
 CREATE INDEX batches_results ON batches (results ->> '$.path') WHERE results IS NOT NULL;
 -- Batches that are being created: written before the provider is asked, gone once the batch is registered or known
