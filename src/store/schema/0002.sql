@@ -53,6 +53,10 @@ CREATE TABLE passed_over (
 
 -- Delivery and findings.
 
+-- Since when the trouble lasts that was told of (`webhook.failing`); NULL: nothing was told, or its end was too.
+ALTER TABLE webhooks ADD COLUMN told_since INTEGER;
+-- Deliveries that were under way when three processes in a row died.
+CREATE INDEX deliveries_suspect ON deliveries (webhook, due_at) WHERE state = 'pending' AND crashes >= 3;
 -- When it is to be told that a provider will soon delete the results of an ended batch; NULL: not, or it has been.
 ALTER TABLE batches ADD COLUMN results_warn_at INTEGER;
 CREATE INDEX batches_expiring ON batches (results_warn_at) WHERE results_warn_at IS NOT NULL;
