@@ -27,6 +27,7 @@ fn main() {
     registration_and_start(10_000);
     registration_and_start(100_000);
     latency();
+    submission();
 }
 
 fn say(what: &str, measured: &str, mark: &str) {
@@ -122,6 +123,60 @@ fn latency() {
     daemon.terminate();
 }
 
+/// A file of 199 MB on its way to a simulated provider, beside `curl` that uploads the same bytes to it.
+fn submission() {
+    use batchd::sandbox::{Sandbox, SandboxOptions};
+    const BYTES: usize = 199_000_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let stopping = tokio_util::sync::CancellationToken::new();
+    let options = SandboxOptions { memory: 2 << 30, ..SandboxOptions::default() };
+    let served = runtime.spawn({
+        let stopping = stopping.clone();
+        async move { Sandbox::new(&options).serve(listener, stopping).await }
+    });
+    let world = World::new();
+    world.configure(&format!(
+        "[providers.sandbox]\nkind = \"openai\"\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"{address}/v1\"\n"
+    ));
+    let file = world.directory.path().join("requests.jsonl");
+    let words = "lorem ipsum dolor sit amet consectetur ".repeat(120);
+    let mut text = String::new();
+    for number in 0.. {
+        if text.len() >= BYTES {
+            break;
+        }
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": words}]});
+        let line = json!({"custom_id": format!("r{number}"), "method": "POST", "url": "/v1/chat/completions", "body": body});
+        let _ = writeln!(text, "{line}");
+    }
+    std::fs::write(&file, &text).unwrap();
+    drop(text);
+    let daemon = quiet_daemon(&world);
+    let mut taken = [Duration::MAX; 2];
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let form = format!("file=@{}", file.display());
+        let curl = std::process::Command::new("curl")
+            .args(["-s", "-f", "-H", "authorization: Bearer k", "-F", "purpose=batch", "-F", &form])
+            .arg(format!("{address}/v1/files"))
+            .stdout(Stdio::null())
+            .status();
+        assert!(curl.unwrap().success());
+        taken[0] = taken[0].min(begun.elapsed());
+        let begun = Instant::now();
+        world.ok(&["submit", file.to_str().unwrap(), "--provider", "sandbox"]);
+        taken[1] = taken[1].min(begun.elapsed());
+    }
+    say("upload of 199 MB by curl, best of 3", &format!("{:.2} s", taken[0].as_secs_f64()), "");
+    say("submit of the same file, batch created, best of 3", &format!("{:.2} s", taken[1].as_secs_f64()), "");
+    say("the daemon's most memory while submitting", &format!("{:.1} MiB", peak(&daemon)), "< 60 MiB");
+    daemon.terminate();
+    stopping.cancel();
+    runtime.block_on(served).unwrap().unwrap();
+}
+
 /// A daemon that logs as little as a service would.
 fn quiet_daemon(world: &World) -> Daemon {
     world.daemon_as(&["-q", "run"])
@@ -145,7 +200,17 @@ fn processor_seconds(daemon: &Daemon) -> f64 {
 }
 
 fn resident(daemon: &Daemon) -> f64 {
+    memory(daemon, "VmRSS:")
+}
+
+/// The most that was ever resident.
+fn peak(daemon: &Daemon) -> f64 {
+    memory(daemon, "VmHWM:")
+}
+
+/// A line of `/proc/PID/status`, in MiB.
+fn memory(daemon: &Daemon, name: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
