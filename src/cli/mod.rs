@@ -7,6 +7,7 @@ pub mod config;
 pub mod connect;
 pub mod deliveries;
 pub mod demo;
+pub mod discover;
 pub mod error;
 pub mod events;
 pub mod exit;
@@ -104,6 +105,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Discover(discover::Arguments),
     Submit(submit::Arguments),
     Cancel(cancel::Arguments),
     Results(results::Arguments),
@@ -259,6 +261,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Discover(arguments) => on_runtime(discover::run(arguments, context)),
         Command::Submit(arguments) => on_runtime(submit::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Results(arguments) => on_runtime(results::run(arguments, context)),
@@ -313,7 +316,7 @@ fn overview(command: &clap::Command) -> String {
 
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
+    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack", "discover"]),
     ("Send, fetch, cancel", &["submit", "results", "cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),

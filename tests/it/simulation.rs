@@ -291,6 +291,8 @@ pub fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> A
         kind: "openai".to_owned(),
         base_url: "https://provider.invalid/v1".to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling,
         options: BTreeMap::new(),
     };
