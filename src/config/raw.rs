@@ -118,6 +118,7 @@ pub struct PollingTable {
 #[derive(Debug, Default)]
 pub struct ResultsTable {
     pub download: Field<bool>,
+    pub dir: Field<PathBuf>,
     pub retain: Field<Duration>,
     pub max_bytes: Field<u64>,
 }
@@ -169,6 +170,7 @@ pub struct WebhookTable {
 #[derive(Debug, Default)]
 pub struct DigestTable {
     pub cron: Field<String>,
+    pub timezone: Field<String>,
     pub webhooks: Field<Vec<Spanned<String>>>,
 }
 
@@ -402,10 +404,9 @@ impl PollingTable {
 
 impl ResultsTable {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        // Judged for its type; nothing uses it in this version.
-        table.take("dir", path);
         Self {
             download: table.take("download", switch),
+            dir: table.take("dir", path),
             retain: table.take("retain", duration),
             max_bytes: table.take("max_bytes", bytes),
         }
@@ -465,9 +466,11 @@ impl WebhookTable {
 
 impl DigestTable {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        // Judged for being a zone's name; nothing uses it in this version.
-        table.take("timezone", time_zone);
-        Self { cron: table.take("cron", cron), webhooks: table.take("webhooks", texts) }
+        Self {
+            cron: table.take("cron", cron),
+            timezone: table.take("timezone", time_zone),
+            webhooks: table.take("webhooks", texts),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The effective configuration as TOML, with every default in it and no secret.
 
 use super::secret::SecretSource;
+use super::size;
 use super::{Config, Egress, Polling, ProviderConfig, Proxy, WebhookConfig};
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
@@ -55,11 +56,33 @@ impl Config {
         );
         page.table("polling");
         page.polling(&self.polling, None);
+        page.table("results");
+        page.key("download", if self.results.download { "true" } else { "false" });
+        page.path("dir", &self.results.dir);
+        page.duration("retain", self.results.retain);
+        page.text("max_bytes", &size::compact(self.results.max_bytes));
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }
         for webhook in self.webhooks.values() {
             page.webhook(webhook);
+        }
+        for digest in self.digests.values() {
+            page.table(&format!("digests.{}", digest.name));
+            page.text("cron", digest.turns.as_str());
+            match &digest.timezone {
+                Some(zone) => page.text("timezone", zone),
+                None => page.comment("timezone: the machine's"),
+            }
+            page.texts("webhooks", &digest.webhooks.iter().collect::<Vec<_>>());
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            page.table("heartbeat");
+            match &heartbeat.url {
+                SecretSource::Inline(url) => page.text("url", &origin(url.expose_secret())),
+                source => page.key("url", &secret(source)),
+            }
+            page.duration("every", heartbeat.every);
         }
         page.0
     }
@@ -139,6 +162,12 @@ impl Page {
             self.key("api_key", &secret(key));
         }
         self.text("base_url", &provider.base_url);
+        if let Some(signing) = &provider.webhook_secret {
+            self.key("webhook_secret", &secret(signing));
+        }
+        if let Some(discover) = &provider.discover {
+            self.text("discover", discover.as_str());
+        }
         for (key, value) in &provider.options {
             self.text(key, value);
         }

@@ -1,6 +1,7 @@
 //! Floor 6: the daemon: everything below wired together, from the first line of the log to the last.
 
 mod health;
+mod heartbeat;
 mod sockets;
 mod systemd;
 
@@ -11,6 +12,7 @@ use crate::control::door::TcpRules;
 use crate::control::live::{Live, Parts, catalog};
 use crate::control::server;
 use crate::control::service::Service;
+use crate::engine::downloads::Downloads;
 use crate::maintenance::jobs::Housekeeping;
 use crate::rng::Rng;
 use crate::store::{OpenError, Store, StoreError};
@@ -161,15 +163,26 @@ impl Running {
             "batchd watches {} batches",
             live.engine.snapshot().iter().map(|poller| poller.active).sum::<u64>()
         );
-        let retain = live.clone();
+        let config = live.clone();
         let housekeeping = Housekeeping {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             tasks: parts.tasks.clone(),
-            retain: Arc::new(move || retain.config().state.retain),
+            engine: live.engine.clone(),
+            config: Arc::new(move || config.config()),
         };
         parts.tasks.keep_running("housekeeping", parts.tasks.stopping(), |pulse| housekeeping.run(pulse));
+        let settings = live.clone();
+        let downloads = Downloads {
+            engine: live.engine.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            tasks: parts.tasks.clone(),
+            settings: Arc::new(move || settings.config().results.clone()),
+        };
+        parts.tasks.keep_running("downloads", parts.tasks.stopping(), |pulse| downloads.run(pulse));
         let health = health::Watch::start(&parts, &live);
+        heartbeat::start(&parts, &live);
         Ok(Self { service, live, parts, sockets: None, health })
     }
 

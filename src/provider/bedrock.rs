@@ -57,6 +57,7 @@ pub const KIND: Kind = Kind {
         ("Stopping", Status::Cancelling),
         ("Stopped", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Bedrock::new(account)),
 };
 

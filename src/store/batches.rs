@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
-use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events, submissions};
+use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, discovery, downloads, events, expiring, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -302,11 +302,12 @@ impl Store {
     /// The ids of its events go too: tracked again, it is told again.
     pub async fn purge(&self, pk: Pk) -> Result<(), StoreError> {
         self.write_freeing(move |tx| {
-            let key = tx
-                .prepare_cached("SELECT provider, id FROM batches WHERE pk = ?1")?
-                .query_row([pk], |row| Ok(BatchKey { provider: row.get(0)?, id: row.get(1)? }))
+            let found = tx
+                .prepare_cached("SELECT provider, id, batch ->> '$.created_at' FROM batches WHERE pk = ?1")?
+                .query_row([pk], |row| Ok((BatchKey { provider: row.get(0)?, id: row.get(1)? }, row.get(2)?)))
                 .optional()?;
-            if let Some(key) = key {
+            if let Some((key, created_at)) = found {
+                discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
                 tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([events::fence(&key)])?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
@@ -474,6 +475,7 @@ pub(super) fn register(
     tracked.key = key;
     to_resolution(&mut tracked);
     let pk = insert(tx, &tracked)?;
+    expiring::plan(tx, pk, &tracked)?;
     if let Some((transition, drafts)) = step {
         if let Some(transition) = transition {
             insert_transition(tx, pk, &transition)?;
@@ -481,6 +483,7 @@ pub(super) fn register(
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
         }
+        downloads::want(tx, pk, &drafts)?;
     }
     Ok(Registered { pk, new: true, tracked })
 }
@@ -568,6 +571,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     let Some((labels, notify, key)) = kept else { return Ok(0) };
     (new.labels, new.notify, new.key) = (labels, notify, key);
     tx.supersede(pk);
+    expiring::plan(tx, pk, &new)?;
     if let Some(transition) = step.transition {
         insert_transition(tx, pk, &transition)?;
     }
@@ -575,6 +579,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     for draft in &step.events {
         recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
     }
+    downloads::want(tx, pk, &step.events)?;
     Ok(recorded)
 }
 
@@ -623,7 +628,7 @@ fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
 }
 
 /// Reads a row of [`COLUMNS`].
-fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
+pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get(13)?;
     let missing = maybe_at(row, 12)?.map(|since| Missing { since, count: missing_count });
     let tracked = Tracked {
@@ -655,6 +660,7 @@ fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         deadline: maybe_at(row, 29)?,
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
+        results: maybe_json(row, 32)?,
     };
     Ok((row.get(0)?, tracked))
 }
@@ -750,10 +756,10 @@ const SEEN: &str = "kind, status, batch, provider_status, console_url, first_see
 const SEEN_VALUES: &str =
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20";
 /// In the order in which [`tracked`] reads them.
-const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
+pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at";
+     untracked_at, deadline, name, next_poll_at, results";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

@@ -7,6 +7,14 @@ ALTER TABLE batches ADD COLUMN output_file TEXT AS (batch ->> '$.output_file_id'
 ALTER TABLE batches ADD COLUMN error_file TEXT AS (batch ->> '$.error_file_id') VIRTUAL;
 CREATE INDEX batches_output_file ON batches (output_file) WHERE output_file IS NOT NULL;
 CREATE INDEX batches_error_file ON batches (error_file) WHERE error_file IS NOT NULL;
+
+-- Results to be downloaded: due since the end of the batch was told, whether or not anybody wants downloads yet.
+ALTER TABLE batches ADD COLUMN download_at INTEGER;
+ALTER TABLE batches ADD COLUMN download_tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN download_error TEXT;
+ALTER TABLE batches ADD COLUMN results TEXT CHECK (json_valid(results));  -- the copy that is kept: path, sha256, bytes, lines
+CREATE INDEX batches_download ON batches (download_at) WHERE download_at IS NOT NULL;
+CREATE INDEX batches_results ON batches (results ->> '$.path') WHERE results IS NOT NULL;
 -- Batches that are being created: written before the provider is asked, gone once the batch is registered or known
 -- not to exist. What is here after a crash may exist at the provider.
 CREATE TABLE submissions (
@@ -26,7 +34,31 @@ CREATE TABLE submissions (
   trouble    TEXT                                               -- what a person is told
 ) STRICT;
 
+-- How far each provider's list has been searched for batches that nobody registered.
+CREATE TABLE discovery (
+  provider TEXT PRIMARY KEY,
+  began_at INTEGER NOT NULL,                                    -- the first round of all
+  round_at INTEGER                                              -- the last round that read all it had to
+) STRICT;
+-- What stands in those lists and is not to be tracked: it was over before the first round, or has been purged since.
+CREATE TABLE passed_over (
+  provider   TEXT NOT NULL,
+  id         TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (provider, id)
+) STRICT, WITHOUT ROWID;
+
 -- Delivery and findings.
+
+-- When it is to be told that a provider will soon delete the results of an ended batch; NULL: not, or it has been.
+ALTER TABLE batches ADD COLUMN results_warn_at INTEGER;
+CREATE INDEX batches_expiring ON batches (results_warn_at) WHERE results_warn_at IS NOT NULL;
+-- The last tenth of the time that they are kept, at most three days.
+UPDATE batches SET results_warn_at = results_expire_at - min(259200000, max(0, results_expire_at - coalesce(
+    1000 * coalesce(batch ->> '$.completed_at', batch ->> '$.expired_at', batch ->> '$.cancelled_at'),
+    status_since)) / 10)
+  WHERE results_expire_at IS NOT NULL AND untracked_at IS NULL
+    AND status IN ('completed', 'failed', 'expired', 'cancelled');
 
 -- The learnt schedule.
 
