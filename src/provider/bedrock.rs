@@ -274,8 +274,10 @@ impl Provider for Bedrock {
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
-        // What failed stands among the results.
-        if part == Part::Errors { Ok(None) } else { self.output(batch).map(Some) }
+        // What failed stands among the results; of a job on whose records nobody worked there are none.
+        let is_empty =
+            batch.status == Status::Failed || batch.request_counts.is_some_and(|counts| counts.done() == 0);
+        if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

@@ -213,6 +213,9 @@ impl Provider for Fireworks {
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        if batch.output_file_id.is_none() {
+            return Ok(None);
+        }
         results::Output::begin(self.clone(), batch, part).map(Some)
     }
 

@@ -301,7 +301,8 @@ impl Provider for Vertex {
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
         // What failed stands among the results.
-        if part == Part::Errors { Ok(None) } else { self.output(batch).map(Some) }
+        let is_empty = batch.output_file_id.is_none();
+        if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

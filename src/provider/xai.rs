@@ -225,7 +225,11 @@ impl Provider for Xai {
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
         // What failed stands among the results.
-        if part == Part::Errors { Ok(None) } else { results::Pages::begin(self.clone(), batch).map(Some) }
+        let is_empty = batch.output_file_id.is_none();
+        if part == Part::Errors || is_empty {
+            return Ok(None);
+        }
+        results::Pages::begin(self.clone(), batch).map(Some)
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

@@ -477,7 +477,8 @@ fn xai_is_given_a_file() {
 
 /// Every step to the results, in words.
 fn fetched(provider: &dyn Provider, id: &str, part: Part, answers: &[&str]) -> Vec<String> {
-    let batch = Batch::unseen(id, "/v1/chat/completions", 1_795_000_000);
+    let mut batch = Batch::unseen(id, "/v1/chat/completions", 1_795_000_000);
+    batch.output_file_id = Some(format!("results:of-ours:{id}"));
     let mut fetch = provider.results(&batch, part).unwrap().unwrap();
     let mut answers = answers.iter();
     let mut answer: Option<Answer> = None;
