@@ -151,6 +151,8 @@ mod tests {
             kind: "bedrock".to_owned(),
             base_url: String::new(),
             api_key: None,
+            webhook_secret: None,
+            discover: None,
             polling: Polling::default(),
             options: address
                 .map(|address| ("storage_url".to_owned(), address.to_owned()))
