@@ -97,6 +97,8 @@ enum Afterwards {
 #[derive(Debug, Default)]
 struct Round {
     expected: BTreeSet<Pk>,
+    /// How many of them nobody has ever seen.
+    unseen: usize,
     /// Batches that somebody else has looked at since the page was asked for: it may be older than what they saw.
     overtaken: BTreeSet<Pk>,
     /// Claimed by the page that is being taken in.
@@ -246,6 +248,7 @@ impl DueList {
         match (entry.queue, &mut self.round) {
             (Queue::Expected, Some(round)) => {
                 round.expected.remove(&pk);
+                round.unseen -= usize::from(entry.created_at().is_none());
             }
             (Queue::Expected, None) => {}
             (Queue::Together, _) => {
@@ -343,8 +346,14 @@ impl DueList {
                 self.together.remove(&(entry.at, *pk));
                 entry.queue = Queue::Expected;
                 round.expected.insert(*pk);
+                round.unseen += usize::from(entry.created_at().is_none());
             }
         }
+    }
+
+    /// How many batches that nobody has ever seen are left to the round.
+    pub(super) fn unseen(&self) -> usize {
+        self.round.as_ref().map_or(0, |round| round.unseen)
     }
 
     /// What is left to the round and has not been seen.
@@ -365,6 +374,7 @@ impl DueList {
         {
             entry.queue = if unlisted { Queue::Apart } else { Queue::Together };
             entry.unlisted = if unlisted { self.span } else { 0 };
+            round.unseen -= usize::from(entry.created_at().is_none());
             let (at, queue) = (entry.at, entry.queue);
             self.queue(queue).insert((at, pk));
         }
@@ -580,7 +590,11 @@ mod tests {
             let mut alive = BTreeSet::new();
             for (step, pk, seconds) in steps {
                 match step {
-                    0 | 1 => { due.put(pk, Next { closely: step == 1, ..next(seconds) }, NOW); alive.insert(pk); }
+                    0 | 1 => {
+                        let created_at = Some(1).filter(|_| seconds % 3 > 0);
+                        due.put(pk, Next { at: at(seconds), created_at, closely: step == 1 }, NOW);
+                        alive.insert(pk);
+                    }
                     2 => { due.forget(pk); alive.remove(&pk); }
                     // A claim of what is on no schedule is a look by hand.
                     3 => { due.claim(pk); }
@@ -596,6 +610,8 @@ mod tests {
                     _ => due.advance(Duration::from_secs(seconds)),
                 }
                 let expected = due.round.as_ref().map_or(0, |round| round.expected.len());
+                let unseen = due.expected().iter().filter(|wanted| wanted.created_at.is_none()).count();
+                prop_assert_eq!(due.unseen(), unseen);
                 prop_assert_eq!(due.by_batch.len(), due.together.len() + due.apart.len() + expected);
                 for pk in &alive {
                     prop_assert!(due.by_batch.contains_key(pk) != due.busy.contains_key(pk), "{} {:?}", pk, due);
