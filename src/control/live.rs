@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::config::environment::Env;
+use crate::config::secret::SecretSource;
 use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::domain::time::earlier;
@@ -294,9 +295,7 @@ impl Live {
     fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
         let mut problems = Vec::new();
         let mut secrets = Vec::new();
-        let mut resolve = |what: String, source: &crate::config::secret::SecretSource| match source
-            .resolve(&self.parts.env)
-        {
+        let mut resolve = |what: String, source: &SecretSource| match source.resolve(&self.parts.env) {
             Ok(secret) => {
                 secrets.push(secret.clone());
                 Some(secret)
@@ -324,23 +323,7 @@ impl Live {
             .values()
             .map(|webhook| {
                 let name = &webhook.name;
-                let mut of = |key: &str, source| resolve(format!("webhooks.{name}.{key}"), source);
-                let url = match &webhook.url {
-                    Some(source) => of("url", source),
-                    None => usual_url(webhook),
-                };
-                let signing = webhook.secrets.iter().map(|source| of("secret", source));
-                let signing: Option<Vec<SecretString>> = signing.collect();
-                let options = webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?)));
-                let options: Option<BTreeMap<&'static str, SecretString>> = options.collect();
-                let target = url.zip(signing).zip(options).map(|((url, secrets), options)| Target {
-                    name: name.clone(),
-                    url,
-                    secrets,
-                    options,
-                    template: webhook.template.as_ref().map(|template| template.text.clone()),
-                    timeout: webhook.timeout,
-                });
+                let target = target(webhook, |key, source| resolve(format!("webhooks.{name}.{key}"), source));
                 (webhook, target)
             })
             .collect();
@@ -440,6 +423,29 @@ pub fn catalog() -> crate::config::Catalog {
             .map(|kind| kind.facts.name)
             .collect(),
     }
+}
+
+/// What a webhook's adapter is made from, if every secret of it can be had; `of` looks one up.
+fn target(
+    webhook: &WebhookConfig,
+    mut of: impl FnMut(&str, &SecretSource) -> Option<SecretString>,
+) -> Option<Target> {
+    let url = match &webhook.url {
+        Some(source) => of("url", source),
+        None => usual_url(webhook),
+    };
+    let secrets: Vec<Option<SecretString>> =
+        webhook.secrets.iter().map(|source| of("secret", source)).collect();
+    let options: Vec<_> =
+        webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?))).collect();
+    Some(Target {
+        name: webhook.name.clone(),
+        url: url?,
+        secrets: secrets.into_iter().collect::<Option<_>>()?,
+        options: options.into_iter().collect::<Option<_>>()?,
+        template: webhook.template.as_ref().map(|template| template.text.clone()),
+        timeout: webhook.timeout,
+    })
 }
 
 /// The address of a webhook that the configuration gives none.

@@ -134,8 +134,8 @@ pub(super) fn digest_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Catalog, Env, KindFacts, WebhookFacts};
-    use crate::domain::outcome::Severity;
+    use crate::config::{Catalog, Env, KindFacts};
+    use crate::webhook::generic;
     use std::path::Path;
 
     fn config() -> Config {
@@ -149,14 +149,8 @@ mod tests {
             required: &[],
             option_env: &[],
         };
-        let webhook = WebhookFacts {
-            name: "generic",
-            signs: false,
-            severity: Severity::Info,
-            findings: false,
-            options: &[],
-        };
-        let catalog = Catalog { providers: vec![kind], webhooks: vec![webhook], ..Catalog::default() };
+        let catalog =
+            Catalog { providers: vec![kind], webhooks: vec![generic::KIND.facts], ..Catalog::default() };
         let text = r#"
             [providers.openai]
             discover = "*/5 * * * *"
