@@ -212,6 +212,13 @@ impl Check<'_> {
                 None
             }
         });
+        if let (Some(proxy_key), Some(Egress::Public), true) =
+            (table.proxy.given(), egress, !matches!(proxy, Proxy::None))
+        {
+            let message = "through a proxy `http.egress` holds for addresses that stand in a URL: names are resolved by the \
+                           proxy, which must keep to public addresses itself";
+            self.warn(proxy_key.span(), message);
+        }
         HttpConfig { proxy, ca_file, egress: egress.unwrap_or(Egress::Local) }
     }
 
@@ -558,9 +565,6 @@ impl Check<'_> {
             self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
         }
         let facts = facts?;
-        if let Some(rate) = table.rate.given() {
-            self.without_effect(&format!("{path}.rate"), rate.span());
-        }
         let options = self.webhook_options(&path, name, table, &facts);
         let url = table.url.given().map(|url| self.place(&format!("{path}.url"), url));
         if url.is_none() && usual_url.is_none() {
@@ -583,6 +587,7 @@ impl Check<'_> {
             on_request: table.on_request.given().is_some_and(|only| *only.get_ref()),
             timeout,
             retry,
+            rate: table.rate.given().map(|rate| *rate.get_ref()),
             ca_file,
             insecure_skip_verify,
         })

@@ -23,6 +23,7 @@ pub use problem::Refused;
 use crate::domain::calendar::Calendar;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
+use crate::domain::pace::Rate;
 use problem::Problem;
 use secret::SecretSource;
 use source::Source;
@@ -281,6 +282,8 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Delays between attempts, if not the usual ones.
     pub retry: Option<Vec<Duration>>,
+    /// How fast it may be sent to, if there is a limit.
+    pub rate: Option<Rate>,
     /// Further certificate authorities for this destination, PEM.
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate. Loud.

@@ -213,6 +213,9 @@ impl Page {
             Some(Template { file: None, text }) => self.text("template", text),
             None => {}
         }
+        if let Some(rate) = webhook.rate {
+            self.text("rate", &rate.to_string());
+        }
         if let Some(file) = &webhook.ca_file {
             self.path("ca_file", file);
         }

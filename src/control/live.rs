@@ -83,9 +83,9 @@ pub struct Heartbeat {
 }
 
 /// A configuration made real: secrets resolved, adapters and clients built. Nothing of it runs yet.
-struct Assembly {
+pub(super) struct Assembly {
     accounts: Vec<Account>,
-    destinations: Vec<Destination>,
+    pub(super) destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
     doors: BTreeMap<String, Door>,
     heartbeat: Option<Arc<Heartbeat>>,
@@ -180,21 +180,27 @@ impl Live {
         self.parts.tasks.late(bound).into_iter().chain(late).collect()
     }
 
-    /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start.
+    /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start. Reads
+    /// the secrets of those again that are refused.
     async fn follow(self: Arc<Self>, pulse: Pulse) {
         const NAP: Duration = Duration::from_secs(15);
         let stopping = self.parts.tasks.stopping();
         let mut switched_off = self.dispatcher.switched_off();
+        let mut refused = self.dispatcher.refused();
         loop {
             pulse.beat();
+            let names = refused.borrow_and_update().clone();
+            self.renew(names);
             let off = switched_off.borrow_and_update().clone();
             let routes = routes(&self.config(), &off);
             if routes != *self.engine.routes() {
+                self.dispatcher.set_routes(Arc::new(routes.clone()));
                 self.engine.set_routes(routes);
             }
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = switched_off.changed() => {}
+                _ = refused.changed() => {}
                 () = tokio::time::sleep(NAP) => {}
             }
         }
@@ -203,6 +209,11 @@ impl Live {
     /// The bearer token in force.
     pub fn token(&self) -> Option<SecretString> {
         self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The environment that the configuration speaks of.
+    pub(super) fn env(&self) -> &Env {
+        &self.parts.env
     }
 
     /// Supervision.
@@ -285,6 +296,7 @@ impl Live {
         *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.apply(destinations).await?;
         self.engine.apply(accounts, routes, retain).await?;
@@ -292,7 +304,7 @@ impl Live {
     }
 
     /// Resolves every secret and builds what the configuration asks for; all problems at once.
-    fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
+    pub(super) fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
         let mut problems = Vec::new();
         let mut secrets = Vec::new();
         let mut resolve = |what: String, source: &SecretSource| match source.resolve(&self.parts.env) {
@@ -318,15 +330,8 @@ impl Live {
             })
             .collect();
         let doors = hooks::doors(config, &mut resolve);
-        let targets: Vec<(&WebhookConfig, Option<Target>)> = config
-            .webhooks
-            .values()
-            .map(|webhook| {
-                let name = &webhook.name;
-                let target = target(webhook, |key, source| resolve(format!("webhooks.{name}.{key}"), source));
-                (webhook, target)
-            })
-            .collect();
+        let targets: Vec<(&WebhookConfig, Option<Target>)> =
+            config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
             Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
         });
@@ -425,32 +430,34 @@ pub fn catalog() -> crate::config::Catalog {
     }
 }
 
-/// What a webhook's adapter is made from, if every secret of it can be had; `of` looks one up.
-fn target(
+/// The address of a webhook that the configuration gives none.
+fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
+    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
+}
+
+/// Where a webhook points, by its configuration and `resolve`, which has its secrets; `None` if it lacks one.
+pub(super) fn target(
     webhook: &WebhookConfig,
-    mut of: impl FnMut(&str, &SecretSource) -> Option<SecretString>,
+    mut resolve: impl FnMut(String, &SecretSource) -> Option<SecretString>,
 ) -> Option<Target> {
+    let name = &webhook.name;
+    let mut of = |key: &str, source| resolve(format!("webhooks.{name}.{key}"), source);
     let url = match &webhook.url {
         Some(source) => of("url", source),
         None => usual_url(webhook),
     };
-    let secrets: Vec<Option<SecretString>> =
-        webhook.secrets.iter().map(|source| of("secret", source)).collect();
-    let options: Vec<_> =
-        webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?))).collect();
-    Some(Target {
-        name: webhook.name.clone(),
-        url: url?,
-        secrets: secrets.into_iter().collect::<Option<_>>()?,
-        options: options.into_iter().collect::<Option<_>>()?,
+    let signing = webhook.secrets.iter().map(|source| of("secret", source));
+    let signing: Option<Vec<SecretString>> = signing.collect();
+    let options = webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?)));
+    let options: Option<BTreeMap<&'static str, SecretString>> = options.collect();
+    url.zip(signing).zip(options).map(|((url, secrets), options)| Target {
+        name: name.clone(),
+        url,
+        secrets,
+        options,
         template: webhook.template.as_ref().map(|template| template.text.clone()),
         timeout: webhook.timeout,
     })
-}
-
-/// The address of a webhook that the configuration gives none.
-fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
-    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
 }
 
 fn destination(

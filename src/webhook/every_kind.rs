@@ -212,7 +212,7 @@ fn a_crowd_is_told_the_worst_first_and_how_many_are_left_out() {
 }
 
 #[test]
-fn the_same_events_are_the_same_request_at_every_attempt() {
+fn h16_the_same_events_are_the_same_request_at_every_attempt() {
     for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
         let webhook = build(kind);
         let later = crate::domain::time::later(NOW, Duration::from_secs(1));
@@ -366,7 +366,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn no_event_breaks_a_limit(
+    fn h7_h9_no_event_breaks_a_limit(
         name in "(\\PC|[&<>`|@_*\\[\\]]){0,300}", model in "(\\PC|[&<>*]){0,1500}", error in "(\\PC|[&<>_]){0,1500}",
         id in "\\PC{1,400}", number in 1_usize..130,
     ) {
@@ -637,7 +637,7 @@ fn answer(status: u16, body: &'static str) -> Answer {
 }
 
 #[test]
-fn what_each_service_answers_is_taken_for_what_it_means() {
+fn h5_h6_h8_h12_h13_what_each_service_answers_is_taken_for_what_it_means() {
     for kind in KINDS {
         let webhook = build(kind);
         let (_, answers) = ANSWERS.iter().find(|(name, _)| *name == kind.facts.name).unwrap();

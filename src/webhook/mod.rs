@@ -64,6 +64,12 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
         }
     }
 
+    /// Whether events about the same batch, or the same provider, must come in their order: one that ends what another
+    /// began is lost if it comes first (`delivery.md` §3.8).
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     /// What the answer means.
     fn judge(&self, answer: &Answer) -> Judgement;
 
@@ -262,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_to_be_left_alone_is_heard() {
+    fn b6_b7_b9_a_wish_to_be_left_alone_is_heard() {
         let wish = |code, headers: &[(&'static str, &str)]| Judgement::of_status(&answer(code, headers));
         let seconds = |seconds| Judgement::Snooze(Some(Duration::from_secs(seconds)));
         assert_eq!(wish(429, &[("retry-after", "7")]), seconds(7));
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_tells_the_host_and_nothing_else() {
+    fn b10_a_redirect_tells_the_host_and_nothing_else() {
         let moved = answer(308, &[("location", "https://other.example.com/hooks/SECRET?token=SECRET")]);
         let Judgement::Refused(text) = Judgement::of_status(&moved) else { panic!() };
         assert!(text.contains("other.example.com") && !text.contains("SECRET"), "{text}");

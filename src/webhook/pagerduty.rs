@@ -99,7 +99,11 @@ impl Webhook for PagerDuty {
         }
     }
 
-    /// An end must not overtake its beginning.
+    /// An end that overtakes its beginning is dropped, and leaves an alert open for ever.
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
     fn concurrency(&self) -> usize {
         1
     }

@@ -479,6 +479,19 @@ insecure_skip_verify = true
 }
 
 #[test]
+fn behind_a_proxy_names_are_the_proxys_affair() {
+    let text = "[http]\nproxy = \"http://proxy.corp:3128\"\negress = \"public\"";
+    let config = sound(text);
+    assert!(
+        config.warnings.iter().any(|warning| warning.contains("resolved by the")),
+        "{:?}",
+        config.warnings
+    );
+    let config = sound("[http]\nproxy = \"http://proxy.corp:3128\"");
+    assert!(!config.warnings.iter().any(|warning| warning.contains("resolved by")), "{:?}", config.warnings);
+}
+
+#[test]
 fn rules_for_webhooks() {
     let with = |line: &str| format!("[webhooks.x]\nurl = \"https://a.b/c\"\n{line}\n");
     assert!(error("[webhooks.x]").contains("needs a `url`"));
@@ -665,7 +678,7 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn others_may_not_read_a_file_with_secrets_unnoticed() {
+fn f15_others_may_not_read_a_file_with_secrets_unnoticed() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("config.toml");
     fs::write(&path, format!("[providers.openai]\napi_key = \"{SECRET}\"\n")).unwrap();

@@ -5,15 +5,18 @@
 
 mod adapter_results;
 mod authorize;
+mod cases;
 mod chaos;
 mod cli;
 mod clouds;
 mod config;
 mod contract;
+mod crash;
 mod deliver;
 mod discovery;
 mod dispatch;
 mod field;
+mod gather;
 mod hooks;
 mod judge;
 mod layers;
@@ -30,5 +33,6 @@ mod store;
 mod submit;
 mod telling;
 mod transport;
+mod trouble;
 mod units;
 mod world;
