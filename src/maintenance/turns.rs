@@ -134,8 +134,8 @@ pub(super) fn digest_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Catalog, Env, KindFacts};
-    use crate::webhook::generic;
+    use crate::config::{Catalog, Env, KindFacts, WebhookFacts};
+    use crate::domain::outcome::Severity;
     use std::path::Path;
 
     fn config() -> Config {
@@ -149,8 +149,18 @@ mod tests {
             required: &[],
             option_env: &[],
         };
-        let catalog =
-            Catalog { providers: vec![kind], webhooks: vec![generic::KIND.facts], ..Catalog::default() };
+        let webhook = WebhookFacts {
+            name: "generic",
+            url: None,
+            retired_hosts: &[],
+            signs: false,
+            severity: Severity::Info,
+            findings: false,
+            needs: &[],
+            options: &[],
+            judge_template: |_| Ok(()),
+        };
+        let catalog = Catalog { providers: vec![kind], webhooks: vec![webhook], ..Catalog::default() };
         let text = r#"
             [providers.openai]
             discover = "*/5 * * * *"
