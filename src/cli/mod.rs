@@ -1,6 +1,7 @@
 //! Floor 7: the command line, one file a command; the only floor that prints.
 
 pub mod backup;
+pub mod cancel;
 pub mod completions;
 pub mod config;
 pub mod connect;
@@ -100,6 +101,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Cancel(cancel::Arguments),
     Status(status::Arguments),
     Webhooks(webhooks::Arguments),
     Deliveries(deliveries::Arguments),
@@ -249,6 +251,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Status(arguments) => on_runtime(status::run(arguments, context)),
         Command::Webhooks(arguments) => on_runtime(webhooks::run(arguments, context)),
         Command::Deliveries(arguments) => on_runtime(deliveries::run(arguments, context)),
@@ -301,6 +304,7 @@ fn overview(command: &clap::Command) -> String {
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
+    ("Send, fetch, cancel", &["cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),
     ("Try it out", &["demo", "sandbox"]),

@@ -168,6 +168,11 @@ impl Client {
         self.json(self.to(Method::POST, &["v1", "batches", id, "poll"]).timeout(LONG)).await
     }
 
+    /// Asks the provider to cancel a batch.
+    pub async fn cancel(&self, id: &str) -> Result<Value, ClientError> {
+        self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG)).await
+    }
+
     /// Polls every active batch now.
     pub async fn poll_all(&self) -> Result<PollAnswer, ClientError> {
         self.json(self.to(Method::POST, &["v1", "poll"])).await

@@ -54,11 +54,16 @@ impl Refusal {
                     .hint("`batchd providers` lists what is configured")
             }
             LookError::Store(error) => error.into(),
+            retired @ LookError::Retired(_) => Self::new(ErrorCode::ProviderFailed, retired.to_string()),
             LookError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
         }
     }
 
-    fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+    /// Something asked of `provider` about `id` that failed.
+    pub(super) fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+        if let Failure::Unsupported(what) = failure {
+            return Self::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}"));
+        }
         match failure.verdict() {
             Verdict::Missing => Self::new(
                 ErrorCode::BatchNotFound,

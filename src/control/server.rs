@@ -202,9 +202,7 @@ async fn poll(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json
 }
 
 async fn cancel(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json<Value>> {
-    shared.service.find(&id).await?;
-    Err(Refusal::new(ErrorCode::NotSupported, "this version of batchd does not cancel batches")
-        .hint("cancel it at the provider; batchd will see it"))
+    Ok(Json(shared.service.cancel(&id).await?))
 }
 
 async fn poll_all(State(shared): State<Shared>) -> Answer<Json<super::api::PollAnswer>> {

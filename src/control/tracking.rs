@@ -8,6 +8,7 @@ use super::service::Service;
 use crate::config::Config;
 use crate::domain::duration;
 use crate::domain::shape;
+use crate::domain::sighting::Sighting;
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::store::batches::{Given, Registered, Registration};
@@ -168,20 +169,63 @@ impl Service {
         let key = understand(item, live, &config, &known, false, self.clock.now())?.key;
         let refusal = |error| Refusal::from_look(error, &key.id);
         let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
-        let known = self.store.get(key.clone()).await?;
-        let is_tracked = known.is_some();
-        let before = match known {
-            Some((_, tracked)) => tracked,
-            None => Tracked { next_poll_at: None, ..new_tracked(live, &key, self.clock.now())? },
+        let Some((_, before)) = self.store.get(key.clone()).await? else {
+            return self.untracked_shape(live, &key, &sighting);
         };
         let next_poll_at = before.next_poll_at;
         let mut seen = live.engine.first_step(&before, &sighting).map_err(refusal)?.tracked;
         // Nothing is changed, so nothing is planned either.
         seen.next_poll_at = next_poll_at;
-        let mut batch = shape::batch(&seen);
-        if !is_tracked {
-            batch["batchd"]["tracked_at"] = Value::Null;
+        Ok(shape::batch(&seen))
+    }
+
+    /// Asks the provider to cancel a batch, tracked or not, and gives it as it then is.
+    pub async fn cancel(&self, text: &str) -> Result<Value, Refusal> {
+        let live = self.live()?;
+        let item = TrackItem { id: text.to_owned(), ..TrackItem::default() };
+        let known = self.store.providers_of(possible_ids(live, text)).await?;
+        let key = understand(item, live, &live.config(), &known, false, self.clock.now())?.key;
+        let tracked = self.store.get(key.clone()).await?;
+        if let Some((_, tracked)) = &tracked
+            && tracked.batch.status.is_terminal()
+        {
+            let status = tracked.batch.status;
+            return Err(Refusal::invalid(format!(
+                "batch `{}` is {status}: there is nothing to cancel",
+                key.id
+            )));
         }
+        let refusal = |error| Refusal::from_look(error, &key.id);
+        let seen = live.engine.cancel(&key.provider, &key.id).await.map_err(refusal)?;
+        tracing::info!(provider = key.provider, batch = key.id, "asked to cancel {key}");
+        match (tracked, seen) {
+            (Some((pk, _)), _) => {
+                // What has become of it is observed like everything else; the cancellation is asked for already.
+                if let Err(error) = live.engine.poll_now(&key.provider, pk).await {
+                    tracing::warn!(
+                        provider = key.provider,
+                        batch = key.id,
+                        "cannot look at what was cancelled: {error}"
+                    );
+                }
+                self.batch(&key.to_string()).await
+            }
+            (None, Some(sighting)) => self.untracked_shape(live, &key, &sighting),
+            (None, None) => {
+                let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
+                self.untracked_shape(live, &key, &sighting)
+            }
+        }
+    }
+
+    /// A batch that is not tracked, as `sighting` shows it.
+    fn untracked_shape(&self, live: &Live, key: &BatchKey, sighting: &Sighting) -> Result<Value, Refusal> {
+        let before = Tracked { next_poll_at: None, ..new_tracked(live, key, self.clock.now())? };
+        let step = live.engine.first_step(&before, sighting);
+        let mut seen = step.map_err(|error| Refusal::from_look(error, &key.id))?.tracked;
+        seen.next_poll_at = None;
+        let mut batch = shape::batch(&seen);
+        batch["batchd"]["tracked_at"] = Value::Null;
         Ok(batch)
     }
 

@@ -1,6 +1,6 @@
-//! A ceiling of requests a minute, held in every minute whatever its start.
+//! How fast an account may be asked: a configured ceiling, and what the server itself says is left.
 
-use super::time::since;
+use super::time::{later, since};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -41,6 +41,70 @@ impl Pace {
     }
 }
 
+/// What a server says of its own limit on requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    /// Requests that it lets through in a window, where it tells.
+    pub limit: Option<f64>,
+    /// How many of them are left.
+    pub remaining: f64,
+    /// How long until the window begins anew.
+    pub reset: Duration,
+}
+
+/// The server's own window, as its last answer told it: nothing is sent beyond what is left, and the last tenth of it
+/// is spread over what remains of the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    limit: Option<f64>,
+    left: f64,
+    reset: Duration,
+    until: Timestamp,
+    /// When the last request of those that are spread left.
+    last: Timestamp,
+}
+
+impl Window {
+    /// What `allowance` means, told at `now` while `in_flight` other requests are under way: the server may not have
+    /// counted them yet.
+    pub fn told(allowance: &Allowance, in_flight: u32, now: Timestamp) -> Self {
+        Self {
+            limit: allowance.limit,
+            left: (allowance.remaining - f64::from(in_flight)).max(0.0),
+            reset: allowance.reset,
+            until: later(now, allowance.reset),
+            last: now,
+        }
+    }
+
+    /// How long to wait before the next request; zero: not at all.
+    pub fn wait(&self, now: Timestamp) -> Duration {
+        let to_reset = since(now, self.until);
+        // A clock that was set back must not make the window longer than it was.
+        if to_reset.is_zero() || to_reset > self.reset {
+            return Duration::ZERO;
+        }
+        if self.left < 1.0 {
+            return to_reset;
+        }
+        let reserve = self.limit.map_or(LAST, |limit| limit / 10.0);
+        if self.left > reserve {
+            return Duration::ZERO;
+        }
+        let gap = since(self.last.min(self.until), self.until).div_f64(self.left + 1.0);
+        since(now, later(self.last, gap))
+    }
+
+    /// A request leaves at `now`.
+    pub fn took(&mut self, now: Timestamp) {
+        self.left = (self.left - 1.0).max(0.0);
+        self.last = now;
+    }
+}
+
+/// So few are spread where the server does not say of how many.
+const LAST: f64 = 5.0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +141,60 @@ mod tests {
             let wait = pace.take(now).unwrap_err();
             now = later(now, wait + Duration::from_millis(1));
             prop_assert!(pace.take(now).is_ok());
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn window(limit: Option<f64>, remaining: f64, seconds: u64) -> Window {
+        let reset = Duration::from_secs(seconds);
+        Window::told(&Allowance { limit, remaining, reset }, 0, NOW)
+    }
+
+    #[test]
+    fn what_is_plenty_is_not_spread_and_what_is_used_up_waits_for_the_reset() {
+        assert_eq!(window(Some(50.0), 40.0, 60).wait(NOW), Duration::ZERO);
+        assert_eq!(window(None, 6.0, 60).wait(NOW), Duration::ZERO);
+        assert_eq!(window(Some(50.0), 0.0, 60).wait(NOW), Duration::from_mins(1));
+        assert_eq!(window(Some(50.0), 4.0, 60).wait(NOW), Duration::from_secs(12));
+        let reset = later(NOW, Duration::from_mins(1));
+        assert_eq!(window(Some(50.0), 0.0, 60).wait(reset), Duration::ZERO);
+        // Two under way may be those two.
+        let two = Allowance { limit: None, remaining: 2.0, reset: Duration::from_mins(1) };
+        assert_eq!(Window::told(&two, 2, NOW).wait(NOW), Duration::from_mins(1));
+        let back = crate::domain::time::earlier(NOW, Duration::from_hours(1));
+        assert_eq!(window(None, 0.0, 60).wait(back), Duration::ZERO, "a clock that was set back");
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_leave_within_the_window_than_are_left(
+            remaining in 0_u32..300, limit in prop::option::of(1_u32..1000), seconds in 1_u64..900,
+            gaps in prop::collection::vec(0_u64..3000, 1..400),
+        ) {
+            let mut window = window(limit.map(f64::from), f64::from(remaining), seconds);
+            let (mut now, mut sent) = (NOW, 0);
+            for gap in gaps {
+                now = later(now, Duration::from_millis(gap));
+                if since(NOW, now) < Duration::from_secs(seconds) && window.wait(now).is_zero() {
+                    window.took(now);
+                    sent += 1;
+                }
+            }
+            prop_assert!(sent <= remaining, "{} of {}", sent, remaining);
+        }
+
+        #[test]
+        fn whoever_waits_as_told_may_go(
+            remaining in 0_u32..20, seconds in 1_u64..900, requests in 1_usize..40,
+        ) {
+            let mut window = window(Some(200.0), f64::from(remaining), seconds);
+            let mut now = NOW;
+            for _ in 0..requests {
+                now = later(now, window.wait(now));
+                prop_assert!(window.wait(now).is_zero());
+                window.took(now);
+            }
         }
     }
 }

@@ -1,37 +1,29 @@
 //! Floor 4: what looks at the providers, one poller an account.
 
+pub mod account;
+mod budget;
+pub mod cancel;
 pub mod poll;
 pub mod poller;
 pub mod standing;
 
 use crate::clock::Clock;
-use crate::config::ProviderConfig;
 use crate::domain::route::Routes;
 use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::http::failure::Failure;
-use crate::http::transport::Transport;
-use crate::provider::Provider;
+use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
+pub use account::Account;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-
-/// One account, ready to be asked: its configuration, its adapter with the key, and the way out.
-pub struct Account {
-    /// The account's part of the configuration.
-    pub config: ProviderConfig,
-    /// Builds requests and reads answers.
-    pub adapter: Box<dyn Provider>,
-    /// Sends them.
-    pub transport: Arc<dyn Transport>,
-}
 
 /// Everything that looks at providers. Cheap to clone; all clones are one engine.
 #[derive(Clone)]
@@ -76,6 +68,9 @@ pub enum LookError {
         /// What went wrong.
         failure: Failure,
     },
+    /// The account was configured anew while it waited for its turn, or batchd is stopping.
+    #[error("{0} was configured anew meanwhile, or batchd is stopping; ask again")]
+    Retired(String),
     /// The state could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -197,6 +192,17 @@ impl Engine {
             .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
     }
 
+    /// Asks the provider for a page of its list, as soon as its concurrency, its ceiling and its own wishes leave room:
+    /// for what batchd does by itself.
+    pub async fn page(&self, provider: &str, page: &PageRequest) -> Result<Page, LookError> {
+        match self.poller(provider)?.page(page).await {
+            None => Err(LookError::Retired(provider.to_owned())),
+            Some(result) => {
+                result.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+            }
+        }
+    }
+
     /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
     pub fn first_step(
         &self,
@@ -306,6 +312,11 @@ impl Engine {
         for poller in pollers.into_values() {
             poller.ended().await;
         }
+    }
+
+    /// The account called `provider`, for what is done by hand there.
+    pub fn account(&self, provider: &str) -> Result<Arc<Account>, LookError> {
+        Ok(self.poller(provider)?.account())
     }
 
     fn poller(&self, provider: &str) -> Result<Arc<Poller>, LookError> {

@@ -1,44 +1,39 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
+use super::budget::{Budget, LONGEST_NAP, Wait, Wishes};
 use super::poll::{self, Polled};
 use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
-use crate::domain::pace::Pace;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{earlier, from_millis, later, since};
+use crate::domain::time::{from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
-use crate::http::failure::Failure;
-use crate::provider::{PageRequest, Provider};
+use crate::http::call::{Answer, Call};
+use crate::http::failure::{Failure, Verdict};
+use crate::provider::{Page, PageRequest, Provider};
 use crate::store::providers::ProviderState;
 use crate::store::{Pk, StoreError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-
-/// No loop sleeps longer without a look at the clock: a suspended machine and a clock that jumps are noticed.
-const LONGEST_NAP: Duration = Duration::from_secs(15);
-/// How long an account is left alone that says "too many requests" without saying how long.
-const HOLD: Duration = Duration::from_mins(1);
 
 const PANICKED: &str = "the poll panicked; the log tells where";
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
-    account: Account,
+    account: Arc<Account>,
     shared: Arc<Shared>,
     due: Mutex<DueList>,
-    pace: Mutex<Option<Pace>>,
+    budget: Budget,
     record: Arc<Record>,
-    slots: Arc<Semaphore>,
     /// The loop has something to look at.
     changed: Notify,
     /// A look has come to its end.
@@ -50,7 +45,7 @@ pub(super) struct Poller {
 /// What is known of an account besides its batches. The pollers that follow each other at reloads share it.
 #[derive(Debug)]
 pub(super) struct Record {
-    held_until: Mutex<Option<Timestamp>>,
+    wishes: Arc<Mutex<Wishes>>,
     health: Mutex<Health>,
     /// One report at a time, so that an older one never overtakes a newer.
     reporting: AsyncMutex<()>,
@@ -178,7 +173,7 @@ impl Record {
     /// Of an account of which the database remembers `state`.
     pub(super) fn remembered(state: ProviderState) -> Arc<Self> {
         Arc::new(Self {
-            held_until: Mutex::default(),
+            wishes: Arc::default(),
             health: Mutex::new(Health::remembered(state)),
             reporting: AsyncMutex::default(),
             counts: Mutex::default(),
@@ -188,14 +183,11 @@ impl Record {
 
 impl Poller {
     pub(super) fn new(account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
-        let polling = account.config.polling;
-        let pace = polling.requests_per_minute.map(|per_minute| Pace::new(per_minute, shared.clock.now()));
         Self {
-            slots: Arc::new(Semaphore::new(polling.concurrency as usize)),
-            account,
+            budget: Budget::new(&account.config.polling, record.wishes.clone(), shared.clock.now()),
+            account: Arc::new(account),
             shared,
             due: Mutex::default(),
-            pace: Mutex::new(pace),
             record,
             changed: Notify::new(),
             settled: Notify::new(),
@@ -241,6 +233,10 @@ impl Poller {
 
     pub(super) fn name(&self) -> &str {
         &self.account.config.name
+    }
+
+    pub(super) fn account(&self) -> Arc<Account> {
+        self.account.clone()
     }
 
     pub(super) fn adapter(&self) -> &dyn Provider {
@@ -329,8 +325,7 @@ impl Poller {
 
     /// Until when the provider wants to be left alone, if it does.
     pub(super) fn held_until(&self) -> Option<Timestamp> {
-        let now = self.shared.clock.now();
-        lock(&self.record.held_until).filter(|until| *until > now)
+        self.budget.held_until(self.shared.clock.now())
     }
 
     pub(super) fn record(&self) -> Arc<Record> {
@@ -340,23 +335,53 @@ impl Poller {
     /// Asks for one batch, outside the schedule and its limits.
     pub(super) async fn look(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
-        let result = match self.account.transport.send(call).await {
-            Ok(answer) => self.adapter().retrieved(id, &answer),
-            Err(failure) => Err(failure),
-        };
+        let result = self.send(call).await.and_then(|answer| self.adapter().retrieved(id, &answer));
         self.count(&result);
         result
     }
 
+    /// Asks for the newest batch of the list, outside the limits.
     pub(super) async fn check(&self) -> Result<(), Failure> {
-        let page = PageRequest { cursor: None, limit: 1 };
+        let page = PageRequest { limit: 1, ..PageRequest::default() };
         let call = self.adapter().list(&page)?;
-        let result = match self.account.transport.send(call).await {
-            Ok(answer) => self.adapter().listed(&page, &answer).map(drop),
-            Err(failure) => Err(failure),
-        };
+        let result = self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer).map(drop));
         self.report(result.as_ref().err()).await;
         result
+    }
+
+    /// Asks for a page of the list within the account's budget, once there is leave; `None`: this poller has been
+    /// retired meanwhile.
+    ///
+    /// A list that is refused or not there says nothing of the account: keys may be restricted, and imitations
+    /// often have no list.
+    pub(super) async fn page(&self, page: &PageRequest) -> Option<Result<Page, Failure>> {
+        let leave = tokio::select! {
+            biased;
+            () = self.retired.cancelled() => return None,
+            leave = self.budget.wait(&self.shared.clock) => leave,
+        };
+        let result = match self.adapter().list(page) {
+            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(page, &answer)),
+            Err(failure) => Err(failure),
+        };
+        drop(leave);
+        self.changed.notify_one();
+        self.count(&result);
+        match result.as_ref().map_err(Failure::verdict) {
+            Err(Verdict::Refused | Verdict::Missing) => {}
+            Err(Verdict::Hold(wait)) => {
+                self.hold(wait);
+                self.report(result.as_ref().err()).await;
+            }
+            Ok(_) | Err(Verdict::Again) => self.report(result.as_ref().err()).await,
+        }
+        Some(result)
+    }
+
+    async fn send(&self, call: Call) -> Result<Answer, Failure> {
+        let answer = self.account.send(call).await?;
+        self.budget.note(&answer, self.shared.clock.now());
+        Ok(answer)
     }
 
     /// What a sighting makes of a batch, with the time of the next look.
@@ -417,11 +442,7 @@ impl Poller {
 
     /// The server asked to be left alone.
     pub(super) fn hold(&self, wait: Option<Duration>) -> Timestamp {
-        let until = later(self.shared.clock.now(), wait.unwrap_or(HOLD));
-        let mut held = lock(&self.record.held_until);
-        let until = held.map_or(until, |before| before.max(until));
-        *held = Some(until);
-        until
+        self.budget.hold(wait, self.shared.clock.now())
     }
 
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
@@ -456,30 +477,23 @@ impl Poller {
     /// What was to happen in an hour still happens in an hour.
     fn clock_was_set_back(&self, by: Duration) {
         lock(&self.due).advance(by);
-        let mut held = lock(&self.record.held_until);
-        *held = held.map(|until| earlier(until, by));
+        self.budget.clock_was_set_back(by);
     }
 
     /// Starts as many polls as may be, and says how long nothing else needs doing.
     fn start_what_is_due(self: &Arc<Self>) -> Duration {
         loop {
             let now = self.shared.clock.now();
-            if let Some(until) = *lock(&self.record.held_until)
-                && until > now
-            {
-                return since(now, until).min(LONGEST_NAP);
-            }
             let Some((at, pk)) = lock(&self.due).first() else { return LONGEST_NAP };
             if at > now {
                 return since(now, at).min(LONGEST_NAP);
             }
-            // A slot that comes free wakes the loop.
-            let Ok(slot) = self.slots.clone().try_acquire_owned() else { return LONGEST_NAP };
-            if let Some(pace) = lock(&self.pace).as_mut()
-                && let Err(wait) = pace.take(now)
-            {
-                return wait.min(LONGEST_NAP);
-            }
+            let slot = match self.budget.take(now) {
+                Ok(slot) => slot,
+                // One that comes free wakes the loop.
+                Err(Wait::Slot) => return LONGEST_NAP,
+                Err(Wait::For(wait)) => return wait.min(LONGEST_NAP),
+            };
             self.shared.lag.observe(since(at, now).as_secs_f64());
             lock(&self.due).claim(pk);
             self.begin(pk, move |_| drop(slot));

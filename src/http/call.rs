@@ -1,6 +1,9 @@
 //! One request and what came back, as plain values: what sans-IO adapters build and read.
 
+use super::failure::Failure;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
@@ -50,5 +53,68 @@ impl Answer {
     /// A header field as text; `None` if it is absent or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A body that is read while it is sent, of any length.
+pub struct Outgoing {
+    /// How long it is, in bytes.
+    pub length: u64,
+    /// Its pieces. What goes wrong in reading them ends the request.
+    pub pieces: BoxStream<'static, std::io::Result<Bytes>>,
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// The beginning of an answer whose body is read piece by piece.
+pub struct Incoming {
+    /// The status line's code.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body's pieces, as they come; a failure ends it.
+    pub pieces: BoxStream<'static, Result<Bytes, Failure>>,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// The next piece of the body; `None`: that was all.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, Failure>> {
+        self.pieces.next().await
+    }
+
+    /// An answer with the beginning of the body, at most `most` bytes: for what is no success and short.
+    pub async fn into_answer(mut self, most: usize) -> Answer {
+        let mut body = bytes::BytesMut::new();
+        let mut cut = false;
+        while let Some(piece) = self.piece().await {
+            let Ok(piece) = piece else {
+                cut = true;
+                break;
+            };
+            let room = most - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.len() > room {
+                cut = true;
+                break;
+            }
+        }
+        Answer { status: self.status, headers: self.headers, body: body.freeze(), cut }
+    }
+}
+
+impl From<Answer> for Incoming {
+    fn from(answer: Answer) -> Self {
+        let Answer { status, headers, body, .. } = answer;
+        Self { status, headers, pieces: futures_util::stream::once(async move { Ok(body) }).boxed() }
     }
 }

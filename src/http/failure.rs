@@ -55,6 +55,9 @@ pub enum Failure {
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
+    /// Nothing was asked: the service has no such operation.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// What a failure means for the schedule; nothing above looks at the variants.
@@ -102,6 +105,28 @@ impl Failure {
         }
     }
 
+    /// Whether what was asked for may have been done all the same: the request may have arrived whole, and no answer
+    /// says that it was refused.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Dns(_)
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Blocked(_)
+            | Self::BadRequest(_)
+            | Self::Unsupported(_) => false,
+            Self::Reset | Self::Timeout(_) | Self::BadResponse | Self::TooLarge(_) | Self::Malformed(_) => {
+                true
+            }
+            // Only a refusal for the request's own sake is sure; 408 is a gateway's word for a timeout.
+            Self::Status { status, .. } => {
+                *status == StatusCode::REQUEST_TIMEOUT || !status.is_client_error()
+            }
+        }
+    }
+
     /// One word for metrics and the attempt log (`delivery.md` §4.13).
     pub fn class(&self) -> &'static str {
         match self {
@@ -117,6 +142,7 @@ impl Failure {
             Self::TooLarge(_) => "too_large",
             Self::BadRequest(_) => "bad_request",
             Self::Malformed(_) => "malformed",
+            Self::Unsupported(_) => "unsupported",
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 => "unauthorized",
                 404 => "not_found",

@@ -1,6 +1,7 @@
 //! Floor 1: HTTP, narrowed to what a daemon may do with it.
 
 pub mod address;
+pub mod allowance;
 pub mod call;
 pub mod egress;
 pub mod failure;

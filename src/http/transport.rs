@@ -1,14 +1,15 @@
 //! Sending one request: the trait that everything above sees, and the real thing over reqwest.
 
-use super::call::{Answer, BodyLimit, Call};
+use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::failure::Failure;
 use super::limits;
 use crate::clock::Clock;
 use crate::config::Proxy;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
-use http::header::DATE;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -17,8 +18,9 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// A future that a trait object returns.
@@ -30,6 +32,27 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// Any status line is an answer; a [`Failure`] is what kept one from coming.
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>>;
+
+    /// Sends `call` with `body` in place of its own. The call's timeout bounds each wait: for the body to be taken on,
+    /// piece by piece, and for the answer after that; not the whole.
+    fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(async move {
+            let mut whole = BytesMut::new();
+            let mut pieces = body.pieces;
+            while let Some(piece) = pieces.next().await {
+                whole.extend_from_slice(&piece.map_err(|error| unreadable(&error))?);
+            }
+            let mut call = call;
+            *call.request.body_mut() = whole.freeze();
+            self.send(call).await
+        })
+    }
+
+    /// Sends `call` and gives the answer as soon as it begins. The call's timeout bounds the wait for the beginning and
+    /// for each piece; its limit for the body does not count.
+    fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
+        Box::pin(async move { Ok(self.send(call).await?.into()) })
+    }
 }
 
 /// What a client is built from; each provider and each webhook has its own.
@@ -92,7 +115,7 @@ impl ReqwestTransport {
             }
         };
         let resolver = GuardedResolver::new(config.guard, proxy_hosts(config.proxy), lookup);
-        let resolver = std::sync::Arc::new(resolver);
+        let resolver = Arc::new(resolver);
         let builder = || {
             #[expect(clippy::disallowed_methods, reason = "this is where clients are built")]
             let mut builder = reqwest::Client::builder()
@@ -103,7 +126,7 @@ impl ReqwestTransport {
                 .connect_timeout(limits::CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE)
                 .tls_danger_accept_invalid_certs(config.insecure_skip_verify)
-                .dns_resolver(std::sync::Arc::clone(&resolver));
+                .dns_resolver(Arc::clone(&resolver));
             if !matches!(config.proxy, Proxy::Env) {
                 builder = builder.no_proxy();
             }
@@ -131,19 +154,12 @@ impl ReqwestTransport {
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
         let deadline = Instant::now() + call.timeout;
         let out_of_time = |_| Failure::Timeout(call.timeout);
-        let request = reqwest::Request::try_from(call.request)
-            .map_err(|_| Failure::BadRequest("the URL cannot be read".to_owned()))?;
-        self.guard.check_literal(request.url())?;
+        let request = self.request(call.request)?;
         let response = timeout_at(deadline, self.client.execute(request))
             .await
             .map_err(out_of_time)?
             .map_err(|error| failure(&error, call.timeout))?;
-        let (status, mut headers) = (response.status(), response.headers().clone());
-        // An answer without a date is dated on arrival: a wish such as `Retry-After` is measured against it.
-        if !headers.contains_key(DATE) {
-            let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Clock::system().now());
-            headers.extend(now.ok().and_then(|now| now.parse().ok()).map(|now: HeaderValue| (DATE, now)));
-        }
+        let (status, headers) = (response.status(), dated(response.headers().clone()));
         let (body, cut) = match call.body_limit {
             BodyLimit::Whole(most) => {
                 let body = timeout_at(deadline, whole(response, most, call.timeout)).await;
@@ -155,10 +171,102 @@ impl ReqwestTransport {
     }
 }
 
+impl ReqwestTransport {
+    /// The request, once the address is allowed.
+    fn request(&self, request: http::Request<Bytes>) -> Result<reqwest::Request, Failure> {
+        let request = reqwest::Request::try_from(request)
+            .map_err(|_| Failure::BadRequest("the URL cannot be read".to_owned()))?;
+        self.guard.check_literal(request.url())?;
+        Ok(request)
+    }
+
+    async fn stream_out(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
+        let Call { request, timeout, body_limit } = call;
+        let mut request = self.request(request)?;
+        let trouble: Arc<Mutex<Option<Failure>>> = Arc::default();
+        let moved = Arc::new(Notify::new());
+        let pieces = {
+            let (trouble, moved) = (Arc::clone(&trouble), Arc::clone(&moved));
+            body.pieces.inspect(move |piece| {
+                moved.notify_one();
+                if let Err(error) = piece {
+                    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(unreadable(error));
+                }
+            })
+        };
+        // A length that is told keeps the body from being sent in chunks, which storage services refuse.
+        request.headers_mut().insert(CONTENT_LENGTH, body.length.into());
+        *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
+        let sending = async {
+            let response = self.client.execute(request).await.map_err(|error| failure(&error, timeout))?;
+            let (status, headers) = (response.status(), dated(response.headers().clone()));
+            let (body, cut) = match body_limit {
+                BodyLimit::Whole(most) => (whole(response, most, timeout).await?, false),
+                BodyLimit::Beginning(most) => beginning(response, most, Instant::now() + timeout).await,
+            };
+            Ok(Answer { status, headers, body, cut })
+        };
+        tokio::pin!(sending);
+        // As long as the other side takes the body on, it is alive.
+        let result = loop {
+            tokio::select! {
+                result = &mut sending => break result,
+                () = moved.notified() => {}
+                () = tokio::time::sleep(timeout) => break Err(Failure::Timeout(timeout)),
+            }
+        };
+        let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        trouble.map_or(result, Err)
+    }
+
+    async fn stream_in(&self, call: Call) -> Result<Incoming, Failure> {
+        let timeout = call.timeout;
+        let request = self.request(call.request)?;
+        let response = tokio::time::timeout(timeout, self.client.execute(request))
+            .await
+            .map_err(|_| Failure::Timeout(timeout))?
+            .map_err(|error| failure(&error, timeout))?;
+        let (status, headers) = (response.status(), dated(response.headers().clone()));
+        let pieces = futures_util::stream::unfold(Some(response), move |response| async move {
+            let mut response = response?;
+            let piece = match tokio::time::timeout(timeout, response.chunk()).await {
+                Ok(Ok(Some(piece))) => return Some((Ok(piece), Some(response))),
+                Ok(Ok(None)) => return None,
+                Ok(Err(error)) => failure(&error, timeout),
+                Err(_) => Failure::Timeout(timeout),
+            };
+            Some((Err(piece), None))
+        });
+        Ok(Incoming { status, headers, pieces: pieces.boxed() })
+    }
+}
+
 impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(self.exchange(call))
     }
+
+    fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
+        Box::pin(self.stream_out(call, body))
+    }
+
+    fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
+        Box::pin(self.stream_in(call))
+    }
+}
+
+/// The body that was to be sent could not be read.
+fn unreadable(error: &io::Error) -> Failure {
+    Failure::BadRequest(format!("its body cannot be read: {error}"))
+}
+
+/// With the time of arrival if the answer has no date: a wish such as `Retry-After` is measured against it.
+fn dated(mut headers: HeaderMap) -> HeaderMap {
+    if !headers.contains_key(DATE) {
+        let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Clock::system().now());
+        headers.extend(now.ok().and_then(|now| now.parse().ok()).map(|now: HeaderValue| (DATE, now)));
+    }
+    headers
 }
 
 /// Once a process, not once a client.

@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -37,6 +37,9 @@ pub const KIND: Kind = Kind {
 
 /// The path that every request of a batch goes to.
 const ENDPOINT: &str = "/v1/messages";
+
+/// The most batches on a page.
+const PAGE: u32 = 1000;
 
 /// Seconds from creation to the deletion of the results.
 const RESULTS_LIVE: i64 = 29 * 86_400;
@@ -151,8 +154,12 @@ impl Provider for Anthropic {
         about(id, "id", object, |told| told == id, |object| self.sighting(object))
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
-        let limit = page.limit.clamp(1, 1000).to_string();
+        let limit = page.limit.clamp(1, PAGE).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(page.cursor.as_deref().map(|after| ("after_id", after)));
         self.requests.get("/messages/batches", &query)
@@ -176,5 +183,9 @@ impl Provider for Anthropic {
         self.requests
             .goes_to("api.anthropic.com")
             .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/messages/batches/{}/cancel", segment(id)?), None)
     }
 }

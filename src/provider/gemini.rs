@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -54,6 +54,9 @@ const PREFIX: &str = "batches/";
 /// It stops at `metadata`, whose type is `Any`: whether the mask may reach into one is documented nowhere, and a mask
 /// that is refused would be the end of every look. Where the results are, `metadata.output` says.
 const FIELDS: &str = "name,metadata,done,error";
+
+/// The most batches that are asked for on a page.
+const PAGE: u32 = 100;
 
 /// Seconds after creation at which a batch that still waits or runs expires.
 const WINDOW: i64 = 48 * 3600;
@@ -160,8 +163,13 @@ impl Provider for Gemini {
         about(&self.canonical_id(id), "name", object, is_same, |object| self.sighting(object))
     }
 
+    /// An item lacks what [`FIELDS`] leaves out too, and nothing else.
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
-        let size = page.limit.clamp(1, 100).to_string();
+        let size = page.limit.clamp(1, PAGE).to_string();
         let mut query = vec![("pageSize", size.as_str())];
         query.extend(page.cursor.as_deref().map(|token| ("pageToken", token)));
         self.requests.get("/batches", &query)
@@ -186,6 +194,15 @@ impl Provider for Gemini {
     /// AI Studio has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/{PREFIX}{}:cancel", segment(bare(id))?), None)
+    }
+
+    /// The answer is `{}`, whatever becomes of the batch.
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.requests.object(answer).map(|_| None)
     }
 }
 

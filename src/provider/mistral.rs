@@ -2,7 +2,7 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, results_id, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::RequestCounts;
 use crate::domain::sighting::Sighting;
@@ -33,6 +33,12 @@ pub const KIND: Kind = Kind {
     ],
     build: |account| Box::new(Mistral::new(account)),
 };
+
+/// The most jobs on a page.
+const PAGE: u32 = 100;
+
+/// The words of jobs that have not ended.
+const LIVE: [&str; 3] = ["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"];
 
 /// A plain UUID. Services that are not built yet have the same (`providers.md` §2.1); where several of them are
 /// configured, the id is nobody's.
@@ -117,10 +123,17 @@ impl Provider for Mistral {
         Ok(Sighting { id: id.to_owned(), ..sighting })
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing { live_only: true, ..Listing::pages(PAGE) })
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
         let number = page_number(page)?.to_string();
         let size = page_size(page).to_string();
-        let query = [("page", number.as_str()), ("page_size", &size), ("order_by", "-created")];
+        let mut query = vec![("page", number.as_str()), ("page_size", &size), ("order_by", "-created")];
+        if page.live_only {
+            query.extend(LIVE.map(|word| ("status", word)));
+        }
         self.requests.get("/batch/jobs", &query)
     }
 
@@ -144,6 +157,14 @@ impl Provider for Mistral {
     fn console_url(&self, _id: &str) -> Option<String> {
         self.requests.goes_to("api.mistral.ai").then(|| "https://console.mistral.ai/build/batches".to_owned())
     }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batch/jobs/{}/cancel", segment(id)?), None)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
 }
 
 fn page_number(page: &PageRequest) -> Result<u64, Failure> {
@@ -156,5 +177,5 @@ fn page_number(page: &PageRequest) -> Result<u64, Failure> {
 }
 
 fn page_size(page: &PageRequest) -> u32 {
-    page.limit.clamp(1, 100)
+    page.limit.clamp(1, PAGE)
 }

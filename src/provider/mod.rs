@@ -10,14 +10,20 @@ pub mod mistral;
 pub mod openai;
 pub mod read;
 pub mod request;
+pub mod results;
+pub mod submit;
 
 use crate::config::{KindFacts, ProviderConfig};
+use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use http::Method;
+use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
+use submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable};
 
 /// One configured account at a service: builds requests, reads answers.
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -26,6 +32,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// Reads the answer to [`Provider::retrieve`].
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure>;
+
+    /// What the service's list can do for many batches at once; `None`: each is retrieved by itself.
+    fn listing(&self) -> Option<Listing> {
+        None
+    }
 
     /// Asks for a page of the account's batches, newest first where the service can.
     fn list(&self, page: &PageRequest) -> Result<Call, Failure>;
@@ -48,6 +59,62 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// The page of the service's console about a batch, for people.
     fn console_url(&self, id: &str) -> Option<String>;
+
+    /// Asks for a batch to be cancelled.
+    fn cancel(&self, _id: &str) -> Result<Call, Failure> {
+        unsupported("cancels no batches through its API, or not in a way that is sure enough to rely on")
+    }
+
+    /// Reads the answer to [`Provider::cancel`]; `None`: it was accepted, and nothing is told of the batch.
+    fn cancelled(&self, id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.retrieved(id, answer).map(Some)
+    }
+
+    /// What the service takes as the input of a batch for `endpoint`.
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        submit::no_submit()
+    }
+
+    /// A request of the local file as the service wants it: one in OpenAI's form is translated, one in the service's
+    /// own form is taken as it is.
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        Ok(Translated { object: line.object, dropped: Vec::new() })
+    }
+
+    /// Begins to submit a batch.
+    fn submit(&self, _job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        submit::no_submit()
+    }
+
+    /// Begins to fetch a part of the results of a batch that has ended; `None`: the batch has no such part.
+    fn results(&self, _batch: &Batch, _part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        results::no_results()
+    }
+
+    /// One record of the results in OpenAI's form.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a record that is none, as a fragment of a sentence.
+    fn output_line(&self, _record: Record<'_>) -> Result<OutputLine, String> {
+        Err("results of this kind of provider cannot be read".to_owned())
+    }
+
+    /// Asks for the content of a file by the service's own id for it.
+    fn file_content(&self, _file: &str) -> Result<Call, Failure> {
+        unsupported("keeps no files that can be fetched by their id")
+    }
+
+    /// A request of OpenAI's files and batches API, passed through: `path` is what stands behind `/v1`, encoded, and
+    /// begins with a slash. Only services with OpenAI's interface take it.
+    fn pass(&self, _method: &Method, _path: &str, _query: Option<&str>) -> Result<Call, Failure> {
+        unsupported("does not have OpenAI's interface")
+    }
+}
+
+/// What is answered where a kind cannot do what is asked of it; `what` completes "this kind of provider".
+fn unsupported<T>(what: &str) -> Result<T, Failure> {
+    Err(Failure::Unsupported(format!("this kind of provider {what}")))
 }
 
 /// Which page of a list.
@@ -57,6 +124,31 @@ pub struct PageRequest {
     pub cursor: Option<String>,
     /// How many batches at most; the adapter keeps it within what the service allows.
     pub limit: u32,
+    /// Only batches that have not ended, where [`Listing::live_only`] says so; other services give all.
+    pub live_only: bool,
+    /// Only these batches, where [`Listing::by_id`] says so; empty: all.
+    pub ids: Vec<String>,
+}
+
+/// What a service's list is good for (`providers.md` §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The most batches on a page; [`u32::MAX`] where one answer holds them all.
+    pub size: u32,
+    /// Whether an item tells all that [`Provider::retrieve`] does. Where it does not, a page shows only that nothing
+    /// has changed, and whatever it shows changed is retrieved.
+    pub complete: bool,
+    /// Whether pages of live batches alone can be had ([`PageRequest::live_only`]).
+    pub live_only: bool,
+    /// How many batches can be asked for by their ids in one request ([`PageRequest::ids`]); 0: none.
+    pub by_id: u32,
+}
+
+impl Listing {
+    /// A list of complete items, `size` a page, that can only be read from its newest batch on.
+    pub const fn pages(size: u32) -> Self {
+        Self { size, complete: true, live_only: false, by_id: 0 }
+    }
 }
 
 /// One page of a list.

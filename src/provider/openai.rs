@@ -2,12 +2,13 @@
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Page, PageRequest, Provider, about, after_last, sightings};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, sightings};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use http::Method;
 use serde_json::{Map, Value};
 
 /// OpenAI itself.
@@ -57,6 +58,9 @@ const IMITATORS_WORDS: [(&str, Status); 10] = {
         ("progress", Status::InProgress),
     ]
 };
+
+/// The most batches that OpenAI gives on a page.
+const PAGE: u32 = 100;
 
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
@@ -144,6 +148,10 @@ impl Provider for OpenAi {
         Ok(Sighting { id: id.to_owned(), ..sighting })
     }
 
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
         let limit = page_size(page).to_string();
         let mut query = vec![("limit", limit.as_str())];
@@ -176,10 +184,22 @@ impl Provider for OpenAi {
         }
         Some(format!("https://platform.openai.com/batches/{}", segment(id).ok()?))
     }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
+    }
+
+    fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        self.requests.raw(method.clone(), path, query)
+    }
 }
 
 fn page_size(page: &PageRequest) -> u32 {
-    page.limit.clamp(1, 100)
+    page.limit.clamp(1, PAGE)
 }
 
 /// OpenAI's own ids: 32 hexadecimal digits, in the older ones 24 letters and digits (`providers.md` §2.1).

@@ -75,19 +75,44 @@ impl Requests {
     ///
     /// [`Failure::BadRequest`] for a configuration of which no request can be made.
     pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Call, Failure> {
-        let mut url = format!("{}{path}", self.base_url);
-        for (index, (name, value)) in query.iter().enumerate() {
-            url.push(if index == 0 { '?' } else { '&' });
-            url.push_str(name);
-            url.push('=');
-            url.extend(utf8_percent_encode(value, QUERY));
+        self.to(Method::GET, path, query)
+    }
+
+    /// Sends `body` as JSON to `path`, or nothing.
+    pub fn post(&self, path: &str, body: Option<&Value>) -> Result<Call, Failure> {
+        let mut call = self.to(Method::POST, path, &[])?;
+        if let Some(body) = body {
+            *call.request.body_mut() = body.to_string().into();
+            let json = HeaderValue::from_static("application/json");
+            call.request.headers_mut().insert(http::header::CONTENT_TYPE, json);
         }
+        Ok(call)
+    }
+
+    /// A request to `path`, which begins with a slash and is encoded already, with `query` and without a body.
+    pub fn to(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Call, Failure> {
+        let mut encoded = String::new();
+        for (name, value) in query {
+            if !encoded.is_empty() {
+                encoded.push('&');
+            }
+            encoded.push_str(name);
+            encoded.push('=');
+            encoded.extend(utf8_percent_encode(value, QUERY));
+        }
+        self.raw(method, path, Some(encoded.as_str()).filter(|encoded| !encoded.is_empty()))
+    }
+
+    /// The same with a query that is encoded already.
+    pub fn raw(&self, method: Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        let mark = if query.is_some() { "?" } else { "" };
+        let url = format!("{}{path}{mark}{}", self.base_url, query.unwrap_or_default());
         // The address may hold a password, so no text of it goes into the failure.
         let uri: Uri = url.parse().map_err(|_| {
             Failure::BadRequest("`base_url` is not an address; it looks like `https://HOST/PATH`".to_owned())
         })?;
         let mut request = Request::new(Bytes::new());
-        *request.method_mut() = Method::GET;
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone().map_err(Failure::BadRequest)?;
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })

@@ -135,7 +135,7 @@ fn every_recorded_batch_is_read() {
 #[test]
 fn every_recorded_list_is_read() {
     for kind in KINDS {
-        let page = PageRequest { cursor: None, limit: 2 };
+        let page = PageRequest { cursor: None, limit: 2, ..PageRequest::default() };
         let read: BTreeMap<String, Value> = fixtures(kind, "lists")
             .into_iter()
             .map(|(name, body)| {
@@ -161,7 +161,7 @@ fn every_recorded_refusal_is_read() {
                 let status = name.split('.').next().unwrap().parse().unwrap();
                 let answer = answer(status, body);
                 let failure = adapter(kind).retrieved("x", &answer).unwrap_err();
-                let page = PageRequest { cursor: None, limit: 20 };
+                let page = PageRequest { cursor: None, limit: 20, ..PageRequest::default() };
                 assert_eq!(adapter(kind).listed(&page, &answer), Err(failure.clone()));
                 (name, json!([failure.to_string(), failure.class(), format!("{:?}", failure.verdict())]))
             })
@@ -179,15 +179,29 @@ fn every_request_is_as_the_service_wants_it() {
         let provider = adapter_at(kind, base_url, &options);
         let id = fixtures(kind, "").values().next().map_or_else(String::new, |body| asked(body));
         let list = |cursor: Option<&str>, limit| {
-            sent(&provider.list(&PageRequest { cursor: cursor.map(str::to_owned), limit }).unwrap())
+            sent(
+                &provider
+                    .list(&PageRequest { cursor: cursor.map(str::to_owned), limit, ..PageRequest::default() })
+                    .unwrap(),
+            )
         };
-        let requests = json!({
+        let mut requests = json!({
             "retrieve": sent(&provider.retrieve(&id).unwrap()),
             "retrieve an id that would leave": sent(&provider.retrieve("../x?y#z é").unwrap()),
             "list": list(None, 20),
             "list from there on": list(Some("7"), 100_000),
             "list at least one": list(None, 0),
         });
+        let listing = provider.listing();
+        if listing.is_some_and(|listing| listing.live_only) {
+            let page = PageRequest { limit: 20, live_only: true, ..PageRequest::default() };
+            requests["list what is live"] = sent(&provider.list(&page).unwrap());
+        }
+        if listing.is_some_and(|listing| listing.by_id > 0) {
+            let ids = vec![id.clone(), "another".to_owned()];
+            let page = PageRequest { limit: 20, ids, ..PageRequest::default() };
+            requests["list these"] = sent(&provider.list(&page).unwrap());
+        }
         insta::assert_json_snapshot!(format!("requests_{}", kind.facts.name), requests);
     }
 }
@@ -348,7 +362,7 @@ fn lists_end() {
     for name in ["openai", "openai-compatible", "anthropic"] {
         let provider = adapter(kind(name).unwrap());
         let next = |cursor: Option<&str>, answer: &Answer| {
-            let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2 };
+            let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2, ..PageRequest::default() };
             provider.listed(&page, answer).unwrap().next
         };
         assert_eq!(next(None, &full(&["a", "b"], json!(true))).as_deref(), Some("b"));
@@ -359,7 +373,7 @@ fn lists_end() {
     }
     let mistral = adapter(kind("mistral").unwrap());
     let next = |cursor: Option<&str>, total: Value| {
-        let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2 };
+        let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2, ..PageRequest::default() };
         let body = json!({"data": [{"id": "a"}, {"id": "b"}], "total": total}).to_string();
         mistral.listed(&page, &answer(200, body)).unwrap().next
     };
@@ -367,7 +381,11 @@ fn lists_end() {
     assert_eq!(next(Some("1"), json!(5)).as_deref(), Some("2"));
     assert_eq!(next(Some("2"), json!(5)), None);
     assert_eq!(next(None, json!(null)).as_deref(), Some("1"));
-    assert!(mistral.list(&PageRequest { cursor: Some("x".to_owned()), limit: 2 }).is_err());
+    assert!(
+        mistral
+            .list(&PageRequest { cursor: Some("x".to_owned()), limit: 2, ..PageRequest::default() })
+            .is_err()
+    );
 }
 
 /// Any JSON, made of the words that adapters look for.
@@ -466,7 +484,7 @@ fn read_all(body: &[u8]) {
                 assert!(!sighting.id.is_empty());
                 shown(kind, &sighting);
             }
-            let page = PageRequest { cursor: Some("1".to_owned()), limit: 2 };
+            let page = PageRequest { cursor: Some("1".to_owned()), limit: 2, ..PageRequest::default() };
             if let Ok(page) = provider.listed(&page, &answer) {
                 assert_ne!(page.next.as_deref(), Some("1"));
                 page.sightings.iter().for_each(|sighting| drop(shown(kind, sighting)));

@@ -1,0 +1,35 @@
+//! One account, ready to be asked: every request to a provider leaves through here.
+
+use crate::config::ProviderConfig;
+use crate::http::call::{Answer, Call, Incoming, Outgoing};
+use crate::http::failure::Failure;
+use crate::http::transport::Transport;
+use crate::provider::Provider;
+use std::sync::Arc;
+
+/// One account: its configuration, its adapter with the key, and the way out.
+pub struct Account {
+    /// The account's part of the configuration.
+    pub config: ProviderConfig,
+    /// Builds requests and reads answers.
+    pub adapter: Box<dyn Provider>,
+    /// Sends them.
+    pub transport: Arc<dyn Transport>,
+}
+
+impl Account {
+    /// Sends what the adapter has formed.
+    pub async fn send(&self, call: Call) -> Result<Answer, Failure> {
+        self.transport.send(call).await
+    }
+
+    /// The same with `body` in place of the call's own: see [`Transport::upload`].
+    pub async fn upload(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
+        self.transport.upload(call, body).await
+    }
+
+    /// The same, giving the answer as soon as it begins: see [`Transport::open`].
+    pub async fn open(&self, call: Call) -> Result<Incoming, Failure> {
+        self.transport.open(call).await
+    }
+}
