@@ -2,6 +2,7 @@
 
 use super::history::Class;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long one batch took, or how long it has gone on or was watched without an end.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,15 +29,15 @@ pub struct Estimate {
     table: Box<[(f32, f32)]>,
     thrift: f64,
     usual: Option<Usual>,
-    most: Option<f64>,
+    most: Option<Duration>,
     coarser: Option<Arc<Estimate>>,
 }
 
 /// The duration that half of a class keeps within.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usual {
-    /// Seconds.
-    pub seconds: f64,
+    /// Whole seconds.
+    pub seconds: u64,
     /// From how many ends it is known.
     pub count: usize,
 }
@@ -57,8 +58,10 @@ impl Estimate {
             }
         }
         let quantile = |share: f64| survival.iter().find(|step| step.left <= 1.0 - share).map(|step| step.at);
-        let usual = quantile(0.5).filter(|_| count >= FEW).map(|seconds| Usual { seconds, count });
-        let most = quantile(0.99).filter(|_| count >= MANY);
+        let usual = quantile(0.5)
+            .filter(|_| count >= FEW)
+            .map(|seconds| Usual { seconds: Duration::from_secs_f64(seconds).as_secs(), count });
+        let most = quantile(0.99).filter(|_| count >= MANY).map(Duration::from_secs_f64);
         let thrift = thrift(&table);
         Self { class, count, table, thrift, usual, most, coarser }
     }
@@ -97,8 +100,8 @@ impl Estimate {
         self.usual.or_else(|| self.coarser.as_ref()?.usual())
     }
 
-    /// What 99 of 100 in the finest class that tells keep within, in seconds.
-    pub fn most(&self) -> Option<f64> {
+    /// What 99 of 100 in the finest class that tells keep within.
+    pub fn most(&self) -> Option<Duration> {
         self.most.or_else(|| self.coarser.as_ref()?.most())
     }
 }
@@ -243,7 +246,7 @@ fn point(seconds: f64) -> usize {
 
 /// The chance per age that a batch ends of which nothing is known is 1, and is believed as if it had been learnt from
 /// so many batches.
-pub const UNSEEN: f64 = 1.0;
+pub const UNSEEN: f64 = 0.5;
 
 /// How many batches the word of a coarser class is worth.
 const LEANING: f32 = 5.0;

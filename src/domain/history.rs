@@ -82,14 +82,34 @@ impl Class {
             stage,
             endpoint: Some(batch.endpoint.clone()),
             model: Some(batch.model.clone().unwrap_or_default()),
-            size: Some(digits(batch.request_counts.map_or(0, |counts| counts.total))),
+            size: Some(Self::size_of(batch.request_counts.map_or(0, |counts| counts.total))),
         }
+    }
+
+    /// The size class of a batch with `total` requests.
+    pub fn size_of(total: u64) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 20")]
+        total.checked_ilog10().map_or(0, |log| log as u8 + 1)
+    }
+
+    /// Whether all of `finer` are of this class too.
+    pub fn holds(&self, finer: &Self) -> bool {
+        fn open_or_same<T: PartialEq>(own: Option<&T>, theirs: Option<&T>) -> bool {
+            own.is_none() || own == theirs
+        }
+        self.provider == finer.provider
+            && self.stage == finer.stage
+            && open_or_same(self.endpoint.as_ref(), finer.endpoint.as_ref())
+            && open_or_same(self.model.as_ref(), finer.model.as_ref())
+            && open_or_same(self.size.as_ref(), finer.size.as_ref())
     }
 
     /// The next coarser class: of any size, then of any model, then at any endpoint.
     pub fn coarser(&self) -> Option<Self> {
         let mut coarser = self.clone();
-        if coarser.size.take().is_some() || coarser.model.take().is_some() || coarser.endpoint.take().is_some()
+        if coarser.size.take().is_some()
+            || coarser.model.take().is_some()
+            || coarser.endpoint.take().is_some()
         {
             Some(coarser)
         } else {
@@ -152,11 +172,6 @@ pub fn lessons(provider: &str, batch: &Batch) -> Vec<Lesson> {
         .collect()
 }
 
-fn digits(number: u64) -> u8 {
-    #[expect(clippy::cast_possible_truncation, reason = "at most 20")]
-    number.checked_ilog10().map_or(0, |log| log as u8 + 1)
-}
-
 /// No service lets a batch live longer than 60 days; whatever says so has its clock wrong.
 const LONGEST: i64 = 60 * 86_400;
 
@@ -214,6 +229,8 @@ mod tests {
                 "openai"
             ]
         );
-        assert_eq!([0, 1, 9, 10, 999, u64::MAX].map(digits), [0, 1, 1, 2, 3, 20]);
+        assert!(class.line().all(|coarser| coarser.holds(&class)));
+        assert!(!class.holds(&class.coarser().unwrap()));
+        assert_eq!([0, 1, 9, 10, 999, u64::MAX].map(Class::size_of), [0, 1, 1, 2, 3, 20]);
     }
 }

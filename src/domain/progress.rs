@@ -1,5 +1,7 @@
 //! When a batch will be through by the pace of its requests, and how sure that is.
 
+#![expect(clippy::cast_precision_loss, reason = "spans and counts far below 2^52, for an estimate")]
+
 use super::time::{from_millis, since};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,9 +53,9 @@ impl Trail {
             let began = began.map(|at| (at.as_millisecond(), 0)).filter(|_| self.0.len() == 1);
             began.into_iter().chain(self.0.iter().copied())
         };
-        let (first, begun) = marks().next()?;
+        let (first, before) = marks().next()?;
         let span = (last - first) as f64 / 1000.0;
-        let gained = done.saturating_sub(begun) as f64;
+        let gained = done.saturating_sub(before) as f64;
         if span < 1.0 || gained < 1.0 {
             return None;
         }
@@ -68,13 +70,15 @@ impl Trail {
             stretches += 1.0;
         }
         wander /= stretches;
-        // What is ahead wanders, and the pace itself is known from the span behind only.
-        let spread = (wander * (1.0 / span + 1.0 / typical)).min(1.0) + LEAST_SPREAD;
+        // What is ahead wanders, the pace itself is known from the span behind only, and when within the time that one
+        // request takes a count has moved is not known at all.
+        let unseen = 1.0 / (6.0 * open * open);
+        let spread = (wander * (1.0 / span + 1.0 / typical) + unseen).min(1.0) + LEAST_SPREAD;
         Some(Forecast {
             elapsed: since(from_millis(last), now).as_secs_f64(),
             typical,
             shape: std::f64::consts::PI / (3.0 * spread).sqrt(),
-            doubt: 1.0 / (DOUBTED + 2.0 * stretches),
+            doubt: 1.0 / (DOUBTED + 3.0 * stretches),
         })
     }
 }
@@ -101,4 +105,4 @@ const EXPECTED: f64 = 0.02;
 /// No clock of requests is surer than this, in squared parts of the time that is left.
 const LEAST_SPREAD: f64 = 0.0009;
 /// How much is doubted before there is anything to go by.
-const DOUBTED: f64 = 4.0;
+const DOUBTED: f64 = 6.0;

@@ -121,7 +121,9 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         format!("at most every {}, at least every {}", human(plan.min_interval), human(plan.max_interval)),
     ];
     if terms.cost < 1.0 {
-        reasons.push("a page of its provider's list serves others that are due: it is looked at more often".to_owned());
+        reasons.push(
+            "a page of its provider's list serves others that are due: it is looked at more often".to_owned(),
+        );
     }
     for (instant, why) in [
         (tracked.deadline, "its deadline passes before that: looked at then"),
@@ -159,7 +161,7 @@ pub fn eta(terms: &Terms, tracked: &Tracked, now: Timestamp) -> Option<Eta> {
 /// The interval after a look that went as it should, and why.
 fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, String) {
     let outlook = Outlook::of(terms, tracked, now);
-    let price = terms.plan.min_interval.as_secs_f64() * SHARE * terms.cost.clamp(0.0, 1.0);
+    let price = terms.plan.min_interval.as_secs_f64() * SHARE * terms.cost.max(0.0);
     let thrift = outlook.estimate.map_or(1.0, Estimate::thrift);
     let ahead = outlook.until(price.sqrt() * thrift, terms.plan.max_interval.as_secs_f64());
     let interval = Duration::try_from_secs_f64(ahead).unwrap_or(terms.plan.max_interval);
@@ -177,7 +179,9 @@ fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, Stri
         if outlook.is_informed() {
             format!("{learnt}: looked at when its like end")
         } else {
-            format!("{status} for {stands}, longer than what was {learnt}: the interval grows with the square root of that")
+            format!(
+                "{status} for {stands}, longer than what was {learnt}: the interval grows with the square root of that"
+            )
         }
     } else {
         format!("{status} for {stands}: the interval grows with the square root of that")
@@ -197,7 +201,8 @@ impl<'a> Outlook<'a> {
         };
         let counts = batch.request_counts.filter(|counts| counts.total > 0);
         // The last thing that made its end more likely than before: it is past its last request, or past its window.
-        let through = tracked.progress_at.filter(|_| counts.is_some_and(|counts| counts.done() >= counts.total));
+        let through =
+            tracked.progress_at.filter(|_| counts.is_some_and(|counts| counts.done() >= counts.total));
         let news = [through, window_ends(tracked).filter(|end| *end <= now)].into_iter().flatten();
         let news = news.chain([tracked.status_since]).max().unwrap_or(tracked.status_since);
         let forecast = counts.and_then(|counts| {

@@ -3,6 +3,8 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+mod learnt;
+mod past;
 pub mod poll;
 pub mod poller;
 pub mod standing;
@@ -19,6 +21,7 @@ use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
+use learnt::Learnt;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub retain: RwLock<Duration>,
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
+    /// What earlier batches took.
+    pub learnt: Arc<Learnt>,
     /// How late polls are, in seconds.
     pub lag: Histogram,
 }
@@ -86,8 +91,14 @@ impl Engine {
             retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
+            learnt: Arc::default(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
+        let (learnt, store, clock) = (shared.learnt.clone(), shared.store.clone(), shared.clock.clone());
+        let stopping = shared.tasks.stopping();
+        shared
+            .tasks
+            .keep_running("learning", stopping.clone(), |pulse| learnt.keep(store, clock, stopping, pulse));
         Self { shared: Arc::new(shared), pollers: Arc::default() }
     }
 
@@ -132,6 +143,10 @@ impl Engine {
             for gone in before.into_values() {
                 gone.retire();
             }
+        }
+        for (name, poller) in &first {
+            self.shared.learnt.welcome(name);
+            self.shared.tasks.errand(past::learn(poller.clone(), self.shared.clone()));
         }
         begin(first, schedule);
         for (predecessor, successor) in successors {
@@ -255,7 +270,7 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                let mut next = schedule::next_poll(&poller.terms(), tracked, at, 0.5);
+                let mut next = schedule::next_poll(&poller.terms(tracked), tracked, at, 0.5);
                 if next.at.is_some()
                     && let Some(until) = poller.held_until()
                 {

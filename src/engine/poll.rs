@@ -3,6 +3,7 @@
 use super::Shared;
 use super::poller::Poller;
 use crate::domain::finding;
+use crate::domain::hazard::Estimate;
 use crate::domain::schedule::{self, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
@@ -35,7 +36,11 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     let next = step.tracked.next_poll_at;
     // What is not watched has no schedule of its own: only `record` can tell whether it is watched again by now.
     if step.is_news(&before) || before.untracked_at.is_some() {
+        let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
         shared.store.record(pk, step, shared.routes()).await?;
+        if ended {
+            shared.learnt.taught(poller.name());
+        }
     } else {
         let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
         let last_polled_at = last_polled_at.unwrap_or_else(|| shared.clock.now());
@@ -75,10 +80,14 @@ pub(super) fn observed(
     };
     step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
-    let terms = Terms { standing, ..poller.terms() };
+    let terms = Terms { standing, ..poller.terms(&step.tracked) };
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
-    step.tracked.eta = schedule::eta(&step.tracked, now);
+    step.tracked.eta = schedule::eta(&terms, &step.tracked, now);
+    let usual = terms.estimate.as_deref().and_then(Estimate::usual);
+    for event in &mut step.events {
+        event.foretell(&step.tracked, usual);
+    }
     step
 }
 

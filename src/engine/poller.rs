@@ -6,6 +6,7 @@ use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
+use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{from_millis, later, since};
@@ -221,6 +222,11 @@ impl Poller {
         self.retired.is_cancelled()
     }
 
+    /// Resolves when it begins no more polls.
+    pub(super) async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
     /// As long as it is held, something that was in flight before this poller still is.
     pub(super) fn not_ended(&self) -> TaskTrackerToken {
         self.in_flight.token()
@@ -243,11 +249,12 @@ impl Poller {
         self.account.adapter.as_ref()
     }
 
-    /// What the schedule of a batch here depends on, if each is looked at alone.
-    pub(super) fn terms(&self) -> Terms {
+    /// What the schedule of `tracked` depends on, if it is looked at alone.
+    pub(super) fn terms(&self, tracked: &Tracked) -> Terms {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
         let plan = Plan { min_interval, max_interval, retain: self.shared.retain() };
-        Terms { plan, standing: self.standing(), cost: 1.0 }
+        let estimate = self.shared.learnt.about(&Class::of(tracked), self.shared.clock.now());
+        Terms { plan, standing: self.standing(), cost: 1.0, estimate }
     }
 
     pub(super) fn stalled_after(&self) -> Duration {

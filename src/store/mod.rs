@@ -9,6 +9,7 @@ mod column;
 mod connection;
 mod directory;
 pub mod events;
+pub mod history;
 pub mod jobs;
 mod lock;
 mod migrate;
