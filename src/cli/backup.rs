@@ -3,11 +3,10 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Source;
+use super::whole_file::{aside, exists, failed, sync_directory};
 use super::{Context, interrupted};
 use crate::control::client::Client;
 use clap::Args;
-use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
@@ -28,10 +27,8 @@ pub struct Arguments {
 /// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let file = arguments.file.as_path();
-    let unwanted =
-        || Error::new(Exit::Failed, format!("{} exists", file.display())).hint("--force replaces it");
     if !arguments.force && file.symlink_metadata().is_ok() {
-        return Err(unwanted());
+        return Err(exists(file));
     }
     let source = context.source().await?;
     let aside = aside(file);
@@ -41,7 +38,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     };
     let named = copied.and_then(|bytes| {
         if !arguments.force && file.symlink_metadata().is_ok() {
-            return Err(unwanted());
+            return Err(exists(file));
         }
         std::fs::rename(&aside, file).map_err(|error| failed(file, &error))?;
         sync_directory(file).map_err(|error| failed(file, &error))?;
@@ -89,28 +86,4 @@ async fn download(client: &Client, file: &mut File, aside: &Path) -> Result<(), 
         file.write_all(&bytes).await.map_err(|error| failed(aside, &error))?;
     }
     file.flush().await.map_err(|error| failed(aside, &error))
-}
-
-/// The name under which the copy grows, in the same directory so that it can be renamed.
-fn aside(file: &Path) -> PathBuf {
-    let mut name = file.file_name().map_or_else(OsString::new, OsString::from);
-    name.push(format!(".tmp-{}", std::process::id()));
-    file.with_file_name(name)
-}
-
-/// A rename is durable once its directory is.
-fn sync_directory(file: &Path) -> std::io::Result<()> {
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::File::open(directory)?.sync_all()
-}
-
-fn failed(file: &Path, error: &std::io::Error) -> Error {
-    let told = Error::io(format!("cannot write {}", file.display()), error);
-    match error.kind() {
-        ErrorKind::StorageFull => told.hint("make room, or write it to another disk"),
-        _ => told,
-    }
 }

@@ -73,6 +73,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::ProviderFailed
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
+            | ErrorCode::NotEnded
             | ErrorCode::Other => Self::Failed,
         }
     }

@@ -19,6 +19,7 @@ pub mod offline;
 pub mod poll;
 pub mod providers;
 pub mod reload;
+pub mod results;
 pub mod run;
 pub mod sandbox;
 pub mod show;
@@ -30,6 +31,7 @@ pub mod untrack;
 pub mod view;
 pub mod wait;
 pub mod webhooks;
+pub mod whole_file;
 
 use crate::clock::Clock;
 use crate::control::client::{Address, Client};
@@ -102,6 +104,7 @@ enum Command {
     Wait(wait::Arguments),
     Poll(poll::Arguments),
     Cancel(cancel::Arguments),
+    Results(results::Arguments),
     Status(status::Arguments),
     Webhooks(webhooks::Arguments),
     Deliveries(deliveries::Arguments),
@@ -252,6 +255,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
+        Command::Results(arguments) => on_runtime(results::run(arguments, context)),
         Command::Status(arguments) => on_runtime(status::run(arguments, context)),
         Command::Webhooks(arguments) => on_runtime(webhooks::run(arguments, context)),
         Command::Deliveries(arguments) => on_runtime(deliveries::run(arguments, context)),
@@ -304,7 +308,7 @@ fn overview(command: &clap::Command) -> String {
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
-    ("Send, fetch, cancel", &["cancel"]),
+    ("Send, fetch, cancel", &["results", "cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),
     ("Try it out", &["demo", "sandbox"]),

@@ -4,6 +4,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::source::Extent;
 use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -131,11 +132,28 @@ impl Ui {
 
     /// Data, as it is.
     pub fn write(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Data of any kind, as it is.
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.clear_progress();
         if self.is_open() {
-            let result = self.out.write_all(text.as_bytes());
+            let result = self.out.write_all(bytes);
             self.settle(result);
         }
+    }
+
+    /// A bar for bytes that go or come, `length` of them if that is known; hidden where nobody looks.
+    pub fn bar(&self, length: Option<u64>) -> ProgressBar {
+        let template = match length {
+            Some(_) => "{bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
+            None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
+        };
+        let watched = !self.quiet && self.err_style.terminal;
+        let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::with_draw_target(length, target).with_style(style)
     }
 
     /// A line of data.

@@ -317,6 +317,10 @@ impl Check<'_> {
             given => given,
         };
         let options = self.options(&path, &facts, table);
+        for key in facts.required.iter().filter(|key| !table.options.contains_key(*key)) {
+            let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
+            self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
+        }
         let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
         if polling.min_interval < SHORT_INTERVAL && !local {
             let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
@@ -348,13 +352,7 @@ impl Check<'_> {
         let names = || kinds.iter().map(|facts| facts.name);
         let there_is = known(names()).map(|all| format!("there is {all}"));
         let (message, help) = if LATER_PROVIDERS.contains(&word.as_str()) {
-            let compatible = OPENAI_SHAPED.iter().find(|(service, _)| service == word).map(|(_, base_url)| {
-                format!(
-                    "{word} is OpenAI-shaped: write kind = \"{COMPATIBLE}\", base_url = \"{base_url}\" and its api_key"
-                )
-            });
-            let help = there_is.into_iter().chain(compatible).collect::<Vec<_>>().join("; ");
-            (format!("this version has no providers of kind {}", quote(word)), Some(help))
+            (format!("this version has no providers of kind {}", quote(word)), there_is)
         } else if kind.given().is_some() {
             (
                 format!("there is no kind of provider {}", quote(word)),
@@ -866,47 +864,8 @@ const MAX_BYTES: Bounds<u64> = Bounds { least: 1, most: u64::MAX, written: |byte
 /// What a webhook is unless it says otherwise.
 const DEFAULT_WEBHOOK: &str = "generic";
 
-/// The kind that speaks OpenAI's batch API at any address.
-const COMPATIBLE: &str = "openai-compatible";
-
 /// Kinds of providers that a later version may have.
-const LATER_PROVIDERS: [&str; 22] = [
-    "anthropic",
-    "azure-openai",
-    "bedrock",
-    "cohere",
-    "dashscope",
-    "deepinfra",
-    "doubleword",
-    "fireworks",
-    "gemini",
-    "groq",
-    "litellm",
-    "mistral",
-    "moonshot",
-    "novita",
-    "openai",
-    "openai-compatible",
-    "otari",
-    "siliconflow",
-    "together",
-    "vertex",
-    "xai",
-    "zai",
-];
-
-/// Those among them that speak OpenAI's batch API closely enough, and where (`providers.md` §3).
-const OPENAI_SHAPED: [(&str, &str); 9] = [
-    ("dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1"),
-    ("deepinfra", "https://api.deepinfra.com/v1/openai"),
-    ("doubleword", "https://api.doubleword.ai/v1"),
-    ("groq", "https://api.groq.com/openai/v1"),
-    ("litellm", "http://localhost:4000/v1"),
-    ("moonshot", "https://api.moonshot.cn/v1"),
-    ("novita", "https://api.novita.ai/openai/v1"),
-    ("siliconflow", "https://api.siliconflow.cn/v1"),
-    ("zai", "https://api.z.ai/api/paas/v4"),
-];
+const LATER_PROVIDERS: [&str; 4] = ["bedrock", "fireworks", "vertex", "xai"];
 
 /// Kinds of webhooks that a later version may have.
 const LATER_WEBHOOKS: [&str; 7] =

@@ -5,7 +5,7 @@ use super::problem::{self, Problem, Refused};
 use super::raw::{self, Field, Named, ProviderTable, Raw, WebhookTable};
 use super::secret::SecretSource;
 use super::source::Source;
-use super::{Catalog, Config, Env, find};
+use super::{Catalog, Config, Env, KindFacts, find};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +56,14 @@ impl Config {
     pub fn from_environment(catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
         let nowhere = |name: &str| Spanned::new(0..0, name.to_owned());
         let is_set = |variable: &&str| env.get(variable).is_some();
-        let providers = catalog.providers.iter().filter(|kind| kind.key_env.iter().any(is_set));
+        // A key alone is not enough of a kind that must also be told its address, or more.
+        let has_address = |kind: &KindFacts| {
+            kind.base_url.is_some() || kind.base_url_env.is_some_and(|variable| is_set(&variable))
+        };
+        let is_whole = |kind: &&KindFacts| {
+            kind.key_env.iter().any(is_set) && has_address(kind) && kind.required.is_empty()
+        };
+        let providers = catalog.providers.iter().filter(is_whole);
         let slack = catalog.webhooks.iter().filter(|kind| kind.name == SLACK && is_set(&SLACK_VARIABLE));
         let raw = Raw {
             providers: providers

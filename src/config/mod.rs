@@ -46,6 +46,8 @@ pub struct KindFacts {
     pub key_optional: bool,
     /// Further keys that its table may hold (`organization`, `project`, …).
     pub options: &'static [&'static str],
+    /// Those of them without which nothing can be asked.
+    pub required: &'static [&'static str],
 }
 
 /// What a kind of webhook tells the configuration about itself.

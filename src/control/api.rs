@@ -8,6 +8,7 @@
 //! | `GET /v1/batches/{id}?detail=true` | the batch with `transitions`, `deliveries` and `schedule` under `batchd` |
 //! | `GET /v1/batches/{id}?fetch=true&provider=P` | a fresh look, tracked or not; changes nothing |
 //! | `DELETE /v1/batches/{id}?purge=true` | untrack and delete the history |
+//! | `GET /v1/batches/{id}/results?format=openai\|raw&errors=true&provider=P` | the results as JSON lines, streamed; see [`trailer`] |
 //! | `POST /v1/poll` | poll every active batch now: [`PollAnswer`] |
 //! | `POST /v1/deliveries/retry` [`RetryDead`] | send again what was given up: [`RetryAnswer`] |
 //! | `GET /v1/webhooks` | [`Listing`] of [`WebhookReport`] |
@@ -162,6 +163,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A `Host` that is not this server's (421; exit 1).
     Misdirected,
+    /// The batch has not ended (409; exit 1).
+    NotEnded,
     /// The provider or the kind cannot do that (501; exit 1).
     NotSupported,
     /// The state cannot be written now (503; exit 73).
@@ -175,6 +178,17 @@ pub enum ErrorCode {
     /// A code of a later version.
     #[serde(other)]
     Other,
+}
+
+/// What stands behind a stream of results, for clients that say `TE: trailers`. To others a stream that fails is a
+/// connection that breaks.
+pub mod trailer {
+    /// Why the stream ends early, as the JSON of an [`ErrorObject`](super::ErrorObject).
+    pub const ERROR: &str = "batchd-error";
+    /// How many lines there were.
+    pub const LINES: &str = "batchd-lines";
+    /// How many of them are of requests that did not succeed; absent where nobody looked.
+    pub const FAILED: &str = "batchd-failed";
 }
 
 /// The answer of `POST /v1/poll`.

@@ -3,11 +3,12 @@
 use super::api::{
     CheckAnswer, CheckRequest, DeliveryView, ErrorBody, ErrorCode, ErrorObject, Listing, PollAnswer,
     ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
-    TrackItem, TrackMany, WebhookReport,
+    TrackItem, TrackMany, WebhookReport, trailer,
 };
 use super::event_stream::{Message, Parser};
 use bytes::Bytes;
 use http::Method;
+use http_body_util::BodyExt as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -82,6 +83,16 @@ pub struct EventStream {
 /// The bytes of a long answer, as they come.
 #[derive(Debug)]
 pub struct Download(Response);
+
+/// Results as they come, with what stands behind them.
+#[derive(Debug)]
+pub struct Lines {
+    body: reqwest::Body,
+    /// How many lines there were, as the daemon counts them; known at the end.
+    pub lines: u64,
+    /// Of those, lines of requests that did not succeed, where somebody looked; known at the end.
+    pub failed: Option<u64>,
+}
 
 impl Client {
     /// A client of the daemon at `address`; `token` is sent over HTTP only, a socket needs none.
@@ -171,6 +182,16 @@ impl Client {
     /// Asks the provider to cancel a batch.
     pub async fn cancel(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG)).await
+    }
+
+    /// The results of a batch that has ended, as JSON lines.
+    pub async fn results(&self, id: &str, query: &Query) -> Result<Lines, ClientError> {
+        // What can be wrong is known once the provider has begun to answer.
+        let request = self
+            .open(Method::GET, &["v1", "batches", id, "results"], query)
+            .header(http::header::TE, "trailers");
+        let response = self.within(LONG, self.send(request)).await?;
+        Ok(Lines { body: http::Response::from(response).into_body(), lines: 0, failed: None })
     }
 
     /// Polls every active batch now.
@@ -396,6 +417,40 @@ impl Download {
     /// How many bytes there will be, if the daemon says so.
     pub fn length(&self) -> Option<u64> {
         self.0.content_length()
+    }
+}
+
+impl Lines {
+    /// The next bytes; `None` at the end. Results that end early are the error that the daemon tells.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = match tokio::time::timeout(LONG, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(ClientError::Broken(reason(&error))),
+                Ok(None) => return Ok(None),
+                Err(_) => return Err(ClientError::Broken("silence".to_owned())),
+            };
+            match frame.into_data() {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(frame) => {
+                    if let Ok(fields) = frame.into_trailers() {
+                        self.ended(&fields)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, fields: &http::HeaderMap) -> Result<(), ClientError> {
+        if let Some(error) = fields.get(trailer::ERROR) {
+            let error = serde_json::from_slice(error.as_bytes())
+                .map_err(|error| ClientError::Malformed(error.to_string()))?;
+            return Err(ClientError::Refused(Box::new(error)));
+        }
+        let count = |name| fields.get(name)?.to_str().ok()?.parse().ok();
+        self.lines = count(trailer::LINES).unwrap_or_default();
+        self.failed = count(trailer::FAILED);
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::tasks::{Pulse, Tasks};
 use crate::webhook::Target;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -52,6 +52,8 @@ pub struct Live {
     pub dispatcher: Dispatcher,
     /// When it all began.
     pub started_at: Timestamp,
+    /// Where pages of providers' lists go on.
+    pub(super) cursors: Cursors,
     parts: Parts,
     config: RwLock<Arc<Config>>,
     token: RwLock<Option<SecretString>>,
@@ -72,6 +74,32 @@ struct Assembly {
     token: Option<SecretString>,
 }
 
+/// Where the next page of a provider's list begins, by the last id of the page before: the newest few.
+#[derive(Debug, Default)]
+pub(super) struct Cursors(Mutex<VecDeque<(String, String, String)>>);
+
+impl Cursors {
+    /// As many clients as page through lists at a time.
+    const MOST: usize = 256;
+
+    /// Where the page behind `last` begins.
+    pub(super) fn get(&self, provider: &str, last: &str) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().rev().find(|(at, id, _)| at == provider && id == last);
+        found.map(|(_, _, cursor)| cursor.clone())
+    }
+
+    /// The page behind `last` begins at `cursor`.
+    pub(super) fn put(&self, provider: &str, last: &str, cursor: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(at, id, _)| at != provider || id != last);
+        known.push_back((provider.to_owned(), last.to_owned(), cursor.to_owned()));
+        if known.len() > Self::MOST {
+            known.pop_front();
+        }
+    }
+}
+
 impl Live {
     /// Puts a daemon together and sets it running. Every sentence of an error is one problem with the configuration.
     pub async fn start(parts: Parts, config: Config) -> Result<Arc<Self>, Vec<String>> {
@@ -80,6 +108,7 @@ impl Live {
             engine: Engine::new(store.clone(), clock.clone(), rng.clone(), tasks.clone()),
             dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.tracker(), tasks.stopping()),
             started_at: clock.now(),
+            cursors: Cursors::default(),
             parts,
             config: RwLock::new(Arc::new(config.clone())),
             token: RwLock::default(),

@@ -2,6 +2,7 @@
 
 use super::refusal::Refusal;
 use super::service::{DeliveryQuery, ListQuery};
+use crate::engine::results::{Format, Wanted};
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -48,6 +49,20 @@ impl Query {
             after: self.text("after"),
             limit: self.number("limit")?,
         })
+    }
+
+    /// As results are asked for.
+    pub fn results(&self) -> Result<(Wanted, Format), Refusal> {
+        let format = match self.text("format").as_deref() {
+            None | Some("openai") => Format::OpenAi,
+            Some("raw") => Format::Raw,
+            Some(other) => {
+                let message = format!("`{other}` is not a format of results; one of openai, raw");
+                return Err(Refusal::invalid(message).param("format"));
+            }
+        };
+        let wanted = if self.flag("errors")? { Wanted::Failures } else { Wanted::Output };
+        Ok((wanted, format))
     }
 
     fn parse(raw: &str) -> Self {

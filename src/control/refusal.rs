@@ -59,6 +59,23 @@ impl Refusal {
         }
     }
 
+    /// The results of `id`, or a file of them, that could not be fetched from `provider`.
+    pub(super) fn from_results(provider: &str, failure: &Failure, id: &str) -> Self {
+        match failure.verdict() {
+            Verdict::Missing => Self::new(
+                ErrorCode::NotFound,
+                format!("provider `{provider}` has no results of `{id}` (any more): {failure}"),
+            )
+            .hint("most providers keep results for about a month; `[results] download = true` fetches them in time"),
+            Verdict::Again | Verdict::Hold(_) if !matches!(failure, Failure::Unsupported(_)) => Self::new(
+                ErrorCode::ProviderFailed,
+                format!("the results of `{id}` cannot be fetched from provider `{provider}`: {failure}"),
+            )
+            .hint("it can be tried again at any time"),
+            _ => Self::from_failure(provider, failure, id),
+        }
+    }
+
     /// Something asked of `provider` about `id` that failed.
     pub(super) fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
         if let Failure::Unsupported(what) = failure {
@@ -86,7 +103,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::AmbiguousId => StatusCode::CONFLICT,
+            ErrorCode::AmbiguousId | ErrorCode::NotEnded => StatusCode::CONFLICT,
             ErrorCode::UnknownProvider | ErrorCode::UnknownWebhook | ErrorCode::InvalidRequest => {
                 StatusCode::BAD_REQUEST
             }

@@ -54,11 +54,11 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, Refusal> {
     match fitting.as_slice() {
         [one] => Ok(key(one)),
         [] => {
-            let what = match claiming.first() {
-                Some(kind) => {
-                    format!("`{id}` looks like a batch of kind {kind}, and no such provider is configured")
-                }
-                None => format!("the id `{id}` does not tell which provider has it"),
+            let what = if claiming.is_empty() {
+                format!("the id `{id}` does not tell which provider has it")
+            } else {
+                let kinds = claiming.join(" or ");
+                format!("`{id}` looks like a batch of kind {kinds}, and no such provider is configured")
             };
             let refusal = ambiguous(what, id, configured.iter().map(|candidate| candidate.name.as_str()));
             Err(match id.split_once(':') {
@@ -121,11 +121,41 @@ mod tests {
         assert_eq!(provider("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD").unwrap(), "claude");
         // Other services have UUIDs too; of those that are configured, one.
         assert_eq!(provider("3f1e2d4c-5b6a-4978-8899-aabbccddeeff").unwrap(), "mistral");
+        let refusal = place("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &configured).unwrap_err();
+        assert!(refusal.message.contains("of kind azure-openai or "), "{refusal:?}");
         assert_eq!(provider("batches/ab12").unwrap_err().code, ErrorCode::AmbiguousId);
         let refusal = place("opnai:batch_1", &configured).unwrap_err();
         assert!(refusal.hints[1].contains("no provider `opnai`"), "{refusal:?}");
         let two = candidates(&[("a", "anthropic"), ("b", "anthropic")]);
         let refusal = place("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &two).unwrap_err();
         assert!(refusal.hints[0].contains("a:msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD or b:"), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_shape_that_several_services_have_decides_only_if_one_of_them_is_configured() {
+        const UUID: &str = "3f1e2d4c-5b6a-4978-8899-aabbccddeeff";
+        const PREFIXED: &str = "batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c";
+        let at = |id: &str, kinds: &[&str]| {
+            let configured: Vec<_> = kinds.iter().map(|kind| (*kind, *kind)).collect();
+            place(id, &candidates(&configured)).map(|key| key.provider).map_err(|refusal| {
+                assert_eq!(refusal.code, ErrorCode::AmbiguousId);
+                refusal.hints[0].clone()
+            })
+        };
+        assert_eq!(at(UUID, &["openai", "together"]), Ok("together".to_owned()));
+        assert_eq!(at(UUID, &["groq", "doubleword"]), Ok("doubleword".to_owned()));
+        let hint = at(UUID, &["openai", "mistral", "together", "doubleword"]).unwrap_err();
+        assert!(hint.ends_with(&format!("mistral:{UUID} or together:{UUID} or doubleword:{UUID}")), "{hint}");
+        assert!(!hint.contains("openai"), "{hint}");
+        assert_eq!(at(PREFIXED, &["openai", "groq", "azure-openai"]), Ok("azure-openai".to_owned()));
+        let hint = at(PREFIXED, &["openai", "azure-openai", "dashscope"]).unwrap_err();
+        assert!(hint.ends_with(&format!("azure-openai:{PREFIXED} or dashscope:{PREFIXED}")), "{hint}");
+        // Neither a name without a shape nor a gateway, which may have any id, stands in the way of a shape.
+        let ulid = "batch_01ka2b3c4d5e6f7g8h9j0k1m2n";
+        assert_eq!(at(ulid, &["openai", "moonshot", "litellm", "groq"]), Ok("groq".to_owned()));
+        let routed = "batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv";
+        assert_eq!(at(routed, &["openai", "litellm", "otari"]), Ok("litellm".to_owned()));
+        let hint = at("batch_1", &["moonshot", "zai"]).unwrap_err();
+        assert!(hint.ends_with("moonshot:batch_1 or zai:batch_1"), "{hint}");
     }
 }

@@ -5,8 +5,10 @@ use super::api::{
 };
 use super::door::{self, Door, Peer};
 use super::metrics::as_prometheus_text;
+use super::openai;
 use super::query::Query;
 use super::refusal::Refusal;
+use super::results;
 use super::service::Service;
 use super::stream;
 use super::welcome::Welcome;
@@ -54,10 +56,11 @@ pub async fn serve_tcp(
     }
 }
 
+/// What every route works with.
 #[derive(Clone)]
-struct Shared {
-    service: Service,
-    stopping: CancellationToken,
+pub(super) struct Shared {
+    pub(super) service: Service,
+    pub(super) stopping: CancellationToken,
 }
 
 fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
@@ -70,11 +73,14 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
             .route(batch_path, put(track).get(batch).delete(untrack))
             .route(&below("events"), get(batch_events))
             .route(&below("poll"), post(poll))
-            .route(&below("cancel"), post(cancel));
+            .route(&below("cancel"), post(cancel))
+            .route(&below("results"), get(results));
     }
     router
         .route("/v1/batches", get(list))
         .route("/v1/batches/track", post(track_many))
+        .route("/v1/files/{*file}", get(openai::file_content))
+        .merge(openai::of_providers())
         .route("/v1/poll", post(poll_all))
         .route("/v1/events", get(events))
         .route("/v1/deliveries", get(deliveries))
@@ -133,7 +139,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Answer<T> = Result<T, Refusal>;
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 /// The id of a batch in a path: one segment, or several with the slashes between them.
 struct BatchId(String);
@@ -202,7 +208,30 @@ async fn poll(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json
 }
 
 async fn cancel(State(shared): State<Shared>, BatchId(id): BatchId) -> Answer<Json<Value>> {
-    Ok(Json(shared.service.cancel(&id).await?))
+    Ok(Json(shared.service.cancel(None, &id).await?))
+}
+
+async fn results(
+    State(shared): State<Shared>,
+    BatchId(id): BatchId,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
+    let (wanted, format) = query.results()?;
+    let found = shared.service.results(query.text("provider").as_deref(), &id, wanted, format).await?;
+    Ok(stream_of_lines(found, &headers, shared.stopping))
+}
+
+/// Results, line by line.
+pub(super) fn stream_of_lines(
+    found: results::Found,
+    headers: &HeaderMap,
+    stopping: CancellationToken,
+) -> Response {
+    let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
+    let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
+    ([kind, results::announced()], results::body(found, trailers, stopping)).into_response()
 }
 
 async fn poll_all(State(shared): State<Shared>) -> Answer<Json<super::api::PollAnswer>> {

@@ -7,6 +7,7 @@ mod learnt;
 mod past;
 pub mod poll;
 pub mod poller;
+pub mod results;
 pub mod standing;
 
 use crate::clock::Clock;

@@ -1,10 +1,14 @@
 //! Anthropic's Message Batches (`providers.md` §3.2): one word for every end, told apart by the counters.
 
+mod results;
+
+use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -20,6 +24,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.anthropic.com"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: |id| {
         id.strip_prefix("msgbatch_")
@@ -187,5 +192,18 @@ impl Provider for Anthropic {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/messages/batches/{}/cancel", segment(id)?), None)
+    }
+
+    /// The path is formed anew: the `results_url` of the answer could lead the key to another host.
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        if part == Part::Errors || batch.output_file_id.is_none() {
+            return Ok(None);
+        }
+        let path = format!("/messages/batches/{}/results", segment(&batch.id)?);
+        Ok(Some(OneStream::lines(self.requests.get(&path, &[])?)))
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
     }
 }

@@ -1,10 +1,14 @@
 //! Batches of the Gemini Developer API (`providers.md` §3.3): long-running operations with the batch in `metadata`.
 
+mod results;
+
+use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -20,6 +24,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: |id| {
         id.strip_prefix(PREFIX).is_some_and(|rest| {
@@ -46,6 +51,9 @@ pub const KIND: Kind = Kind {
 
 /// What every id begins with, in answers.
 const PREFIX: &str = "batches/";
+
+/// What every file's id begins with.
+const FILES: &str = "files/";
 
 /// What is asked of one batch: everything but `response`, which carries the whole results of a batch whose requests
 /// were given inline, a gigabyte at worst.
@@ -203,6 +211,25 @@ impl Provider for Gemini {
     /// The answer is `{}`, whatever becomes of the batch.
     fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
         self.requests.object(answer).map(|_| None)
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        let (Part::Output, Some(file)) = (part, &batch.output_file_id) else { return Ok(None) };
+        if file.starts_with(FILES) {
+            return Ok(Some(OneStream::lines(self.file_content(file)?)));
+        }
+        // Requests that came inline leave their results in the batch itself; without the mask they come along.
+        let call = self.requests.get(&format!("/{PREFIX}{}", segment(bare(&batch.id))?), &[])?;
+        Ok(Some(OneStream::array(call, results::INLINE)))
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
+    }
+
+    fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        let file = segment(file.strip_prefix(FILES).unwrap_or(file))?;
+        self.requests.get(&format!("/{FILES}{file}:download"), &[("alt", "media")])
     }
 }
 

@@ -1,10 +1,12 @@
 //! Mistral's batch jobs (`providers.md` §3.4).
 
+use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, is_uuid, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -20,6 +22,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.mistral.ai"),
         key_optional: false,
         options: &[],
+        required: &[],
     },
     claims: is_uuid,
     words: &[
@@ -39,14 +42,6 @@ const PAGE: u32 = 100;
 
 /// The words of jobs that have not ended.
 const LIVE: [&str; 3] = ["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"];
-
-/// A plain UUID. Services that are not built yet have the same (`providers.md` §2.1); where several of them are
-/// configured, the id is nobody's.
-fn is_uuid(id: &str) -> bool {
-    let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    let parts: Vec<&str> = id.split('-').collect();
-    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.into_iter().all(is_hex)
-}
 
 #[derive(Debug)]
 struct Mistral {
@@ -160,6 +155,25 @@ impl Provider for Mistral {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/batch/jobs/{}/cancel", segment(id)?), None)
+    }
+
+    /// What was created with its requests inline has its outputs inline, unless it was given a file.
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        let file = match part {
+            Part::Output => &batch.output_file_id,
+            Part::Errors => &batch.error_file_id,
+        };
+        let Some(file) = file else { return Ok(None) };
+        if *file == results_id(&self.provider, &batch.id) {
+            let path = format!("/batch/jobs/{}", segment(&batch.id)?);
+            let call = self.requests.get(&path, &[("inline", "true")])?;
+            return Ok(Some(OneStream::array(call, &[&["outputs"]])));
+        }
+        Ok(Some(OneStream::lines(self.file_content(file)?)))
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        output_line(record.object)
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

@@ -5,13 +5,29 @@
 
 pub mod answer;
 pub mod anthropic;
+pub mod azure_openai;
+pub mod chat;
+pub mod cohere;
+pub mod dashscope;
+pub mod deepinfra;
+pub mod doubleword;
 pub mod gemini;
+pub mod groq;
+pub mod litellm;
 pub mod mistral;
+pub mod moonshot;
+pub mod novita;
 pub mod openai;
+pub mod openai_results;
+pub mod otari;
 pub mod read;
+pub mod records;
 pub mod request;
 pub mod results;
+pub mod siliconflow;
 pub mod submit;
+pub mod together;
+pub mod zai;
 
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
@@ -183,12 +199,42 @@ pub struct Account<'a> {
 }
 
 /// Every kind of service.
-pub const KINDS: &[&Kind] =
-    &[&openai::KIND, &anthropic::KIND, &gemini::KIND, &mistral::KIND, &openai::COMPATIBLE];
+pub const KINDS: &[&Kind] = &[
+    &openai::KIND,
+    &anthropic::KIND,
+    &gemini::KIND,
+    &mistral::KIND,
+    &azure_openai::KIND,
+    &groq::KIND,
+    &together::KIND,
+    &cohere::KIND,
+    &dashscope::KIND,
+    &moonshot::KIND,
+    &zai::KIND,
+    &siliconflow::KIND,
+    &deepinfra::KIND,
+    &doubleword::KIND,
+    &novita::KIND,
+    &otari::KIND,
+    &litellm::KIND,
+    &openai::COMPATIBLE,
+];
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
+}
+
+/// Whether it is a UUID in lower case, the shape of several services' ids (`providers.md` §2.1).
+fn is_uuid(id: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = id.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.into_iter().all(is_hex)
+}
+
+/// Whether it is `batch_` and a UUID, which is the shape of several services' ids too.
+fn is_prefixed_uuid(id: &str) -> bool {
+    id.strip_prefix("batch_").is_some_and(is_uuid)
 }
 
 /// What stands for a file's id where a provider has results but no file (contract §2).
@@ -237,42 +283,44 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// An example of every row of `providers.md` §2.1, with the kind that claims it, if one may.
-    const EXAMPLES: &[(&str, Option<&str>)] = &[
-        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", Some("openai")),
-        ("batch_AbCdEfGhIjKlMnOpQrStUv12", Some("openai")),
-        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", None),
-        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", None),
-        ("batch_qwertyuiop", None),
-        ("batch_1", None),
-        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", None),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", None),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", None),
-        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", None),
-        ("batch-6a1f0c2b", None),
-        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", Some("anthropic")),
-        ("msgbatch_", None),
-        ("msgbatch_01-2", None),
-        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", Some("gemini")),
-        ("batches/", None),
-        ("batches/x/y", None),
-        ("projects/123/locations/us-central1/batchPredictionJobs/456", None),
-        ("4567890123", None),
-        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", None),
-        ("ab12cd34ef56", None),
-        ("accounts/acme/batchInferenceJobs/job-1", None),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", Some("mistral")),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", None),
-        ("3f1e2d4c-5b6a-4978-8899", None),
-        ("", None),
+    /// An example of every row of `providers.md` §2.1, with the kinds that claim it.
+    const EXAMPLES: &[(&str, &[&str])] = &[
+        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", &["openai"]),
+        ("batch_AbCdEfGhIjKlMnOpQrStUv12", &["openai"]),
+        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &["azure-openai", "dashscope"]),
+        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", &["groq"]),
+        ("batch_01KA2B3C4D5E6F7G8H9J0K1M2N", &[]),
+        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2u", &[]),
+        ("batch_qwertyuiop", &[]),
+        ("batch_1", &[]),
+        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", &[]),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", &["litellm"]),
+        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", &["litellm"]),
+        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", &["litellm"]),
+        ("batch-6a1f0c2b", &[]),
+        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &["anthropic"]),
+        ("msgbatch_", &[]),
+        ("msgbatch_01-2", &[]),
+        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", &["gemini"]),
+        ("batches/", &[]),
+        ("batches/x/y", &[]),
+        ("projects/123/locations/us-central1/batchPredictionJobs/456", &[]),
+        ("4567890123", &[]),
+        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", &[]),
+        ("ab12cd34ef56", &[]),
+        ("accounts/acme/batchInferenceJobs/job-1", &[]),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", &["mistral", "together", "doubleword"]),
+        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", &[]),
+        ("3f1e2d4c-5b6a-4978-8899", &[]),
+        ("", &[]),
     ];
 
     #[test]
-    fn an_id_is_claimed_by_the_kind_whose_shape_it_has_and_by_no_other() {
+    fn an_id_is_claimed_by_the_kinds_whose_shape_it_has_and_by_no_other() {
         for (id, expected) in EXAMPLES {
             let claiming: Vec<&str> =
                 KINDS.iter().filter(|kind| (kind.claims)(id)).map(|kind| kind.facts.name).collect();
-            assert_eq!(claiming, Vec::from_iter(*expected), "{id}");
+            assert_eq!(claiming, *expected, "{id}");
         }
     }
 

@@ -1,9 +1,12 @@
-//! OpenAI's batches (`providers.md` §3.1), and every service that imitates them under another address.
+//! OpenAI's batches (`providers.md` §3.1), and what every service that imitates them has in common.
 
+use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, sightings};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
+use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -20,10 +23,14 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.openai.com/v1"),
         key_optional: false,
         options: &["organization", "project"],
+        required: &[],
     },
     claims,
     words: &read::OPENAI_WORDS,
-    build: |account| Box::new(OpenAi { files_live: Some(FILES_LIVE), ..OpenAi::new(account, KIND.words) }),
+    build: |account| {
+        let dialect = Dialect { files_live: Some(FILES_LIVE), ..Dialect::OPENAI };
+        Box::new(OpenAi::new(account, organized(account), dialect))
+    },
 };
 
 /// Any other service with OpenAI's interface.
@@ -35,14 +42,16 @@ pub const COMPATIBLE: Kind = Kind {
         base_url: None,
         key_optional: true,
         options: &["organization", "project"],
+        required: &[],
     },
     claims: |_| false,
-    words: &IMITATORS_WORDS,
-    build: |account| Box::new(OpenAi::new(account, COMPATIBLE.words)),
+    words: &WORDS,
+    build: |account| Box::new(OpenAi::new(account, organized(account), Dialect::OPENAI)),
 };
 
-/// The eight words, and those of SiliconFlow and Novita for two of them (`providers.md` §2).
-const IMITATORS_WORDS: [(&str, Status); 10] = {
+/// The eight words, and those of SiliconFlow and Novita for two of them (`providers.md` §2): read at every service,
+/// as gateways pass on what they are told.
+const WORDS: [(&str, Status); 10] = {
     let [validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled] =
         read::OPENAI_WORDS;
     [
@@ -65,28 +74,83 @@ const PAGE: u32 = 100;
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
-#[derive(Debug)]
-struct OpenAi {
-    requests: Requests,
-    words: &'static [(&'static str, Status)],
+/// How a service's interface differs from OpenAI's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialect {
+    /// What its list is good for.
+    pub listing: Listing,
+    /// How its list goes on.
+    pub paging: Paging,
+    /// Where its results are.
+    pub keeping: Keeping,
+    /// The path that a batch's requests go to where the service does not say.
+    pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
-    files_live: Option<i64>,
+    pub files_live: Option<i64>,
+    /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
+    pub amend: fn(&mut Reader<'_>, &mut Sighting),
+}
+
+/// How a list of batches goes on after a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paging {
+    /// `limit` batches `after` the last one's id.
+    After,
+    /// From the `cursor` in `paging.next_cursor`; how many at a time is the service's choice.
+    Cursor,
+    /// All there are stand in one answer.
+    Whole,
+}
+
+/// Where a service keeps results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// In files, whose ids the batch names.
+    Files,
+    /// With the batch.
+    Batch,
+}
+
+impl Dialect {
+    /// OpenAI's own interface.
+    pub const OPENAI: Self = Self {
+        listing: Listing::pages(PAGE),
+        paging: Paging::After,
+        keeping: Keeping::Files,
+        endpoint: "/v1/chat/completions",
+        files_live: None,
+        amend: |_, _| {},
+    };
+}
+
+/// An account at a service with OpenAI's interface, or a dialect of it.
+#[derive(Debug)]
+pub(super) struct OpenAi {
+    requests: Requests,
+    provider: String,
+    dialect: Dialect,
+}
+
+/// Requests that carry the organization and the project, if they are configured.
+fn organized(account: &Account) -> Requests {
+    let headers: Vec<(&'static str, &str)> =
+        [("openai-organization", "organization"), ("openai-project", "project")]
+            .into_iter()
+            .filter_map(|(header, option)| Some((header, account.config.options.get(option)?.as_str())))
+            .collect();
+    Requests::new(account, Credential::Bearer, &headers)
 }
 
 impl OpenAi {
-    fn new(account: &Account, words: &'static [(&'static str, Status)]) -> Self {
-        let headers: Vec<(&'static str, &str)> =
-            [("openai-organization", "organization"), ("openai-project", "project")]
-                .into_iter()
-                .filter_map(|(header, option)| Some((header, account.config.options.get(option)?.as_str())))
-                .collect();
-        Self { requests: Requests::new(account, Credential::Bearer, &headers), words, files_live: None }
+    /// For `account`, asked by `requests`.
+    pub fn new(account: &Account, requests: Requests, dialect: Dialect) -> Self {
+        Self { requests, provider: account.config.name.clone(), dialect }
     }
 
     fn sighting(&self, object: &Map<String, Value>) -> Sighting {
         Reader::sighting(object, |reader| {
             let provider_status = reader.word(&["status", "state.status", "state"]);
-            let status = provider_status.as_deref().and_then(|word| read::status(word, self.words));
+            let status = provider_status.as_deref().and_then(|word| read::status(word, &WORDS));
             let mut sighting = Sighting {
                 id: reader.id("id").unwrap_or_default(),
                 status,
@@ -112,6 +176,12 @@ impl OpenAi {
                 usage: reader.usage("usage"),
                 ..Sighting::default()
             };
+            (self.dialect.amend)(reader, &mut sighting);
+            if self.dialect.keeping == Keeping::Batch {
+                sighting.error_file_id = None;
+                sighting.output_file_id =
+                    has_results(&sighting).then(|| results_id(&self.provider, &sighting.id));
+            }
             sighting.results_expire_at = self.results_expire_at(reader, &sighting);
             sighting
         })
@@ -130,8 +200,9 @@ impl OpenAi {
             Status::Expired => sighting.expired_at,
             Status::Cancelled => sighting.cancelled_at,
             _ => None,
-        }?;
-        Some(end.saturating_add(self.files_live?))
+        }
+        .or(sighting.ended_at)?;
+        Some(end.saturating_add(self.dialect.files_live?))
     }
 }
 
@@ -149,13 +220,19 @@ impl Provider for OpenAi {
     }
 
     fn listing(&self) -> Option<Listing> {
-        Some(Listing::pages(PAGE))
+        Some(self.dialect.listing)
     }
 
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
         let limit = page_size(page).to_string();
-        let mut query = vec![("limit", limit.as_str())];
-        query.extend(page.cursor.as_deref().map(|after| ("after", after)));
+        let (mut query, onward) = match self.dialect.paging {
+            Paging::After => (vec![("limit", limit.as_str())], "after"),
+            Paging::Cursor | Paging::Whole => (Vec::new(), "cursor"),
+        };
+        query.extend(page.cursor.as_deref().map(|cursor| (onward, cursor)));
+        if self.dialect.listing.by_id > 0 {
+            query.extend(page.ids.iter().map(|id| ("id", id.as_str())));
+        }
         self.requests.get("/batches", &query)
     }
 
@@ -165,13 +242,20 @@ impl Provider for OpenAi {
         let full = !around.is_empty() && items.len() >= page_size(page) as usize;
         let sightings = sightings(&items, |object| self.sighting(object));
         let mut reader = Reader::new(&around);
-        let more = reader.flag("has_more").unwrap_or(full);
-        let next = if more { after_last(page, reader.id("last_id"), &sightings) } else { None };
+        let next = match self.dialect.paging {
+            Paging::After if reader.flag("has_more").unwrap_or(full) => {
+                after_last(page, reader.id("last_id"), &sightings)
+            }
+            Paging::Cursor => {
+                reader.text("paging.next_cursor").filter(|cursor| page.cursor.as_ref() != Some(cursor))
+            }
+            Paging::After | Paging::Whole => None,
+        };
         Ok(Page { sightings, next })
     }
 
     fn default_endpoint(&self) -> &'static str {
-        "/v1/chat/completions"
+        self.dialect.endpoint
     }
 
     fn hold_incomplete(&self) -> bool {
@@ -193,9 +277,28 @@ impl Provider for OpenAi {
         self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
     }
 
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        let file = match part {
+            Part::Output => &batch.output_file_id,
+            Part::Errors => &batch.error_file_id,
+        };
+        file.as_ref().map(|file| Ok(OneStream::lines(self.file_content(file)?))).transpose()
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        output_line(record.object)
+    }
+
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
         self.requests.raw(method.clone(), path, query)
     }
+}
+
+/// Whether there is something to fetch of a batch that keeps its results to itself.
+fn has_results(sighting: &Sighting) -> bool {
+    sighting.status == Some(Status::Completed)
+        || sighting.status.is_some_and(Status::is_terminal)
+            && sighting.request_counts.is_some_and(|counts| counts.completed > 0)
 }
 
 fn page_size(page: &PageRequest) -> u32 {
@@ -212,6 +315,6 @@ fn claims(id: &str) -> bool {
 }
 
 /// Whether a LiteLLM proxy made the id: base64 of a text that begins with its name (`providers.md` §2.1).
-fn is_routed(id: &str) -> bool {
+pub(super) fn is_routed(id: &str) -> bool {
     id.starts_with("batch_bGl0ZWxsbT") || id.starts_with("bGl0ZWxsbV9wcm94eT")
 }

@@ -19,6 +19,8 @@ pub struct Requests {
     key: Option<SecretString>,
     /// Ready to be sent, or what is wrong with the configured values.
     headers: Result<HeaderMap, String>,
+    /// Encoded already, and sent with every request; empty: none.
+    query: String,
     timeout: Duration,
 }
 
@@ -38,6 +40,7 @@ impl Requests {
             base_url: account.config.base_url.trim_end_matches('/').to_owned(),
             key: account.api_key.clone(),
             headers: form_headers(account.api_key.as_ref(), credential, headers),
+            query: String::new(),
             timeout: account.config.polling.timeout,
         }
     }
@@ -48,6 +51,22 @@ impl Requests {
         if self.version().is_none() {
             self.base_url = format!("{}/{version}", self.base_url);
         }
+        self
+    }
+
+    /// With `path` behind the base address if that is a host alone, as some libraries want it written.
+    #[must_use]
+    pub fn rooted(mut self, path: &str) -> Self {
+        if self.base_url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/')) {
+            self.base_url.push_str(path);
+        }
+        self
+    }
+
+    /// With `name=value` in the query of every request.
+    #[must_use]
+    pub fn with_query(mut self, name: &str, value: &str) -> Self {
+        push_pair(&mut self.query, name, value);
         self
     }
 
@@ -93,20 +112,19 @@ impl Requests {
     pub fn to(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Call, Failure> {
         let mut encoded = String::new();
         for (name, value) in query {
-            if !encoded.is_empty() {
-                encoded.push('&');
-            }
-            encoded.push_str(name);
-            encoded.push('=');
-            encoded.extend(utf8_percent_encode(value, QUERY));
+            push_pair(&mut encoded, name, value);
         }
         self.raw(method, path, Some(encoded.as_str()).filter(|encoded| !encoded.is_empty()))
     }
 
     /// The same with a query that is encoded already.
     pub fn raw(&self, method: Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
-        let mark = if query.is_some() { "?" } else { "" };
-        let url = format!("{}{path}{mark}{}", self.base_url, query.unwrap_or_default());
+        let mut url = format!("{}{path}", self.base_url);
+        let queries = query.into_iter().chain([self.query.as_str()]).filter(|query| !query.is_empty());
+        for (index, query) in queries.enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(query);
+        }
         // The address may hold a password, so no text of it goes into the failure.
         let uri: Uri = url.parse().map_err(|_| {
             Failure::BadRequest("`base_url` is not an address; it looks like `https://HOST/PATH`".to_owned())
@@ -157,6 +175,15 @@ pub fn segment(id: &str) -> Result<String, Failure> {
         _ if id.len() > LONGEST => bad("the id is longer than 512 bytes"),
         _ => Ok(utf8_percent_encode(id, SEGMENT).to_string()),
     }
+}
+
+fn push_pair(query: &mut String, name: &str, value: &str) {
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.push_str(name);
+    query.push('=');
+    query.extend(utf8_percent_encode(value, QUERY));
 }
 
 fn form_headers(

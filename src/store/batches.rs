@@ -140,6 +140,12 @@ impl Store {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
+    /// Every batch that names `file` as its output or its errors.
+    pub async fn find_by_file(&self, file: String) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+        let rest = "WHERE output_file = ?1 OR error_file = ?1 ORDER BY provider, pk".to_owned();
+        self.select(rest, vec![file.into()]).await
+    }
+
     /// The providers that have a batch with each of these ids; an id that nobody has is left out.
     pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         self.read(move |connection| {

@@ -9,6 +9,7 @@ use batchd::domain::event::EventType;
 use batchd::domain::outcome::Severity;
 use batchd::domain::retry;
 use batchd::domain::status::Status;
+use batchd::provider::KINDS;
 use proptest::prelude::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +31,7 @@ fn kind(name: &'static str, key_env: &'static [&'static str], base_url: &'static
         base_url: Some(base_url),
         key_optional: false,
         options: &[],
+        required: &[],
     }
 }
 
@@ -85,6 +87,13 @@ fn sound(text: &str) -> Config {
     parse(text).unwrap_or_else(|refused| panic!("{text}\n{}", refused.rendered(false)))
 }
 
+/// The same among all the kinds of providers that there really are.
+fn sound_in_earnest(text: &str) -> Config {
+    let catalog = Catalog { providers: KINDS.iter().map(|kind| kind.facts).collect(), ..catalog() };
+    Config::parse(Path::new("/etc/batchd/config.toml"), text, &catalog, &env())
+        .unwrap_or_else(|refused| panic!("{text}\n{}", refused.rendered(false)))
+}
+
 /// The lines of what is wrong, without the file's name and without warnings.
 fn errors(text: &str) -> Vec<String> {
     let lines = parse(text).expect_err(text).one_lines();
@@ -116,7 +125,7 @@ fn uncommented() -> String {
 
 #[test]
 fn the_example_enables_openai_and_slack_and_nothing_is_wrong_with_it() {
-    let config = sound(EXAMPLE);
+    let config = sound_in_earnest(EXAMPLE);
     assert_eq!(config.warnings, Vec::<String>::new());
     assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["openai"]);
     assert_eq!(config.webhooks.keys().collect::<Vec<_>>(), ["slack"]);
@@ -125,7 +134,7 @@ fn the_example_enables_openai_and_slack_and_nothing_is_wrong_with_it() {
 
 #[test]
 fn the_example_uncommented_is_sound_and_tells_what_has_no_effect_yet() {
-    let config = sound(&uncommented());
+    let config = sound_in_earnest(&uncommented());
     let without_effect: Vec<&str> = config
         .warnings
         .iter()
@@ -145,10 +154,13 @@ fn the_example_uncommented_is_sound_and_tells_what_has_no_effect_yet() {
 
 #[test]
 fn the_defaults_that_the_example_names_are_the_defaults() {
-    let example = sound(&uncommented());
-    let usual = sound(
-        "[providers.openai]\n[providers.anthropic]\n[providers.gemini]\n[providers.mistral]\n[webhooks.pipeline]\nurl = \"https://example.com\"",
-    );
+    let example = sound_in_earnest(&uncommented());
+    let with_an_address =
+        KINDS.iter().filter(|kind| kind.facts.base_url.is_some() && kind.facts.required.is_empty());
+    let providers: Vec<String> =
+        with_an_address.map(|kind| format!("[providers.{}]", kind.facts.name)).collect();
+    let providers = providers.join("\n");
+    let usual = sound_in_earnest(&format!("{providers}\n[webhooks.pipeline]\nurl = \"https://example.com\""));
     assert_eq!(example.state.retain, usual.state.retain);
     assert_eq!(example.api.hosts, usual.api.hosts);
     assert!(matches!((&example.http.proxy, &usual.http.proxy), (Proxy::None, Proxy::None)));
@@ -203,7 +215,7 @@ retry = []
             "9:2: error: unknown key `provider`; did you mean `providers`?",
             "12:13: error: unknown key `envv` in `providers.openai.api_key`; did you mean `env`?",
             "13:12: error: `providers.openai.base_url` must be an address such as https://example.com/path",
-            "14:12: error: this version has no providers of kind `groq`; there is `openai`, `anthropic`, `gemini`, `mistral`, `openai-compatible`; groq is OpenAI-shaped: write kind = \"openai-compatible\", base_url = \"https://api.groq.com/openai/v1\" and its api_key",
+            "14:12: error: the provider `groq` has no `kind`, and no kind is called so; there is `openai`, `anthropic`, `gemini`, `mistral`, `openai-compatible`",
             "17:11: error: `webhooks.ops.events` names no event: `batch.complete`; did you mean `batch.completed`?",
             "18:14: error: `webhooks.ops.providers` names no provider of this file: `opena`; did you mean `openai`?",
             "19:9: error: `webhooks.ops.retry` is an empty list; leave the key out for the usual delays",
@@ -300,6 +312,50 @@ base_url = \"http://10.1.2.3:8000/v1\"
     let polling = config.providers["openai-eu"].polling;
     assert_eq!(polling, Polling { max_interval: Duration::from_hours(1), ..Polling::default() });
     assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_kind_may_need_more_than_a_key() {
+    let needy = Catalog {
+        providers: vec![
+            KindFacts {
+                base_url: None,
+                base_url_env: Some("NEEDY_URL"),
+                options: &["upstream"],
+                required: &["upstream"],
+                ..kind("needy", &["NEEDY_KEY"], "")
+            },
+            KindFacts {
+                base_url: None,
+                base_url_env: Some("PLACED_URL"),
+                ..kind("placed", &["PLACED_KEY"], "")
+            },
+        ],
+        webhooks: Vec::new(),
+    };
+    let text = "[providers.needy]\nbase_url = \"https://a.b\"";
+    let refused = Config::parse(Path::new("/c.toml"), text, &needy, &env()).unwrap_err();
+    assert_eq!(
+        refused.one_lines(),
+        [
+            "/c.toml:1:12: error: the provider `needy` needs `upstream`; write upstream = \"…\" in `[providers.needy]`"
+        ]
+    );
+    assert!(
+        Config::parse(Path::new("/c.toml"), &format!("{text}\nupstream = \"x\""), &needy, &env()).is_ok()
+    );
+    // Without a file such a kind is not there, and in nobody's way, until its variables say all that it needs.
+    let from = |variables: &[(&str, &str)]| {
+        let env = [("HOME", "/home/me"), ("NEEDY_KEY", SECRET), ("NEEDY_URL", "https://a.b")]
+            .iter()
+            .chain(variables)
+            .copied()
+            .collect();
+        Config::load(None, &needy, &env).unwrap().providers.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(from(&[]), Vec::<String>::new());
+    assert_eq!(from(&[("PLACED_KEY", SECRET)]), Vec::<String>::new());
+    assert_eq!(from(&[("PLACED_KEY", SECRET), ("PLACED_URL", "https://c.d")]), ["placed"]);
 }
 
 #[test]

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 
 const KEY: &str = "sk-a-key-that-nobody-may-see";
 
-/// The adapter of `kind` for an account that is named like it.
+/// The adapter of `kind` for an account that is named like it and has what the kind needs.
 fn adapter(kind: &Kind) -> Box<dyn Provider> {
-    adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &[])
+    let options: Vec<(&str, &str)> = kind.facts.required.iter().map(|option| (*option, "of-ours")).collect();
+    adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &options)
 }
 
 fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
@@ -69,7 +70,7 @@ fn asked(body: &[u8]) -> String {
             Value::Object(object) => ["id", "name"]
                 .iter()
                 .find_map(|key| object.get(*key)?.as_str())
-                .or_else(|| object.get("batch").and_then(id)),
+                .or_else(|| ["batch", "job"].iter().find_map(|key| object.get(*key).and_then(id))),
             _ => None,
         }
     }
@@ -191,6 +192,7 @@ fn every_request_is_as_the_service_wants_it() {
             "list": list(None, 20),
             "list from there on": list(Some("7"), 100_000),
             "list at least one": list(None, 0),
+            "cancel": provider.cancel(&id).map_or_else(|failure| failure.to_string().into(), |call| sent(&call)),
         });
         let listing = provider.listing();
         if listing.is_some_and(|listing| listing.live_only) {
@@ -321,10 +323,70 @@ fn gemini_s_endpoint_has_the_version_of_its_address() {
 
 #[test]
 fn a_gateway_may_answer_with_the_id_behind_its_own() {
-    let gateway = adapter(kind("openai-compatible").unwrap());
-    let routed = "batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv";
-    let body = json!({"id": "batch_123", "object": "batch", "status": "completed"}).to_string();
-    assert_eq!(gateway.retrieved(routed, &answer(200, body)).unwrap().id, routed);
+    for name in ["openai-compatible", "litellm"] {
+        let gateway = adapter(kind(name).unwrap());
+        let routed = "batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv";
+        let body = json!({"id": "batch_123", "object": "batch", "status": "completed"}).to_string();
+        assert_eq!(gateway.retrieved(routed, &answer(200, body)).unwrap().id, routed);
+    }
+}
+
+#[test]
+fn a_gateway_is_told_which_service_has_the_batch() {
+    let first = PageRequest { cursor: None, limit: 20, ..PageRequest::default() };
+    let urls = |name: &str, options: &[(&str, &str)]| {
+        let gateway = adapter_at(kind(name).unwrap(), "http://127.0.0.1:4000", options);
+        [gateway.retrieve("a/b"), gateway.list(&first), gateway.cancel("b")]
+            .map(|call| call.unwrap().request.uri().to_string().replace("http://127.0.0.1:4000", ""))
+    };
+    assert_eq!(
+        urls("otari", &[("upstream", "anthropic")]),
+        [
+            "/v1/batches/a%2Fb?provider=anthropic",
+            "/v1/batches?limit=20&provider=anthropic",
+            "/v1/batches/b/cancel?provider=anthropic",
+        ]
+    );
+    assert_eq!(
+        urls("litellm", &[("upstream", "vertex_ai")]),
+        [
+            "/v1/batches/a%2Fb?custom_llm_provider=vertex_ai",
+            "/v1/batches?limit=20&custom_llm_provider=vertex_ai",
+            "/v1/batches/b/cancel?custom_llm_provider=vertex_ai",
+        ]
+    );
+    assert_eq!(urls("litellm", &[])[0], "/v1/batches/a%2Fb");
+}
+
+#[test]
+fn azure_has_two_ways() {
+    let azure = kind("azure-openai").unwrap();
+    let url = |base_url: &str, options: &[(&str, &str)]| {
+        adapter_at(azure, base_url, options).retrieve("b").unwrap().request.uri().to_string()
+    };
+    let version: &[_] = &[("api_version", "2024-10-21")];
+    // The resource's address as the SDK has it in AZURE_OPENAI_ENDPOINT, and the whole of it.
+    for base_url in ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1"] {
+        assert_eq!(url(base_url, &[]), "https://r.openai.azure.com/openai/v1/batches/b");
+    }
+    for base_url in ["https://r.openai.azure.com", "https://r.openai.azure.com/openai"] {
+        let classic = "https://r.openai.azure.com/openai/batches/b?api-version=2024-10-21";
+        assert_eq!(url(base_url, version), classic);
+    }
+    let preview: &[_] = &[("api_version", "preview")];
+    assert_eq!(
+        url("https://r.openai.azure.com/openai/v1", preview),
+        "https://r.openai.azure.com/openai/v1/batches/b?api-version=preview"
+    );
+}
+
+#[test]
+fn groq_s_address_may_be_the_host_alone() {
+    for base_url in ["https://api.groq.com", "https://api.groq.com/openai/v1"] {
+        let groq = adapter_at(kind("groq").unwrap(), base_url, &[]);
+        let url = groq.retrieve("b").unwrap().request.uri().to_string();
+        assert_eq!(url, "https://api.groq.com/openai/v1/batches/b");
+    }
 }
 
 #[test]
@@ -347,7 +409,9 @@ fn the_console_is_the_vendor_s_and_shown_only_for_the_vendor() {
     let anthropic = page("anthropic", "msgbatch_1");
     assert_eq!(anthropic.as_deref(), Some("https://platform.claude.com/workspaces/default/batches"));
     assert_eq!(page("mistral", "x").as_deref(), Some("https://console.mistral.ai/build/batches"));
-    assert_eq!(page("gemini", "batches/x"), None);
+    for name in ["gemini", "groq", "azure-openai", "together", "cohere"] {
+        assert_eq!(page(name, "x"), None);
+    }
     for kind in KINDS {
         assert_eq!(adapter_at(kind, "http://127.0.0.1:9399/v1", &[]).console_url("x"), None);
     }
@@ -359,7 +423,17 @@ fn lists_end() {
         let data: Vec<Value> = ids.iter().map(|id| json!({"id": id, "status": "completed"})).collect();
         answer(200, json!({"data": data, "has_more": more}).to_string())
     };
-    for name in ["openai", "openai-compatible", "anthropic"] {
+    let by_id = [
+        "openai",
+        "openai-compatible",
+        "anthropic",
+        "azure-openai",
+        "dashscope",
+        "moonshot",
+        "zai",
+        "litellm",
+    ];
+    for name in by_id {
         let provider = adapter(kind(name).unwrap());
         let next = |cursor: Option<&str>, answer: &Answer| {
             let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2, ..PageRequest::default() };
@@ -371,6 +445,23 @@ fn lists_end() {
         assert_eq!(next(None, &full(&[], json!(true))), None);
         assert_eq!(next(Some("b"), &full(&["a", "b"], json!(true))), None);
     }
+    let groq = adapter(kind("groq").unwrap());
+    let next = |cursor: Option<&str>, told: Value| {
+        let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 1, ..PageRequest::default() };
+        let body = json!({"data": [{"id": "a"}, {"id": "b"}], "has_more": true, "paging": told}).to_string();
+        groq.listed(&page, &answer(200, body)).unwrap().next
+    };
+    assert_eq!(next(None, json!({"next_cursor": "c1"})).as_deref(), Some("c1"));
+    assert_eq!(next(Some("c1"), json!({"next_cursor": "c1"})), None);
+    for last in [json!({}), json!(null), json!({"next_cursor": null}), json!({"next_cursor": ""})] {
+        assert_eq!(next(Some("c1"), last), None);
+    }
+    let together = adapter(kind("together").unwrap());
+    let all = together.listed(
+        &PageRequest { cursor: None, limit: 1, ..PageRequest::default() },
+        &full(&["a", "b"], json!(true)),
+    );
+    assert_eq!(all.unwrap().next, None);
     let mistral = adapter(kind("mistral").unwrap());
     let next = |cursor: Option<&str>, total: Value| {
         let page = PageRequest { cursor: cursor.map(str::to_owned), limit: 2, ..PageRequest::default() };

@@ -1,0 +1,134 @@
+//! `batchd results`: streams the results of a batch to standard output, or into a file that is there whole or not at all.
+
+use super::error::Error;
+use super::exit::Exit;
+use super::track::parse_id;
+use super::ui::Ui;
+use super::whole_file::WholeFile;
+use super::{Context, interrupted};
+use crate::control::client::{Client, Lines, Query};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Fetch the results of a batch that has ended, as JSON lines
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  batchd results batch_68fd8e2f1c0c8190 -o results.jsonl
+  batchd results msgbatch_01Hkc | jq -r '.response.body.choices[0].message.content'
+  batchd results batch_68fd8e2f1c0c8190 --errors
+
+Requests that failed stand in a file of their own at most providers: --errors gives
+those, and where the provider keeps them among the others, only those.")]
+pub struct Arguments {
+    /// The id, also as PROVIDER:ID
+    #[arg(value_name = "ID", value_parser = parse_id)]
+    id: String,
+    /// The provider that has it; without it the id's shape tells
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<String>,
+    /// Write to this file, which appears only once it is complete
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// OpenAI's output lines whatever the provider, or the provider's own bytes
+    #[arg(long, value_enum, default_value_t = Format::Openai)]
+    format: Format,
+    /// Only the requests that failed
+    #[arg(long)]
+    errors: bool,
+    /// Replace the file if it exists
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Openai,
+    Raw,
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let mut file = match &arguments.output {
+        Some(path) => Some(WholeFile::begin(path, arguments.force)?),
+        None => None,
+    };
+    let client = context.client().await?;
+    tokio::select! {
+        lines = fetch(&client, &arguments, &mut context.ui, file.as_mut()) => {
+            let lines = lines.map_err(|error| error.about(&arguments.id))?;
+            told(&arguments, context, file, &lines)
+        }
+        () = interrupted() => Err(Error::new(Exit::Interrupted, match arguments.output {
+            Some(_) => "interrupted: nothing was written",
+            None => "interrupted: the results are not complete",
+        })),
+    }
+}
+
+async fn fetch(
+    client: &Client,
+    arguments: &Arguments,
+    ui: &mut Ui,
+    mut file: Option<&mut WholeFile>,
+) -> Result<Lines, Error> {
+    let format = match arguments.format {
+        Format::Openai => "openai",
+        Format::Raw => "raw",
+    };
+    let mut query = Query::default().with("format", format);
+    if arguments.errors {
+        query = query.with("errors", "true");
+    }
+    if let Some(provider) = &arguments.provider {
+        query = query.with("provider", provider);
+    }
+    let mut lines = client.results(&arguments.id, &query).await?;
+    // How much will come nobody knows before.
+    let bar = file.as_ref().map(|_| ui.bar(None));
+    while let Some(bytes) = lines.next().await? {
+        match &mut file {
+            Some(file) => file.write(&bytes)?,
+            None => ui.bytes(&bytes),
+        }
+        if let Some(bar) = &bar {
+            bar.inc(bytes.len() as u64);
+        }
+        if !ui.is_open() {
+            break;
+        }
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(lines)
+}
+
+fn told(
+    arguments: &Arguments,
+    context: &mut Context,
+    file: Option<WholeFile>,
+    lines: &Lines,
+) -> Result<Exit, Error> {
+    if let Some(file) = file {
+        let written = file.finish()?;
+        let count = lines.lines;
+        let plural = if count == 1 { "" } else { "s" };
+        context.ui.note(&format!(
+            "{}: {count} line{plural}, {} bytes, sha256 {}",
+            written.path.display(),
+            written.bytes,
+            written.sha256
+        ));
+    }
+    match lines.failed {
+        Some(failed) if failed > 0 && !arguments.errors => {
+            let requests = if failed == 1 { "request" } else { "requests" };
+            context.ui.warn(&format!("{failed} {requests} did not succeed; --errors gives those alone"));
+        }
+        _ if lines.lines == 0 && !arguments.errors && context.ui.is_open() => {
+            context.ui.note("no request has output; --errors gives those that failed");
+        }
+        _ => {}
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,364 @@
+//! The OpenAI-shaped surface beside the tracked batches: files by their id, and the files and batches of one provider.
+//!
+//! Below `/providers/{name}/v1` a service with OpenAI's interface is passed what it knows itself (uploads, files,
+//! creations); batches are read through the adapter of every kind, so they have the one shape.
+
+use super::api::{ErrorCode, Listing, TrackItem};
+use super::query::Query;
+use super::refusal::Refusal;
+use super::results::Found;
+use super::server::{Answer, Shared, stream_of_lines};
+use super::tracking::no_such_provider;
+use crate::domain::shape;
+use crate::domain::tracked::BatchKey;
+use crate::engine::Account;
+use crate::engine::results::{Format, Wanted};
+use crate::http::call::{BodyLimit, Incoming, Outgoing};
+use crate::http::failure::Failure;
+use crate::provider::PageRequest;
+use crate::provider::request::segment;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Of an answer to an upload or a creation.
+const ANSWER: usize = 4 * 1024 * 1024;
+/// Of the body of a creation.
+const CREATION: usize = 1024 * 1024;
+
+/// The routes of one provider's own API.
+pub(super) fn of_providers() -> Router<Shared> {
+    Router::new()
+        .route("/providers/{name}/v1/files", get(pass_files).post(pass_files))
+        .route("/providers/{name}/v1/files/{*file}", get(one_file).delete(pass_file))
+        .route("/providers/{name}/v1/batches", get(batches).post(create))
+        .route("/providers/{name}/v1/batches/{*batch}", get(batch).post(cancel))
+}
+
+/// `GET /v1/files/{id}/content`: a file that a tracked batch names, or the results that stand for one.
+pub(super) async fn file_content(
+    State(shared): State<Shared>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let file = content_of(&path)?;
+    if let Some(key) = results_of(file) {
+        return all_results(&shared, &key, &headers).await;
+    }
+    let live = shared.service.live()?;
+    let mut named = shared.service.store.find_by_file(file.to_owned()).await?;
+    named.dedup_by(|(_, a), (_, b)| a.key.provider == b.key.provider);
+    match named.as_slice() {
+        [] => Err(Refusal::new(ErrorCode::NotFound, format!("no tracked batch names a file `{file}`"))
+            .hint("below /providers/NAME/v1/files every file of a provider can be read")),
+        [(_, tracked)] => {
+            let provider = &tracked.key.provider;
+            let account = live.engine.account(provider).map_err(|error| Refusal::from_look(error, file))?;
+            file_of(&account, provider, file).await
+        }
+        several => {
+            let at: Vec<&str> = several.iter().map(|(_, tracked)| tracked.key.provider.as_str()).collect();
+            Err(Refusal::new(
+                ErrorCode::AmbiguousId,
+                format!("`{file}` is a file at several providers: {}", at.join(", ")),
+            )
+            .hint("below /providers/NAME/v1/files it is one provider's"))
+        }
+    }
+}
+
+/// The file of `FILE/content`.
+fn content_of(path: &str) -> Result<&str, Refusal> {
+    path.strip_suffix("/content").filter(|file| !file.is_empty()).ok_or_else(|| {
+        Refusal::new(ErrorCode::NotFound, "there is only the content of a file here: /v1/files/ID/content")
+    })
+}
+
+/// The batch of `results:PROVIDER:ID`.
+fn results_of(file: &str) -> Option<BatchKey> {
+    let (provider, id) = file.strip_prefix("results:")?.split_once(':')?;
+    Some(BatchKey { provider: provider.to_owned(), id: id.to_owned() })
+}
+
+async fn all_results(shared: &Shared, key: &BatchKey, headers: &HeaderMap) -> Answer<Response> {
+    let provider = Some(key.provider.as_str());
+    let found: Found = shared.service.results(provider, &key.id, Wanted::Everything, Format::OpenAi).await?;
+    Ok(stream_of_lines(found, headers, shared.stopping.clone()))
+}
+
+/// A provider's file, streamed as it comes.
+async fn file_of(account: &Account, provider: &str, file: &str) -> Answer<Response> {
+    let refusal = |failure: Failure| Refusal::from_results(provider, &failure, file);
+    let call = account.adapter.file_content(file).map_err(refusal)?;
+    let incoming = account.open(call).await.map_err(refusal)?;
+    if incoming.status.is_success() {
+        return Ok(passed_on(incoming));
+    }
+    let answer = incoming.into_answer(ANSWER).await;
+    Err(refusal(crate::provider::answer::refusal(&answer)))
+}
+
+async fn pass_files(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<Response> {
+    let account = account(&shared, &name)?;
+    pass(&account, "/files", request).await
+}
+
+async fn pass_file(
+    State(shared): State<Shared>,
+    Path((name, file)): Path<(String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let account = account(&shared, &name)?;
+    let path = format!("/files/{}", encoded(&file)?);
+    pass(&account, &path, request).await
+}
+
+async fn one_file(
+    State(shared): State<Shared>,
+    Path((name, file)): Path<(String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let account = account(&shared, &name)?;
+    let Ok(id) = content_of(&file) else {
+        let path = format!("/files/{}", encoded(&file)?);
+        return pass(&account, &path, request).await;
+    };
+    match results_of(id) {
+        Some(key) if key.provider == name => all_results(&shared, &key, request.headers()).await,
+        Some(_) => Err(Refusal::new(ErrorCode::NotFound, format!("`{id}` is not of provider `{name}`"))),
+        None => file_of(&account, &name, id).await,
+    }
+}
+
+/// `POST /providers/{name}/v1/batches`: what is created here is tracked.
+async fn create(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<Response> {
+    let account = account(&shared, &name)?;
+    let refusal = |failure: Failure| refused(&name, &failure);
+    let mut call = account.adapter.pass(&Method::POST, "/batches", None).map_err(refusal)?;
+    let kind = request.headers().get(CONTENT_TYPE).cloned();
+    let body = axum::body::to_bytes(request.into_body(), CREATION)
+        .await
+        .map_err(|_| Refusal::invalid(format!("the body is longer than {CREATION} bytes")))?;
+    call.request.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
+    *call.request.body_mut() = body;
+    call.body_limit = BodyLimit::Whole(ANSWER);
+    let answer = account.send(call).await.map_err(refusal)?;
+    if !answer.status.is_success() {
+        return Ok(passed_on(answer.into()));
+    }
+    // An answer that was understood names the batch; the rest is as for every batch that is tracked by hand.
+    let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let id = ["id", "batch_id"].iter().find_map(|key| object.get(*key)?.as_str());
+    let id = id.or_else(|| object.pointer("/job/id")?.as_str()).map(str::to_owned);
+    let Some(id) = id else {
+        tracing::warn!(
+            provider = name,
+            "a batch was created, and the answer does not tell its id: it is not tracked"
+        );
+        return Ok(passed_on(answer.into()));
+    };
+    let item = TrackItem { id: id.clone(), provider: Some(name.clone()), ..TrackItem::default() };
+    match shared.service.track(TrackItem { check: Some(true), ..item.clone() }, None).await {
+        Ok((batch, _)) => return Ok(Json(batch).into_response()),
+        Err(refusal) => {
+            tracing::debug!(
+                provider = name,
+                batch = id,
+                "a created batch cannot be looked at yet: {refusal}"
+            );
+        }
+    }
+    // It exists, whatever its first look says.
+    shared.service.track(TrackItem { check: Some(false), ..item }, None).await?;
+    Ok(passed_on(answer.into()))
+}
+
+/// `GET /providers/{name}/v1/batches`: a page of what the provider has, in the one shape.
+async fn batches(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Answer<Json<Listing<Value>>> {
+    let account = account(&shared, &name)?;
+    let live = shared.service.live()?;
+    let refusal = |failure: Failure| refused(&name, &failure);
+    let limit = query.number("limit")?.unwrap_or(20).clamp(1, 100);
+    let after = query.text("after");
+    // A client continues after an id; a provider after whatever it likes. Where the id does not tell, the pages do.
+    let mut cursor = after.as_deref().and_then(|after| live.cursors.get(&name, after));
+    let mut passing = after.filter(|_| cursor.is_none());
+    loop {
+        let page = PageRequest { cursor: cursor.clone(), limit, ..PageRequest::default() };
+        let call = account.adapter.list(&page).map_err(refusal)?;
+        let answer = account.send(call).await.map_err(refusal)?;
+        let mut page = account.adapter.listed(&page, &answer).map_err(refusal)?;
+        if let (Some(last), Some(next)) = (page.sightings.last(), &page.next) {
+            live.cursors.put(&name, &last.id, next);
+        }
+        if let Some(after) = &passing {
+            let Some(at) = page.sightings.iter().position(|sighting| sighting.id == *after) else {
+                match page.next {
+                    Some(next) => {
+                        cursor = Some(next);
+                        continue;
+                    }
+                    None => {
+                        return Err(Refusal::invalid(format!("provider `{name}` lists no batch `{after}`"))
+                            .param("after"));
+                    }
+                }
+            };
+            page.sightings.drain(..=at);
+            passing = None;
+            if page.sightings.is_empty() && page.next.is_some() {
+                cursor = page.next;
+                continue;
+            }
+        }
+        let shapes: Result<Vec<Value>, Refusal> = page
+            .sightings
+            .iter()
+            .map(|sighting| {
+                let key = BatchKey { provider: name.clone(), id: sighting.id.clone() };
+                Ok(shape::batch(&shared.service.untracked(live, &key, sighting)?))
+            })
+            .collect();
+        let data = shapes?;
+        let id = |batch: Option<&Value>| Some(batch?["id"].as_str()?.to_owned());
+        return Ok(Json(Listing {
+            object: "list".to_owned(),
+            first_id: id(data.first()),
+            last_id: id(data.last()),
+            has_more: page.next.is_some() && !data.is_empty(),
+            data,
+        }));
+    }
+}
+
+async fn batch(
+    State(shared): State<Shared>,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer<Json<Value>> {
+    account(&shared, &name)?;
+    Ok(Json(shared.service.fetch(Some(&name), &id).await?))
+}
+
+async fn cancel(
+    State(shared): State<Shared>,
+    Path((name, path)): Path<(String, String)>,
+) -> Answer<Json<Value>> {
+    account(&shared, &name)?;
+    let id = path.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
+        Refusal::new(ErrorCode::NotFound, "there is only POST /providers/NAME/v1/batches/ID/cancel here")
+    })?;
+    Ok(Json(shared.service.cancel(Some(&name), id).await?))
+}
+
+fn account(shared: &Shared, name: &str) -> Result<Arc<Account>, Refusal> {
+    let live = shared.service.live()?;
+    live.engine.account(name).map_err(|_| {
+        let mut refusal = no_such_provider(name, &live.config());
+        refusal.code = ErrorCode::NotFound;
+        refusal
+    })
+}
+
+/// Every segment of `path` as one that stays one.
+fn encoded(path: &str) -> Result<String, Refusal> {
+    let segments: Result<Vec<String>, Failure> = path.split('/').map(segment).collect();
+    Ok(segments.map_err(|failure| Refusal::invalid(failure.to_string()))?.join("/"))
+}
+
+fn refused(provider: &str, failure: &Failure) -> Refusal {
+    match failure {
+        Failure::Unsupported(what) => {
+            let submit = format!("`batchd submit FILE --provider {provider}` uploads and creates there");
+            Refusal::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}; {submit}"))
+        }
+        _ => Refusal::from_results(provider, failure, "batches"),
+    }
+}
+
+/// The request as it came, at the provider; both bodies stream.
+async fn pass(account: &Account, path: &str, request: Request) -> Answer<Response> {
+    let name = account.config.name.as_str();
+    let refusal = |failure: Failure| refused(name, &failure);
+    let (parts, body) = request.into_parts();
+    let mut call = account.adapter.pass(&parts.method, path, parts.uri.query()).map_err(refusal)?;
+    if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
+        call.request.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    call.body_limit = BodyLimit::Whole(ANSWER);
+    if parts.method != Method::POST {
+        return Ok(passed_on(account.open(call).await.map_err(refusal)?));
+    }
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let Some(length) = length else {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            "an upload says how long it is: send Content-Length",
+        ));
+    };
+    let pieces = body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed();
+    let answer = account.upload(call, Outgoing { length, pieces }).await.map_err(refusal)?;
+    Ok(passed_on(answer.into()))
+}
+
+/// A provider's answer as our own: its status, its body, and of its headers what describes that.
+fn passed_on(incoming: Incoming) -> Response {
+    // A redirect would lead a client and its credentials elsewhere.
+    let status = if incoming.status.is_redirection() { StatusCode::BAD_GATEWAY } else { incoming.status };
+    let mut headers = HeaderMap::new();
+    let described =
+        [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_DISPOSITION, HeaderName::from_static("x-request-id")];
+    for name in described {
+        if let Some(value) = incoming.headers.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    let pieces = incoming.pieces.map(|piece: Result<Bytes, Failure>| {
+        piece.map_err(|failure| {
+            tracing::warn!("an answer that is passed on breaks off: {failure}");
+            std::io::Error::other(failure)
+        })
+    });
+    (status, headers, Body::from_stream(pieces)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_stand_for_a_file_are_known_by_their_name() {
+        let key = results_of("results:gem:batches/a:b").unwrap();
+        assert_eq!((key.provider.as_str(), key.id.as_str()), ("gem", "batches/a:b"));
+        assert_eq!(results_of("file-1"), None);
+        assert_eq!(content_of("files/x/content").unwrap(), "files/x");
+        assert!(content_of("/content").is_err() && content_of("x").is_err());
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_files() {
+        assert_eq!(encoded("files/a b").unwrap(), "files/a%20b");
+        for bad in ["..", "a/../b", "a//b", "."] {
+            assert!(encoded(bad).is_err(), "{bad}");
+        }
+    }
+}

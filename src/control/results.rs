@@ -1,0 +1,160 @@
+//! The results of a batch over the API: which batch, whether it has any, and the stream of them.
+
+use super::api::{ErrorCode, trailer};
+use super::refusal::Refusal;
+use super::service::Service;
+use crate::domain::tracked::{BatchKey, Tracked};
+use crate::engine::LookError;
+use crate::engine::results::{Format, Results, Wanted};
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use std::io;
+use tokio_util::sync::CancellationToken;
+
+/// Results that have been found, and whose they are.
+pub struct Found {
+    /// Which batch.
+    pub key: BatchKey,
+    /// `None`: the batch has no such results.
+    pub results: Option<Results>,
+}
+
+impl Service {
+    /// Opens the results of a batch that has ended, tracked or not.
+    pub async fn results(
+        &self,
+        provider: Option<&str>,
+        text: &str,
+        wanted: Wanted,
+        format: Format,
+    ) -> Result<Found, Refusal> {
+        let live = self.live()?;
+        let key = self.understand_key(live, provider, text).await?;
+        let tracked = self.ended(&key).await?;
+        let results = live
+            .engine
+            .results(&key.provider, &tracked.batch, wanted, format)
+            .await
+            .map_err(|error| refusal(error, &key))?;
+        Ok(Found { key, results })
+    }
+
+    /// The batch, if it has ended: as it is known, or as a fresh look shows it.
+    async fn ended(&self, key: &BatchKey) -> Result<Tracked, Refusal> {
+        let live = self.live()?;
+        let known = self.store.get(key.clone()).await?.map(|(_, tracked)| tracked);
+        if let Some(tracked) = known.filter(|tracked| tracked.batch.status.is_terminal() && tracked.settled) {
+            return Ok(tracked);
+        }
+        // It may have ended since, or its files may have come after its end.
+        let seen = live.engine.look(&key.provider, &key.id).await;
+        let sighting = seen.map_err(|error| Refusal::from_look(error, &key.id))?;
+        let tracked = self.untracked(live, key, &sighting)?;
+        let status = tracked.batch.status;
+        if status.is_terminal() {
+            return Ok(tracked);
+        }
+        Err(Refusal::new(
+            ErrorCode::NotEnded,
+            format!("batch `{}` is {status}: it has no results yet", key.id),
+        )
+        .hint(format!("`batchd wait {}` returns when it has ended", key.id)))
+    }
+}
+
+/// What kept the results of `key` from coming.
+fn refusal(error: LookError, key: &BatchKey) -> Refusal {
+    match error {
+        LookError::Provider { provider, failure } => Refusal::from_results(&provider, &failure, &key.id),
+        other => Refusal::from_look(other, &key.id),
+    }
+}
+
+/// The results as the body of an answer.
+///
+/// `trailers`: the client reads what stands behind a body, so a failure is told there; to others the connection breaks.
+pub(super) fn body(found: Found, trailers: bool, stopping: CancellationToken) -> Body {
+    let Found { key, results } = found;
+    Body::new(StreamBody::new(frames(key, results, trailers, stopping)))
+}
+
+/// The header that announces what stands behind the body.
+pub(super) fn announced() -> (HeaderName, HeaderValue) {
+    let names = [trailer::ERROR, trailer::LINES, trailer::FAILED].join(", ");
+    (http::header::TRAILER, HeaderValue::try_from(names).unwrap_or(HeaderValue::from_static("")))
+}
+
+fn frames(
+    key: BatchKey,
+    results: Option<Results>,
+    trailers: bool,
+    stopping: CancellationToken,
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send + 'static {
+    enum Stage {
+        Going(Option<Box<Results>>),
+        Over,
+    }
+    stream::unfold(Stage::Going(results.map(Box::new)), move |stage| {
+        let (key, stopping) = (key.clone(), stopping.clone());
+        async move {
+            let Stage::Going(mut results) = stage else { return None };
+            let piece = match &mut results {
+                Some(results) => tokio::select! {
+                    piece = results.next() => piece,
+                    () = stopping.cancelled() => {
+                        let refusal = Refusal::new(ErrorCode::Unavailable, "the daemon is stopping");
+                        return Some((behind(trailers, &refusal), Stage::Over));
+                    }
+                },
+                None => None,
+            };
+            match piece {
+                Some(Ok(bytes)) => Some((Ok(Frame::data(bytes)), Stage::Going(results))),
+                Some(Err(failure)) => {
+                    let (provider, batch) = (&key.provider, &key.id);
+                    tracing::warn!(
+                        provider,
+                        batch,
+                        "the results of {key} cannot be fetched whole: {failure}"
+                    );
+                    let refusal = Refusal::from_results(provider, &failure, batch);
+                    Some((behind(trailers, &refusal), Stage::Over))
+                }
+                None => {
+                    let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
+                    let mut fields = HeaderMap::new();
+                    fields.insert(trailer::LINES, summary.lines.into());
+                    if let Some(failed) = summary.failed {
+                        fields.insert(trailer::FAILED, failed.into());
+                    }
+                    Some((Ok(Frame::trailers(fields)), Stage::Over))
+                }
+            }
+        }
+    })
+}
+
+/// A failure behind the body, or in its place.
+fn behind(trailers: bool, refusal: &Refusal) -> io::Result<Frame<Bytes>> {
+    if !trailers {
+        return Err(io::Error::other(refusal.message.clone()));
+    }
+    // A header's value is ASCII here: what is not is escaped, as JSON can.
+    let text = serde_json::to_string(&refusal.clone().into_object()).unwrap_or_default();
+    let mut ascii = String::new();
+    for c in text.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            let mut units = [0; 2];
+            ascii.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    let mut fields = HeaderMap::new();
+    fields.insert(trailer::ERROR, HeaderValue::try_from(ascii).unwrap_or(HeaderValue::from_static("{}")));
+    Ok(Frame::trailers(fields))
+}

@@ -1,0 +1,285 @@
+//! The results of one batch as a stream: every part fetched step by step, resumed where a connection breaks, in the
+//! provider's own bytes or in OpenAI's form.
+
+mod body;
+
+use super::{Account, Engine, LookError};
+use crate::domain::batch::{Batch, Usage};
+use crate::http::failure::Failure;
+use crate::provider::records::{BadRecords, Splitter};
+use crate::provider::results::{Fetch, FetchStep, Form, Part, Record};
+use body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// In which form results are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// OpenAI's output lines, whatever the provider.
+    #[default]
+    OpenAi,
+    /// The provider's own bytes.
+    Raw,
+}
+
+/// Which requests' results are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// What the provider gives as output; where it keeps no errors apart, that is everything.
+    #[default]
+    Output,
+    /// Only what failed: what the provider keeps apart as errors, or what failed among the output.
+    Failures,
+    /// Output and errors, one after the other.
+    Everything,
+}
+
+/// What a whole stream of results held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Lines that were given.
+    pub lines: u64,
+    /// Of those, lines of requests that did not succeed; `None`: nobody looked (raw bytes).
+    pub failed: Option<u64>,
+    /// The tokens of all lines, where all that succeeded tell them and each was looked at.
+    pub usage: Option<Usage>,
+}
+
+/// Results on their way. Nothing runs unless it is asked for the next piece.
+pub struct Results {
+    account: Arc<Account>,
+    batch: Batch,
+    format: Format,
+    only_failures: bool,
+    /// What is still to be fetched, the next one last.
+    parts: Vec<Part>,
+    now: Option<Current>,
+    summary: Summary,
+    /// Whether every line that succeeded told its tokens.
+    all_told: bool,
+}
+
+/// The part that is being fetched.
+struct Current {
+    part: Part,
+    fetch: Box<dyn Fetch>,
+    /// Records seen of it so far.
+    index: u64,
+    stream: Option<(Body, Splitter)>,
+}
+
+impl Engine {
+    /// Opens the results of a batch that has ended; whatever is wrong with the first request shows here.
+    ///
+    /// `None`: the batch has no such results.
+    pub async fn results(
+        &self,
+        provider: &str,
+        batch: &Batch,
+        wanted: Wanted,
+        format: Format,
+    ) -> Result<Option<Results>, LookError> {
+        let account = self.account(provider)?;
+        let opened = Results::open(account, batch.clone(), wanted, format).await;
+        opened.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+    }
+}
+
+impl Results {
+    async fn open(
+        account: Arc<Account>,
+        batch: Batch,
+        wanted: Wanted,
+        format: Format,
+    ) -> Result<Option<Self>, Failure> {
+        let has = |part| account.adapter.results(&batch, part).map(|fetch| fetch.is_some());
+        let (parts, only_failures) = match wanted {
+            Wanted::Output => (vec![Part::Output], false),
+            Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], false),
+            // What is kept apart is kept apart always; without it nothing failed.
+            Wanted::Failures => (vec![Part::Output], true),
+            Wanted::Everything => (vec![Part::Errors, Part::Output], false),
+        };
+        let mut results = Self {
+            account,
+            batch,
+            format,
+            only_failures,
+            parts,
+            now: None,
+            summary: Summary {
+                lines: 0,
+                failed: (format == Format::OpenAi || only_failures).then_some(0),
+                usage: Some(Usage::default()),
+            },
+            all_told: format == Format::OpenAi,
+        };
+        Ok(results.begin().await?.then_some(results))
+    }
+
+    /// The batch whose results these are.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// What has been given so far; complete once [`Results::next`] has said that there is no more.
+    pub fn summary(&self) -> Summary {
+        let told = self.all_told && self.summary.failed.is_some_and(|failed| failed < self.summary.lines);
+        Summary { usage: self.summary.usage.filter(|_| told), ..self.summary }
+    }
+
+    /// The next bytes, whole lines unless they are raw; `None`: that was all.
+    ///
+    /// After a failure there is nothing more to be had.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        loop {
+            if self.now.is_none() {
+                match self.begin().await {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    Err(failure) => return Some(Err(self.over(failure))),
+                }
+            }
+            match self.step().await {
+                Ok(Some(bytes)) if bytes.is_empty() => {}
+                Ok(Some(bytes)) => return Some(Ok(bytes)),
+                Ok(None) => self.now = None,
+                Err(failure) => return Some(Err(self.over(failure))),
+            }
+        }
+    }
+
+    fn over(&mut self, failure: Failure) -> Failure {
+        self.parts.clear();
+        self.now = None;
+        failure
+    }
+
+    /// Turns to the next part that there is; `false`: there is none.
+    async fn begin(&mut self) -> Result<bool, Failure> {
+        while let Some(part) = self.parts.pop() {
+            if let Some(fetch) = self.account.adapter.results(&self.batch, part)? {
+                let mut current = Current { part, fetch, index: 0, stream: None };
+                // The first stream is opened at once: what is wrong is told before anything is given.
+                if let Turn::Records(records) = current.turn(&self.account).await? {
+                    current.stream = Some((Body::of_records(records), Splitter::new(Form::Lines)));
+                }
+                self.now = Some(current);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One piece of the present part; empty ones are nothing yet, `None` is the part's end.
+    async fn step(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(current) = &mut self.now else { return Ok(None) };
+        let Some((body, splitter)) = &mut current.stream else {
+            return match current.turn(&self.account).await? {
+                Turn::Opened => Ok(Some(Bytes::new())),
+                Turn::Records(records) => self.convert(records).map(Some),
+                Turn::Done => Ok(None),
+            };
+        };
+        let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
+        let piece = body.next(&self.account).await.transpose()?;
+        let as_it_is = self.format == Format::Raw && !self.only_failures && body.is_lines();
+        let records = match &piece {
+            Some(piece) => splitter.push(piece).map_err(malformed)?,
+            None => splitter.finish().map_err(malformed)?.into_iter().collect(),
+        };
+        if as_it_is {
+            let count = records.len() as u64;
+            current.index += count;
+            self.summary.lines += count;
+            if piece.is_none() {
+                current.stream = None;
+            }
+            return Ok(Some(piece.unwrap_or_default()));
+        }
+        if piece.is_none() {
+            current.stream = None;
+        }
+        self.convert(records).map(Some)
+    }
+
+    /// The records as they are to be given, each on a line.
+    fn convert(&mut self, records: Vec<Bytes>) -> Result<Bytes, Failure> {
+        let Some(current) = &mut self.now else { return Ok(Bytes::new()) };
+        let mut given = BytesMut::new();
+        for record in records {
+            let index = current.index;
+            current.index += 1;
+            let bad = |what: &str| Failure::Malformed(format!("record {} of the results: {what}", index + 1));
+            if self.format == Format::Raw && !self.only_failures {
+                given.extend_from_slice(&record);
+                given.put_u8(b'\n');
+                self.summary.lines += 1;
+                continue;
+            }
+            let object: Map<String, Value> =
+                serde_json::from_slice(&record).map_err(|_| bad("it is not a JSON object"))?;
+            let line = Record { object: &object, index, part: current.part, batch: &self.batch };
+            let line = self.account.adapter.output_line(line).map_err(|what| bad(&what))?;
+            let succeeded = line.result.is_success();
+            if self.only_failures && succeeded {
+                continue;
+            }
+            self.summary.lines += 1;
+            if succeeded {
+                match (line.usage, &mut self.summary.usage) {
+                    (Some(usage), Some(total)) => add(total, usage),
+                    _ => self.all_told = false,
+                }
+            } else {
+                self.summary.failed = self.summary.failed.map(|failed| failed + 1);
+            }
+            match self.format {
+                Format::Raw => given.extend_from_slice(&record),
+                Format::OpenAi => {
+                    let mut writer = (&mut given).writer();
+                    serde_json::to_writer(&mut writer, &line.to_json())
+                        .map_err(|_| bad("it cannot be written"))?;
+                }
+            }
+            given.put_u8(b'\n');
+        }
+        Ok(given.freeze())
+    }
+}
+
+/// What a step of a [`Fetch`] has come to.
+enum Turn {
+    Opened,
+    Records(Vec<Bytes>),
+    Done,
+}
+
+impl Current {
+    /// Goes on until there is a stream, some records, or nothing more.
+    async fn turn(&mut self, account: &Account) -> Result<Turn, Failure> {
+        let mut answer = None;
+        loop {
+            match self.fetch.next(answer.as_ref())? {
+                FetchStep::Send(call) => answer = Some(body::send_patiently(account, call).await?),
+                FetchStep::Stream(call, form) => {
+                    let body = Body::open(account, call, form == Form::Lines).await?;
+                    self.stream = Some((body, Splitter::new(form)));
+                    return Ok(Turn::Opened);
+                }
+                FetchStep::Records(records) => return Ok(Turn::Records(records)),
+                FetchStep::Done => return Ok(Turn::Done),
+            }
+        }
+    }
+}
+
+fn add(total: &mut Usage, usage: Usage) {
+    let add = |total: &mut u64, more: u64| *total = total.saturating_add(more);
+    add(&mut total.input_tokens, usage.input_tokens);
+    add(&mut total.input_tokens_details.cached_tokens, usage.input_tokens_details.cached_tokens);
+    add(&mut total.output_tokens, usage.output_tokens);
+    add(&mut total.output_tokens_details.reasoning_tokens, usage.output_tokens_details.reasoning_tokens);
+    add(&mut total.total_tokens, usage.total_tokens);
+}

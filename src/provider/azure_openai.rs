@@ -1,0 +1,50 @@
+//! Azure OpenAI's batches (`providers.md` §3.5): OpenAI's at a resource of one's own, the v1 and the classic way.
+
+use super::openai::{Dialect, OpenAi};
+use super::read::{self, Reader};
+use super::request::{Credential, Requests};
+use super::{Account, Kind, is_prefixed_uuid};
+use crate::config::KindFacts;
+use crate::domain::sighting::Sighting;
+use secrecy::ExposeSecret;
+
+/// Azure OpenAI.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "azure-openai",
+        key_env: &["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"],
+        base_url_env: Some("AZURE_OPENAI_ENDPOINT"),
+        base_url: None,
+        key_optional: false,
+        options: &["api_version", "deployment"],
+        required: &[],
+    },
+    claims: is_prefixed_uuid,
+    words: &read::OPENAI_WORDS,
+    build: |account| Box::new(OpenAi::new(account, requests(account), DIALECT)),
+};
+
+const DIALECT: Dialect = Dialect { amend, ..Dialect::OPENAI };
+
+/// With a version every call is the classic API's, which tells it in the query; without, the v1 API's.
+fn requests(account: &Account) -> Requests {
+    let requests = Requests::new(account, credential(account), &[]);
+    match account.config.options.get("api_version") {
+        Some(version) => requests.rooted("/openai").with_query("api-version", version),
+        None => requests.rooted("/openai/v1"),
+    }
+}
+
+/// A key goes into a header of its own; a token of Microsoft Entra, which is a JWT, is a bearer's.
+fn credential(account: &Account) -> Credential {
+    match &account.api_key {
+        Some(key) if key.expose_secret().trim_start().starts_with("eyJ") => Credential::Bearer,
+        _ => Credential::Header("api-key"),
+    }
+}
+
+fn amend(reader: &mut Reader<'_>, sighting: &mut Sighting) {
+    // Results in the submitter's own storage have an address in place of an id.
+    sighting.output_file_id = sighting.output_file_id.take().or_else(|| reader.text("output_blob"));
+    sighting.error_file_id = sighting.error_file_id.take().or_else(|| reader.text("error_blob"));
+}

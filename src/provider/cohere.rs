@@ -1,0 +1,144 @@
+//! Cohere's batches (`providers.md` §3.20): datasets in, datasets out.
+
+use super::read::{self, Reader};
+use super::request::{Credential, Requests, segment};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, answer, sightings};
+use crate::config::KindFacts;
+use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, Usage};
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+use crate::http::call::{Answer, Call};
+use crate::http::failure::Failure;
+use serde_json::{Map, Value};
+
+/// Cohere.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "cohere",
+        key_env: &["CO_API_KEY", "COHERE_API_KEY"],
+        base_url_env: Some("CO_API_URL"),
+        base_url: Some("https://api.cohere.com"),
+        key_optional: false,
+        options: &[],
+        required: &[],
+    },
+    claims: |_| false,
+    words: &[
+        ("BATCH_STATUS_UNSPECIFIED", Status::Validating),
+        ("BATCH_STATUS_QUEUED", Status::Validating),
+        ("BATCH_STATUS_IN_PROGRESS", Status::InProgress),
+        ("BATCH_STATUS_CANCELING", Status::Cancelling),
+        ("BATCH_STATUS_COMPLETED", Status::Completed),
+        ("BATCH_STATUS_FAILED", Status::Failed),
+        ("BATCH_STATUS_CANCELED", Status::Cancelled),
+    ],
+    build: |account| Box::new(Cohere::new(account)),
+};
+
+/// The path that every request of a batch goes to.
+const ENDPOINT: &str = "/v2/chat";
+
+/// The most batches on a page.
+const PAGE: u32 = 1000;
+
+#[derive(Debug)]
+struct Cohere {
+    requests: Requests,
+}
+
+impl Cohere {
+    fn new(account: &Account) -> Self {
+        Self { requests: Requests::new(account, Credential::Bearer, &[]).versioned("v2") }
+    }
+
+    fn sighting(object: &Map<String, Value>) -> Sighting {
+        Reader::sighting(object, |reader| {
+            let provider_status = reader.word(&["status"]);
+            let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
+            let ended = status.is_some_and(Status::is_terminal);
+            let [total, succeeded, failed] = ["num_records", "num_successful_records", "num_failed_records"]
+                .map(|field| reader.count(field));
+            Sighting {
+                id: reader.id("id").unwrap_or_default(),
+                status,
+                provider_status,
+                endpoint: Some(ENDPOINT.to_owned()),
+                model: reader.text("model"),
+                display_name: reader.text("name"),
+                input_file_id: reader.id("input_dataset_id"),
+                output_file_id: reader.id("output_dataset_id"),
+                errors: reader.errors("status_reason"),
+                created_at: reader.time("created_at"),
+                // Nothing else is changed of a batch that has ended.
+                ended_at: reader.time("updated_at").filter(|_| ended),
+                request_counts: read::counts(total, succeeded, failed),
+                usage: usage(reader).filter(|_| ended),
+                ..Sighting::default()
+            }
+        })
+    }
+}
+
+/// Tokens are counted in texts of digits.
+fn usage(reader: &mut Reader<'_>) -> Option<Usage> {
+    reader.whole(|reader| {
+        let (input, output) = (reader.count("input_tokens"), reader.count("output_tokens"));
+        if input.is_none() && output.is_none() {
+            return None;
+        }
+        let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
+        Some(Usage {
+            input_tokens,
+            input_tokens_details: InputTokensDetails { cached_tokens: 0 },
+            output_tokens,
+            output_tokens_details: OutputTokensDetails { reasoning_tokens: 0 },
+            total_tokens: input_tokens.saturating_add(output_tokens),
+        })
+    })
+}
+
+impl Provider for Cohere {
+    fn retrieve(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.get(&format!("/batches/{}", segment(id)?), &[])
+    }
+
+    fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
+        about(id, "id", self.requests.object(answer)?, |told| told == id, Self::sighting)
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
+    fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
+        let size = page.limit.clamp(1, PAGE).to_string();
+        let mut query = vec![("page_size", size.as_str())];
+        query.extend(page.cursor.as_deref().map(|token| ("page_token", token)));
+        self.requests.get("/batches", &query)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        let (items, around) = self.requests.list(answer, "batches")?;
+        let next =
+            Reader::new(&around).text("next_page_token").filter(|token| page.cursor.as_ref() != Some(token));
+        Ok(Page { sightings: sightings(&items, Self::sighting), next })
+    }
+
+    fn default_endpoint(&self) -> &'static str {
+        ENDPOINT
+    }
+
+    /// The dashboard has no address for a batch that is documented anywhere.
+    fn console_url(&self, _id: &str) -> Option<String> {
+        None
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        self.requests.post(&format!("/batches/{}:cancel", segment(id)?), None)
+    }
+
+    /// What the answer to a cancellation tells is not documented.
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        if answer.status.is_success() { Ok(None) } else { Err(answer::refusal(answer)) }
+    }
+}

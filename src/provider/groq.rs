@@ -1,0 +1,42 @@
+//! Groq's batches (`providers.md` §3.6): OpenAI's, whose list goes on from a cursor.
+
+use super::openai::{Dialect, OpenAi, Paging};
+use super::read;
+use super::request::{Credential, Requests};
+use super::{Kind, Listing};
+use crate::config::KindFacts;
+
+/// Groq.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "groq",
+        key_env: &["GROQ_API_KEY"],
+        base_url_env: Some("GROQ_BASE_URL"),
+        base_url: Some("https://api.groq.com/openai/v1"),
+        key_optional: false,
+        options: &[],
+        required: &[],
+    },
+    claims: is_ulid,
+    words: &read::OPENAI_WORDS,
+    build: |account| {
+        // Groq's own libraries want the host alone.
+        let requests = Requests::new(account, Credential::Bearer, &[]).rooted("/openai/v1");
+        Box::new(OpenAi::new(account, requests, DIALECT))
+    },
+};
+
+const DIALECT: Dialect = Dialect {
+    // How many are on a page is not told; two hundred can be asked for by their ids.
+    listing: Listing { by_id: 200, ..Listing::pages(20) },
+    paging: Paging::Cursor,
+    // Thirty days, in seconds.
+    files_live: Some(30 * 86_400),
+    ..Dialect::OPENAI
+};
+
+/// `batch_` and a ULID of this era in lower case (`providers.md` §2.1).
+fn is_ulid(id: &str) -> bool {
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
+    id.strip_prefix("batch_01").is_some_and(|rest| rest.len() == 24 && rest.bytes().all(is_digit))
+}

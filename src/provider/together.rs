@@ -1,0 +1,50 @@
+//! Together's batches (`providers.md` §3.7): progress in place of counts, and one error in words.
+
+use super::openai::{Dialect, OpenAi, Paging};
+use super::read::Reader;
+use super::request::{Credential, Requests};
+use super::{Kind, Listing, is_uuid};
+use crate::config::KindFacts;
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+
+/// Together.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "together",
+        key_env: &["TOGETHER_API_KEY"],
+        base_url_env: Some("TOGETHER_BASE_URL"),
+        base_url: Some("https://api.together.ai/v1"),
+        key_optional: false,
+        options: &[],
+        required: &[],
+    },
+    claims: is_uuid,
+    words: &[
+        ("VALIDATING", Status::Validating),
+        ("IN_PROGRESS", Status::InProgress),
+        ("COMPLETED", Status::Completed),
+        ("FAILED", Status::Failed),
+        ("EXPIRED", Status::Expired),
+        ("CANCELLING", Status::Cancelling),
+        ("CANCELLED", Status::Cancelled),
+    ],
+    build: |account| {
+        let requests = Requests::new(account, Credential::Bearer, &[]);
+        Box::new(OpenAi::new(account, requests, DIALECT))
+    },
+};
+
+const DIALECT: Dialect =
+    Dialect { listing: Listing::pages(u32::MAX), paging: Paging::Whole, amend, ..Dialect::OPENAI };
+
+fn amend(reader: &mut Reader<'_>, sighting: &mut Sighting) {
+    sighting.model = sighting.model.take().or_else(|| reader.text("model_id"));
+    sighting.expires_at = sighting.expires_at.or_else(|| reader.time("job_deadline"));
+    sighting.errors = sighting.errors.take().or_else(|| reader.errors("error"));
+    // One time for every kind of end.
+    sighting.ended_at = sighting.completed_at.filter(|_| sighting.status.is_some_and(Status::is_terminal));
+    if sighting.status != Some(Status::Completed) {
+        sighting.completed_at = None;
+    }
+}
