@@ -12,17 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Learns from the newest pages of the provider's list, in the background, within the account's budget; once, and if
-/// it could not be read to its end, again later. It raises no events and tracks nothing.
+/// it cannot be read to its end, again later, and then at the next start. It raises no events and tracks nothing.
 pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
     let stopping = shared.tasks.stopping();
-    let mut wait = FIRST_AFTER;
-    loop {
+    for wait in TRIED_AFTER {
         tokio::select! {
             () = stopping.cancelled() => return,
             () = poller.retired() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = AGAIN_AFTER;
         match shared.store.has_learnt(poller.name().to_owned()).await {
             Ok(false) => {}
             Ok(true) => return,
@@ -93,8 +91,8 @@ fn ended(poller: &Poller, shared: &Shared, page: &Page) -> Vec<Batch> {
 }
 
 /// What is tracked comes first.
-const FIRST_AFTER: Duration = Duration::from_secs(20);
-const AGAIN_AFTER: Duration = Duration::from_mins(30);
+const TRIED_AFTER: [Duration; 3] =
+    [Duration::from_secs(20), Duration::from_mins(10), Duration::from_hours(2)];
 const BETWEEN_PAGES: Duration = Duration::from_secs(3);
 const PAGE: u32 = 100;
 const PAGES: u32 = 6;

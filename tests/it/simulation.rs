@@ -172,6 +172,10 @@ impl Transport for Scripted {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
             let id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
+            if id == "batches" {
+                // Without a list every look is at one batch: `rounds` has the others.
+                return Ok(refuses(404));
+            }
             self.asked.lock().unwrap().push((id.clone(), self.clock.now()));
             tokio::time::sleep(self.takes).await;
             Ok((self.script)(&id, self.clock.now()))
@@ -602,7 +606,7 @@ async fn one_batch_of_another_project_does_not_take_the_account_back_and_forth()
     let counts = (count(&told, "provider.unauthorized"), count(&told, "provider.recovered"));
     assert!(counts.0 <= 1 && counts.1 <= 1, "{counts:?}");
     // Every recovery makes everything due: a flapping account would be asked far more often.
-    assert!(provider.asked().len() < 4 * 200, "{} looks in a day", provider.asked().len());
+    assert!(provider.asked().len() < 4 * 330, "{} looks in a day", provider.asked().len());
     life.end().await;
 }
 
