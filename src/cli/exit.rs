@@ -70,6 +70,7 @@ impl From<ErrorCode> for Exit {
             ErrorCode::Unavailable => Self::Unreachable,
             ErrorCode::Internal => Self::Internal,
             ErrorCode::NotFound
+            | ErrorCode::InvalidInput
             | ErrorCode::ProviderFailed
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod man;
 pub mod offline;
 pub mod poll;
+pub mod progress;
 pub mod providers;
 pub mod reload;
 pub mod results;
@@ -25,6 +26,7 @@ pub mod sandbox;
 pub mod show;
 pub mod source;
 pub mod status;
+pub mod submit;
 pub mod track;
 pub mod ui;
 pub mod untrack;
@@ -103,6 +105,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Submit(submit::Arguments),
     Cancel(cancel::Arguments),
     Results(results::Arguments),
     Status(status::Arguments),
@@ -254,6 +257,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Submit(arguments) => on_runtime(submit::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Results(arguments) => on_runtime(results::run(arguments, context)),
         Command::Status(arguments) => on_runtime(status::run(arguments, context)),
@@ -308,7 +312,7 @@ fn overview(command: &clap::Command) -> String {
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
-    ("Send, fetch, cancel", &["results", "cancel"]),
+    ("Send, fetch, cancel", &["submit", "results", "cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),
     ("Try it out", &["demo", "sandbox"]),

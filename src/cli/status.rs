@@ -102,6 +102,16 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
             "{count} {batches} not polled: provider {provider} is not in the configuration"
         )));
     }
+    for open in &report.submissions {
+        let searching =
+            || format!("the creation of a batch from {} was not answered; looking for it", open.file_name);
+        let mut text =
+            format!("provider {}: {}", open.provider, open.trouble.clone().unwrap_or_else(searching));
+        if !open.candidates.is_empty() {
+            let _ = write!(text, ": {}", open.candidates.join(", "));
+        }
+        all.push(warning(text));
+    }
     for job in &report.jobs {
         if let (Some(name), Some(error)) = (job["name"].as_str(), job["error"].as_str()) {
             all.push(warning(format!("the job {name} failed the last time: {error}")));

@@ -7,6 +7,7 @@ use super::source::Extent;
 use super::ui::clean;
 use super::view;
 use crate::control::api::{TrackAnswer, TrackItem, TrackMany};
+use crate::control::client::Query;
 use clap::Args;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -56,6 +57,29 @@ pub struct Options {
     /// How long from now it should be over, such as 6h: later it is told as overdue
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<String>,
+}
+
+impl Options {
+    /// The same as parameters of a request.
+    pub(super) fn query(&self, query: Query) -> Query {
+        let mut query = query;
+        if let Some(name) = &self.name {
+            query = query.with("name", name.clone());
+        }
+        for (key, value) in &self.labels {
+            query = query.with("label", format!("{key}={value}"));
+        }
+        for name in &self.notify {
+            query = query.with("notify", name.clone());
+        }
+        if self.no_notify {
+            query = query.with("no_notify", "true");
+        }
+        match &self.deadline {
+            Some(deadline) => query.with("deadline", deadline.clone()),
+            None => query,
+        }
+    }
 }
 
 /// Does it.

@@ -11,6 +11,7 @@
 //! | `GET /v1/batches/{id}/results?format=openai\|raw&errors=true&provider=P` | the results as JSON lines, streamed; see [`trailer`] |
 //! | `POST /v1/poll` | poll every active batch now: [`PollAnswer`] |
 //! | `POST /v1/deliveries/retry` [`RetryDead`] | send again what was given up: [`RetryAnswer`] |
+//! | `POST /v1/submit?provider=P&endpoint=E&model=M&completion_window=24h&metadata=k%3Dv&file_name=F&name=N&label=k%3Dv&notify=W&no_notify=true&deadline=6h` | the body is the file, of any length. What is wrong with it or with the query is an error. Otherwise the answer is NDJSON while the batch is created: [`SubmitWarning`]s, [`SubmitChecked`], [`SubmitProgress`], and at last the batch, or `{"error"}` as everywhere |
 //! | `GET /v1/webhooks` | [`Listing`] of [`WebhookReport`] |
 //! | `POST /v1/webhooks/{name}/test` [`TestRequest`] | [`TestAnswer`] |
 //! | `POST /v1/webhooks/{name}/disable`, `…/enable` | [`WebhookReport`] |
@@ -151,6 +152,8 @@ pub enum ErrorCode {
     UnknownWebhook,
     /// The request is not what it should be (400; exit 2).
     InvalidRequest,
+    /// A file of requests is not what it should be (400; exit 1).
+    InvalidInput,
     /// The provider refuses the key (502; exit 77).
     ProviderRefused,
     /// The provider does not answer as it should (502, 504; exit 1).
@@ -178,6 +181,80 @@ pub enum ErrorCode {
     /// A code of a later version.
     #[serde(other)]
     Other,
+}
+
+/// Something that was left out of a file's requests in translation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitWarning {
+    /// Always `"submission.warning"`.
+    pub object: String,
+    /// For people.
+    pub message: String,
+}
+
+impl SubmitWarning {
+    /// A warning.
+    pub fn new(message: &str) -> Self {
+        Self { object: "submission.warning".to_owned(), message: message.to_owned() }
+    }
+}
+
+/// A file was judged and may be submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitChecked {
+    /// Always `"submission.checked"`.
+    pub object: String,
+    /// How many requests there are.
+    pub requests: u64,
+    /// The endpoint of all of them.
+    pub endpoint: String,
+    /// The one model of all of them, where there is one.
+    pub model: Option<String>,
+}
+
+impl SubmitChecked {
+    /// A good file.
+    pub fn new(requests: u64, endpoint: &str, model: Option<&str>) -> Self {
+        let (object, model) = ("submission.checked".to_owned(), model.map(str::to_owned));
+        Self { object, requests, endpoint: endpoint.to_owned(), model }
+    }
+}
+
+/// How far a submission is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitProgress {
+    /// Always `"submission.progress"`.
+    pub object: String,
+    /// `uploading creating searching`
+    pub phase: String,
+    /// How many bytes have left.
+    pub bytes: Option<u64>,
+    /// Of how many.
+    pub total: Option<u64>,
+}
+
+impl SubmitProgress {
+    /// One step.
+    pub fn new(phase: &str, bytes: Option<u64>, total: Option<u64>) -> Self {
+        Self { object: "submission.progress".to_owned(), phase: phase.to_owned(), bytes, total }
+    }
+}
+
+/// A batch whose creation was not answered: it may exist, and is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSubmission {
+    /// At which provider.
+    pub provider: String,
+    /// From which file.
+    pub file_name: String,
+    /// How many requests it has.
+    pub requests: u64,
+    /// When the provider was asked, RFC 3339.
+    pub begun_at: String,
+    /// Ids of the batches that it may be, where a person has to say which.
+    pub candidates: Vec<String>,
+    /// What keeps it open.
+    pub trouble: Option<String>,
 }
 
 /// What stands behind a stream of results, for clients that say `TE: trailers`. To others a stream that fails is a
@@ -408,6 +485,9 @@ pub struct StatusReport {
     pub reload_error: Option<String>,
     /// Providers that batches belong to but the configuration has not, with how many.
     pub orphans: BTreeMap<String, u64>,
+    /// Batches whose creation was not answered.
+    #[serde(default)]
+    pub submissions: Vec<OpenSubmission>,
     /// Every provider.
     pub providers: Vec<ProviderReport>,
     /// Every webhook.

@@ -6,7 +6,8 @@ use super::api::{
     TrackItem, TrackMany, WebhookReport, trailer,
 };
 use super::event_stream::{Message, Parser};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 use http::Method;
 use http_body_util::BodyExt as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -78,6 +79,13 @@ pub struct EventStream {
     response: Response,
     parser: Parser,
     ready: VecDeque<Message>,
+}
+
+/// The answer to a submission, line by line.
+#[derive(Debug)]
+pub struct Submitting {
+    response: Response,
+    unread: BytesMut,
 }
 
 /// The bytes of a long answer, as they come.
@@ -182,6 +190,18 @@ impl Client {
     /// Asks the provider to cancel a batch.
     pub async fn cancel(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG)).await
+    }
+
+    /// Submits a file: `POST /v1/submit`. The answer begins once the file was taken in.
+    pub async fn submit(
+        &self,
+        query: &Query,
+        file: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<Submitting, ClientError> {
+        let request =
+            self.open(Method::POST, &["v1", "submit"], query).body(reqwest::Body::wrap_stream(file));
+        let response = self.send(request).await?;
+        Ok(Submitting { response, unread: BytesMut::new() })
     }
 
     /// The results of a batch that has ended, as JSON lines.
@@ -400,6 +420,24 @@ impl EventStream {
                 Ok(Ok(None)) => return None,
                 Ok(Err(error)) => return Some(Err(ClientError::Broken(reason(&error)))),
                 Err(_) => return Some(Err(ClientError::Broken("silence".to_owned()))),
+            }
+        }
+    }
+}
+
+impl Submitting {
+    /// The next line; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Value>, ClientError> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line = self.unread.split_to(end + 1);
+                let line = serde_json::from_slice(&line);
+                return line.map(Some).map_err(|error| ClientError::Malformed(error.to_string()));
+            }
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => self.unread.extend_from_slice(&bytes),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(ClientError::Broken(reason(&error))),
             }
         }
     }

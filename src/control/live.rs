@@ -120,6 +120,10 @@ impl Live {
         let assembly = live.assemble(&config)?;
         live.apply(config, assembly).await.map_err(|refusal| vec![refusal.message])?;
         let live = Arc::new(live);
+        let engine = live.engine.clone();
+        live.parts
+            .tasks
+            .keep_running("submissions", live.parts.tasks.stopping(), |pulse| engine.reconcile(pulse));
         live.parts
             .tasks
             .keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));

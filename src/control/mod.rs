@@ -15,5 +15,6 @@ pub mod results;
 pub mod server;
 pub mod service;
 mod stream;
+pub mod submit;
 mod tracking;
 mod welcome;

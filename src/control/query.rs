@@ -1,8 +1,11 @@
 //! The query string of a request, read key by key with an error that names the key.
 
+use super::api::TrackItem;
 use super::refusal::Refusal;
 use super::service::{DeliveryQuery, ListQuery};
+use super::submit::SubmitRequest;
 use crate::engine::results::{Format, Wanted};
+use crate::provider::judge::Wish;
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -48,6 +51,26 @@ impl Query {
             webhook: self.text("webhook"),
             after: self.text("after"),
             limit: self.number("limit")?,
+        })
+    }
+
+    /// As a file is submitted.
+    pub fn submit(&self) -> Result<SubmitRequest, Refusal> {
+        let options = TrackItem {
+            name: self.text("name"),
+            labels: self.pairs("label")?,
+            notify: self.all("notify", |name| Ok(name.to_owned()))?.into_iter().collect(),
+            no_notify: self.flag("no_notify")?,
+            deadline: self.text("deadline"),
+            ..TrackItem::default()
+        };
+        Ok(SubmitRequest {
+            provider: self.text("provider"),
+            wish: Wish { endpoint: self.text("endpoint"), model: self.text("model") },
+            completion_window: self.text("completion_window"),
+            metadata: self.pairs("metadata")?,
+            file_name: self.text("file_name"),
+            options,
         })
     }
 

@@ -104,9 +104,10 @@ impl Refusal {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::AmbiguousId | ErrorCode::NotEnded => StatusCode::CONFLICT,
-            ErrorCode::UnknownProvider | ErrorCode::UnknownWebhook | ErrorCode::InvalidRequest => {
-                StatusCode::BAD_REQUEST
-            }
+            ErrorCode::UnknownProvider
+            | ErrorCode::UnknownWebhook
+            | ErrorCode::InvalidRequest
+            | ErrorCode::InvalidInput => StatusCode::BAD_REQUEST,
             ErrorCode::ProviderRefused | ErrorCode::ProviderFailed => StatusCode::BAD_GATEWAY,
             ErrorCode::ConfigRefused => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,

@@ -74,6 +74,7 @@ impl Service {
             warnings: config.warnings.clone(),
             reload_error: live.reload_error(),
             orphans,
+            submissions: self.open_submissions().await?,
             providers: self.providers()?,
             webhooks: self.webhooks().await?,
             jobs,

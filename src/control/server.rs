@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
     router
         .route("/v1/batches", get(list))
         .route("/v1/batches/track", post(track_many))
+        .route("/v1/submit", post(submit))
         .route("/v1/files/{*file}", get(openai::file_content))
         .merge(openai::of_providers())
         .route("/v1/poll", post(poll_all))
@@ -232,6 +234,26 @@ pub(super) fn stream_of_lines(
     let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
     ([kind, results::announced()], results::body(found, trailers, stopping)).into_response()
+}
+
+/// The body streams, and no bound but the provider's is on it.
+async fn submit(
+    State(shared): State<Shared>,
+    peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    query: Query,
+    body: Body,
+) -> Answer<Response> {
+    let file = body.into_data_stream().map_err(|error| reason(&error));
+    let lines = shared.service.submit(query.submit(), owner(peer), file.boxed()).await?;
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(([kind], Body::from_stream(lines)).into_response())
+}
+
+/// The innermost reason of an error.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map_or_else(String::new, ToString::to_string)
 }
 
 async fn poll_all(State(shared): State<Shared>) -> Answer<Json<super::api::PollAnswer>> {

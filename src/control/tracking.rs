@@ -339,6 +339,12 @@ fn understand(
         ))
         .param("id"));
     }
+    let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
+    Ok(Wanted { known, check: item.check.unwrap_or(check), given: given(item, config, now)?, key })
+}
+
+/// What is said of a batch besides its id, if it may be.
+pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<Given, Refusal> {
     if let Some(name) = item.notify.iter().find(|name| !config.webhooks.contains_key(*name)) {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
         return Err(Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
@@ -365,18 +371,12 @@ fn understand(
         })
         .transpose()?
         .map(|after| later(now, after));
-    let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
-    Ok(Wanted {
-        known,
-        check: item.check.unwrap_or(check),
-        given: Given {
-            name: item.name,
-            labels: item.labels,
-            notify_also: item.notify,
-            notify_nobody: item.no_notify.then_some(true),
-            deadline,
-        },
-        key,
+    Ok(Given {
+        name: item.name,
+        labels: item.labels,
+        notify_also: item.notify,
+        notify_nobody: item.no_notify.then_some(true),
+        deadline,
     })
 }
 

@@ -262,3 +262,123 @@ const LAST: f64 = (POINTS - 1) as f64;
 /// In the logarithm of time.
 const WIDEST: f64 = 1.5;
 const NARROWEST: f64 = 0.05;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::history::Stage;
+    use proptest::prelude::*;
+
+    fn class(size: Option<u8>) -> Class {
+        Class {
+            provider: "openai".to_owned(),
+            stage: Stage::Work,
+            endpoint: Some("/v1/responses".to_owned()),
+            model: Some("gpt".to_owned()),
+            size,
+        }
+    }
+
+    fn ended(seconds: f64) -> Span {
+        Span { seconds, ended: true, weight: 1.0 }
+    }
+
+    fn running(seconds: f64) -> Span {
+        Span { ended: false, ..ended(seconds) }
+    }
+
+    fn learn(spans: &[Span]) -> Estimate {
+        Estimate::learn(class(Some(3)), spans, None)
+    }
+
+    /// The share of those alive at `from` that are alive at `to`.
+    fn surviving(estimate: &Estimate, from: f64, to: f64) -> f64 {
+        let steps = 2000;
+        let step = (to - from) / f64::from(steps);
+        let sum: f64 =
+            (0..steps).map(|index| estimate.at(from + (f64::from(index) + 0.5) * step).0 * step).sum();
+        (-sum).exp()
+    }
+
+    #[test]
+    fn ends_are_found_where_they_were() {
+        let spans: Vec<Span> = (0..100).map(|number| ended(3000.0 + 12.0 * f64::from(number))).collect();
+        let estimate = learn(&spans);
+        assert!(surviving(&estimate, 1.0, 2000.0) > 0.99);
+        let half = surviving(&estimate, 1.0, 3600.0);
+        assert!((half - 0.5).abs() < 0.05, "{half}");
+        assert_eq!(estimate.usual(), Some(Usual { seconds: 3588, count: 100 }));
+        assert_eq!(estimate.most(), Some(Duration::from_secs(4176)));
+        let (_, seen) = estimate.at(60.0);
+        assert!((seen - 100.0).abs() < 1.0, "{seen}");
+        let (_, seen) = estimate.at(36_000.0);
+        assert!(seen < 1.0, "{seen}");
+    }
+
+    #[test]
+    fn what_still_runs_counts_for_what_it_is() {
+        let quick: Vec<Span> = (0..10).map(|number| ended(600.0 + f64::from(number))).collect();
+        let mut both = quick.clone();
+        both.extend((0..90).map(|_| running(3600.0)));
+        let (alone, beside) = (learn(&quick), learn(&both));
+        assert!(surviving(&alone, 1.0, 3000.0) < 0.01);
+        let left = surviving(&beside, 1.0, 3000.0);
+        assert!((left - 0.9).abs() < 0.02, "{left}");
+        // Half of them have not ended: what is usual is not known yet.
+        assert_eq!((alone.usual().map(|usual| usual.count), beside.usual()), (Some(10), None));
+        let weighed = [quick, vec![Span { weight: 90.0, ..running(3600.0) }]].concat();
+        assert!((surviving(&learn(&weighed), 1.0, 3000.0) - left).abs() < 1e-6);
+    }
+
+    #[test]
+    fn two_modes_are_not_smeared_into_one() {
+        let spans: Vec<Span> = (0..100)
+            .map(|number| {
+                let around = 1.0 + 0.2 * (f64::from(number) / 99.0 - 0.5);
+                ended(around * if number % 2 == 0 { 600.0 } else { 21_600.0 })
+            })
+            .collect();
+        let estimate = learn(&spans);
+        let between = surviving(&estimate, 1000.0, 14_000.0);
+        assert!(between > 0.95, "{between}");
+        let first = surviving(&estimate, 1.0, 1000.0);
+        assert!((first - 0.5).abs() < 0.03, "{first}");
+    }
+
+    #[test]
+    fn few_lean_on_the_coarser_class_and_many_do_not() {
+        let all: Vec<Span> = (0..100).map(|number| ended(3000.0 + f64::from(number))).collect();
+        let coarser = Arc::new(Estimate::learn(class(None), &all, None));
+        let lean = |count: usize| {
+            let spans = vec![ended(300.0); count];
+            Estimate::learn(class(Some(3)), &spans, Some(coarser.clone()))
+        };
+        let none = lean(0);
+        assert_eq!(none.mostly().map(|(class, count)| (class.size, count)), Some((None, 100)));
+        assert_eq!(none.usual(), coarser.usual());
+        assert!(surviving(&none, 1.0, 1000.0) > 0.99);
+        let early = [0, 1, 5, 50].map(|count| surviving(&lean(count), 1.0, 1000.0));
+        assert!(early.is_sorted_by(|a, b| a > b), "{early:?}");
+        let many = lean(50);
+        assert_eq!(many.mostly().map(|(class, count)| (class.size, count)), Some((Some(3), 50)));
+        assert_eq!(many.usual(), Some(Usual { seconds: 300, count: 50 }));
+        assert_eq!(many.most(), Some(Duration::from_secs(300)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_learnt_is_a_hazard(
+            spans in prop::collection::vec((0.0_f64..1e8, any::<bool>(), 0.0_f64..100.0), 0..60),
+            age in 0.0_f64..1e8,
+        ) {
+            let spans: Vec<Span> = spans
+                .into_iter()
+                .map(|(seconds, ended, weight)| Span { seconds, ended, weight: if ended { 1.0 } else { weight } })
+                .collect();
+            let estimate = learn(&spans);
+            let (hazard, seen) = estimate.at(age);
+            prop_assert!(hazard.is_finite() && hazard >= 0.0 && seen.is_finite() && seen >= 0.0, "{} {}", hazard, seen);
+            prop_assert!(estimate.thrift().is_finite() && estimate.thrift() > 0.0);
+        }
+    }
+}

@@ -11,6 +11,7 @@ pub mod outlook;
 pub mod pace;
 pub mod progress;
 pub mod retry;
+pub mod rounds;
 pub mod route;
 pub mod schedule;
 pub mod shape;

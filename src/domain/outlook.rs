@@ -132,3 +132,122 @@ const ENOUGH: f64 = 3.0;
 const FARTHEST: f64 = 60.0 * 86_400.0;
 /// More steps than any interval needs.
 const STEPS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::hazard::Span;
+    use crate::domain::history::{Class, Stage};
+    use proptest::prelude::*;
+
+    fn estimate(durations: &[f64]) -> Estimate {
+        let spans: Vec<Span> =
+            durations.iter().map(|seconds| Span { seconds: *seconds, ended: true, weight: 1.0 }).collect();
+        let class = Class {
+            provider: "openai".to_owned(),
+            stage: Stage::Work,
+            endpoint: None,
+            model: None,
+            size: None,
+        };
+        Estimate::learn(class, &spans, None)
+    }
+
+    fn outlook(age: f64, estimate: Option<&Estimate>) -> Outlook<'_> {
+        Outlook { age, quiet: age, youth: 60.0, estimate, forecast: None }
+    }
+
+    /// Looks as the rule places them, from `age` on, as far as `until`.
+    fn looks(mut age: f64, until: f64, estimate: &Estimate, effort: f64) -> Vec<f64> {
+        let mut looks = Vec::new();
+        while age < until {
+            age += outlook(age, Some(estimate)).until(effort * estimate.thrift(), f64::INFINITY).max(1.0);
+            looks.push(age);
+        }
+        looks
+    }
+
+    #[test]
+    fn nothing_known_is_the_same_in_closed_form_and_by_steps() {
+        let nothing = estimate(&[]);
+        for age in [0.0, 60.0, 3600.0, 100_000.0] {
+            for effort in [0.5, 2.0, 10.0] {
+                let (closed, steps) =
+                    (outlook(age, None).until(effort, 1e6), outlook(age, Some(&nothing)).until(effort, 1e6));
+                assert!((steps / closed - 1.0).abs() < 0.02, "{age} {effort}: {closed} {steps}");
+            }
+        }
+        assert!((nothing.thrift() - 1.0).abs() < 1e-6);
+        assert_eq!(outlook(60.0, Some(&nothing)).quantiles([0.5]), None);
+    }
+
+    #[test]
+    fn what_remains_is_foretold_from_those_that_got_as_far() {
+        let durations: Vec<f64> = (0..100)
+            .map(|number| if number < 50 { 600.0 + f64::from(number) } else { 6000.0 + f64::from(number) })
+            .collect();
+        let estimate = estimate(&durations);
+        let [early] = outlook(60.0, Some(&estimate)).quantiles([0.25]).unwrap();
+        assert!((450.0..700.0).contains(&early), "{early}");
+        let [low, half, high] = outlook(1500.0, Some(&estimate)).quantiles([0.1, 0.5, 0.9]).unwrap();
+        assert!(low < half && half < high);
+        assert!((4000.0..5200.0).contains(&half), "{half}");
+    }
+
+    #[test]
+    fn a_pace_is_followed_and_a_pace_that_did_not_hold_is_not() {
+        let forecast = Forecast { elapsed: 0.0, typical: 1800.0, shape: 30.0, doubt: 0.05 };
+        let ahead = Outlook { forecast: Some(forecast), ..outlook(600.0, None) };
+        let [half] = ahead.quantiles([0.5]).unwrap();
+        assert!((half - 1800.0).abs() < 100.0, "{half}");
+        let near = Outlook { forecast: Some(Forecast { elapsed: 1780.0, ..forecast }), ..ahead };
+        assert!(near.until(2.0, 900.0) < ahead.until(2.0, 900.0));
+        // Long after all should have been over, only age tells.
+        let broken =
+            Outlook { forecast: Some(Forecast { elapsed: 18_000.0, ..forecast }), ..outlook(20_000.0, None) };
+        let silent = outlook(20_000.0, None);
+        let (broken, silent) = (broken.until(2.0, 1e6), silent.until(2.0, 1e6));
+        assert!((broken / silent - 1.0).abs() < 0.1, "{broken} {silent}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_mode_is_leapt_over(
+            first in 100.0_f64..2000.0, ratio in 3.0_f64..40.0, share in 0.1_f64..0.9, budget in 20.0_f64..60.0,
+        ) {
+            let second = first * ratio;
+            let durations: Vec<f64> = (0..100)
+                .map(|number| {
+                    let around = 0.9 + 0.2 * (f64::from(number) * 0.618).fract();
+                    around * if f64::from(number) < 100.0 * share { first } else { second }
+                })
+                .collect();
+            let estimate = estimate(&durations);
+            // Under this a batch gets about so many looks.
+            let mean = durations.iter().map(|duration| duration.sqrt()).sum::<f64>() / 100.0;
+            let looks = looks(1.0, second * 2.0, &estimate, 2.0 * mean / budget);
+            for mode in [first, second] {
+                let within = looks.iter().filter(|at| (mode * 0.85..mode * 1.2).contains(*at)).count();
+                prop_assert!(within >= 2, "{} looks around {}: {:?}", within, mode, looks);
+            }
+        }
+
+        #[test]
+        fn it_always_comes_and_never_after_the_most(
+            age in 0.0_f64..1e7, quiet in 0.0_f64..1e7, effort in 1e-3_f64..1e3, most in 1.0_f64..1e6,
+            durations in prop::collection::vec(1.0_f64..1e6, 0..20),
+            pace in prop::option::of((0.0_f64..1e5, 0.1_f64..1e5, 1.0_f64..60.0)),
+        ) {
+            let estimate = estimate(&durations);
+            let forecast =
+                pace.map(|(elapsed, typical, shape)| Forecast { elapsed, typical, shape, doubt: 0.1 });
+            let outlook = Outlook { age, quiet, youth: 60.0, estimate: Some(&estimate), forecast };
+            let ahead = outlook.until(effort, most);
+            prop_assert!(ahead > 0.0 && ahead <= most, "{}", ahead);
+            prop_assert!(outlook.until(effort * 2.0, most) >= ahead);
+            if let Some(found) = outlook.quantiles([0.1, 0.5, 0.9]) {
+                prop_assert!(found.is_sorted() && found[0] >= 0.0, "{:?}", found);
+            }
+        }
+    }
+}

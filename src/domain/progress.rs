@@ -106,3 +106,77 @@ const EXPECTED: f64 = 0.02;
 const LEAST_SPREAD: f64 = 0.0009;
 /// How much is doubted before there is anything to go by.
 const DOUBTED: f64 = 6.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::later;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn at(seconds: u64) -> Timestamp {
+        later(NOW, Duration::from_secs(seconds))
+    }
+
+    fn trail(marks: &[(u64, u64)]) -> Trail {
+        let mut trail = Trail::default();
+        for (seconds, done) in marks {
+            trail.mark(at(*seconds), *done);
+        }
+        trail
+    }
+
+    #[test]
+    fn a_steady_pace_tells_the_end() {
+        let steady = trail(&[(60, 10), (120, 20), (600, 100)]);
+        let forecast = steady.forecast(Some(NOW), 400, at(660)).unwrap();
+        assert!((forecast.typical - 1800.0).abs() < 1.0, "{forecast:?}");
+        assert!((forecast.elapsed - 60.0).abs() < 1e-9);
+        let left = |ahead| forecast.at(ahead).1;
+        assert!(left(1000.0) > 0.95 && (left(1740.0) - 0.5).abs() < 0.01 && left(2800.0) < 0.05);
+
+        let unsteady = trail(&[(60, 2), (120, 40), (600, 100)]);
+        let doubtful = unsteady.forecast(Some(NOW), 400, at(660)).unwrap();
+        assert!(doubtful.shape < forecast.shape, "{doubtful:?} {forecast:?}");
+    }
+
+    #[test]
+    fn without_a_pace_there_is_no_forecast() {
+        assert_eq!(Trail::default().forecast(Some(NOW), 400, at(60)), None);
+        assert_eq!(trail(&[(60, 10)]).forecast(None, 400, at(60)), None, "one mark has no pace");
+        assert!(trail(&[(60, 10)]).forecast(Some(NOW), 400, at(60)).is_some());
+        assert_eq!(trail(&[(60, 10), (90, 400)]).forecast(None, 400, at(99)), None, "all are over");
+        assert_eq!(trail(&[(60, 10), (90, 500)]).forecast(None, 400, at(99)), None, "more than all");
+    }
+
+    #[test]
+    fn counts_that_fall_begin_another_story() {
+        assert_eq!(trail(&[(60, 10), (90, 20), (120, 3)]), trail(&[(120, 3)]));
+        assert_eq!(trail(&[(60, 10), (30, 20)]), trail(&[(30, 20)]), "a clock that was set back");
+    }
+
+    proptest! {
+        #[test]
+        fn a_trail_stays_short_and_keeps_its_ends(gaps in prop::collection::vec((1_u64..1000, 1_u64..50), 1..60)) {
+            let (mut seconds, mut done) = (0, 0);
+            let mut trail = Trail::default();
+            for (gap, more) in &gaps {
+                (seconds, done) = (seconds + gap, done + more);
+                trail.mark(at(seconds), done);
+            }
+            prop_assert!(trail.0.len() <= LONGEST);
+            prop_assert_eq!(trail.0.first(), Some(&(at(gaps[0].0).as_millisecond(), gaps[0].1)));
+            prop_assert_eq!(trail.0.last(), Some(&(at(seconds).as_millisecond(), done)));
+            prop_assert!(trail.0.windows(2).all(|pair| pair[0] < pair[1]));
+            let text = serde_json::to_string(&trail).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Trail>(&text).unwrap(), trail.clone());
+            if let Some(forecast) = trail.forecast(Some(NOW), done + 1000, at(seconds)) {
+                let (density, left) = forecast.at(forecast.typical);
+                prop_assert!(density.is_finite() && (left - 0.5).abs() < 0.01, "{:?}", forecast);
+                prop_assert!(forecast.shape.is_finite() && forecast.doubt > 0.0 && forecast.doubt < 1.0);
+            }
+        }
+    }
+}

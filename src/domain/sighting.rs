@@ -21,6 +21,8 @@ pub struct Sighting {
     pub model: Option<String>,
     /// The name that the provider keeps for the batch, where it has one (Gemini's `displayName`).
     pub display_name: Option<String>,
+    /// What batchd marked the batch with when it created it, where that stands in neither metadata nor name.
+    pub marker: Option<String>,
     /// See [`Batch::input_file_id`](super::batch::Batch::input_file_id).
     pub input_file_id: Option<String>,
     /// See [`Batch::completion_window`](super::batch::Batch::completion_window).

@@ -3,12 +3,16 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+mod due;
 mod learnt;
 mod past;
 pub mod poll;
 pub mod poller;
+pub mod reconcile;
 pub mod results;
+mod rounds;
 pub mod standing;
+pub mod submit;
 
 use crate::clock::Clock;
 use crate::domain::route::Routes;
@@ -22,6 +26,7 @@ use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
+use due::Next;
 use learnt::Learnt;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -46,6 +51,10 @@ pub(crate) struct Shared {
     pub tasks: Tasks,
     /// What earlier batches took.
     pub learnt: Arc<Learnt>,
+    /// Submissions that a task sees to.
+    pub attended: submit::Attended,
+    /// A submission was lost.
+    pub lost: tokio::sync::Notify,
     /// How late polls are, in seconds.
     pub lag: Histogram,
 }
@@ -93,6 +102,8 @@ impl Engine {
             routes: RwLock::default(),
             tasks,
             learnt: Arc::default(),
+            attended: submit::Attended::default(),
+            lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
         let (learnt, store, clock) = (shared.learnt.clone(), shared.store.clone(), shared.clock.clone());
@@ -235,8 +246,8 @@ impl Engine {
         let mut touched = BTreeMap::new();
         for batch in registered {
             let provider = &batch.tracked.key.provider;
-            if let (Ok(poller), Some(at)) = (self.poller(provider), batch.tracked.next_poll_at) {
-                poller.adopt(batch.pk, at);
+            if let (Ok(poller), Some(next)) = (self.poller(provider), Next::of(&batch.tracked)) {
+                poller.adopt(batch.pk, next);
                 touched.insert(provider.clone(), poller);
             }
         }
@@ -271,7 +282,7 @@ impl Engine {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);
-                let mut next = schedule::next_poll(&poller.terms(tracked), tracked, at, 0.5);
+                let mut next = schedule::next_poll(&poller.terms_of(tracked), tracked, at, 0.5);
                 if next.at.is_some()
                     && let Some(until) = poller.held_until()
                 {
@@ -344,8 +355,8 @@ impl Engine {
 /// Fills the schedules of these pollers and sets them running.
 fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
     for entry in schedule {
-        if let Some(poller) = pollers.get(&entry.provider) {
-            poller.schedule(entry.pk, entry.next_poll_at);
+        if let Some(poller) = pollers.get(&*entry.provider) {
+            poller.schedule(entry.pk, Next::at(entry.next_poll_at, entry.created_at));
         }
     }
     for poller in pollers.into_values() {

@@ -1,6 +1,7 @@
 //! One poll, from the request to the commit.
 
 use super::Shared;
+use super::due::Next;
 use super::poller::Poller;
 use crate::domain::finding;
 use crate::domain::hazard::Estimate;
@@ -15,8 +16,8 @@ use jiff::Timestamp;
 
 /// What came of a poll.
 pub(super) struct Polled {
-    /// When the batch is due again; `None`: never by itself.
-    pub next: Option<Timestamp>,
+    /// When the batch is due again, and how; `None`: never by itself.
+    pub next: Option<Next>,
     /// Why nothing was seen, if nothing was.
     pub failure: Option<Failure>,
 }
@@ -30,17 +31,13 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     if !is_its_own_refusal(poller, &before, seen.as_ref().err()) {
         poller.report(seen.as_ref().err()).await;
     }
-    let step = observed(poller, shared, &before, seen.as_ref());
+    let step = observed(poller, &before, seen.as_ref(), &poller.terms());
     log(&before, &step, seen.as_ref().err());
 
-    let next = step.tracked.next_poll_at;
+    let next = Next::of(&step.tracked);
     // What is not watched has no schedule of its own: only `record` can tell whether it is watched again by now.
     if step.is_news(&before) || before.untracked_at.is_some() {
-        let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
-        shared.store.record(pk, step, shared.routes()).await?;
-        if ended {
-            shared.learnt.taught(poller.name());
-        }
+        record(poller, pk, step).await?;
     } else {
         let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
         let last_polled_at = last_polled_at.unwrap_or_else(|| shared.clock.now());
@@ -49,16 +46,35 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     Ok(Polled { next, failure: seen.err() })
 }
 
+/// What a page of the list means for one of the batches on it, with the time of the next look. No I/O.
+pub(super) fn seen_on_page(poller: &Poller, before: &Tracked, sighting: &Sighting) -> Step {
+    let step = observed(poller, before, Ok(sighting), &poller.terms_on_pages());
+    log(before, &step, None);
+    step
+}
+
+/// Stores a look that brought news.
+pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
+    let shared = poller.shared();
+    let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
+    shared.store.record(pk, step, shared.routes()).await?;
+    if ended {
+        shared.learnt.taught(poller.name());
+    }
+    Ok(())
+}
+
 /// What a look means for the batch, with the time of the next one. No I/O.
 pub(super) fn observed(
     poller: &Poller,
-    shared: &Shared,
     before: &Tracked,
     seen: Result<&Sighting, &Failure>,
+    terms: &Terms,
 ) -> Step {
+    let shared = poller.shared();
     let now = shared.clock.now();
     let unchanged = |tracked| Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
-    let mut standing = poller.standing();
+    let mut standing = terms.standing;
     let mut not_before = None;
     let mut step = match seen {
         Ok(sighting) => {
@@ -80,7 +96,7 @@ pub(super) fn observed(
     };
     step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
-    let terms = Terms { standing, ..poller.terms(&step.tracked) };
+    let terms = Terms { standing, estimate: poller.estimate(&step.tracked), ..terms.clone() };
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&terms, &step.tracked, now);

@@ -1,24 +1,27 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
 use super::budget::{Budget, LONGEST_NAP, Wait, Wishes};
+use super::due::{DueList, Next, is_close};
 use super::poll::{self, Polled};
+use super::rounds::{Lists, Round};
 use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
+use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{from_millis, later, since};
+use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::{Page, PageRequest, Provider};
 use crate::store::providers::ProviderState;
-use crate::store::{Pk, StoreError};
+use crate::store::{Pk, Store, StoreError};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
@@ -33,6 +36,8 @@ pub(super) struct Poller {
     account: Arc<Account>,
     shared: Arc<Shared>,
     due: Mutex<DueList>,
+    /// What is known of its list, if it has one. Locked after `due` where both are.
+    lists: Option<Mutex<Lists>>,
     budget: Budget,
     record: Arc<Record>,
     /// The loop has something to look at.
@@ -80,96 +85,6 @@ pub struct Snapshot {
     pub polls: BTreeMap<&'static str, u64>,
 }
 
-/// What is due when: an entry a batch, nothing else of it.
-#[derive(Debug, Default)]
-struct DueList {
-    by_time: BTreeSet<(i64, Pk)>,
-    by_batch: BTreeMap<Pk, i64>,
-    /// Under way, and what becomes of each when it comes back.
-    busy: BTreeMap<Pk, Afterwards>,
-}
-
-/// What becomes of a batch after the look that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
-    /// What the look says.
-    AsSeen,
-    /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
-    OrDue(Timestamp),
-    /// It was taken off the schedule.
-    Gone,
-}
-
-impl DueList {
-    /// Due then and at no other time, whatever was said before.
-    fn put(&mut self, pk: Pk, at: Timestamp) {
-        if let Some(afterwards) = self.busy.get_mut(&pk) {
-            *afterwards = Afterwards::OrDue(at);
-            return;
-        }
-        self.take(pk);
-        let at = at.as_millisecond();
-        self.by_batch.insert(pk, at);
-        self.by_time.insert((at, pk));
-    }
-
-    /// Due then, unless it is on the schedule already.
-    fn adopt(&mut self, pk: Pk, at: Timestamp) {
-        if !self.by_batch.contains_key(&pk) {
-            self.put(pk, at);
-        }
-    }
-
-    /// Off the schedule.
-    fn forget(&mut self, pk: Pk) {
-        self.take(pk);
-        if let Some(afterwards) = self.busy.get_mut(&pk) {
-            *afterwards = Afterwards::Gone;
-        }
-    }
-
-    /// Under way from now on; `false`: it is already.
-    fn claim(&mut self, pk: Pk) -> bool {
-        if self.busy.contains_key(&pk) {
-            return false;
-        }
-        self.take(pk);
-        self.busy.insert(pk, Afterwards::AsSeen);
-        true
-    }
-
-    /// Back from a look, which says when the next one is due.
-    fn settle(&mut self, pk: Pk, next: Option<Timestamp>) {
-        let next = match self.busy.remove(&pk).unwrap_or(Afterwards::AsSeen) {
-            Afterwards::AsSeen => next,
-            Afterwards::OrDue(at) => next.or(Some(at)),
-            Afterwards::Gone => None,
-        };
-        if let Some(next) = next {
-            self.put(pk, next);
-        }
-    }
-
-    fn take(&mut self, pk: Pk) {
-        if let Some(at) = self.by_batch.remove(&pk) {
-            self.by_time.remove(&(at, pk));
-        }
-    }
-
-    /// Everything is due earlier by `by`.
-    fn advance(&mut self, by: Duration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        for at in self.by_batch.values_mut() {
-            *at = at.saturating_sub(by);
-        }
-        self.by_time = self.by_batch.iter().map(|(pk, at)| (*at, *pk)).collect();
-    }
-
-    fn first(&self) -> Option<(Timestamp, Pk)> {
-        self.by_time.first().map(|(at, pk)| (from_millis(*at), *pk))
-    }
-}
-
 impl Record {
     /// Of an account of which the database remembers `state`.
     pub(super) fn remembered(state: ProviderState) -> Arc<Self> {
@@ -184,11 +99,13 @@ impl Record {
 
 impl Poller {
     pub(super) fn new(account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
+        let lists = account.adapter.listing().map(|listing| Mutex::new(Lists::new(listing)));
         Self {
             budget: Budget::new(&account.config.polling, record.wishes.clone(), shared.clock.now()),
             account: Arc::new(account),
             shared,
             due: Mutex::default(),
+            lists,
             record,
             changed: Notify::new(),
             settled: Notify::new(),
@@ -200,9 +117,11 @@ impl Poller {
     pub(super) fn start(self: Arc<Self>) {
         if self.standing().refused {
             // The key may be another by now: one batch tries it.
-            let mut due = lock(&self.due);
-            if let Some((_, pk)) = due.first() {
-                due.put(pk, self.shared.clock.now());
+            let now = self.now();
+            let mut due = self.due();
+            if let Some((_, pk)) = due.first(false) {
+                // Retrieved: that a list is refused says less.
+                due.put(pk, Next { closely: true, ..Next::at(now, None) }, now);
             }
         }
         let name = format!("poller {}", self.name());
@@ -249,12 +168,56 @@ impl Poller {
         self.account.adapter.as_ref()
     }
 
-    /// What the schedule of `tracked` depends on, if it is looked at alone.
-    pub(super) fn terms(&self, tracked: &Tracked) -> Terms {
+    pub(super) fn plan(&self) -> Plan {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
-        let plan = Plan { min_interval, max_interval, retain: self.shared.retain() };
-        let estimate = self.shared.learnt.about(&Class::of(tracked), self.shared.clock.now());
-        Terms { plan, standing: self.standing(), cost: 1.0, estimate }
+        Plan { min_interval, max_interval, retain: self.shared.retain() }
+    }
+
+    /// What the schedule of any batch here depends on, if it is looked at alone.
+    pub(super) fn terms(&self) -> Terms {
+        Terms { plan: self.plan(), standing: self.standing(), cost: 1.0, estimate: None }
+    }
+
+    /// The same if pages of the list show it.
+    pub(super) fn terms_on_pages(&self) -> Terms {
+        let cost = self.lists(|lists| lists.cost()).unwrap_or(1.0);
+        Terms { cost, ..self.terms() }
+    }
+
+    /// The same for `tracked`, in whichever way it is looked at at present, and with what its like teach.
+    pub(super) fn terms_of(&self, tracked: &Tracked) -> Terms {
+        let terms = if is_close(tracked) { self.terms() } else { self.terms_on_pages() };
+        Terms { estimate: self.estimate(tracked), ..terms }
+    }
+
+    /// What earlier batches like `tracked` teach.
+    pub(super) fn estimate(&self, tracked: &Tracked) -> Option<Arc<Estimate>> {
+        self.shared.learnt.about(&Class::of(tracked), self.now())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    pub(super) fn due(&self) -> MutexGuard<'_, DueList> {
+        lock(&self.due)
+    }
+
+    /// What is known of the account's list; `None`: it has none.
+    pub(super) fn lists<T>(&self, with: impl FnOnce(&mut Lists) -> T) -> Option<T> {
+        self.lists.as_ref().map(|lists| with(&mut lock(lists)))
+    }
+
+    pub(super) fn note_lag(&self, late: Duration) {
+        self.shared.lag.observe(late.as_secs_f64());
     }
 
     pub(super) fn stalled_after(&self) -> Duration {
@@ -279,17 +242,18 @@ impl Poller {
 
     /// Puts a batch on the schedule, at a time that was planned by an earlier poller or process: it may have had
     /// other bounds, or a clock that was ahead.
-    pub(super) fn schedule(&self, pk: Pk, at: Timestamp) {
-        let latest = later(self.shared.clock.now(), self.account.config.polling.max_interval);
-        lock(&self.due).put(pk, at.min(latest));
+    pub(super) fn schedule(&self, pk: Pk, next: Next) {
+        let now = self.now();
+        let latest = later(now, self.plan().max_interval);
+        self.due().put(pk, Next { at: next.at.min(latest), ..next }, now);
     }
 
-    pub(super) fn adopt(&self, pk: Pk, at: Timestamp) {
-        lock(&self.due).adopt(pk, at);
+    pub(super) fn adopt(&self, pk: Pk, next: Next) {
+        self.due().adopt(pk, next, self.now());
     }
 
     pub(super) fn unschedule(&self, pk: Pk) {
-        lock(&self.due).forget(pk);
+        self.due().forget(pk);
     }
 
     pub(super) fn wake(&self) {
@@ -297,33 +261,27 @@ impl Poller {
     }
 
     pub(super) fn all_due(&self) -> u64 {
-        let now = self.shared.clock.now();
-        let mut due = lock(&self.due);
-        let batches: Vec<Pk> = due.by_batch.keys().copied().collect();
-        for pk in &batches {
-            due.put(*pk, now);
-        }
-        let count = batches.len() + due.busy.len();
-        drop(due);
+        let count = self.due().hurry(self.now());
         self.wake();
         count as u64
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let now = self.shared.clock.now();
-        let due = lock(&self.due);
-        let overdue = due.by_time.range(..=(now.as_millisecond(), Pk::MAX)).count() as u64;
-        let late = due.first().map_or(Duration::ZERO, |(at, _)| since(at, now));
+        let now = self.now();
+        let ((active, in_flight), (overdue, late)) = {
+            let due = self.due();
+            (due.counts(), due.overdue(now))
+        };
         let config = &self.account.config;
         Snapshot {
             name: config.name.clone(),
             kind: config.kind.clone(),
             base_url: config.base_url.clone(),
             key: config.api_key.is_some(),
-            active: (due.by_batch.len() + due.busy.len()) as u64,
-            due: overdue,
+            active: active as u64,
+            due: overdue as u64,
             late,
-            in_flight: due.busy.len() as u64,
+            in_flight: in_flight as u64,
             held_until: self.held_until(),
             state: lock(&self.record.health).state().clone(),
             polls: lock(&self.record.counts).clone(),
@@ -393,7 +351,7 @@ impl Poller {
 
     /// What a sighting makes of a batch, with the time of the next look.
     pub(super) fn observe(&self, before: &Tracked, sighting: &Sighting) -> Step {
-        poll::observed(self, &self.shared, before, Ok(sighting))
+        poll::observed(self, before, Ok(sighting), &self.terms_of(before))
     }
 
     /// Looks at a tracked batch at once; waits its turn only behind a look at the same batch.
@@ -404,7 +362,7 @@ impl Poller {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if lock(&self.due).claim(pk) {
+            if self.due().claim(pk) {
                 break;
             }
             settled.await;
@@ -483,15 +441,22 @@ impl Poller {
 
     /// What was to happen in an hour still happens in an hour.
     fn clock_was_set_back(&self, by: Duration) {
-        lock(&self.due).advance(by);
+        self.due().advance(by);
         self.budget.clock_was_set_back(by);
     }
 
-    /// Starts as many polls as may be, and says how long nothing else needs doing.
+    /// Starts a round if one is worth it, and as many polls as may be; says how long nothing else needs doing.
     fn start_what_is_due(self: &Arc<Self>) -> Duration {
+        self.start_a_round();
         loop {
-            let now = self.shared.clock.now();
-            let Some((at, pk)) = lock(&self.due).first() else { return LONGEST_NAP };
+            let now = self.now();
+            // While a round is under way it is for the next one to see what many have become due.
+            let first = {
+                let due = self.due();
+                let crowd = self.account.config.polling.concurrency as usize;
+                due.first(due.is_in_round() && due.is_crowded(crowd, now))
+            };
+            let Some((at, pk)) = first else { return LONGEST_NAP };
             if at > now {
                 return since(now, at).min(LONGEST_NAP);
             }
@@ -501,10 +466,47 @@ impl Poller {
                 Err(Wait::Slot) => return LONGEST_NAP,
                 Err(Wait::For(wait)) => return wait.min(LONGEST_NAP),
             };
-            self.shared.lag.observe(since(at, now).as_secs_f64());
-            lock(&self.due).claim(pk);
+            self.note_lag(since(at, now));
+            self.due().claim(pk);
             self.begin(pk, move |_| drop(slot));
         }
+    }
+
+    /// Begins a round if one would cost less than the looks that are due.
+    fn start_a_round(self: &Arc<Self>) {
+        let now = self.now();
+        if self.held_until().is_some() || self.lists(|lists| lists.may_begin(now)) != Some(true) {
+            return;
+        }
+        {
+            let mut due = self.due();
+            if due.is_in_round() {
+                return;
+            }
+            if self.lists(|lists| lists.is_stale(now)) == Some(true) {
+                due.forget_what_was_unlisted();
+            }
+            let wanted = due.wanted(self.plan().max_interval, now);
+            if wanted.is_empty()
+                || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true)
+                || !due.begin_round()
+            {
+                return;
+            }
+            due.expect(&wanted);
+        }
+        let round = Round::of(self.clone());
+        self.shared.tasks.attempt(&self.in_flight, round.run(), {
+            let poller = self.clone();
+            move || {
+                tracing::error!(
+                    provider = poller.name(),
+                    "a round panicked; batches are retrieved for a while"
+                );
+                poller.lists(|lists| lists.panicked(poller.now()));
+                poller.wake();
+            }
+        });
     }
 
     /// Looks at a claimed batch, and tells `done` what came of it before the batch is back on the schedule.
@@ -523,16 +525,23 @@ impl Poller {
     }
 
     fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
+        let now = self.now();
         let next = match polled {
             Ok(polled) => polled.next,
             Err(error) => {
                 // The look is lost, not the batch: it is had again.
                 tracing::error!(provider = self.name(), %error, "cannot store what was seen; it will be looked at again");
-                Some(later(self.shared.clock.now(), self.account.config.polling.min_interval))
+                Some(Next::at(later(now, self.plan().min_interval), None))
             }
         };
-        lock(&self.due).settle(pk, next);
+        self.due().settle(pk, next, false, now);
         self.changed.notify_one();
+        self.settled.notify_waiters();
+    }
+
+    /// The same for a batch that a page showed.
+    pub(super) fn settle_shown(&self, pk: Pk, next: Option<Next>) {
+        self.due().settle(pk, next, true, self.now());
         self.settled.notify_waiters();
     }
 }
@@ -540,43 +549,4 @@ impl Poller {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every critical section leaves the value whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
-
-    fn at(seconds: u64) -> Timestamp {
-        later(NOW, Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn what_is_taken_off_during_its_look_stays_off_unless_it_is_put_on_again() {
-        let mut due = DueList::default();
-        due.put(1, at(10));
-        assert!(due.claim(1) && !due.claim(1));
-        due.forget(1);
-        due.settle(1, Some(at(20)));
-        assert_eq!(due.first(), None);
-
-        assert!(due.claim(1));
-        due.forget(1);
-        due.adopt(1, at(12));
-        due.settle(1, None);
-        assert_eq!(due.first(), Some((at(12), 1)), "untracked and tracked again while a look was under way");
-    }
-
-    #[test]
-    fn what_is_on_the_schedule_is_not_adopted_again() {
-        let mut due = DueList::default();
-        due.put(1, at(10));
-        due.adopt(1, at(0));
-        assert_eq!(due.first(), Some((at(10), 1)));
-        assert!(due.claim(1));
-        due.adopt(1, at(0));
-        due.settle(1, Some(at(20)));
-        assert_eq!(due.first(), Some((at(20), 1)));
-    }
 }

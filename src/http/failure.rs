@@ -120,9 +120,11 @@ impl Failure {
             Self::Reset | Self::Timeout(_) | Self::BadResponse | Self::TooLarge(_) | Self::Malformed(_) => {
                 true
             }
-            // Only a refusal for the request's own sake is sure; 408 is a gateway's word for a timeout.
+            // A refusal for the request's own sake is sure, and so is a redirect, which is not followed; 408 is a
+            // gateway's word for a timeout.
             Self::Status { status, .. } => {
-                *status == StatusCode::REQUEST_TIMEOUT || !status.is_client_error()
+                *status == StatusCode::REQUEST_TIMEOUT
+                    || !(status.is_client_error() || status.is_redirection())
             }
         }
     }

@@ -1,11 +1,17 @@
 //! Anthropic's Message Batches (`providers.md` §3.2): one word for every end, told apart by the counters.
 
 mod results;
+mod submission;
+mod translation;
 
 use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
+    only_a_day, patient,
+};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{Batch, RequestCounts};
@@ -14,6 +20,7 @@ use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
+use submission::OneRequest;
 
 /// Anthropic's Message Batches.
 pub const KIND: Kind = Kind {
@@ -49,7 +56,10 @@ const PAGE: u32 = 1000;
 /// Seconds from creation to the deletion of the results.
 const RESULTS_LIVE: i64 = 29 * 86_400;
 
-#[derive(Debug)]
+/// What a batch may hold: 256 MB, taken as generously as may be.
+const MAX_BYTES: u64 = 256 << 20;
+
+#[derive(Clone, Debug)]
 struct Anthropic {
     requests: Requests,
     provider: String,
@@ -188,6 +198,37 @@ impl Provider for Anthropic {
         self.requests
             .goes_to("api.anthropic.com")
             .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(Intake {
+            framing: Framing::Array,
+            own: LineForm {
+                id: "custom_id",
+                id_needed: true,
+                body: "params",
+                model: ModelPlace::Request,
+                tells: &[("messages", ENDPOINT)],
+            },
+            takes_openai: false,
+            max_requests: Some(100_000),
+            max_bytes: Some(MAX_BYTES),
+            custom_id: IdRule { longest: Some(64), plain: true },
+            one_model: false,
+            endpoints: &[ENDPOINT, "/v1/chat/completions"],
+            // The batch object has neither metadata nor a name.
+            marks: false,
+        })
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        translation::line(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        only_a_day(job)?;
+        let call = patient(self.requests.post("/messages/batches", None)?);
+        Ok(Box::new(OneRequest::new(self.clone(), call)))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

@@ -1,11 +1,17 @@
 //! Batches of the Gemini Developer API (`providers.md` §3.3): long-running operations with the batch in `metadata`.
 
 mod results;
+mod submission;
+mod translation;
 
 use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
+    only_a_day, split_name,
+};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{Batch, RequestCounts};
@@ -14,6 +20,7 @@ use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
+use submission::UploadThenBatch;
 
 /// The Gemini Developer API.
 pub const KIND: Kind = Kind {
@@ -63,13 +70,20 @@ const FILES: &str = "files/";
 /// that is refused would be the end of every look. Where the results are, `metadata.output` says.
 const FIELDS: &str = "name,metadata,done,error";
 
+/// What a batch may be for, in OpenAI's words.
+const CHAT: &str = "/v1/chat/completions";
+const EMBEDDINGS: &str = "/v1/embeddings";
+
+/// The longest input file: 2 GB.
+const MAX_BYTES: u64 = 2 << 30;
+
 /// The most batches that are asked for on a page.
 const PAGE: u32 = 100;
 
 /// Seconds after creation at which a batch that still waits or runs expires.
 const WINDOW: i64 = 48 * 3600;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Gemini {
     requests: Requests,
     provider: String,
@@ -114,13 +128,20 @@ impl Gemini {
             let is_embedding =
                 reader.text(&at("@type")).is_some_and(|name| name.ends_with("EmbedContentBatch"));
             let created_at = reader.time(&at("createTime"));
+            // There is no metadata: what marks the batch stands in its name.
+            let name = reader.text(&at("displayName"));
+            let (name, marker) = name.as_deref().map_or((None, None), |name| {
+                let (name, marker) = split_name(name);
+                (Some(name.to_owned()), marker.map(str::to_owned))
+            });
             Sighting {
                 id,
                 status,
                 provider_status,
                 endpoint: model.as_deref().map(|model| self.endpoint(model, is_embedding)),
                 model: model.map(|model| model.strip_prefix("models/").unwrap_or(&model).to_owned()),
-                display_name: reader.text(&at("displayName")),
+                display_name: name,
+                marker,
                 input_file_id: reader.id(&at("inputConfig.fileName")),
                 output_file_id,
                 errors: reader.errors("error"),
@@ -202,6 +223,35 @@ impl Provider for Gemini {
     /// AI Studio has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(Intake {
+            framing: Framing::Lines,
+            own: LineForm {
+                id: "key",
+                id_needed: false,
+                body: "request",
+                model: ModelPlace::Job,
+                tells: &[("contents", CHAT), ("content", EMBEDDINGS)],
+            },
+            takes_openai: false,
+            max_requests: None,
+            max_bytes: Some(MAX_BYTES),
+            custom_id: IdRule::default(),
+            one_model: true,
+            endpoints: &[CHAT, EMBEDDINGS],
+            marks: true,
+        })
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        translation::line(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        only_a_day(job)?;
+        Ok(Box::new(UploadThenBatch::new(self.clone(), job.clone())))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

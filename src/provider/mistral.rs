@@ -1,9 +1,15 @@
 //! Mistral's batch jobs (`providers.md` §3.4).
 
+mod submission;
+mod translation;
+
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
+};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, is_uuid, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{Batch, RequestCounts};
@@ -12,6 +18,7 @@ use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
+use submission::FileThenJob;
 
 /// Mistral's batch jobs.
 pub const KIND: Kind = Kind {
@@ -43,7 +50,24 @@ const PAGE: u32 = 100;
 /// The words of jobs that have not ended.
 const LIVE: [&str; 3] = ["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"];
 
-#[derive(Debug)]
+/// What a job may be for.
+const ENDPOINTS: [&str; 10] = [
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/fim/completions",
+    "/v1/moderations",
+    "/v1/chat/moderations",
+    "/v1/ocr",
+    "/v1/classifications",
+    "/v1/chat/classifications",
+    "/v1/conversations",
+    "/v1/audio/transcriptions",
+];
+
+/// The longest input file: 512 MB.
+const MAX_BYTES: u64 = 512 << 20;
+
+#[derive(Clone, Debug)]
 struct Mistral {
     requests: Requests,
     provider: String,
@@ -151,6 +175,40 @@ impl Provider for Mistral {
     /// Mistral's console has one page for all batches.
     fn console_url(&self, _id: &str) -> Option<String> {
         self.requests.goes_to("api.mistral.ai").then(|| "https://console.mistral.ai/build/batches".to_owned())
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(Intake {
+            framing: Framing::Lines,
+            own: LineForm {
+                id: "custom_id",
+                id_needed: true,
+                body: "body",
+                model: ModelPlace::Either,
+                tells: &[
+                    ("messages", "/v1/chat/completions"),
+                    ("prompt", "/v1/fim/completions"),
+                    ("document", "/v1/ocr"),
+                    ("input", "/v1/embeddings"),
+                    ("inputs", "/v1/embeddings"),
+                ],
+            },
+            takes_openai: false,
+            max_requests: Some(1_000_000),
+            max_bytes: Some(MAX_BYTES),
+            custom_id: IdRule::default(),
+            one_model: true,
+            endpoints: &ENDPOINTS,
+            marks: true,
+        })
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        translation::line(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        Ok(Box::new(FileThenJob::new(self.clone(), job.clone())?))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

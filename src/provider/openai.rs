@@ -1,9 +1,12 @@
 //! OpenAI's batches (`providers.md` §3.1), and what every service that imitates them has in common.
 
+mod submission;
+
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{self, Intake, Job, Submission};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::Batch;
@@ -13,6 +16,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use http::Method;
 use serde_json::{Map, Value};
+use submission::FileThenBatch;
 
 /// OpenAI itself.
 pub const KIND: Kind = Kind {
@@ -28,7 +32,7 @@ pub const KIND: Kind = Kind {
     claims,
     words: &read::OPENAI_WORDS,
     build: |account| {
-        let dialect = Dialect { files_live: Some(FILES_LIVE), ..Dialect::OPENAI };
+        let dialect = Dialect { files_live: Some(FILES_LIVE), intake: Some(INTAKE), ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -46,7 +50,12 @@ pub const COMPATIBLE: Kind = Kind {
     },
     claims: |_| false,
     words: &WORDS,
-    build: |account| Box::new(OpenAi::new(account, organized(account), Dialect::OPENAI)),
+    build: |account| {
+        // Some of them leave most of a batch out of their lists.
+        let listing = Listing { complete: false, ..Listing::pages(PAGE) };
+        let dialect = Dialect { listing, intake: Some(Intake::OPENAI), ..Dialect::OPENAI };
+        Box::new(OpenAi::new(account, organized(account), dialect))
+    },
 };
 
 /// The eight words, and those of SiliconFlow and Novita for two of them (`providers.md` §2): read at every service,
@@ -74,6 +83,30 @@ const PAGE: u32 = 100;
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
+/// 200 MB. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit that is too high
+/// here costs an upload that is refused, one that is too low a file that would have been taken.
+const MAX_BYTES: u64 = 210_000_000;
+
+/// What OpenAI's batches may be for.
+const ENDPOINTS: [&str; 8] = [
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+];
+
+/// What OpenAI takes.
+const INTAKE: Intake = Intake {
+    max_requests: Some(50_000),
+    max_bytes: Some(MAX_BYTES),
+    endpoints: &ENDPOINTS,
+    ..Intake::OPENAI
+};
+
 /// How a service's interface differs from OpenAI's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
@@ -87,6 +120,8 @@ pub(super) struct Dialect {
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
     pub files_live: Option<i64>,
+    /// What it takes as a file that a batch is created from; `None`: batches are not created so, or it is not sure.
+    pub intake: Option<Intake>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
     pub amend: fn(&mut Reader<'_>, &mut Sighting),
 }
@@ -119,12 +154,13 @@ impl Dialect {
         keeping: Keeping::Files,
         endpoint: "/v1/chat/completions",
         files_live: None,
+        intake: None,
         amend: |_, _| {},
     };
 }
 
 /// An account at a service with OpenAI's interface, or a dialect of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenAi {
     requests: Requests,
     provider: String,
@@ -271,6 +307,15 @@ impl Provider for OpenAi {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        self.dialect.intake.map_or_else(submit::no_submit, Ok)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        self.dialect.intake.map_or_else(submit::no_submit, Ok)?;
+        Ok(Box::new(FileThenBatch::new(self.clone(), job.clone())?))
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

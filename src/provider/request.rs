@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What every request to one account has in common. Its `Debug` shows no key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Requests {
     base_url: String,
     key: Option<SecretString>,
@@ -134,6 +134,42 @@ impl Requests {
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone().map_err(Failure::BadRequest)?;
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })
+    }
+
+    /// Sends `body` as JSON to `path` at the same host, which is not below the base address.
+    pub fn post_beside(&self, path: &str, body: &Value) -> Result<Call, Failure> {
+        let host = self
+            .base_url
+            .find("://")
+            .and_then(|at| self.base_url[at + 3..].find('/').map(|end| at + 3 + end));
+        let beside = Self {
+            base_url: self.base_url[..host.unwrap_or(self.base_url.len())].to_owned(),
+            ..self.clone()
+        };
+        beside.post(path, Some(body))
+    }
+
+    /// A request to an address that the service gave out, without the key and everything else that is the account's:
+    /// wherever it leads, nothing of these goes there.
+    pub fn elsewhere(&self, method: Method, url: &str) -> Result<Call, Failure> {
+        let uri: Uri = url.parse().map_err(|_| Failure::Malformed("the address in it is none".to_owned()))?;
+        let is_safe = uri.scheme_str() == Some("https");
+        if uri.host().is_none() || !is_safe && self.base_url.starts_with("https:") {
+            return Err(Failure::Malformed("the address in it is not one of https".to_owned()));
+        }
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })
+    }
+
+    /// What `answer` says if it is no success; see [`answer::refusal`].
+    pub fn success(&self, answer: &Answer) -> Result<(), Failure> {
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(answer::refusal(self.without_key(answer).as_ref().unwrap_or(answer)))
     }
 
     /// The object in `answer`; see [`answer::object`].

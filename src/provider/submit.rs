@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const MARKER: &str = "batchd_id";
 
 /// What a service takes as the input of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intake {
     /// How the requests stand in the input as it is sent.
     pub framing: Framing,
@@ -35,6 +35,21 @@ pub struct Intake {
     /// Whether what is created carries the marker of its [`Job`]; if not, a batch whose creation was not answered is
     /// known by its time and size alone.
     pub marks: bool,
+}
+
+impl Intake {
+    /// Lines in OpenAI's form as they are, within no limit that is known.
+    pub const OPENAI: Self = Self {
+        framing: Framing::Lines,
+        own: OPENAI_LINE,
+        takes_openai: true,
+        max_requests: None,
+        max_bytes: None,
+        custom_id: IdRule { longest: None, plain: false },
+        one_model: true,
+        endpoints: &[],
+        marks: true,
+    };
 }
 
 /// How a line of a local file holds a request.
@@ -221,6 +236,30 @@ pub struct Created {
     pub sighting: Option<Sighting>,
 }
 
+impl Created {
+    /// The last step: the batch that the answer to its creation shows.
+    pub(super) fn seen(sighting: Sighting) -> Result<SubmitStep, Failure> {
+        if sighting.id.is_empty() {
+            return Err(Failure::Malformed("there is no id of a batch in it".to_owned()));
+        }
+        Ok(SubmitStep::Done(Self { id: sighting.id.clone(), sighting: Some(sighting) }))
+    }
+}
+
+/// `call` with the patience that a long input needs: the service looks at all of it before it answers.
+pub(super) fn patient(call: Call) -> Call {
+    const PATIENCE: Duration = Duration::from_mins(5);
+    Call { timeout: call.timeout.max(PATIENCE), ..call }
+}
+
+/// Refuses a window that is not the only one there is.
+pub(super) fn only_a_day(job: &Job) -> Result<(), Failure> {
+    if job.completion_window == "24h" {
+        return Ok(());
+    }
+    unsupported("has no completion window but 24h")
+}
+
 /// The name of a batch with the marker in it, for services that keep a name and no metadata.
 pub fn marked_name(name: &str, marker: &str) -> String {
     format!("{name} [{marker}]")
@@ -240,7 +279,7 @@ pub const MARKER_PREFIX: &str = "bd-";
 /// Whether `sighting` is of the batch that was created with `marker`.
 pub fn is_marked(sighting: &Sighting, marker: &str) -> bool {
     let metadata = sighting.metadata.as_ref().and_then(|metadata| metadata.get(MARKER));
-    metadata.is_some_and(|value| value == marker)
+    metadata.or(sighting.marker.as_ref()).is_some_and(|value| value == marker)
         || sighting.display_name.as_ref().is_some_and(|name| name.contains(marker))
 }
 

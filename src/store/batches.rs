@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
 use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events, history};
+use super::{Pk, Store, StoreError, Tx, directory, events, history, submissions};
 use crate::domain::route::Routes;
 use crate::domain::schedule::Eta;
 use crate::domain::status::Status;
@@ -11,6 +11,7 @@ use crate::domain::transition::{Step, Transition};
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub struct Registration {
 }
 
 /// What a second `track` of a batch changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Given {
     /// Replaces the name.
     pub name: Option<String>,
@@ -77,9 +79,11 @@ pub struct ScheduleEntry {
     /// Its row.
     pub pk: Pk,
     /// Its provider.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// When it is due.
     pub next_poll_at: Timestamp,
+    /// When it was created, Unix seconds; `None` until the provider has shown it.
+    pub created_at: Option<i64>,
 }
 
 /// The times of a poll that changed nothing else: they ride on the next commit.
@@ -101,7 +105,16 @@ impl Store {
         items: Vec<Registration>,
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
-        self.write(move |tx| items.into_iter().map(|item| register(tx, item, &routes)).collect()).await
+        self.write(move |tx| {
+            let one = |item: Registration| {
+                if item.tracked.origin == Origin::Hand {
+                    submissions::settle(tx, &item.tracked.key)?;
+                }
+                register(tx, item, &routes)
+            };
+            items.into_iter().map(one).collect()
+        })
+        .await
     }
 
     /// Stores a look: state, transition, events and one delivery for each webhook that wants one, in one
@@ -138,6 +151,41 @@ impl Store {
     /// Every batch with this id, at whatever provider.
     pub async fn find(&self, id: String) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
+    }
+
+    /// Of a provider's batches with these ids those that are to be looked at some day.
+    pub async fn watched(
+        &self,
+        provider: String,
+        ids: Vec<String>,
+    ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+        let mut found = self
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM batches
+                     WHERE provider = ?1 AND id = ?2 AND (active = 1 OR next_poll_at IS NOT NULL)"
+                ))?;
+                let mut found = Vec::with_capacity(ids.len());
+                for id in ids {
+                    if let Some(row) = query.query((&provider, id))?.next()? {
+                        found.push(tracked(row)?);
+                    }
+                }
+                Ok(found)
+            })
+            .await?;
+        self.show_touches(&mut found);
+        Ok(found)
+    }
+
+    /// The ids of these batches, in no particular order.
+    pub async fn ids(&self, batches: Vec<Pk>) -> Result<Vec<String>, StoreError> {
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached("SELECT id FROM batches WHERE pk = ?1")?;
+            let ids = batches.into_iter().map(|pk| Ok(query.query_row([pk], |row| row.get(0)).optional()?));
+            ids.filter_map(Result::transpose).collect()
+        })
+        .await
     }
 
     /// Every batch that names `file` as its output or its errors.
@@ -178,14 +226,19 @@ impl Store {
         let mut entries = self
             .read(|connection| {
                 let mut query = connection.prepare_cached(
-                    "SELECT pk, provider, next_poll_at FROM batches INDEXED BY batches_due
+                    "SELECT pk, provider, next_poll_at, created_at FROM batches INDEXED BY batches_due
                      WHERE next_poll_at IS NOT NULL ORDER BY next_poll_at",
                 )?;
+                let mut names = BTreeSet::new();
                 collect(query.query([])?, |row| {
                     Ok(ScheduleEntry {
                         pk: row.get(0)?,
-                        provider: row.get(1)?,
+                        provider: shared(
+                            &mut names,
+                            row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?,
+                        ),
                         next_poll_at: at(row.get(2)?),
+                        created_at: row.get(3)?,
                     })
                 })
             })
@@ -202,7 +255,9 @@ impl Store {
                 && let Some(tracked) = self.load(pk).await?
                 && let Some(next_poll_at) = tracked.next_poll_at
             {
-                entries.push(ScheduleEntry { pk, provider: tracked.key.provider, next_poll_at });
+                let created_at = tracked.first_seen_at.map(|_| tracked.batch.created_at);
+                let provider = tracked.key.provider.into();
+                entries.push(ScheduleEntry { pk, provider, next_poll_at, created_at });
             }
         }
         Ok(entries)
@@ -307,15 +362,29 @@ impl Store {
                 collect(query.query(params_from_iter(values))?, tracked)
             })
             .await?;
-        if let Some(daemon) = &self.0.daemon {
-            for (pk, tracked) in &mut found {
-                if let Some(touch) = daemon.writer.core.touch_of(*pk) {
-                    touch.apply(tracked);
-                }
-            }
-        }
+        self.show_touches(&mut found);
         Ok(found)
     }
+
+    /// Shows in `batches` what is known of their last looks and not written yet.
+    fn show_touches(&self, batches: &mut [(Pk, Tracked)]) {
+        let Some(daemon) = &self.0.daemon else { return };
+        for (pk, tracked) in batches {
+            if let Some(touch) = daemon.writer.core.touch_of(*pk) {
+                touch.apply(tracked);
+            }
+        }
+    }
+}
+
+/// One name for all batches of a provider: there may be many.
+fn shared(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    let name: Arc<str> = name.into();
+    names.insert(Arc::clone(&name));
+    name
 }
 
 impl BatchFilter {
@@ -391,7 +460,11 @@ pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Res
     Ok(())
 }
 
-fn register(tx: &mut Tx<'_>, item: Registration, routes: &Routes) -> Result<Registered, StoreError> {
+pub(super) fn register(
+    tx: &mut Tx<'_>,
+    item: Registration,
+    routes: &Routes,
+) -> Result<Registered, StoreError> {
     let key = item.tracked.key.clone();
     let known = tx
         .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE provider = ?1 AND id = ?2"))?

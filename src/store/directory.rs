@@ -169,7 +169,8 @@ fn fill(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-fn free_space(dir: &Path) -> Option<u64> {
+/// How many bytes may still be written, if the system says.
+pub(super) fn free_space(dir: &Path) -> Option<u64> {
     let space = nix::sys::statvfs::statvfs(dir).ok()?;
     Some(space.blocks_available().saturating_mul(space.fragment_size()))
 }

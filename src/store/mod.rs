@@ -16,6 +16,8 @@ mod migrate;
 pub mod outbox;
 pub mod providers;
 mod reader;
+pub mod spool;
+pub mod submissions;
 mod writer;
 
 pub use writer::CommitStats;

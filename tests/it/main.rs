@@ -13,6 +13,7 @@ mod field;
 mod layers;
 mod process;
 mod provider;
+mod rounds;
 mod sandbox;
 mod sandbox_sdk;
 mod schedule;

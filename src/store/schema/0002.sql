@@ -30,6 +30,13 @@ CREATE TABLE submissions (
 
 -- The learnt schedule.
 
+-- Where a batch stands in its provider's list, Unix seconds; NULL until the provider has shown it.
+ALTER TABLE batches ADD COLUMN created_at INTEGER AS (
+  CASE WHEN first_seen_at IS NOT NULL THEN batch ->> '$.created_at' END) VIRTUAL;
+-- The schedule is read from this index alone.
+DROP INDEX batches_due;
+CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL;
+
 ALTER TABLE batches ADD COLUMN eta_earliest INTEGER;            -- one of ten ends before
 ALTER TABLE batches ADD COLUMN eta_latest INTEGER;              -- one of ten ends after
 ALTER TABLE batches ADD COLUMN trail TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(trail));  -- how its counts moved

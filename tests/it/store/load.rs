@@ -18,7 +18,12 @@ async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() 
 
     let schedule = store.schedule().await.unwrap();
     assert_eq!(schedule.len(), 100_000);
-    let expected = ScheduleEntry { pk: registered[0].pk, provider: "openai".to_owned(), next_poll_at: EPOCH };
+    let expected = ScheduleEntry {
+        pk: registered[0].pk,
+        provider: "openai".into(),
+        next_poll_at: EPOCH,
+        created_at: None,
+    };
     assert_eq!(schedule[0], expected);
 
     let mut filter = BatchFilter { active_only: true, limit: Some(1000), ..BatchFilter::default() };

@@ -1,0 +1,265 @@
+//! `batchd submit`: creates a batch from a file of requests.
+
+use super::error::Error;
+use super::exit::Exit;
+use super::progress::Bar;
+use super::track::{Options, parse_label};
+use super::ui::{Ui, clean};
+use super::view::BatchView;
+use super::{Context, interrupted};
+use crate::control::api::{ErrorBody, SubmitChecked, SubmitProgress, SubmitWarning};
+use crate::control::client::{Client, ClientError, Query, Submitting};
+use bytes::{Bytes, BytesMut};
+use clap::Args;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use serde_json::Value;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Create a batch from a file of requests, and track it
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  batchd submit requests.jsonl --provider openai
+  batchd submit requests.jsonl --provider anthropic --model claude-haiku-4-5
+  make-requests | batchd submit - --provider mistral --name nightly
+
+Each line of FILE is one request: in OpenAI's form ({\"custom_id\", \"method\",
+\"url\", \"body\"}), which is translated where the provider has a form of its own,
+or in the provider's own form, which is sent as it is. The file is checked before
+anything is sent, and its faults are told line by line.
+
+Prints the batch's id. Exit codes: 1 the file or the batch is refused, 77 key
+refused. If the connection to the provider is lost while the batch is created,
+batchd looks for it and never creates it twice.")]
+pub struct Arguments {
+    /// The file, one JSON object a line; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// At which provider; may be left out if there is one only
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<String>,
+    /// What the requests are for [default: the `url` of the lines]
+    #[arg(long, value_name = "PATH")]
+    endpoint: Option<String>,
+    /// The model of every request, in place of what the lines name
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// How long the provider may take, where it gives a choice
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    completion_window: String,
+    /// Something to attach to the batch at the provider; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_metadata)]
+    metadata: Vec<(String, String)>,
+    #[command(flatten)]
+    options: Options,
+    /// Print the batch as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    let (file, length) = open(&arguments.file).await?;
+    let client = context.client().await?;
+    let batch = tokio::select! {
+        batch = submit(&client, file, length, query(&arguments), &mut context.ui) => batch?,
+        () = interrupted() => {
+            return Err(Error::new(Exit::Interrupted, "interrupted")
+                .hint("if the batch was being created, it is, and is tracked: look at `batchd list`"));
+        }
+    };
+    if arguments.json {
+        context.ui.json(&batch);
+    } else {
+        context.ui.line(&clean(BatchView(&batch).id()));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Reads `k=v` for metadata.
+fn parse_metadata(text: &str) -> Result<(String, String), String> {
+    parse_label(text).map_err(|_| "metadata is written KEY=VALUE".to_owned())
+}
+
+/// The file, and its length if that is known.
+async fn open(path: &Path) -> Result<(Pin<Box<dyn AsyncRead + Send>>, Option<u64>), Error> {
+    if path == Path::new("-") {
+        return Ok((Box::pin(tokio::io::stdin()), None));
+    }
+    let failed = |error: io::Error| Error::io(format!("cannot read {}", path.display()), &error);
+    let file = File::open(path).await.map_err(failed)?;
+    let about = file.metadata().await.map_err(failed)?;
+    if about.is_dir() {
+        return Err(Error::new(Exit::Failed, format!("cannot read {}: it is a directory", path.display())));
+    }
+    Ok((Box::pin(file), about.is_file().then_some(about.len())))
+}
+
+fn query(arguments: &Arguments) -> Query {
+    let name = arguments.file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut query = Query::default()
+        .with("completion_window", arguments.completion_window.clone())
+        .with("file_name", name.unwrap_or_default());
+    let texts =
+        [("provider", &arguments.provider), ("endpoint", &arguments.endpoint), ("model", &arguments.model)];
+    for (key, value) in texts {
+        if let Some(value) = value {
+            query = query.with(key, value.clone());
+        }
+    }
+    for (key, value) in &arguments.metadata {
+        query = query.with("metadata", format!("{key}={value}"));
+    }
+    arguments.options.query(query)
+}
+
+async fn submit(
+    client: &Client,
+    file: Pin<Box<dyn AsyncRead + Send>>,
+    length: Option<u64>,
+    query: Query,
+    ui: &mut Ui,
+) -> Result<Value, Error> {
+    let bar = Bar::new(ui, "checking", length);
+    let trouble: Trouble = Arc::default();
+    let pieces = pieces(file, bar.clone(), trouble.clone());
+    let answer = client.submit(&query, pieces).await;
+    bar.end();
+    if let Some(error) = trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(Error::io("cannot read the file to its end", &error).hint("nothing was submitted"));
+    }
+    follow(answer.map_err(lost)?, ui).await
+}
+
+/// What kept the file from being read.
+type Trouble = Arc<Mutex<Option<io::Error>>>;
+
+/// The file, piece by piece.
+fn pieces(
+    file: Pin<Box<dyn AsyncRead + Send>>,
+    bar: Bar,
+    trouble: Trouble,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::try_unfold((file, bar, trouble), |(mut file, bar, trouble)| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        match file.read_buf(&mut piece).await {
+            Ok(0) => Ok(None),
+            Ok(read) => {
+                bar.add(read as u64);
+                Ok(Some((piece.freeze(), (file, bar, trouble))))
+            }
+            Err(error) => {
+                let told = io::Error::from(error.kind());
+                *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(told)
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Shows how it goes, and gives the batch.
+async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
+    let mut bar: Option<Bar> = None;
+    let mut uploading = false;
+    let result = loop {
+        let line = match answer.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break Err(lost(ClientError::Broken("the answer has no end".to_owned()))),
+            Err(error) => break Err(lost(error)),
+        };
+        match line["object"].as_str() {
+            Some("submission.warning") => {
+                if let Ok(warning) = serde_json::from_value::<SubmitWarning>(line) {
+                    ui.warn(&warning.message);
+                }
+            }
+            Some("submission.checked") => {
+                if let Ok(checked) = serde_json::from_value::<SubmitChecked>(line) {
+                    let model = checked.model.map(|model| format!(", model {model}")).unwrap_or_default();
+                    let requests = if checked.requests == 1 { "request" } else { "requests" };
+                    ui.note(&format!("{} {requests} for {}{model}", checked.requests, checked.endpoint));
+                }
+            }
+            Some("submission.progress") => {
+                let Ok(step) = serde_json::from_value::<SubmitProgress>(line) else { continue };
+                if step.phase == "uploading" {
+                    if !uploading {
+                        bar = Some(Bar::new(ui, "uploading", step.total));
+                        uploading = true;
+                    }
+                    if let (Some(bar), Some(bytes)) = (&bar, step.bytes) {
+                        bar.at(bytes);
+                    }
+                    continue;
+                }
+                if let Some(bar) = bar.take() {
+                    bar.end();
+                }
+                uploading = false;
+                if step.phase == "searching" {
+                    ui.warn("the answer was lost; looking whether the batch was created");
+                }
+                let what =
+                    if step.phase == "searching" { "looking for the batch" } else { "creating the batch" };
+                bar = Some(Bar::waiting(ui, what));
+            }
+            Some("batch") => break Ok(line),
+            _ => {
+                if let Ok(body) = serde_json::from_value::<ErrorBody>(line) {
+                    break Err(Error::from(body.error));
+                }
+            }
+        }
+    };
+    if let Some(bar) = bar {
+        bar.end();
+    }
+    result
+}
+
+/// The daemon went away within it.
+fn lost(error: ClientError) -> Error {
+    let broken = matches!(error, ClientError::Broken(_) | ClientError::Silent(_));
+    let error = Error::from(error);
+    if broken {
+        return error.hint(
+            "whether the batch was created shows in `batchd list` and `batchd status` once the daemon runs; if it was, \
+             it is tracked",
+        );
+    }
+    error
+}
+
+/// What is read at once.
+const PIECE: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_read_to_its_end_and_its_fault_is_kept() {
+        let ui = Ui::new(true);
+        let bar = Bar::new(&ui, "checking", None);
+        let trouble = Trouble::default();
+        let bytes = vec![7; PIECE * 2 + 1];
+        let file: Pin<Box<dyn AsyncRead + Send>> = Box::pin(io::Cursor::new(bytes.clone()));
+        let read: Vec<Bytes> = pieces(file, bar.clone(), trouble.clone()).map(Result::unwrap).collect().await;
+        assert_eq!(read.concat(), bytes);
+        // A directory opens and cannot be read.
+        let directory: Pin<Box<dyn AsyncRead + Send>> = Box::pin(File::open("/").await.unwrap());
+        let read: Vec<_> = pieces(directory, bar, trouble.clone()).collect().await;
+        assert!(read[0].is_err() && trouble.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn metadata_has_a_key() {
+        assert_eq!(parse_metadata("job=a=b"), Ok(("job".to_owned(), "a=b".to_owned())));
+        assert!(parse_metadata("job").unwrap_err().contains("metadata"));
+    }
+}

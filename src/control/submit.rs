@@ -1,0 +1,260 @@
+//! Submitting over the API: what is asked for, and an answer that comes while it is done.
+
+use super::api::{
+    ErrorBody, ErrorCode, OpenSubmission, SubmitChecked, SubmitProgress, SubmitWarning, TrackItem,
+};
+use super::live::Live;
+use super::refusal::Refusal;
+use super::service::Service;
+use super::tracking::{given, no_such_provider};
+use crate::config::Config;
+use crate::domain::shape;
+use crate::engine::LookError;
+use crate::engine::submit::{Order, Progress, Staged, SubmitError};
+use crate::http::failure::{Failure, Verdict};
+use crate::provider::judge::{MOST_PROBLEMS, Problem, Wish};
+use crate::store::batches::Registered;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// What is to be submitted, beside the file itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubmitRequest {
+    /// At which provider; may be left out if there is one only.
+    pub provider: Option<String>,
+    /// What the user wants, beside what the file says.
+    pub wish: Wish,
+    /// Such as `24h`, which it is if nothing is said.
+    pub completion_window: Option<String>,
+    /// What the user attaches.
+    pub metadata: BTreeMap<String, String>,
+    /// The file's name, for people.
+    pub file_name: Option<String>,
+    /// Name, labels and so on, as for `track`.
+    pub options: TrackItem,
+}
+
+/// A file on its way in: what breaks it off is a sentence.
+pub type Incoming = BoxStream<'static, Result<Bytes, String>>;
+
+impl Service {
+    /// Takes the file in (even if the request makes no sense: whoever sends it hears the answer then), then creates the batch while the answer is read: lines of JSON, the last of which is the
+    /// batch or an error.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the request or the file; then nothing was asked of the provider.
+    pub async fn submit(
+        &self,
+        request: Result<SubmitRequest, Refusal>,
+        owner: Option<String>,
+        mut file: Incoming,
+    ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, Refusal> {
+        let live = self.live()?;
+        let order = request.and_then(|request| {
+            let wish = request.wish.clone();
+            Ok((understand(request, &live.config(), owner, self.clock.now())?, wish))
+        });
+        let (order, wish) = match order {
+            Ok(order) => order,
+            Err(refusal) => {
+                live.engine.pass_over(&mut file).await;
+                return Err(refusal);
+            }
+        };
+        let staged = live.engine.take_in(&order.provider, wish, file).await;
+        let staged = staged.map_err(|error| refusal(error, &order.provider, &order.file_name))?;
+        Ok(create(live, order, staged))
+    }
+
+    /// Batches whose creation was not answered, and that are not found yet.
+    pub(super) async fn open_submissions(&self) -> Result<Vec<OpenSubmission>, Refusal> {
+        let open = self.store.submissions().await?;
+        let lost = open.into_iter().filter(|submission| submission.lost_at.is_some());
+        Ok(lost
+            .map(|submission| OpenSubmission {
+                provider: submission.provider,
+                file_name: submission.file_name,
+                requests: submission.requests,
+                begun_at: submission.begun_at.to_string(),
+                candidates: submission.candidates,
+                trouble: submission.trouble,
+            })
+            .collect())
+    }
+}
+
+/// Creates the batch, and tells how it goes.
+///
+/// The work is a task of its own: whoever goes away ends what could be repeated, and nothing else.
+fn create(live: &Arc<Live>, order: Order, staged: Staged) -> BoxStream<'static, Result<Bytes, Infallible>> {
+    let judged = &staged.judged;
+    let mut lines: Vec<Bytes> = judged.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
+    lines.push(line(&SubmitChecked::new(judged.requests, &judged.endpoint, judged.model.as_deref())));
+    let (told, mut progress) = mpsc::channel(PROGRESS);
+    let (done, mut answer) = oneshot::channel();
+    let engine = live.engine.clone();
+    live.tasks().errand(async move {
+        let (provider, file_name) = (order.provider.clone(), order.file_name.clone());
+        let result = Box::pin(engine.submit(order, staged, told)).await;
+        if let Err(error) = &result {
+            tracing::warn!(provider, "{file_name} was not submitted: {error}");
+        }
+        let result = result.map_err(|error| refusal(error, &provider, &file_name));
+        // Whoever asked may be gone; the batch is tracked all the same.
+        let _ = done.send(result);
+    });
+    let rest = stream::poll_fn(move |context| {
+        use std::future::Future as _;
+        use std::task::Poll;
+        match progress.poll_recv(context) {
+            Poll::Ready(Some(step)) => return Poll::Ready(Some(line(&SubmitProgress::from(step)))),
+            Poll::Ready(None) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        if answer.is_terminated() {
+            return Poll::Ready(None);
+        }
+        std::pin::Pin::new(&mut answer).poll(context).map(|result| Some(last_line(result.ok())))
+    });
+    stream::iter(lines).chain(rest).map(Ok).boxed()
+}
+
+/// The batch, or why there is none.
+fn last_line(result: Option<Result<Registered, Refusal>>) -> Bytes {
+    let defect = || Refusal::new(ErrorCode::Internal, "submitting panicked; the log tells where");
+    match result.unwrap_or_else(|| Err(defect())) {
+        Ok(registered) => line(&shape::batch(&registered.tracked)),
+        Err(refusal) => line::<ErrorBody>(&refusal.into_body()),
+    }
+}
+
+fn line<T: Serialize>(value: &T) -> Bytes {
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+fn understand(
+    request: SubmitRequest,
+    config: &Config,
+    owner: Option<String>,
+    now: jiff::Timestamp,
+) -> Result<Order, Refusal> {
+    let provider = match request.provider {
+        Some(name) if config.providers.contains_key(&name) => name,
+        Some(name) => return Err(no_such_provider(&name, config)),
+        None => only_provider(config)?,
+    };
+    let completion_window = request.completion_window.unwrap_or_else(|| "24h".to_owned());
+    let is_window =
+        completion_window.len() <= 16 && completion_window.bytes().all(|c| c.is_ascii_alphanumeric());
+    if !is_window || completion_window.is_empty() {
+        return Err(Refusal::invalid("a completion window is written like 24h").param("completion_window"));
+    }
+    let is_endpoint = |endpoint: &String| endpoint.starts_with('/') && endpoint.len() <= 200;
+    if request.wish.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
+        return Err(Refusal::invalid("an endpoint is a path such as /v1/chat/completions").param("endpoint"));
+    }
+    Ok(Order {
+        provider,
+        file_name: file_name(request.file_name.as_deref().unwrap_or_default()),
+        completion_window,
+        metadata: request.metadata,
+        given: given(request.options, config, now)?,
+        owner,
+    })
+}
+
+fn only_provider(config: &Config) -> Result<String, Refusal> {
+    let mut names = config.providers.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (None, _) => Err(no_such_provider("", config)),
+        (Some(_), Some(_)) => {
+            let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+            Err(Refusal::invalid("several providers are configured, and nothing says which one is meant")
+                .param("provider")
+                .hint(format!("say it with --provider: {}", names.join(", "))))
+        }
+    }
+}
+
+/// A name that every provider takes: OpenAI wants `.jsonl` at its end, and none a path.
+fn file_name(given: &str) -> String {
+    let bare = given.rsplit('/').next().unwrap_or_default();
+    let plain: String = bare.chars().filter(|letter| !letter.is_control()).take(100).collect();
+    match plain.as_str() {
+        "" | "-" => "requests.jsonl".to_owned(),
+        name => name.strip_suffix(".jsonl").map_or_else(|| format!("{name}.jsonl"), |_| name.to_owned()),
+    }
+}
+
+fn refusal(error: SubmitError, provider: &str, file: &str) -> Refusal {
+    match error {
+        SubmitError::Input(problems) => Refusal::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file"),
+        SubmitError::Cut(how) => {
+            Refusal::new(ErrorCode::InvalidInput, format!("{file} did not come to its end: {how}"))
+                .param("file")
+                .hint("nothing was submitted; it can be done again")
+        }
+        SubmitError::Stopping | SubmitError::Abandoned => {
+            Refusal::new(ErrorCode::Unavailable, "the daemon is stopping: nothing was submitted")
+                .hint("submit it again once the daemon runs")
+        }
+        SubmitError::Lost { provider, failure } => Refusal::new(
+            ErrorCode::ProviderFailed,
+            format!("provider `{provider}` did not answer whether it created the batch: {failure}"),
+        )
+        .hint("it may have: batchd goes on looking for the batch and tracks it once it is found; `batchd status` tells")
+        .hint("do not submit the file again before that is settled"),
+        SubmitError::Look(LookError::Provider { failure, .. }) => not_created(provider, &failure),
+        SubmitError::Look(error) => Refusal::from_look(error, file),
+    }
+}
+
+/// The provider said no, or was not reached.
+fn not_created(provider: &str, failure: &Failure) -> Refusal {
+    if matches!(failure, Failure::Unsupported(_)) || failure.verdict() == Verdict::Refused {
+        return Refusal::from_failure(provider, failure, "");
+    }
+    Refusal::new(
+        ErrorCode::ProviderFailed,
+        format!("provider `{provider}` did not create the batch: {failure}"),
+    )
+    .hint("nothing was created; it can be submitted again")
+}
+
+/// Everything that is wrong with a file.
+fn tell(file: &str, problems: &[Problem]) -> String {
+    match problems {
+        [only] => format!("{file} is not accepted: {only}"),
+        several => {
+            let told = several.len().min(MOST_PROBLEMS);
+            let mut text = format!("{file} is not accepted, {told} problems:");
+            for problem in several {
+                text.push_str("\n  ");
+                text.push_str(&problem.to_string());
+            }
+            text
+        }
+    }
+}
+
+impl From<Progress> for SubmitProgress {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Uploading(bytes, total) => Self::new("uploading", Some(bytes), Some(total)),
+            Progress::Creating => Self::new("creating", None, None),
+            Progress::Searching => Self::new("searching", None, None),
+        }
+    }
+}
+
+/// Steps that may wait to be told; what does not fit is not missed.
+const PROGRESS: usize = 16;

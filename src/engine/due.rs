@@ -1,0 +1,559 @@
+//! What is due when at one account: an entry a batch, nothing else of it.
+
+use crate::domain::time::{from_millis, since};
+use crate::domain::tracked::Tracked;
+use crate::store::Pk;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A page shows a batch for nothing: it is worth being there from this share of its interval before it is due.
+const EARLY: f64 = 0.2;
+
+/// When a batch is to be looked at again, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// When.
+    pub at: Timestamp,
+    /// When the batch was created, Unix seconds, if the provider has said so: where it stands in the list.
+    pub created_at: Option<i64>,
+    /// Whether it has to be retrieved: a list may lag behind, or leave out what is waited for.
+    pub closely: bool,
+}
+
+/// A batch that a page may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub pk: Pk,
+    pub created_at: Option<i64>,
+}
+
+/// The schedule of one account.
+#[derive(Debug)]
+pub(super) struct DueList {
+    /// Those that a page of the list may show.
+    together: BTreeSet<(i64, Pk)>,
+    /// Those that are retrieved in any case.
+    apart: BTreeSet<(i64, Pk)>,
+    by_batch: BTreeMap<Pk, Entry>,
+    /// Under way, and what becomes of each when it comes back.
+    busy: BTreeMap<Pk, Busy>,
+    round: Option<Round>,
+    /// Which of the spans it is in each of which a batch that the list did not show is given another chance; never 0.
+    span: u8,
+}
+
+/// Of a batch that nobody is looking at.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Unix milliseconds.
+    at: i64,
+    /// Unix seconds, or [`UNKNOWN`]: an `Option` would cost eight bytes a batch.
+    created_at: i64,
+    /// Milliseconds from when `at` was decided to `at`.
+    interval: u32,
+    queue: Queue,
+    /// In which span the list did not show it; 0: in none.
+    unlisted: u8,
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+impl Entry {
+    fn created_at(&self) -> Option<i64> {
+        Some(self.created_at).filter(|at| *at != UNKNOWN)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Together,
+    Apart,
+    /// Left to the round that is under way.
+    Expected,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    afterwards: Afterwards,
+    created_at: Option<i64>,
+    unlisted: u8,
+}
+
+/// What becomes of a batch after the look that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// What the look says.
+    AsSeen,
+    /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
+    OrDue(Timestamp),
+    /// It was taken off the schedule.
+    Gone,
+}
+
+/// What the schedule knows of the round that is under way.
+#[derive(Debug, Default)]
+struct Round {
+    expected: BTreeSet<Pk>,
+    /// Batches that somebody else has looked at since the page was asked for: it may be older than what they saw.
+    overtaken: BTreeSet<Pk>,
+    /// Claimed by the page that is being taken in.
+    claimed: BTreeSet<Pk>,
+}
+
+impl Next {
+    /// What comes after a look at `tracked`; `None`: nothing by itself.
+    pub(super) fn of(tracked: &Tracked) -> Option<Self> {
+        Some(Self {
+            at: tracked.next_poll_at?,
+            created_at: tracked.first_seen_at.map(|_| tracked.batch.created_at),
+            closely: is_close(tracked),
+        })
+    }
+
+    /// Of a batch of which only the time is known.
+    pub(super) const fn at(at: Timestamp, created_at: Option<i64>) -> Self {
+        Self { at, created_at, closely: false }
+    }
+}
+
+/// Whether a batch has to be retrieved even if a page shows it: it has ended and its record may get richer, its files
+/// are waited for, or the provider has said that it does not know it.
+pub(super) fn is_close(tracked: &Tracked) -> bool {
+    tracked.batch.status.is_terminal() || tracked.held_since.is_some() || tracked.missing.is_some()
+}
+
+impl Default for DueList {
+    fn default() -> Self {
+        let (together, apart, by_batch, busy) = Default::default();
+        Self { together, apart, by_batch, busy, round: None, span: 1 }
+    }
+}
+
+impl DueList {
+    /// Due then and at no other time, whatever was said before.
+    pub(super) fn put(&mut self, pk: Pk, next: Next, now: Timestamp) {
+        if let Some(busy) = self.busy.get_mut(&pk) {
+            busy.afterwards = Afterwards::OrDue(next.at);
+            return;
+        }
+        self.take(pk);
+        self.insert(pk, next, now, 0);
+    }
+
+    /// Due then, unless it is on the schedule already.
+    pub(super) fn adopt(&mut self, pk: Pk, next: Next, now: Timestamp) {
+        if !self.by_batch.contains_key(&pk) {
+            self.put(pk, next, now);
+        }
+    }
+
+    /// Everything is due at `now`. Returns how many that are.
+    pub(super) fn hurry(&mut self, now: Timestamp) -> usize {
+        let at = now.as_millisecond();
+        for (pk, entry) in &mut self.by_batch {
+            let set = match entry.queue {
+                Queue::Together => &mut self.together,
+                Queue::Apart => &mut self.apart,
+                Queue::Expected => continue,
+            };
+            set.remove(&(entry.at, *pk));
+            entry.at = at;
+            set.insert((at, *pk));
+        }
+        self.by_batch.len() + self.busy.len()
+    }
+
+    /// Off the schedule.
+    pub(super) fn forget(&mut self, pk: Pk) {
+        self.take(pk);
+        if let Some(busy) = self.busy.get_mut(&pk) {
+            busy.afterwards = Afterwards::Gone;
+        }
+    }
+
+    /// Under way from now on; `false`: it is already.
+    pub(super) fn claim(&mut self, pk: Pk) -> bool {
+        if let Some(round) = &mut self.round {
+            round.overtaken.insert(pk);
+        }
+        self.occupy(pk)
+    }
+
+    fn occupy(&mut self, pk: Pk) -> bool {
+        if self.busy.contains_key(&pk) {
+            return false;
+        }
+        let entry = self.take(pk);
+        let busy = Busy {
+            afterwards: Afterwards::AsSeen,
+            created_at: entry.and_then(|entry| entry.created_at()),
+            unlisted: entry.map_or(0, |entry| entry.unlisted),
+        };
+        self.busy.insert(pk, busy);
+        true
+    }
+
+    /// Back from a look, which says when the next one is due. `listed`: whether a page showed it; if not, what was
+    /// known of that stays.
+    pub(super) fn settle(&mut self, pk: Pk, next: Option<Next>, listed: bool, now: Timestamp) {
+        let Some(busy) = self.busy.remove(&pk) else { return };
+        if let Some(round) = &mut self.round {
+            round.claimed.remove(&pk);
+        }
+        let due = |at| Next::at(at, busy.created_at);
+        let next = match busy.afterwards {
+            Afterwards::AsSeen => next,
+            Afterwards::OrDue(at) => next.or(Some(due(at))),
+            Afterwards::Gone => None,
+        };
+        if let Some(next) = next {
+            self.insert(pk, next, now, if listed { 0 } else { busy.unlisted });
+        }
+    }
+
+    fn insert(&mut self, pk: Pk, next: Next, now: Timestamp, unlisted: u8) {
+        let queue = if next.closely || unlisted == self.span { Queue::Apart } else { Queue::Together };
+        let interval = u32::try_from(since(now, next.at).as_millis()).unwrap_or(u32::MAX);
+        let at = next.at.as_millisecond();
+        let created_at = next.created_at.unwrap_or(UNKNOWN);
+        self.by_batch.insert(pk, Entry { at, created_at, interval, queue, unlisted });
+        self.queue(queue).insert((at, pk));
+    }
+
+    fn take(&mut self, pk: Pk) -> Option<Entry> {
+        let entry = self.by_batch.remove(&pk)?;
+        match (entry.queue, &mut self.round) {
+            (Queue::Expected, Some(round)) => {
+                round.expected.remove(&pk);
+            }
+            (Queue::Expected, None) => {}
+            (Queue::Together, _) => {
+                self.together.remove(&(entry.at, pk));
+            }
+            (Queue::Apart, _) => {
+                self.apart.remove(&(entry.at, pk));
+            }
+        }
+        Some(entry)
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut BTreeSet<(i64, Pk)> {
+        if queue == Queue::Apart { &mut self.apart } else { &mut self.together }
+    }
+
+    /// Everything is due earlier by `by`.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.together.clear();
+        self.apart.clear();
+        for (pk, entry) in &mut self.by_batch {
+            entry.at = entry.at.saturating_sub(by);
+            match entry.queue {
+                Queue::Together => self.together.insert((entry.at, *pk)),
+                Queue::Apart => self.apart.insert((entry.at, *pk)),
+                Queue::Expected => false,
+            };
+        }
+    }
+
+    /// What is due first. `apart`: only of those that no page is to show.
+    pub(super) fn first(&self, apart: bool) -> Option<(Timestamp, Pk)> {
+        let together = self.together.first().filter(|_| !apart);
+        let first = [self.apart.first(), together].into_iter().flatten().min()?;
+        Some((from_millis(first.0), first.1))
+    }
+
+    /// Whether more than `count` that a page may show are due at `now`.
+    pub(super) fn is_crowded(&self, count: usize, now: Timestamp) -> bool {
+        self.together.range(..=(now.as_millisecond(), Pk::MAX)).nth(count).is_some()
+    }
+
+    /// Those that a page may show and that are due at `now`, or soon enough to be looked at with them; none if none is
+    /// due. `longest`: no interval is longer.
+    pub(super) fn wanted(&self, longest: Duration, now: Timestamp) -> Vec<Wanted> {
+        let now = now.as_millisecond();
+        if self.together.first().is_none_or(|(at, _)| *at > now) {
+            return Vec::new();
+        }
+        let reach = i64::try_from(longest.mul_f64(EARLY).as_millis()).unwrap_or(i64::MAX);
+        self.together
+            .range(..=(now.saturating_add(reach), Pk::MAX))
+            .filter_map(|(at, pk)| {
+                let entry = self.by_batch.get(pk)?;
+                #[expect(clippy::cast_precision_loss, reason = "an instant of this millennium fits")]
+                let early = (*at - now) as f64 <= f64::from(entry.interval) * EARLY;
+                early.then_some(Wanted { pk: *pk, created_at: entry.created_at() })
+            })
+            .collect()
+    }
+
+    /// The creation times of everything on the schedule, newest first.
+    pub(super) fn created(&self) -> Vec<i64> {
+        let mut created: Vec<i64> = self.by_batch.values().filter_map(Entry::created_at).collect();
+        created.sort_unstable_by(|a, b| b.cmp(a));
+        created
+    }
+
+    /// What the list has not shown so far is given another chance, each after its next look.
+    pub(super) fn forget_what_was_unlisted(&mut self) {
+        self.span = self.span.checked_add(1).unwrap_or(1);
+    }
+
+    /// A round begins; `false`: one is under way.
+    pub(super) fn begin_round(&mut self) -> bool {
+        if self.round.is_some() {
+            return false;
+        }
+        self.round = Some(Round::default());
+        true
+    }
+
+    pub(super) fn is_in_round(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Leaves these to the round.
+    pub(super) fn expect(&mut self, wanted: &[Wanted]) {
+        let Some(round) = &mut self.round else { return };
+        for Wanted { pk, .. } in wanted {
+            if let Some(entry) = self.by_batch.get_mut(pk)
+                && entry.queue == Queue::Together
+            {
+                self.together.remove(&(entry.at, *pk));
+                entry.queue = Queue::Expected;
+                round.expected.insert(*pk);
+            }
+        }
+    }
+
+    /// What is left to the round and has not been seen.
+    pub(super) fn expected(&self) -> Vec<Wanted> {
+        let expected = self.round.iter().flat_map(|round| &round.expected);
+        expected
+            .filter_map(|pk| {
+                self.by_batch.get(pk).map(|entry| Wanted { pk: *pk, created_at: entry.created_at() })
+            })
+            .collect()
+    }
+
+    /// Not left to the round any more. `unlisted`: it should have been shown and was not, so it is retrieved.
+    pub(super) fn release(&mut self, pk: Pk, unlisted: bool) {
+        let Some(round) = &mut self.round else { return };
+        if round.expected.remove(&pk)
+            && let Some(entry) = self.by_batch.get_mut(&pk)
+        {
+            entry.queue = if unlisted { Queue::Apart } else { Queue::Together };
+            entry.unlisted = if unlisted { self.span } else { 0 };
+            let (at, queue) = (entry.at, entry.queue);
+            self.queue(queue).insert((at, pk));
+        }
+    }
+
+    /// A page is asked for: looks at single batches from now on know better than it does.
+    pub(super) fn watch(&mut self) {
+        if let Some(round) = &mut self.round {
+            round.overtaken = self.busy.keys().copied().collect();
+        }
+    }
+
+    /// Under way from now on because a page shows it; gives when it was due. `None`: it is not on the schedule, or a
+    /// look that knows better than the page is under way, or was.
+    pub(super) fn claim_shown(&mut self, pk: Pk) -> Option<Timestamp> {
+        let entry = *self.by_batch.get(&pk)?;
+        if self.round.as_ref().is_none_or(|round| round.overtaken.contains(&pk)) || !self.occupy(pk) {
+            return None;
+        }
+        if let Some(round) = &mut self.round {
+            round.claimed.insert(pk);
+        }
+        Some(from_millis(entry.at))
+    }
+
+    /// The round is over: what it has left is on the schedule again, and what it had claimed is due at `again`.
+    pub(super) fn end_round(&mut self, again: Timestamp, now: Timestamp) {
+        let Some(round) = &mut self.round else { return };
+        let (expected, claimed) = (round.expected.clone(), std::mem::take(&mut round.claimed));
+        for pk in expected {
+            self.release(pk, false);
+        }
+        for pk in claimed {
+            let created_at = self.busy.get(&pk).and_then(|busy| busy.created_at);
+            self.settle(pk, Some(Next::at(again, created_at)), false, now);
+        }
+        self.round = None;
+    }
+
+    /// Batches on the schedule, and how many of them are being looked at.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.by_batch.len() + self.busy.len(), self.busy.len())
+    }
+
+    /// How many are due at `now`, and how late the latest is.
+    pub(super) fn overdue(&self, now: Timestamp) -> (usize, Duration) {
+        let until = (now.as_millisecond(), Pk::MAX);
+        let waiting = self.together.range(..=until).count() + self.apart.range(..=until).count();
+        let expected = self.round.iter().flat_map(|round| &round.expected);
+        let expected: Vec<i64> = expected.filter_map(|pk| Some(self.by_batch.get(pk)?.at)).collect();
+        let due = expected.iter().filter(|at| **at <= until.0).count();
+        let first = self.first(false).map(|(at, _)| at.as_millisecond());
+        let earliest = expected.into_iter().chain(first).min();
+        (waiting + due, earliest.map_or(Duration::ZERO, |at| since(from_millis(at), now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::later;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn at(seconds: u64) -> Timestamp {
+        later(NOW, Duration::from_secs(seconds))
+    }
+
+    fn next(seconds: u64) -> Next {
+        Next::at(at(seconds), Some(1))
+    }
+
+    fn wanted(due: &DueList, seconds: u64) -> Vec<Pk> {
+        due.wanted(Duration::from_mins(15), at(seconds)).into_iter().map(|wanted| wanted.pk).collect()
+    }
+
+    #[test]
+    fn what_is_taken_off_during_its_look_stays_off_unless_it_is_put_on_again() {
+        let mut due = DueList::default();
+        due.put(1, next(10), NOW);
+        assert!(due.claim(1) && !due.claim(1));
+        due.forget(1);
+        due.settle(1, Some(next(20)), false, NOW);
+        assert_eq!(due.first(false), None);
+
+        assert!(due.claim(1));
+        due.forget(1);
+        due.adopt(1, next(12), NOW);
+        due.settle(1, None, false, NOW);
+        let why = "untracked and tracked again while a look was under way";
+        assert_eq!(due.first(false), Some((at(12), 1)), "{why}");
+    }
+
+    #[test]
+    fn what_is_on_the_schedule_is_not_adopted_again() {
+        let mut due = DueList::default();
+        due.put(1, next(10), NOW);
+        due.adopt(1, next(0), NOW);
+        assert_eq!(due.first(false), Some((at(10), 1)));
+        assert!(due.claim(1));
+        due.adopt(1, next(0), NOW);
+        due.settle(1, Some(next(20)), false, NOW);
+        assert_eq!(due.first(false), Some((at(20), 1)));
+    }
+
+    #[test]
+    fn what_is_due_soon_is_looked_at_with_what_is_due() {
+        let mut due = DueList::default();
+        for (pk, seconds) in [(1, 100), (2, 115), (3, 140), (4, 900)] {
+            due.put(pk, next(seconds), NOW);
+        }
+        due.put(5, Next { closely: true, ..next(100) }, NOW);
+        assert!(wanted(&due, 99).is_empty());
+        assert_eq!(wanted(&due, 100), [1, 2], "140 s is more than a fifth before its time");
+        assert_eq!(wanted(&due, 112), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_page_does_not_undo_what_a_look_saw_meanwhile() {
+        let mut due = DueList::default();
+        for pk in 1..=4 {
+            due.put(pk, next(0), NOW);
+        }
+        assert!(due.claim(1));
+        assert!(due.begin_round() && !due.begin_round());
+        due.expect(&due.wanted(Duration::from_mins(15), NOW));
+        assert_eq!(due.first(false), None);
+        due.watch();
+        // One was under way when the page was asked for, another was looked at and settled while it came.
+        assert!(due.claim(2));
+        due.settle(2, Some(next(60)), false, NOW);
+        due.settle(1, Some(next(60)), false, NOW);
+        due.forget(3);
+        let shown: Vec<bool> = (1..=5).map(|pk| due.claim_shown(pk).is_some()).collect();
+        assert_eq!(shown, [false, false, false, true, false]);
+        due.settle(4, Some(next(60)), true, NOW);
+        due.end_round(at(15), NOW);
+        assert_eq!(due.counts(), (3, 0));
+        assert_eq!(due.first(false), Some((at(60), 1)));
+    }
+
+    #[test]
+    fn what_no_page_shows_is_retrieved_until_one_does() {
+        let mut due = DueList::default();
+        due.put(1, next(0), NOW);
+        due.begin_round();
+        due.expect(&due.wanted(Duration::from_mins(15), NOW));
+        assert_eq!(due.expected().len(), 1);
+        due.release(1, true);
+        due.end_round(at(15), NOW);
+        assert_eq!(due.first(true), Some((NOW, 1)));
+        for _ in 0..2 {
+            assert!(due.claim(1));
+            due.settle(1, Some(next(10)), false, NOW);
+            assert!(wanted(&due, 10).is_empty(), "it stays apart");
+        }
+        due.begin_round();
+        due.watch();
+        assert_eq!(due.claim_shown(1), Some(at(10)));
+        due.settle(1, Some(next(10)), true, NOW);
+        due.end_round(at(15), NOW);
+        assert_eq!(wanted(&due, 10), [1]);
+    }
+
+    #[test]
+    fn a_round_that_dies_leaves_nothing_behind() {
+        let mut due = DueList::default();
+        for pk in 1..=3 {
+            due.put(pk, next(0), NOW);
+        }
+        due.begin_round();
+        due.expect(&due.wanted(Duration::from_mins(15), NOW));
+        due.watch();
+        assert!(due.claim_shown(2).is_some());
+        due.end_round(at(15), NOW);
+        assert_eq!(due.counts(), (3, 0));
+        assert_eq!(due.overdue(NOW).0, 2);
+        assert!(due.begin_round());
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, a batch is in exactly one place.
+        #[test]
+        fn no_batch_is_lost_or_twice(steps in prop::collection::vec((0_u8..13, 1_i64..6, 0_u64..50), 0..200)) {
+            let mut due = DueList::default();
+            let mut alive = BTreeSet::new();
+            for (step, pk, seconds) in steps {
+                match step {
+                    0 | 1 => { due.put(pk, Next { closely: step == 1, ..next(seconds) }, NOW); alive.insert(pk); }
+                    2 => { due.forget(pk); alive.remove(&pk); }
+                    // A claim of what is on no schedule is a look by hand.
+                    3 => { due.claim(pk); }
+                    4 => due.settle(pk, Some(next(seconds)).filter(|_| alive.contains(&pk)), seconds % 2 == 0, NOW),
+                    5 => { due.begin_round(); }
+                    6 => due.expect(&due.wanted(Duration::from_mins(15), at(seconds))),
+                    7 => due.watch(),
+                    8 => { due.claim_shown(pk); }
+                    9 => due.release(pk, seconds % 2 == 0),
+                    10 => due.end_round(at(seconds), NOW),
+                    11 => { due.hurry(at(seconds)); }
+                    _ => due.advance(Duration::from_secs(seconds)),
+                }
+                let expected = due.round.as_ref().map_or(0, |round| round.expected.len());
+                prop_assert_eq!(due.by_batch.len(), due.together.len() + due.apart.len() + expected);
+                for pk in &alive {
+                    prop_assert!(due.by_batch.contains_key(pk) != due.busy.contains_key(pk), "{} {:?}", pk, due);
+                }
+            }
+        }
+    }
+}

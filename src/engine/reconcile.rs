@@ -1,0 +1,248 @@
+//! What became of batches whose creation was not answered: they are looked for, and never created again.
+
+use super::{Account, Engine, LookError};
+use crate::domain::sighting::Sighting;
+use crate::domain::time::{later, since};
+use crate::domain::tracked::{BatchKey, Origin};
+use crate::provider::PageRequest;
+use crate::provider::submit::{Created, is_marked};
+use crate::store::StoreError;
+use crate::store::batches::{Registered, Registration};
+use crate::store::submissions::Submission;
+use crate::tasks::Pulse;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a look for a batch brought.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// This is the one.
+    Found(Box<Sighting>),
+    /// It is not there (yet).
+    Nothing,
+    /// It may be any of these.
+    Several(Vec<String>),
+    /// Another submission that is under way may have to do with it.
+    Unsettled,
+}
+
+/// When a submission is looked into next, and how often it was.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    tries: u32,
+    at: Timestamp,
+}
+
+impl Engine {
+    /// Sees to it, for as long as the daemon runs, that every open submission is closed: its batch is found and
+    /// registered, or known not to exist, or a person is told.
+    pub async fn reconcile(self, pulse: Pulse) {
+        let stopping = self.shared.tasks.stopping();
+        let mut turns = BTreeMap::new();
+        loop {
+            pulse.beat();
+            if let Err(error) = self.look_into_submissions(&mut turns, &pulse).await {
+                tracing::error!(%error, "cannot read what was being submitted; trying again");
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.shared.lost.notified() => {}
+                () = tokio::time::sleep(NAP) => {}
+            }
+        }
+    }
+
+    async fn look_into_submissions(
+        &self,
+        turns: &mut BTreeMap<String, Turn>,
+        pulse: &Pulse,
+    ) -> Result<(), StoreError> {
+        let mut open = self.shared.store.submissions().await?;
+        open.retain(|submission| !self.shared.attended.has(&submission.marker));
+        turns.retain(|marker, _| open.iter().any(|submission| submission.marker == *marker));
+        for mut submission in open {
+            let now = self.shared.clock.now();
+            let turn = turns.entry(submission.marker.clone()).or_insert(Turn { tries: 0, at: now });
+            // A clock that was set back must not put it off for long.
+            if turn.at > now && turn.at < later(now, LONGEST_WAIT) {
+                continue;
+            }
+            if submission.lost_at.is_none() {
+                // Whoever waited for the answer died with the process before.
+                self.shared.store.lose_submission(submission.marker.clone(), now).await?;
+                submission.lost_at = Some(now);
+            }
+            turn.tries += 1;
+            let wait = NAP.saturating_mul(1 << turn.tries.min(6)).min(LONGEST_WAIT);
+            turn.at = later(now, wait);
+            let looked = tokio::time::timeout(LONGEST_LOOK, self.look_into(&submission, now)).await;
+            let trouble = match looked {
+                Ok(Ok(())) => None,
+                Ok(Err(LookError::Store(error))) => return Err(error),
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("{}: its list takes too long to read", submission.provider)),
+            };
+            if let Some(trouble) = trouble {
+                self.doubt(
+                    &submission,
+                    submission.candidates.clone(),
+                    format!("cannot look for it: {trouble}"),
+                )
+                .await?;
+            }
+            pulse.beat();
+        }
+        Ok(())
+    }
+
+    /// Looks once for the batch of `submission`, and writes what that means.
+    async fn look_into(&self, submission: &Submission, now: Timestamp) -> Result<(), LookError> {
+        let Submission { provider, marker, file_name, .. } = submission;
+        let account = self.account(provider)?;
+        match self.search(&account, submission).await? {
+            Search::Found(sighting) => {
+                let created = Created { id: sighting.id.clone(), sighting: Some(*sighting) };
+                let registration = self.registration(&account, submission, created)?;
+                let found = self.complete(submission, registration).await?;
+                let key = &found.tracked.key;
+                tracing::info!(
+                    provider,
+                    batch = key.id,
+                    "found {key}, whose creation from {file_name} had not been answered"
+                );
+            }
+            Search::Nothing if since(submission.lost_at.unwrap_or(now), now) >= PATIENCE => {
+                self.shared.store.drop_submission(marker.clone()).await?;
+                tracing::warn!(
+                    provider,
+                    "no batch was created from {file_name}: its creation was not answered, and it is not in the \
+                     provider's list; submit it again"
+                );
+            }
+            Search::Nothing | Search::Unsettled => {}
+            Search::Several(candidates) => {
+                let trouble = format!(
+                    "the creation of a batch from {file_name} was not answered, and several batches may be it; \
+                     `batchd track` the right one"
+                );
+                self.doubt(submission, candidates, trouble).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a person may have to look, and says so once.
+    async fn doubt(
+        &self,
+        submission: &Submission,
+        candidates: Vec<String>,
+        trouble: String,
+    ) -> Result<(), StoreError> {
+        if submission.trouble.as_ref() == Some(&trouble) && submission.candidates == candidates {
+            return Ok(());
+        }
+        let provider = &submission.provider;
+        if candidates.is_empty() {
+            tracing::warn!(provider, "{trouble}");
+        } else {
+            tracing::warn!(provider, "{trouble}: {}", candidates.join(", "));
+        }
+        self.shared.store.doubt_submission(submission.marker.clone(), candidates, Some(trouble)).await
+    }
+
+    /// Registers the batch of `submission`, closes that, and puts the batch on the schedule.
+    pub(super) async fn complete(
+        &self,
+        submission: &Submission,
+        registration: Registration,
+    ) -> Result<Registered, StoreError> {
+        let marker = submission.marker.clone();
+        let registered = self.shared.store.complete_submission(marker, registration, self.routes()).await?;
+        self.adopt(std::slice::from_ref(&registered));
+        let key = &registered.tracked.key;
+        let status = registered.tracked.batch.status;
+        tracing::info!(provider = key.provider, batch = key.id, %status, "submitted {key}");
+        Ok(registered)
+    }
+
+    /// Looks for the batch of `submission` in its provider's list.
+    ///
+    /// One that carries the mark is the one. Where a service keeps no marks, it is the only batch that was created while
+    /// an answer was waited for, has as many requests, and is not known to have been made or tracked by anybody; with
+    /// several of them there is no telling.
+    pub(super) async fn search(
+        &self,
+        account: &Account,
+        submission: &Submission,
+    ) -> Result<Search, LookError> {
+        let adapter = account.adapter.as_ref();
+        let about = |failure| LookError::Provider { provider: submission.provider.clone(), failure };
+        let marks = adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
+        let from = submission.begun_at.as_second() - SLACK;
+        let until = submission.lost_at.unwrap_or_else(|| self.shared.clock.now()).as_second() + SLACK;
+        let mut page = PageRequest { limit: 100, ..PageRequest::default() };
+        let mut candidates = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let call = adapter.list(&page).map_err(about)?;
+            let answer = account.send(call).await.map_err(about)?;
+            let listed = adapter.listed(&page, &answer).map_err(about)?;
+            let mut older = 0;
+            let count = listed.sightings.len();
+            for sighting in listed.sightings {
+                if marks {
+                    if is_marked(&sighting, &submission.marker) {
+                        return Ok(Search::Found(Box::new(sighting)));
+                    }
+                } else if sighting.created_at.is_some_and(|at| (from..=until).contains(&at))
+                    && sighting.request_counts.is_none_or(|counts| counts.total == submission.requests)
+                    && !self.is_taken(&submission.provider, &sighting.id).await?
+                {
+                    candidates.push(sighting.clone());
+                }
+                older += usize::from(sighting.created_at.is_some_and(|at| at < from));
+            }
+            match listed.next {
+                Some(next) if older < count.max(1) => page.cursor = Some(next),
+                _ => break,
+            }
+        }
+        if candidates.is_empty() {
+            return Ok(Search::Nothing);
+        }
+        let open = self.shared.store.submissions().await?;
+        let rivals: Vec<&Submission> = open
+            .iter()
+            .filter(|other| other.marker != submission.marker)
+            .filter(|other| other.provider == submission.provider && other.requests == submission.requests)
+            .collect();
+        if rivals.iter().any(|rival| rival.lost_at.is_none() && self.shared.attended.has(&rival.marker)) {
+            return Ok(Search::Unsettled);
+        }
+        if candidates.len() == 1 && rivals.is_empty() {
+            return Ok(candidates.pop().map_or(Search::Nothing, |only| Search::Found(Box::new(only))));
+        }
+        Ok(Search::Several(candidates.into_iter().map(|sighting| sighting.id).collect()))
+    }
+
+    /// Whether somebody has made or tracked that batch; one that was merely found may be anybody's.
+    async fn is_taken(&self, provider: &str, id: &str) -> Result<bool, StoreError> {
+        let key = BatchKey { provider: provider.to_owned(), id: self.canonical_id(provider, id) };
+        let known = self.shared.store.get(key).await?;
+        Ok(known.is_some_and(|(_, tracked)| tracked.origin == Origin::Hand))
+    }
+}
+
+/// Between two rounds.
+const NAP: Duration = Duration::from_secs(5);
+/// A submission is looked into at least so often.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// For one look.
+const LONGEST_LOOK: Duration = Duration::from_secs(20);
+/// How long after the answer was lost a batch that is in no list may still come: the provider may have had all of the
+/// request and work on it yet.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How far a provider's clock may be from this one, in seconds.
+const SLACK: i64 = 120;
+/// More batches are not created while an answer is waited for.
+const MOST_PAGES: u32 = 20;

@@ -1,0 +1,444 @@
+//! Rounds: where pages of the list cost less than looking at each batch that is due, pages are read.
+//!
+//! A page is a look at every batch on it that is on the schedule, due or not. What it does not show where it should is
+//! retrieved; a list alone never says that a batch is gone. A list that cannot be read is left alone for a while, and
+//! everything is retrieved meanwhile.
+
+use super::due::{DueList, Next, Wanted, is_close};
+use super::poll;
+use super::poller::Poller;
+use crate::domain::rounds::{Outline, Shown, choose};
+use crate::domain::sighting::Sighting;
+use crate::domain::time::{later, since};
+use crate::domain::tracked::Tracked;
+use crate::domain::transition::Step;
+use crate::http::failure::{Failure, Verdict};
+use crate::provider::{Listing, Page, PageRequest};
+use crate::store::batches::Touch;
+use crate::store::{Pk, StoreError};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after it was found not worthwhile a round is considered again.
+const RECONSIDER: Duration = Duration::from_secs(1);
+/// How long a list is left alone after it could not be read; each time twice as long.
+const TROUBLE: Duration = Duration::from_mins(1);
+const LONGEST_TROUBLE: Duration = Duration::from_hours(1);
+/// The same for a list that is refused, or not there.
+const NO_LIST: Duration = Duration::from_mins(15);
+/// How long what was learnt of a list holds.
+const FRESH: Duration = Duration::from_hours(1);
+
+/// What is known of an account's list.
+#[derive(Debug)]
+pub(super) struct Lists {
+    listing: Listing,
+    /// Of all batches.
+    all: Outline,
+    /// Of those that have not ended, where the service tells them apart.
+    live: Outline,
+    /// Before then no round is considered.
+    not_before: Timestamp,
+    /// Until then what is known of the list is believed.
+    fresh_until: Timestamp,
+    failures: u32,
+    /// What a look at a batch has cost lately, in requests.
+    cost: f64,
+}
+
+impl Lists {
+    pub(super) fn new(listing: Listing) -> Self {
+        let outline = Outline::new(listing.size);
+        Self {
+            listing,
+            all: outline.clone(),
+            live: outline,
+            not_before: Timestamp::MIN,
+            fresh_until: Timestamp::MIN,
+            failures: 0,
+            cost: 1.0,
+        }
+    }
+
+    /// What a look at a batch that pages show costs at present, in requests.
+    pub(super) fn cost(&self) -> f64 {
+        self.cost
+    }
+
+    /// Whether a round may be considered at `now`.
+    pub(super) fn may_begin(&self, now: Timestamp) -> bool {
+        now >= self.not_before
+    }
+
+    /// Whether what was learnt of the list is so old that it is to be learnt anew, what no page shows included.
+    pub(super) fn is_stale(&mut self, now: Timestamp) -> bool {
+        let stale = now >= self.fresh_until || since(now, self.fresh_until) > FRESH;
+        if stale {
+            (self.all, self.live) = (Outline::new(self.listing.size), Outline::new(self.listing.size));
+            self.fresh_until = later(now, FRESH);
+        }
+        stale
+    }
+
+    /// Whether a round would be worth it for `wanted`; if not, it is considered again in a second.
+    pub(super) fn is_worth_it(&mut self, wanted: &[Wanted], due: &DueList, now: Timestamp) -> bool {
+        let worth_it = wanted.len() > 1 && (self.listing.by_id > 0 || self.way(wanted, due).is_some());
+        if !worth_it {
+            self.not_before = later(now, RECONSIDER);
+            self.cost = 1.0;
+        }
+        worth_it
+    }
+
+    /// Whether to begin with live batches only; `None`: with none at all.
+    fn way(&self, wanted: &[Wanted], due: &DueList) -> Option<bool> {
+        let scheduled = due.created();
+        let all = choose(&places(&self.all, 0, wanted, &scheduled, 1.0), wanted.len());
+        let mut live = false;
+        let mut best = all;
+        if self.listing.live_only {
+            let choice = choose(&places(&self.live, 0, wanted, &scheduled, 1.0), wanted.len());
+            if choice.cost < all.cost {
+                (best, live) = (choice, true);
+            }
+        }
+        (best.pages > 0).then_some(live)
+    }
+
+    fn outline(&mut self, live: bool) -> &mut Outline {
+        if live { &mut self.live } else { &mut self.all }
+    }
+
+    /// A page came.
+    fn came(&mut self, settled: usize, now: Timestamp) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a page holds thousands at most")]
+        let cost = 1.0 / settled.max(1) as f64;
+        self.cost = cost;
+        self.not_before = now;
+        std::mem::take(&mut self.failures) > 0
+    }
+
+    /// A round met something that no code was ready for.
+    pub(super) fn panicked(&mut self, now: Timestamp) {
+        self.failures += 1;
+        self.cost = 1.0;
+        self.not_before = later(now, NO_LIST);
+    }
+
+    /// The list cannot be read. Returns how long it is left alone.
+    fn failed(&mut self, failure: &Failure, now: Timestamp) -> Duration {
+        let wait = match failure.verdict() {
+            // It is the account that wants to be left alone.
+            Verdict::Hold(_) => Duration::ZERO,
+            Verdict::Again => TROUBLE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_TROUBLE),
+            Verdict::Refused | Verdict::Missing => {
+                NO_LIST.saturating_mul(1 << self.failures.min(16)).min(LONGEST_TROUBLE)
+            }
+        };
+        if !wait.is_zero() {
+            self.failures += 1;
+        }
+        self.cost = 1.0;
+        self.not_before = later(now, wait);
+        wait
+    }
+}
+
+fn places(outline: &Outline, from: usize, wanted: &[Wanted], scheduled: &[i64], found: f64) -> Vec<usize> {
+    outline.places(from, wanted.iter().map(|wanted| wanted.created_at), scheduled, found)
+}
+
+/// How far a list was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Nothing,
+    /// Down to batches created then, where the service says when they were.
+    To(Option<i64>),
+    Whole,
+}
+
+impl Extent {
+    /// After one more page, whose oldest batch was created then.
+    fn with(self, oldest: Option<i64>) -> Self {
+        match self {
+            Self::Whole => Self::Whole,
+            Self::Nothing => Self::To(oldest),
+            Self::To(before) => Self::To([before, oldest].into_iter().flatten().min()),
+        }
+    }
+
+    /// Whether what was read would have shown `wanted` if the list had it. One that was never seen counts as new.
+    fn should_show(self, outline: &Outline, wanted: Wanted) -> bool {
+        match (self, wanted.created_at) {
+            (Self::Nothing, _) | (Self::To(None), Some(_)) => false,
+            (Self::Whole, _) | (Self::To(_), None) => true,
+            (Self::To(Some(oldest)), Some(created_at)) => outline.passed(created_at, oldest),
+        }
+    }
+}
+
+/// A round under way; whatever happens to it, what was left to it is on the schedule again afterwards.
+pub(super) struct Round {
+    poller: Arc<Poller>,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        let now = self.poller.now();
+        // Claimed and not settled is only what the round died of.
+        let again = later(now, self.poller.plan().min_interval);
+        self.poller.due().end_round(again, now);
+        self.poller.wake();
+    }
+}
+
+impl Round {
+    /// Over what has been left to it on `poller`'s schedule, where a round has begun.
+    pub(super) fn of(poller: Arc<Poller>) -> Self {
+        Self { poller }
+    }
+
+    /// Reads pages for as long as they are worth it.
+    pub(super) async fn run(self) {
+        let Some(listing) = self.poller.adapter().listing() else { return };
+        if listing.by_id > 0 {
+            self.by_ids(listing).await;
+            return;
+        }
+        let way = {
+            let due = self.poller.due();
+            let wanted = due.expected();
+            self.poller.lists(|lists| lists.way(&wanted, &due)).flatten()
+        };
+        let live = if way == Some(true) { self.pages(listing, true).await } else { Some(Extent::Nothing) };
+        let Some(live) = live else { return };
+        // What has ended is missing from the live ones: if it is much, the whole list shows it.
+        let Some(all) = self.pages(listing, false).await else { return };
+        let mut due = self.poller.due();
+        for wanted in due.expected() {
+            let missing = self
+                .poller
+                .lists(|lists| live.should_show(&lists.live, wanted) || all.should_show(&lists.all, wanted));
+            if missing == Some(true) {
+                due.release(wanted.pk, true);
+            }
+        }
+    }
+
+    /// Asks for what is wanted by its ids, as many at once as the service takes.
+    async fn by_ids(&self, listing: Listing) {
+        let wanted: Vec<Pk> = self.poller.due().expected().into_iter().map(|wanted| wanted.pk).collect();
+        let size = usize::try_from(listing.by_id).unwrap_or(usize::MAX);
+        for chunk in wanted.chunks(size) {
+            let ids = match self.poller.store().ids(chunk.to_vec()).await {
+                Ok(ids) => ids,
+                Err(error) => return self.cannot_store(&error),
+            };
+            let request = PageRequest { limit: listing.by_id, ids, ..PageRequest::default() };
+            let Some(page) = self.page(&request).await else { return };
+            if self.take_in(page).await.is_none() {
+                return;
+            }
+            let mut due = self.poller.due();
+            for pk in chunk {
+                due.release(*pk, true);
+            }
+        }
+    }
+
+    /// Reads the list from its newest batch on, as far as that is worth it; `None`: the round is over.
+    async fn pages(&self, listing: Listing, live: bool) -> Option<Extent> {
+        let mut request = PageRequest { limit: listing.size, live_only: live, ..PageRequest::default() };
+        let mut extent = Extent::Nothing;
+        let mut found = 1.0;
+        let mut left = 0;
+        for number in 0_usize.. {
+            if left == 0 {
+                left = self.worth_reading(live, number, extent, found);
+            }
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            let unseen_before = self.unseen();
+            let page = self.page(&request).await?;
+            let next = page.next.clone();
+            let created_at: Vec<i64> =
+                page.sightings.iter().filter_map(|sighting| sighting.created_at).collect();
+            let count = page.sightings.len();
+            let scheduled = self.take_in(page).await?;
+            if unseen_before > 0 && count > 0 {
+                found = ratio(unseen_before.saturating_sub(self.unseen()), count.min(unseen_before));
+            }
+            extent = extent.with(created_at.iter().min().copied());
+            let shown = Shown { created_at, scheduled, last: next.is_none() };
+            self.poller.lists(|lists| lists.outline(live).note(number, &shown));
+            match next {
+                Some(cursor) => request.cursor = Some(cursor),
+                None => return Some(Extent::Whole),
+            }
+        }
+        Some(extent)
+    }
+
+    /// How many batches that nobody has ever seen are left to the round.
+    fn unseen(&self) -> usize {
+        self.poller.due().expected().iter().filter(|wanted| wanted.created_at.is_none()).count()
+    }
+
+    /// How many pages from `number` on are worth reading for what is left to the round or has become due meanwhile.
+    fn worth_reading(&self, live: bool, number: usize, extent: Extent, found: f64) -> usize {
+        let now = self.poller.now();
+        let longest = self.poller.plan().max_interval;
+        let mut due = self.poller.due();
+        if number > 0 {
+            // What nobody has seen yet is new, and stands before this place.
+            let mut more = due.wanted(longest, now);
+            more.retain(|wanted| wanted.created_at.is_some());
+            self.poller
+                .lists(|lists| more.retain(|wanted| !extent.should_show(lists.outline(live), *wanted)));
+            due.expect(&more);
+        }
+        let mut wanted = due.expected();
+        let scheduled = due.created();
+        drop(due);
+        let pages = self.poller.lists(|lists| {
+            let outline = lists.outline(live);
+            wanted.retain(|wanted| wanted.created_at.is_none() || !extent.should_show(outline, *wanted));
+            choose(&places(outline, number, &wanted, &scheduled, found), wanted.len()).pages
+        });
+        pages.unwrap_or(0)
+    }
+
+    /// One page; `None`: the round is over.
+    async fn page(&self, request: &PageRequest) -> Option<Page> {
+        // Whoever waited for the slot of the page before comes first.
+        tokio::task::yield_now().await;
+        self.poller.due().watch();
+        let mut result = self.poller.page(request).await?;
+        if result.as_ref().is_err_and(|failure| failure.verdict() == Verdict::Again) {
+            // Once more: to retrieve all that pages would have shown is the heavier burden.
+            self.poller.due().watch();
+            result = self.poller.page(request).await?;
+        }
+        match result {
+            Ok(page) => Some(page),
+            Err(failure) => {
+                let now = self.poller.now();
+                let wait = self.poller.lists(|lists| lists.failed(&failure, now)).unwrap_or_default();
+                if !wait.is_zero() {
+                    tracing::warn!(
+                        provider = self.poller.name(),
+                        "the list of batches cannot be read ({failure}): each is looked at by itself; tried again in {}",
+                        crate::domain::duration::human(wait)
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes in what a page shows of batches on the schedule. Returns how many that were; `None`: the state cannot be
+    /// read.
+    async fn take_in(&self, page: Page) -> Option<usize> {
+        let poller = &self.poller;
+        let mut sightings: BTreeMap<String, Sighting> =
+            page.sightings.into_iter().map(|sighting| (sighting.id.clone(), sighting)).collect();
+        let ids = sightings.keys().cloned().collect();
+        let batches = match poller.store().watched(poller.name().to_owned(), ids).await {
+            Ok(batches) => batches,
+            Err(error) => {
+                self.cannot_store(&error);
+                return None;
+            }
+        };
+        let now = poller.now();
+        let claimed: Vec<(Pk, Tracked, Sighting)> = {
+            let mut due = poller.due();
+            batches
+                .into_iter()
+                .filter_map(|(pk, before)| {
+                    let at = due.claim_shown(pk)?;
+                    if at <= now {
+                        poller.note_lag(since(at, now));
+                    }
+                    let sighting = sightings.remove(&before.key.id).unwrap_or_default();
+                    Some((pk, before, sighting))
+                })
+                .collect()
+        };
+        let count = claimed.len();
+        if poller.lists(|lists| lists.came(count, now)) == Some(true) {
+            tracing::info!(provider = poller.name(), "the list of batches can be read again");
+        }
+        let complete = poller.adapter().listing().is_some_and(|listing| listing.complete);
+        let mut news = Vec::new();
+        for (pk, before, sighting) in claimed {
+            if !is_enough(&before, &sighting, complete) {
+                // Seen, but not well enough: retrieved at once if it has changed, else when it would have been.
+                let at = if is_same(&before, &sighting) { before.next_poll_at } else { Some(now) };
+                let next = Next::at(at.unwrap_or(now), Some(before.batch.created_at));
+                poller.due().settle(pk, Some(Next { closely: true, ..next }), true, now);
+                continue;
+            }
+            let Ok(step) = catch_unwind(AssertUnwindSafe(|| poll::seen_on_page(poller, &before, &sighting)))
+            else {
+                tracing::error!(
+                    provider = poller.name(),
+                    batch = before.key.id,
+                    "what a page shows of the batch made a panic; it is retrieved"
+                );
+                let next = Next { closely: true, ..Next::at(now, Some(before.batch.created_at)) };
+                poller.due().settle(pk, Some(next), true, now);
+                continue;
+            };
+            news.push(self.keep(pk, before, step));
+        }
+        join_all(news).await;
+        Some(count)
+    }
+
+    /// Stores what a page meant for a batch, and puts it on the schedule again.
+    async fn keep(&self, pk: Pk, before: Tracked, step: Step) {
+        let poller = &self.poller;
+        let mut next = Next::of(&step.tracked);
+        if step.is_news(&before) {
+            if let Err(error) = poll::record(poller, pk, step).await {
+                self.cannot_store(&error);
+                let again = later(poller.now(), poller.plan().min_interval);
+                next = Some(Next::at(again, Some(before.batch.created_at)));
+            }
+        } else {
+            let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
+            let last_polled_at = last_polled_at.unwrap_or_else(|| poller.now());
+            poller.store().touch(pk, Touch { last_polled_at, next_poll_at, eta });
+        }
+        poller.settle_shown(pk, next);
+    }
+
+    fn cannot_store(&self, error: &StoreError) {
+        let provider = self.poller.name();
+        tracing::error!(provider, %error, "cannot take in what a page shows; its batches are looked at again");
+    }
+}
+
+/// Whether what a page shows of `before` is as good as a look at it.
+fn is_enough(before: &Tracked, sighting: &Sighting, complete: bool) -> bool {
+    sighting.provider_status.is_some()
+        && !is_close(before)
+        && (complete || before.first_seen_at.is_some() && is_same(before, sighting))
+}
+
+fn is_same(before: &Tracked, sighting: &Sighting) -> bool {
+    sighting.status == Some(before.batch.status)
+}
+
+fn ratio(part: usize, whole: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a page holds thousands at most")]
+    let ratio = part as f64 / whole.max(1) as f64;
+    ratio
+}

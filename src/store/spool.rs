@@ -1,0 +1,148 @@
+//! Room beside the database for bytes on their way: files without a name, which are gone when nobody holds them.
+
+use super::{Store, StoreError, directory};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes that are being gathered on the disk of the state. However the process ends, nothing of them is left.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    dir: PathBuf,
+    length: u64,
+    /// How long it may become until the space is looked at again.
+    checked: u64,
+}
+
+/// Gathered bytes.
+#[derive(Clone, Debug)]
+pub struct Spooled {
+    file: Arc<File>,
+    length: u64,
+}
+
+impl Store {
+    /// An empty spool. Blocks for a moment.
+    pub fn spool(&self) -> Result<Spool, StoreError> {
+        // Nobody but this process can open a file that has no name.
+        let dir = self.0.dir.clone();
+        let file = tempfile::tempfile_in(&dir).map_err(|error| failed(&error))?;
+        Ok(Spool { file, dir, length: 0, checked: 0 })
+    }
+}
+
+impl Spool {
+    /// Adds bytes. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] before the disk is: what the database needs is left to it.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let after = self.length + bytes.len() as u64;
+        if after > self.checked {
+            let wanted = bytes.len() as u64 + LOOK_EVERY;
+            if directory::free_space(&self.dir).is_some_and(|free| free < wanted + RESERVE) {
+                return Err(StoreError::Full);
+            }
+            self.checked = after + LOOK_EVERY;
+        }
+        self.file.write_all(bytes).map_err(|error| failed(&error))?;
+        self.length = after;
+        Ok(())
+    }
+
+    /// What was gathered.
+    pub fn finish(self) -> Spooled {
+        Spooled { file: Arc::new(self.file), length: self.length }
+    }
+}
+
+impl Spooled {
+    /// How many bytes there are.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// All of them from the beginning, piece by piece.
+    pub fn pieces(&self) -> BoxStream<'static, io::Result<Bytes>> {
+        let Self { file, length } = self.clone();
+        let read = move |(file, at): (Arc<File>, u64)| async move {
+            if at >= length {
+                return Ok(None);
+            }
+            let most = usize::try_from(length - at).unwrap_or(PIECE).min(PIECE);
+            let reading = file.clone();
+            let piece = super::off_thread(move || {
+                let mut piece = vec![0; most];
+                reading.read_exact_at(&mut piece, at)?;
+                Ok::<_, io::Error>(Bytes::from(piece))
+            });
+            let piece = piece.await.map_err(io::Error::other)??;
+            let next = at + piece.len() as u64;
+            Ok(Some((piece, (file, next))))
+        };
+        stream::try_unfold((file, 0), read).boxed()
+    }
+}
+
+fn failed(error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StoreError::Full
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
+        _ => StoreError::Io(error.to_string()),
+    }
+}
+
+/// What is read at once.
+const PIECE: usize = 256 << 10;
+/// How much is written between two looks at the space that is left.
+const LOOK_EVERY: u64 = 16 << 20;
+/// What is left to the database and to everybody else on the disk.
+const RESERVE: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_gathered_is_read_again_as_often_as_is_wanted_and_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        let mut spool = store.spool().unwrap();
+        let line = [b'x'; 1000];
+        for _ in 0..700 {
+            spool.add(&line).unwrap();
+        }
+        assert_eq!(names(), before);
+        let spooled = spool.finish();
+        assert_eq!(spooled.length(), 700_000);
+        for _ in 0..2 {
+            let pieces: Vec<Bytes> = spooled.pieces().map(Result::unwrap).collect().await;
+            assert!(
+                pieces.iter().all(|piece| piece.len() <= PIECE && piece.iter().all(|byte| *byte == b'x'))
+            );
+            assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), 700_000);
+        }
+        let nothing: Vec<_> = store.spool().unwrap().finish().pieces().collect().await;
+        assert!(nothing.is_empty());
+    }
+}

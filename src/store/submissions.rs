@@ -1,0 +1,161 @@
+//! Batches that are being created: what is written before a provider is asked, so that none is created twice.
+
+use super::batches::{self, Given, Registered, Registration};
+use super::column::{at, collect, from_json, json, maybe_at, ms};
+use super::{Store, StoreError, Tx};
+use crate::domain::route::Routes;
+use crate::domain::tracked::BatchKey;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A batch that is being created, or may have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// What the batch is marked with, where the provider keeps marks.
+    pub marker: String,
+    /// At which provider.
+    pub provider: String,
+    /// The endpoint of its requests, in OpenAI's words.
+    pub endpoint: String,
+    /// The one model of all requests, where there is one.
+    pub model: Option<String>,
+    /// How many requests it has.
+    pub requests: u64,
+    /// The file it was made from.
+    pub file_name: String,
+    /// What the user attached to it.
+    pub metadata: BTreeMap<String, String>,
+    /// What the user said of it.
+    pub given: Given,
+    /// The user who submitted it.
+    pub owner: Option<String>,
+    /// When the provider was about to be asked.
+    pub begun_at: Timestamp,
+    /// Since when nobody waits for the answer any more.
+    pub lost_at: Option<Timestamp>,
+    /// Where a person has to decide: the ids of the batches that it may be.
+    pub candidates: Vec<String>,
+    /// What a person is told of it.
+    pub trouble: Option<String>,
+}
+
+impl Store {
+    /// Writes that a batch is about to be created.
+    pub async fn open_submission(&self, submission: Submission) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let Submission { marker, provider, endpoint, model, file_name, owner, begun_at, .. } = submission;
+            let requests = i64::try_from(submission.requests).unwrap_or(i64::MAX);
+            let (metadata, given) = (json(&submission.metadata)?, json(&submission.given)?);
+            tx.prepare_cached(
+                "INSERT INTO submissions
+                   (marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute((
+                marker,
+                provider,
+                endpoint,
+                model,
+                requests,
+                file_name,
+                metadata,
+                given,
+                owner,
+                ms(begun_at),
+            ))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Registers the batch that was created and closes its submission, in one transaction.
+    pub async fn complete_submission(
+        &self,
+        marker: String,
+        item: Registration,
+        routes: Arc<Routes>,
+    ) -> Result<Registered, StoreError> {
+        self.write(move |tx| {
+            close(tx, &marker)?;
+            batches::register(tx, item, &routes)
+        })
+        .await
+    }
+
+    /// Closes a submission that created no batch.
+    pub async fn drop_submission(&self, marker: String) -> Result<(), StoreError> {
+        self.write(move |tx| close(tx, &marker)).await
+    }
+
+    /// Nobody waits for the answer any more.
+    pub async fn lose_submission(&self, marker: String, lost_at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.prepare_cached("UPDATE submissions SET lost_at = coalesce(lost_at, ?2) WHERE marker = ?1")?
+                .execute((marker, ms(lost_at)))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes what a person is to be told, and which batches it may be.
+    pub async fn doubt_submission(
+        &self,
+        marker: String,
+        candidates: Vec<String>,
+        trouble: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.prepare_cached("UPDATE submissions SET candidates = ?2, trouble = ?3 WHERE marker = ?1")?
+                .execute((marker, json(&candidates)?, trouble))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every submission that is open, the oldest first.
+    pub async fn submissions(&self) -> Result<Vec<Submission>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at,
+                   lost_at, candidates, trouble
+                 FROM submissions ORDER BY pk",
+            )?;
+            collect(query.query([])?, |row| {
+                Ok(Submission {
+                    marker: row.get(0)?,
+                    provider: row.get(1)?,
+                    endpoint: row.get(2)?,
+                    model: row.get(3)?,
+                    requests: super::column::count(row, 4)?,
+                    file_name: row.get(5)?,
+                    metadata: from_json(row, 6)?,
+                    given: from_json(row, 7)?,
+                    owner: row.get(8)?,
+                    begun_at: at(row.get(9)?),
+                    lost_at: maybe_at(row, 10)?,
+                    candidates: from_json(row, 11)?,
+                    trouble: row.get(12)?,
+                })
+            })
+        })
+        .await
+    }
+}
+
+fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {
+    tx.prepare_cached("DELETE FROM submissions WHERE marker = ?1")?.execute([marker])?;
+    Ok(())
+}
+
+/// A person has tracked one of the batches that a submission may have created: that is the one.
+pub(super) fn settle(tx: &Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "DELETE FROM submissions WHERE pk = (
+           SELECT pk FROM submissions WHERE provider = ?1
+             AND EXISTS (SELECT 1 FROM json_each(candidates) WHERE value = ?2)
+           ORDER BY pk LIMIT 1)",
+    )?
+    .execute((&key.provider, &key.id))?;
+    Ok(())
+}
