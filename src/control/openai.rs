@@ -317,7 +317,17 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
     };
     let pieces = body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed();
     let answer = account.upload(call, Outgoing { length, pieces }).await.map_err(refusal)?;
+    if let Some(file) = unwrapped(&answer) {
+        return Ok(Json(file).into_response());
+    }
     Ok(passed_on(answer.into()))
+}
+
+/// The file that an answer has in an envelope of its own, where OpenAI's clients look for it bare.
+fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
+    let whole: Value = serde_json::from_slice(&answer.body).ok()?;
+    let file = whole.get("data").filter(|data| answer.status.is_success() && data["id"].is_string())?;
+    whole.get("id").is_none().then(|| file.clone())
 }
 
 /// A provider's answer as our own: its status, its body, and of its headers what describes that.

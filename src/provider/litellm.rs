@@ -16,12 +16,18 @@ pub const KIND: Kind = Kind {
         key_optional: true,
         options: &["upstream"],
         required: &[],
+        option_env: &[],
     },
     claims: is_routed,
     words: &read::OPENAI_WORDS,
     build: |account| {
-        let mut requests = Requests::new(account, Credential::Bearer, &[]).versioned("v1");
-        if let Some(upstream) = account.config.options.get("upstream") {
+        let upstream = account.config.options.get("upstream");
+        // A creation is told so, …
+        let headers: Vec<_> =
+            upstream.iter().map(|upstream| ("custom-llm-provider", upstream.as_str())).collect();
+        let mut requests = Requests::new(account, Credential::Bearer, &headers).versioned("v1");
+        // … and everything else in the query too, which older proxies want.
+        if let Some(upstream) = upstream {
             requests = requests.with_query("custom_llm_provider", upstream);
         }
         Box::new(OpenAi::new(account, requests, Dialect::OPENAI))

@@ -7,7 +7,10 @@ use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::submit::{self, Intake, Job, Submission};
-use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
+use super::{
+    Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings,
+    unsupported,
+};
 use crate::config::KindFacts;
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
@@ -28,6 +31,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &["organization", "project"],
         required: &[],
+        option_env: &[],
     },
     claims,
     words: &read::OPENAI_WORDS,
@@ -47,6 +51,7 @@ pub const COMPATIBLE: Kind = Kind {
         key_optional: true,
         options: &["organization", "project"],
         required: &[],
+        option_env: &[],
     },
     claims: |_| false,
     words: &WORDS,
@@ -122,6 +127,10 @@ pub(super) struct Dialect {
     pub files_live: Option<i64>,
     /// What it takes as a file that a batch is created from; `None`: batches are not created so, or it is not sure.
     pub intake: Option<Intake>,
+    /// Whether clients of OpenAI's own interface may upload files and create batches there.
+    pub passes: bool,
+    /// Reads a record of its results.
+    pub output_line: fn(&Map<String, Value>) -> Result<OutputLine, String>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
     pub amend: fn(&mut Reader<'_>, &mut Sighting),
 }
@@ -155,6 +164,8 @@ impl Dialect {
         endpoint: "/v1/chat/completions",
         files_live: None,
         intake: None,
+        passes: true,
+        output_line,
         amend: |_, _| {},
     };
 }
@@ -319,10 +330,27 @@ impl Provider for OpenAi {
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
+        if self.dialect.keeping == Keeping::Batch {
+            return unsupported("keeps results with their batch, and no files");
+        }
+        if let Some((place, _)) =
+            file.strip_prefix("https://").map(|rest| rest.split_once('?').unwrap_or((rest, "")))
+        {
+            return Err(Failure::Unsupported(format!(
+                "it is in storage of your own, at {place}, which only that storage's credentials open"
+            )));
+        }
         self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        if self.dialect.keeping == Keeping::Batch {
+            if part == Part::Errors {
+                return Ok(None);
+            }
+            let call = self.requests.get(&format!("/batches/{}/results", segment(&batch.id)?), &[])?;
+            return Ok(Some(OneStream::array(call, &[&["results"]])));
+        }
         let file = match part {
             Part::Output => &batch.output_file_id,
             Part::Errors => &batch.error_file_id,
@@ -331,10 +359,13 @@ impl Provider for OpenAi {
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
-        output_line(record.object)
+        (self.dialect.output_line)(record.object)
     }
 
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
+        if !self.dialect.passes {
+            return unsupported("does not have OpenAI's interface for files and creations");
+        }
         self.requests.raw(method.clone(), path, query)
     }
 }

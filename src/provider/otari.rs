@@ -2,9 +2,12 @@
 
 use super::Kind;
 use super::openai::{Dialect, Keeping, OpenAi};
-use super::read;
+use super::openai_results::{error_of, usage};
+use super::read::{self, Reader};
 use super::request::{Credential, Requests};
+use super::results::{OutputLine, RequestResult};
 use crate::config::KindFacts;
+use serde_json::{Map, Value};
 
 /// An otari gateway.
 pub const KIND: Kind = Kind {
@@ -16,6 +19,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &["upstream"],
         required: &["upstream"],
+        option_env: &[],
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,
@@ -29,4 +33,19 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const DIALECT: Dialect = Dialect { keeping: Keeping::Batch, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect { keeping: Keeping::Batch, passes: false, output_line, ..Dialect::OPENAI };
+
+/// A result: the answer of the service behind the gateway as a chat completion, or an error.
+fn output_line(object: &Map<String, Value>) -> Result<OutputLine, String> {
+    let mut reader = Reader::new(object);
+    let custom_id = reader.id("custom_id");
+    let (result, usage) = match (reader.value("error"), reader.value("result")) {
+        (Some(error), _) => (error_of(error), None),
+        (None, Some(body)) => {
+            let usage = usage(body);
+            (RequestResult::Response { status_code: 200, request_id: None, body: body.clone() }, usage)
+        }
+        (None, None) => return Err("it has neither a result nor an error".to_owned()),
+    };
+    Ok(OutputLine { id: None, custom_id, result, usage })
+}

@@ -18,6 +18,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: is_uuid,
     words: &[
@@ -35,8 +36,14 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const DIALECT: Dialect =
-    Dialect { listing: Listing::pages(u32::MAX), paging: Paging::Whole, amend, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    listing: Listing::pages(u32::MAX),
+    paging: Paging::Whole,
+    // Its files have another purpose, and its creations are answered in an envelope.
+    passes: false,
+    amend,
+    ..Dialect::OPENAI
+};
 
 fn amend(reader: &mut Reader<'_>, sighting: &mut Sighting) {
     sighting.model = sighting.model.take().or_else(|| reader.text("model_id"));

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_results;
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
@@ -17,6 +20,7 @@ mod rounds;
 mod sandbox;
 mod sandbox_sdk;
 mod schedule;
+mod sdk_requests;
 mod simulation;
 mod store;
 mod transport;

@@ -18,19 +18,22 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const KEY: &str = "sk-a-key-that-nobody-may-see";
+pub const KEY: &str = "sk-a-key-that-nobody-may-see";
 
 /// The adapter of `kind` for an account that is named like it and has what the kind needs.
-fn adapter(kind: &Kind) -> Box<dyn Provider> {
+pub fn adapter(kind: &Kind) -> Box<dyn Provider> {
     let options: Vec<(&str, &str)> = kind.facts.required.iter().map(|option| (*option, "of-ours")).collect();
     adapter_at(kind, kind.facts.base_url.unwrap_or("https://batches.example.com/v1"), &options)
 }
 
-fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+    let base_url = options
+        .iter()
+        .fold(base_url.to_owned(), |url, (key, value)| url.replace(&format!("{{{key}}}"), value));
     let config = ProviderConfig {
         name: kind.facts.name.to_owned(),
         kind: kind.facts.name.to_owned(),
-        base_url: base_url.to_owned(),
+        base_url,
         api_key: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -38,17 +41,21 @@ fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn 
     (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
 }
 
-fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).unwrap(),
-        headers: HeaderMap::new(),
+        // Every answer has a date, which the transport adds if need be.
+        headers: HeaderMap::from_iter([(
+            http::header::DATE,
+            "Wed, 25 Nov 2026 00:00:00 GMT".parse().unwrap(),
+        )]),
         body: body.into(),
         cut: false,
     }
 }
 
 /// The recorded answers of a kind in `folder` (`""` for batches), by name.
-fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
+pub fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
     let directory = root().join("tests/fixtures").join(kind.facts.name).join(folder);
     let Ok(entries) = std::fs::read_dir(&directory) else { return BTreeMap::new() };
     entries
@@ -63,11 +70,11 @@ fn root() -> PathBuf {
 }
 
 /// The id of the batch that a recorded answer is about.
-fn asked(body: &[u8]) -> String {
+pub fn asked(body: &[u8]) -> String {
     fn id(value: &Value) -> Option<&str> {
         match value {
             Value::Array(items) => items.first().and_then(id),
-            Value::Object(object) => ["id", "name"]
+            Value::Object(object) => ["batch_id", "jobArn", "id", "name"]
                 .iter()
                 .find_map(|key| object.get(*key)?.as_str())
                 .or_else(|| ["batch", "job"].iter().find_map(|key| object.get(*key).and_then(id))),
@@ -102,7 +109,7 @@ fn shown(kind: &Kind, sighting: &Sighting) -> Value {
 }
 
 /// What leaves the machine, the key blotted out.
-fn sent(call: &Call) -> Value {
+pub fn sent(call: &Call) -> Value {
     let headers: Map<String, Value> = call
         .request
         .headers()
@@ -112,14 +119,18 @@ fn sent(call: &Call) -> Value {
             (name.to_string(), shown.into())
         })
         .collect();
-    json!({
+    let mut shown = json!({
         "method": call.request.method().as_str(),
         "url": call.request.uri().to_string(),
         "headers": headers,
         "body": String::from_utf8_lossy(call.request.body()),
         "timeout": call.timeout.as_secs(),
         "limit": format!("{:?}", call.body_limit),
-    })
+    });
+    if let Some(grant) = call.grant() {
+        shown["grant"] = format!("{grant:?}").into();
+    }
+    shown
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! What the adapters make of recorded results, and how they ask for them.
+
+use crate::provider::{adapter, answer, asked, fixtures, sent};
+use batchd::domain::batch::Batch;
+use batchd::domain::tracked::{BatchKey, Origin, Tracked};
+use batchd::http::failure::Failure;
+use batchd::provider::results::{FetchStep, Part, Record};
+use batchd::provider::{KINDS, Kind, kind};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A completed batch of `kind`, as its own recorded answer shows it.
+fn ended(kind: &Kind) -> Option<Batch> {
+    let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    let provider = adapter(kind);
+    let body = fixtures(kind, "").remove("completed.json")?;
+    let sighting = provider.retrieved(&asked(&body), &answer(200, body)).unwrap();
+    let key = BatchKey { provider: kind.facts.name.to_owned(), id: sighting.id.clone() };
+    let before = Tracked::new(key, kind.facts.name, provider.default_endpoint(), Origin::Hand, now);
+    Some(
+        batchd::domain::transition::observe(&before, &sighting, provider.hold_incomplete(), now)
+            .tracked
+            .batch,
+    )
+}
+
+/// The first step to a part of the results; what stands in the way of it.
+fn way(kind: &Kind, batch: &Batch, part: Part) -> Value {
+    match adapter(kind).results(batch, part) {
+        Err(failure) => failure.to_string().into(),
+        Ok(None) => Value::Null,
+        Ok(Some(mut fetch)) => match fetch.next(None).unwrap() {
+            FetchStep::Send(call) => json!({"send": sent(&call)}),
+            FetchStep::Stream(call, form) => json!({"stream": sent(&call), "form": format!("{form:?}")}),
+            FetchStep::Records(records) => json!({"records": records.len()}),
+            FetchStep::Done => "nothing".into(),
+        },
+    }
+}
+
+#[test]
+fn every_recorded_result_is_read() {
+    for kind in KINDS {
+        let Some(batch) = ended(kind) else { continue };
+        let provider = adapter(kind);
+        let read: BTreeMap<String, Vec<Value>> = fixtures(kind, "results")
+            .into_iter()
+            .map(|(name, body)| {
+                let part = if name.starts_with("errors") { Part::Errors } else { Part::Output };
+                let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                let lines = lines.zip(0..).map(|(line, index)| {
+                    let object = serde_json::from_slice(line).unwrap();
+                    let record = Record { object: &object, index, part, batch: &batch };
+                    let line = provider.output_line(record).unwrap();
+                    json!([
+                        line.result.is_success(),
+                        line.usage.as_ref().map(|usage| usage.total_tokens),
+                        line.to_json()
+                    ])
+                });
+                (name, lines.collect())
+            })
+            .collect();
+        if !read.is_empty() {
+            insta::assert_json_snapshot!(format!("results_{}", kind.facts.name), read);
+        }
+    }
+}
+
+#[test]
+fn results_are_asked_for_as_the_service_wants_it() {
+    let ways: BTreeMap<&str, Value> = KINDS
+        .iter()
+        .filter_map(|kind| {
+            let batch = ended(kind)?;
+            let parts = json!({
+                "output": way(kind, &batch, Part::Output),
+                "errors": way(kind, &batch, Part::Errors),
+            });
+            Some((kind.facts.name, parts))
+        })
+        .collect();
+    insta::assert_json_snapshot!("ways_to_results", ways);
+}
+
+#[test]
+fn results_in_storage_of_one_s_own_are_nobody_else_s_to_fetch() {
+    let azure = kind("azure-openai").unwrap();
+    let mut batch = ended(azure).unwrap();
+    batch.output_file_id = Some("https://acct.blob.core.windows.net/out/r.jsonl?sig=secret".to_owned());
+    let refused = adapter(azure).results(&batch, Part::Output).unwrap_err();
+    assert!(matches!(refused, Failure::Unsupported(_)), "{refused:?}");
+    let told = refused.to_string();
+    assert!(told.contains("acct.blob.core.windows.net/out/r.jsonl") && !told.contains("secret"), "{told}");
+}
+
+#[test]
+fn a_record_that_is_neither_an_answer_nor_an_error_is_none() {
+    for name in ["otari", "groq", "together", "azure-openai"] {
+        let kind = kind(name).unwrap();
+        let batch = ended(kind).unwrap();
+        let object = serde_json::from_str(r#"{"custom_id": "a"}"#).unwrap();
+        let record = Record { object: &object, index: 0, part: Part::Output, batch: &batch };
+        assert!(adapter(kind).output_line(record).is_err(), "{name}");
+    }
+}
