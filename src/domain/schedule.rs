@@ -249,7 +249,11 @@ fn jittered(plan: &Plan, interval: Duration, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::batch::RequestCounts;
+    use crate::domain::hazard::Span;
+    use crate::domain::history::Class;
     use crate::domain::status::Status;
+    use crate::domain::time::earlier;
     use crate::domain::tracked::{BatchKey, Missing, Origin};
     use proptest::prelude::*;
 
@@ -269,7 +273,7 @@ mod tests {
     fn tracked(age: u64, now: Timestamp) -> Tracked {
         let key = BatchKey { provider: "openai".into(), id: "batch_1".into() };
         let mut tracked = Tracked::new(key, "openai", "/v1/responses", Origin::Hand, now);
-        tracked.status_since = super::super::time::earlier(now, Duration::from_secs(age));
+        tracked.status_since = earlier(now, Duration::from_secs(age));
         tracked.batch.status = Status::InProgress;
         tracked
     }
@@ -314,14 +318,98 @@ mod tests {
         assert!(refused >= Duration::from_mins(12), "{refused:?}");
     }
 
+    #[test]
+    fn what_is_not_known_begins_at_the_least_and_anew_with_each_status() {
+        let terms = terms(15, 900);
+        let young = interval(&terms, &tracked(0, NOW), NOW, 0.5);
+        assert!((15..=17).contains(&young.as_secs()), "{young:?}");
+        let hour = interval(&terms, &tracked(3600, NOW), NOW, 0.5);
+        assert!((100..=140).contains(&hour.as_secs()), "{hour:?}");
+        let mut changed = tracked(3600, NOW);
+        changed.batch.status = Status::Finalizing;
+        changed.status_since = NOW;
+        assert_eq!(interval(&terms, &changed, NOW, 0.5), young);
+    }
+
+    /// A hundred batches that took an hour, give or take a few minutes.
+    fn about_an_hour() -> Terms {
+        let class = Class::of(&tracked(0, NOW));
+        let spans: Vec<Span> = (0..100)
+            .map(|number| Span { seconds: 3300.0 + 6.0 * f64::from(number), ended: true, weight: 1.0 })
+            .collect();
+        Terms { estimate: Some(Arc::new(Estimate::learn(class, &spans, None))), ..terms(15, 900) }
+    }
+
+    /// Created and in its status for `age` seconds.
+    fn aged(age: u64) -> Tracked {
+        let mut aged = tracked(age, NOW);
+        aged.batch.created_at = NOW.as_second() - i64::try_from(age).unwrap();
+        aged
+    }
+
+    #[test]
+    fn what_is_learnt_places_the_looks_and_says_so() {
+        let (terms, unlearnt) = (about_an_hour(), terms(15, 900));
+        let early = interval(&terms, &aged(60), NOW, 0.5);
+        assert!(early > Duration::from_mins(10), "{early:?}");
+        let near = interval(&terms, &aged(3500), NOW, 0.5);
+        assert!(near <= Duration::from_secs(40), "{near:?}");
+        let why = next_poll(&terms, &aged(3500), NOW, 0.5).reasons;
+        assert!(why[0].contains("learnt from 100 earlier batch(es) (openai, /v1/responses)"), "{why:?}");
+        let why = next_poll(&terms, &aged(100_000), NOW, 0.5).reasons;
+        assert!(why[0].contains("longer than what was learnt from 100"), "{why:?}");
+
+        let ends = eta(&terms, &aged(600), NOW).unwrap();
+        let ahead = [ends.earliest, ends.at, ends.latest].map(|at| since(NOW, at).as_secs());
+        assert!(ahead[0] > 2600 && (2850..3150).contains(&ahead[1]) && ahead[2] < 3500, "{ahead:?}");
+        assert_eq!(eta(&terms, &aged(100_000), NOW), None, "none was seen at that age");
+        assert_eq!(eta(&unlearnt, &aged(600), NOW), None, "nothing is known");
+    }
+
+    #[test]
+    fn progress_is_sharper_than_what_is_learnt() {
+        let mut moving = aged(600);
+        moving.batch.request_counts = Some(RequestCounts { total: 1000, completed: 100, failed: 0 });
+        for (ago, done) in [(400, 34), (200, 66), (0, 100)] {
+            moving.trail.mark(earlier(NOW, Duration::from_secs(ago)), done);
+        }
+        for terms in [terms(15, 900), about_an_hour()] {
+            let ends = eta(&terms, &moving, NOW).unwrap();
+            let ahead = since(NOW, ends.at);
+            assert!((4900..6000).contains(&ahead.as_secs()), "{ahead:?}");
+            let next = next_poll(&terms, &moving, NOW, 0.5);
+            assert!(next.reasons[0].starts_with("100 of 1000 requests are over: at their pace"), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_and_the_end_of_the_window_are_looked_at() {
+        let terms = terms(15, 900);
+        let mut due = tracked(100_000, NOW);
+        due.deadline = Some(later(NOW, Duration::from_secs(100)));
+        let next = next_poll(&terms, &due, NOW, 0.5);
+        assert_eq!(next.at, due.deadline);
+        assert!(next.reasons[0].contains("deadline"), "{next:?}");
+        due.batch.expires_at = Some(NOW.as_second() + 40);
+        let next = next_poll(&terms, &due, NOW, 0.5);
+        assert_eq!(since(NOW, next.at.unwrap()), Duration::from_secs(45));
+        assert!(next.reasons[0].contains("window"), "{next:?}");
+        // Past it, it may end any moment.
+        let late = later(NOW, Duration::from_secs(50));
+        due.deadline = None;
+        let ahead = since(late, next_poll(&terms, &due, late, 0.5).at.unwrap());
+        assert!(ahead <= Duration::from_secs(20), "{ahead:?}");
+    }
+
     proptest! {
         #[test]
         fn every_interval_is_within_the_bounds(
-            min in 1_u64..600, more in 0_u64..100_000, age in 0_u64..10_000_000,
-            failures in 0_u32..100, refused: bool, jitter in 0.0..=1.0,
+            min in 1_u64..600, more in 0_u64..100_000, age in 0_u64..10_000_000, cost in 0.001..1.0,
+            failures in 0_u32..100, refused: bool, learnt: bool, jitter in 0.0..=1.0,
         ) {
-            let terms = terms(min, min + more);
-            let mut tracked = tracked(age, NOW);
+            let estimate = if learnt { about_an_hour().estimate } else { None };
+            let terms = Terms { cost, estimate, ..terms(min, min + more) };
+            let mut tracked = aged(age);
             tracked.failures = failures;
             let terms = Terms { standing: Standing { refused }, ..terms };
             let interval = interval(&terms, &tracked, NOW, jitter);
@@ -345,10 +433,19 @@ mod tests {
 
         #[test]
         fn two_that_began_together_drift_apart(age in 0_u64..1_000_000, a in 0.0..0.4, b in 0.6..=1.0) {
-            let terms = terms(15, 900);
-            let first = interval(&terms, &tracked(age, NOW), NOW, a);
-            let second = interval(&terms, &tracked(age, NOW), NOW, b);
-            prop_assert!(first < second, "{:?} {:?}", first, second);
+            for terms in [terms(15, 900), about_an_hour()] {
+                let first = interval(&terms, &aged(age), NOW, a);
+                let second = interval(&terms, &aged(age), NOW, b);
+                prop_assert!(first < second, "{:?} {:?}", first, second);
+            }
+        }
+
+        #[test]
+        fn a_cheaper_look_comes_no_later(age in 0_u64..1_000_000, cost in 0.001..1.0, jitter in 0.0..=1.0) {
+            for terms in [terms(15, 900), about_an_hour()] {
+                let cheap = interval(&Terms { cost, ..terms.clone() }, &aged(age), NOW, jitter);
+                prop_assert!(cheap <= interval(&terms, &aged(age), NOW, jitter));
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ mod deliver;
 mod dispatch;
 mod field;
 mod layers;
+mod learning;
 mod process;
 mod provider;
 mod rounds;

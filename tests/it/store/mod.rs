@@ -3,6 +3,7 @@
 mod delivering;
 mod faults;
 mod fixture;
+mod history;
 mod load;
 mod opening;
 mod recording;
