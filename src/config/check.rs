@@ -11,7 +11,7 @@ use super::raw::{
 use super::secret::SecretSource;
 use super::{
     ApiConfig, Catalog, Config, Egress, HttpConfig, KindFacts, Origin, Polling, ProviderConfig, Proxy,
-    StateConfig, WebhookConfig, WebhookFacts,
+    ResultsConfig, StateConfig, WebhookConfig, WebhookFacts,
 };
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
@@ -44,7 +44,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let api = check.api(&raw.api);
     let http = check.http(&raw.http);
     let polling = check.polling("polling", &raw.polling, Polling::default());
-    check.results(&raw.results);
+    let results = check.results(&raw.results, state.as_ref());
     check.heartbeat(&raw.heartbeat);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
@@ -58,6 +58,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         api,
         http,
         polling,
+        results,
         providers,
         webhooks,
         warnings: Vec::new(),
@@ -262,11 +263,21 @@ impl Check<'_> {
         polling
     }
 
-    fn results(&mut self, table: &ResultsTable) {
-        self.within("results.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN);
-        self.within("results.max_bytes", table.max_bytes.given(), &MAX_BYTES, 1);
-        if let Some(download) = table.download.given().filter(|download| *download.get_ref()) {
-            self.without_effect("results.download", download.span());
+    fn results(&mut self, table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
+        let dir = match table.dir.given() {
+            Some(dir) => self.path(dir.get_ref()),
+            None => state.map(|state| state.dir.join("results")).unwrap_or_default(),
+        };
+        ResultsConfig {
+            download: table.download.given().is_some_and(|download| *download.get_ref()),
+            dir,
+            retain: self.within("results.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN),
+            max_bytes: self.within(
+                "results.max_bytes",
+                table.max_bytes.given(),
+                &MAX_BYTES,
+                DEFAULT_MAX_BYTES,
+            ),
         }
     }
 
@@ -863,6 +874,9 @@ const LONGEST_SOCKET: usize = 107;
 
 /// How long what has ended is kept.
 const DEFAULT_RETAIN: Duration = Duration::from_hours(90 * DAY);
+
+/// 50 GiB of results.
+const DEFAULT_MAX_BYTES: u64 = 50 << 30;
 
 /// Whoever keeps things shorter than this has probably mistaken the unit.
 const SHORT_RETAIN: Duration = Duration::from_hours(1);

@@ -89,6 +89,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[polling]`, the defaults of every provider.
     pub polling: Polling,
+    /// `[results]`
+    pub results: ResultsConfig,
     /// `[providers.NAME]`
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `[webhooks.NAME]`
@@ -115,6 +117,19 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// How long what has ended is kept.
     pub retain: Duration,
+}
+
+/// `[results]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultsConfig {
+    /// Whether the results of every batch that ends are fetched.
+    pub download: bool,
+    /// Where they are kept; below the state unless the file says otherwise.
+    pub dir: PathBuf,
+    /// How long they are kept.
+    pub retain: Duration,
+    /// How many bytes of them are kept at most; the oldest go first.
+    pub max_bytes: u64,
 }
 
 /// `[api]`

@@ -118,6 +118,7 @@ pub struct PollingTable {
 #[derive(Debug, Default)]
 pub struct ResultsTable {
     pub download: Field<bool>,
+    pub dir: Field<PathBuf>,
     pub retain: Field<Duration>,
     pub max_bytes: Field<u64>,
 }
@@ -402,10 +403,9 @@ impl PollingTable {
 
 impl ResultsTable {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        // Judged for its type; nothing uses it in this version.
-        table.take("dir", path);
         Self {
             download: table.take("download", switch),
+            dir: table.take("dir", path),
             retain: table.take("retain", duration),
             max_bytes: table.take("max_bytes", bytes),
         }

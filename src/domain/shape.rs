@@ -45,7 +45,7 @@ fn added(tracked: &Tracked) -> Value {
         "eta_interval": null,
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
-        "results": null,
+        "results": tracked.results,
     });
     foretell(&mut added, tracked);
     added

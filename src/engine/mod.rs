@@ -3,6 +3,7 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod downloads;
 mod due;
 mod learnt;
 mod past;

@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
-use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events, history, submissions};
+use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, downloads, events, history, submissions};
 use crate::domain::route::Routes;
 use crate::domain::schedule::Eta;
 use crate::domain::status::Status;
@@ -490,6 +490,7 @@ pub(super) fn register(
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
         }
+        downloads::want(tx, pk, &drafts)?;
     }
     Ok(Registered { pk, new: true, tracked })
 }
@@ -585,6 +586,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     for draft in &step.events {
         recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
     }
+    downloads::want(tx, pk, &step.events)?;
     Ok(recorded)
 }
 
@@ -668,14 +670,15 @@ pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         deadline: maybe_at(row, 29)?,
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
-        trail: from_json(row, 34)?,
+        results: maybe_json(row, 32)?,
+        trail: from_json(row, 35)?,
     };
     Ok((row.get(0)?, tracked))
 }
 
 /// An expected end that an older batchd wrote has no bounds, and is none.
 fn eta(row: &Row<'_>) -> Result<Option<Eta>, StoreError> {
-    let (at, earliest, latest) = (maybe_at(row, 16)?, maybe_at(row, 32)?, maybe_at(row, 33)?);
+    let (at, earliest, latest) = (maybe_at(row, 16)?, maybe_at(row, 33)?, maybe_at(row, 34)?);
     Ok(at.zip(earliest).zip(latest).map(|((at, earliest), latest)| Eta { at, earliest, latest }))
 }
 
@@ -772,7 +775,7 @@ const SEEN_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?1
 pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at, eta_earliest, eta_latest, trail";
+     untracked_at, deadline, name, next_poll_at, results, eta_earliest, eta_latest, trail";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

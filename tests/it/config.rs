@@ -523,9 +523,8 @@ fn rules_for_webhooks() {
 
 #[test]
 fn what_has_no_effect_yet_is_told_only_if_it_asks_for_something() {
-    assert!(warned("[results]\ndownload = true", "`results.download` has no effect in this version"));
     assert!(!warned(
-        "[results]\ndownload = false\nmax_bytes = \"1GiB\"\n[heartbeat]\nevery = \"1m\"",
+        "[results]\ndownload = true\nmax_bytes = \"1GiB\"\n[heartbeat]\nevery = \"1m\"",
         "no effect"
     ));
     assert!(error("[results]\nmax_bytes = \"0B\"").contains("between 1 bytes"));

@@ -17,6 +17,7 @@ mod layers;
 mod learning;
 mod process;
 mod provider;
+mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
