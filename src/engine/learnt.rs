@@ -28,8 +28,6 @@ struct State {
     wanted: BTreeSet<Class>,
     /// Providers whose batches have ended since their classes were learnt.
     stale: BTreeSet<String>,
-    /// Providers that are new here: all that is known of them is learnt, asked for or not.
-    new: BTreeSet<String>,
     learnt_at: BTreeMap<String, Timestamp>,
 }
 
@@ -55,10 +53,12 @@ impl Learnt {
         coarser
     }
 
-    /// A provider has come into the configuration.
-    pub(crate) fn welcome(&self, provider: &str) {
-        self.state().new.insert(provider.to_owned());
-        self.changed.notify_one();
+    /// Learns all that is known of a provider's batches, before the first of them is looked at.
+    pub(crate) async fn begin(&self, store: &Store, provider: &str, now: Timestamp) {
+        if let Err(error) = self.learn(store, provider, true, now).await {
+            self.taught(provider);
+            tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
+        }
     }
 
     /// A batch of the provider has ended, or its list has told of some.
@@ -84,17 +84,19 @@ impl Learnt {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = clock.now();
-            for provider in self.due(now) {
-                if let Err(error) = self.learn(&store, &provider, now).await {
-                    self.taught(&provider);
+            let due = self.due(now);
+            for provider in &due {
+                if let Err(error) = self.learn(&store, provider, false, now).await {
+                    self.taught(provider);
                     tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
                 }
                 tokio::task::yield_now().await;
             }
-            // What ends in a burst is learnt from at once, and not at every end.
+            // What ends in a burst is learnt from together, and not at every end.
+            let pause = if due.is_empty() { Duration::ZERO } else { PAUSE };
             tokio::select! {
                 () = stopping.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -109,7 +111,6 @@ impl Learnt {
         let mut state = self.state();
         state.estimates.retain(|_, entry| since(entry.asked_at, now) < FORGOTTEN_AFTER);
         let mut due = std::mem::take(&mut state.stale);
-        due.extend(state.new.iter().cloned());
         due.extend(state.wanted.iter().map(|class| class.provider.clone()));
         // Those that still run have run longer by now.
         let old =
@@ -118,7 +119,14 @@ impl Learnt {
         due
     }
 
-    async fn learn(&self, store: &Store, provider: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// Learns anew what is asked for of a provider, or `all` that is known.
+    async fn learn(
+        &self,
+        store: &Store,
+        provider: &str,
+        all: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let history = store.history(provider.to_owned(), now).await?;
         let classes: BTreeSet<Class> = {
             let mut state = self.state();
@@ -126,7 +134,7 @@ impl Learnt {
             let asked: Vec<Class> =
                 state.wanted.iter().chain(state.estimates.keys()).filter(own).cloned().collect();
             state.wanted.retain(|class| class.provider != provider);
-            let known = state.new.remove(provider).then(|| history.classes().cloned()).into_iter().flatten();
+            let known = all.then(|| history.classes().cloned()).into_iter().flatten();
             asked.into_iter().chain(known).flat_map(|class| class.line().collect::<Vec<_>>()).collect()
         };
         let estimates = learnt(&history, classes);

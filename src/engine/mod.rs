@@ -158,7 +158,7 @@ impl Engine {
             }
         }
         for (name, poller) in &first {
-            self.shared.learnt.welcome(name);
+            self.shared.learnt.begin(&self.shared.store, name, self.shared.clock.now()).await;
             self.shared.tasks.errand(past::learn(poller.clone(), self.shared.clone()));
         }
         begin(first, schedule);

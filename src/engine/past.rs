@@ -14,12 +14,9 @@ use std::time::Duration;
 /// Learns from the newest pages of the provider's list, in the background, within the account's budget; once, and if
 /// it cannot be read to its end, again later, and then at the next start. It raises no events and tracks nothing.
 pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
-    let stopping = shared.tasks.stopping();
     for wait in TRIED_AFTER {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = poller.retired() => return,
-            () = tokio::time::sleep(wait) => {}
+        if !pause(&poller, &shared, wait).await {
+            return;
         }
         match shared.store.has_learnt(poller.name().to_owned()).await {
             Ok(false) => {}
@@ -36,6 +33,15 @@ pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
                 tracing::warn!(provider = poller.name(), %error, "cannot keep what its list teaches; trying again");
             }
         }
+    }
+}
+
+/// `false`: there is no more to do, for the account or batchd stops.
+async fn pause(poller: &Poller, shared: &Shared, wait: Duration) -> bool {
+    tokio::select! {
+        () = shared.tasks.stopping().cancelled_owned() => false,
+        () = poller.retired() => false,
+        () = tokio::time::sleep(wait) => true,
     }
 }
 
@@ -63,7 +69,9 @@ async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
             break;
         }
         request.cursor = page.next;
-        tokio::time::sleep(BETWEEN_PAGES).await;
+        if !pause(poller, shared, BETWEEN_PAGES).await {
+            return Ok(false);
+        }
     }
     tracing::info!(
         provider = poller.name(),

@@ -309,6 +309,7 @@ impl Store {
                 .optional()?;
             if let Some(key) = key {
                 tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([events::fence(&key)])?;
+                history::forget(tx, &key)?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
             }

@@ -87,6 +87,16 @@ pub(super) fn learn(connection: &Connection, key: &BatchKey, batch: &Batch) -> R
     Ok(())
 }
 
+/// Forgets what the batch taught.
+pub(super) fn forget(connection: &Connection, key: &BatchKey) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
+        )?
+        .execute((&key.provider, &key.id))?;
+    Ok(())
+}
+
 fn keep(connection: &Connection, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
     let class = (
         &key.provider,

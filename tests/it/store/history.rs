@@ -49,6 +49,8 @@ async fn an_end_is_learnt_from_with_it_and_survives_a_crash() {
     assert_eq!(took(&known(&store, 400).await.spans(&class())), [(700.0, true), (100.0, true)]);
     assert!(store.has_learnt(provider()).await.unwrap());
     assert!(!store.has_learnt("other".to_owned()).await.unwrap());
+    store.purge(pk).await.unwrap();
+    assert_eq!(took(&known(&store, 400).await.spans(&class())), [(700.0, true)]);
     store.close().await.unwrap();
     assert_sound(dir.path());
 }
