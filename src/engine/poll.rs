@@ -3,8 +3,9 @@
 use super::Shared;
 use super::due::Next;
 use super::poller::Poller;
-use crate::domain::finding;
+use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
+use crate::domain::history::Stage;
 use crate::domain::schedule::{self, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
@@ -94,9 +95,12 @@ pub(super) fn observed(
             }
         },
     };
-    step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
-    let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
     let terms = Terms { standing, estimate: poller.estimate(&step.tracked), ..terms.clone() };
+    // What is learnt of a later stage says nothing of the whole.
+    let whole = terms.estimate.as_deref().filter(|_| Stage::of(step.tracked.batch.status) == Stage::Work);
+    let patience = Patience { longest_usual: whole.and_then(Estimate::most), ..poller.patience() };
+    step.events.extend(finding::findings(&mut step.tracked, &patience, now));
+    let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&terms, &step.tracked, now);

@@ -1,5 +1,6 @@
 //! Doubleword's batches (`providers.md` §3.18): OpenAI's with bare UUIDs for ids, which never expire.
 
+use super::hook::Hook;
 use super::openai::{Dialect, OpenAi};
 use super::request::{Credential, Requests};
 use super::{Kind, is_uuid};
@@ -28,6 +29,7 @@ pub const KIND: Kind = Kind {
         ("cancelling", Status::Cancelling),
         ("cancelled", Status::Cancelled),
     ],
+    hook: Some(Hook::DOUBLEWORD),
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

@@ -2,6 +2,7 @@
 
 mod submission;
 
+use super::hook::Hook;
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
@@ -35,8 +36,14 @@ pub const KIND: Kind = Kind {
     },
     claims,
     words: &read::OPENAI_WORDS,
+    hook: Some(Hook::OPENAI),
     build: |account| {
-        let dialect = Dialect { files_live: Some(FILES_LIVE), intake: Some(INTAKE), ..Dialect::OPENAI };
+        let dialect = Dialect {
+            files_live: Some(FILES_LIVE),
+            counts_live: true,
+            intake: Some(INTAKE),
+            ..Dialect::OPENAI
+        };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -55,6 +62,7 @@ pub const COMPATIBLE: Kind = Kind {
     },
     claims: |_| false,
     words: &WORDS,
+    hook: None,
     build: |account| {
         // Some of them leave most of a batch out of their lists.
         let listing = Listing { complete: false, ..Listing::pages(PAGE) };
@@ -125,6 +133,8 @@ pub(super) struct Dialect {
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
     pub files_live: Option<i64>,
+    /// Whether it is known to count requests while a batch runs.
+    pub counts_live: bool,
     /// What it takes as a file that a batch is created from; `None`: batches are not created so, or it is not sure.
     pub intake: Option<Intake>,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
@@ -163,6 +173,7 @@ impl Dialect {
         keeping: Keeping::Files,
         endpoint: "/v1/chat/completions",
         files_live: None,
+        counts_live: false,
         intake: None,
         passes: true,
         output_line,
@@ -307,6 +318,10 @@ impl Provider for OpenAi {
 
     fn hold_incomplete(&self) -> bool {
         true
+    }
+
+    fn reports_progress(&self) -> bool {
+        self.dialect.counts_live
     }
 
     fn console_url(&self, id: &str) -> Option<String> {
