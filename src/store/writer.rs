@@ -9,6 +9,7 @@ use super::lock::{Lock, Marks};
 use super::{Pk, StoreError, guard, off_thread};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::failpoint;
 use jiff::Timestamp;
 use rusqlite::{Connection, ffi};
 use std::collections::BTreeMap;
@@ -58,6 +59,11 @@ struct Mark {
 }
 
 impl Told {
+    /// The types of the events, for failpoints.
+    fn kinds(&self) -> String {
+        self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
     fn mark(&self) -> Mark {
         Mark {
             events: self.events.len(),
@@ -410,9 +416,13 @@ impl Open {
                     touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch))
                 })
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
-                .and_then(|()| Ok(self.connection.execute_batch("COMMIT")?))
+                .and_then(|()| {
+                    failpoint::reach("store.commit", || transaction.told.kinds());
+                    Ok(self.connection.execute_batch("COMMIT")?)
+                })
         };
         let told = transaction.told;
+        failpoint::reach("store.committed", || told.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`delivery.md` §6.3).
             if !self.connection.is_autocommit()
