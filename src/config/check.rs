@@ -917,10 +917,6 @@ impl Check<'_> {
         self.problems.push(Problem::warning(span, message).help(help));
     }
 
-    fn without_effect(&mut self, key: &str, span: Range<usize>) {
-        self.warn(span, format!("`{key}` has no effect in this version"));
-    }
-
     fn warn(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem::warning(span, message));
     }

@@ -335,6 +335,7 @@ mod tests {
     }
 
     /// Counts its calls; `hung.example` does not answer before the test ends.
+    #[expect(clippy::unnecessary_wraps, reason = "it stands in for the system's, which may fail")]
     fn counted(host: &str) -> std::io::Result<Vec<IpAddr>> {
         CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if host == "hung.example" {
@@ -346,10 +347,11 @@ mod tests {
     static HANG: Mutex<()> = Mutex::new(());
 
     #[tokio::test]
+    #[expect(clippy::await_holding_lock, reason = "the thread that looks the name up is what waits for it")]
     async fn c11_a_name_that_hangs_takes_one_thread_and_holds_up_no_other() {
         static RUNNING: Running = Mutex::new(BTreeMap::new());
         let look = |host: &str| shared(&RUNNING, host.to_owned(), counted);
-        let hang = HANG.lock().unwrap();
+        let stop = HANG.lock().unwrap();
         let mut hung: Vec<_> = (0..100).map(|_| Box::pin(look("hung.example"))).collect();
         for one in &mut hung {
             assert!(futures_util::poll!(one).is_pending());
@@ -361,7 +363,7 @@ mod tests {
             );
         }
         assert_eq!(CALLS.load(std::sync::atomic::Ordering::SeqCst), 21);
-        drop(hang);
+        drop(stop);
         for one in hung {
             assert_eq!(one.await.unwrap().len(), 1);
         }

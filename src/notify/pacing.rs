@@ -59,7 +59,7 @@ impl Pacing {
     pub(super) fn leave(&self, load: Load) -> Leave {
         let Load { in_flight, most, steady, instant } = load;
         if let Some(until) = self.paused.filter(|until| *until > steady) {
-            return Leave::After(until - steady);
+            return Leave::After(until.saturating_sub(steady));
         }
         if let Some(until) = self.gathering.filter(|until| *until > instant) {
             return Leave::After(until - instant);
@@ -175,8 +175,8 @@ mod tests {
         let start = Instant::now();
         let mut pacing = Pacing::new(0, Some(Duration::from_secs(7)), Duration::from_secs(95));
         assert_eq!(pacing.leave(load(0, start)), Leave::After(Duration::from_secs(2)));
-        pacing.pause(Some(Duration::from_secs(60)), Duration::from_secs(100));
-        assert_eq!(pacing.leave(load(0, start)), Leave::After(Duration::from_secs(60)));
+        pacing.pause(Some(Duration::from_mins(1)), Duration::from_secs(100));
+        assert_eq!(pacing.leave(load(0, start)), Leave::After(Duration::from_mins(1)));
         pacing.forgive();
         assert_eq!(pacing.leave(load(0, start)), Leave::Now(4));
     }
@@ -189,7 +189,7 @@ mod tests {
         pacing.keep_to(rate, now);
         assert_eq!(pacing.take(now), Ok(()));
         pacing.keep_to(rate, now);
-        assert_eq!(pacing.take(now), Err(Duration::from_secs(60)));
+        assert_eq!(pacing.take(now), Err(Duration::from_mins(1)));
         pacing.keep_to(None, now);
         assert_eq!(pacing.take(now), Ok(()));
     }

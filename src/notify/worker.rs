@@ -209,7 +209,7 @@ impl Worker {
             let Plan { messages, pass, look_again } = plan;
             let (planned, ended) = (messages.len(), !self.endings.is_empty());
             let begun = self.commit(messages).await;
-            let started = self.start(begun.messages, pass);
+            let started = self.start(begun.messages, pass.as_ref());
             self.publish();
             if let Some(error) = begun.failure.or(failure) {
                 return Err(error);
@@ -338,7 +338,7 @@ impl Worker {
             }));
         let pks: Vec<Pk> = messages.iter().flatten().map(|due| due.pk).collect();
         let begins = !pks.is_empty();
-        let beginning = async { if !begins { Ok(Vec::new()) } else { store.begin_attempts(pks, now).await } };
+        let beginning = async { if begins { store.begin_attempts(pks, now).await } else { Ok(Vec::new()) } };
         let (ended, begun) = join(ending, beginning).await;
         if begins {
             failpoint::reach("deliver.logged", || self.name.clone());
@@ -373,11 +373,11 @@ impl Worker {
     }
 
     /// Sends messages whose attempts are logged; how many.
-    fn start(&mut self, messages: Vec<Vec<(Pk, Due)>>, pass: Option<Pass>) -> usize {
+    fn start(&mut self, messages: Vec<Vec<(Pk, Due)>>, pass: Option<&Pass>) -> usize {
         let Some(destination) = &self.destination else { return 0 };
         let started = messages.len();
         for message in messages {
-            self.in_flight.spawn(send(message, Arc::clone(destination), self.clock.clone(), pass.clone()));
+            self.in_flight.spawn(send(message, Arc::clone(destination), self.clock.clone(), pass.cloned()));
         }
         self.pacing.started(started, Instant::now());
         started

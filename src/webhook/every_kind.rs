@@ -43,6 +43,7 @@ fn tell_group(webhook: &dyn Webhook, bodies: &[String], plain: bool) -> Value {
     payload(&webhook.render_group(&events, plain, NOW).unwrap())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as an event takes them")]
 fn counts(completed: u64, failed: u64) -> Option<(u64, u64, u64)> {
     Some((completed + failed, completed, failed))
 }

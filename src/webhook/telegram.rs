@@ -64,7 +64,7 @@ impl Telegram {
             }
             None if plain => {
                 payload["text"] =
-                    PLAIN.join(message.lines().iter().map(|line| unmentioned(line)), TEXT).into()
+                    PLAIN.join(message.lines().iter().map(|line| unmentioned(line)), TEXT).into();
             }
             None => {
                 payload["parse_mode"] = "HTML".into();

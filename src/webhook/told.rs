@@ -363,8 +363,8 @@ impl<'a> Told<'a> {
 
     /// The provider's page, if it is one that may be shown.
     pub fn link(&self) -> Option<Link> {
-        let pages = ["/batch/batchd/console_url", "/console_url"].into_iter();
-        let url = pages.filter_map(|at| self.data.pointer(at)?.as_str()).next()?;
+        let mut pages = ["/batch/batchd/console_url", "/console_url"].into_iter();
+        let url = pages.find_map(|at| self.data.pointer(at)?.as_str())?;
         let usable = (url.starts_with("https://") || url.starts_with("http://"))
             && url.len() <= 1000
             && url.chars().all(|c| c.is_ascii_graphic());

@@ -126,7 +126,9 @@ fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is
     let daemon = world.daemon();
     world.ok(&[&["track"][..], &ids].concat());
     daemon.terminate();
-    ids.iter().for_each(|id| world.provider.complete(id));
+    for id in &ids {
+        world.provider.complete(id);
+    }
     let mut deaths = 0;
     // The daemon may die while it is asked.
     let given_up = || {

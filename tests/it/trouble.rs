@@ -162,9 +162,9 @@ async fn e1_e2_a_clock_that_is_set_while_it_runs_changes_no_wait() {
         // In the wait of about 30 s after the second attempt.
         sleep(seconds(15)).await;
         if forward {
-            clock.set_forward(Duration::from_hours(5 * 24))
+            clock.set_forward(Duration::from_hours(5 * 24));
         } else {
-            clock.set_back(Duration::from_hours(1))
+            clock.set_back(Duration::from_hours(1));
         }
         sleep(seconds(90)).await;
         assert_eq!(world.states("ops").await, [DeliveryState::Delivered], "forward: {forward}");
