@@ -396,7 +396,7 @@ fn quoted(words: &str) -> String {
 
 const CHATTY: &str = "tokio_cron_scheduler";
 
-const CAPPED: [&str; 5] = ["hyper", "reqwest", "rustls", "h2", "tokio_util::codec"];
+const CAPPED: [&str; 6] = ["hyper", "reqwest", "rustls", "h2", "tokio_util::codec", "aws_"];
 
 /// Lines that may wait for a reader that is slow.
 const CAPACITY: usize = 8192;
@@ -476,6 +476,7 @@ mod tests {
         let lines = logged(Shape::default(), || {
             tracing::debug!(target: "hyper_util::client", "authorization: Bearer x");
             tracing::trace!(target: "h2::codec", "headers");
+            tracing::debug!(target: "aws_smithy_runtime::client", "x-amz-security-token: x");
             tracing::info!(target: "tokio_cron_scheduler::job", "Job creator created");
             tracing::info!(target: "reqwest", "fine");
             tracing::trace!(target: "batchd", "fine");

@@ -11,7 +11,7 @@ use super::raw::{
 use super::secret::SecretSource;
 use super::{
     ApiConfig, Catalog, Config, Egress, HttpConfig, KindFacts, Origin, Polling, ProviderConfig, Proxy,
-    StateConfig, WebhookConfig, WebhookFacts,
+    ResultsConfig, StateConfig, WebhookConfig, WebhookFacts,
 };
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
@@ -44,7 +44,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let api = check.api(&raw.api);
     let http = check.http(&raw.http);
     let polling = check.polling("polling", &raw.polling, Polling::default());
-    check.results(&raw.results);
+    let results = check.results(&raw.results, state.as_ref());
     check.heartbeat(&raw.heartbeat);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
@@ -58,6 +58,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         api,
         http,
         polling,
+        results,
         providers,
         webhooks,
         warnings: Vec::new(),
@@ -79,6 +80,13 @@ pub fn path(written: &Path, circumstances: Circumstances<'_>) -> PathBuf {
         (Ok(below), Some(home)) => home.join(below),
         _ => circumstances.directory.join(written),
     }
+}
+
+/// An address with the options that it names filled in.
+fn filled(address: &str, options: &BTreeMap<String, String>) -> String {
+    options
+        .iter()
+        .fold(address.to_owned(), |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
 }
 
 struct Check<'a> {
@@ -255,11 +263,21 @@ impl Check<'_> {
         polling
     }
 
-    fn results(&mut self, table: &ResultsTable) {
-        self.within("results.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN);
-        self.within("results.max_bytes", table.max_bytes.given(), &MAX_BYTES, 1);
-        if let Some(download) = table.download.given().filter(|download| *download.get_ref()) {
-            self.without_effect("results.download", download.span());
+    fn results(&mut self, table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
+        let dir = match table.dir.given() {
+            Some(dir) => self.path(dir.get_ref()),
+            None => state.map(|state| state.dir.join("results")).unwrap_or_default(),
+        };
+        ResultsConfig {
+            download: table.download.given().is_some_and(|download| *download.get_ref()),
+            dir,
+            retain: self.within("results.retain", table.retain.given(), &RETAIN, DEFAULT_RETAIN),
+            max_bytes: self.within(
+                "results.max_bytes",
+                table.max_bytes.given(),
+                &MAX_BYTES,
+                DEFAULT_MAX_BYTES,
+            ),
         }
     }
 
@@ -308,19 +326,23 @@ impl Check<'_> {
         let base_url = table.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
         let api_key = table.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
         let facts = self.provider_kind(name, &table.kind)?;
+        let options = self.options(&path, &facts, table);
+        for key in facts
+            .required
+            .iter()
+            .filter(|key| !table.options.contains_key(*key) && !options.contains_key(**key))
+        {
+            let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
+            self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
+        }
         let base_url = match base_url {
-            None if table.base_url.is_missing() => self.usual_base_url(&facts, name),
+            None if table.base_url.is_missing() => self.usual_base_url(&facts, &options, name),
             given => given.flatten(),
         };
         let api_key = match api_key {
             None if table.api_key.is_missing() => self.usual_key(&facts, name, &path),
             given => given,
         };
-        let options = self.options(&path, &facts, table);
-        for key in facts.required.iter().filter(|key| !table.options.contains_key(*key)) {
-            let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
-            self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
-        }
         let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
         if polling.min_interval < SHORT_INTERVAL && !local {
             let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
@@ -351,9 +373,7 @@ impl Check<'_> {
         let word = asked.get_ref();
         let names = || kinds.iter().map(|facts| facts.name);
         let there_is = known(names()).map(|all| format!("there is {all}"));
-        let (message, help) = if LATER_PROVIDERS.contains(&word.as_str()) {
-            (format!("this version has no providers of kind {}", quote(word)), there_is)
-        } else if kind.given().is_some() {
+        let (message, help) = if kind.given().is_some() {
             (
                 format!("there is no kind of provider {}", quote(word)),
                 suggestion(word, names().collect::<Vec<_>>()),
@@ -384,19 +404,28 @@ impl Check<'_> {
     }
 
     /// The kind's own address, or the one that its standard variable holds.
-    fn usual_base_url(&mut self, facts: &KindFacts, name: &Spanned<String>) -> Option<Url> {
+    fn usual_base_url(
+        &mut self,
+        facts: &KindFacts,
+        options: &BTreeMap<String, String>,
+        name: &Spanned<String>,
+    ) -> Option<Url> {
         let variable = facts.base_url_env.filter(|variable| self.circumstances.env.get(variable).is_some());
         let text = match variable {
-            Some(variable) => self.circumstances.env.get(variable),
-            None => facts.base_url,
+            Some(variable) => self.circumstances.env.get(variable).map(str::to_owned),
+            None => facts.base_url.map(|address| filled(address, options)),
         };
+        if text.as_ref().is_some_and(|text| text.contains('{')) {
+            // What it needs is missing, and that has been told.
+            return None;
+        }
         let Some(text) = text else {
             let message = format!("the provider {} needs a `base_url`", quote(name.get_ref()));
             let help = format!("providers of kind `{}` have no usual address", facts.name);
             self.refuse(name.span(), message, help);
             return None;
         };
-        match (base_url(text), variable) {
+        match (base_url(&text), variable) {
             (Ok(url), variable) => {
                 if let Some(variable) = variable.filter(|_| is_exposed(&url)) {
                     self.warn(name.span(), format!("{variable} sends the key unencrypted; use https"));
@@ -442,9 +471,21 @@ impl Check<'_> {
             } else if value.get_ref().contains(char::is_control) {
                 let message = format!("`{path}.{key}` holds a line break or another control character");
                 self.refuse(value.span(), message, None);
+            } else if *key == STORAGE_URL {
+                let url = self.base_url(&format!("{path}.{key}"), value);
+                options.extend(
+                    url.map(|url| ((*key).to_owned(), url.as_str().trim_end_matches('/').to_owned())),
+                );
+            } else if key.ends_with("_file") {
+                let file = self.path(Path::new(value.get_ref()));
+                options.insert((*key).to_owned(), file.display().to_string());
             } else {
                 options.insert((*key).to_owned(), value.get_ref().clone());
             }
+        }
+        for (key, variables) in facts.option_env.iter().filter(|(key, _)| !table.options.contains_key(key)) {
+            let value = variables.iter().find_map(|variable| self.circumstances.env.get(variable));
+            options.extend(value.map(|value| ((*key).to_owned(), value.to_owned())));
         }
         options
     }
@@ -834,6 +875,9 @@ const LONGEST_SOCKET: usize = 107;
 /// How long what has ended is kept.
 const DEFAULT_RETAIN: Duration = Duration::from_hours(90 * DAY);
 
+/// 50 GiB of results.
+const DEFAULT_MAX_BYTES: u64 = 50 << 30;
+
 /// Whoever keeps things shorter than this has probably mistaken the unit.
 const SHORT_RETAIN: Duration = Duration::from_hours(1);
 
@@ -864,8 +908,8 @@ const MAX_BYTES: Bounds<u64> = Bounds { least: 1, most: u64::MAX, written: |byte
 /// What a webhook is unless it says otherwise.
 const DEFAULT_WEBHOOK: &str = "generic";
 
-/// Kinds of providers that a later version may have.
-const LATER_PROVIDERS: [&str; 4] = ["bedrock", "fireworks", "vertex", "xai"];
+/// The key for the address of the storage in which some kinds keep input and output.
+const STORAGE_URL: &str = "storage_url";
 
 /// Kinds of webhooks that a later version may have.
 const LATER_WEBHOOKS: [&str; 7] =

@@ -61,7 +61,12 @@ impl Config {
             kind.base_url.is_some() || kind.base_url_env.is_some_and(|variable| is_set(&variable))
         };
         let is_whole = |kind: &&KindFacts| {
-            kind.key_env.iter().any(is_set) && has_address(kind) && kind.required.is_empty()
+            let has = |key: &&str| {
+                kind.option_env
+                    .iter()
+                    .any(|(option, variables)| option == key && variables.iter().any(is_set))
+            };
+            kind.key_env.iter().any(is_set) && has_address(kind) && kind.required.iter().all(has)
         };
         let providers = catalog.providers.iter().filter(is_whole);
         let slack = catalog.webhooks.iter().filter(|kind| kind.name == SLACK && is_set(&SLACK_VARIABLE));

@@ -40,7 +40,7 @@ pub struct KindFacts {
     pub key_env: &'static [&'static str],
     /// The standard environment variable for another address, where the vendor has one.
     pub base_url_env: Option<&'static str>,
-    /// Its address; `None`: the configuration must give one.
+    /// Its address, in which `{region}` stands for the key of that name; `None`: the configuration must give one.
     pub base_url: Option<&'static str>,
     /// Whether it answers without a key.
     pub key_optional: bool,
@@ -48,6 +48,8 @@ pub struct KindFacts {
     pub options: &'static [&'static str],
     /// Those of them without which nothing can be asked.
     pub required: &'static [&'static str],
+    /// The standard environment variables that hold them, in order of preference.
+    pub option_env: &'static [(&'static str, &'static [&'static str])],
 }
 
 /// What a kind of webhook tells the configuration about itself.
@@ -87,6 +89,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[polling]`, the defaults of every provider.
     pub polling: Polling,
+    /// `[results]`
+    pub results: ResultsConfig,
     /// `[providers.NAME]`
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `[webhooks.NAME]`
@@ -113,6 +117,19 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// How long what has ended is kept.
     pub retain: Duration,
+}
+
+/// `[results]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultsConfig {
+    /// Whether the results of every batch that ends are fetched.
+    pub download: bool,
+    /// Where they are kept; below the state unless the file says otherwise.
+    pub dir: PathBuf,
+    /// How long they are kept.
+    pub retain: Duration,
+    /// How many bytes of them are kept at most; the oldest go first.
+    pub max_bytes: u64,
 }
 
 /// `[api]`

@@ -118,6 +118,7 @@ pub struct PollingTable {
 #[derive(Debug, Default)]
 pub struct ResultsTable {
     pub download: Field<bool>,
+    pub dir: Field<PathBuf>,
     pub retain: Field<Duration>,
     pub max_bytes: Field<u64>,
 }
@@ -207,6 +208,12 @@ pub const TABLES: [(&str, &[&str]); 10] = [
             "account",
             "upstream",
             "organization",
+            "access_key_id",
+            "credentials_file",
+            "role_arn",
+            "input_uri",
+            "output_uri",
+            "storage_url",
         ],
     ),
     (
@@ -236,15 +243,21 @@ pub const TABLES: [(&str, &[&str]); 10] = [
 ];
 
 /// The further keys of providers that only some kinds have.
-pub const OPTIONS: [&str; 9] = [
+pub const OPTIONS: [&str; 15] = [
+    "access_key_id",
     "account",
     "api_version",
+    "credentials_file",
     "deployment",
+    "input_uri",
     "location",
     "organization",
+    "output_uri",
     "profile",
     "project",
     "region",
+    "role_arn",
+    "storage_url",
     "upstream",
 ];
 
@@ -277,7 +290,7 @@ pub fn visibility(path: &[&str]) -> Visibility {
     }
     match (*key, within) {
         ("url", []) => Visibility::Address { whole_path: false },
-        ("base_url" | "proxy", []) => Visibility::Address { whole_path: true },
+        ("base_url" | "storage_url" | "proxy", []) => Visibility::Address { whole_path: true },
         (key, [source]) if SECRETS.contains(&key) || key == "url" => match *source {
             "env" => Visibility::Variable,
             "file" | "credential" => Visibility::Plain,
@@ -390,10 +403,9 @@ impl PollingTable {
 
 impl ResultsTable {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        // Judged for its type; nothing uses it in this version.
-        table.take("dir", path);
         Self {
             download: table.take("download", switch),
+            dir: table.take("dir", path),
             retain: table.take("retain", duration),
             max_bytes: table.take("max_bytes", bytes),
         }
@@ -582,7 +594,7 @@ fn keys_of(pattern: &str) -> &'static [&'static str] {
 const SECRETS: [&str; 7] = ["api_key", "webhook_secret", "secret", "token", "routing_key", "topic", "chat"];
 
 /// Keys whose values are addresses, which may hold secrets.
-const ADDRESSES: [&str; 3] = ["url", "base_url", "proxy"];
+const ADDRESSES: [&str; 4] = ["url", "base_url", "storage_url", "proxy"];
 
 #[cfg(test)]
 mod tests {

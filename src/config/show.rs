@@ -1,6 +1,7 @@
 //! The effective configuration as TOML, with every default in it and no secret.
 
 use super::secret::SecretSource;
+use super::size;
 use super::{Config, Egress, Polling, ProviderConfig, Proxy, WebhookConfig};
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
@@ -55,6 +56,11 @@ impl Config {
         );
         page.table("polling");
         page.polling(&self.polling, None);
+        page.table("results");
+        page.key("download", if self.results.download { "true" } else { "false" });
+        page.path("dir", &self.results.dir);
+        page.duration("retain", self.results.retain);
+        page.text("max_bytes", &size::compact(self.results.max_bytes));
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }

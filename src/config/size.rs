@@ -22,6 +22,16 @@ pub fn parse(text: &str) -> Option<u64> {
     amount.checked_mul(*bytes)
 }
 
+/// A size as [`parse`] reads it, in the largest unit that leaves no rest.
+pub fn compact(bytes: u64) -> String {
+    let binary = UNITS.iter().filter(|(name, _)| *name == "B" || name.ends_with("iB"));
+    let (name, unit) = binary
+        .filter(|(_, unit)| bytes.is_multiple_of(*unit))
+        .max_by_key(|(_, unit)| *unit)
+        .unwrap_or(&UNITS[0]);
+    format!("{}{name}", bytes / unit)
+}
+
 /// What was probably meant by a text that is no size: `50 G` is `50GiB`.
 pub fn guess(text: &str) -> Option<String> {
     let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();

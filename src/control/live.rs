@@ -9,9 +9,10 @@ use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
+use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
 use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
-use crate::http::transport::{ReqwestTransport, Transport, TransportConfig};
+use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
 use crate::notify::{Destination, Dispatcher};
 use crate::provider;
 use crate::rng::Rng;
@@ -327,11 +328,12 @@ impl Live {
                     };
                     let api_key = keys.get(provider.name.as_str()).cloned().flatten();
                     let adapter = (kind.build)(&provider::Account { config: provider, api_key });
-                    accounts.push(Account {
-                        config: provider.clone(),
-                        adapter,
-                        transport: transport.clone(),
-                    });
+                    match self.way_out(adapter.issuer(), &transport) {
+                        Ok(transport) => {
+                            accounts.push(Account { config: provider.clone(), adapter, transport });
+                        }
+                        Err(problem) => problems.push(format!("providers.{}: {problem}", provider.name)),
+                    }
                 }
             }
             Err(problem) => problems.push(format!("http: {problem}")),
@@ -352,6 +354,18 @@ impl Live {
         } else {
             Err(problems)
         }
+    }
+
+    /// `transport`, or one around it that adds what `issuer` gives out.
+    fn way_out(
+        &self,
+        issuer: Option<Issuer>,
+        transport: &Arc<dyn Transport>,
+    ) -> Result<Arc<dyn Transport>, TransportProblem> {
+        let Some(issuer) = issuer else { return Ok(transport.clone()) };
+        let routes = CredentialRoutes::new(transport.clone())?;
+        let clock = self.parts.clock.clone();
+        Ok(Arc::new(Authorized::new(transport.clone(), issuer, routes, clock, &self.parts.env)))
     }
 }
 

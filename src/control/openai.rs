@@ -91,7 +91,7 @@ fn results_of(file: &str) -> Option<BatchKey> {
 async fn all_results(shared: &Shared, key: &BatchKey, headers: &HeaderMap) -> Answer<Response> {
     let provider = Some(key.provider.as_str());
     let found: Found = shared.service.results(provider, &key.id, Wanted::Everything, Format::OpenAi).await?;
-    Ok(stream_of_lines(found, headers, shared.stopping.clone()))
+    Ok(stream_of_lines(shared, found, headers))
 }
 
 /// A provider's file, streamed as it comes.

@@ -3,6 +3,7 @@
 use super::api::{ErrorCode, trailer};
 use super::refusal::Refusal;
 use super::service::Service;
+use crate::domain::batch::Usage;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::engine::LookError;
 use crate::engine::results::{Format, Results, Wanted};
@@ -35,12 +36,40 @@ impl Service {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
         let tracked = self.ended(&key).await?;
-        let results = live
-            .engine
-            .results(&key.provider, &tracked.batch, wanted, format)
-            .await
-            .map_err(|error| refusal(error, &key))?;
-        Ok(Found { key, results })
+        match live.engine.results(&key.provider, &tracked.batch, wanted, format).await {
+            Ok(results) => Ok(Found { key, results }),
+            Err(error) => match self.copy(&key, &tracked, wanted, format).await {
+                Some(results) => {
+                    tracing::info!(
+                        provider = key.provider,
+                        batch = key.id,
+                        "giving the copy of the results: {error}"
+                    );
+                    Ok(Found { key, results: Some(results) })
+                }
+                None => Err(refusal(error, &key)),
+            },
+        }
+    }
+
+    /// The copy of the results that was downloaded, if there is one and the wanted form is its own.
+    async fn copy(
+        &self,
+        key: &BatchKey,
+        tracked: &Tracked,
+        wanted: Wanted,
+        format: Format,
+    ) -> Option<Results> {
+        let saved = tracked.results.as_ref().filter(|_| format == Format::OpenAi)?;
+        let live = self.live().ok()?;
+        live.engine.saved_results(&key.provider, &tracked.batch, wanted, &saved.path).await.ok()?.ok()
+    }
+
+    /// Keeps the tokens that the results of a batch tell, if nothing else has told them.
+    async fn keep_usage(&self, key: BatchKey, usage: Usage) {
+        if let Err(error) = self.store.set_usage(key, usage).await {
+            tracing::warn!(%error, "cannot keep the tokens that results tell");
+        }
     }
 
     /// The batch, if it has ended: as it is known, or as a fresh look shows it.
@@ -77,9 +106,8 @@ fn refusal(error: LookError, key: &BatchKey) -> Refusal {
 /// The results as the body of an answer.
 ///
 /// `trailers`: the client reads what stands behind a body, so a failure is told there; to others the connection breaks.
-pub(super) fn body(found: Found, trailers: bool, stopping: CancellationToken) -> Body {
-    let Found { key, results } = found;
-    Body::new(StreamBody::new(frames(key, results, trailers, stopping)))
+pub(super) fn body(service: Service, found: Found, trailers: bool, stopping: CancellationToken) -> Body {
+    Body::new(StreamBody::new(frames(service, found, trailers, stopping)))
 }
 
 /// The header that announces what stands behind the body.
@@ -89,8 +117,8 @@ pub(super) fn announced() -> (HeaderName, HeaderValue) {
 }
 
 fn frames(
-    key: BatchKey,
-    results: Option<Results>,
+    service: Service,
+    found: Found,
     trailers: bool,
     stopping: CancellationToken,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send + 'static {
@@ -98,8 +126,9 @@ fn frames(
         Going(Option<Box<Results>>),
         Over,
     }
+    let Found { key, results } = found;
     stream::unfold(Stage::Going(results.map(Box::new)), move |stage| {
-        let (key, stopping) = (key.clone(), stopping.clone());
+        let (service, key, stopping) = (service.clone(), key.clone(), stopping.clone());
         async move {
             let Stage::Going(mut results) = stage else { return None };
             let piece = match &mut results {
@@ -126,6 +155,9 @@ fn frames(
                 }
                 None => {
                     let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
+                    if let Some(usage) = summary.usage {
+                        service.keep_usage(key, usage).await;
+                    }
                     let mut fields = HeaderMap::new();
                     fields.insert(trailer::LINES, summary.lines.into());
                     if let Some(failed) = summary.failed {

@@ -221,19 +221,19 @@ async fn results(
 ) -> Answer<Response> {
     let (wanted, format) = query.results()?;
     let found = shared.service.results(query.text("provider").as_deref(), &id, wanted, format).await?;
-    Ok(stream_of_lines(found, &headers, shared.stopping))
+    Ok(stream_of_lines(&shared, found, &headers))
 }
 
 /// Results, line by line.
-pub(super) fn stream_of_lines(
-    found: results::Found,
-    headers: &HeaderMap,
-    stopping: CancellationToken,
-) -> Response {
+pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &HeaderMap) -> Response {
     let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
     let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
-    ([kind, results::announced()], results::body(found, trailers, stopping)).into_response()
+    (
+        [kind, results::announced()],
+        results::body(shared.service.clone(), found, trailers, shared.stopping.clone()),
+    )
+        .into_response()
 }
 
 /// The body streams, and no bound but the provider's is on it.

@@ -101,7 +101,7 @@ fn create(live: &Arc<Live>, order: Order, staged: Staged) -> BoxStream<'static, 
     let engine = live.engine.clone();
     live.tasks().errand(async move {
         let (provider, file_name) = (order.provider.clone(), order.file_name.clone());
-        let result = engine.submit(order, staged, told).await;
+        let result = Box::pin(engine.submit(order, staged, told)).await;
         if let Err(error) = &result {
             tracing::warn!(provider, "{file_name} was not submitted: {error}");
         }

@@ -11,6 +11,7 @@ use crate::control::door::TcpRules;
 use crate::control::live::{Live, Parts, catalog};
 use crate::control::server;
 use crate::control::service::Service;
+use crate::engine::downloads::Downloads;
 use crate::maintenance::jobs::Housekeeping;
 use crate::rng::Rng;
 use crate::store::{OpenError, Store, StoreError};
@@ -169,6 +170,15 @@ impl Running {
             retain: Arc::new(move || retain.config().state.retain),
         };
         parts.tasks.keep_running("housekeeping", parts.tasks.stopping(), |pulse| housekeeping.run(pulse));
+        let settings = live.clone();
+        let downloads = Downloads {
+            engine: live.engine.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            tasks: parts.tasks.clone(),
+            settings: Arc::new(move || settings.config().results.clone()),
+        };
+        parts.tasks.keep_running("downloads", parts.tasks.stopping(), |pulse| downloads.run(pulse));
         let health = health::Watch::start(&parts, &live);
         Ok(Self { service, live, parts, sockets: None, health })
     }

@@ -1,6 +1,7 @@
 //! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
 
 pub mod batch;
+pub mod download;
 pub mod duration;
 pub mod event;
 pub mod finding;

@@ -87,7 +87,10 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
     } else if tracked.held_since.is_some() {
         (
             HOLD_INTERVAL.min(plan.min_interval),
-            format!("completed, but its files are not there yet: looked at quickly for {}", human(HOLD)),
+            format!(
+                "completed, but its files are not there yet or more may come: looked at quickly for {}",
+                human(HOLD)
+            ),
         )
     } else if tracked.batch.status.is_terminal() {
         (plan.min_interval, "it has ended, and its record was not complete: one more look".to_owned())

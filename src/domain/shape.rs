@@ -36,7 +36,7 @@ fn added(tracked: &Tracked) -> Value {
         "eta": time(tracked.eta),
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
-        "results": null,
+        "results": tracked.results,
     })
 }
 

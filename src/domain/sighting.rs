@@ -13,6 +13,8 @@ pub struct Sighting {
     pub id: String,
     /// The status, if the provider's word is known.
     pub status: Option<Status>,
+    /// Whether the provider may take an end back, so that it counts only when it is seen twice in a row.
+    pub revocable: bool,
     /// The provider's own word (or, where it has none, the one derived from its counters).
     pub provider_status: Option<String>,
     /// See [`Batch::endpoint`](super::batch::Batch::endpoint).

@@ -103,6 +103,21 @@ pub struct Tracked {
     pub settled: bool,
     /// What has been warned of already, so that each is said once.
     pub warned: BTreeSet<String>,
+    /// The copy of its results that batchd keeps.
+    pub results: Option<SavedResults>,
+}
+
+/// Results that have been downloaded, in OpenAI's form, output and errors in one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedResults {
+    /// Where.
+    pub path: String,
+    /// Its digest, in hexadecimal digits.
+    pub sha256: String,
+    /// How long it is.
+    pub bytes: u64,
+    /// How many lines it has.
+    pub lines: u64,
 }
 
 /// A run of "no such batch" answers.
@@ -153,6 +168,7 @@ impl Tracked {
             held_since: None,
             settled: false,
             warned: BTreeSet::new(),
+            results: None,
         }
     }
 

@@ -76,7 +76,12 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         warn_once(&mut tracked, &mut warnings, trouble.clone());
     }
     let told = told_status(before, sighting, first, &mut tracked, &mut warnings);
-    let status = held(&mut tracked, sighting, told, hold_incomplete, now);
+    let status = if unconfirmed(before, sighting, told, first) {
+        tracked.held_since = Some(now);
+        before.batch.status
+    } else {
+        held(&mut tracked, sighting, told, hold_incomplete, now)
+    };
 
     tracked.provider_status.clone_from(&sighting.provider_status);
     take_fields(&mut tracked, sighting);
@@ -198,6 +203,15 @@ fn told_status(
     }
 }
 
+/// An end that the provider may take back, seen for the first time. What was never seen alive is taken as it is.
+fn unconfirmed(before: &Tracked, sighting: &Sighting, told: Status, first: bool) -> bool {
+    sighting.revocable
+        && told.is_terminal()
+        && !first
+        && !before.batch.status.is_terminal()
+        && before.provider_status != sighting.provider_status
+}
+
 /// `completed` with successes but without any file id is `finalizing` for at most [`HOLD`].
 fn held(
     tracked: &mut Tracked,
@@ -314,6 +328,37 @@ mod tests {
     fn fresh(origin: Origin) -> Tracked {
         let key = BatchKey { provider: "openai".into(), id: "batch_1".into() };
         Tracked::new(key, "openai", "/v1/responses", origin, NOW)
+    }
+
+    /// The statuses that one look after another makes of what a service says that may take an end back.
+    fn lived(said: &[Status]) -> Vec<Status> {
+        let mut tracked = fresh(Origin::Hand);
+        said.iter()
+            .map(|status| {
+                let sighting = Sighting {
+                    id: "batch_1".to_owned(),
+                    status: Some(*status),
+                    provider_status: Some(status.as_str().to_owned()),
+                    revocable: *status == Status::Completed,
+                    ..Sighting::default()
+                };
+                tracked = observe(&tracked, &sighting, false, NOW).tracked;
+                assert_eq!(
+                    tracked.held_since.is_some(),
+                    *status == Status::Completed && !tracked.batch.status.is_terminal()
+                );
+                tracked.batch.status
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_end_that_may_be_taken_back_counts_when_it_is_seen_twice_in_a_row() {
+        use Status::{Completed, InProgress};
+        assert_eq!(lived(&[InProgress, Completed, Completed]), [InProgress, InProgress, Completed]);
+        let taken_back = [InProgress, Completed, InProgress, Completed, Completed];
+        assert_eq!(lived(&taken_back), [InProgress, InProgress, InProgress, InProgress, Completed]);
+        assert_eq!(lived(&[Completed]), [Completed], "what was never seen alive is taken as it is");
     }
 
     fn counts() -> impl Strategy<Value = Option<RequestCounts>> {

@@ -3,6 +3,7 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod downloads;
 mod due;
 pub mod poll;
 pub mod poller;

@@ -5,7 +5,9 @@ mod body;
 
 use super::{Account, Engine, LookError};
 use crate::domain::batch::{Batch, Usage};
+use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::provider::openai_results::output_line;
 use crate::provider::records::{BadRecords, Splitter};
 use crate::provider::results::{Fetch, FetchStep, Form, Part, Record};
 use body::Body;
@@ -46,18 +48,28 @@ pub struct Summary {
     pub usage: Option<Usage>,
 }
 
+/// Which records of the parts that are fetched are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    All,
+    Failures,
+    Successes,
+}
+
 /// Results on their way. Nothing runs unless it is asked for the next piece.
 pub struct Results {
     account: Arc<Account>,
     batch: Batch,
     format: Format,
-    only_failures: bool,
+    keep: Keep,
     /// What is still to be fetched, the next one last.
     parts: Vec<Part>,
     now: Option<Current>,
     summary: Summary,
     /// Whether every line that succeeded told its tokens.
     all_told: bool,
+    /// The lines come from batchd's own copy, which is in OpenAI's form.
+    saved: bool,
 }
 
 /// The part that is being fetched.
@@ -86,6 +98,20 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The results as they were downloaded, in OpenAI's form.
+    pub async fn saved_results(
+        &self,
+        provider: &str,
+        batch: &Batch,
+        wanted: Wanted,
+        path: &str,
+    ) -> Result<std::io::Result<Results>, LookError> {
+        let account = self.account(provider)?;
+        Ok(Results::of_copy(account, batch.clone(), wanted, path).await)
+    }
+}
+
 impl Results {
     async fn open(
         account: Arc<Account>,
@@ -94,28 +120,55 @@ impl Results {
         format: Format,
     ) -> Result<Option<Self>, Failure> {
         let has = |part| account.adapter.results(&batch, part).map(|fetch| fetch.is_some());
-        let (parts, only_failures) = match wanted {
-            Wanted::Output => (vec![Part::Output], false),
-            Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], false),
-            // What is kept apart is kept apart always; without it nothing failed.
-            Wanted::Failures => (vec![Part::Output], true),
-            Wanted::Everything => (vec![Part::Errors, Part::Output], false),
+        let (parts, keep) = match wanted {
+            Wanted::Output => (vec![Part::Output], Keep::All),
+            Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], Keep::All),
+            Wanted::Failures => (vec![Part::Output], Keep::Failures),
+            Wanted::Everything => (vec![Part::Errors, Part::Output], Keep::All),
         };
         let mut results = Self {
             account,
             batch,
             format,
-            only_failures,
+            keep,
             parts,
             now: None,
             summary: Summary {
                 lines: 0,
-                failed: (format == Format::OpenAi || only_failures).then_some(0),
+                failed: (format == Format::OpenAi || keep != Keep::All).then_some(0),
                 usage: Some(Usage::default()),
             },
             all_told: format == Format::OpenAi,
+            saved: false,
         };
         Ok(results.begin().await?.then_some(results))
+    }
+
+    /// The copy of the results that was downloaded, for when the provider has them no more.
+    async fn of_copy(
+        account: Arc<Account>,
+        batch: Batch,
+        wanted: Wanted,
+        path: &str,
+    ) -> std::io::Result<Self> {
+        let body = Body::of_file(path).await?;
+        let apart = account.adapter.results(&batch, Part::Errors).is_ok_and(|fetch| fetch.is_some());
+        let stream = Some((body, Splitter::new(Form::Lines)));
+        Ok(Self {
+            account,
+            batch,
+            format: Format::OpenAi,
+            keep: match wanted {
+                Wanted::Failures => Keep::Failures,
+                Wanted::Output if apart => Keep::Successes,
+                Wanted::Output | Wanted::Everything => Keep::All,
+            },
+            parts: Vec::new(),
+            now: Some(Current { part: Part::Output, fetch: Box::new(Nothing), index: 0, stream }),
+            summary: Summary { lines: 0, failed: Some(0), usage: None },
+            all_told: false,
+            saved: true,
+        })
     }
 
     /// The batch whose results these are.
@@ -184,7 +237,7 @@ impl Results {
         };
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
         let piece = body.next(&self.account).await.transpose()?;
-        let as_it_is = self.format == Format::Raw && !self.only_failures && body.is_lines();
+        let as_it_is = self.format == Format::Raw && self.keep == Keep::All && body.is_lines();
         let records = match &piece {
             Some(piece) => splitter.push(piece).map_err(malformed)?,
             None => splitter.finish().map_err(malformed)?.into_iter().collect(),
@@ -212,7 +265,7 @@ impl Results {
             let index = current.index;
             current.index += 1;
             let bad = |what: &str| Failure::Malformed(format!("record {} of the results: {what}", index + 1));
-            if self.format == Format::Raw && !self.only_failures {
+            if self.format == Format::Raw && self.keep == Keep::All {
                 given.extend_from_slice(&record);
                 given.put_u8(b'\n');
                 self.summary.lines += 1;
@@ -220,10 +273,20 @@ impl Results {
             }
             let object: Map<String, Value> =
                 serde_json::from_slice(&record).map_err(|_| bad("it is not a JSON object"))?;
-            let line = Record { object: &object, index, part: current.part, batch: &self.batch };
-            let line = self.account.adapter.output_line(line).map_err(|what| bad(&what))?;
+            let line = if self.saved {
+                output_line(&object)
+            } else {
+                let record = Record { object: &object, index, part: current.part, batch: &self.batch };
+                self.account.adapter.output_line(record)
+            };
+            let line = line.map_err(|what| bad(&what))?;
             let succeeded = line.result.is_success();
-            if self.only_failures && succeeded {
+            let unwanted = match self.keep {
+                Keep::All => false,
+                Keep::Failures => succeeded,
+                Keep::Successes => !succeeded,
+            };
+            if unwanted {
                 continue;
             }
             self.summary.lines += 1;
@@ -246,6 +309,16 @@ impl Results {
             given.put_u8(b'\n');
         }
         Ok(given.freeze())
+    }
+}
+
+/// A way that leads nowhere.
+#[derive(Debug)]
+struct Nothing;
+
+impl Fetch for Nothing {
+    fn next(&mut self, _answer: Option<&Answer>) -> Result<FetchStep, Failure> {
+        Ok(FetchStep::Done)
     }
 }
 

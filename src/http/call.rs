@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
 /// A request with the limits it is sent under. Its `Debug` shows no address and no header: both may be secrets.
+#[derive(Clone)]
 pub struct Call {
     /// What is sent.
     pub request: http::Request<Bytes>,
@@ -15,6 +16,34 @@ pub struct Call {
     pub timeout: Duration,
     /// How much of the answer's body is read.
     pub body_limit: BodyLimit,
+}
+
+/// What a call needs besides what is in it, to be added just before it leaves: it ends sooner than an adapter lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// AWS's signature.
+    Aws {
+        /// The service's name in the signature, such as `bedrock`.
+        service: &'static str,
+        /// The region in it.
+        region: String,
+    },
+    /// Google's OAuth access token.
+    Google,
+}
+
+impl Call {
+    /// With a need for `grant`, which rides on the request.
+    #[must_use]
+    pub fn granted(mut self, grant: Grant) -> Self {
+        self.request.extensions_mut().insert(grant);
+        self
+    }
+
+    /// What it needs besides what is in it, if anything.
+    pub fn grant(&self) -> Option<&Grant> {
+        self.request.extensions().get()
+    }
 }
 
 impl std::fmt::Debug for Call {

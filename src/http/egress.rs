@@ -13,6 +13,9 @@ use tokio::sync::Semaphore;
 /// Which addresses are refused, whatever a name resolves to (`delivery.md` §4.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
+    /// As `Local`, but for the addresses at which clouds give their own machines credentials: only for the client that
+    /// fetches those ([`super::authorize`]), never for an address that anybody else has a say in.
+    Credentials,
     /// Only what is never a service: link-local, metadata, multicast, unspecified and broadcast addresses.
     Local,
     /// Private, loopback and reserved addresses too.
@@ -33,6 +36,9 @@ impl Guard {
     ///
     /// An IPv4 address wrapped in an IPv6 one (mapped, NAT64, 6to4) is judged as what it wraps.
     pub fn allows(self, address: IpAddr) -> bool {
+        if self == Self::Credentials && GIVE_CREDENTIALS.contains(&address) {
+            return true;
+        }
         let forbidden = |address| is_never_a_service(address) || self == Self::Public && is_private(address);
         let wrapped = match address {
             IpAddr::V4(_) => None,
@@ -166,6 +172,15 @@ const fn v6(segments: [u16; 8], prefix: u32) -> Net<Ipv6Addr> {
     Net(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), prefix)
 }
 
+/// Where clouds give their own machines credentials.
+const GIVE_CREDENTIALS: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), // Amazon's and Google's machines
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),   // Amazon's containers
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),  // Amazon's Kubernetes
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
 /// Never connected to, IPv4.
 const NEVER_V4: [Net<Ipv4Addr>; 7] = [
     v4(0, 0, 0, 0, 8),          // unspecified
@@ -282,6 +297,21 @@ mod tests {
             assert!(!allows(Guard::Local, address), "{address}");
             assert!(!allows(Guard::Public, address), "{address}");
         }
+    }
+
+    #[test]
+    fn only_the_client_for_credentials_reaches_where_clouds_give_them() {
+        for address in ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd20:ce::254"]
+        {
+            assert!(allows(Guard::Credentials, address), "{address}");
+            assert!(!allows(Guard::Local, address), "{address}");
+        }
+        for address in
+            ["169.254.0.1", "168.63.129.16", "100.100.100.200", "::ffff:169.254.169.254", "fe80::1"]
+        {
+            assert!(!allows(Guard::Credentials, address), "{address}");
+        }
+        assert!(allows(Guard::Credentials, "127.0.0.1") && allows(Guard::Credentials, "8.8.8.8"));
     }
 
     #[test]

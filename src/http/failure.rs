@@ -52,6 +52,14 @@ pub enum Failure {
         /// `x-should-retry`, where a server sends it.
         should_retry: Option<bool>,
     },
+    /// There is nothing to sign or to ask with, so nothing was asked.
+    #[error("{message}")]
+    Credentials {
+        /// Why, for people.
+        message: String,
+        /// Whether it stays so until somebody does something.
+        refused: bool,
+    },
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
@@ -101,6 +109,7 @@ impl Failure {
                 503 | 529 if retry_after.is_some() => Verdict::Hold(*retry_after),
                 _ => Verdict::Again,
             },
+            Self::Credentials { refused: true, .. } => Verdict::Refused,
             _ => Verdict::Again,
         }
     }
@@ -116,6 +125,7 @@ impl Failure {
             | Self::Tls(_)
             | Self::Blocked(_)
             | Self::BadRequest(_)
+            | Self::Credentials { .. }
             | Self::Unsupported(_) => false,
             Self::Reset | Self::Timeout(_) | Self::BadResponse | Self::TooLarge(_) | Self::Malformed(_) => {
                 true
@@ -143,6 +153,7 @@ impl Failure {
             Self::BadResponse => "bad_response",
             Self::TooLarge(_) => "too_large",
             Self::BadRequest(_) => "bad_request",
+            Self::Credentials { .. } => "credentials",
             Self::Malformed(_) => "malformed",
             Self::Unsupported(_) => "unsupported",
             Self::Status { status, .. } => match status.as_u16() {

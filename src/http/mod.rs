@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod allowance;
+pub mod authorize;
 pub mod call;
 pub mod egress;
 pub mod failure;

@@ -171,15 +171,16 @@ fn words(value: &Value, depth: usize) -> Option<String> {
         Value::String(text) => Some(plain_text(text)),
         Value::Array(items) => items.iter().find_map(|item| words(item, depth + 1)),
         Value::Object(object) => {
-            let said = ["error", "message", "detail", "msg", "errors", "error_description", "title"]
-                .iter()
-                .find_map(|key| object.get(*key).and_then(|value| words(value, depth + 1)))
-                .or_else(|| {
-                    ["type", "code", "status"].iter().find_map(|key| match object.get(*key) {
-                        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-                        _ => None,
-                    })
-                })?;
+            let said =
+                ["error", "message", "Message", "detail", "msg", "errors", "error_description", "title"]
+                    .iter()
+                    .find_map(|key| object.get(*key).and_then(|value| words(value, depth + 1)))
+                    .or_else(|| {
+                        ["type", "code", "status"].iter().find_map(|key| match object.get(*key) {
+                            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+                            _ => None,
+                        })
+                    })?;
             // FastAPI tells where apart from what.
             Some(match object.get("loc") {
                 Some(Value::Array(path)) if object.contains_key("msg") => {

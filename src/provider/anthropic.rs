@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: |id| {
         id.strip_prefix("msgbatch_")

@@ -19,6 +19,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &["api_version", "deployment"],
         required: &[],
+        option_env: &[],
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,

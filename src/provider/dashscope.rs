@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,

@@ -17,6 +17,7 @@ pub const KIND: Kind = Kind {
         key_optional: true,
         options: &["upstream"],
         required: &[],
+        option_env: &[],
     },
     claims: is_routed,
     words: &read::OPENAI_WORDS,

@@ -6,12 +6,14 @@
 pub mod answer;
 pub mod anthropic;
 pub mod azure_openai;
+pub mod bedrock;
 pub mod chat;
 pub mod cohere;
 pub mod dashscope;
 pub mod deepinfra;
 pub mod doubleword;
 mod fields;
+pub mod fireworks;
 pub mod gemini;
 pub mod groq;
 pub mod judge;
@@ -30,12 +32,15 @@ pub mod results;
 pub mod siliconflow;
 pub mod submit;
 pub mod together;
+pub mod vertex;
+pub mod xai;
 pub mod zai;
 
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
+use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use http::Method;
@@ -78,6 +83,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// The page of the service's console about a batch, for people.
     fn console_url(&self, id: &str) -> Option<String>;
+
+    /// Who gives out the [`Grant`](crate::http::call::Grant)s that its calls need, if they need any: the account's
+    /// transport adds them as each call leaves.
+    fn issuer(&self) -> Option<Issuer> {
+        None
+    }
 
     /// Asks for a batch to be cancelled.
     fn cancel(&self, _id: &str) -> Result<Call, Failure> {
@@ -210,6 +221,10 @@ pub const KINDS: &[&Kind] = &[
     &azure_openai::KIND,
     &groq::KIND,
     &together::KIND,
+    &fireworks::KIND,
+    &xai::KIND,
+    &bedrock::KIND,
+    &vertex::KIND,
     &cohere::KIND,
     &dashscope::KIND,
     &moonshot::KIND,
@@ -290,7 +305,7 @@ mod tests {
     const EXAMPLES: &[(&str, &[&str])] = &[
         ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", &["openai"]),
         ("batch_AbCdEfGhIjKlMnOpQrStUv12", &["openai"]),
-        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &["azure-openai", "dashscope"]),
+        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &["azure-openai", "xai", "dashscope"]),
         ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", &["groq"]),
         ("batch_01KA2B3C4D5E6F7G8H9J0K1M2N", &[]),
         ("batch_01ka2b3c4d5e6f7g8h9j0k1m2u", &[]),
@@ -307,11 +322,13 @@ mod tests {
         ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", &["gemini"]),
         ("batches/", &[]),
         ("batches/x/y", &[]),
-        ("projects/123/locations/us-central1/batchPredictionJobs/456", &[]),
+        ("projects/123/locations/us-central1/batchPredictionJobs/456", &["vertex"]),
         ("4567890123", &[]),
-        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", &[]),
+        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", &["bedrock"]),
+        ("arn:aws-us-gov:bedrock:us-gov-west-1:111122223333:model-invocation-job/ab12cd34ef56", &["bedrock"]),
+        ("arn:aws:bedrock:us-east-1:111122223333:evaluation-job/ab12cd34ef56", &[]),
         ("ab12cd34ef56", &[]),
-        ("accounts/acme/batchInferenceJobs/job-1", &[]),
+        ("accounts/acme/batchInferenceJobs/job-1", &["fireworks"]),
         ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", &["mistral", "together", "doubleword"]),
         ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", &[]),
         ("3f1e2d4c-5b6a-4978-8899", &[]),

@@ -19,6 +19,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: |_| false,
     words: &[

@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &["upstream"],
         required: &["upstream"],
+        option_env: &[],
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,

@@ -21,6 +21,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: is_uuid,
     words: &[

@@ -18,6 +18,7 @@ pub const KIND: Kind = Kind {
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,

@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
-use super::column::{at, collect, count, from_json, json, maybe_at, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, events, submissions};
+use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
+use super::{Pk, Store, StoreError, Tx, directory, downloads, events, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -481,6 +481,7 @@ pub(super) fn register(
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
         }
+        downloads::want(tx, pk, &drafts)?;
     }
     Ok(Registered { pk, new: true, tracked })
 }
@@ -575,6 +576,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     for draft in &step.events {
         recorded += usize::from(events::record(tx, draft, Some((pk, &new)), routes)?);
     }
+    downloads::want(tx, pk, &step.events)?;
     Ok(recorded)
 }
 
@@ -623,7 +625,7 @@ fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
 }
 
 /// Reads a row of [`COLUMNS`].
-fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
+pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get(13)?;
     let missing = maybe_at(row, 12)?.map(|since| Missing { since, count: missing_count });
     let tracked = Tracked {
@@ -655,6 +657,7 @@ fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         deadline: maybe_at(row, 29)?,
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
+        results: maybe_json(row, 32)?,
     };
     Ok((row.get(0)?, tracked))
 }
@@ -750,10 +753,10 @@ const SEEN: &str = "kind, status, batch, provider_status, console_url, first_see
 const SEEN_VALUES: &str =
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20";
 /// In the order in which [`tracked`] reads them.
-const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
+pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at";
+     untracked_at, deadline, name, next_poll_at, results";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

@@ -45,6 +45,14 @@ pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Re
     serde_json::from_slice(text).map_err(|error| unreadable(row, column, &error.to_string()))
 }
 
+/// A column that may be empty and holds JSON.
+pub(super) fn maybe_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
+    }
+    from_json(row, column).map(Some)
+}
+
 /// A column that holds one of a closed set of words.
 pub(super) fn word<T>(
     row: &Row<'_>,

@@ -8,6 +8,7 @@ pub mod batches;
 mod column;
 mod connection;
 mod directory;
+pub mod downloads;
 pub mod events;
 pub mod jobs;
 mod lock;

@@ -32,6 +32,7 @@ fn kind(name: &'static str, key_env: &'static [&'static str], base_url: &'static
         key_optional: false,
         options: &[],
         required: &[],
+        option_env: &[],
     }
 }
 
@@ -363,7 +364,6 @@ fn rules_for_providers() {
     assert!(error("[providers.openai-eu]").ends_with("add kind = \"openai\", or name the table so"));
     assert!(error("[providers.own]\nkind = \"openai-compatible\"").contains("needs a `base_url`"));
     assert!(error("[providers.x]\nkind = \"opneai\"").ends_with("did you mean `openai`?"));
-    assert!(error("[providers.bedrock]").contains("this version has no providers of kind `bedrock`"));
     assert!(error("[providers.\"a b\"]\nkind = \"openai\"").contains("letters, digits"));
     assert!(error("[providers.\"\"]\nkind = \"openai\"").contains("letters, digits"));
     for (url, part) in [
@@ -523,9 +523,8 @@ fn rules_for_webhooks() {
 
 #[test]
 fn what_has_no_effect_yet_is_told_only_if_it_asks_for_something() {
-    assert!(warned("[results]\ndownload = true", "`results.download` has no effect in this version"));
     assert!(!warned(
-        "[results]\ndownload = false\nmax_bytes = \"1GiB\"\n[heartbeat]\nevery = \"1m\"",
+        "[results]\ndownload = true\nmax_bytes = \"1GiB\"\n[heartbeat]\nevery = \"1m\"",
         "no effect"
     ));
     assert!(error("[results]\nmax_bytes = \"0B\"").contains("between 1 bytes"));

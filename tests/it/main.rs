@@ -5,8 +5,10 @@
 
 mod adapter_results;
 mod adapter_submissions;
+mod authorize;
 mod chaos;
 mod cli;
+mod clouds;
 mod config;
 mod contract;
 mod deliver;
@@ -15,6 +17,7 @@ mod field;
 mod layers;
 mod process;
 mod provider;
+mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;

@@ -27,10 +27,13 @@ pub fn adapter(kind: &Kind) -> Box<dyn Provider> {
 }
 
 pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
+    let base_url = options
+        .iter()
+        .fold(base_url.to_owned(), |url, (key, value)| url.replace(&format!("{{{key}}}"), value));
     let config = ProviderConfig {
         name: kind.facts.name.to_owned(),
         kind: kind.facts.name.to_owned(),
-        base_url: base_url.to_owned(),
+        base_url,
         api_key: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -41,7 +44,11 @@ pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<
 pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).unwrap(),
-        headers: HeaderMap::new(),
+        // Every answer has a date, which the transport adds if need be.
+        headers: HeaderMap::from_iter([(
+            http::header::DATE,
+            "Wed, 25 Nov 2026 00:00:00 GMT".parse().unwrap(),
+        )]),
         body: body.into(),
         cut: false,
     }
@@ -67,7 +74,7 @@ pub fn asked(body: &[u8]) -> String {
     fn id(value: &Value) -> Option<&str> {
         match value {
             Value::Array(items) => items.first().and_then(id),
-            Value::Object(object) => ["id", "name"]
+            Value::Object(object) => ["batch_id", "jobArn", "id", "name"]
                 .iter()
                 .find_map(|key| object.get(*key)?.as_str())
                 .or_else(|| ["batch", "job"].iter().find_map(|key| object.get(*key).and_then(id))),
@@ -112,14 +119,18 @@ pub fn sent(call: &Call) -> Value {
             (name.to_string(), shown.into())
         })
         .collect();
-    json!({
+    let mut shown = json!({
         "method": call.request.method().as_str(),
         "url": call.request.uri().to_string(),
         "headers": headers,
         "body": String::from_utf8_lossy(call.request.body()),
         "timeout": call.timeout.as_secs(),
         "limit": format!("{:?}", call.body_limit),
-    })
+    });
+    if let Some(grant) = call.grant() {
+        shown["grant"] = format!("{grant:?}").into();
+    }
+    shown
 }
 
 #[test]

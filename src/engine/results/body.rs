@@ -4,10 +4,11 @@ use crate::engine::Account;
 use crate::http::call::{Answer, Call, Incoming};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::answer;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Request, StatusCode};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 /// Failures in a row, without a byte between them, that are sat out.
 const PATIENCE: u32 = 4;
@@ -15,6 +16,8 @@ const PATIENCE: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No server's wish to wait is heeded beyond this: somebody is waiting for the results.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How much of a file is read at once.
+const FILE_PIECE: usize = 256 * 1024;
 /// How much of an answer is read that is no success.
 const REFUSAL: usize = 64 * 1024;
 
@@ -27,6 +30,8 @@ pub(super) struct Body {
 enum Source {
     /// What has been had already.
     Had(Option<Bytes>),
+    /// A file on this machine.
+    File(tokio::fs::File),
     Wire(Box<Wire>),
 }
 
@@ -74,6 +79,11 @@ impl Body {
         Self { source: Source::Had(Some(lines.into())), is_lines: true }
     }
 
+    /// The lines of a file on this machine.
+    pub(super) async fn of_file(path: &str) -> std::io::Result<Self> {
+        Ok(Self { source: Source::File(tokio::fs::File::open(path).await?), is_lines: true })
+    }
+
     /// Whether the bytes are lines, one record each.
     pub(super) fn is_lines(&self) -> bool {
         self.is_lines
@@ -83,6 +93,14 @@ impl Body {
     pub(super) async fn next(&mut self, account: &Account) -> Option<Result<Bytes, Failure>> {
         match &mut self.source {
             Source::Had(bytes) => bytes.take().map(Ok),
+            Source::File(file) => {
+                let mut piece = BytesMut::with_capacity(FILE_PIECE);
+                match file.read_buf(&mut piece).await {
+                    Ok(0) => None,
+                    Ok(_) => Some(Ok(piece.freeze())),
+                    Err(error) => Some(Err(Failure::Malformed(format!("the copy cannot be read: {error}")))),
+                }
+            }
             Source::Wire(wire) => wire.next(account).await,
         }
     }

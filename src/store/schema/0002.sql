@@ -7,6 +7,14 @@ ALTER TABLE batches ADD COLUMN output_file TEXT AS (batch ->> '$.output_file_id'
 ALTER TABLE batches ADD COLUMN error_file TEXT AS (batch ->> '$.error_file_id') VIRTUAL;
 CREATE INDEX batches_output_file ON batches (output_file) WHERE output_file IS NOT NULL;
 CREATE INDEX batches_error_file ON batches (error_file) WHERE error_file IS NOT NULL;
+
+-- Results to be downloaded: due since the end of the batch was told, whether or not anybody wants downloads yet.
+ALTER TABLE batches ADD COLUMN download_at INTEGER;
+ALTER TABLE batches ADD COLUMN download_tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN download_error TEXT;
+ALTER TABLE batches ADD COLUMN results TEXT CHECK (json_valid(results));  -- the copy that is kept: path, sha256, bytes, lines
+CREATE INDEX batches_download ON batches (download_at) WHERE download_at IS NOT NULL;
+CREATE INDEX batches_results ON batches (results ->> '$.path') WHERE results IS NOT NULL;
 -- Batches that are being created: written before the provider is asked, gone once the batch is registered or known
 -- not to exist. What is here after a crash may exist at the provider.
 CREATE TABLE submissions (

@@ -1,0 +1,226 @@
+//! Downloading: the results of every batch that ends are fetched before their provider deletes them, tried again until
+//! then, and told of.
+
+mod shelf;
+
+use super::results::{Format, Results, Summary, Wanted};
+use super::{Engine, LookError};
+use crate::clock::Clock;
+use crate::config::ResultsConfig;
+use crate::domain::download::{Trouble, next_try};
+use crate::domain::tracked::SavedResults;
+use crate::http::failure::{Failure, Verdict};
+use crate::store::downloads::Due;
+use crate::store::{Pk, Store, StoreError};
+use crate::tasks::{Pulse, Tasks};
+use jiff::Timestamp;
+use shelf::Shelf;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+/// Downloads under way at the same time: they are long, and nobody waits for them.
+const AT_ONCE: usize = 2;
+/// Every so often the files are swept, whether or not there are new ones.
+const SWEEP: Duration = Duration::from_hours(1);
+
+/// What downloading works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Downloads {
+    /// Fetches.
+    pub engine: Engine,
+    /// Remembers.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Supervision.
+    pub tasks: Tasks,
+    /// `[results]`, as it is now.
+    pub settings: Arc<dyn Fn() -> ResultsConfig + Send + Sync>,
+}
+
+/// Why a download did not come about.
+struct Undone {
+    what: String,
+    trouble: Trouble,
+}
+
+impl Downloads {
+    /// Fetches what is due until everything stops.
+    pub async fn run(self, pulse: Pulse) {
+        const NAP: Duration = Duration::from_secs(15);
+        let stopping = self.tasks.stopping();
+        let mut recorded = self.store.watch_events();
+        let busy: Arc<Mutex<BTreeSet<Pk>>> = Arc::default();
+        let done = Arc::new(Notify::new());
+        let mut swept_at: Option<Timestamp> = None;
+        loop {
+            pulse.beat();
+            recorded.mark_unchanged();
+            let finished = done.notified();
+            let settings = (self.settings)();
+            if settings.download {
+                if let Err(error) = self.begin(&settings, &busy, &done).await {
+                    tracing::warn!(%error, "cannot tell which results are due");
+                }
+                let now = self.clock.now();
+                if swept_at.is_none_or(|at| crate::domain::time::since(at, now) >= SWEEP || at > now) {
+                    swept_at = Some(now);
+                    self.sweep(&settings).await;
+                }
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = finished => {}
+                _ = recorded.changed() => {}
+                () = tokio::time::sleep(NAP) => {}
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        settings: &ResultsConfig,
+        busy: &Arc<Mutex<BTreeSet<Pk>>>,
+        done: &Arc<Notify>,
+    ) -> Result<(), StoreError> {
+        #[expect(clippy::cast_possible_truncation, reason = "a handful")]
+        let due = self.store.downloads_due(self.clock.now(), AT_ONCE as u32 * 2).await?;
+        for due in due {
+            let pk = due.pk;
+            {
+                let mut busy = lock(busy);
+                if busy.len() >= AT_ONCE || !busy.insert(pk) {
+                    continue;
+                }
+            }
+            let (this, settings) = (self.clone(), settings.clone());
+            let (back, done_) = (busy.clone(), done.clone());
+            let run = async move {
+                this.download(due, &settings).await;
+                lock(&back).remove(&pk);
+                done_.notify_one();
+            };
+            let (back, this) = (busy.clone(), self.clone());
+            self.tasks.attempt(&TaskTracker::new(), run, move || {
+                tracing::error!("a download panicked; the log tells where");
+                let again = crate::domain::time::later(this.clock.now(), SWEEP);
+                let (tasks, store) = (this.tasks.clone(), this.store.clone());
+                tasks.errand(async move {
+                    let noted =
+                        store.download_failed(pk, "the download panicked".to_owned(), Some(again)).await;
+                    if let Err(error) = noted {
+                        tracing::error!(%error, "cannot put a download off");
+                    }
+                    lock(&back).remove(&pk);
+                });
+            });
+        }
+        Ok(())
+    }
+
+    /// One download, from the first request to the commit.
+    async fn download(&self, due: Due, settings: &ResultsConfig) {
+        let Due { pk, tracked, tries } = due;
+        let (provider, batch) = (&tracked.key.provider, &tracked.key.id);
+        let fetched = tokio::select! {
+            fetched = self.fetch(&tracked.key.provider, &tracked.batch, settings) => fetched,
+            // What was begun is begun again at the next start.
+            () = async { self.tasks.stopping().cancelled().await } => return,
+        };
+        let now = self.clock.now();
+        let noted = match fetched {
+            Ok(None) => self.store.download_done(pk, None, None, now, self.engine.routes()).await,
+            Ok(Some((saved, summary))) => {
+                let SavedResults { path, bytes, lines, .. } = &saved;
+                tracing::info!(provider, batch, path, bytes, lines, "downloaded the results of {batch}");
+                let usage = summary.usage;
+                self.store.download_done(pk, Some(saved), usage, now, self.engine.routes()).await
+            }
+            Err(Undone { what, trouble }) => {
+                let next = next_try(tries + 1, trouble, &tracked, now);
+                if let Some(at) = next {
+                    tracing::warn!(
+                        provider,
+                        batch,
+                        "cannot download the results, trying again at {at}: {what}"
+                    );
+                } else {
+                    tracing::error!(provider, batch, "cannot download the results, given up: {what}");
+                }
+                self.store.download_failed(pk, what, next).await
+            }
+        };
+        if let Err(error) = noted {
+            tracing::error!(provider, batch, %error, "cannot note how a download went; it is done again");
+        }
+    }
+
+    async fn fetch(
+        &self,
+        provider: &str,
+        batch: &crate::domain::batch::Batch,
+        settings: &ResultsConfig,
+    ) -> Result<Option<(SavedResults, Summary)>, Undone> {
+        let opened = self.engine.results(provider, batch, Wanted::Everything, Format::OpenAi).await;
+        let mut results = match opened {
+            Ok(Some(results)) => results,
+            Ok(None) => return Ok(None),
+            Err(LookError::Provider { failure, .. }) => return Err(of_failure(&failure)),
+            Err(other) => return Err(passing(other.to_string())),
+        };
+        let place = Shelf::new(&settings.dir);
+        let io = |error: std::io::Error| {
+            passing(format!("cannot write below {}: {error}", settings.dir.display()))
+        };
+        let mut file = place.begin(provider, &batch.id).await.map_err(io)?;
+        while let Some(piece) = results.next().await {
+            file.write(&piece.map_err(|failure| of_failure(&failure))?).await.map_err(io)?;
+            if file.bytes() > settings.max_bytes {
+                let what = "they are longer than `results.max_bytes` allows for all results together";
+                return Err(Undone { what: what.to_owned(), trouble: Trouble::Lasting });
+            }
+        }
+        let summary = Results::summary(&results);
+        let saved = file.finish(summary.lines).await.map_err(io)?;
+        self.sweep(settings).await;
+        Ok(Some((saved, summary)))
+    }
+
+    /// Deletes files that are older than `results.retain`, and the oldest beyond `results.max_bytes`.
+    async fn sweep(&self, settings: &ResultsConfig) {
+        let place = Shelf::new(&settings.dir);
+        match place.sweep(settings.retain, settings.max_bytes, self.clock.now()).await {
+            Ok(gone) => {
+                for path in gone {
+                    tracing::info!(path, "deleted downloaded results");
+                    if let Err(error) = self.store.forget_results(path).await {
+                        tracing::warn!(%error, "cannot note that downloaded results are deleted");
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!("cannot sweep {}: {error}", settings.dir.display());
+            }
+        }
+    }
+}
+
+fn of_failure(failure: &Failure) -> Undone {
+    let trouble = match failure {
+        Failure::Unsupported(_) => Trouble::Lasting,
+        _ if failure.verdict() == Verdict::Missing => Trouble::Missing,
+        _ => Trouble::Passing,
+    };
+    Undone { what: failure.to_string(), trouble }
+}
+
+fn passing(what: String) -> Undone {
+    Undone { what, trouble: Trouble::Passing }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+//! The directory of downloaded results: one file a batch, whole or not there, and never more than is wanted.
+
+use crate::domain::time::earlier;
+use crate::domain::tracked::SavedResults;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest as _, Sha256};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+
+/// The ending of a file that is not whole yet.
+const UNFINISHED: &str = "part";
+/// The ending of a file that is.
+const FINISHED: &str = "jsonl";
+/// Longer names are no names for a file.
+const LONGEST_NAME: usize = 200;
+
+/// The directory.
+pub(super) struct Shelf<'a> {
+    dir: &'a Path,
+}
+
+/// A file that grows. Dropped before it is finished, it leaves nothing that would be taken for results.
+pub(super) struct Growing {
+    path: PathBuf,
+    aside: PathBuf,
+    file: BufWriter<File>,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl<'a> Shelf<'a> {
+    pub(super) fn new(dir: &'a Path) -> Self {
+        Self { dir }
+    }
+
+    /// Begins the file of a batch; what an earlier process left half-written is overwritten.
+    pub(super) async fn begin(&self, provider: &str, id: &str) -> io::Result<Growing> {
+        let path = self.path(provider, id);
+        let aside = path.with_extension(UNFINISHED);
+        let parent = self.dir.join(provider);
+        let made = move || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        tokio::task::spawn_blocking(made).await.map_err(io::Error::other)??;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
+        let file = BufWriter::with_capacity(256 * 1024, file);
+        Ok(Growing { path, aside, file, digest: Sha256::new(), bytes: 0 })
+    }
+
+    fn path(&self, provider: &str, id: &str) -> PathBuf {
+        let mut name = utf8_percent_encode(id, NAME).to_string();
+        if name.len() > LONGEST_NAME {
+            name = data_encoding::HEXLOWER.encode(&Sha256::digest(id));
+        }
+        self.dir.join(provider).join(format!("{name}.{FINISHED}"))
+    }
+
+    /// Deletes what is older than `retain`, then the oldest until no more than `max_bytes` are left. Gives the paths.
+    pub(super) async fn sweep(
+        &self,
+        retain: Duration,
+        max_bytes: u64,
+        now: Timestamp,
+    ) -> io::Result<Vec<String>> {
+        let dir = self.dir.to_owned();
+        let swept = tokio::task::spawn_blocking(move || sweep(&dir, earlier(now, retain), max_bytes));
+        swept.await.map_err(io::Error::other)?
+    }
+}
+
+impl Growing {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes).await
+    }
+
+    /// How long it is so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives it its name; then it is on the disk, whatever happens.
+    pub(super) async fn finish(mut self, lines: u64) -> io::Result<SavedResults> {
+        self.file.flush().await?;
+        self.file.get_ref().sync_all().await?;
+        tokio::fs::rename(&self.aside, &self.path).await?;
+        if let Some(parent) = self.path.parent() {
+            File::open(parent).await?.sync_all().await?;
+        }
+        Ok(SavedResults {
+            path: self.path.to_string_lossy().into_owned(),
+            sha256: data_encoding::HEXLOWER.encode(&self.digest.finalize()),
+            bytes: self.bytes,
+            lines,
+        })
+    }
+}
+
+fn sweep(dir: &Path, oldest: Timestamp, max_bytes: u64) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    let providers = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        providers => providers?,
+    };
+    for provider in providers {
+        let provider = provider?;
+        if !provider.file_type()?.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(provider.path())? {
+            let path = file?.path();
+            // Nothing else is ours.
+            if path.extension().is_none_or(|ending| ending != FINISHED) {
+                continue;
+            }
+            let metadata = std::fs::metadata(&path)?;
+            let written = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
+            files.push((written, metadata.len(), path));
+        }
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut gone = Vec::new();
+    for (written, bytes, path) in files {
+        if written >= oldest && total <= max_bytes {
+            break;
+        }
+        std::fs::remove_file(&path)?;
+        total -= bytes;
+        gone.push(path.to_string_lossy().into_owned());
+    }
+    Ok(gone)
+}
+
+/// What may stand in a file's name as it is.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        crate::clock::Clock::system().now()
+    }
+
+    async fn put(shelf: &Shelf<'_>, id: &str, content: &str) -> SavedResults {
+        let mut file = shelf.begin("p", id).await.unwrap();
+        file.write(content.as_bytes()).await.unwrap();
+        file.finish(1).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path());
+        let mut file = shelf.begin("p", "batches/a.b").await.unwrap();
+        file.write(b"half").await.unwrap();
+        drop(file);
+        let path = dir.path().join("p/batches%2Fa%2Eb.jsonl");
+        assert!(!path.exists());
+        let saved = put(&shelf, "batches/a.b", "whole\n").await;
+        assert_eq!(saved.path, path.to_str().unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole\n");
+        assert_eq!(saved.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest("whole\n")));
+        let long = put(&shelf, &"x".repeat(500), "").await;
+        assert!(Path::new(&long.path).exists());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_go_first_and_nothing_that_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path());
+        std::fs::write(dir.path().join("note.jsonl"), "mine").unwrap();
+        let mut saved = Vec::new();
+        for id in ["a", "b", "c"] {
+            saved.push(put(&shelf, id, "0123456789").await.path);
+        }
+        let day = Duration::from_hours(24);
+        let back = |path: &str, days: u64| {
+            let at = now() - jiff::SignedDuration::try_from(day * u32::try_from(days).unwrap()).unwrap();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(at.into()).unwrap();
+        };
+        back(&saved[0], 5);
+        back(&saved[1], 3);
+        assert_eq!(shelf.sweep(day * 10, 30, now()).await.unwrap(), Vec::<String>::new());
+        assert_eq!(shelf.sweep(day * 10, 20, now()).await.unwrap(), [saved[0].clone()]);
+        assert_eq!(shelf.sweep(day, 1000, now()).await.unwrap(), [saved[1].clone()]);
+        assert!(Path::new(&saved[2]).exists() && dir.path().join("note.jsonl").exists());
+    }
+}

@@ -1,0 +1,254 @@
+//! AWS Bedrock's model invocation jobs (`providers.md` §3.10): signed requests, and requests and results in S3.
+
+use super::read::{self, Reader};
+use super::request::{Credential, Requests, segment};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
+use crate::config::KindFacts;
+use crate::domain::batch::RequestCounts;
+use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
+use crate::http::authorize::{AwsSource, Issuer};
+use crate::http::call::{Answer, Call, Grant};
+use crate::http::failure::Failure;
+use http::StatusCode;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// Amazon Bedrock.
+pub const KIND: Kind = Kind {
+    facts: KindFacts {
+        name: "bedrock",
+        key_env: &["AWS_BEARER_TOKEN_BEDROCK"],
+        base_url_env: Some("AWS_ENDPOINT_URL_BEDROCK"),
+        base_url: Some("https://bedrock.{region}.amazonaws.com"),
+        key_optional: true,
+        options: &[
+            "access_key_id",
+            "input_uri",
+            "output_uri",
+            "profile",
+            "region",
+            "role_arn",
+            "storage_url",
+        ],
+        required: &["region"],
+        option_env: &[("region", &["AWS_REGION", "AWS_DEFAULT_REGION"])],
+    },
+    claims: is_arn,
+    words: &[
+        ("Submitted", Status::Validating),
+        ("Validating", Status::Validating),
+        ("Scheduled", Status::Validating),
+        ("InProgress", Status::InProgress),
+        ("Completed", Status::Completed),
+        // The time ran out with some of the records done. As every gateway has it; what was not done counts as failed,
+        // so that the outcome tells.
+        ("PartiallyCompleted", Status::Completed),
+        ("Failed", Status::Failed),
+        ("Expired", Status::Expired),
+        ("Stopping", Status::Cancelling),
+        ("Stopped", Status::Cancelled),
+    ],
+    build: |account| Box::new(Bedrock::new(account)),
+};
+
+/// The name that requests are signed for.
+const SERVICE: &str = "bedrock";
+
+/// The kind of resource that a job is, in its ARN.
+const JOB: &str = "model-invocation-job/";
+
+/// The most batches on a page.
+const PAGE: u32 = 1000;
+
+#[derive(Debug)]
+struct Bedrock {
+    requests: Requests,
+    provider: String,
+    source: AwsSource,
+    /// Whether the key is one of Bedrock's own, which stands in a header and signs nothing.
+    bears_key: bool,
+}
+
+impl Bedrock {
+    fn new(account: &Account) -> Self {
+        let option = |name: &str| account.config.options.get(name).cloned();
+        let fixed = option("access_key_id").zip(account.api_key.clone());
+        let key = account.api_key.clone().filter(|_| fixed.is_none());
+        let bears_key = key.is_some();
+        let bearing = Account { config: account.config, api_key: key };
+        Self {
+            requests: Requests::new(&bearing, Credential::Bearer, &[]),
+            provider: account.config.name.clone(),
+            source: AwsSource {
+                region: option("region").unwrap_or_default(),
+                profile: option("profile"),
+                fixed,
+            },
+            bears_key,
+        }
+    }
+
+    /// `call` with the need for a signature, unless it bears a key.
+    fn signed(&self, call: Call) -> Call {
+        if self.bears_key {
+            return call;
+        }
+        call.granted(Grant::Aws { service: SERVICE, region: self.source.region.clone() })
+    }
+
+    fn sighting(&self, object: &Map<String, Value>) -> Sighting {
+        Reader::sighting(object, |reader| {
+            let id = reader.text("jobArn").or_else(|| reader.id("id")).unwrap_or_default();
+            let provider_status = reader.word(&["status"]);
+            let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
+            let ended = status.is_some_and(Status::is_terminal);
+            let cut_short = provider_status.as_deref().is_some_and(|word| word.starts_with("Partially"));
+            let request_counts = counts(reader, cut_short);
+            let succeeded = match request_counts {
+                Some(counts) => counts.completed > 0,
+                // Only older answers are without counts.
+                None => status == Some(Status::Completed),
+            };
+            let model = reader.text("modelId");
+            let is_converse = reader.text("modelInvocationType").is_some_and(|kind| kind == "Converse");
+            let hours = reader.count("timeoutDurationInHours");
+            Sighting {
+                output_file_id: (ended && succeeded).then(|| results_id(&self.provider, &id)),
+                id,
+                status,
+                provider_status,
+                endpoint: model.as_deref().map(|model| endpoint(model, is_converse)),
+                model,
+                display_name: reader.text("jobName"),
+                input_file_id: reader.text("inputDataConfig.s3InputDataConfig.s3Uri"),
+                completion_window: hours.map(|hours| format!("{hours}h")),
+                errors: reader.errors("message").filter(|_| ended),
+                created_at: reader.time("submitTime").or_else(|| reader.time("creationTime")),
+                expires_at: reader.time("jobExpirationTime"),
+                ended_at: reader
+                    .time("endTime")
+                    .or_else(|| reader.time("lastModifiedTime"))
+                    .filter(|_| ended),
+                request_counts,
+                ..Sighting::default()
+            }
+        })
+    }
+}
+
+/// The operation that the records are the input of.
+fn endpoint(model: &str, is_converse: bool) -> String {
+    format!("/model/{model}/{}", if is_converse { "converse" } else { "invoke" })
+}
+
+/// Of a job that was cut short, the records that were never worked on count as failed.
+fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
+    reader.whole(|reader| {
+        let [total, completed, failed] =
+            ["totalRecordCount", "successRecordCount", "errorRecordCount"].map(|field| reader.count(field));
+        let counts = read::counts(total, completed, failed)?;
+        let failed = if cut_short { counts.total - counts.completed } else { counts.failed };
+        Some(RequestCounts { failed, ..counts })
+    })
+}
+
+/// What was answered, with the status that its words mean: AWS says "too many" and "expired" with 400 too, where others
+/// say 429 and 401.
+fn meant(answer: &Answer) -> Cow<'_, Answer> {
+    if answer.status != StatusCode::BAD_REQUEST {
+        return Cow::Borrowed(answer);
+    }
+    let told = answer.header("x-amzn-errortype").map(str::to_owned).or_else(|| {
+        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(body.get("__type")?.as_str()?.to_owned())
+    });
+    // `ThrottlingException:http://…`, `com.amazon.coral.service#ThrottlingException`
+    let told = told.unwrap_or_default();
+    let status = if told.contains("Throttling") || told.contains("TooManyRequests") {
+        StatusCode::TOO_MANY_REQUESTS
+    } else if told.contains("ExpiredToken") || told.contains("UnrecognizedClient") {
+        StatusCode::UNAUTHORIZED
+    } else {
+        return Cow::Borrowed(answer);
+    };
+    Cow::Owned(Answer { status, ..answer.clone() })
+}
+
+impl Provider for Bedrock {
+    fn retrieve(&self, id: &str) -> Result<Call, Failure> {
+        Ok(self.signed(self.requests.get(&format!("/model-invocation-job/{}", segment(id)?), &[])?))
+    }
+
+    fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
+        let object = self.requests.object(&meant(answer))?;
+        // The last part of an ARN stands for the whole.
+        let is_same = |told: &str| told == id || told.rsplit('/').next() == Some(id);
+        let sighting = about(id, "jobArn", object, is_same, |object| self.sighting(object))?;
+        Ok(Sighting { id: id.to_owned(), ..sighting })
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing::pages(PAGE))
+    }
+
+    fn list(&self, page: &PageRequest) -> Result<Call, Failure> {
+        let size = page.limit.clamp(1, PAGE).to_string();
+        let mut query =
+            vec![("maxResults", size.as_str()), ("sortBy", "CreationTime"), ("sortOrder", "Descending")];
+        query.extend(page.cursor.as_deref().map(|token| ("nextToken", token)));
+        Ok(self.signed(self.requests.get("/model-invocation-jobs", &query)?))
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        let (items, around) = self.requests.list(&meant(answer), "invocationJobSummaries")?;
+        let sightings = sightings(&items, |object| self.sighting(object));
+        let next = Reader::new(&around).text("nextToken").filter(|token| page.cursor.as_ref() != Some(token));
+        Ok(Page { sightings, next })
+    }
+
+    fn default_endpoint(&self) -> &'static str {
+        "/model/{model}/invoke"
+    }
+
+    fn console_url(&self, id: &str) -> Option<String> {
+        if !self.requests.goes_to("amazonaws.com") || !is_arn(id) {
+            return None;
+        }
+        let region = &self.source.region;
+        let arn = segment(id).ok()?;
+        Some(format!(
+            "https://{region}.console.aws.amazon.com/bedrock/home?region={region}#/batch-inference/{arn}"
+        ))
+    }
+
+    fn issuer(&self) -> Option<Issuer> {
+        Some(Issuer::Aws(self.source.clone()))
+    }
+
+    fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        let path = format!("/model-invocation-job/{}/stop", segment(id)?);
+        Ok(self.signed(self.requests.post(&path, None)?))
+    }
+
+    fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
+        self.requests.object(&meant(answer)).map(|_| None)
+    }
+}
+
+/// `arn:aws:bedrock:REGION:ACCOUNT:model-invocation-job/ID`
+fn is_arn(id: &str) -> bool {
+    let parts: Vec<&str> = id.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, resource] = parts.as_slice() else { return false };
+    let is_word =
+        |word: &str| word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    let is_id = |id: &str| id.len() == 12 && id.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    *arn == "arn"
+        && (*partition == "aws" || partition.starts_with("aws-"))
+        && *service == "bedrock"
+        && (1..=20).contains(&region.len())
+        && is_word(region)
+        && account.len() == 12
+        && account.bytes().all(|c| c.is_ascii_digit())
+        && resource.strip_prefix(JOB).is_some_and(is_id)
+}
