@@ -12,7 +12,9 @@
 //!     -> wake -> Dispatcher -> Webhook::render -> Transport::send -> Webhook::judge -> Store::finish_attempt
 //! ```
 //!
-//! [`engine::poll`] reads like the first half of it, [`notify`] like the second.
+//! [`engine::poll`] reads like the first half of it, [`notify`] like the second. Where many batches of an account are due,
+//! a round reads pages of its list in their place ([`domain::rounds`] decides, the engine's `rounds` reads): from
+//! `observe` on the line is the same.
 //!
 //! # Floors
 //!

@@ -7,6 +7,7 @@ pub mod config;
 pub mod connect;
 pub mod deliveries;
 pub mod demo;
+pub mod discover;
 pub mod error;
 pub mod events;
 pub mod exit;
@@ -17,7 +18,6 @@ pub mod logging;
 pub mod man;
 pub mod offline;
 pub mod poll;
-pub mod progress;
 pub mod providers;
 pub mod reload;
 pub mod results;
@@ -105,6 +105,7 @@ enum Command {
     Events(events::Arguments),
     Wait(wait::Arguments),
     Poll(poll::Arguments),
+    Discover(discover::Arguments),
     Submit(submit::Arguments),
     Cancel(cancel::Arguments),
     Results(results::Arguments),
@@ -209,7 +210,10 @@ fn on_runtime(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, E
         .enable_all()
         .build()
         .map_err(|error| Error::io("cannot start", &error))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // A thread that still waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    result
 }
 
 fn run_command_line() -> Exit {
@@ -257,6 +261,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
         Command::Events(arguments) => on_runtime(events::run(arguments, context)),
         Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
         Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
+        Command::Discover(arguments) => on_runtime(discover::run(arguments, context)),
         Command::Submit(arguments) => on_runtime(submit::run(arguments, context)),
         Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
         Command::Results(arguments) => on_runtime(results::run(arguments, context)),
@@ -311,7 +316,7 @@ fn overview(command: &clap::Command) -> String {
 
 /// The commands by what they are for, the most used first.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack"]),
+    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack", "discover"]),
     ("Send, fetch, cancel", &["submit", "results", "cancel"]),
     ("Tell others", &["webhooks", "deliveries"]),
     ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),

@@ -1,24 +1,22 @@
 //! `batchd submit`: creates a batch from a file of requests.
 
+use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::progress::Bar;
 use super::track::{Options, parse_label};
 use super::ui::{Ui, clean};
 use super::view::BatchView;
-use super::{Context, interrupted};
 use crate::control::api::{ErrorBody, SubmitChecked, SubmitProgress, SubmitWarning};
 use crate::control::client::{Client, ClientError, Query, Submitting};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clap::Args;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use indicatif::ProgressBar;
 use serde_json::Value;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Create a batch from a file of requests, and track it
 #[derive(Debug, Args)]
@@ -63,15 +61,9 @@ pub struct Arguments {
 
 /// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let (file, length) = open(&arguments.file).await?;
+    let (file, length) = open(&arguments.file)?;
     let client = context.client().await?;
-    let batch = tokio::select! {
-        batch = submit(&client, file, length, query(&arguments), &mut context.ui) => batch?,
-        () = interrupted() => {
-            return Err(Error::new(Exit::Interrupted, "interrupted")
-                .hint("if the batch was being created, it is, and is tracked: look at `batchd list`"));
-        }
-    };
+    let batch = submit(&client, file, length, query(&arguments), &mut context.ui).await?;
     if arguments.json {
         context.ui.json(&batch);
     } else {
@@ -85,18 +77,21 @@ fn parse_metadata(text: &str) -> Result<(String, String), String> {
     parse_label(text).map_err(|_| "metadata is written KEY=VALUE".to_owned())
 }
 
+/// Something to read from.
+type Source = Box<dyn io::Read + Send>;
+
 /// The file, and its length if that is known.
-async fn open(path: &Path) -> Result<(Pin<Box<dyn AsyncRead + Send>>, Option<u64>), Error> {
+fn open(path: &Path) -> Result<(Source, Option<u64>), Error> {
     if path == Path::new("-") {
-        return Ok((Box::pin(tokio::io::stdin()), None));
+        return Ok((Box::new(io::stdin()), None));
     }
     let failed = |error: io::Error| Error::io(format!("cannot read {}", path.display()), &error);
-    let file = File::open(path).await.map_err(failed)?;
-    let about = file.metadata().await.map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
     if about.is_dir() {
         return Err(Error::new(Exit::Failed, format!("cannot read {}: it is a directory", path.display())));
     }
-    Ok((Box::pin(file), about.is_file().then_some(about.len())))
+    Ok((Box::new(file), about.is_file().then_some(about.len())))
 }
 
 fn query(arguments: &Arguments) -> Query {
@@ -119,16 +114,16 @@ fn query(arguments: &Arguments) -> Query {
 
 async fn submit(
     client: &Client,
-    file: Pin<Box<dyn AsyncRead + Send>>,
+    file: Source,
     length: Option<u64>,
     query: Query,
     ui: &mut Ui,
 ) -> Result<Value, Error> {
-    let bar = Bar::new(ui, "checking", length);
+    let bar = ui.bar(length);
     let trouble: Trouble = Arc::default();
     let pieces = pieces(file, bar.clone(), trouble.clone());
     let answer = client.submit(&query, pieces).await;
-    bar.end();
+    bar.finish_and_clear();
     if let Some(error) = trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(Error::io("cannot read the file to its end", &error).hint("nothing was submitted"));
     }
@@ -139,18 +134,19 @@ async fn submit(
 type Trouble = Arc<Mutex<Option<io::Error>>>;
 
 /// The file, piece by piece.
-fn pieces(
-    file: Pin<Box<dyn AsyncRead + Send>>,
-    bar: Bar,
-    trouble: Trouble,
-) -> BoxStream<'static, io::Result<Bytes>> {
+fn pieces(file: Source, bar: ProgressBar, trouble: Trouble) -> BoxStream<'static, io::Result<Bytes>> {
     stream::try_unfold((file, bar, trouble), |(mut file, bar, trouble)| async move {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        match file.read_buf(&mut piece).await {
-            Ok(0) => Ok(None),
-            Ok(read) => {
-                bar.add(read as u64);
-                Ok(Some((piece.freeze(), (file, bar, trouble))))
+        // Reading may wait for whoever writes a pipe: not on the thread that talks to the daemon.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = Vec::with_capacity(PIECE);
+            let read = file.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+            read.map(|_| (piece, file))
+        });
+        match read.await.map_err(io::Error::other)? {
+            Ok((piece, _)) if piece.is_empty() => Ok(None),
+            Ok((piece, file)) => {
+                bar.inc(piece.len() as u64);
+                Ok(Some((Bytes::from(piece), (file, bar, trouble))))
             }
             Err(error) => {
                 let told = io::Error::from(error.kind());
@@ -164,8 +160,7 @@ fn pieces(
 
 /// Shows how it goes, and gives the batch.
 async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
-    let mut bar: Option<Bar> = None;
-    let mut uploading = false;
+    let mut bar: Option<ProgressBar> = None;
     let result = loop {
         let line = match answer.next().await {
             Ok(Some(line)) => line,
@@ -188,25 +183,18 @@ async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
             Some("submission.progress") => {
                 let Ok(step) = serde_json::from_value::<SubmitProgress>(line) else { continue };
                 if step.phase == "uploading" {
-                    if !uploading {
-                        bar = Some(Bar::new(ui, "uploading", step.total));
-                        uploading = true;
-                    }
-                    if let (Some(bar), Some(bytes)) = (&bar, step.bytes) {
-                        bar.at(bytes);
-                    }
+                    let bar = bar.get_or_insert_with(|| ui.bar(step.total));
+                    bar.set_position(step.bytes.unwrap_or_default());
                     continue;
                 }
                 if let Some(bar) = bar.take() {
-                    bar.end();
+                    bar.finish_and_clear();
                 }
-                uploading = false;
                 if step.phase == "searching" {
                     ui.warn("the answer was lost; looking whether the batch was created");
+                } else {
+                    ui.progress("creating the batch");
                 }
-                let what =
-                    if step.phase == "searching" { "looking for the batch" } else { "creating the batch" };
-                bar = Some(Bar::waiting(ui, what));
             }
             Some("batch") => break Ok(line),
             _ => {
@@ -217,8 +205,9 @@ async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
         }
     };
     if let Some(bar) = bar {
-        bar.end();
+        bar.finish_and_clear();
     }
+    ui.clear_progress();
     result
 }
 
@@ -245,14 +234,14 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_read_to_its_end_and_its_fault_is_kept() {
         let ui = Ui::new(true);
-        let bar = Bar::new(&ui, "checking", None);
+        let bar = ui.bar(None);
         let trouble = Trouble::default();
         let bytes = vec![7; PIECE * 2 + 1];
-        let file: Pin<Box<dyn AsyncRead + Send>> = Box::pin(io::Cursor::new(bytes.clone()));
+        let file: Source = Box::new(io::Cursor::new(bytes.clone()));
         let read: Vec<Bytes> = pieces(file, bar.clone(), trouble.clone()).map(Result::unwrap).collect().await;
         assert_eq!(read.concat(), bytes);
         // A directory opens and cannot be read.
-        let directory: Pin<Box<dyn AsyncRead + Send>> = Box::pin(File::open("/").await.unwrap());
+        let directory: Source = Box::new(File::open("/").unwrap());
         let read: Vec<_> = pieces(directory, bar, trouble.clone()).collect().await;
         assert!(read[0].is_err() && trouble.lock().unwrap().is_some());
     }

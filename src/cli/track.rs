@@ -151,7 +151,7 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
 }
 
 /// Accepts a duration and keeps its text, which is what goes over the API.
-fn parse_duration(text: &str) -> Result<String, crate::domain::duration::BadDuration> {
+pub fn parse_duration(text: &str) -> Result<String, crate::domain::duration::BadDuration> {
     crate::domain::duration::parse(text).map(|_| text.to_owned())
 }
 

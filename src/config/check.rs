@@ -10,12 +10,14 @@ use super::raw::{
 };
 use super::secret::SecretSource;
 use super::{
-    ApiConfig, Catalog, Config, Egress, HttpConfig, KindFacts, Origin, Polling, ProviderConfig, Proxy,
-    ResultsConfig, StateConfig, WebhookConfig, WebhookFacts,
+    ApiConfig, Catalog, Config, DigestConfig, Egress, HeartbeatConfig, HttpConfig, KindFacts, Origin,
+    Polling, ProviderConfig, Proxy, ResultsConfig, StateConfig, WebhookConfig, WebhookFacts,
 };
+use crate::domain::calendar::Calendar;
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
+use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -45,11 +47,11 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let http = check.http(&raw.http);
     let polling = check.polling("polling", &raw.polling, Polling::default());
     let results = check.results(&raw.results, state.as_ref());
-    check.heartbeat(&raw.heartbeat);
+    let heartbeat = check.heartbeat(&raw.heartbeat);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
     let webhooks = check.webhooks(&raw.webhooks, &names, http.egress);
-    check.digests(&raw.digests, &names);
+    let digests = check.digests(&raw.digests, &names);
     let Check { problems, places, .. } = check;
     let sound = problems.iter().all(|problem| problem.severity == Weight::Warning);
     let config = sound.then(|| state.ok_or(())).and_then(Result::ok).map(|state| Config {
@@ -61,6 +63,8 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         results,
         providers,
         webhooks,
+        digests,
+        heartbeat,
         warnings: Vec::new(),
         origin: Origin { places, ..Origin::default() },
     });
@@ -281,12 +285,17 @@ impl Check<'_> {
         }
     }
 
-    fn heartbeat(&mut self, table: &HeartbeatTable) {
-        self.within("heartbeat.every", table.every.given(), &HEARTBEAT, HEARTBEAT_EVERY);
-        if let Some(url) = table.url.given() {
-            self.inline_address("heartbeat.url", url);
-            self.without_effect("heartbeat.url", url.span());
-        }
+    fn heartbeat(&mut self, table: &HeartbeatTable) -> Option<HeartbeatConfig> {
+        let every = self.within("heartbeat.every", table.every.given(), &HEARTBEAT, HEARTBEAT_EVERY);
+        let Some(url) = table.url.given() else {
+            if let Some(every) = table.every.given().filter(|_| table.url.is_missing()) {
+                self.warn(every.span(), "`heartbeat.every` has no effect without `heartbeat.url`");
+            }
+            return None;
+        };
+        // Whoever knows the address can pretend that all is well.
+        self.inline_address("heartbeat.url", url);
+        Some(HeartbeatConfig { url: self.source("heartbeat.url", url), every })
     }
 
     fn providers(
@@ -317,12 +326,10 @@ impl Check<'_> {
         self.name("provider", name);
         let path = format!("providers.{}", shown(name.get_ref()));
         let polling = self.polling(&path, &table.polling, *defaults);
-        if let Some(discover) = table.discover.given() {
-            self.without_effect(&format!("{path}.discover"), discover.span());
-        }
-        if let Some(secret) = table.webhook_secret.given() {
-            self.without_effect(&format!("{path}.webhook_secret"), secret.span());
-        }
+        let discover =
+            table.discover.given().and_then(|discover| Calendar::new(discover.get_ref(), TimeZone::UTC));
+        let webhook_secret =
+            table.webhook_secret.given().map(|secret| self.source(&format!("{path}.webhook_secret"), secret));
         let base_url = table.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
         let api_key = table.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
         let facts = self.provider_kind(name, &table.kind)?;
@@ -343,6 +350,15 @@ impl Check<'_> {
             None if table.api_key.is_missing() => self.usual_key(&facts, name, &path),
             given => given,
         };
+        if let Some(secret) = table.webhook_secret.given()
+            && !self.circumstances.catalog.hooked.contains(facts.name)
+        {
+            let message = format!(
+                "`{path}.webhook_secret` has no effect: services of kind `{}` send no webhooks",
+                facts.name
+            );
+            self.warn(secret.span(), message);
+        }
         let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
         if polling.min_interval < SHORT_INTERVAL && !local {
             let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
@@ -354,6 +370,8 @@ impl Check<'_> {
             kind: facts.name.to_owned(),
             base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned())?,
             api_key,
+            webhook_secret,
+            discover,
             polling,
             options,
         })
@@ -740,22 +758,52 @@ impl Check<'_> {
         }
     }
 
-    fn digests(&mut self, tables: &[Named<DigestTable>], names: &Names<'_>) {
-        for Named { name, table } in tables {
-            self.name("digest", name);
-            let path = format!("digests.{}", shown(name.get_ref()));
-            if table.cron.is_missing() {
-                let message = format!("the digest {} needs a `cron`", quote(name.get_ref()));
-                self.refuse(name.span(), message, "write cron = \"0 9 * * Mon-Fri\"".to_owned());
-            }
-            if let Some(webhooks) = table.webhooks.given() {
-                let key = format!("{path}.webhooks");
-                if self.not_empty(&key, webhooks, "name the webhooks that get it").is_some() {
-                    self.known_names(&key, "webhook", webhooks.get_ref(), &names.webhooks);
-                }
-            }
-            self.without_effect(&path, name.span());
+    fn digests(
+        &mut self,
+        tables: &[Named<DigestTable>],
+        names: &Names<'_>,
+    ) -> BTreeMap<String, DigestConfig> {
+        let digests: Vec<_> = tables.iter().map(|named| self.digest(named, names)).collect();
+        digests.into_iter().flatten().map(|digest| (digest.name.clone(), digest)).collect()
+    }
+
+    fn digest(
+        &mut self,
+        Named { name, table }: &Named<DigestTable>,
+        names: &Names<'_>,
+    ) -> Option<DigestConfig> {
+        self.name("digest", name);
+        let path = format!("digests.{}", shown(name.get_ref()));
+        if table.cron.is_missing() {
+            let message = format!("the digest {} needs a `cron`", quote(name.get_ref()));
+            self.refuse(name.span(), message, "write cron = \"0 9 * * Mon-Fri\"".to_owned());
         }
+        if table.webhooks.is_missing() {
+            let message = format!("the digest {} goes to no webhook", quote(name.get_ref()));
+            self.refuse(name.span(), message, "name those that get it: webhooks = [\"NAME\"]".to_owned());
+        }
+        let zone = match table.timezone.given() {
+            None => Some(TimeZone::system()),
+            Some(given) => {
+                let zone = TimeZone::get(given.get_ref()).ok();
+                if zone.is_none() {
+                    let message = format!("`{path}.timezone` is not known to this machine");
+                    self.refuse(given.span(), message, "install its time zones (tzdata)".to_owned());
+                }
+                zone
+            }
+        };
+        let webhooks = table.webhooks.given()?;
+        let key = format!("{path}.webhooks");
+        if self.not_empty(&key, webhooks, "name the webhooks that get it").is_some() {
+            self.known_names(&key, "webhook", webhooks.get_ref(), &names.webhooks);
+        }
+        Some(DigestConfig {
+            name: name.get_ref().clone(),
+            turns: Calendar::new(table.cron.given()?.get_ref(), zone?)?,
+            timezone: table.timezone.given().map(|zone| zone.get_ref().clone()),
+            webhooks: webhooks.get_ref().iter().map(|webhook| webhook.get_ref().clone()).collect(),
+        })
     }
 
     /// Judges a name that the user chose; it stands in ids, paths and metrics.

@@ -20,6 +20,7 @@ pub use client::{ClientView, client_view};
 pub use environment::Env;
 pub use problem::Refused;
 
+use crate::domain::calendar::Calendar;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
 use problem::Problem;
@@ -74,6 +75,8 @@ pub struct Catalog {
     pub providers: Vec<KindFacts>,
     /// Of webhooks.
     pub webhooks: Vec<WebhookFacts>,
+    /// Those kinds of providers that send webhooks of their own.
+    pub hooked: BTreeSet<&'static str>,
 }
 
 /// A whole configuration that has been judged sound.
@@ -95,6 +98,10 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// `[webhooks.NAME]`
     pub webhooks: BTreeMap<String, WebhookConfig>,
+    /// `[digests.NAME]`
+    pub digests: BTreeMap<String, DigestConfig>,
+    /// `[heartbeat]`, if it says where to.
+    pub heartbeat: Option<HeartbeatConfig>,
     /// What is allowed and still deserves a word; one line each, without secrets.
     pub warnings: Vec<String>,
     /// Where everything stands in the file, for what is found wrong later.
@@ -217,6 +224,10 @@ pub struct ProviderConfig {
     pub base_url: String,
     /// The key.
     pub api_key: Option<SecretSource>,
+    /// Signs what the service sends to `/hooks/NAME`.
+    pub webhook_secret: Option<SecretSource>,
+    /// When its list is searched for batches that nobody registered, in UTC.
+    pub discover: Option<Calendar>,
     /// `[polling]` with this provider's own keys over it.
     pub polling: Polling,
     /// The kind's further keys (`organization`, `project`, …).
@@ -252,4 +263,26 @@ pub struct WebhookConfig {
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate. Loud.
     pub insecure_skip_verify: bool,
+}
+
+/// `[digests.NAME]`
+#[derive(Clone, Debug)]
+pub struct DigestConfig {
+    /// The table's name.
+    pub name: String,
+    /// When it is sent.
+    pub turns: Calendar,
+    /// The time zone that the turns are in, by its name; `None`: the machine's.
+    pub timezone: Option<String>,
+    /// To which webhooks; they are in the file.
+    pub webhooks: BTreeSet<String>,
+}
+
+/// `[heartbeat]`
+#[derive(Clone, Debug)]
+pub struct HeartbeatConfig {
+    /// Where to.
+    pub url: SecretSource,
+    /// How often.
+    pub every: Duration,
 }

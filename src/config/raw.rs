@@ -170,6 +170,7 @@ pub struct WebhookTable {
 #[derive(Debug, Default)]
 pub struct DigestTable {
     pub cron: Field<String>,
+    pub timezone: Field<String>,
     pub webhooks: Field<Vec<Spanned<String>>>,
 }
 
@@ -465,9 +466,11 @@ impl WebhookTable {
 
 impl DigestTable {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        // Judged for being a zone's name; nothing uses it in this version.
-        table.take("timezone", time_zone);
-        Self { cron: table.take("cron", cron), webhooks: table.take("webhooks", texts) }
+        Self {
+            cron: table.take("cron", cron),
+            timezone: table.take("timezone", time_zone),
+            webhooks: table.take("webhooks", texts),
+        }
     }
 }
 

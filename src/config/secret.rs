@@ -139,6 +139,12 @@ pub enum SecretProblem {
     /// It cannot be the name of a file in the credentials' directory.
     #[error("a credential's name holds no slash and is not empty")]
     BadName,
+    /// It is not what a service gives out to check its webhooks with.
+    #[error("{place} begins with whsec_, and what follows is not base64; copy the whole secret")]
+    NoHookSecret {
+        /// Where.
+        place: String,
+    },
     /// The text is no signing secret.
     #[error(
         "{place} is no signing secret: `whsec_` and 24 to 64 random bytes in base64; \
@@ -153,13 +159,27 @@ pub enum SecretProblem {
 /// The bytes of a signing secret as Standard Webhooks write it: `whsec_` and base64 of 24 to 64 bytes
 /// (`delivery.md` §2.2); padding may be missing.
 pub fn signing_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
+    let key = decoded(secret.expose_secret().strip_prefix(SIGNING_PREFIX)?)?;
+    SIGNING_KEY_LENGTHS.contains(&key.len()).then(|| key.into())
+}
+
+/// The bytes of a secret with which a service signs its own webhooks: what follows `whsec_` in base64, of any length;
+/// the text itself if it does not begin so (`providers.md` §3.1).
+pub fn hook_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
+    let text = secret.expose_secret();
+    let key = match text.strip_prefix(SIGNING_PREFIX) {
+        Some(encoded) => decoded(encoded)?,
+        None => text.as_bytes().to_vec(),
+    };
+    (!key.is_empty()).then(|| key.into())
+}
+
+fn decoded(encoded: &str) -> Option<Vec<u8>> {
     let base64 = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    let encoded = secret.expose_secret().strip_prefix(SIGNING_PREFIX)?;
-    let key = base64.decode(encoded).ok()?;
-    SIGNING_KEY_LENGTHS.contains(&key.len()).then(|| key.into())
+    base64.decode(encoded).ok()
 }
 
 /// Whether `name` can be the name of an environment variable (and is not the secret put in its place).

@@ -67,6 +67,23 @@ impl Config {
         for webhook in self.webhooks.values() {
             page.webhook(webhook);
         }
+        for digest in self.digests.values() {
+            page.table(&format!("digests.{}", digest.name));
+            page.text("cron", digest.turns.as_str());
+            match &digest.timezone {
+                Some(zone) => page.text("timezone", zone),
+                None => page.comment("timezone: the machine's"),
+            }
+            page.texts("webhooks", &digest.webhooks.iter().collect::<Vec<_>>());
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            page.table("heartbeat");
+            match &heartbeat.url {
+                SecretSource::Inline(url) => page.text("url", &origin(url.expose_secret())),
+                source => page.key("url", &secret(source)),
+            }
+            page.duration("every", heartbeat.every);
+        }
         page.0
     }
 }
@@ -145,6 +162,12 @@ impl Page {
             self.key("api_key", &secret(key));
         }
         self.text("base_url", &provider.base_url);
+        if let Some(signing) = &provider.webhook_secret {
+            self.key("webhook_secret", &secret(signing));
+        }
+        if let Some(discover) = &provider.discover {
+            self.text("discover", discover.as_str());
+        }
         for (key, value) in &provider.options {
             self.text(key, value);
         }

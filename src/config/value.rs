@@ -3,8 +3,9 @@
 use super::problem::{Problem, nearest, quote, shown};
 use super::secret::{self, SecretSource};
 use super::size;
+use crate::domain::calendar::Calendar;
 use crate::domain::duration;
-use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -183,8 +184,7 @@ pub fn cron(cell: &mut Cell<'_, '_>) -> Option<String> {
         return None;
     }
     // The parser's own reasons speak of its insides.
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    if !pattern.is_ascii() || parser.parse(&pattern).is_err() {
+    if Calendar::new(&pattern, TimeZone::UTC).is_none() {
         let message = format!("`{}` is no cron expression: {}", cell.path, quote(&pattern));
         cell.wrong(message, FORM.to_owned());
         return None;

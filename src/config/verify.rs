@@ -47,6 +47,9 @@ impl Config {
             if let Some(key) = &provider.api_key {
                 add(format!("providers.{}.api_key", provider.name), key, Form::Any);
             }
+            if let Some(secret) = &provider.webhook_secret {
+                add(format!("providers.{}.webhook_secret", provider.name), secret, Form::HookSecret);
+            }
         }
         for webhook in self.webhooks.values() {
             add(format!("webhooks.{}.url", webhook.name), &webhook.url, Form::Address);
@@ -54,6 +57,9 @@ impl Config {
                 let number = if webhook.secrets.len() == 1 { String::new() } else { format!("[{at}]") };
                 add(format!("webhooks.{}.secret{number}", webhook.name), secret, Form::SigningSecret);
             }
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            add("heartbeat.url".to_owned(), &heartbeat.url, Form::Address);
         }
         uses
     }
@@ -84,6 +90,8 @@ enum Form {
     Address,
     /// `whsec_…`
     SigningSecret,
+    /// The same where a service chose it: of any length, and plain text if it does not begin with `whsec_`.
+    HookSecret,
 }
 
 impl UseOfSecret<'_> {
@@ -101,6 +109,9 @@ impl UseOfSecret<'_> {
             Form::Address => web_address(secret.expose_secret())
                 .err()
                 .map(|expected| format!("{} must hold {expected}", place())),
+            Form::HookSecret => secret::hook_key(secret)
+                .is_none()
+                .then(|| SecretProblem::NoHookSecret { place: place() }.to_string()),
             Form::SigningSecret => secret::signing_key(secret)
                 .is_none()
                 .then(|| SecretProblem::NoSigningSecret { place: place() }.to_string()),

@@ -8,6 +8,7 @@
 //! | `GET /v1/batches/{id}?detail=true` | the batch with `transitions`, `deliveries` and `schedule` under `batchd` |
 //! | `GET /v1/batches/{id}?fetch=true&provider=P` | a fresh look, tracked or not; changes nothing |
 //! | `DELETE /v1/batches/{id}?purge=true` | untrack and delete the history |
+//! | `POST /v1/discover` [`DiscoverRequest`] | what the providers' lists have, tracked or not: [`DiscoverAnswer`] |
 //! | `GET /v1/batches/{id}/results?format=openai\|raw&errors=true&provider=P` | the results as JSON lines, streamed; see [`trailer`] |
 //! | `POST /v1/poll` | poll every active batch now: [`PollAnswer`] |
 //! | `POST /v1/deliveries/retry` [`RetryDead`] | send again what was given up: [`RetryAnswer`] |
@@ -181,6 +182,39 @@ pub enum ErrorCode {
     /// A code of a later version.
     #[serde(other)]
     Other,
+}
+
+/// The body of `POST /v1/discover`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoverRequest {
+    /// Only this provider's list.
+    pub provider: Option<String>,
+    /// Back to batches that were created so long ago, such as `"7d"`, which is the default.
+    pub since: Option<String>,
+    /// Track what has not ended.
+    pub track: bool,
+}
+
+/// The answer of `POST /v1/discover`: a list of batches, newest first, and what kept some provider from giving its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoverAnswer {
+    /// The batches; `tracked_at` under `batchd` is null if one is not tracked.
+    #[serde(flatten)]
+    pub batches: Listing<Value>,
+    /// How many of them are tracked from now on.
+    pub tracked: u64,
+    /// The providers whose list could not be had.
+    pub errors: Vec<ProviderError>,
+}
+
+/// What went wrong at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderError {
+    /// Which.
+    pub provider: String,
+    /// What.
+    pub error: ErrorObject,
 }
 
 /// Something that was left out of a file's requests in translation.

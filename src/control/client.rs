@@ -1,9 +1,9 @@
 //! The client of the API: one method a route, over the Unix socket or HTTP.
 
 use super::api::{
-    CheckAnswer, CheckRequest, DeliveryView, ErrorBody, ErrorCode, ErrorObject, Listing, PollAnswer,
-    ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
-    TrackItem, TrackMany, WebhookReport, trailer,
+    CheckAnswer, CheckRequest, DeliveryView, DiscoverAnswer, DiscoverRequest, ErrorBody, ErrorCode,
+    ErrorObject, Listing, PollAnswer, ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport,
+    TestAnswer, TestRequest, TrackAnswer, TrackItem, TrackMany, WebhookReport, trailer,
 };
 use super::event_stream::{Message, Parser};
 use bytes::{Bytes, BytesMut};
@@ -190,6 +190,12 @@ impl Client {
     /// Asks the provider to cancel a batch.
     pub async fn cancel(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG)).await
+    }
+
+    /// What the providers' lists have.
+    pub async fn discover(&self, request: &DiscoverRequest) -> Result<DiscoverAnswer, ClientError> {
+        let post = self.to(Method::POST, &["v1", "discover"]).timeout(LONG);
+        self.json(with_body(post, request)?).await
     }
 
     /// Submits a file: `POST /v1/submit`. The answer begins once the file was taken in.

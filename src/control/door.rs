@@ -228,6 +228,10 @@ mod tests {
         for open in ["/healthz", "/readyz", "/metrics"] {
             assert_eq!(ask("GET", open, &[host]), None, "{open}");
         }
+        // A service's own webhook is signed instead, and comes under whatever name reaches this machine.
+        let foreign = ("host", "tunnel.example");
+        assert_eq!(ask("POST", "/hooks/openai", &[foreign]), None);
+        assert_eq!(code(door(&[]).admit(&request("POST", "/hooks/openai", &[foreign]), None)), None);
         let foreign = [("authorization", "Bearer t0ken"), host, ("origin", "https://evil.example")];
         assert_eq!(ask("PUT", "/v1/batches/x", &foreign), Some(ErrorCode::Forbidden));
         let own = [("authorization", "Bearer t0ken"), host, ("origin", "http://localhost:8765")];

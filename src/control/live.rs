@@ -1,6 +1,7 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
 use super::api::{ErrorCode, ReloadAnswer};
+use super::hooks::{self, Door, Hooks};
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
@@ -61,10 +62,23 @@ pub struct Live {
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     reload_error: Mutex<Option<String>>,
+    heartbeat: RwLock<Option<Arc<Heartbeat>>>,
     /// Scheme and host of each webhook: what may be shown of where it points.
     targets: RwLock<BTreeMap<String, String>>,
+    /// Where the services' own webhooks come in.
+    pub(super) hooks: Hooks,
     /// Lasting troubles by their cause, for `status` and `/readyz`.
     troubles: Mutex<BTreeMap<&'static str, String>>,
+}
+
+/// Where signs of life go.
+pub struct Heartbeat {
+    /// Where to; whoever knows it can pretend that all is well.
+    pub url: SecretString,
+    /// How often.
+    pub every: Duration,
+    /// The way out.
+    pub transport: Arc<dyn Transport>,
 }
 
 /// A configuration made real: secrets resolved, adapters and clients built. Nothing of it runs yet.
@@ -72,6 +86,8 @@ struct Assembly {
     accounts: Vec<Account>,
     destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
+    doors: BTreeMap<String, Door>,
+    heartbeat: Option<Arc<Heartbeat>>,
     token: Option<SecretString>,
 }
 
@@ -115,7 +131,9 @@ impl Live {
             token: RwLock::default(),
             reloading: AsyncMutex::new(()),
             reload_error: Mutex::default(),
+            heartbeat: RwLock::default(),
             targets: RwLock::default(),
+            hooks: Hooks::default(),
             troubles: Mutex::default(),
         };
         let assembly = live.assemble(&config)?;
@@ -139,6 +157,11 @@ impl Live {
     /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.engine.routes()
+    }
+
+    /// Where signs of life go, if anywhere.
+    pub fn heartbeat(&self) -> Option<Arc<Heartbeat>> {
+        self.heartbeat.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What may be shown of where a webhook points.
@@ -250,13 +273,15 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
-        let Assembly { accounts, destinations, targets, token } = assembly;
+        let Assembly { accounts, destinations, targets, doors, heartbeat, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.hooks.set_doors(doors);
+        *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         // Webhooks first: what a poll finds is owed to those of the new configuration.
@@ -293,6 +318,7 @@ impl Live {
                 (provider.name.as_str(), key)
             })
             .collect();
+        let doors = hooks::doors(config, &mut resolve);
         let targets: Vec<(&WebhookConfig, Option<Target>)> = config
             .webhooks
             .values()
@@ -307,9 +333,13 @@ impl Live {
                 (webhook, target)
             })
             .collect();
+        let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
+            Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
+        });
         let scrubber = Arc::new(Scrubber::new(&secrets));
 
         let mut accounts = Vec::new();
+        let mut sign_of_life = None;
         let provider_ca: Vec<PathBuf> = config.http.ca_file.iter().cloned().collect();
         let transport = TransportConfig {
             proxy: &config.http.proxy,
@@ -321,6 +351,8 @@ impl Live {
         match ReqwestTransport::new(&transport) {
             Ok(transport) => {
                 let transport: Arc<dyn Transport> = Arc::new(transport);
+                sign_of_life = heartbeat
+                    .map(|(url, every)| Arc::new(Heartbeat { url, every, transport: transport.clone() }));
                 for provider in config.providers.values() {
                     let Some(kind) = provider::kind(&provider.kind) else {
                         problems.push(format!("providers.{}: no such kind", provider.name));
@@ -350,7 +382,7 @@ impl Live {
             }
         }
         if problems.is_empty() {
-            Ok(Assembly { accounts, destinations, targets: shown, token })
+            Ok(Assembly { accounts, destinations, targets: shown, doors, heartbeat: sign_of_life, token })
         } else {
             Err(problems)
         }
@@ -391,6 +423,11 @@ pub fn catalog() -> crate::config::Catalog {
     crate::config::Catalog {
         providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
         webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
+        hooked: provider::KINDS
+            .iter()
+            .filter(|kind| kind.hook.is_some())
+            .map(|kind| kind.facts.name)
+            .collect(),
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub mod api;
 pub mod client;
+mod discovery;
 pub mod door;
 pub mod event_stream;
+mod hooks;
 pub mod live;
 mod metrics;
 mod openai;

@@ -22,13 +22,16 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 /// A hundred thousand ids with their options fit.
 const LONGEST_BODY: usize = 64 * 1024 * 1024;
+
+/// What services send is a few hundred bytes.
+const LONGEST_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
@@ -80,6 +83,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
     router
         .route("/v1/batches", get(list))
         .route("/v1/batches/track", post(track_many))
+        .route("/v1/discover", post(discover))
         .route("/v1/submit", post(submit))
         .route("/v1/files/{*file}", get(openai::file_content))
         .merge(openai::of_providers())
@@ -97,6 +101,7 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/backup", get(backup))
+        .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(LONGEST_HOOK)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -236,6 +241,15 @@ pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &
         .into_response()
 }
 
+async fn discover(
+    State(shared): State<Shared>,
+    peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    body: Bytes,
+) -> Answer<Json<super::api::DiscoverAnswer>> {
+    let request = if body.is_empty() { super::api::DiscoverRequest::default() } else { read(&body)? };
+    Ok(Json(shared.service.discover(request, owner(peer)).await?))
+}
+
 /// The body streams, and no bound but the provider's is on it.
 async fn submit(
     State(shared): State<Shared>,
@@ -363,6 +377,16 @@ async fn backup(State(shared): State<Shared>) -> Answer<Response> {
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
     ];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+async fn hook(
+    State(shared): State<Shared>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Value>> {
+    shared.service.hook(&provider, &headers, &body).await?;
+    Ok(Json(json!({"received": true})))
 }
 
 async fn healthz() -> &'static str {

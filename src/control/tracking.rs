@@ -135,7 +135,8 @@ impl Service {
         now: Timestamp,
     ) -> Result<Registration, Refusal> {
         let Wanted { key, known, given, check } = wanted;
-        let mut tracked = new_tracked(live, &key, now)?;
+        let unseen = live.engine.unseen(&key, Origin::Hand, now);
+        let mut tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
         tracked.owner = owner;
         tracked.name.clone_from(&given.name);
         tracked.labels.clone_from(&given.labels);
@@ -244,9 +245,9 @@ impl Service {
         key: &BatchKey,
         sighting: &Sighting,
     ) -> Result<Tracked, Refusal> {
-        let before = Tracked { next_poll_at: None, ..new_tracked(live, key, self.clock.now())? };
-        let step = live.engine.first_step(&before, sighting);
-        let seen = step.map_err(|error| Refusal::from_look(error, &key.id))?.tracked;
+        let refusal = |error| Refusal::from_look(error, &key.id);
+        let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
+        let seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
         Ok(Tracked { next_poll_at: None, ..seen })
     }
 
@@ -276,15 +277,6 @@ impl Service {
         self.store.untrack(pk, self.clock.now()).await?;
         self.batch(&tracked.key.to_string()).await
     }
-}
-
-/// A batch as it is before anybody has looked at it.
-fn new_tracked(live: &Live, key: &BatchKey, now: Timestamp) -> Result<Tracked, Refusal> {
-    let about =
-        live.engine.describe(&key.provider, &key.id).map_err(|error| Refusal::from_look(error, &key.id))?;
-    let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, Origin::Hand, now);
-    tracked.console_url = about.console_url;
-    Ok(tracked)
 }
 
 /// What `text` may be the id of: itself, what stands behind a provider's name, and how some provider writes either.
@@ -332,7 +324,7 @@ fn understand(
         },
     };
     key.id = live.engine.canonical_id(&key.provider, &key.id);
-    if key.id.is_empty() || key.id.len() > LONGEST_TEXT || key.id.chars().any(char::is_control) {
+    if !is_an_id(&key.id) {
         return Err(Refusal::invalid(format!(
             "`{}` is not the id of a batch",
             key.id.chars().take(80).collect::<String>().escape_debug()
@@ -378,6 +370,11 @@ pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<
         notify_nobody: item.no_notify.then_some(true),
         deadline,
     })
+}
+
+/// Whether `text` can be the id of a batch at all.
+pub(super) fn is_an_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
 }
 
 fn candidates(config: &Config) -> Vec<Candidate> {

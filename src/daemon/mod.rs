@@ -1,6 +1,7 @@
 //! Floor 6: the daemon: everything below wired together, from the first line of the log to the last.
 
 mod health;
+mod heartbeat;
 mod sockets;
 mod systemd;
 
@@ -162,12 +163,13 @@ impl Running {
             "batchd watches {} batches",
             live.engine.snapshot().iter().map(|poller| poller.active).sum::<u64>()
         );
-        let retain = live.clone();
+        let config = live.clone();
         let housekeeping = Housekeeping {
             store: parts.store.clone(),
             clock: parts.clock.clone(),
             tasks: parts.tasks.clone(),
-            retain: Arc::new(move || retain.config().state.retain),
+            engine: live.engine.clone(),
+            config: Arc::new(move || config.config()),
         };
         parts.tasks.keep_running("housekeeping", parts.tasks.stopping(), |pulse| housekeeping.run(pulse));
         let settings = live.clone();
@@ -180,6 +182,7 @@ impl Running {
         };
         parts.tasks.keep_running("downloads", parts.tasks.stopping(), |pulse| downloads.run(pulse));
         let health = health::Watch::start(&parts, &live);
+        heartbeat::start(&parts, &live);
         Ok(Self { service, live, parts, sockets: None, health })
     }
 

@@ -104,6 +104,17 @@ impl EventType {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
+    /// The findings whose end it is: whoever was told of one is told of its end too.
+    pub const fn ends(self) -> &'static [Self] {
+        match self {
+            Self::Batch(Status::Completed | Status::Failed | Status::Expired | Status::Cancelled) => {
+                &[Self::BatchStalled, Self::BatchOverdue, Self::BatchLost]
+            }
+            Self::ProviderRecovered => &[Self::ProviderUnauthorized, Self::ProviderUnreachable],
+            _ => &[],
+        }
+    }
+
     /// Whether it is a finding that needs a person: what chat webhooks get besides the four ends.
     pub const fn needs_a_person(self) -> bool {
         matches!(
@@ -230,6 +241,19 @@ impl Draft {
                 "since": since.to_string(),
                 "observed_at": now.to_string(),
             }),
+        }
+    }
+
+    /// A digest called `name`, whose turn came `at`.
+    pub fn digest(name: &str, at: Timestamp, now: Timestamp, data: Value) -> Self {
+        Self {
+            id: event_id(&["", name, EventType::Digest.as_str(), &at.to_string()]),
+            kind: EventType::Digest,
+            severity: Severity::Info,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            data,
         }
     }
 

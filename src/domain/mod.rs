@@ -1,6 +1,9 @@
 //! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
 
 pub mod batch;
+pub mod calendar;
+pub mod digest;
+pub mod discovery;
 pub mod download;
 pub mod duration;
 pub mod event;

@@ -87,6 +87,8 @@ enum Afterwards {
     AsSeen,
     /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
     OrDue(Timestamp),
+    /// What the look says, but no later than this: there is news that the look may have come too early for.
+    NoLater(Timestamp),
     /// It was taken off the schedule.
     Gone,
 }
@@ -95,6 +97,8 @@ enum Afterwards {
 #[derive(Debug, Default)]
 struct Round {
     expected: BTreeSet<Pk>,
+    /// How many of them nobody has ever seen.
+    unseen: usize,
     /// Batches that somebody else has looked at since the page was asked for: it may be older than what they saw.
     overtaken: BTreeSet<Pk>,
     /// Claimed by the page that is being taken in.
@@ -164,6 +168,23 @@ impl DueList {
         self.by_batch.len() + self.busy.len()
     }
 
+    /// Due now, and retrieved whatever a page shows: there is news of it, which the list may not have yet. Only if it
+    /// is on the schedule at all.
+    pub(super) fn nudge(&mut self, pk: Pk, now: Timestamp) {
+        if let Some(round) = &mut self.round {
+            round.overtaken.insert(pk);
+        }
+        if let Some(busy) = self.busy.get_mut(&pk) {
+            if busy.afterwards == Afterwards::AsSeen {
+                busy.afterwards = Afterwards::NoLater(now);
+            }
+        } else if let Some(entry) = self.take(pk) {
+            let at = from_millis(entry.at).min(now);
+            let next = Next { at, created_at: entry.created_at(), closely: true };
+            self.insert(pk, next, now, entry.unlisted);
+        }
+    }
+
     /// Off the schedule.
     pub(super) fn forget(&mut self, pk: Pk) {
         self.take(pk);
@@ -205,6 +226,7 @@ impl DueList {
         let next = match busy.afterwards {
             Afterwards::AsSeen => next,
             Afterwards::OrDue(at) => next.or(Some(due(at))),
+            Afterwards::NoLater(at) => next.map(|next| Next { at: next.at.min(at), closely: true, ..next }),
             Afterwards::Gone => None,
         };
         if let Some(next) = next {
@@ -226,6 +248,7 @@ impl DueList {
         match (entry.queue, &mut self.round) {
             (Queue::Expected, Some(round)) => {
                 round.expected.remove(&pk);
+                round.unseen -= usize::from(entry.created_at().is_none());
             }
             (Queue::Expected, None) => {}
             (Queue::Together, _) => {
@@ -323,8 +346,14 @@ impl DueList {
                 self.together.remove(&(entry.at, *pk));
                 entry.queue = Queue::Expected;
                 round.expected.insert(*pk);
+                round.unseen += usize::from(entry.created_at().is_none());
             }
         }
+    }
+
+    /// How many batches that nobody has ever seen are left to the round.
+    pub(super) fn unseen(&self) -> usize {
+        self.round.as_ref().map_or(0, |round| round.unseen)
     }
 
     /// What is left to the round and has not been seen.
@@ -345,6 +374,7 @@ impl DueList {
         {
             entry.queue = if unlisted { Queue::Apart } else { Queue::Together };
             entry.unlisted = if unlisted { self.span } else { 0 };
+            round.unseen -= usize::from(entry.created_at().is_none());
             let (at, queue) = (entry.at, entry.queue);
             self.queue(queue).insert((at, pk));
         }
@@ -452,6 +482,32 @@ mod tests {
     }
 
     #[test]
+    fn news_has_what_is_on_the_schedule_retrieved_at_once_and_nothing_else() {
+        let mut due = DueList::default();
+        due.nudge(1, NOW);
+        assert_eq!(due.first(false), None);
+        due.put(1, next(10), NOW);
+        due.nudge(1, at(20));
+        assert_eq!(due.first(true), Some((at(10), 1)), "never put off, and not left to a page");
+        // The look that is under way may have come too early for the news …
+        assert!(due.claim(1));
+        due.nudge(1, at(21));
+        due.settle(1, Some(next(900)), false, at(22));
+        assert_eq!(due.first(true), Some((at(21), 1)));
+        // … or have seen it …
+        assert!(due.claim(1));
+        due.nudge(1, at(23));
+        due.settle(1, None, false, at(24));
+        assert_eq!(due.first(false), None);
+        // … and a page that was asked for before it has not.
+        due.put(2, next(10), NOW);
+        due.begin_round();
+        due.watch();
+        due.nudge(2, at(30));
+        assert_eq!(due.claim_shown(2), None);
+    }
+
+    #[test]
     fn what_is_due_soon_is_looked_at_with_what_is_due() {
         let mut due = DueList::default();
         for (pk, seconds) in [(1, 100), (2, 115), (3, 140), (4, 900)] {
@@ -529,12 +585,16 @@ mod tests {
     proptest! {
         /// Whatever happens in whatever order, a batch is in exactly one place.
         #[test]
-        fn no_batch_is_lost_or_twice(steps in prop::collection::vec((0_u8..13, 1_i64..6, 0_u64..50), 0..200)) {
+        fn no_batch_is_lost_or_twice(steps in prop::collection::vec((0_u8..14, 1_i64..6, 0_u64..50), 0..200)) {
             let mut due = DueList::default();
             let mut alive = BTreeSet::new();
             for (step, pk, seconds) in steps {
                 match step {
-                    0 | 1 => { due.put(pk, Next { closely: step == 1, ..next(seconds) }, NOW); alive.insert(pk); }
+                    0 | 1 => {
+                        let created_at = Some(1).filter(|_| seconds % 3 > 0);
+                        due.put(pk, Next { at: at(seconds), created_at, closely: step == 1 }, NOW);
+                        alive.insert(pk);
+                    }
                     2 => { due.forget(pk); alive.remove(&pk); }
                     // A claim of what is on no schedule is a look by hand.
                     3 => { due.claim(pk); }
@@ -546,9 +606,12 @@ mod tests {
                     9 => due.release(pk, seconds % 2 == 0),
                     10 => due.end_round(at(seconds), NOW),
                     11 => { due.hurry(at(seconds)); }
+                    13 => due.nudge(pk, at(seconds)),
                     _ => due.advance(Duration::from_secs(seconds)),
                 }
                 let expected = due.round.as_ref().map_or(0, |round| round.expected.len());
+                let unseen = due.expected().iter().filter(|wanted| wanted.created_at.is_none()).count();
+                prop_assert_eq!(due.unseen(), unseen);
                 prop_assert_eq!(due.by_batch.len(), due.together.len() + due.apart.len() + expected);
                 for pk in &alive {
                     prop_assert!(due.by_batch.contains_key(pk) != due.busy.contains_key(pk), "{} {:?}", pk, due);

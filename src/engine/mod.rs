@@ -3,6 +3,7 @@
 pub mod account;
 mod budget;
 pub mod cancel;
+pub mod discovery;
 pub mod downloads;
 mod due;
 pub mod poll;
@@ -26,6 +27,7 @@ use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
 use due::Next;
+use jiff::Timestamp;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,6 +256,18 @@ impl Engine {
         match self.poller(provider)?.poll_by_hand(pk).await? {
             None => Ok(()),
             Some(failure) => Err(LookError::Provider { provider: provider.to_owned(), failure }),
+        }
+    }
+
+    /// Until when a provider wants to be left alone, if it does.
+    pub fn held_until(&self, provider: &str) -> Option<Timestamp> {
+        self.poller(provider).ok()?.held_until()
+    }
+
+    /// Makes one batch due now, if it is on the schedule; the pace of its provider holds.
+    pub fn nudge(&self, provider: &str, pk: Pk) {
+        if let Ok(poller) = self.poller(provider) {
+            poller.nudge(pk);
         }
     }
 

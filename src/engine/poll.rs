@@ -88,7 +88,7 @@ pub(super) fn observed(
             }
         },
     };
-    step.events.extend(finding::findings(&mut step.tracked, poller.stalled_after(), now));
+    step.events.extend(finding::findings(&mut step.tracked, &poller.patience(), now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
     let terms = Terms { standing, ..terms.clone() };
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);

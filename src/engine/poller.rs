@@ -8,6 +8,7 @@ use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
+use crate::domain::finding::Patience;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
@@ -207,8 +208,13 @@ impl Poller {
         self.shared.lag.observe(late.as_secs_f64());
     }
 
-    pub(super) fn stalled_after(&self) -> Duration {
-        self.account.config.polling.stalled_after
+    /// How long a batch here may go on without a word.
+    pub(super) fn patience(&self) -> Patience {
+        Patience {
+            stalled_after: self.account.config.polling.stalled_after,
+            reports_progress: self.adapter().reports_progress(),
+            longest_usual: None,
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -245,6 +251,11 @@ impl Poller {
 
     pub(super) fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    pub(super) fn nudge(&self, pk: Pk) {
+        self.due().nudge(pk, self.now());
+        self.wake();
     }
 
     pub(super) fn all_due(&self) -> u64 {

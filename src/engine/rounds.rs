@@ -264,7 +264,7 @@ impl Round {
                 break;
             }
             left -= 1;
-            let unseen_before = self.unseen();
+            let unseen_before = self.poller.due().unseen();
             let page = self.page(&request).await?;
             let next = page.next.clone();
             let created_at: Vec<i64> =
@@ -272,7 +272,8 @@ impl Round {
             let count = page.sightings.len();
             let scheduled = self.take_in(page).await?;
             if unseen_before > 0 && count > 0 {
-                found = ratio(unseen_before.saturating_sub(self.unseen()), count.min(unseen_before));
+                let now_seen = unseen_before.saturating_sub(self.poller.due().unseen());
+                found = ratio(now_seen, count.min(unseen_before));
             }
             extent = extent.with(created_at.iter().min().copied());
             let shown = Shown { created_at, scheduled, last: next.is_none() };
@@ -283,11 +284,6 @@ impl Round {
             }
         }
         Some(extent)
-    }
-
-    /// How many batches that nobody has ever seen are left to the round.
-    fn unseen(&self) -> usize {
-        self.poller.due().expected().iter().filter(|wanted| wanted.created_at.is_none()).count()
     }
 
     /// How many pages from `number` on are worth reading for what is left to the round or has become due meanwhile.
@@ -423,6 +419,9 @@ impl Round {
     fn cannot_store(&self, error: &StoreError) {
         let provider = self.poller.name();
         tracing::error!(provider, %error, "cannot take in what a page shows; its batches are looked at again");
+        // The provider need not answer for that in vain.
+        let again = later(self.poller.now(), self.poller.plan().min_interval);
+        self.poller.lists(|lists| lists.not_before = again);
     }
 }
 

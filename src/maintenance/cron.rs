@@ -1,7 +1,8 @@
-//! The fence around tokio-cron-scheduler: all it does is to put a job's name into a channel.
+//! The fence around tokio-cron-scheduler: all it does is to put a sign into a channel when a pattern's time has come.
 //!
-//! Its closures neither fail nor panic nor wait (a job of its that has panicked never runs again), its patterns are
-//! in UTC (its offset for a time zone is fixed at the start), and when a job last ran is kept in our own table, from
+//! Its closures neither fail nor panic nor wait (a job of its that has panicked never runs again), and its patterns are
+//! in UTC (its offset for a time zone is fixed at the start): what is due in a time zone of its own is decided at the
+//! minute's sign by [`Calendar`](crate::domain::calendar::Calendar). When a job last ran is kept in our own table, from
 //! which [`overdue`] tells what was missed while the daemon did not run.
 
 use super::jobs::Job;
@@ -17,17 +18,31 @@ pub struct Cron {
     scheduler: JobScheduler,
 }
 
+/// What the clockwork says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A job's turn has come.
+    Job(Job),
+    /// A minute has begun: something may be due by its own calendar.
+    Minute,
+}
+
 impl Cron {
-    /// Starts the clockwork; what is due comes out of the receiver.
-    pub async fn start(jobs: &[Job]) -> Result<(Self, mpsc::Receiver<Job>), JobSchedulerError> {
-        // A job that is due again before it was taken up is the same job.
-        let (due, taken_up) = mpsc::channel(jobs.len().max(1));
+    /// Starts the clockwork; what it says comes out of the receiver.
+    pub async fn start(jobs: &[Job]) -> Result<(Self, mpsc::Receiver<Sign>), JobSchedulerError> {
+        let signs: Vec<(Sign, &str)> = jobs
+            .iter()
+            .map(|job| (Sign::Job(*job), job.pattern()))
+            .chain([(Sign::Minute, EVERY_MINUTE)])
+            .collect();
+        // One that is given again before it was taken up is the same sign.
+        let (given, taken_up) = mpsc::channel(signs.len());
         let scheduler = JobScheduler::new().await?;
-        for job in jobs.iter().copied() {
-            let due = due.clone();
-            let entry = CronJob::new(job.pattern(), move |_, _| {
+        for (sign, pattern) in signs {
+            let given = given.clone();
+            let entry = CronJob::new(pattern, move |_, _| {
                 // Full: it waits to be taken up already. Closed: the daemon stops.
-                let _ = due.try_send(job);
+                let _ = given.try_send(sign);
             })?;
             scheduler.add(entry).await?;
         }
@@ -56,10 +71,14 @@ pub fn overdue(jobs: &[Job], runs: &[JobRun], now: Timestamp) -> Vec<Job> {
         .collect()
 }
 
+/// In UTC, with seconds.
+const EVERY_MINUTE: &str = "0 * * * * *";
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::time::earlier;
+    use croner::parser::{CronParser, Seconds};
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 
@@ -79,14 +98,14 @@ mod tests {
 
     #[test]
     fn every_pattern_is_understood_and_fits_its_period() {
-        for job in Job::ALL {
-            let pattern: croner::Cron = croner::parser::CronParser::builder()
-                .seconds(croner::parser::Seconds::Required)
-                .build()
-                .parse(job.pattern())
-                .unwrap();
-            assert!(!pattern.pattern.to_string().is_empty());
-            CronJob::new(job.pattern(), |_, _| {}).unwrap();
+        let patterns = Job::ALL.map(|job| (job.pattern(), job.period()));
+        for (pattern, period) in patterns.into_iter().chain([(EVERY_MINUTE, Duration::from_mins(1))]) {
+            CronJob::new(pattern, |_, _| {}).unwrap();
+            let parsed = CronParser::builder().seconds(Seconds::Required).build().parse(pattern).unwrap();
+            let at = NOW.to_zoned(jiff::tz::TimeZone::UTC);
+            let first = parsed.find_next_occurrence(&at, false).unwrap();
+            let second = parsed.find_next_occurrence(&first, false).unwrap();
+            assert_eq!(since(first.timestamp(), second.timestamp()), period, "{pattern}");
         }
     }
 }

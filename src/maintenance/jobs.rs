@@ -1,14 +1,18 @@
 //! The jobs themselves, and the loop that takes them up.
 
-use super::cron::{Cron, overdue};
+use super::cron::{Cron, Sign, overdue};
+use super::turns::{self, Turn};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::domain::time::earlier;
+use crate::engine::Engine;
 use crate::store::jobs::JobRun;
 use crate::store::{Store, StoreError};
 use crate::tasks::{Pulse, Tasks};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// Housekeeping.
@@ -18,17 +22,20 @@ pub enum Job {
     Prune,
     /// Shortens the database's log.
     Checkpoint,
+    /// Tells of results that their providers will soon delete.
+    Expiring,
 }
 
 impl Job {
     /// All of it.
-    pub const ALL: [Self; 2] = [Self::Prune, Self::Checkpoint];
+    pub const ALL: [Self; 3] = [Self::Prune, Self::Checkpoint, Self::Expiring];
 
     /// Its name in the table of runs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prune => "prune",
             Self::Checkpoint => "checkpoint",
+            Self::Expiring => "expiring",
         }
     }
 
@@ -37,6 +44,7 @@ impl Job {
         match self {
             Self::Prune => "40 23 3 * * *",
             Self::Checkpoint => "20 11 * * * *",
+            Self::Expiring => "50 */5 * * * *",
         }
     }
 
@@ -45,6 +53,7 @@ impl Job {
         match self {
             Self::Prune => Duration::from_hours(24),
             Self::Checkpoint => Duration::from_hours(1),
+            Self::Expiring => Duration::from_mins(5),
         }
     }
 }
@@ -58,8 +67,26 @@ pub struct Housekeeping {
     pub clock: Clock,
     /// Supervision.
     pub tasks: Tasks,
-    /// `state.retain`, as it is now.
-    pub retain: Arc<dyn Fn() -> Duration + Send + Sync>,
+    /// Looks at the providers.
+    pub engine: Engine,
+    /// The configuration in force.
+    pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+}
+
+/// What is to be done, by whichever calendar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Job(Job),
+    Turn(Turn),
+}
+
+impl Work {
+    fn name(&self) -> String {
+        match self {
+            Self::Job(job) => job.name().to_owned(),
+            Self::Turn(turn) => turn.name(),
+        }
+    }
 }
 
 impl Housekeeping {
@@ -69,7 +96,7 @@ impl Housekeeping {
         let stopping = self.tasks.stopping();
         let under_way = Arc::new(Mutex::new(BTreeSet::new()));
         let mut cron = match Cron::start(&Job::ALL).await {
-            Ok((cron, due)) => Some((cron, due)),
+            Ok((cron, signs)) => Some((cron, signs)),
             Err(error) => {
                 // The catch-up below does the same work, later.
                 tracing::error!(%error, "the clockwork does not start; housekeeping goes by the hour");
@@ -80,15 +107,21 @@ impl Housekeeping {
             pulse.beat();
             match self.store.job_runs().await {
                 Ok(runs) => {
-                    for job in overdue(&Job::ALL, &runs, self.clock.now()) {
-                        self.begin(job, &under_way);
+                    let now = self.clock.now();
+                    let jobs = overdue(&Job::ALL, &runs, now).into_iter().map(Work::Job);
+                    let turns = turns::due(&(self.config)(), &runs, now).into_iter().map(Work::Turn);
+                    for work in jobs.chain(turns) {
+                        self.begin(work, &under_way);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot tell which housekeeping is due"),
             }
             tokio::select! {
                 () = stopping.cancelled() => break,
-                Some(job) = next(&mut cron) => self.begin(job, &under_way),
+                Some(sign) = next(&mut cron) => match sign {
+                    Sign::Job(job) => self.begin(Work::Job(job), &under_way),
+                    Sign::Minute => {}
+                },
                 () = tokio::time::sleep(NAP) => {}
             }
         }
@@ -98,24 +131,28 @@ impl Housekeeping {
     }
 
     /// Runs never overlap.
-    fn begin(&self, job: Job, under_way: &Arc<Mutex<BTreeSet<Job>>>) {
-        let lock = move |set: &Arc<Mutex<BTreeSet<Job>>>, insert: bool| {
+    fn begin(&self, work: Work, under_way: &Arc<Mutex<BTreeSet<String>>>) {
+        let name = work.name();
+        let set = |set: &Arc<Mutex<BTreeSet<String>>>, name: &str, insert: bool| {
             let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-            if insert { set.insert(job) } else { set.remove(&job) }
+            if insert { set.insert(name.to_owned()) } else { set.remove(name) }
         };
-        if !lock(under_way, true) {
+        if !set(under_way, &name, true) {
             return;
         }
         let keeper = self.clone();
-        let done = under_way.clone();
+        let (done, finished) = (under_way.clone(), name.clone());
         let run = async move {
-            keeper.perform(job).await;
-            lock(&done, false);
+            match work {
+                Work::Job(job) => keeper.perform(job).await,
+                Work::Turn(turn) => keeper.take_turn(turn).await,
+            }
+            set(&done, &finished, false);
         };
         let panicked = under_way.clone();
         self.tasks.attempt(&TaskTracker::new(), run, move || {
-            tracing::error!(job = job.name(), "housekeeping panicked");
-            lock(&panicked, false);
+            tracing::error!(job = name, "housekeeping panicked");
+            set(&panicked, &name, false);
         });
     }
 
@@ -139,7 +176,8 @@ impl Housekeeping {
     async fn attempt(&self, job: Job) -> Result<(), StoreError> {
         match job {
             Job::Prune => {
-                let gone = self.store.prune(earlier(self.clock.now(), (self.retain)())).await?;
+                let retain = (self.config)().state.retain;
+                let gone = self.store.prune(earlier(self.clock.now(), retain)).await?;
                 if gone > 0 {
                     tracing::info!(
                         job = job.name(),
@@ -150,13 +188,24 @@ impl Housekeeping {
                 Ok(())
             }
             Job::Checkpoint => self.store.checkpoint().await,
+            Job::Expiring => {
+                let told = self.store.tell_expiring(self.clock.now(), self.engine.routes()).await?;
+                if told > 0 {
+                    tracing::info!(
+                        job = job.name(),
+                        batches = told,
+                        "told of results that will soon be deleted"
+                    );
+                }
+                Ok(())
+            }
         }
     }
 }
 
-async fn next(cron: &mut Option<(Cron, tokio::sync::mpsc::Receiver<Job>)>) -> Option<Job> {
+async fn next(cron: &mut Option<(Cron, mpsc::Receiver<Sign>)>) -> Option<Sign> {
     match cron {
-        Some((_, due)) => due.recv().await,
+        Some((_, signs)) => signs.recv().await,
         None => std::future::pending().await,
     }
 }

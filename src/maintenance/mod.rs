@@ -1,4 +1,6 @@
 //! Floor 4: housekeeping at set times.
 
 pub mod cron;
+mod digest;
 pub mod jobs;
+pub mod turns;

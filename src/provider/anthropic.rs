@@ -45,6 +45,7 @@ pub const KIND: Kind = Kind {
         ("ended", Status::Expired),
         ("ended", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Anthropic::new(account)),
 };
 

@@ -1,5 +1,6 @@
 //! Azure OpenAI's batches (`providers.md` §3.5): OpenAI's at a resource of one's own, the v1 and the classic way.
 
+use super::hook::Hook;
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, megabytes};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
@@ -23,6 +24,7 @@ pub const KIND: Kind = Kind {
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
+    hook: Some(Hook::OPENAI),
     build: |account| Box::new(OpenAi::new(account, requests(account), DIALECT)),
 };
 

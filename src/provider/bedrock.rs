@@ -49,6 +49,7 @@ pub const KIND: Kind = Kind {
         ("Stopping", Status::Cancelling),
         ("Stopped", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Bedrock::new(account)),
 };
 

@@ -33,6 +33,7 @@ pub const KIND: Kind = Kind {
         ("BATCH_STATUS_FAILED", Status::Failed),
         ("BATCH_STATUS_CANCELED", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Cohere::new(account)),
 };
 

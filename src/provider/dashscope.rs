@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

@@ -1,5 +1,6 @@
 //! Doubleword's batches (`providers.md` §3.18): OpenAI's with bare UUIDs for ids, which never expire.
 
+use super::hook::Hook;
 use super::openai::{Creation, Dialect, OpenAi};
 use super::request::{Credential, Requests};
 use super::submit::Intake;
@@ -29,6 +30,7 @@ pub const KIND: Kind = Kind {
         ("cancelling", Status::Cancelling),
         ("cancelled", Status::Cancelled),
     ],
+    hook: Some(Hook::DOUBLEWORD),
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

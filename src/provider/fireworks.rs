@@ -48,6 +48,7 @@ pub const KIND: Kind = Kind {
         ("JOB_STATE_DELETING", Status::Cancelled),
         ("JOB_STATE_DELETING_CLEANING_UP", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Fireworks::new(account)),
 };
 

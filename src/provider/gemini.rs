@@ -4,6 +4,7 @@ mod results;
 mod submission;
 mod translation;
 
+use super::hook::Hook;
 use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
@@ -54,6 +55,7 @@ pub const KIND: Kind = Kind {
         ("JOB_STATE_PARTIALLY_SUCCEEDED", Status::Completed),
         ("JOB_STATE_CANCELLING", Status::Cancelling),
     ],
+    hook: Some(Hook::GEMINI),
     build: |account| Box::new(Gemini::new(account)),
 };
 

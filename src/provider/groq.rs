@@ -21,6 +21,7 @@ pub const KIND: Kind = Kind {
     },
     claims: is_ulid,
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| {
         // Groq's own libraries want the host alone.
         let requests = Requests::new(account, Credential::Bearer, &[]).rooted("/openai/v1");

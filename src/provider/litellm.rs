@@ -21,6 +21,7 @@ pub const KIND: Kind = Kind {
     },
     claims: is_routed,
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| {
         let upstream = account.config.options.get("upstream");
         // A creation is told so, …

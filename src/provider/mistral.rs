@@ -42,6 +42,7 @@ pub const KIND: Kind = Kind {
         ("CANCELLATION_REQUESTED", Status::Cancelling),
         ("CANCELLED", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Mistral::new(account)),
 };
 

@@ -16,6 +16,7 @@ mod fields;
 pub mod fireworks;
 pub mod gemini;
 pub mod groq;
+pub mod hook;
 pub mod judge;
 mod line;
 pub mod litellm;
@@ -43,6 +44,7 @@ use crate::domain::status::Status;
 use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use hook::Hook;
 use http::Method;
 use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
@@ -78,6 +80,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// Whether the service may say `completed` before the output file's id is there (contract §2).
     fn hold_incomplete(&self) -> bool {
+        false
+    }
+
+    /// Whether the service is known to count requests while a batch runs. Where it is not, a batch whose counts move
+    /// shows it.
+    fn reports_progress(&self) -> bool {
         false
     }
 
@@ -199,6 +207,8 @@ pub struct Kind {
     pub claims: fn(id: &str) -> bool,
     /// Its status words, each with every status that it can mean.
     pub words: &'static [(&'static str, Status)],
+    /// How the service's own webhooks are read; `None`: it sends none.
+    pub hook: Option<Hook>,
     /// Makes the adapter.
     pub build: fn(&Account) -> Box<dyn Provider>,
 }

@@ -33,6 +33,7 @@ pub const KIND: Kind = Kind {
         ("CANCELLING", Status::Cancelling),
         ("CANCELLED", Status::Cancelled),
     ],
+    hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

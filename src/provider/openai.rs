@@ -2,6 +2,7 @@
 
 mod submission;
 
+use super::hook::Hook;
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
@@ -40,9 +41,11 @@ pub const KIND: Kind = Kind {
     },
     claims,
     words: &read::OPENAI_WORDS,
+    hook: Some(Hook::OPENAI),
     build: |account| {
         let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
-        let dialect = Dialect { files_live: Some(FILES_LIVE), creation, ..Dialect::OPENAI };
+        let dialect =
+            Dialect { files_live: Some(FILES_LIVE), counts_live: true, creation, ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -61,6 +64,7 @@ pub const COMPATIBLE: Kind = Kind {
     },
     claims: |_| false,
     words: &WORDS,
+    hook: None,
     build: |account| {
         // Some of them leave most of a batch out of their lists.
         let listing = Listing { complete: false, ..Listing::pages(PAGE) };
@@ -133,6 +137,8 @@ pub(super) struct Dialect {
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
     pub files_live: Option<i64>,
+    /// Whether it is known to count requests while a batch runs.
+    pub counts_live: bool,
     /// How batches are created there.
     pub creation: Option<Creation>,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
@@ -171,6 +177,7 @@ impl Dialect {
         keeping: Keeping::Files,
         endpoint: "/v1/chat/completions",
         files_live: None,
+        counts_live: false,
         creation: Some(Creation::OPENAI),
         passes: true,
         output_line,
@@ -333,6 +340,10 @@ impl Provider for OpenAi {
 
     fn hold_incomplete(&self) -> bool {
         true
+    }
+
+    fn reports_progress(&self) -> bool {
+        self.dialect.counts_live
     }
 
     fn console_url(&self, id: &str) -> Option<String> {

@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| {
         let mut requests = Requests::new(account, Credential::Bearer, &[]).versioned("v1");
         // Every call must say which service has the batch.

@@ -269,6 +269,8 @@ mod tests {
             kind: "openai".to_owned(),
             base_url: base_url.to_owned(),
             api_key: None,
+            webhook_secret: None,
+            discover: None,
             polling: Polling::default(),
             options: BTreeMap::new(),
         };

@@ -31,6 +31,7 @@ pub const KIND: Kind = Kind {
         ("cancelling", Status::Cancelling),
         ("cancelled", Status::Cancelled),
     ],
+    hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

@@ -43,6 +43,7 @@ pub const KIND: Kind = Kind {
         ("JOB_STATE_CANCELLING", Status::Cancelling),
         ("JOB_STATE_CANCELLED", Status::Cancelled),
     ],
+    hook: None,
     build: |account| Box::new(Vertex::new(account)),
 };
 

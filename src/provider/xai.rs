@@ -29,6 +29,7 @@ pub const KIND: Kind = Kind {
     claims: super::is_prefixed_uuid,
     // Derived, except at servers that give a word of their own.
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| Box::new(Xai::new(account)),
 };
 

@@ -22,6 +22,7 @@ pub const KIND: Kind = Kind {
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,
+    hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
         Box::new(OpenAi::new(account, requests, DIALECT))

@@ -1,7 +1,7 @@
 //! Watched batches and their transitions.
 
 use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, downloads, events, submissions};
+use super::{Pk, Store, StoreError, Tx, directory, discovery, downloads, events, expiring, submissions};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
@@ -302,11 +302,12 @@ impl Store {
     /// The ids of its events go too: tracked again, it is told again.
     pub async fn purge(&self, pk: Pk) -> Result<(), StoreError> {
         self.write_freeing(move |tx| {
-            let key = tx
-                .prepare_cached("SELECT provider, id FROM batches WHERE pk = ?1")?
-                .query_row([pk], |row| Ok(BatchKey { provider: row.get(0)?, id: row.get(1)? }))
+            let found = tx
+                .prepare_cached("SELECT provider, id, batch ->> '$.created_at' FROM batches WHERE pk = ?1")?
+                .query_row([pk], |row| Ok((BatchKey { provider: row.get(0)?, id: row.get(1)? }, row.get(2)?)))
                 .optional()?;
-            if let Some(key) = key {
+            if let Some((key, created_at)) = found {
+                discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
                 tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([events::fence(&key)])?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
@@ -474,6 +475,7 @@ pub(super) fn register(
     tracked.key = key;
     to_resolution(&mut tracked);
     let pk = insert(tx, &tracked)?;
+    expiring::plan(tx, pk, &tracked)?;
     if let Some((transition, drafts)) = step {
         if let Some(transition) = transition {
             insert_transition(tx, pk, &transition)?;
@@ -569,6 +571,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     let Some((labels, notify, key)) = kept else { return Ok(0) };
     (new.labels, new.notify, new.key) = (labels, notify, key);
     tx.supersede(pk);
+    expiring::plan(tx, pk, &new)?;
     if let Some(transition) = step.transition {
         insert_transition(tx, pk, &transition)?;
     }

@@ -141,11 +141,49 @@ pub(super) fn record(
     }
     tx.tell_event(sequence, draft.kind);
     for route in &routes.0 {
-        if route.wants(draft, about.map(|(_, tracked)| tracked)) {
+        if route.wants(draft, about.map(|(_, tracked)| tracked))
+            || was_told_of_the_beginning(tx, draft, about.map(|(pk, _)| pk), sequence, &route.webhook)?
+        {
             outbox::owe(tx, sequence, route)?;
         }
     }
     Ok(true)
+}
+
+/// Whether `draft` ends what `webhook` was told of (contract §6).
+fn was_told_of_the_beginning(
+    tx: &Tx<'_>,
+    draft: &Draft,
+    about: Option<Pk>,
+    sequence: i64,
+    webhook: &str,
+) -> Result<bool, StoreError> {
+    for beginning in draft.kind.ends() {
+        let told: bool = match about {
+            Some(pk) => tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch = ?1 AND type = ?2 AND webhook = ?3)",
+                )?
+                .query_row((pk, beginning.as_str(), webhook), |row| row.get(0))?,
+            // What the end before has ended is over.
+            None => tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch IS NULL AND provider IS ?1 AND type = ?2 AND webhook = ?3
+                         AND sequence > coalesce((SELECT max(sequence) FROM events
+                           WHERE batch IS NULL AND provider IS ?1 AND type = ?4 AND sequence < ?5), 0))",
+                )?
+                .query_row(
+                    (&draft.provider, beginning.as_str(), webhook, draft.kind.as_str(), sequence),
+                    |row| row.get(0),
+                )?,
+        };
+        if told {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the fences of a batch's events stand.

@@ -3,6 +3,7 @@
 use super::column::{at, ms};
 use super::{Store, StoreError};
 use jiff::Timestamp;
+use rusqlite::Connection;
 
 /// A job's last run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +39,16 @@ impl Store {
 
     /// Notes a run.
     pub async fn set_job_run(&self, run: JobRun) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute((run.name, ms(run.started_at), ms(run.finished_at), run.error))?;
-            Ok(())
-        })
-        .await
+        self.write(move |tx| note(tx, run)).await
     }
+}
+
+/// Notes a run within a transaction.
+pub(super) fn note(connection: &Connection, run: JobRun) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute((run.name, ms(run.started_at), ms(run.finished_at), run.error))?;
+    Ok(())
 }

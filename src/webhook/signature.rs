@@ -73,6 +73,11 @@ impl SigningKey {
         if bytes.is_empty() { Err(BadSecret::Empty) } else { Ok(Self(bytes.into())) }
     }
 
+    /// The key with which a service signs its own webhooks, as the service gives it out.
+    pub const fn of_service(key: SecretSlice<u8>) -> Self {
+        Self(key)
+    }
+
     /// How many bytes it has; see [`USUAL_BYTES`].
     pub fn bytes(&self) -> usize {
         self.0.expose_secret().len()

@@ -245,6 +245,8 @@ fn adapter(name: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
         kind: name.to_owned(),
         base_url: "http://127.0.0.1:9".to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };

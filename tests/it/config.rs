@@ -11,6 +11,7 @@ use batchd::domain::retry;
 use batchd::domain::status::Status;
 use batchd::provider::KINDS;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,7 @@ fn catalog() -> Catalog {
                 options: &[],
             },
         ],
+        hooked: BTreeSet::from(["openai", "gemini"]),
     }
 }
 
@@ -143,14 +145,12 @@ fn the_example_uncommented_is_sound_and_tells_what_has_no_effect_yet() {
         .map(String::as_str)
         .collect();
     assert_eq!(without_effect, Vec::<&str>::new());
-    for key in
-        ["heartbeat.url", "providers.openai.discover", "providers.openai.webhook_secret", "digests.morning"]
-    {
-        assert!(
-            config.warnings.iter().any(|warning| warning.contains(&format!("`{key}` has no effect"))),
-            "{key}"
-        );
+    // What is in force by now.
+    for key in ["heartbeat", "discover", "webhook_secret", "digests"] {
+        assert!(!config.warnings.iter().any(|warning| warning.contains(key)), "{key}: {:?}", config.warnings);
     }
+    assert!(config.heartbeat.is_some() && config.providers["openai"].discover.is_some());
+    assert_eq!(config.digests["morning"].turns.as_str(), "0 9 * * Mon-Fri");
 }
 
 #[test]
@@ -253,7 +253,8 @@ fn one_mistake_is_told_once() {
     assert!(error("[webhooks.x]\nurl = 5").contains("must be the source of a secret"));
     assert!(error("[api]\nlisten = \"0.0.0.0:1\"\ntoken = 5").contains("api.token"));
     assert!(error("[providers.x]\nkind = \"openai-compatible\"\nbase_url = 5").contains("base_url"));
-    assert!(error("[digests.x]\ncron = \"nonsense\"").contains("five fields"));
+    let digest = "[webhooks.ops]\nurl = \"https://a.b\"\n[digests.x]\nwebhooks = [\"ops\"]\n";
+    assert!(error(&format!("{digest}cron = \"nonsense\"")).contains("five fields"));
     assert!(error("[polling]\nmin_interval = \"1 parsec\"\nmax_interval = \"1s\"").contains("min_interval"));
     // A provider with a wrong kind is still a provider that filters may name.
     assert!(
@@ -333,6 +334,7 @@ fn a_kind_may_need_more_than_a_key() {
             },
         ],
         webhooks: Vec::new(),
+        ..Catalog::default()
     };
     let text = "[providers.needy]\nbase_url = \"https://a.b\"";
     let refused = Config::parse(Path::new("/c.toml"), text, &needy, &env()).unwrap_err();
@@ -523,17 +525,19 @@ fn rules_for_webhooks() {
 
 #[test]
 fn what_has_no_effect_yet_is_told_only_if_it_asks_for_something() {
-    assert!(!warned(
-        "[results]\ndownload = true\nmax_bytes = \"1GiB\"\n[heartbeat]\nevery = \"1m\"",
-        "no effect"
-    ));
+    assert!(!warned("[results]\ndownload = true\nmax_bytes = \"1GiB\"", "no effect"));
     assert!(error("[results]\nmax_bytes = \"0B\"").contains("between 1 bytes"));
     assert!(error("[heartbeat]\nurl = \"nonsense\"").contains("heartbeat.url"));
     assert!(
         error("[digests.x]\ncron = \"0 9 * * *\"\nwebhooks = [\"ops\"]")
             .contains("names no webhook of this file")
     );
-    assert!(error("[digests.x]").contains("needs a `cron`"));
+    assert!(error("[digests.x]\ncron = \"0 9 * * *\"").contains("goes to no webhook"));
+    let digest = "[webhooks.ops]\nurl = \"https://a.b\"\n[digests.x]\nwebhooks = [\"ops\"]";
+    assert!(error(digest).contains("needs a `cron`"));
+    let secret = "providers.x = { kind = \"anthropic\", webhook_secret = { env = \"X\" } }";
+    assert!(warned(secret, "`providers.x.webhook_secret` has no effect: services of kind `anthropic`"));
+    assert!(warned("[heartbeat]\nevery = \"1m\"", "`heartbeat.every` has no effect without"));
 }
 
 #[test]

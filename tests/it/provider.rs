@@ -35,6 +35,8 @@ pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<
         kind: kind.facts.name.to_owned(),
         base_url,
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };

@@ -291,6 +291,8 @@ pub fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> A
         kind: "openai".to_owned(),
         base_url: "https://provider.invalid/v1".to_owned(),
         api_key: None,
+        webhook_secret: None,
+        discover: None,
         polling,
         options: BTreeMap::new(),
     };
@@ -707,5 +709,64 @@ async fn a_clock_that_is_set_back_stops_nothing() {
     tokio::time::sleep(MINUTE).await;
     let looks = provider.asked().len() - before;
     assert!((5..=10).contains(&looks), "{looks} looks in the first minute");
+    life.end().await;
+}
+
+/// A creation that was never answered is looked for until it is sure that it created nothing, and then forgotten; one
+/// whose batch appears late in the provider's list is found.
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_was_not_answered_is_settled_in_time() {
+    let world = World::new(7);
+    let clock = world.clock.clone();
+    let late = Scripted::new(&clock, Duration::ZERO, move |asked, now| {
+        let batch = json!({
+            "id": "batch_late", "object": "batch", "endpoint": "/v1/responses", "input_file_id": "file-1",
+            "completion_window": "24h", "status": "in_progress", "created_at": EPOCH.as_second(),
+            "metadata": {"batchd_id": "bd-late"},
+        });
+        let listed = asked == "batches" && since(EPOCH, now) > Duration::from_secs(90);
+        answer(
+            200,
+            &if listed {
+                json!({"object": "list", "data": [batch]})
+            } else {
+                json!({"object": "list", "data": []})
+            },
+        )
+    });
+    let polling = Polling::default();
+    let life = world.live(&[("openai", late, polling)]).await;
+    for marker in ["bd-late", "bd-never"] {
+        let submission = batchd::store::submissions::Submission {
+            marker: marker.to_owned(),
+            provider: "openai".to_owned(),
+            endpoint: "/v1/responses".to_owned(),
+            model: Some("m-1".to_owned()),
+            requests: 2,
+            file_name: format!("{marker}.jsonl"),
+            metadata: BTreeMap::new(),
+            given: Given { name: Some(marker.to_owned()), ..Given::default() },
+            owner: Some("ada".to_owned()),
+            begun_at: EPOCH,
+            lost_at: None,
+            candidates: Vec::new(),
+            trouble: None,
+        };
+        life.store.open_submission(submission).await.unwrap();
+    }
+    let engine = life.engine.clone();
+    life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));
+    let open = async || {
+        life.store.submissions().await.unwrap().into_iter().map(|each| each.marker).collect::<Vec<_>>()
+    };
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(open().await, ["bd-late", "bd-never"]);
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    assert_eq!(open().await, ["bd-never"]);
+    let (_, found) = life.batch("batch_late").await;
+    assert_eq!((found.name.as_deref(), found.owner.as_deref()), (Some("bd-late"), Some("ada")));
+    assert_eq!(found.batch.model.as_deref(), Some("m-1"));
+    tokio::time::sleep(Duration::from_mins(8)).await;
+    assert!(open().await.is_empty());
     life.end().await;
 }

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -121,6 +121,9 @@ async fn retrieve(
 
 async fn list(State(provider): State<Provider>) -> Response {
     let state = provider.0.lock().unwrap();
+    if let Some((status, body)) = &state.fault {
+        return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
+    }
     let data: Vec<&Value> = state.batches.values().collect();
     json!({"object": "list", "data": data, "has_more": false}).to_string().into_response()
 }
@@ -128,6 +131,7 @@ async fn list(State(provider): State<Provider>) -> Response {
 /// A request that a receiver got.
 #[derive(Clone, Debug)]
 pub struct Received {
+    pub method: http::Method,
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -185,11 +189,17 @@ impl Receiver {
     }
 }
 
-async fn receive(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(
+    State(receiver): State<Receiver>,
+    method: http::Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let at = now();
     let (answer, hang) = {
         let mut state = receiver.0.lock().unwrap();
-        state.received.push(Received { path: uri.path().to_owned(), headers, body, at });
+        state.received.push(Received { method, path: uri.path().to_owned(), headers, body, at });
         (state.answer, state.hang)
     };
     if hang {
@@ -231,7 +241,7 @@ impl World {
                 .route("/v1/batches", get(list))
                 .with_state(provider.clone()),
         );
-        let receiver_address = serve(Router::new().fallback(post(receive)).with_state(receiver.clone()));
+        let receiver_address = serve(Router::new().fallback(any(receive)).with_state(receiver.clone()));
         let world = Self {
             directory: tempfile::tempdir().unwrap(),
             provider,

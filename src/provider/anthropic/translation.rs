@@ -99,6 +99,9 @@ fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslata
                 "the `name` of a message has no counterpart at Anthropic and was left out".to_owned(),
             );
         }
+        if !message.is_object() {
+            return refuse("a message is no object");
+        }
         let content = message["content"].take();
         let role = message["role"].as_str().unwrap_or_default();
         match role {

@@ -137,6 +137,9 @@ fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslata
     // A result names its call; Gemini wants the function's name.
     let mut called: BTreeMap<String, String> = BTreeMap::new();
     for mut message in given {
+        if !message.is_object() {
+            return refuse("a message is no object");
+        }
         let content = message["content"].take();
         let role = message["role"].as_str().unwrap_or_default();
         if role != "tool" && message["name"].is_string() {

@@ -34,7 +34,31 @@ CREATE TABLE submissions (
   trouble    TEXT                                               -- what a person is told
 ) STRICT;
 
+-- How far each provider's list has been searched for batches that nobody registered.
+CREATE TABLE discovery (
+  provider TEXT PRIMARY KEY,
+  began_at INTEGER NOT NULL,                                    -- the first round of all
+  round_at INTEGER                                              -- the last round that read all it had to
+) STRICT;
+-- What stands in those lists and is not to be tracked: it was over before the first round, or has been purged since.
+CREATE TABLE passed_over (
+  provider   TEXT NOT NULL,
+  id         TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (provider, id)
+) STRICT, WITHOUT ROWID;
+
 -- Delivery and findings.
+
+-- When it is to be told that a provider will soon delete the results of an ended batch; NULL: not, or it has been.
+ALTER TABLE batches ADD COLUMN results_warn_at INTEGER;
+CREATE INDEX batches_expiring ON batches (results_warn_at) WHERE results_warn_at IS NOT NULL;
+-- The last tenth of the time that they are kept, at most three days.
+UPDATE batches SET results_warn_at = results_expire_at - min(259200000, max(0, results_expire_at - coalesce(
+    1000 * coalesce(batch ->> '$.completed_at', batch ->> '$.expired_at', batch ->> '$.cancelled_at'),
+    status_since)) / 10)
+  WHERE results_expire_at IS NOT NULL AND untracked_at IS NULL
+    AND status IN ('completed', 'failed', 'expired', 'cancelled');
 
 -- The learnt schedule.
 

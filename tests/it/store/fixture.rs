@@ -115,6 +115,10 @@ async fn the_fixture_holds_what_is_written_today() {
     fill(&store).await;
     drop(store);
     std::fs::copy(fixture(1), then.path().join("batchd.db")).unwrap();
+    // Both as a start of today leaves them.
+    for dir in [today.path(), then.path()] {
+        Store::open(dir, still()).unwrap().close().await.unwrap();
+    }
     // What an event says is frozen as it was worded at its time; the rest is as it would be written now.
     let rows = |dir: &Path| {
         dump(dir)

@@ -2,6 +2,7 @@
 
 mod delivering;
 mod faults;
+mod findings;
 mod fixture;
 mod load;
 mod opening;

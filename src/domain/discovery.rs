@@ -1,0 +1,251 @@
+//! What a provider's list tells of batches that nobody registered: which are new, and which are old news.
+
+use super::sighting::Sighting;
+use super::status::Status;
+use super::time::{earlier, from_seconds};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How far a list has been searched by the rounds before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// When the first round of all began.
+    pub began_at: Option<Timestamp>,
+    /// When the last round that read all it had to began.
+    pub round_at: Option<Timestamp>,
+}
+
+/// What becomes of an entry of the list that is neither tracked nor passed over already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Find {
+    /// It is tracked, and its end is told.
+    New,
+    /// It was over before: it is passed over, now and later.
+    OldNews,
+    /// It is older than anybody asks.
+    TooOld,
+}
+
+impl Searched {
+    /// From which creation on an end that is past is news; `None`: at the first round nothing is.
+    fn news_from(self) -> Option<Timestamp> {
+        match self.round_at {
+            // What was listed within the slack is known by its id.
+            Some(at) => Some(earlier(at, SLACK)),
+            None => self.began_at,
+        }
+    }
+
+    /// Back to which creation a round at `now` reads the list.
+    pub fn floor(self, now: Timestamp) -> Timestamp {
+        let usual = earlier(now, LOOK_BACK);
+        // After a long stop as far as the round before has read; otherwise no farther than that.
+        self.round_at.map_or(usual, |at| earlier(at, SLACK))
+    }
+
+    /// What an unknown entry is to a round at `now`.
+    pub fn judge(self, entry: &Sighting, now: Timestamp) -> Find {
+        let created = entry.created_at.and_then(from_seconds);
+        let is_older = |than: Timestamp| created.is_some_and(|created| created < than);
+        match entry.status {
+            Some(status) if !status.is_terminal() => Find::New,
+            // A word that is not known may be an end; in a young batch it is looked into.
+            None if !is_older(self.floor(now)) => Find::New,
+            None => Find::TooOld,
+            Some(Status::Completed | Status::Failed | Status::Expired | Status::Cancelled) => {
+                match self.news_from() {
+                    Some(from) if !is_older(from) => Find::New,
+                    _ if is_older(earlier(now, LOOK_BACK)) => Find::TooOld,
+                    _ => Find::OldNews,
+                }
+            }
+            Some(_) => Find::New,
+        }
+    }
+}
+
+/// How far a list has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    floor: Timestamp,
+    /// Whether all so far came newest first.
+    newest_first: bool,
+    last: Option<i64>,
+    pages: u32,
+}
+
+impl Reading {
+    /// The beginning of a reading back to what was created at `floor`.
+    pub const fn back_to(floor: Timestamp) -> Self {
+        Self { floor, newest_first: true, last: None, pages: 0 }
+    }
+
+    /// Notes a page; whether nothing behind it can be of interest.
+    ///
+    /// A list that does not come newest first is read to its end.
+    pub fn is_enough(&mut self, page: &[Sighting]) -> bool {
+        self.pages += 1;
+        for created in page.iter().filter_map(|entry| entry.created_at) {
+            self.newest_first &= self.last.is_none_or(|last| created <= last);
+            self.last = Some(created);
+        }
+        let past = self.last.and_then(from_seconds).is_some_and(|last| last < self.floor);
+        page.is_empty() || (self.newest_first && past) || self.pages >= MOST_PAGES
+    }
+}
+
+/// How far the first round looks back.
+const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
+/// By so much a provider's clock and list may be behind.
+const SLACK: Duration = Duration::from_mins(10);
+/// Of one round: a hundred thousand batches.
+const MOST_PAGES: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::later;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn entry(status: Option<Status>, created: Timestamp) -> Sighting {
+        Sighting {
+            id: "batch_1".to_owned(),
+            status,
+            created_at: Some(created.as_second()),
+            ..Sighting::default()
+        }
+    }
+
+    #[test]
+    fn at_the_first_round_only_what_lives_is_news() {
+        let first = Searched::default();
+        let judge = |status, age| first.judge(&entry(status, earlier(NOW, age)), NOW);
+        assert_eq!(judge(Some(Status::InProgress), HOUR), Find::New);
+        assert_eq!(judge(Some(Status::InProgress), HOUR * 1000), Find::New, "a live one of whatever age");
+        assert_eq!(judge(Some(Status::Completed), Duration::ZERO), Find::OldNews);
+        assert_eq!(judge(Some(Status::Failed), HOUR * 24 * 8), Find::TooOld);
+        assert_eq!(judge(None, HOUR), Find::New);
+        assert_eq!(judge(None, HOUR * 24 * 8), Find::TooOld);
+    }
+
+    #[test]
+    fn an_end_is_news_if_the_batch_was_created_since_the_round_before() {
+        let round_at = earlier(NOW, HOUR);
+        let searched = Searched { began_at: Some(earlier(NOW, HOUR * 50)), round_at: Some(round_at) };
+        let judge = |created| searched.judge(&entry(Some(Status::Expired), created), NOW);
+        assert_eq!(judge(later(round_at, Duration::from_secs(1))), Find::New);
+        assert_eq!(judge(earlier(round_at, HOUR)), Find::OldNews);
+        let unknown = Sighting { created_at: None, ..entry(Some(Status::Failed), NOW) };
+        assert_eq!(searched.judge(&unknown, NOW), Find::New, "nobody can say that it is old");
+        // A first round that broke off: what came after it began is news, what was there is not.
+        let broken = Searched { began_at: Some(round_at), round_at: None };
+        let judge = |created| broken.judge(&entry(Some(Status::Expired), created), NOW);
+        assert_eq!(judge(later(round_at, Duration::from_secs(1))), Find::New);
+        assert_eq!(judge(earlier(round_at, Duration::from_secs(1))), Find::OldNews);
+        // After a fortnight without rounds everything since is news.
+        let long_ago = Searched { began_at: None, round_at: Some(earlier(NOW, HOUR * 24 * 14)) };
+        let created = earlier(NOW, HOUR * 24 * 13);
+        assert_eq!(long_ago.judge(&entry(Some(Status::Completed), created), NOW), Find::New);
+        assert!(long_ago.floor(NOW) < created);
+    }
+
+    #[test]
+    fn a_list_is_read_until_what_is_known_and_one_out_of_order_to_its_end() {
+        let floor = earlier(NOW, HOUR);
+        let page = |minutes: &[u64]| -> Vec<Sighting> {
+            let at = |minutes| earlier(NOW, Duration::from_secs(minutes * 60));
+            minutes.iter().map(|minutes| entry(Some(Status::Completed), at(*minutes))).collect()
+        };
+        let mut reading = Reading::back_to(floor);
+        assert!(!reading.is_enough(&page(&[1, 2, 3])));
+        assert!(!reading.is_enough(&page(&[30, 60])));
+        assert!(reading.is_enough(&page(&[60, 61])));
+        let mut reading = Reading::back_to(floor);
+        assert!(!reading.is_enough(&page(&[300, 2, 500])));
+        assert!(!reading.is_enough(&page(&[600])));
+        assert!(reading.is_enough(&[]));
+        // Out of order from one page to the next.
+        let mut reading = Reading::back_to(floor);
+        assert!(!reading.is_enough(&page(&[30])));
+        assert!(!reading.is_enough(&page(&[10, 300])));
+    }
+
+    proptest! {
+        /// Batches come and end at any time, rounds break off anywhere: whatever was created after the first round
+        /// began is found exactly once, and what was over before it never.
+        #[test]
+        fn what_is_found_is_found_once(
+            lives in prop::collection::vec((0_i64..200_000, 0_i64..50_000), 1..40),
+            rounds in prop::collection::vec((1_i64..20_000, prop::option::of(0_usize..4)), 1..30),
+        ) {
+            let at = |seconds: i64| Timestamp::from_second(NOW.as_second() + seconds).unwrap();
+            let mut searched = Searched::default();
+            let mut known = BTreeSet::new();
+            let mut told = BTreeSet::new();
+            let mut clock = 100_000;
+            let mut first_began = None;
+            for (gap, broken) in rounds.into_iter().chain([(1, None)]) {
+                clock += gap;
+                let now = at(clock);
+                let mut list: Vec<_> =
+                    lives.iter().enumerate().filter(|(_, (created, _))| *created <= clock).collect();
+                list.sort_by_key(|(_, (created, _))| std::cmp::Reverse(*created));
+                let floor = searched.floor(now);
+                let before = searched;
+                let mut reading = Reading::back_to(floor);
+                let mut complete = true;
+                for (number, page) in list.chunks(3).enumerate() {
+                    if broken == Some(number) {
+                        complete = false;
+                        break;
+                    }
+                    let entries: Vec<Sighting> = page
+                        .iter()
+                        .map(|(_, (created, life))| {
+                            let over = created + life <= clock;
+                            entry(Some(if over { Status::Completed } else { Status::InProgress }), at(*created))
+                        })
+                        .collect();
+                    for ((id, _), entry) in page.iter().zip(&entries) {
+                        if known.contains(id) {
+                            continue;
+                        }
+                        match before.judge(entry, now) {
+                            Find::New => {
+                                known.insert(*id);
+                                prop_assert!(told.insert(*id), "found twice");
+                            }
+                            Find::OldNews => {
+                                known.insert(*id);
+                            }
+                            Find::TooOld => {}
+                        }
+                    }
+                    searched.began_at.get_or_insert(now);
+                    first_began = first_began.or(Some(clock));
+                    if reading.is_enough(&entries) {
+                        break;
+                    }
+                }
+                if complete {
+                    searched.began_at.get_or_insert(now);
+                    first_began = first_began.or(Some(clock));
+                    searched.round_at = Some(now);
+                }
+            }
+            let first = first_began.unwrap();
+            for (id, (created, life)) in lives.iter().enumerate() {
+                if *created > first && *created <= clock {
+                    prop_assert!(told.contains(&id), "{} created at {} was not found", id, created);
+                }
+                if created + life <= first {
+                    prop_assert!(!told.contains(&id), "{} was over at {}", id, created + life);
+                }
+            }
+        }
+    }
+}

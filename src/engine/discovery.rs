@@ -1,0 +1,136 @@
+//! Discovery: batches that nobody registered, found in their provider's list (contract §3, §6).
+
+use super::{Engine, LookError};
+use crate::domain::discovery::{Find, Reading};
+use crate::domain::sighting::Sighting;
+use crate::domain::time::earlier;
+use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::provider::{Page, PageRequest};
+use crate::store::batches::{Given, Registered, Registration};
+use crate::store::discovery::Discovered;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+impl Engine {
+    /// One round at one provider: tracks what is new in its list. Returns how many batches that were.
+    ///
+    /// The list is read page by page, and each page is stored before the next is asked for; a round that breaks off is
+    /// had again from the beginning, and finds nothing twice.
+    pub async fn discover(&self, provider: &str) -> Result<u64, LookError> {
+        let store = &self.shared.store;
+        let began_at = self.shared.clock.now();
+        let searched = store.searched(provider.to_owned()).await?;
+        let floor = searched.floor(began_at);
+        let mut reading = Reading::back_to(floor);
+        let mut cursor = None;
+        let mut found = 0;
+        loop {
+            let page = self.page_of(provider, cursor).await?;
+            let last = reading.is_enough(&page.sightings) || page.next.is_none();
+            let ids = page.sightings.iter().map(|entry| entry.id.clone()).collect();
+            let mut unknown = store.unknown_of(provider.to_owned(), ids).await?;
+            let mut brought = Discovered {
+                began_at,
+                last,
+                forget_before: earlier(floor, FORGOTTEN_AFTER),
+                ..Discovered::default()
+            };
+            for entry in &page.sightings {
+                // An id that stands there twice is one batch.
+                if !unknown.remove(&entry.id) {
+                    continue;
+                }
+                match searched.judge(entry, began_at) {
+                    Find::New => brought.new.push(self.listed_registration(provider, entry, None, began_at)?),
+                    Find::OldNews => brought.old_news.push((entry.id.clone(), entry.created_at)),
+                    Find::TooOld => {}
+                }
+            }
+            let registered = store.discovered(provider.to_owned(), brought, self.shared.routes()).await?;
+            self.adopt(&registered);
+            for batch in registered.iter().filter(|batch| batch.new) {
+                found += 1;
+                let key = &batch.tracked.key;
+                tracing::info!(provider, batch = key.id, status = %batch.tracked.batch.status, "found {key}");
+            }
+            if last {
+                return Ok(found);
+            }
+            cursor = page.next;
+        }
+    }
+
+    /// What the provider's list has, newest first, back to what was created at `since`. Changes nothing.
+    pub async fn listed(&self, provider: &str, since: Timestamp) -> Result<Vec<Sighting>, LookError> {
+        let mut reading = Reading::back_to(since);
+        let mut cursor = None;
+        let mut seen = BTreeSet::new();
+        let mut listed = Vec::new();
+        loop {
+            let page = self.page_of(provider, cursor).await?;
+            let enough = reading.is_enough(&page.sightings);
+            let young = |entry: &Sighting| entry.created_at.is_none_or(|at| at >= since.as_second());
+            listed.extend(
+                page.sightings.into_iter().filter(|entry| young(entry) && seen.insert(entry.id.clone())),
+            );
+            cursor = page.next;
+            if enough || cursor.is_none() {
+                listed.sort_by_key(|entry| std::cmp::Reverse(entry.created_at));
+                return Ok(listed);
+            }
+        }
+    }
+
+    /// Tracks entries of a list that a user asked for.
+    pub async fn track_listed(
+        &self,
+        provider: &str,
+        entries: &[Sighting],
+        owner: Option<&str>,
+    ) -> Result<Vec<Registered>, LookError> {
+        let now = self.shared.clock.now();
+        let registrations = entries
+            .iter()
+            .map(|entry| self.listed_registration(provider, entry, owner, now))
+            .collect::<Result<_, LookError>>()?;
+        let registered = self.shared.store.register(registrations, self.shared.routes()).await?;
+        self.adopt(&registered);
+        Ok(registered)
+    }
+
+    /// A batch as it is before anybody has looked at it.
+    pub fn unseen(&self, key: &BatchKey, origin: Origin, now: Timestamp) -> Result<Tracked, LookError> {
+        let about = self.describe(&key.provider, &key.id)?;
+        let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, origin, now);
+        tracked.console_url = about.console_url;
+        Ok(tracked)
+    }
+
+    /// An entry of the list as a new batch: what the list says of it is the first look, if that is all there is to say;
+    /// otherwise it is due at once.
+    fn listed_registration(
+        &self,
+        provider: &str,
+        entry: &Sighting,
+        owner: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Registration, LookError> {
+        let key = BatchKey { provider: provider.to_owned(), id: entry.id.clone() };
+        let mut tracked = self.unseen(&key, Origin::Found, now)?;
+        tracked.name.clone_from(&entry.display_name);
+        tracked.owner = owner.map(str::to_owned);
+        let complete = self.account(provider)?.adapter.listing().is_some_and(|listing| listing.complete);
+        let first_look = if complete { Some(self.first_step(&tracked, entry)?) } else { None };
+        Ok(Registration { tracked, first_look, given: Given::default() })
+    }
+
+    async fn page_of(&self, provider: &str, cursor: Option<String>) -> Result<Page, LookError> {
+        self.page(provider, &PageRequest { cursor, limit: PAGE, ..PageRequest::default() }).await
+    }
+}
+
+/// How many batches are asked for at once; an adapter keeps it within what its service allows.
+const PAGE: u32 = 100;
+/// Beyond what a round reads, in case the clock is set back.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(7 * 24);

@@ -1,0 +1,120 @@
+//! How far each provider's list has been searched for batches that nobody registered, and what was passed over.
+
+use super::batches::{Registered, Registration, register};
+use super::column::{maybe_at, ms};
+use super::{Store, StoreError};
+use crate::domain::discovery::Searched;
+use crate::domain::route::Routes;
+use jiff::Timestamp;
+use rusqlite::OptionalExtension;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a page of a provider's list has brought.
+#[derive(Clone, Debug, Default)]
+pub struct Discovered {
+    /// What is new.
+    pub new: Vec<Registration>,
+    /// Ids that are old news, each with the time of its creation in Unix seconds, where that is known.
+    pub old_news: Vec<(String, Option<i64>)>,
+    /// When the round began that read the page.
+    pub began_at: Timestamp,
+    /// Whether it was the last page that the round had to read.
+    pub last: bool,
+    /// What was passed over and created before this is in no page any more that a round reads.
+    pub forget_before: Timestamp,
+}
+
+impl Store {
+    /// How far the provider's list has been searched.
+    pub async fn searched(&self, provider: String) -> Result<Searched, StoreError> {
+        self.read(move |connection| {
+            let mut query =
+                connection.prepare_cached("SELECT began_at, round_at FROM discovery WHERE provider = ?1")?;
+            let found = query
+                .query_and_then([provider], |row| {
+                    Ok::<_, StoreError>(Searched { began_at: maybe_at(row, 0)?, round_at: maybe_at(row, 1)? })
+                })?
+                .next()
+                .transpose()?;
+            Ok(found.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Those of `ids` that are neither tracked nor passed over.
+    pub async fn unknown_of(
+        &self,
+        provider: String,
+        ids: Vec<String>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM batches WHERE id = ?2 AND provider = ?1)
+                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2)",
+            )?;
+            let mut unknown = BTreeSet::new();
+            for id in ids {
+                let known: bool = query.query_row((&provider, &id), |row| row.get(0))?;
+                if !known {
+                    unknown.insert(id);
+                }
+            }
+            Ok(unknown)
+        })
+        .await
+    }
+
+    /// Stores what a page has brought, in one transaction: a round that breaks off behind it finds nothing twice.
+    pub async fn discovered(
+        &self,
+        provider: String,
+        page: Discovered,
+        routes: Arc<Routes>,
+    ) -> Result<Vec<Registered>, StoreError> {
+        self.write(move |tx| {
+            let registered = page.new.into_iter().map(|item| register(tx, item, &routes)).collect();
+            for (id, created_at) in page.old_news {
+                // What has no time is never forgotten: it would be new again.
+                let created_at = created_at.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000));
+                tx.prepare_cached(
+                    "INSERT INTO passed_over (provider, id, created_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute((&provider, id, created_at))?;
+            }
+            let began_at = ms(page.began_at);
+            tx.prepare_cached(
+                "INSERT INTO discovery (provider, began_at, round_at) VALUES (?1, ?2, iif(?3, ?2, NULL))
+                 ON CONFLICT (provider) DO UPDATE SET round_at = iif(?3, ?2, round_at)",
+            )?
+            .execute((&provider, began_at, page.last))?;
+            if page.last {
+                tx.prepare_cached("DELETE FROM passed_over WHERE provider = ?1 AND created_at < ?2")?
+                    .execute((&provider, ms(page.forget_before)))?;
+            }
+            registered
+        })
+        .await
+    }
+}
+
+/// Keeps discovery from finding again what a user has deleted.
+pub(super) fn pass_over(
+    tx: &rusqlite::Connection,
+    provider: &str,
+    id: &str,
+    created_at: i64,
+) -> Result<(), StoreError> {
+    let searched = tx
+        .prepare_cached("SELECT 1 FROM discovery WHERE provider = ?1")?
+        .query_row([provider], |_| Ok(()))
+        .optional()?;
+    if searched.is_some() {
+        tx.prepare_cached(
+            "INSERT INTO passed_over (provider, id, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
+        .execute((provider, id, created_at.saturating_mul(1000)))?;
+    }
+    Ok(())
+}
