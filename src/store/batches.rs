@@ -99,33 +99,37 @@ pub struct Touch {
     pub eta: Option<Eta>,
 }
 
-/// A [`Touch`] as it waits: of many batches there are many, and three instants would take twice the room.
+/// A [`Touch`] as it waits: of many batches there are many, and instants in full would take twice the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedTouch {
     /// Unix milliseconds each; [`i64::MIN`]: none.
     last_polled_at: i64,
     next_poll_at: i64,
-    eta: i64,
+    /// When it is likely to end: the middle, the earliest, the latest.
+    eta: [i64; 3],
 }
 
 impl From<Touch> for PackedTouch {
     fn from(touch: Touch) -> Self {
-        let packed = |at: Option<Timestamp>| at.map_or(i64::MIN, ms);
         Self {
             last_polled_at: ms(touch.last_polled_at),
-            next_poll_at: packed(touch.next_poll_at),
-            eta: packed(touch.eta),
+            next_poll_at: touch.next_poll_at.map_or(i64::MIN, ms),
+            eta: touch.eta.map_or([i64::MIN; 3], |eta| [eta.at, eta.earliest, eta.latest].map(ms)),
         }
     }
 }
 
 impl From<PackedTouch> for Touch {
     fn from(packed: PackedTouch) -> Self {
-        let unpacked = |millis| (millis != i64::MIN).then(|| at(millis));
+        let [middle, earliest, latest] = packed.eta;
         Self {
             last_polled_at: at(packed.last_polled_at),
-            next_poll_at: unpacked(packed.next_poll_at),
-            eta: unpacked(packed.eta),
+            next_poll_at: (packed.next_poll_at != i64::MIN).then(|| at(packed.next_poll_at)),
+            eta: (middle != i64::MIN).then(|| Eta {
+                at: at(middle),
+                earliest: at(earliest),
+                latest: at(latest),
+            }),
         }
     }
 }

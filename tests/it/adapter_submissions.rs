@@ -210,7 +210,8 @@ fn dashscope_s_name_carries_the_mark() {
 
 /// The input that a local file becomes, and what is known of it.
 fn input(provider: &dyn Provider, lines: &[Value]) -> Result<(String, Judged), String> {
-    let file: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let file: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let file = file.join("\n") + "\n";
     let mut judge = Judge::new(provider, Wish::default()).map_err(|failure| failure.to_string())?;
     let mut input = Vec::new();
     judge.push(provider, file.as_bytes(), &mut input);

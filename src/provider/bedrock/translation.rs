@@ -2,7 +2,7 @@
 //! has none.
 
 use crate::provider::fields::{
-    Fields, Request, chosen_function, data_url, function_of, image_address, refuse, text_of, tool_call,
+    Address, Fields, Request, chosen_function, function_of, refuse, take_image, text_of, tool_call,
 };
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};
 use serde_json::{Map, Value, json};
@@ -88,12 +88,12 @@ fn blocks(content: &Value) -> Result<Vec<Value>, Untranslatable> {
 fn block(part: &Value) -> Result<Value, Untranslatable> {
     match part["type"].as_str() {
         Some("text") => Ok(json!({"text": part["text"]})),
-        Some("image_url") => match data_url(image_address(part)?)? {
-            Some((kind, data)) => {
-                let format = kind.strip_prefix("image/").unwrap_or(kind).replace("jpg", "jpeg");
+        Some("image_url") => match take_image(&mut part.clone())? {
+            Address::Data { kind, data } => {
+                let format = kind.strip_prefix("image/").unwrap_or(&kind).replace("jpg", "jpeg");
                 Ok(json!({"image": {"format": format, "source": {"bytes": data}}}))
             }
-            None => refuse("Bedrock takes images inline only (`data:image/png;base64,…`)"),
+            Address::Url(_) => refuse("Bedrock takes images inline only (`data:image/png;base64,…`)"),
         },
         kind => refuse(format!("a part of the type `{}` has no counterpart", kind.unwrap_or("?"))),
     }

@@ -24,8 +24,11 @@ pub(in crate::provider) struct Creation {
     /// Makes a request of the local file the service's own, where it is not taken as it is.
     pub translate: fn(RequestLine) -> Result<Translated, Untranslatable>,
     /// Sets out.
-    pub begin: fn(&OpenAi, &Job) -> Result<Box<dyn Submission>, Failure>,
+    pub begin: Begin,
 }
+
+/// Sets out on the way to a batch.
+pub(in crate::provider) type Begin = fn(&OpenAi, &Job) -> Result<Box<dyn Submission>, Failure>;
 
 impl Creation {
     /// OpenAI's own way with whatever the service takes.
@@ -133,7 +136,7 @@ enum Stage {
     Uploading(usize),
     /// Before the look of this number at the file.
     Waiting(String, u32),
-    Looking(String, u32),
+    Looking(u32),
     Creating,
 }
 
@@ -222,10 +225,10 @@ impl Submission for FileThenBatch {
             }
             (Stage::Waiting(file, looks), _) => {
                 let look = self.adapter.requests.get(&format!("/files/{}", segment(file)?), &[])?;
-                self.stage = Stage::Looking(file.clone(), *looks);
+                self.stage = Stage::Looking(*looks);
                 Ok(SubmitStep::Send(look))
             }
-            (Stage::Looking(_, looks), Some(answer)) => {
+            (Stage::Looking(looks), Some(answer)) => {
                 let looks = *looks;
                 self.uploaded(answer, looks)
             }
