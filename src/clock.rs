@@ -2,6 +2,7 @@
 
 use crate::domain::time;
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,23 @@ impl Clock {
                 let epoch = *epoch.lock().unwrap_or_else(PoisonError::into_inner);
                 time::to_millis(time::later(epoch, start.elapsed()))
             }
+        }
+    }
+
+    /// How long it is since some moment before, by a clock that nobody sets and that goes on while the machine sleeps.
+    pub fn steady(&self) -> Duration {
+        match &*self.0 {
+            // Linux has it since 2.6.39; without it nothing is known of steps.
+            Source::System => clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from),
+            Source::Virtual { start, .. } => start.elapsed(),
+        }
+    }
+
+    /// Sets a simulated clock forward.
+    pub fn set_forward(&self, by: Duration) {
+        if let Source::Virtual { epoch, .. } = &*self.0 {
+            let mut epoch = epoch.lock().unwrap_or_else(PoisonError::into_inner);
+            *epoch = time::later(*epoch, by);
         }
     }
 

@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_reader_costs_records_and_never_blocks() {
+    fn f14_a_stuck_reader_costs_records_and_never_blocks() {
         let (go, stuck) = channel();
         let written = Arc::new(Mutex::new(String::new()));
         let reader = Stuck { go: stuck, held: true, written: Arc::clone(&written) };

@@ -11,7 +11,7 @@ use super::raw::{
 use super::secret::SecretSource;
 use super::{
     ApiConfig, Catalog, Config, DigestConfig, Egress, HeartbeatConfig, HttpConfig, KindFacts, Origin,
-    Polling, ProviderConfig, Proxy, ResultsConfig, StateConfig, WebhookConfig, WebhookFacts,
+    Polling, ProviderConfig, Proxy, ResultsConfig, StateConfig, Template, WebhookConfig, WebhookFacts,
 };
 use crate::domain::calendar::Calendar;
 use crate::domain::duration::compact;
@@ -52,7 +52,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let names = Names::of(raw);
     let webhooks = check.webhooks(&raw.webhooks, &names, http.egress);
     let digests = check.digests(&raw.digests, &names);
-    let Check { problems, places, .. } = check;
+    let Check { problems, places, circumstances } = check;
     let sound = problems.iter().all(|problem| problem.severity == Weight::Warning);
     let config = sound.then(|| state.ok_or(())).and_then(Result::ok).map(|state| Config {
         file: None,
@@ -66,7 +66,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         digests,
         heartbeat,
         warnings: Vec::new(),
-        origin: Origin { places, ..Origin::default() },
+        origin: Origin { places, webhooks: circumstances.catalog.webhooks.clone(), ..Origin::default() },
     });
     (config, problems)
 }
@@ -212,6 +212,13 @@ impl Check<'_> {
                 None
             }
         });
+        if let (Some(proxy_key), Some(Egress::Public), true) =
+            (table.proxy.given(), egress, !matches!(proxy, Proxy::None))
+        {
+            let message = "through a proxy `http.egress` holds for addresses that stand in a URL: names are resolved by the \
+                           proxy, which must keep to public addresses itself";
+            self.warn(proxy_key.span(), message);
+        }
         HttpConfig { proxy, ca_file, egress: egress.unwrap_or(Egress::Local) }
     }
 
@@ -545,25 +552,34 @@ impl Check<'_> {
             }
             *skip.get_ref()
         });
-        self.later_webhook_keys(&path, table);
+        let template = table.template.given().map(|template| self.template(&path, template));
         let facts = self.webhook_kind(&table.kind, name);
         let secrets = self.signing_secrets(&path, name, table, facts.as_ref());
-        if table.url.is_missing() {
+        let usual_url = facts.as_ref().and_then(|facts| facts.url);
+        if table.url.is_missing() && usual_url.is_none() {
             let message = format!("the webhook {} needs a `url`", quote(name.get_ref()));
             let help = "write url = \"https://…\" or url = { env = \"NAME\" }";
             self.refuse(name.span(), message, help.to_owned());
         }
-        let url = table.url.given()?;
-        self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
+        if let Some(url) = table.url.given() {
+            self.target(&format!("{path}.url"), url, facts.as_ref(), egress);
+        }
         let facts = facts?;
+        let options = self.webhook_options(&path, name, table, &facts);
+        let url = table.url.given().map(|url| self.place(&format!("{path}.url"), url));
+        if url.is_none() && usual_url.is_none() {
+            return None;
+        }
         let usual = EventType::ALL
             .into_iter()
             .filter(|event| EventType::ENDS.contains(event) || (facts.findings && event.needs_a_person()));
         Some(WebhookConfig {
             name: name.get_ref().clone(),
             kind: facts.name.to_owned(),
-            url: self.place(&format!("{path}.url"), url),
+            url,
             secrets,
+            options,
+            template,
             events: events.unwrap_or_else(|| usual.collect()),
             severity: severity.unwrap_or(facts.severity),
             providers,
@@ -571,6 +587,7 @@ impl Check<'_> {
             on_request: table.on_request.given().is_some_and(|only| *only.get_ref()),
             timeout,
             retry,
+            rate: table.rate.given().map(|rate| *rate.get_ref()),
             ca_file,
             insecure_skip_verify,
         })
@@ -587,13 +604,8 @@ impl Check<'_> {
             return Some(*facts);
         }
         let names: Vec<_> = kinds.iter().map(|facts| facts.name).collect();
-        if LATER_WEBHOOKS.contains(&word) {
-            let message = format!("this version has no webhooks of kind {}", quote(word));
-            self.refuse(span, message, known(names).map(|all| format!("there is {all}")));
-        } else {
-            let message = format!("there is no kind of webhook {}", quote(word));
-            self.refuse(span, message, suggestion(word, names));
-        }
+        let message = format!("there is no kind of webhook {}", quote(word));
+        self.refuse(span, message, suggestion(word, names));
         None
     }
 
@@ -647,7 +659,11 @@ impl Check<'_> {
         egress: Egress,
     ) {
         let Some(url) = self.inline_address(key, given) else { return };
-        let capability = facts.is_some_and(|facts| facts.findings);
+        if let Some(help) = facts.and_then(|facts| facts.retired(&url)) {
+            let message = format!("`{key}` is the address of a service that has ended");
+            self.refuse(given.span(), message, help.to_owned());
+        }
+        let capability = facts.is_some_and(|facts| facts.url.is_none() && facts.findings);
         if capability || url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
             self.inline(key, given.span());
         }
@@ -740,22 +756,49 @@ impl Check<'_> {
         )
     }
 
-    fn later_webhook_keys(&mut self, path: &str, table: &WebhookTable) {
-        let span = |field: &Field<SecretSource>| field.given().map(Spanned::span);
-        let text = |field: &Field<String>| field.given().map(Spanned::span);
-        let given = [
-            ("template", text(&table.template)),
-            ("routing_key", span(&table.routing_key)),
-            ("topic", span(&table.topic)),
-            ("token", span(&table.token)),
-            ("chat", span(&table.chat)),
-            ("rate", text(&table.rate)),
-        ];
-        for (key, span) in given {
-            if let Some(span) = span {
-                self.without_effect(&format!("{path}.{key}"), span);
+    /// The kind's further keys; what it needs and what it does not use is told.
+    fn webhook_options(
+        &mut self,
+        path: &str,
+        name: &Spanned<String>,
+        table: &WebhookTable,
+        facts: &WebhookFacts,
+    ) -> BTreeMap<&'static str, SecretSource> {
+        let mut options = BTreeMap::new();
+        for (key, field) in [
+            ("routing_key", &table.routing_key),
+            ("topic", &table.topic),
+            ("token", &table.token),
+            ("chat", &table.chat),
+        ] {
+            let needed = facts.needs.contains(&key);
+            match field.given() {
+                Some(given) if needed || facts.options.contains(&key) => {
+                    options.insert(key, self.source(&format!("{path}.{key}"), given));
+                }
+                Some(given) => {
+                    let message =
+                        format!("`{path}.{key}` has no effect: kind `{}` does not use it", facts.name);
+                    self.warn(given.span(), message);
+                }
+                None if needed && field.is_missing() => {
+                    let message = format!("the webhook {} needs a `{key}`", quote(name.get_ref()));
+                    self.refuse(name.span(), message, format!("write {key} = {{ env = \"NAME\" }}"));
+                }
+                None => {}
             }
         }
+        options
+    }
+
+    /// A template that stands in the file itself, or the file that holds it: no path has braces in it.
+    fn template(&mut self, path: &str, given: &Spanned<String>) -> Template {
+        let text = given.get_ref();
+        self.places.insert(format!("{path}.template"), given.span());
+        if TEMPLATE_MARKS.iter().any(|mark| text.contains(mark)) {
+            return Template { file: None, text: text.clone() };
+        }
+        Template { file: Some(self.path(Path::new(text))), text: String::new() }
     }
 
     fn digests(
@@ -874,10 +917,6 @@ impl Check<'_> {
         self.problems.push(Problem::warning(span, message).help(help));
     }
 
-    fn without_effect(&mut self, key: &str, span: Range<usize>) {
-        self.warn(span, format!("`{key}` has no effect in this version"));
-    }
-
     fn warn(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem::warning(span, message));
     }
@@ -959,6 +998,5 @@ const DEFAULT_WEBHOOK: &str = "generic";
 /// The key for the address of the storage in which some kinds keep input and output.
 const STORAGE_URL: &str = "storage_url";
 
-/// Kinds of webhooks that a later version may have.
-const LATER_WEBHOOKS: [&str; 7] =
-    ["discord", "google-chat", "mattermost", "ntfy", "pagerduty", "teams", "telegram"];
+/// What makes a text a template, besides a line break.
+const TEMPLATE_MARKS: [&str; 4] = ["{{", "{%", "{#", "\n"];

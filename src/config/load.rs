@@ -97,8 +97,11 @@ impl Config {
         circumstances: Circumstances<'_>,
     ) -> Result<Self, Refused> {
         let unreadable = !problems.is_empty();
-        let (config, judged) = check::check(raw, circumstances);
+        let (mut config, judged) = check::check(raw, circumstances);
         problems.extend(judged);
+        let broken = config.as_mut().map(Self::read_templates);
+        let unreadable = unreadable || broken.as_ref().is_some_and(|broken| !broken.is_empty());
+        problems.extend(broken.unwrap_or_default());
         match config {
             Some(mut config) if !unreadable => {
                 problem::in_order(&mut problems);
@@ -109,6 +112,33 @@ impl Config {
             }
             _ => Err(Refused::new(problems, source)),
         }
+    }
+
+    /// Reads the templates that have files of their own, and judges all of them.
+    fn read_templates(&mut self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for webhook in self.webhooks.values_mut() {
+            let Some(template) = &mut webhook.template else { continue };
+            let key = format!("webhooks.{}.template", webhook.name);
+            let place = self.origin.places.get(&key).cloned();
+            if let Some(file) = &template.file {
+                match read_file(file) {
+                    // As an editor ends a file.
+                    Ok(text) => template.text = text.strip_suffix('\n').map(str::to_owned).unwrap_or(text),
+                    Err(unread) => {
+                        let help = "it is a file's path, or the template itself: \"{{ line }}\"".to_owned();
+                        let message = format!("`{key}`: {}", unread.problem.message);
+                        problems.push(Problem::error(place, message).help(help));
+                        continue;
+                    }
+                }
+            }
+            let facts = self.origin.webhooks.iter().find(|facts| facts.name == webhook.kind);
+            if let Some(Err(reason)) = facts.map(|facts| (facts.judge_template)(&template.text)) {
+                problems.push(Problem::error(place, format!("`{key}` is broken: {reason}")));
+            }
+        }
+        problems
     }
 
     /// The warnings as rustc would show them, for a person.

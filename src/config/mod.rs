@@ -23,6 +23,7 @@ pub use problem::Refused;
 use crate::domain::calendar::Calendar;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
+use crate::domain::pace::Rate;
 use problem::Problem;
 use secret::SecretSource;
 use source::Source;
@@ -53,19 +54,35 @@ pub struct KindFacts {
     pub option_env: &'static [(&'static str, &'static [&'static str])],
 }
 
+impl WebhookFacts {
+    /// What to do about an address that belongs to a service which has ended.
+    pub fn retired(&self, url: &url::Url) -> Option<&'static str> {
+        let host = url.host_str()?;
+        self.retired_hosts.iter().find(|(end, _)| host.ends_with(end)).map(|(_, help)| *help)
+    }
+}
+
 /// What a kind of webhook tells the configuration about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct WebhookFacts {
     /// The word in `kind = "…"`.
     pub name: &'static str,
+    /// Its address; `None`: the configuration must give one.
+    pub url: Option<&'static str>,
+    /// Ends of the names of hosts that belonged to it and take nothing any more, each with what to do.
+    pub retired_hosts: &'static [(&'static str, &'static str)],
     /// Whether it signs with `secret`.
     pub signs: bool,
     /// The floor of severity unless the configuration sets another.
     pub severity: Severity,
     /// Whether it is told findings that need a person unless the configuration says otherwise.
     pub findings: bool,
-    /// Further keys that its table may hold.
+    /// Further keys that its table must hold; all of them are secrets.
+    pub needs: &'static [&'static str],
+    /// Further keys that its table may hold; all of them are secrets.
     pub options: &'static [&'static str],
+    /// Says what is wrong with a template, in a fragment behind "is broken".
+    pub judge_template: fn(&str) -> Result<(), String>,
 }
 
 /// The kinds there are.
@@ -115,6 +132,8 @@ pub struct Origin {
     /// Of each secret and each file that is named.
     places: BTreeMap<String, Range<usize>>,
     warnings: Vec<Problem>,
+    /// What is known of the kinds of webhooks.
+    webhooks: Vec<WebhookFacts>,
 }
 
 /// `[state]`
@@ -241,10 +260,14 @@ pub struct WebhookConfig {
     pub name: String,
     /// The kind; it exists.
     pub kind: String,
-    /// Where to.
-    pub url: SecretSource,
+    /// Where to; `None`: the kind's own address.
+    pub url: Option<SecretSource>,
     /// Signing secrets, newest first.
     pub secrets: Vec<SecretSource>,
+    /// The kind's further keys (`routing_key`, `topic`, `token`, `chat`).
+    pub options: BTreeMap<&'static str, SecretSource>,
+    /// What replaces the text that the kind has of its own.
+    pub template: Option<Template>,
     /// Which events.
     pub events: BTreeSet<EventType>,
     /// Nothing below this.
@@ -259,10 +282,21 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Delays between attempts, if not the usual ones.
     pub retry: Option<Vec<Duration>>,
+    /// How fast it may be sent to, if there is a limit.
+    pub rate: Option<Rate>,
     /// Further certificate authorities for this destination, PEM.
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate. Loud.
     pub insecure_skip_verify: bool,
+}
+
+/// `template`: the text of it, which was found sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The file that holds it; `None`: it stands in the configuration itself.
+    pub file: Option<PathBuf>,
+    /// The template.
+    pub text: String,
 }
 
 /// `[digests.NAME]`

@@ -8,6 +8,7 @@ use super::value::{
     Cell, bytes, count, cron, duration, durations, labels, path, rate, secret, secrets, switch, text, texts,
     time_zone, type_name,
 };
+use crate::domain::pace::Rate;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -163,7 +164,7 @@ pub struct WebhookTable {
     pub topic: Field<SecretSource>,
     pub token: Field<SecretSource>,
     pub chat: Field<SecretSource>,
-    pub rate: Field<String>,
+    pub rate: Field<Rate>,
 }
 
 /// `[digests.NAME]`

@@ -2,7 +2,7 @@
 
 use super::secret::SecretSource;
 use super::size;
-use super::{Config, Egress, Polling, ProviderConfig, Proxy, WebhookConfig};
+use super::{Config, Egress, Polling, ProviderConfig, Proxy, Template, WebhookConfig};
 use crate::domain::duration::compact;
 use crate::domain::event::EventType;
 use crate::domain::retry;
@@ -178,8 +178,12 @@ impl Page {
         self.table(&format!("webhooks.{}", webhook.name));
         self.text("kind", &webhook.kind);
         match &webhook.url {
-            SecretSource::Inline(url) => self.text("url", &origin(url.expose_secret())),
-            source => self.key("url", &secret(source)),
+            Some(SecretSource::Inline(url)) => self.text("url", &origin(url.expose_secret())),
+            Some(source) => self.key("url", &secret(source)),
+            None => self.comment("url: the service's own address"),
+        }
+        for (key, source) in &webhook.options {
+            self.key(key, &secret(source));
         }
         match webhook.secrets.as_slice() {
             [] => {}
@@ -204,6 +208,14 @@ impl Page {
         self.duration("timeout", webhook.timeout);
         let delays = webhook.retry.as_deref().unwrap_or(&retry::DELAYS);
         self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
+        match &webhook.template {
+            Some(Template { file: Some(file), .. }) => self.path("template", file),
+            Some(Template { file: None, text }) => self.text("template", text),
+            None => {}
+        }
+        if let Some(rate) = webhook.rate {
+            self.text("rate", &rate.to_string());
+        }
         if let Some(file) = &webhook.ca_file {
             self.path("ca_file", file);
         }

@@ -5,6 +5,7 @@ use super::secret::{self, SecretSource};
 use super::size;
 use crate::domain::calendar::Calendar;
 use crate::domain::duration;
+use crate::domain::pace::Rate;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -211,13 +212,11 @@ pub fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
 }
 
 /// A rate.
-pub fn rate(cell: &mut Cell<'_, '_>) -> Option<String> {
+pub fn rate(cell: &mut Cell<'_, '_>) -> Option<Rate> {
     let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
-    let sound = rate.split_once('/').is_some_and(|(count, unit)| {
-        count.parse().is_ok_and(|count: u32| count > 0) && ["s", "m", "h"].contains(&unit)
-    });
-    if sound {
-        return Some(rate);
+    let read = Rate::parse(&rate);
+    if read.is_some() {
+        return read;
     }
     let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
     cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());

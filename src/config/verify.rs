@@ -4,7 +4,7 @@ use super::address::web_address;
 use super::load::read_file;
 use super::problem::{Problem, Refused};
 use super::secret::{self, SecretProblem, SecretSource};
-use super::{Config, Env};
+use super::{Config, Env, WebhookFacts};
 use secrecy::{ExposeSecret, SecretString};
 
 impl Config {
@@ -52,14 +52,20 @@ impl Config {
             }
         }
         for webhook in self.webhooks.values() {
-            add(format!("webhooks.{}.url", webhook.name), &webhook.url, Form::Address);
+            if let Some(url) = &webhook.url {
+                let facts = self.origin.webhooks.iter().find(|facts| facts.name == webhook.kind).copied();
+                add(format!("webhooks.{}.url", webhook.name), url, Form::Address(facts));
+            }
+            for (key, option) in &webhook.options {
+                add(format!("webhooks.{}.{key}", webhook.name), option, Form::Any);
+            }
             for (at, secret) in webhook.secrets.iter().enumerate() {
                 let number = if webhook.secrets.len() == 1 { String::new() } else { format!("[{at}]") };
                 add(format!("webhooks.{}.secret{number}", webhook.name), secret, Form::SigningSecret);
             }
         }
         if let Some(heartbeat) = &self.heartbeat {
-            add("heartbeat.url".to_owned(), &heartbeat.url, Form::Address);
+            add("heartbeat.url".to_owned(), &heartbeat.url, Form::Address(None));
         }
         uses
     }
@@ -86,8 +92,8 @@ pub(super) struct UseOfSecret<'a> {
 enum Form {
     /// Nobody knows but the service.
     Any,
-    /// An address that requests go to.
-    Address,
+    /// An address that requests go to, of a webhook of this kind.
+    Address(Option<WebhookFacts>),
     /// `whsec_…`
     SigningSecret,
     /// The same where a service chose it: of any length, and plain text if it does not begin with `whsec_`.
@@ -106,9 +112,12 @@ impl UseOfSecret<'_> {
         let place = || self.source.describe();
         match self.form {
             Form::Any => None,
-            Form::Address => web_address(secret.expose_secret())
-                .err()
-                .map(|expected| format!("{} must hold {expected}", place())),
+            Form::Address(facts) => match web_address(secret.expose_secret()) {
+                Ok(url) => facts?
+                    .retired(&url)
+                    .map(|help| format!("{} holds the address of a service that has ended; {help}", place())),
+                Err(expected) => Some(format!("{} must hold {expected}", place())),
+            },
             Form::HookSecret => secret::hook_key(secret)
                 .is_none()
                 .then(|| SecretProblem::NoHookSecret { place: place() }.to_string()),

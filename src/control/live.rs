@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::config::environment::Env;
+use crate::config::secret::SecretSource;
 use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::domain::time::earlier;
@@ -82,9 +83,9 @@ pub struct Heartbeat {
 }
 
 /// A configuration made real: secrets resolved, adapters and clients built. Nothing of it runs yet.
-struct Assembly {
+pub(super) struct Assembly {
     accounts: Vec<Account>,
-    destinations: Vec<Destination>,
+    pub(super) destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
     doors: BTreeMap<String, Door>,
     heartbeat: Option<Arc<Heartbeat>>,
@@ -179,21 +180,27 @@ impl Live {
         self.parts.tasks.late(bound).into_iter().chain(late).collect()
     }
 
-    /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start.
+    /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start. Reads
+    /// the secrets of those again that are refused.
     async fn follow(self: Arc<Self>, pulse: Pulse) {
         const NAP: Duration = Duration::from_secs(15);
         let stopping = self.parts.tasks.stopping();
         let mut switched_off = self.dispatcher.switched_off();
+        let mut refused = self.dispatcher.refused();
         loop {
             pulse.beat();
+            let names = refused.borrow_and_update().clone();
+            self.renew(names);
             let off = switched_off.borrow_and_update().clone();
             let routes = routes(&self.config(), &off);
             if routes != *self.engine.routes() {
+                self.dispatcher.set_routes(Arc::new(routes.clone()));
                 self.engine.set_routes(routes);
             }
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = switched_off.changed() => {}
+                _ = refused.changed() => {}
                 () = tokio::time::sleep(NAP) => {}
             }
         }
@@ -202,6 +209,11 @@ impl Live {
     /// The bearer token in force.
     pub fn token(&self) -> Option<SecretString> {
         self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The environment that the configuration speaks of.
+    pub(super) fn env(&self) -> &Env {
+        &self.parts.env
     }
 
     /// Supervision.
@@ -284,6 +296,7 @@ impl Live {
         *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.apply(destinations).await?;
         self.engine.apply(accounts, routes, retain).await?;
@@ -291,12 +304,10 @@ impl Live {
     }
 
     /// Resolves every secret and builds what the configuration asks for; all problems at once.
-    fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
+    pub(super) fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
         let mut problems = Vec::new();
         let mut secrets = Vec::new();
-        let mut resolve = |what: String, source: &crate::config::secret::SecretSource| match source
-            .resolve(&self.parts.env)
-        {
+        let mut resolve = |what: String, source: &SecretSource| match source.resolve(&self.parts.env) {
             Ok(secret) => {
                 secrets.push(secret.clone());
                 Some(secret)
@@ -319,20 +330,8 @@ impl Live {
             })
             .collect();
         let doors = hooks::doors(config, &mut resolve);
-        let targets: Vec<(&WebhookConfig, Option<Target>)> = config
-            .webhooks
-            .values()
-            .map(|webhook| {
-                let name = &webhook.name;
-                let url = resolve(format!("webhooks.{name}.url"), &webhook.url);
-                let signing =
-                    webhook.secrets.iter().map(|source| resolve(format!("webhooks.{name}.secret"), source));
-                let signing: Option<Vec<SecretString>> = signing.collect();
-                let target =
-                    url.zip(signing).map(|(url, secrets)| Target { url, secrets, timeout: webhook.timeout });
-                (webhook, target)
-            })
-            .collect();
+        let targets: Vec<(&WebhookConfig, Option<Target>)> =
+            config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
             Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
         });
@@ -429,6 +428,36 @@ pub fn catalog() -> crate::config::Catalog {
             .map(|kind| kind.facts.name)
             .collect(),
     }
+}
+
+/// The address of a webhook that the configuration gives none.
+fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
+    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
+}
+
+/// Where a webhook points, by its configuration and `resolve`, which has its secrets; `None` if it lacks one.
+pub(super) fn target(
+    webhook: &WebhookConfig,
+    mut resolve: impl FnMut(String, &SecretSource) -> Option<SecretString>,
+) -> Option<Target> {
+    let name = &webhook.name;
+    let mut of = |key: &str, source| resolve(format!("webhooks.{name}.{key}"), source);
+    let url = match &webhook.url {
+        Some(source) => of("url", source),
+        None => usual_url(webhook),
+    };
+    let signing = webhook.secrets.iter().map(|source| of("secret", source));
+    let signing: Option<Vec<SecretString>> = signing.collect();
+    let options = webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?)));
+    let options: Option<BTreeMap<&'static str, SecretString>> = options.collect();
+    url.zip(signing).zip(options).map(|((url, secrets), options)| Target {
+        name: name.clone(),
+        url,
+        secrets,
+        options,
+        template: webhook.template.as_ref().map(|template| template.text.clone()),
+        timeout: webhook.timeout,
+    })
 }
 
 fn destination(

@@ -11,6 +11,7 @@ mod metrics;
 mod openai;
 pub mod query;
 pub mod refusal;
+mod renewal;
 pub mod reports;
 pub mod resolve;
 pub mod results;

@@ -111,6 +111,7 @@ impl EventType {
                 &[Self::BatchStalled, Self::BatchOverdue, Self::BatchLost]
             }
             Self::ProviderRecovered => &[Self::ProviderUnauthorized, Self::ProviderUnreachable],
+            Self::WebhookRecovered => &[Self::WebhookFailing],
             _ => &[],
         }
     }
@@ -236,6 +237,34 @@ impl Draft {
             data: json!({
                 "id": null,
                 "provider": provider,
+                "severity": severity,
+                "message": message,
+                "since": since.to_string(),
+                "observed_at": now.to_string(),
+            }),
+        }
+    }
+
+    /// A finding about a webhook; the episode began at `since`.
+    pub fn about_webhook(
+        kind: EventType,
+        webhook: &str,
+        message: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let severity = if kind == EventType::WebhookRecovered { Severity::Info } else { Severity::Error };
+        Self {
+            id: event_id(&["", "", kind.as_str(), webhook, &since.to_string()]),
+            kind,
+            severity,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            data: json!({
+                "id": null,
+                "provider": null,
+                "webhook": webhook,
                 "severity": severity,
                 "message": message,
                 "since": since.to_string(),

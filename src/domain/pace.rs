@@ -1,4 +1,4 @@
-//! How fast an account may be asked: a configured ceiling, and what the server itself says is left.
+//! How fast an account or a webhook may be asked: a configured ceiling, and what the server itself says is left.
 
 use super::time::{later, since};
 use jiff::Timestamp;
@@ -15,7 +15,43 @@ pub struct Pace {
     at: Timestamp,
 }
 
+/// So many in every span of this length, as `rate = "60/m"` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; not zero.
+    pub count: u32,
+    /// A second, a minute or an hour.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// Reads `1/s`, `60/m` or `500/h`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = text.split_once('/')?;
+        let count = count.parse().ok().filter(|count| *count > 0)?;
+        let (_, seconds) = UNITS.into_iter().find(|(known, _)| *known == unit)?;
+        Some(Self { count, per: Duration::from_secs(seconds) })
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.per.as_secs();
+        let (unit, _) = UNITS.into_iter().find(|(_, length)| *length == seconds).unwrap_or(UNITS[0]);
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+/// What a rate may be counted in, in seconds.
+const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+
 impl Pace {
+    /// One at once, and then one after the other, evenly: no span sees more than `rate` allows.
+    pub fn even(rate: Rate, now: Timestamp) -> Self {
+        let per_second = f64::from(rate.count.max(1)) / rate.per.as_secs_f64().max(1.0);
+        Self { per_second, capacity: 1.0, level: 1.0, at: now }
+    }
+
     /// A full bucket for at most `per_minute` requests a minute.
     pub fn new(per_minute: u32, now: Timestamp) -> Self {
         let per_minute = f64::from(per_minute.max(1));
@@ -111,6 +147,14 @@ mod tests {
     use crate::domain::time::later;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_rate_is_written_with_its_unit() {
+        assert_eq!(Rate::parse("1/s"), Some(Rate { count: 1, per: Duration::from_secs(1) }));
+        for nonsense in ["", "1", "0/s", "1/d", "-1/s", "1/ s", "s/1"] {
+            assert_eq!(Rate::parse(nonsense), None, "{nonsense}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_minute_sees_more_than_the_ceiling(
@@ -129,6 +173,28 @@ mod tests {
                     sent.push_back(now);
                 }
                 prop_assert!(sent.len() <= per_minute.max(2) as usize, "{} of {}", sent.len(), per_minute);
+            }
+        }
+
+        #[test]
+        fn no_span_sees_more_than_the_rate(
+            count in 1_u32..200, unit in 0_usize..3, gaps in prop::collection::vec(0_u64..4000, 1..1000),
+        ) {
+            let rate = Rate { count, per: Duration::from_secs(UNITS[unit].1) };
+            prop_assert_eq!(Rate::parse(&rate.to_string()), Some(rate));
+            let mut now = Timestamp::constant(1_795_000_000, 0);
+            let mut pace = Pace::even(rate, now);
+            let mut sent = std::collections::VecDeque::new();
+            for gap in gaps {
+                now = later(now, Duration::from_millis(gap));
+                while sent.front().is_some_and(|at| since(*at, now) >= rate.per) {
+                    sent.pop_front();
+                }
+                match pace.take(now) {
+                    Ok(()) => sent.push_back(now),
+                    Err(wait) => prop_assert!(wait <= rate.per / count + Duration::from_millis(1)),
+                }
+                prop_assert!(sent.len() <= count as usize, "{} of {rate}", sent.len());
             }
         }
 

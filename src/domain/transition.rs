@@ -442,7 +442,7 @@ mod tests {
         }
 
         #[test]
-        fn a_terminal_event_has_the_same_id_however_often_it_is_seen(hold: bool, life in life()) {
+        fn g5_a_terminal_event_has_the_same_id_however_often_it_is_seen(hold: bool, life in life()) {
             // The log keeps one event of an id, for ever: so each end is told once.
             let mut ids = std::collections::BTreeMap::new();
             for (_, step, _) in steps(hold, &life) {
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_past_at_the_first_round_of_discovery_is_recorded_and_not_told() {
+    fn j7_an_end_that_was_past_at_the_first_round_of_discovery_is_recorded_and_not_told() {
         let over = Sighting { status: Some(Status::Failed), ..Sighting::default() };
         let step = observe(&fresh(Origin::Baseline), &over, false, NOW);
         assert!(step.transition.is_some() && step.events.is_empty());

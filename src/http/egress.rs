@@ -3,12 +3,14 @@
 use super::failure::Failure;
 use super::transport::BoxFuture;
 use crate::config::Egress;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// Which addresses are refused, whatever a name resolves to (`delivery.md` §4.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +66,53 @@ impl Guard {
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// The system's resolver.
+///
+/// `getaddrinfo` cannot be stopped, and takes long where no name server answers. So each name has a thread of its own,
+/// and whoever else asks for it meanwhile shares its answer: names that hang hold up neither others nor the state, and
+/// there are never more threads than names.
 pub fn system_lookup() -> Lookup {
+    static RUNNING: Running = Mutex::new(BTreeMap::new());
     Arc::new(|host| {
-        Box::pin(async move {
+        Box::pin(shared(&RUNNING, host, |host| {
             // The port is filled in by the connector.
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
-        })
+            Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+        }))
     })
+}
+
+/// What a lookup brought; an error by its kind and its words.
+type Found = Result<Vec<IpAddr>, (std::io::ErrorKind, String)>;
+/// The lookups under way, by name.
+type Running = Mutex<BTreeMap<String, Shared<BoxFuture<'static, Found>>>>;
+
+/// Looks `host` up by `lookup` in a thread of its own, or waits for the one that does so already.
+async fn shared(
+    running: &'static Running,
+    host: String,
+    lookup: fn(&str) -> std::io::Result<Vec<IpAddr>>,
+) -> std::io::Result<Vec<IpAddr>> {
+    let answer = {
+        let mut under_way = running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = under_way.get(&host) {
+            answer.clone()
+        } else {
+            let (reply, answer) = oneshot::channel();
+            let name = host.clone();
+            std::thread::Builder::new().name("lookup".to_owned()).stack_size(STACK).spawn(move || {
+                let found = lookup(&name).map_err(|error| (error.kind(), error.to_string()));
+                running.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+                // Nobody may wait any more.
+                let _ = reply.send(found);
+            })?;
+            let lost = || Err((std::io::ErrorKind::Other, "the lookup failed".to_owned()));
+            let answer: BoxFuture<'static, Found> =
+                Box::pin(async move { answer.await.unwrap_or_else(|_| lost()) });
+            let answer = answer.shared();
+            under_way.insert(host, answer.clone());
+            answer
+        }
+    };
+    answer.await.map_err(|(kind, words)| std::io::Error::new(kind, words))
 }
 
 /// Resolves names for a client and lets only allowed addresses through, at the moment of the connection.
@@ -80,13 +121,11 @@ pub(super) struct GuardedResolver {
     /// Proxies: the operator's word, judged as leniently as can be.
     trusted: BTreeSet<String>,
     lookup: Lookup,
-    /// `getaddrinfo` cannot be stopped; without a bound, hung lookups would take every blocking thread.
-    running: Arc<Semaphore>,
 }
 
 impl GuardedResolver {
     pub(super) fn new(guard: Guard, trusted: BTreeSet<String>, lookup: Lookup) -> Self {
-        Self { guard, trusted, lookup, running: Arc::new(Semaphore::new(MOST_LOOKUPS)) }
+        Self { guard, trusted, lookup }
     }
 }
 
@@ -94,13 +133,9 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = if self.trusted.contains(name.as_str()) { Guard::Local } else { self.guard };
         let host = name.as_str().to_owned();
-        let lookup = Arc::clone(&self.lookup);
-        let running = Arc::clone(&self.running);
+        let answer = (self.lookup)(host);
         Box::pin(async move {
-            let answer = tokio::time::timeout(LOOKUP_TIMEOUT, async move {
-                let _leave = running.acquire_owned().await;
-                lookup(host).await
-            });
+            let answer = tokio::time::timeout(LOOKUP_TIMEOUT, answer);
             let found = match answer.await {
                 Err(_) => {
                     return Err(Unresolved(Failure::Dns(format!(
@@ -145,8 +180,8 @@ fn reason(error: &std::io::Error) -> String {
 /// How long a name server may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Lookups under way at once for one client.
-const MOST_LOOKUPS: usize = 4;
+/// Of a thread that looks a name up: what the C library's modules need, and no more.
+const STACK: usize = 512 * 1024;
 
 /// A network by its first address and the length of its prefix.
 struct Net<A>(A, u32);
@@ -297,6 +332,43 @@ mod tests {
             assert!(!allows(Guard::Local, address), "{address}");
             assert!(!allows(Guard::Public, address), "{address}");
         }
+    }
+
+    /// Counts its calls; `hung.example` does not answer before the test ends.
+    #[expect(clippy::unnecessary_wraps, reason = "it stands in for the system's, which may fail")]
+    fn counted(host: &str) -> std::io::Result<Vec<IpAddr>> {
+        CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if host == "hung.example" {
+            drop(HANG.lock());
+        }
+        Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+    }
+    static CALLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    static HANG: Mutex<()> = Mutex::new(());
+
+    #[tokio::test]
+    #[expect(clippy::await_holding_lock, reason = "the thread that looks the name up is what waits for it")]
+    async fn c11_a_name_that_hangs_takes_one_thread_and_holds_up_no_other() {
+        static RUNNING: Running = Mutex::new(BTreeMap::new());
+        let look = |host: &str| shared(&RUNNING, host.to_owned(), counted);
+        let stop = HANG.lock().unwrap();
+        let mut hung: Vec<_> = (0..100).map(|_| Box::pin(look("hung.example"))).collect();
+        for one in &mut hung {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        for number in 0..20 {
+            assert_eq!(
+                look(&format!("host-{number}.example")).await.unwrap(),
+                [IpAddr::V4(Ipv4Addr::LOCALHOST)]
+            );
+        }
+        assert_eq!(CALLS.load(std::sync::atomic::Ordering::SeqCst), 21);
+        drop(stop);
+        for one in hung {
+            assert_eq!(one.await.unwrap().len(), 1);
+        }
+        assert!(RUNNING.lock().unwrap().is_empty());
+        assert_eq!(system_lookup()("127.0.0.1".to_owned()).await.unwrap(), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
     }
 
     #[test]

@@ -202,6 +202,11 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// When the server says that it answered, by its own clock.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    headers.get("date")?.to_str().ok().and_then(http_date)
+}
+
 fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
 }

@@ -151,10 +151,14 @@ mod tests {
         };
         let webhook = WebhookFacts {
             name: "generic",
+            url: None,
+            retired_hosts: &[],
             signs: false,
             severity: Severity::Info,
             findings: false,
+            needs: &[],
             options: &[],
+            judge_template: |_| Ok(()),
         };
         let catalog = Catalog { providers: vec![kind], webhooks: vec![webhook], ..Catalog::default() };
         let text = r#"

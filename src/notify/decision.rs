@@ -82,6 +82,7 @@ pub fn decide(
             if state.disabled.is_none() {
                 state.disabled = Some(reason.clone());
                 state.by_hand = false;
+                state.failing_since.get_or_insert(now);
             }
             Next::Hold
         }
@@ -126,6 +127,7 @@ mod tests {
             attempts,
             plain: false,
             recorded_at: NOW,
+            sequence: 1,
         }
     }
 

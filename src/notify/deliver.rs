@@ -2,8 +2,10 @@
 
 use super::destination::Destination;
 use crate::domain::duration::human;
+use crate::domain::time::since;
+use crate::failpoint;
 use crate::http::call::Answer;
-use crate::http::failure::{Failure, status_line};
+use crate::http::failure::{Failure, date, status_line};
 use crate::http::limits;
 use crate::webhook::{EventBody, Judgement};
 use futures_util::FutureExt;
@@ -32,15 +34,15 @@ pub struct Exchange {
     pub took: Duration,
 }
 
-/// Tells `event` to `destination`. Whatever happens is an exchange, a panic too.
+/// Tells `events` to `destination`, in one message. Whatever happens is an exchange, a panic too.
 pub async fn attempt(
     destination: &Destination,
-    event: EventBody<'_>,
+    events: &[EventBody<'_>],
     plain: bool,
     now: Timestamp,
 ) -> Exchange {
     let start = Instant::now();
-    let work = AssertUnwindSafe(exchange(destination, event, plain, now)).catch_unwind();
+    let work = AssertUnwindSafe(exchange(destination, events, plain, now)).catch_unwind();
     let mut exchange = work.await.unwrap_or_else(|_| Exchange {
         judgement: Judgement::Trouble(DEFECT.to_owned()),
         receivers: false,
@@ -56,8 +58,18 @@ pub async fn attempt(
 
 const DEFECT: &str = "batchd itself failed over this message; please report it";
 
-async fn exchange(destination: &Destination, event: EventBody<'_>, plain: bool, now: Timestamp) -> Exchange {
-    let call = match destination.adapter().render(&event, plain, now) {
+async fn exchange(
+    destination: &Destination,
+    events: &[EventBody<'_>],
+    plain: bool,
+    now: Timestamp,
+) -> Exchange {
+    failpoint::reach("deliver.render", || events.iter().map(|event| event.body).collect());
+    let rendered = match events {
+        [event] => destination.adapter().render(event, plain, now),
+        several => destination.adapter().render_group(several, plain, now),
+    };
+    let call = match rendered {
         Ok(call) => call,
         // A better configuration or version may form it: again, a while.
         Err(failure) => {
@@ -70,7 +82,10 @@ async fn exchange(destination: &Destination, event: EventBody<'_>, plain: bool, 
         }
     };
     match destination.transport().send(call).await {
-        Ok(answer) => answered(destination, &answer),
+        Ok(answer) => {
+            failpoint::reach("deliver.answered", || destination.name().to_owned());
+            answered(destination, &answer, now)
+        }
         Err(failure) => failed(destination, Judgement::Trouble(failure.to_string()), &failure),
     }
 }
@@ -87,7 +102,7 @@ fn failed(destination: &Destination, judgement: Judgement, failure: &Failure) ->
     }
 }
 
-fn answered(destination: &Destination, answer: &Answer) -> Exchange {
+fn answered(destination: &Destination, answer: &Answer, now: Timestamp) -> Exchange {
     let mut judgement = destination.adapter().judge(answer);
     let status = status_line(answer.status);
     let error = match &mut judgement {
@@ -101,6 +116,9 @@ fn answered(destination: &Destination, answer: &Answer) -> Exchange {
         | Judgement::Simplify(reason)
         | Judgement::Dead(reason)
         | Judgement::Gone(reason) => {
+            if let Some(skew) = skew(answer, now) {
+                reason.push_str(&skew);
+            }
             *reason = shown(destination, reason);
             Some(reason.clone())
         }
@@ -125,6 +143,22 @@ fn class(status: StatusCode) -> &'static str {
         Failure::Status { status, message: None, retry_after: None, should_retry: None }.class()
     }
 }
+
+/// What is said of a refusal (400, 401, 403) by a receiver whose clock is so far from ours that it may take what is
+/// signed for too old or too new (`delivery.md` §4.9).
+fn skew(answer: &Answer, now: Timestamp) -> Option<String> {
+    if !matches!(answer.status.as_u16(), 400 | 401 | 403) {
+        return None;
+    }
+    let theirs = date(&answer.headers)?;
+    let apart = since(theirs, now).max(since(now, theirs));
+    (apart >= SKEW).then(|| {
+        format!("; its clock and this machine's are {} apart: signatures are refused for that", human(apart))
+    })
+}
+
+/// Receivers allow five minutes.
+const SKEW: Duration = Duration::from_mins(4);
 
 fn shown(destination: &Destination, text: &str) -> String {
     destination.scrubber().excerpt(text.as_bytes(), limits::EXCERPT)

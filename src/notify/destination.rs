@@ -1,6 +1,7 @@
 //! One configured webhook, ready to be sent to.
 
 use crate::config::WebhookConfig;
+use crate::domain::pace::Rate;
 use crate::domain::retry;
 use crate::http::scrub::Scrubber;
 use crate::http::transport::Transport;
@@ -18,9 +19,14 @@ pub struct Destination {
     transport: Arc<dyn Transport>,
     scrubber: Arc<Scrubber>,
     delays: Vec<Duration>,
+    rate: Option<Rate>,
     insecure: bool,
     fingerprint: String,
+    seal: Seal,
 }
+
+/// Tells one set of secrets from another, and not what they are.
+pub type Seal = [u8; 32];
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,8 +53,10 @@ impl Destination {
             transport,
             scrubber,
             delays: config.retry.clone().unwrap_or_else(|| retry::DELAYS.to_vec()),
+            rate: config.rate,
             insecure: config.insecure_skip_verify,
             fingerprint: fingerprint(config, target),
+            seal: Self::seal_of(target),
         })
     }
 
@@ -82,9 +90,30 @@ impl Destination {
         &self.delays
     }
 
+    /// How fast it may be sent to, if there is a limit.
+    pub const fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
     /// Whether any certificate is trusted.
     pub fn is_insecure(&self) -> bool {
         self.insecure
+    }
+
+    /// The seal over the secrets that it was made with.
+    pub const fn seal(&self) -> Seal {
+        self.seal
+    }
+
+    /// The seal over all secrets of `target`.
+    pub fn seal_of(target: &Target) -> Seal {
+        let mut hash = Sha256::new();
+        hash.update(b"batchd/secrets");
+        for secret in [&target.url].into_iter().chain(&target.secrets).chain(target.options.values()) {
+            hash.update((secret.expose_secret().len() as u64).to_be_bytes());
+            hash.update(secret.expose_secret().as_bytes());
+        }
+        hash.finalize().into()
     }
 
     /// Tells whether it still points where it did, and does not tell where that is.
@@ -97,7 +126,8 @@ impl Destination {
 fn fingerprint(config: &WebhookConfig, target: &Target) -> String {
     let mut hash = Sha256::new();
     hash.update(b"batchd/webhook");
-    for field in [&config.name, &config.kind, target.url.expose_secret()] {
+    let fixed = [config.name.as_str(), &config.kind, target.url.expose_secret()];
+    for field in fixed.into_iter().chain(target.options.values().map(ExposeSecret::expose_secret)) {
         hash.update((field.len() as u64).to_be_bytes());
         hash.update(field.as_bytes());
     }

@@ -2,16 +2,19 @@
 
 use super::Pulse;
 use super::deliver::{self, Exchange};
-use super::destination::Destination;
+use super::destination::{Destination, Seal};
+use super::gate::Gate;
+use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
 use crate::clock::Clock;
+use crate::domain::route::Routes;
 use crate::rng::Rng;
 use crate::store::outbox::WebhookState;
 use crate::store::{Store, StoreError};
 use crate::webhook::EventBody;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +34,10 @@ struct Inner {
     applying: tokio::sync::Mutex<()>,
     tally: Arc<Tally>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+    refused: Arc<watch::Sender<BTreeSet<String>>>,
+    routes: Arc<RwLock<Arc<Routes>>>,
+    gate: Gate,
+    steps: Steps,
 }
 
 struct Handle {
@@ -60,6 +67,9 @@ impl Dispatcher {
     /// One without webhooks yet; its workers run in `tasks` until `stop`.
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
+            gate: Gate::default(),
+            steps: Steps::new(&clock),
+            routes: Arc::default(),
             store,
             clock,
             rng,
@@ -69,7 +79,13 @@ impl Dispatcher {
             applying: tokio::sync::Mutex::default(),
             tally: Arc::default(),
             switched_off: Arc::new(watch::Sender::new(BTreeSet::new())),
+            refused: Arc::new(watch::Sender::new(BTreeSet::new())),
         }))
+    }
+
+    /// Tells of webhooks' trouble by these routes from now on.
+    pub fn set_routes(&self, routes: Arc<Routes>) {
+        *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
     }
 
     /// Sends to these webhooks and no others from now on. What is under way to others ends where it began.
@@ -149,7 +165,7 @@ impl Dispatcher {
     /// back. `None`: there is no such webhook.
     pub async fn test(&self, name: &str, event: EventBody<'_>) -> Option<Exchange> {
         let destination = self.0.workers().get(name)?.board.destination()?;
-        Some(deliver::attempt(&destination, event, false, self.0.clock.now()).await)
+        Some(deliver::attempt(&destination, &[event], false, self.0.clock.now()).await)
     }
 
     /// How every configured webhook fares, by name.
@@ -161,6 +177,25 @@ impl Dispatcher {
     /// as held.
     pub fn switched_off(&self) -> watch::Receiver<BTreeSet<String>> {
         self.0.switched_off.subscribe()
+    }
+
+    /// The webhooks whose receivers refuse what they are sent for its secrets (401, 403), and a wake-up whenever one does
+    /// so again.
+    pub fn refused(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.0.refused.subscribe()
+    }
+
+    /// The seal over the secrets that a webhook is sent to with; `None`: there is no such webhook.
+    pub fn seal(&self, name: &str) -> Option<Seal> {
+        Some(self.0.workers().get(name)?.board.destination()?.seal())
+    }
+
+    /// Sends to `destination` in place of the one of its name, if there is one.
+    pub fn renew(&self, destination: Destination) {
+        let name = destination.name().to_owned();
+        if let Some(handle) = self.0.workers().get(&name).filter(|handle| handle.board.is_configured()) {
+            handle.point(Some(Arc::new(destination)));
+        }
     }
 
     /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began.
@@ -190,7 +225,8 @@ impl Inner {
     fn begin(&self, name: String, destination: Arc<Destination>, state: WebhookState) -> Handle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let pulse: Pulse = Arc::new(AtomicI64::new(self.clock.now().as_millisecond()));
-        let board = Arc::new(Board::new(name.clone(), Arc::clone(&self.switched_off)));
+        let board =
+            Arc::new(Board::new(name.clone(), Arc::clone(&self.switched_off), Arc::clone(&self.refused)));
         let worker = Worker::new(Parts {
             name,
             store: self.store.clone(),
@@ -201,6 +237,9 @@ impl Inner {
             pulse: Arc::clone(&pulse),
             board: Arc::clone(&board),
             tally: Arc::clone(&self.tally),
+            routes: Arc::clone(&self.routes),
+            gate: self.gate.clone(),
+            steps: self.steps.clone(),
             destination,
             state,
         });
@@ -233,6 +272,7 @@ pub(super) struct Board {
     name: String,
     shown: Mutex<Shown>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+    refused: Arc<watch::Sender<BTreeSet<String>>>,
 }
 
 #[derive(Default)]
@@ -245,8 +285,24 @@ struct Shown {
 }
 
 impl Board {
-    fn new(name: String, switched_off: Arc<watch::Sender<BTreeSet<String>>>) -> Self {
-        Self { name, shown: Mutex::default(), switched_off }
+    fn new(
+        name: String,
+        switched_off: Arc<watch::Sender<BTreeSet<String>>>,
+        refused: Arc<watch::Sender<BTreeSet<String>>>,
+    ) -> Self {
+        Self { name, shown: Mutex::default(), switched_off, refused }
+    }
+
+    /// Notes whether the receiver refuses the secrets.
+    pub(super) fn set_refused(&self, refused: bool) {
+        self.refused.send_if_modified(|names| {
+            if refused {
+                names.insert(self.name.clone());
+                true
+            } else {
+                names.remove(&self.name)
+            }
+        });
     }
 
     pub(super) fn publish(&self, state: &WebhookState, breaker_open: bool, in_flight: usize) {
@@ -259,6 +315,10 @@ impl Board {
         self.switched_off.send_if_modified(|names| {
             if state.disabled.is_some() { names.insert(self.name.clone()) } else { names.remove(&self.name) }
         });
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        lock(&self.shown).last_error.clone()
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {

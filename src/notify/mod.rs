@@ -5,11 +5,17 @@ pub mod decision;
 pub mod deliver;
 pub mod destination;
 pub mod dispatcher;
+mod episode;
+mod gate;
+mod log;
+mod pacing;
+mod steps;
 mod worker;
 
 pub use deliver::Exchange;
 pub use destination::Destination;
 pub use dispatcher::{Dispatcher, WebhookHealth};
+pub use pacing::GATHER;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;

@@ -1,23 +1,30 @@
 //! The loop of one webhook: what is due goes out, what comes back is recorded, in an order that survives any crash.
 
 use super::Pulse;
-use super::breaker::{Breaker, Leave};
+use super::breaker::Leave;
 use super::decision::{Decision, Rules, decide};
 use super::deliver::{self, Exchange};
 use super::destination::Destination;
 use super::dispatcher::{Board, Tally};
+use super::gate::{Gate, Pass};
+use super::pacing::{Load, Pacing};
+use super::steps::Steps;
+use super::{episode, log};
 use crate::clock::Clock;
+use crate::domain::event::EventType;
+use crate::domain::route::Routes;
 use crate::domain::time::since;
+use crate::failpoint;
 use crate::rng::Rng;
 use crate::store::outbox::{AttemptEnd, Due, Next, WebhookState};
 use crate::store::{Pk, Store, StoreError};
 use crate::webhook::{EventBody, Judgement};
 use futures_util::FutureExt;
-use futures_util::future::join_all;
-use jiff::Timestamp;
+use futures_util::future::{join, join_all};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -36,23 +43,30 @@ pub(super) enum Command {
 
 /// Sends what one webhook is owed. It alone changes what is remembered of the webhook.
 pub(super) struct Worker {
-    pub(super) name: String,
-    pub(super) store: Store,
-    pub(super) clock: Clock,
-    pub(super) rng: Rng,
-    pub(super) stop: CancellationToken,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
-    pub(super) pulse: Pulse,
-    pub(super) board: Arc<Board>,
-    pub(super) tally: Arc<Tally>,
-    pub(super) destination: Option<Arc<Destination>>,
-    pub(super) state: WebhookState,
+    name: String,
+    store: Store,
+    clock: Clock,
+    rng: Rng,
+    stop: CancellationToken,
+    commands: mpsc::UnboundedReceiver<Command>,
+    pulse: Pulse,
+    board: Arc<Board>,
+    tally: Arc<Tally>,
+    routes: Arc<RwLock<Arc<Routes>>>,
+    gate: Gate,
+    steps: Steps,
+    destination: Option<Arc<Destination>>,
+    state: WebhookState,
     /// Whether `state` has changed since it was last stored.
     unsaved: bool,
-    breaker: Breaker,
-    /// The receiver's wish to be left alone. Not the wall clock's business while the process lives.
-    paused: Option<Instant>,
+    pacing: Pacing,
     in_flight: JoinSet<Done>,
+    /// Attempts that have ended and are not recorded yet, oldest first.
+    endings: Vec<Ending>,
+    /// Deliveries whose message was refused for something in it when they shared it: each is sent by itself.
+    apart: BTreeSet<Pk>,
+    /// Since when a suspect waits for its turn to be sent alone.
+    waiting_alone: Option<Instant>,
     store_failed: bool,
 }
 
@@ -67,14 +81,16 @@ pub(super) struct Parts {
     pub(super) pulse: Pulse,
     pub(super) board: Arc<Board>,
     pub(super) tally: Arc<Tally>,
+    pub(super) routes: Arc<RwLock<Arc<Routes>>>,
+    pub(super) gate: Gate,
+    pub(super) steps: Steps,
     pub(super) destination: Arc<Destination>,
     pub(super) state: WebhookState,
 }
 
-/// An attempt that has ended and is not recorded yet.
+/// A message that was sent, or not, and is not recorded yet: one attempt at each delivery that it tells of.
 struct Done {
-    attempt: Pk,
-    due: Due,
+    attempts: Vec<(Pk, Due)>,
     destination: Arc<Destination>,
     exchange: Exchange,
 }
@@ -86,9 +102,23 @@ struct Ending {
     state: WebhookState,
 }
 
+/// Messages that may go now, each with the deliveries that it tells of, and when to look again.
+struct Plan {
+    messages: Vec<Vec<Due>>,
+    pass: Option<Pass>,
+    look_again: Duration,
+}
+
+impl Plan {
+    /// Nothing goes before `wait` has passed.
+    const fn nothing(wait: Duration) -> Self {
+        Self { messages: Vec::new(), pass: None, look_again: wait }
+    }
+}
+
 impl Worker {
     pub(super) fn new(parts: Parts) -> Self {
-        let now = parts.clock.now();
+        let (now, steady) = (parts.clock.now(), parts.clock.steady());
         let pause = parts.state.paused_until.map(|until| since(now, until));
         // A pause that is longer than any wish is a clock that was set back.
         let pause = pause.filter(|pause| !pause.is_zero() && *pause <= LONGEST_PAUSE);
@@ -102,12 +132,17 @@ impl Worker {
             pulse: parts.pulse,
             board: parts.board,
             tally: parts.tally,
+            routes: parts.routes,
+            gate: parts.gate,
+            steps: parts.steps,
             destination: None,
-            breaker: Breaker::new(parts.state.failures, Instant::now()),
+            pacing: Pacing::new(parts.state.failures, pause, steady),
             state: parts.state,
             unsaved: false,
-            paused: pause.map(|pause| Instant::now() + pause),
             in_flight: JoinSet::new(),
+            endings: Vec::new(),
+            apart: BTreeSet::new(),
+            waiting_alone: None,
             store_failed: false,
         };
         worker.point(Some(parts.destination));
@@ -132,15 +167,13 @@ impl Worker {
         while !self.stop.is_cancelled() {
             // Before the query, so that nothing that comes during it is missed.
             news.borrow_and_update();
-            let wait = match self.claim().await {
+            let wait = match self.pass().await {
                 Ok(wait) => {
                     self.store_failed = false;
                     wait
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut self.store_failed, true) {
-                        tracing::error!(webhook = %self.name, %error, "deliveries to webhook {} wait: {error}", self.name);
-                    }
+                    self.tell_of_the_store(&error);
                     AFTER_TROUBLE
                 }
             };
@@ -149,7 +182,7 @@ impl Worker {
                 biased;
                 () = self.stop.cancelled() => {}
                 Some(command) = self.commands.recv() => self.obey(command).await,
-                Some(done) = self.in_flight.join_next() => self.finish(done.ok()).await,
+                Some(done) = self.in_flight.join_next() => self.end(done.ok()),
                 Ok(()) = news.changed() => {}
                 () = sleep(wait.min(LONGEST_SLEEP)) => {}
             }
@@ -157,48 +190,42 @@ impl Worker {
         self.drain().await;
     }
 
-    /// Starts what is due as far as it may be started, and says when to look again.
-    async fn claim(&mut self) -> Result<Duration, StoreError> {
+    /// Records what has ended, starts what is due as far as it may be started, and says when to look again.
+    async fn pass(&mut self) -> Result<Duration, StoreError> {
+        failpoint::reach("worker.pass", || self.name.clone());
+        self.steps.follow(&self.clock, &self.store).await?;
         if self.unsaved {
             self.store.set_webhook_state(self.name.clone(), self.state.clone(), self.clock.now()).await?;
             self.unsaved = false;
         }
         loop {
-            let Some(destination) = self.destination.clone() else { return Ok(LONGEST_SLEEP) };
-            if self.state.disabled.is_some() {
-                return Ok(LONGEST_SLEEP);
-            }
-            let instant = Instant::now();
-            if let Some(until) = self.paused.filter(|until| *until > instant) {
-                return Ok(until - instant);
-            }
-            let free = destination.adapter().concurrency().saturating_sub(self.in_flight.len());
-            let leave = match self.breaker.leave(self.in_flight.len(), instant) {
-                Leave::Now(count) => free.min(count),
-                Leave::After(wait) => return Ok(wait),
-                Leave::AfterProbe => 0,
+            // An answer that cannot be recorded is not had again: nothing more is sent until it can.
+            let stuck = self.store_failed && !self.endings.is_empty();
+            let plan = if stuck { Ok(Plan::nothing(Duration::ZERO)) } else { self.plan().await };
+            let (plan, failure) = match plan {
+                Ok(plan) => (plan, None),
+                Err(error) => (Plan::nothing(Duration::ZERO), Some(error)),
             };
-            if leave == 0 {
-                return Ok(LONGEST_SLEEP);
-            }
-            let now = self.clock.now();
-            let limit = u32::try_from(leave).unwrap_or(u32::MAX);
-            let due = self.store.due(self.name.clone(), now, limit).await?;
-            if due.is_empty() {
-                let next = self.store.next_due(self.name.clone(), now).await?;
-                return Ok(next.map_or(LONGEST_SLEEP, |next| since(now, next).max(SHORTEST_SLEEP)));
-            }
-            // Written before it is sent: a crash in between shows, and the delivery is due at the next start.
-            let attempts = self.store.begin_attempts(due.iter().map(|due| due.pk).collect(), now).await?;
-            let mut started = 0;
-            for (due, attempt) in due.into_iter().zip(attempts) {
-                if let Some(attempt) = attempt {
-                    self.in_flight.spawn(send(attempt, due, Arc::clone(&destination), self.clock.clone()));
-                    started += 1;
-                }
-            }
-            self.breaker.started(started, instant);
+            let Plan { messages, pass, look_again } = plan;
+            let (planned, ended) = (messages.len(), !self.endings.is_empty());
+            let begun = self.commit(messages).await;
+            let started = self.start(begun.messages, pass.as_ref());
             self.publish();
+            if let Some(error) = begun.failure.or(failure) {
+                return Err(error);
+            }
+            if stuck {
+                self.store_failed = false;
+                continue;
+            }
+            self.tell_of_trouble().await?;
+            if planned == 0 && !ended {
+                return Ok(look_again);
+            }
+            if planned == 0 {
+                // When to look again may have changed with what was recorded.
+                continue;
+            }
             if started == 0 {
                 // Somebody else took them; what is left is found by the next look, not by running in a circle.
                 return Ok(Duration::from_secs(1));
@@ -206,104 +233,303 @@ impl Worker {
         }
     }
 
-    /// Records an attempt that has ended, and all others that have meanwhile.
-    async fn finish(&mut self, first: Option<Done>) {
-        let mut endings: Vec<Ending> = first.map(|done| self.judge(done)).into_iter().collect();
-        while let Some(done) = self.in_flight.try_join_next() {
-            endings.extend(done.ok().map(|done| self.judge(done)));
+    /// What may go now. Reads only.
+    async fn plan(&mut self) -> Result<Plan, StoreError> {
+        let Some(destination) = self.destination.clone() else { return Ok(Plan::nothing(LONGEST_SLEEP)) };
+        if self.state.disabled.is_some() {
+            return Ok(Plan::nothing(LONGEST_SLEEP));
         }
-        self.publish();
-        self.record(endings).await;
+        let (adapter, now) = (destination.adapter(), self.clock.now());
+        let load = Load {
+            in_flight: self.in_flight.len(),
+            most: adapter.concurrency(),
+            steady: self.clock.steady(),
+            instant: Instant::now(),
+        };
+        let leave = match self.pacing.leave(load) {
+            Leave::Now(count) => count,
+            Leave::After(wait) => return Ok(Plan::nothing(wait)),
+            Leave::AfterProbe => return Ok(Plan::nothing(LONGEST_SLEEP)),
+        };
+        let limit = if adapter.groups() { MOST_TOGETHER } else { leave };
+        let (name, limit) = (self.name.clone(), u32::try_from(limit).unwrap_or(u32::MAX));
+        let due = if adapter.keeps_order() {
+            self.store.due_in_order(name, now, limit).await?
+        } else {
+            self.store.due(name, now, limit).await?
+        };
+        if due.is_empty() {
+            let next = self.store.next_due(self.name.clone(), now).await?;
+            return match next.map(|next| since(now, next)) {
+                Some(Duration::ZERO) => self.plan_alone().await,
+                Some(wait) => Ok(Plan::nothing(wait.max(SHORTEST_SLEEP))),
+                None => Ok(Plan::nothing(LONGEST_SLEEP)),
+            };
+        }
+        let Some(pass) = self.gate.enter() else { return Ok(Plan::nothing(SOMEBODY_IS_ALONE)) };
+        let mut plan = Plan { messages: Vec::new(), pass: Some(pass), look_again: LONGEST_SLEEP };
+        let messages = if adapter.groups() {
+            self.together(due)
+        } else {
+            due.into_iter().map(|due| vec![due]).collect()
+        };
+        for message in messages.into_iter().take(leave) {
+            if let Err(wait) = self.pacing.take(now) {
+                plan.look_again = wait;
+                break;
+            }
+            plan.messages.push(message);
+        }
+        Ok(plan)
     }
 
-    /// Decides what becomes of an attempt; from here on the worker acts on it, stored or not.
-    fn judge(&mut self, done: Done) -> Ending {
-        let Done { attempt, due, destination, exchange } = done;
-        let (now, instant) = (self.clock.now(), Instant::now());
-        let jitter = self.rng.jitter_of(&due.event_id, now);
+    /// A delivery that is suspected of killing the process goes when nothing else is due here or under way anywhere.
+    async fn plan_alone(&mut self) -> Result<Plan, StoreError> {
+        let now = self.clock.now();
+        if !self.in_flight.is_empty() || !self.endings.is_empty() {
+            return Ok(Plan::nothing(LONGEST_SLEEP));
+        }
+        let Some(suspect) = self.store.suspect(self.name.clone(), now).await? else {
+            // Or what is due waits for another to be taken first.
+            return Ok(Plan::nothing(SOMEBODY_IS_FIRST));
+        };
+        let waiting = *self.waiting_alone.get_or_insert_with(Instant::now);
+        let pass = match self.gate.enter_alone() {
+            None if waiting.elapsed() >= PATIENCE_ALONE => self.gate.insist().await,
+            pass => pass,
+        };
+        let Some(pass) = pass else { return Ok(Plan::nothing(SOMEBODY_IS_ALONE)) };
+        self.waiting_alone = None;
+        tracing::warn!(
+            webhook = %self.name,
+            delivery = suspect.pk,
+            event = %suspect.event_id,
+            "batchd has died in a row while this delivery was under way: it is sent alone"
+        );
+        Ok(Plan { messages: vec![vec![suspect]], pass: Some(pass), look_again: Duration::ZERO })
+    }
+
+    /// Of what is due, soonest first, what one message can tell: all that comes after the first in the log's order, but
+    /// what must go in another form, or by itself.
+    fn together(&self, due: Vec<Due>) -> Vec<Vec<Due>> {
+        let by_itself = |due: &Due| {
+            self.apart.contains(&due.pk) || matches!(due.kind, EventType::Digest | EventType::Test)
+        };
+        let Some(first) = due.first() else { return Vec::new() };
+        if by_itself(first) {
+            return due.into_iter().take(1).map(|due| vec![due]).collect();
+        }
+        let plain = first.plain;
+        let mut message: Vec<Due> =
+            due.into_iter().filter(|due| due.plain == plain && !by_itself(due)).collect();
+        message.sort_by_key(|due| due.sequence);
+        vec![message]
+    }
+
+    /// Records what has ended and logs what is about to be sent, in one commit: a crash in between shows, and what was
+    /// under way is due at the next start.
+    async fn commit(&mut self, messages: Vec<Vec<Due>>) -> Begun {
+        let (store, now) = (&self.store, self.clock.now());
+        let endings = std::mem::take(&mut self.endings);
+        // Begun in this order, and so stored in it.
+        let ending =
+            join_all(endings.iter().map(|ending| {
+                store.finish_attempt(ending.attempt, ending.end.clone(), ending.state.clone())
+            }));
+        let pks: Vec<Pk> = messages.iter().flatten().map(|due| due.pk).collect();
+        let begins = !pks.is_empty();
+        let beginning = async { if begins { store.begin_attempts(pks, now).await } else { Ok(Vec::new()) } };
+        let (ended, begun) = join(ending, beginning).await;
+        if begins {
+            failpoint::reach("deliver.logged", || self.name.clone());
+        }
+        if !ended.is_empty() {
+            failpoint::reach("deliver.recorded", || self.name.clone());
+        }
+        let mut failure = None;
+        for (ending, result) in endings.into_iter().zip(ended) {
+            match result {
+                // What is not recorded at the end is sent again at the next start.
+                Ok(()) | Err(StoreError::Closed) => {}
+                Err(error) => {
+                    failure = Some(error);
+                    self.endings.push(ending);
+                }
+            }
+        }
+        let mut attempts = match begun {
+            Ok(attempts) => attempts.into_iter(),
+            Err(error) => {
+                failure = failure.or(Some(error));
+                Vec::new().into_iter()
+            }
+        };
+        let messages = messages.into_iter().map(|message| {
+            let begun =
+                message.into_iter().map(|due| attempts.next().flatten().map(|attempt| (attempt, due)));
+            begun.flatten().collect::<Vec<_>>()
+        });
+        Begun { messages: messages.filter(|message| !message.is_empty()).collect(), failure }
+    }
+
+    /// Sends messages whose attempts are logged; how many.
+    fn start(&mut self, messages: Vec<Vec<(Pk, Due)>>, pass: Option<&Pass>) -> usize {
+        let Some(destination) = &self.destination else { return 0 };
+        let started = messages.len();
+        for message in messages {
+            self.in_flight.spawn(send(message, Arc::clone(destination), self.clock.clone(), pass.cloned()));
+        }
+        self.pacing.started(started, Instant::now());
+        started
+    }
+
+    /// Judges a message that has ended, and all others that have meanwhile.
+    fn end(&mut self, first: Option<Done>) {
+        let mut done = first;
+        loop {
+            if let Some(done) = done {
+                self.judge(done);
+            }
+            done = match self.in_flight.try_join_next() {
+                Some(next) => next.ok(),
+                None => break,
+            };
+        }
+        self.publish();
+    }
+
+    /// Decides what becomes of a message's deliveries; from here on the worker acts on it, stored or not.
+    fn judge(&mut self, done: Done) {
+        let Done { attempts, destination, exchange } = done;
+        let Some((_, first)) = attempts.first() else { return };
+        let now = self.clock.now();
+        // One for the whole message: what goes together comes back together.
+        let jitter = self.rng.jitter_of(&first.event_id, now);
         let rules = Rules { delays: destination.delays(), retired: self.destination.is_none() };
-        let failures = self.state.failures;
+        let before = self.state.clone();
         let moved =
             self.destination.as_ref().is_some_and(|now| now.fingerprint() != destination.fingerprint());
-        let Decision { next, state } = if moved && exchange.judgement != Judgement::Delivered {
-            // What the old target said says nothing of the new one.
-            let next = Next::Again { at: now, wait: Duration::ZERO, counts: false, plain: due.plain };
-            Decision { next, state: self.state.clone() }
-        } else {
-            decide(&exchange.judgement, exchange.receivers, &due, &self.state, rules, now, jitter)
-        };
-        if state.failures == 0 {
-            self.breaker.succeeded(instant);
-        } else if state.failures > failures {
-            self.breaker.failed(state.failures, destination.delays(), jitter, instant);
+        let judgement = &exchange.judgement;
+        let elsewhere = moved && *judgement != Judgement::Delivered;
+        let by_itself = attempts.iter().all(|(_, due)| self.apart.contains(&due.pk));
+        let apart = attempts.len() > 1 && is_refused_for_what_is_in_it(&exchange, first.plain);
+        let mut decided = Vec::with_capacity(attempts.len());
+        for (attempt, due) in attempts {
+            let again = Next::Again { at: now, wait: Duration::ZERO, counts: false, plain: due.plain };
+            let next = if elsewhere {
+                // What the old target said says nothing of the new one.
+                again
+            } else if apart {
+                // One of them may be to blame, and the others are not to suffer for it.
+                self.apart.insert(due.pk);
+                again
+            } else {
+                let Decision { next, state } =
+                    decide(judgement, exchange.receivers, &due, &before, rules, now, jitter);
+                self.state = state;
+                next
+            };
+            if !matches!(next, Next::Again { .. }) {
+                self.apart.remove(&due.pk);
+            }
+            log::attempt(&self.name, &due, &exchange, next, now);
+            self.tally.count(&self.name, log::fate(next));
+            decided.push((attempt, next));
         }
-        if state.paused_until != self.state.paused_until {
-            self.paused = state.paused_until.map(|until| instant + since(now, until));
+        self.take_heed(&before, &exchange, &destination, jitter, by_itself);
+        self.board.set_error(exchange.error.clone());
+        self.endings.extend(decided.into_iter().map(|(attempt, next)| Ending {
+            attempt,
+            end: AttemptEnd {
+                at: now,
+                outcome: exchange.outcome.to_owned(),
+                http_status: exchange.status,
+                error: exchange.error.clone(),
+                excerpt: exchange.excerpt.clone(),
+                next,
+            },
+            state: self.state.clone(),
+        }));
+    }
+
+    /// What an answer means for the messages that follow.
+    fn take_heed(
+        &mut self,
+        before: &WebhookState,
+        exchange: &Exchange,
+        destination: &Destination,
+        jitter: f64,
+        by_itself: bool,
+    ) {
+        let (adapter, instant) = (destination.adapter(), Instant::now());
+        if exchange.judgement == Judgement::Delivered {
+            self.pacing.accepted(adapter.groups() && !by_itself, instant);
+        } else if self.state.failures > before.failures {
+            self.pacing.failed(self.state.failures, destination.delays(), jitter, instant);
         }
-        if state.disabled != self.state.disabled {
+        self.board.set_refused(matches!(exchange.status, Some(401 | 403)));
+        if matches!(exchange.judgement, Judgement::Snooze(None)) {
+            self.pacing.overrun(adapter.concurrency());
+        }
+        if self.state.paused_until != before.paused_until {
+            let now = self.clock.now();
+            self.pacing.pause(self.state.paused_until.map(|until| since(now, until)), self.clock.steady());
+        }
+        if self.state.disabled != before.disabled {
             tracing::error!(
                 webhook = %self.name,
                 "webhook {} is switched off and what it is owed is held: {}; once it is mended: batchd webhooks enable {}",
-                self.name, state.disabled.as_deref().unwrap_or_default(), self.name
+                self.name, self.state.disabled.as_deref().unwrap_or_default(), self.name
             );
         }
-        self.state = state.clone();
-        log(&self.name, &due, &exchange, next, now);
-        self.tally.count(&self.name, fate(next));
-        self.board.set_error(exchange.error.clone());
-        let end = AttemptEnd {
-            at: now,
-            outcome: exchange.outcome.to_owned(),
-            http_status: exchange.status,
-            error: exchange.error,
-            excerpt: exchange.excerpt,
-            next,
-        };
-        Ending { attempt, end, state }
     }
 
-    /// Stores endings, however long that takes: an answer that was had is not had again. Nothing is claimed meanwhile.
-    async fn record(&mut self, mut endings: Vec<Ending>) {
-        let mut told = false;
-        while !endings.is_empty() {
-            // Begun in this order, and so stored in it, all in one commit.
-            let results = join_all(endings.iter().map(|ending| {
-                self.store.finish_attempt(ending.attempt, ending.end.clone(), ending.state.clone())
-            }))
-            .await;
-            let mut left = Vec::new();
-            let mut trouble = None;
-            for (ending, result) in endings.into_iter().zip(results) {
-                match result {
-                    Ok(()) => {}
-                    // What is not recorded is sent again at the next start.
-                    Err(StoreError::Closed) => return,
-                    Err(error) => {
-                        trouble = Some(error);
-                        left.push(ending);
-                    }
-                }
-            }
-            endings = left;
-            self.beat();
-            if let Some(error) = trouble {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::error!(
-                        webhook = %self.name,
-                        %error,
-                        "the result of {} deliveries to webhook {} cannot be recorded: {error}; nothing more is sent until it can",
-                        endings.len(), self.name
-                    );
-                }
-                sleep(AFTER_TROUBLE).await;
-            }
+    /// Tells the other webhooks of an episode of trouble that has begun or ended.
+    async fn tell_of_trouble(&mut self) -> Result<(), StoreError> {
+        let Some(destination) = &self.destination else { return Ok(()) };
+        let error = self.board.last_error();
+        let now = self.clock.now();
+        let Some(news) = episode::news(&self.name, &self.state, destination.delays(), error.as_deref(), now)
+        else {
+            return Ok(());
+        };
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = routes.0.iter().filter(|route| route.webhook != self.name).cloned().collect();
+        let words = news.finding.data["message"].as_str().unwrap_or_default().to_owned();
+        let (told_since, name) = (news.told_since, self.name.clone());
+        self.store.tell_of_webhook(name, told_since, news.finding, Arc::new(Routes(others))).await?;
+        self.state.told_since = told_since;
+        match told_since {
+            None => tracing::info!(webhook = %self.name, "{words}"),
+            // That it is switched off has been said.
+            Some(_) if self.state.disabled.is_some() => {}
+            Some(_) => tracing::warn!(webhook = %self.name, "{words}"),
+        }
+        Ok(())
+    }
+
+    /// Says once what keeps deliveries waiting.
+    fn tell_of_the_store(&mut self, error: &StoreError) {
+        if std::mem::replace(&mut self.store_failed, true) {
+            return;
+        }
+        let unrecorded = self.endings.len();
+        if unrecorded > 0 {
+            tracing::error!(
+                webhook = %self.name,
+                %error,
+                "the result of {unrecorded} deliveries to webhook {} cannot be recorded: {error}; nothing more is sent until it can",
+                self.name
+            );
+        } else {
+            tracing::error!(webhook = %self.name, %error, "deliveries to webhook {} wait: {error}", self.name);
         }
     }
 
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Point(destination) => self.point(destination),
-            Command::Probe => self.breaker.probe_now(Instant::now()),
+            Command::Probe => self.pacing.probe_now(Instant::now()),
             Command::Switch(reason, reply) => {
                 let by_hand = reason.is_some();
                 let wanted = if by_hand {
@@ -333,6 +559,7 @@ impl Worker {
             let fingerprint = Some(destination.fingerprint().to_owned());
             let moved = self.state.fingerprint.is_some() && self.state.fingerprint != fingerprint;
             self.state.fingerprint = fingerprint;
+            self.pacing.keep_to(destination.rate(), self.clock.now());
             if moved {
                 if !self.state.by_hand {
                     self.state = afresh(&self.state);
@@ -350,8 +577,7 @@ impl Worker {
         self.state.failures = 0;
         self.state.failing_since = None;
         self.state.paused_until = None;
-        self.paused = None;
-        self.breaker = Breaker::new(0, Instant::now());
+        self.pacing.forgive();
     }
 
     /// Gives what is under way its time, then leaves it: it is due at the next start.
@@ -359,16 +585,31 @@ impl Worker {
         let deadline = Instant::now() + GRACE;
         let work = async {
             while let Some(done) = self.in_flight.join_next().await {
-                self.finish(done.ok()).await;
+                self.end(done.ok());
+                self.record().await;
             }
         };
         if timeout_at(deadline, work).await.is_err() {
             tracing::warn!(
                 webhook = %self.name,
-                "{} deliveries to webhook {} were cut off by the stop; they are sent again at the next start",
+                "{} messages to webhook {} were cut off by the stop; they are sent again at the next start",
                 self.in_flight.len(), self.name
             );
-            self.in_flight.abort_all();
+            self.in_flight.shutdown().await;
+        }
+        self.record().await;
+        // What was cut off here says nothing against it: only what a process dies of does.
+        if let Err(error) = self.store.interrupt(self.name.clone(), self.clock.now()).await {
+            self.tell_of_the_store(&error);
+        }
+    }
+
+    /// Records what has ended, once; what cannot be recorded now is kept.
+    async fn record(&mut self) {
+        if !self.endings.is_empty()
+            && let Some(error) = self.commit(Vec::new()).await.failure
+        {
+            self.tell_of_the_store(&error);
         }
     }
 
@@ -377,72 +618,53 @@ impl Worker {
     }
 
     fn publish(&self) {
-        self.board.publish(&self.state, self.breaker.is_open(), self.in_flight.len());
+        self.board.publish(&self.state, self.pacing.is_open(), self.in_flight.len());
     }
 }
 
-async fn send(attempt: Pk, due: Due, destination: Arc<Destination>, clock: Clock) -> Done {
-    let event = EventBody { id: &due.event_id, body: &due.body };
-    let exchange = deliver::attempt(&destination, event, due.plain, clock.now()).await;
-    Done { attempt, due, destination, exchange }
+/// Messages whose attempts are logged, and what kept others from it.
+struct Begun {
+    messages: Vec<Vec<(Pk, Due)>>,
+    failure: Option<StoreError>,
 }
 
-/// `state` with everything forgotten that was held against the webhook.
+async fn send(
+    attempts: Vec<(Pk, Due)>,
+    destination: Arc<Destination>,
+    clock: Clock,
+    pass: Option<Pass>,
+) -> Done {
+    let events: Vec<EventBody<'_>> =
+        attempts.iter().map(|(_, due)| EventBody { id: &due.event_id, body: &due.body }).collect();
+    let plain = attempts.first().is_some_and(|(_, due)| due.plain);
+    let exchange = deliver::attempt(&destination, &events, plain, clock.now()).await;
+    drop(events);
+    drop(pass);
+    Done { attempts, destination, exchange }
+}
+
+/// Whether a message that tells of several was not taken for what it says, so that some of them may be in order.
+fn is_refused_for_what_is_in_it(exchange: &Exchange, plain: bool) -> bool {
+    match &exchange.judgement {
+        Judgement::Dead(_) => true,
+        Judgement::Simplify(_) => plain,
+        Judgement::Delivered | Judgement::Snooze(_) | Judgement::Gone(_) => false,
+        Judgement::Trouble(_) | Judgement::Refused(_) => !exchange.receivers,
+    }
+}
+
+/// `state` with everything forgotten that was held against the webhook; not what others were told of it.
 fn afresh(state: &WebhookState) -> WebhookState {
     WebhookState {
         last_success_at: state.last_success_at,
         fingerprint: state.fingerprint.clone(),
+        told_since: state.told_since,
         ..WebhookState::default()
     }
 }
 
-/// The word for what becomes of a delivery, in metrics.
-const fn fate(next: Next) -> &'static str {
-    match next {
-        Next::Delivered => "delivered",
-        Next::Again { counts: true, .. } => "retried",
-        Next::Again { counts: false, .. } => "snoozed",
-        Next::Dead => "dead",
-        Next::Hold => "held",
-    }
-}
-
-/// One line an attempt.
-fn log(webhook: &str, due: &Due, exchange: &Exchange, next: Next, now: Timestamp) {
-    let attempt = due.attempts.saturating_add(1);
-    let ms = u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX);
-    let error = exchange.error.as_deref().unwrap_or_default();
-    let fields = (due.kind, due.event_id.as_str(), exchange.outcome);
-    macro_rules! line {
-        ($level:ident, $next:expr, $($words:tt)+) => {
-            tracing::$level!(
-                event = %fields.1, delivery = due.pk, webhook, attempt, outcome = fields.2,
-                status = exchange.status, ms, next = $next, $($words)+
-            )
-        };
-    }
-    match next {
-        Next::Delivered => line!(info, "delivered", "told webhook {webhook} of {}", fields.0),
-        Next::Again { at, .. } => {
-            let wait = crate::domain::duration::human(since(now, at));
-            let at = at.to_string();
-            line!(warn, at.as_str(), "webhook {webhook} did not take {}: {error}; again in {wait}", fields.0);
-        }
-        Next::Dead => {
-            line!(
-                error,
-                "dead",
-                "webhook {webhook} did not take {}: {error}; given up after {attempt} attempts; batchd deliveries retry {}",
-                fields.0,
-                due.pk
-            );
-        }
-        Next::Hold => line!(warn, "held", "webhook {webhook} did not take {}: {error}; held", fields.0),
-    }
-}
-
-/// No sleep is longer, so that a clock that is changed is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// No sleep is longer, so that a clock that is changed and a machine that slept are noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Nor shorter, should the store and the worker not agree on what is due.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
@@ -450,8 +672,20 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 /// After a failure of the store.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
-/// What is under way at the stop gets so long.
-const GRACE: Duration = Duration::from_secs(8);
+/// What is under way at the stop gets so long; a second is left to record it.
+const GRACE: Duration = Duration::from_secs(7);
 
 /// No receiver's wish is longer ([`crate::http::failure::retry_after`]).
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
+
+/// Deliveries that one message tells of.
+const MOST_TOGETHER: usize = 500;
+
+/// How long to wait for whoever is sent alone, or for others to end.
+const SOMEBODY_IS_ALONE: Duration = Duration::from_millis(250);
+
+/// How long to wait before looking again at what is due and may not go yet.
+const SOMEBODY_IS_FIRST: Duration = Duration::from_millis(500);
+
+/// How long a suspect waits for a moment in which nothing is under way anywhere.
+const PATIENCE_ALONE: Duration = Duration::from_mins(1);

@@ -171,11 +171,19 @@ fn was_told_of_the_beginning(
                 .prepare_cached(
                     "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
                        WHERE events.batch IS NULL AND provider IS ?1 AND type = ?2 AND webhook = ?3
-                         AND sequence > coalesce((SELECT max(sequence) FROM events
-                           WHERE batch IS NULL AND provider IS ?1 AND type = ?4 AND sequence < ?5), 0))",
+                         AND body ->> '$.data.webhook' IS ?6 AND sequence > coalesce((SELECT max(sequence) FROM events
+                           WHERE batch IS NULL AND provider IS ?1 AND type = ?4 AND sequence < ?5
+                             AND body ->> '$.data.webhook' IS ?6), 0))",
                 )?
                 .query_row(
-                    (&draft.provider, beginning.as_str(), webhook, draft.kind.as_str(), sequence),
+                    (
+                        &draft.provider,
+                        beginning.as_str(),
+                        webhook,
+                        draft.kind.as_str(),
+                        sequence,
+                        draft.data["webhook"].as_str(),
+                    ),
                     |row| row.get(0),
                 )?,
         };

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_changes_nothing() {
+    fn a7_a_step_that_fails_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut connection = connection(dir.path());
         migrate(&mut connection, &STEPS[..2], dir.path()).unwrap();

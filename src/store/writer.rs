@@ -3,12 +3,13 @@
 //! An operation is a closure over the open transaction. Whatever has queued up while the last commit ran goes into
 //! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
 
-use super::batches::{self, Touch};
+use super::batches::{self, PackedTouch, Touch};
 use super::connection::{self, checkpoint};
 use super::lock::{Lock, Marks};
 use super::{Pk, StoreError, guard, off_thread};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::failpoint;
 use jiff::Timestamp;
 use rusqlite::{Connection, ffi};
 use std::collections::BTreeMap;
@@ -58,6 +59,11 @@ struct Mark {
 }
 
 impl Told {
+    /// The types of the events, for failpoints.
+    fn kinds(&self) -> String {
+        self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
     fn mark(&self) -> Mark {
         Mark {
             events: self.events.len(),
@@ -136,8 +142,8 @@ struct Open {
 /// Looks that changed nothing, not written yet; `writing` are those of the commit that is under way.
 #[derive(Debug, Default)]
 struct Touches {
-    waiting: BTreeMap<Pk, Touch>,
-    writing: BTreeMap<Pk, Touch>,
+    waiting: BTreeMap<Pk, PackedTouch>,
+    writing: BTreeMap<Pk, PackedTouch>,
 }
 
 enum Job {
@@ -233,22 +239,22 @@ impl Writer {
 impl Core {
     /// Keeps `touch` until the next commit.
     pub(super) fn touch(&self, pk: Pk, touch: Touch) {
-        guard(&self.touches).waiting.insert(pk, touch);
+        guard(&self.touches).waiting.insert(pk, touch.into());
         self.touched.notify_one();
     }
 
     /// What is known of a batch's last look and not written yet.
     pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
         let touches = guard(&self.touches);
-        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).cloned()
+        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).map(|touch| Touch::from(*touch))
     }
 
     /// All such looks.
     pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
         let touches = guard(&self.touches);
-        let mut all = touches.writing.clone();
-        all.extend(touches.waiting.iter().map(|(pk, touch)| (*pk, touch.clone())));
-        all
+        // Newer after older.
+        let both = touches.writing.iter().chain(&touches.waiting);
+        both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
     }
 
     pub(super) fn watch_events(&self) -> watch::Receiver<i64> {
@@ -396,7 +402,7 @@ impl Open {
     fn transact(
         &mut self,
         writes: Vec<Write>,
-        touches: &BTreeMap<Pk, Touch>,
+        touches: &BTreeMap<Pk, PackedTouch>,
         now: Timestamp,
         answers: &mut Vec<Answer>,
     ) -> Result<Told, StoreError> {
@@ -407,12 +413,16 @@ impl Open {
         } else {
             begin(&self.connection)
                 .and_then(|()| {
-                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch))
+                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, *touch))
                 })
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
-                .and_then(|()| Ok(self.connection.execute_batch("COMMIT")?))
+                .and_then(|()| {
+                    failpoint::reach("store.commit", || transaction.told.kinds());
+                    Ok(self.connection.execute_batch("COMMIT")?)
+                })
         };
         let told = transaction.told;
+        failpoint::reach("store.committed", || told.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`delivery.md` §6.3).
             if !self.connection.is_autocommit()
@@ -429,7 +439,7 @@ impl Open {
 
 impl Touches {
     /// Some of what waits, oldest batch first: one commit must not take long.
-    fn take(&mut self) -> BTreeMap<Pk, Touch> {
+    fn take(&mut self) -> BTreeMap<Pk, PackedTouch> {
         let rest = match self.waiting.keys().nth(MOST_TOUCHES).copied() {
             Some(first) => self.waiting.split_off(&first),
             None => BTreeMap::new(),

@@ -1,6 +1,8 @@
 //! The generic webhook: the event's own bytes, signed per Standard Webhooks (contract §6).
 
+use super::message::Message;
 use super::signature::{self, SigningKey};
+use super::template::{self, Template};
 use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
@@ -19,10 +21,14 @@ use std::time::Duration;
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "generic",
+        url: None,
+        retired_hosts: &[],
         signs: true,
         severity: Severity::Info,
         findings: false,
+        needs: &[],
         options: &[],
+        judge_template: template::judge_body,
     },
     build: |target| Ok(Box::new(Generic::new(target)?)),
 };
@@ -32,35 +38,56 @@ pub static KIND: Kind = Kind {
 struct Generic {
     address: Address,
     keys: Vec<SigningKey>,
+    template: Option<Template>,
     timeout: Duration,
 }
 
 impl Generic {
     fn new(target: &Target) -> Result<Self, BadTarget> {
         let keys = target.secrets.iter().map(|secret| SigningKey::parse(secret.expose_secret()));
+        let template = target.template.as_deref().map(|text| Template::body(&target.name, text));
         Ok(Self {
             address: Address::parse(&target.url)?,
             keys: keys.collect::<Result<_, _>>()?,
+            template: template.transpose().map_err(BadTarget::Template)?,
             timeout: target.timeout,
         })
     }
 }
 
+impl Generic {
+    /// What is sent: the event's own bytes, or what the template makes of it, the same at every attempt.
+    fn body(&self, event: &EventBody<'_>) -> Result<(Bytes, &'static str), Failure> {
+        if let Some(template) = &self.template {
+            // The time of the event, not of the attempt: what is signed under one id is always the same.
+            let message = Message::from_event(event.body, Timestamp::UNIX_EPOCH)?;
+            if let Some(text) = template.render(event.body, &message) {
+                return Ok((Bytes::from(text), if template.is_json() { JSON } else { TEXT }));
+            }
+        }
+        Ok((Bytes::copy_from_slice(event.body.as_bytes()), JSON))
+    }
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
 impl Webhook for Generic {
     fn render(&self, event: &EventBody<'_>, _plain: bool, now: Timestamp) -> Result<Call, Failure> {
         let timestamp = now.as_second();
+        let (body, media_type) = self.body(event)?;
         let mut request = Request::post(self.address.uri.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(CONTENT_TYPE, HeaderValue::from_static(media_type))
             .header(signature::ID, event.id)
             .header(signature::TIMESTAMP, timestamp);
-        if let Some(signature) = signature::sign(&self.keys, event.id, timestamp, event.body.as_bytes()) {
+        if let Some(signature) = signature::sign(&self.keys, event.id, timestamp, &body) {
             request = request.header(signature::SIGNATURE, signature);
         }
         if let Some(authorization) = &self.address.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         let request = request
-            .body(Bytes::copy_from_slice(event.body.as_bytes()))
+            .body(body)
             .map_err(|_| Failure::BadRequest("the event's id does not fit into a header".to_owned()))?;
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Beginning(limits::RECEIVER_BODY) })
     }
@@ -96,9 +123,8 @@ mod tests {
 
     fn build(url: &str, secrets: &[&str]) -> Result<Box<dyn Webhook>, BadTarget> {
         (KIND.build)(&Target {
-            url: SecretString::from(url),
             secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
-            timeout: Duration::from_secs(15),
+            ..Target::new("pipeline", url)
         })
     }
 

@@ -1,22 +1,21 @@
-//! What a person is told of an event, the same for every chat kind: title, line, facts, link (`delivery.md` §3.1).
+//! What a person is told, the same for every kind that people read: title, line, facts, lists, link
+//! (`delivery.md` §3.1).
 
-use super::text::{clean, cut, instant, number, percent, utf16};
-use crate::domain::duration::human;
+use super::EventBody;
+use super::text::number;
+use super::told::Told;
+use super::{digest, group};
 use crate::domain::event::EventType;
-use crate::domain::outcome::{Outcome, Severity};
-use crate::domain::status::Status;
-use crate::domain::time::since;
 use crate::http::failure::Failure;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::time::Duration;
 
 /// A message before any channel has given it a form. Its texts are clean and short, and not yet escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// How it is meant; never told by colour alone.
     pub tone: Tone,
-    /// `✅ nightly-eval — completed`
+    /// `nightly-eval — completed`, without the tone's icon.
     pub title: String,
     /// What a telephone shows: it makes sense alone.
     pub line: String,
@@ -24,12 +23,18 @@ pub struct Message {
     pub facts: Vec<Fact>,
     /// The most frequent errors of the batch itself, at most three.
     pub errors: Vec<String>,
+    /// What is told together: the events of a group, the batches of a digest.
+    pub lists: Vec<List>,
     /// What else is worth knowing, one sentence each.
     pub notes: Vec<String>,
     /// The provider's page.
     pub link: Option<Link>,
     /// When batchd saw it.
     pub at: Option<Timestamp>,
+    /// What it is about, the same for all that is told of it: `openai/batch_abc123`.
+    pub topic: Option<String>,
+    /// What a template makes of it, in the channel's own markup: it replaces everything else.
+    pub text: Option<String>,
 }
 
 /// One name with its value.
@@ -39,6 +44,28 @@ pub struct Fact {
     pub name: &'static str,
     /// Such as `3 h 12 m`; `–` where it is not known.
     pub value: String,
+}
+
+/// Things of a kind, one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Such as `Running`; empty: it needs no name.
+    pub heading: &'static str,
+    /// The most important first.
+    pub entries: Vec<Entry>,
+    /// How many there are besides.
+    pub more: usize,
+}
+
+/// One line of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// How it is meant.
+    pub tone: Tone,
+    /// What it says.
+    pub text: String,
+    /// The provider's page.
+    pub url: Option<String>,
 }
 
 /// A page to open.
@@ -80,559 +107,139 @@ impl Tone {
         }
     }
 
-    /// A colour for it, `#RRGGBB`.
-    pub const fn colour(self) -> &'static str {
+    /// A colour for it, `0xRRGGBB`.
+    pub const fn colour(self) -> u32 {
         match self {
-            Self::Good => "#2EB67D",
-            Self::Neutral => "#36C5F0",
-            Self::Warning => "#ECB22E",
-            Self::Bad => "#E01E5A",
-            Self::Expired => "#E8912D",
-            Self::Cancelled => "#8D8D8D",
+            Self::Good => 0x2E_B6_7D,
+            Self::Neutral => 0x36_C5_F0,
+            Self::Warning => 0xEC_B2_2E,
+            Self::Bad => 0xE0_1E_5A,
+            Self::Expired => 0xE8_91_2D,
+            Self::Cancelled => 0x8D_8D_8D,
         }
+    }
+
+    /// The same as the web writes it: `#RRGGBB`.
+    pub fn web_colour(self) -> String {
+        format!("#{:06X}", self.colour())
     }
 }
 
 impl Message {
     /// Reads an event's frozen body; what is missing or odd in it is left out.
     pub fn from_event(body: &str, now: Timestamp) -> Result<Self, Failure> {
-        let event: Value = serde_json::from_str(body)
-            .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))?;
-        let told = Told::new(&event);
-        let tone = told.tone();
-        let mut title = format!("{} {} — {}", tone.icon(), told.subject(), told.headline());
-        let mut line = told.line();
-        let mut notes = told.notes(now);
-        if told.is_test() {
-            title = format!("{} TEST: {} — {}", tone.icon(), told.subject(), told.headline());
-            line = format!("Test from batchd, nothing has happened: {line}");
-            notes.push("This is a test message; the batch in it does not exist.".to_owned());
-        }
-        Ok(Self {
-            tone,
-            title: cut(&title, TITLE, utf16),
-            line: cut(&line, LINE, utf16),
-            facts: told.facts(),
-            errors: told.errors(),
-            notes,
-            link: told.link(),
-            at: told.time("/observed_at"),
+        Ok(Self::of(&parse(body)?, now))
+    }
+
+    /// One message for several events, the worst first.
+    pub fn from_group(events: &[EventBody<'_>], now: Timestamp) -> Result<Self, Failure> {
+        let events: Vec<Value> = events.iter().map(|event| parse(event.body)).collect::<Result<_, _>>()?;
+        Ok(match events.as_slice() {
+            [event] => Self::of(event, now),
+            events => group::message(events),
         })
     }
-}
 
-const TITLE: usize = 100;
-const LINE: usize = 500;
-const NAME: usize = 60;
-const VALUE: usize = 200;
-const MOST_ERRORS: usize = 3;
-const UNKNOWN: &str = "–";
-
-/// An event's body with the questions that a message asks of it.
-struct Told<'a> {
-    word: &'a str,
-    kind: Option<EventType>,
-    data: &'a Value,
-}
-
-impl<'a> Told<'a> {
-    fn new(event: &'a Value) -> Self {
-        let word = event["type"].as_str().unwrap_or("event");
-        Self { word, kind: EventType::from_word(word), data: &event["data"] }
-    }
-
-    /// A text of `data`, clean and short; empty ones are none.
-    fn text(&self, pointer: &str) -> Option<String> {
-        let text = clean(self.data.pointer(pointer)?.as_str()?);
-        (!text.is_empty()).then(|| cut(&text, VALUE, utf16))
-    }
-
-    fn count(&self, pointer: &str) -> Option<u64> {
-        self.data.pointer(pointer)?.as_u64()
-    }
-
-    fn time(&self, pointer: &str) -> Option<Timestamp> {
-        self.data.pointer(pointer)?.as_str()?.parse().ok()
-    }
-
-    fn is_test(&self) -> bool {
-        self.data["test"] == true || self.kind == Some(EventType::Test)
-    }
-
-    fn severity(&self) -> Severity {
-        self.data["severity"].as_str().and_then(|word| word.parse().ok()).unwrap_or_default()
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        serde_json::from_value(self.data["outcome"].clone()).ok().flatten()
-    }
-
-    fn provider(&self) -> String {
-        self.text("/provider").unwrap_or_else(|| "the provider".to_owned())
-    }
-
-    /// What it is about: a batch by its name or else its id, a webhook, a provider.
-    fn subject(&self) -> String {
-        let subject =
-            ["/name", "/batch/id", "/id", "/webhook", "/provider"].into_iter().find_map(|at| self.text(at));
-        cut(&subject.unwrap_or_else(|| "batchd".to_owned()), NAME, utf16)
-    }
-
-    fn tone(&self) -> Tone {
-        let by_severity = match self.severity() {
-            Severity::Info => Tone::Neutral,
-            Severity::Warning => Tone::Warning,
-            Severity::Error => Tone::Bad,
+    pub(super) fn of(event: &Value, now: Timestamp) -> Self {
+        let told = Told::new(event);
+        let mut message = match told.kind {
+            Some(EventType::Digest) => digest::message(&told, now),
+            _ => told.message(now),
         };
-        match self.kind {
-            Some(EventType::Batch(status)) => match (status, self.severity()) {
-                (Status::Completed, Severity::Info) => Tone::Good,
-                (Status::Expired, _) => Tone::Expired,
-                (Status::Cancelled, _) => Tone::Cancelled,
-                _ => by_severity,
-            },
-            Some(
-                EventType::ProviderRecovered | EventType::WebhookRecovered | EventType::ResultsDownloaded,
-            ) => Tone::Good,
-            _ => by_severity,
+        if told.is_test() {
+            message.title = format!("TEST: {}", message.title);
+            message.line = format!("Test from batchd, nothing has happened: {}", message.line);
+            message.notes.push("This is a test message; the batch in it does not exist.".to_owned());
         }
+        message
     }
 
-    /// The title's words after the name.
-    fn headline(&self) -> &'a str {
-        match (self.kind, self.outcome()) {
-            (Some(EventType::Batch(Status::Completed)), Some(Outcome::Partial)) => "completed with errors",
-            (Some(EventType::Batch(Status::Completed)), Some(Outcome::AllFailed)) => {
-                "completed, every request failed"
-            }
-            (Some(EventType::Batch(Status::Expired)), Some(Outcome::ExpiredWithOutput)) => {
-                "expired with some results"
-            }
-            (Some(EventType::Batch(Status::Cancelled)), Some(Outcome::CancelledWithOutput)) => {
-                "cancelled with some results"
-            }
-            (Some(EventType::Batch(status)), _) => match status {
-                Status::Validating => "validating",
-                Status::InProgress => "in progress",
-                Status::Finalizing => "finalizing",
-                Status::Completed => "completed",
-                Status::Failed => "failed",
-                Status::Expired => "expired",
-                Status::Cancelling => "cancelling",
-                Status::Cancelled => "cancelled",
-            },
-            (Some(EventType::BatchStalled), _) => "no progress",
-            (Some(EventType::BatchOverdue), _) => "late",
-            (Some(EventType::BatchLost), _) => "lost",
-            (Some(EventType::ResultsDownloaded), _) => "results downloaded",
-            (Some(EventType::ResultsExpiring), _) => "results about to be deleted",
-            (Some(EventType::ProviderUnauthorized), _) => "key refused",
-            (Some(EventType::ProviderUnreachable), _) => "no answer",
-            (Some(EventType::ProviderRecovered), _) => "answers again",
-            (Some(EventType::WebhookFailing), _) => "webhook failing",
-            (Some(EventType::WebhookRecovered), _) => "webhook accepts again",
-            (Some(EventType::Digest), _) => "digest",
-            (Some(EventType::Test), _) => "test",
-            (None, _) => self.word,
+    /// The title with the tone's icon before it.
+    pub fn headline(&self) -> String {
+        format!("{} {}", self.tone.icon(), self.title)
+    }
+
+    /// The line where its lists do not say the same and more.
+    pub fn lead(&self) -> Option<&str> {
+        self.lists.is_empty().then_some(self.line.as_str())
+    }
+
+    /// Everything that it says, line by line, for the plainest form.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![self.headline(), self.line.clone()];
+        lines.extend(self.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)));
+        lines.extend(self.errors.iter().map(|error| format!("• {error}")));
+        for list in &self.lists {
+            lines.extend(list.title());
+            lines.extend(list.entries.iter().map(Entry::line));
+            lines.extend(list.rest(list.entries.len()));
         }
-    }
-
-    fn line(&self) -> String {
-        let (name, provider) = (self.subject(), self.provider());
-        let message = self.text("/message");
-        let because = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
-        let progress = self.progress().map(|progress| format!(": {progress}")).unwrap_or_default();
-        match self.kind {
-            Some(EventType::Batch(status)) => self.status_line(status, &name, &progress),
-            Some(EventType::BatchStalled) => format!("{name} makes no progress{progress}"),
-            Some(EventType::BatchOverdue) => {
-                let due = self.time("/batch/batchd/deadline").or_else(|| {
-                    crate::domain::time::from_seconds(self.data.pointer("/batch/expires_at")?.as_i64()?)
-                });
-                let due = due.map(|due| format!(", due {}", instant(due))).unwrap_or_default();
-                format!("{name} is late{due}{progress}")
-            }
-            Some(EventType::BatchLost) => format!("{provider} does not know {name} any more{because}"),
-            Some(EventType::ResultsDownloaded) => format!("The results of {name} have been downloaded"),
-            Some(EventType::ResultsExpiring) => {
-                let at = self.time("/batch/batchd/results_expire_at");
-                let at = at.map_or_else(|| "soon".to_owned(), |at| format!("at {}", instant(at)));
-                format!("{provider} deletes the results of {name} {at}")
-            }
-            // What an event says of an account is a sentence with the name in it.
-            Some(EventType::ProviderUnauthorized) => {
-                message.unwrap_or_else(|| format!("{provider} refuses the key"))
-            }
-            Some(EventType::ProviderUnreachable) => {
-                message.unwrap_or_else(|| format!("{provider} does not answer"))
-            }
-            Some(EventType::ProviderRecovered) => format!("{provider} answers again"),
-            Some(EventType::WebhookFailing) => format!("Deliveries to webhook {name} fail{because}"),
-            Some(EventType::WebhookRecovered) => format!("Webhook {name} accepts deliveries again"),
-            Some(EventType::Digest | EventType::Test) | None => {
-                message.unwrap_or_else(|| format!("{name}: {}", self.headline()))
-            }
-        }
-    }
-
-    fn status_line(&self, status: Status, name: &str, progress: &str) -> String {
-        let took = self.duration().map(|took| format!(" in {took}")).unwrap_or_default();
-        let first_error = self.errors().into_iter().next();
-        match (status, self.requests()) {
-            (Status::Completed, Some((_, failed, total))) if self.outcome() == Some(Outcome::AllFailed) => {
-                let all = number(total.max(failed));
-                format!("{name} completed, but none of {all} requests succeeded{took}")
-            }
-            (Status::Completed, Some((ok, failed, total))) => {
-                let rate = percent(failed, total).filter(|_| failed > 0);
-                let rate = rate.map(|rate| format!(" ({rate})")).unwrap_or_default();
-                format!("{name} completed: {} ok, {} failed{rate}{took}", number(ok), number(failed))
-            }
-            (Status::Completed, None) => format!("{name} completed{took}"),
-            (Status::Failed, _) => match first_error {
-                Some(error) => format!("{name} failed{took}: {error}"),
-                None => format!("{name} failed{took}{progress}"),
-            },
-            (Status::Expired, _) => format!("{name} expired{progress}"),
-            (Status::Cancelled, _) => format!("{name} was cancelled{progress}"),
-            (Status::Validating, _) => format!("{name} is being validated"),
-            (Status::InProgress, _) => format!("{name} is in progress{progress}"),
-            (Status::Finalizing, _) => format!("{name} is being finalized{progress}"),
-            (Status::Cancelling, _) => format!("{name} is being cancelled{progress}"),
-        }
-    }
-
-    /// Requests that succeeded, that failed, and all of them.
-    fn requests(&self) -> Option<(u64, u64, u64)> {
-        let ok = self.count("/batch/request_counts/completed")?;
-        let failed = self.count("/batch/request_counts/failed")?;
-        let total = self.count("/batch/request_counts/total")?;
-        (total > 0 || ok > 0 || failed > 0).then_some((ok, failed, total.max(ok.saturating_add(failed))))
-    }
-
-    /// `120 of 10,000 requests done`
-    fn progress(&self) -> Option<String> {
-        let (ok, failed, total) = self.requests()?;
-        Some(format!("{} of {} requests done", number(ok.saturating_add(failed)), number(total)))
-    }
-
-    fn duration(&self) -> Option<String> {
-        Some(human(Duration::from_secs(self.count("/duration_seconds")?)))
-    }
-
-    fn facts(&self) -> Vec<Fact> {
-        let mut facts = Vec::new();
-        let mut add = |name, value: Option<String>| facts.extend(value.map(|value| Fact { name, value }));
-        if self.data.get("batch").is_some_and(Value::is_object) {
-            let ended = self.outcome().is_some();
-            let requests = self.requests().map(|(ok, failed, total)| {
-                format!("{} ok · {} failed · {} in all", number(ok), number(failed), number(total))
-            });
-            add("Requests", requests.or_else(|| Some(UNKNOWN.to_owned())));
-            let rate = self
-                .requests()
-                .filter(|(ok, failed, _)| ended && ok.saturating_add(*failed) > 0)
-                .and_then(|(_, failed, total)| percent(failed, total));
-            add("Error rate", rate);
-            add("Duration", if ended { self.duration().or_else(|| Some(UNKNOWN.to_owned())) } else { None });
-            add("Model", self.text("/batch/model"));
-            add("Tokens", self.tokens());
-            add("Provider", self.text("/provider"));
-            add("Batch", self.text("/batch/id"));
-            add("Labels", self.labels());
-        } else {
-            add("Provider", self.text("/provider"));
-            add("Webhook", self.text("/webhook"));
-            add("Since", self.time("/since").map(instant));
-            add("Reason", self.text("/message"));
-        }
-        facts
-    }
-
-    fn tokens(&self) -> Option<String> {
-        let part = |all: &str, detail: &str, what: &str| {
-            let detail = self.count(detail).filter(|count| *count > 0);
-            let detail = detail.map(|count| format!(" ({} {what})", number(count))).unwrap_or_default();
-            Some(format!("{}{detail}", number(self.count(all)?)))
-        };
-        let input =
-            part("/batch/usage/input_tokens", "/batch/usage/input_tokens_details/cached_tokens", "cached")?;
-        let output = part(
-            "/batch/usage/output_tokens",
-            "/batch/usage/output_tokens_details/reasoning_tokens",
-            "reasoning",
-        )?;
-        Some(format!("{input} in · {output} out"))
-    }
-
-    fn labels(&self) -> Option<String> {
-        let labels = self.data["labels"].as_object()?.iter();
-        let labels: Vec<String> = labels
-            .filter_map(|(key, value)| Some(format!("{}={}", clean(key), clean(value.as_str()?))))
-            .collect();
-        (!labels.is_empty()).then(|| cut(&labels.join(", "), VALUE, utf16))
-    }
-
-    /// Errors of the batch itself, equal ones counted, the most frequent first.
-    fn errors(&self) -> Vec<String> {
-        let mut counted: Vec<(String, u64)> = Vec::new();
-        for error in self.data.pointer("/batch/errors/data").and_then(Value::as_array).into_iter().flatten() {
-            let part = |key: &str| error[key].as_str().map(clean).filter(|text| !text.is_empty());
-            let text = match (part("code"), part("message")) {
-                (Some(code), Some(message)) => format!("{code}: {message}"),
-                (Some(text), None) | (None, Some(text)) => text,
-                (None, None) => continue,
-            };
-            if let Some((_, count)) = counted.iter_mut().find(|(known, _)| *known == text) {
-                *count += 1;
-            } else if counted.len() < 100 {
-                // Thousands of different errors must not make this slow.
-                counted.push((text, 1));
-            }
-        }
-        counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        counted
-            .into_iter()
-            .take(MOST_ERRORS)
-            .map(|(text, count)| {
-                let text = cut(&text, VALUE, utf16);
-                if count > 1 { format!("{}× {text}", number(count)) } else { text }
-            })
-            .collect()
-    }
-
-    fn notes(&self, now: Timestamp) -> Vec<String> {
-        let ended = self.outcome().is_some() && self.kind != Some(EventType::ResultsExpiring);
-        let until = self.time("/batch/batchd/results_expire_at").filter(|until| ended && *until > now);
-        until
-            .map(|until| {
-                format!("Results are kept until {} (for {})", instant(until), human(since(now, until)))
-            })
-            .into_iter()
-            .collect()
-    }
-
-    fn link(&self) -> Option<Link> {
-        let url = self.data.pointer("/batch/batchd/console_url")?.as_str()?;
-        let usable = (url.starts_with("https://") || url.starts_with("http://"))
-            && url.len() <= 1000
-            && url.chars().all(|c| c.is_ascii_graphic());
-        usable.then(|| Link { url: url.to_owned(), text: format!("Open in {}", self.provider()) })
+        lines.extend(self.notes.iter().cloned());
+        lines.extend(self.link.as_ref().map(|link| format!("{}: {}", link.text, link.url)));
+        lines
     }
 }
 
-#[cfg(test)]
-pub(super) mod samples {
-    //! Events for the tests of every chat kind.
-
-    use crate::domain::batch::{BatchError, BatchErrors, RequestCounts, Usage};
-    use crate::domain::event::Draft;
-    use crate::domain::status::Status;
-    use crate::domain::tracked::{BatchKey, Origin, Tracked};
-    use crate::domain::transition::Transition;
-    use jiff::Timestamp;
-
-    pub const NOW: Timestamp = Timestamp::constant(1_760_000_031, 0);
-
-    /// `nightly-eval` at openai, begun 3 h 12 m before it ended.
-    pub fn batch(status: Status, counts: Option<(u64, u64, u64)>) -> Tracked {
-        let key = BatchKey { provider: "openai".to_owned(), id: "batch_abc123".to_owned() };
-        let mut tracked = Tracked::new(key, "openai", "/v1/responses", Origin::Hand, NOW);
-        tracked.name = Some("nightly-eval".to_owned());
-        tracked.labels.insert("team".to_owned(), "evals".to_owned());
-        tracked.console_url = Some("https://platform.openai.com/batches/batch_abc123".to_owned());
-        tracked.results_expire_at = Some(Timestamp::constant(1_762_592_000, 0));
-        let batch = &mut tracked.batch;
-        batch.status = status;
-        batch.model = Some("gpt-5-mini".to_owned());
-        batch.created_at = 1_759_988_479;
-        let end = Some(1_760_000_000);
-        match status {
-            Status::Completed => batch.completed_at = end,
-            Status::Failed => batch.failed_at = end,
-            Status::Expired => batch.expired_at = end,
-            Status::Cancelled => batch.cancelled_at = end,
-            _ => {}
-        }
-        batch.request_counts =
-            counts.map(|(total, completed, failed)| RequestCounts { total, completed, failed });
-        batch.usage = Some(Usage { input_tokens: 31_493_594, output_tokens: 1_978_624, ..Usage::default() });
-        tracked
+impl List {
+    /// A list of `entries`, of which the first few are kept: no channel shows more.
+    pub fn new(heading: &'static str, mut entries: Vec<Entry>, more: usize) -> Self {
+        let cut = entries.len().saturating_sub(MOST_ENTRIES);
+        entries.truncate(MOST_ENTRIES);
+        Self { heading, entries, more: more.saturating_add(cut) }
     }
 
-    /// The same batch with an error list.
-    pub fn with_errors(mut tracked: Tracked, errors: &[(&str, &str)]) -> Tracked {
-        let data = errors.iter().map(|(code, message)| BatchError {
-            code: Some((*code).to_owned()),
-            message: Some((*message).to_owned()),
-            ..BatchError::default()
+    /// Its heading with the number of all there are, if it has one.
+    pub fn title(&self) -> Option<String> {
+        let all = self.entries.len().saturating_add(self.more);
+        (!self.heading.is_empty()).then(|| format!("{} ({})", self.heading, number(all as u64)))
+    }
+
+    /// As many entries, each written by `write`, as fit into `room` as `measure` counts, a line break after each;
+    /// and how many there are besides.
+    pub fn lines(
+        &self,
+        room: usize,
+        measure: fn(&str) -> usize,
+        write: impl Fn(&Entry) -> String + Copy,
+    ) -> Vec<String> {
+        let shown = self.fitting(room, |entry| measure(&write(entry)) + 1);
+        self.entries.iter().take(shown).map(write).chain(self.rest(shown)).collect()
+    }
+
+    /// How many entries fit into `room`, each as long as `cost` says, with a line about the rest.
+    pub fn fitting(&self, room: usize, cost: impl Fn(&Entry) -> usize) -> usize {
+        let mut left = room.saturating_sub(REST);
+        let fits = self.entries.iter().take_while(|entry| match left.checked_sub(cost(entry)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
         });
-        tracked.batch.errors = Some(BatchErrors { data: data.collect(), ..BatchErrors::default() });
-        tracked
+        fits.count()
     }
 
-    /// The body of the event that `tracked` reached its status.
-    pub fn reached(tracked: &Tracked) -> String {
-        let transition = Transition {
-            from: Some(Status::InProgress),
-            to: tracked.batch.status,
-            provider_status: None,
-            occurred_at: None,
-            observed_at: NOW,
-        };
-        Draft::status(tracked, &transition).body(7)
+    /// A line about those that are not among the first `shown`, if there are any.
+    pub fn rest(&self, shown: usize) -> Option<String> {
+        let rest = self.entries.len().saturating_add(self.more).saturating_sub(shown);
+        (rest > 0).then(|| format!("… and {} more", number(rest as u64)))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::samples::{NOW, batch, reached, with_errors};
-    use super::*;
-    use crate::domain::event::Draft;
-    use crate::domain::tracked::Tracked;
-    use proptest::prelude::*;
-
-    fn message(tracked: &Tracked) -> Message {
-        Message::from_event(&reached(tracked), NOW).unwrap()
-    }
-
-    fn fact<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-        message.facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
-    }
-
-    #[test]
-    fn a_partial_success_says_so_in_icon_word_and_number() {
-        let message = message(&batch(Status::Completed, Some((10_000, 9_872, 128))));
-        assert_eq!(message.tone, Tone::Warning);
-        assert_eq!(message.title, "⚠️ nightly-eval — completed with errors");
-        assert_eq!(message.line, "nightly-eval completed: 9,872 ok, 128 failed (1.3 %) in 3 h 12 m");
-        let names: Vec<&str> = message.facts.iter().map(|fact| fact.name).collect();
-        assert_eq!(
-            names,
-            ["Requests", "Error rate", "Duration", "Model", "Tokens", "Provider", "Batch", "Labels"]
-        );
-        assert_eq!(fact(&message, "Requests"), Some("9,872 ok · 128 failed · 10,000 in all"));
-        assert_eq!(fact(&message, "Error rate"), Some("1.3 %"));
-        assert_eq!(fact(&message, "Tokens"), Some("31,493,594 in · 1,978,624 out"));
-        assert_eq!(fact(&message, "Labels"), Some("team=evals"));
-        assert_eq!(message.notes, ["Results are kept until 2025-11-08 08:53 UTC (for 29 d 23 h)"]);
-        let link = message.link.unwrap();
-        assert_eq!(link.text, "Open in openai");
-        assert_eq!(link.url, "https://platform.openai.com/batches/batch_abc123");
-    }
-
-    #[test]
-    fn j6_completed_with_no_success_at_all_is_bad_news() {
-        let message = message(&batch(Status::Completed, Some((9, 0, 9))));
-        assert_eq!(message.tone, Tone::Bad);
-        assert_eq!(message.title, "❌ nightly-eval — completed, every request failed");
-        assert_eq!(message.line, "nightly-eval completed, but none of 9 requests succeeded in 3 h 12 m");
-    }
-
-    #[test]
-    fn every_end_reads_well() {
-        let line = |status, counts| message(&batch(status, counts)).line;
-        let counts = Some((100, 10, 0));
-        assert_eq!(
-            line(Status::Completed, Some((1000, 1000, 0))),
-            "nightly-eval completed: 1,000 ok, 0 failed in 3 h 12 m"
-        );
-        assert_eq!(line(Status::Completed, None), "nightly-eval completed in 3 h 12 m");
-        assert_eq!(line(Status::Expired, counts), "nightly-eval expired: 10 of 100 requests done");
-        assert_eq!(line(Status::Cancelled, counts), "nightly-eval was cancelled: 10 of 100 requests done");
-        let failed = with_errors(
-            batch(Status::Failed, None),
-            &[
-                ("rare", "once"),
-                ("token_limit_exceeded", "too many tokens"),
-                ("token_limit_exceeded", "too many tokens"),
-            ],
-        );
-        let message = message(&failed);
-        assert_eq!(message.line, "nightly-eval failed in 3 h 12 m: 2× token_limit_exceeded: too many tokens");
-        assert_eq!(message.errors, ["2× token_limit_exceeded: too many tokens", "rare: once"]);
-        assert_eq!(fact(&message, "Requests"), Some("–"), "unknown is not zero");
-        let untouched = self::message(&batch(Status::Failed, Some((100, 0, 0))));
-        assert_eq!(fact(&untouched, "Error rate"), None, "nothing done has no rate");
-    }
-
-    #[test]
-    fn every_type_of_event_has_words_and_an_icon() {
-        let tracked = batch(Status::InProgress, Some((100, 10, 0)));
-        for kind in EventType::ALL {
-            let body = match kind {
-                EventType::Batch(status) => reached(&batch(status, Some((100, 10, 0)))),
-                EventType::ProviderUnauthorized
-                | EventType::ProviderUnreachable
-                | EventType::ProviderRecovered => {
-                    Draft::about_provider(kind, "openai", "401 Unauthorized", NOW, NOW).body(1)
-                }
-                _ => Draft::finding(kind, &tracked, NOW, NOW).body(1),
-            };
-            let message = Message::from_event(&body, NOW).unwrap();
-            assert!(message.title.starts_with(message.tone.icon()), "{kind}: {}", message.title);
-            assert!(
-                !message.title.contains(kind.as_str()),
-                "{kind} has no words of its own: {}",
-                message.title
-            );
-            assert!(message.line.len() > 10, "{kind}: {}", message.line);
-        }
-        let words = "openai refuses the key (401: bad key); its batches are looked at less often";
-        let refused = Draft::about_provider(EventType::ProviderUnauthorized, "openai", words, NOW, NOW);
-        let refused = Message::from_event(&refused.body(1), NOW).unwrap();
-        assert_eq!(refused.title, "❌ openai — key refused");
-        assert_eq!(refused.line, words);
-        let stalled = Draft::finding(EventType::BatchStalled, &tracked, NOW, NOW);
-        let stalled = Message::from_event(&stalled.body(1), NOW).unwrap();
-        assert_eq!(stalled.line, "nightly-eval makes no progress: 10 of 100 requests done");
-        assert_eq!(stalled.title, "⚠️ nightly-eval — no progress");
-    }
-
-    #[test]
-    fn a_test_cannot_be_taken_for_news() {
-        let tracked = batch(Status::Completed, Some((10, 10, 0)));
-        let draft = Draft::test(&tracked, EventType::Batch(Status::Completed), "1", NOW);
-        let message = Message::from_event(&draft.body(0), NOW).unwrap();
-        assert_eq!(message.title, "✅ TEST: nightly-eval — completed");
-        assert!(message.line.starts_with("Test from batchd"), "{}", message.line);
-        assert!(message.notes.iter().any(|note| note.contains("test")));
-    }
-
-    #[test]
-    fn g11_names_from_outside_neither_hide_nor_swell() {
-        let mut tracked = batch(Status::Completed, Some((10, 10, 0)));
-        tracked.name = Some(format!("a\r\nX: y \u{202e}{}", "z".repeat(10_000)));
-        tracked.console_url = Some("javascript:alert(1)".to_owned());
-        let message = message(&tracked);
-        assert!(message.title.starts_with("✅ a X: y zzz"), "{}", message.title);
-        assert!(utf16(&message.title) <= 100 && message.title.ends_with("— completed"), "{}", message.title);
-        assert!(message.line.ends_with("10 ok, 0 failed in 3 h 12 m"), "{}", message.line);
-        assert_eq!(message.link, None);
-    }
-
-    #[test]
-    fn a_body_that_is_no_event_is_a_failure_and_odd_fields_are_left_out() {
-        assert!(matches!(Message::from_event("{", NOW), Err(Failure::Malformed(_))));
-        for body in ["{}", "[]", "null", r#"{"type":7,"data":{"batch":{"request_counts":"many"},"name":9}}"#]
-        {
-            assert!(Message::from_event(body, NOW).is_ok(), "{body}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_body_panics(
-            kind in prop::sample::select(EventType::ALL.to_vec()),
-            name in "\\PC{0,50}", total: u64, completed: u64, failed: u64, seconds: u64,
-        ) {
-            let body = serde_json::json!({
-                "type": kind.as_str(),
-                "data": {"name": name, "duration_seconds": seconds, "outcome": "partial", "severity": "warning",
-                    "batch": {"request_counts": {"total": total, "completed": completed, "failed": failed}}},
-            });
-            let message = Message::from_event(&body.to_string(), NOW).unwrap();
-            prop_assert!(utf16(&message.title) <= TITLE && utf16(&message.line) <= LINE);
-        }
+impl Entry {
+    /// Its icon and what it says.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.tone.icon(), self.text)
     }
 }
+
+fn parse(body: &str) -> Result<Value, Failure> {
+    serde_json::from_str(body)
+        .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))
+}
+
+/// Of a list.
+const MOST_ENTRIES: usize = 100;
+
+/// What the line about the rest of a list takes, in any unit.
+const REST: usize = 48;

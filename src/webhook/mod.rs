@@ -2,11 +2,31 @@
 //!
 //! A new kind is one file here, one line in [`KINDS`] and one block in `config.example.toml`.
 
+pub mod discord;
 pub mod generic;
+pub mod google_chat;
+pub mod mattermost;
 pub mod message;
+pub mod ntfy;
+pub mod pagerduty;
 pub mod signature;
 pub mod slack;
+pub mod teams;
+pub mod telegram;
+pub mod template;
 pub mod text;
+
+mod answered;
+mod digest;
+mod escape;
+#[cfg(test)]
+mod every_kind;
+mod group;
+mod post;
+#[cfg(test)]
+mod samples;
+mod specimen;
+mod told;
 
 use crate::config::WebhookFacts;
 use crate::http::address::BadAddress;
@@ -15,7 +35,9 @@ use crate::http::failure::{Failure, retry_after, status_line};
 use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use signature::BadSecret;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One kind of destination: forms the request, judges the answer.
@@ -24,6 +46,29 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     ///
     /// `plain`: the receiver refused the full form before; send the plainest text that tells it.
     fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure>;
+
+    /// Whether what follows an event within seconds may be told in one message with [`Self::render_group`], so that
+    /// fifty endings are not fifty messages. A kind that programs read never groups.
+    fn groups(&self) -> bool {
+        false
+    }
+
+    /// The one request that tells all of `events`, in the order of the log, for an attempt made at `now`; as
+    /// [`Self::render`] otherwise.
+    ///
+    /// The same events in the same order are the same message. Only kinds that [group](Self::groups) can do it.
+    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
+        match events {
+            [event] => self.render(event, plain, now),
+            _ => Err(Failure::BadRequest("this kind of webhook tells one event at a time".to_owned())),
+        }
+    }
+
+    /// Whether events about the same batch, or the same provider, must come in their order: one that ends what another
+    /// began is lost if it comes first (`delivery.md` §3.8).
+    fn keeps_order(&self) -> bool {
+        false
+    }
 
     /// What the answer means.
     fn judge(&self, answer: &Answer) -> Judgement;
@@ -108,12 +153,37 @@ pub struct Kind {
 /// What an adapter is made from: the destination with its secrets resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// The webhook's name, for the log.
+    pub name: String,
     /// Where to.
     pub url: SecretString,
     /// The signing secrets, newest first; none: unsigned.
     pub secrets: Vec<SecretString>,
+    /// The kind's further keys (`routing_key`, `topic`, `token`, `chat`).
+    pub options: BTreeMap<&'static str, SecretString>,
+    /// What replaces the text that the kind has of its own.
+    pub template: Option<String>,
     /// For the whole exchange.
     pub timeout: Duration,
+}
+
+impl Target {
+    /// One at `url` with nothing else to it and 15 s of time.
+    pub fn new(name: &str, url: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: SecretString::from(url),
+            secrets: Vec::new(),
+            options: BTreeMap::new(),
+            template: None,
+            timeout: Duration::from_secs(15),
+        }
+    }
+
+    /// A further key that the kind cannot do without.
+    fn needed(&self, key: &'static str) -> Result<&SecretString, BadTarget> {
+        self.options.get(key).ok_or(BadTarget::Missing(key))
+    }
 }
 
 /// Why a target cannot be used. The texts hold no secret.
@@ -128,10 +198,41 @@ pub enum BadTarget {
     /// A signing secret is none.
     #[error(transparent)]
     Secret(#[from] BadSecret),
+    /// A further key is missing.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A further key cannot be sent.
+    #[error("`{0}` holds a character that cannot be sent")]
+    Unsendable(&'static str),
+    /// The template cannot be used.
+    #[error("`template` is broken: {0}")]
+    Template(String),
 }
 
 /// Every kind of destination.
-pub static KINDS: &[&Kind] = &[&generic::KIND, &slack::KIND];
+pub static KINDS: &[&Kind] = &[
+    &generic::KIND,
+    &slack::KIND,
+    &discord::KIND,
+    &teams::KIND,
+    &mattermost::KIND,
+    &google_chat::KIND,
+    &pagerduty::KIND,
+    &ntfy::KIND,
+    &telegram::KIND,
+];
+
+/// What a message about several events is called where a receiver tells messages apart: the same for the same events.
+fn group_id(events: &[EventBody<'_>]) -> String {
+    let mut hash = Sha256::new();
+    for event in events {
+        hash.update(event.id.as_bytes());
+        hash.update(b"\n");
+    }
+    let mut id = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
+    id.truncate(26);
+    format!("grp_{id}")
+}
 
 /// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
@@ -167,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_to_be_left_alone_is_heard() {
+    fn b6_b7_b9_a_wish_to_be_left_alone_is_heard() {
         let wish = |code, headers: &[(&'static str, &str)]| Judgement::of_status(&answer(code, headers));
         let seconds = |seconds| Judgement::Snooze(Some(Duration::from_secs(seconds)));
         assert_eq!(wish(429, &[("retry-after", "7")]), seconds(7));
@@ -188,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_tells_the_host_and_nothing_else() {
+    fn b10_a_redirect_tells_the_host_and_nothing_else() {
         let moved = answer(308, &[("location", "https://other.example.com/hooks/SECRET?token=SECRET")]);
         let Judgement::Refused(text) = Judgement::of_status(&moved) else { panic!() };
         assert!(text.contains("other.example.com") && !text.contains("SECRET"), "{text}");
@@ -198,11 +299,8 @@ mod tests {
     fn every_kind_is_found_by_its_name_and_refuses_what_is_no_url() {
         for kind in KINDS {
             assert!(std::ptr::eq(super::kind(kind.facts.name).unwrap(), *kind));
-            let target = Target {
-                url: SecretString::from("nowhere"),
-                secrets: Vec::new(),
-                timeout: Duration::from_secs(15),
-            };
+            let mut target = Target::new("ops", "nowhere");
+            target.options = kind.facts.needs.iter().map(|key| (*key, SecretString::from("1"))).collect();
             assert_eq!((kind.build)(&target).unwrap_err(), BadTarget::Address(BadAddress::Unreadable));
         }
         assert!(super::kind("carrier-pigeon").is_none());

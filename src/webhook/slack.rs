@@ -1,60 +1,52 @@
 //! Slack's incoming webhooks: one coloured attachment of blocks, and Slack's own words for what went wrong
 //! (`delivery.md` §3.3).
 
-use super::message::Message;
+use super::escape::SLACK;
+use super::message::{List, Message};
+use super::post::Post;
 use super::text::{cut, instant, utf16};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook};
+use super::{EventBody, Judgement, Kind, Webhook, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
-use crate::http::address::Address;
-use crate::http::call::{Answer, BodyLimit, Call};
+use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, status_line};
-use crate::http::limits;
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// `kind = "slack"`
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "slack",
+        url: None,
+        retired_hosts: &[],
         signs: false,
         severity: Severity::Info,
         findings: true,
+        needs: &[],
         options: &[],
+        judge_template: template::judge,
     },
-    build: |target| Ok(Box::new(Slack::new(target)?)),
+    build: |target| Ok(Box::new(Slack(Post::new(target, SLACK)?))),
 };
 
 /// One channel's incoming webhook.
 #[derive(Debug)]
-struct Slack {
-    address: Address,
-    timeout: Duration,
-}
-
-impl Slack {
-    fn new(target: &Target) -> Result<Self, BadTarget> {
-        Ok(Self { address: Address::parse(&target.url)?, timeout: target.timeout })
-    }
-}
+struct Slack(Post);
 
 impl Webhook for Slack {
     fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        let message = Message::from_event(event.body, now)?;
-        let payload = if plain { as_text(&message) } else { as_blocks(&message) };
-        let mut request = Request::post(self.address.uri.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        if let Some(authorization) = &self.address.authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        let request = request
-            .body(Bytes::from(payload.to_string()))
-            .map_err(|_| Failure::BadRequest("the request cannot be put together".to_owned()))?;
-        Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Beginning(limits::RECEIVER_BODY) })
+        self.0.json(&payload(&self.0.message(event, plain, now)?, plain))
+    }
+
+    fn groups(&self) -> bool {
+        true
+    }
+
+    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
+        self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
     }
 
     fn judge(&self, answer: &Answer) -> Judgement {
@@ -128,14 +120,27 @@ const FIELD: usize = 1000;
 const FIELDS: usize = 10;
 /// Of a section's text; Slack allows 3,000.
 const SECTION: usize = 2900;
+/// Elements of a context.
+const ELEMENTS: usize = 10;
+/// Of a list, which is spread over sections.
+const LIST: usize = 8000;
 /// Of a message without blocks; Slack cuts at 40,000.
 const TEXT: usize = 4000;
 
+fn payload(message: &Message, plain: bool) -> Value {
+    match &message.text {
+        Some(text) => {
+            json!({"text": cut(text, LONGEST, utf16), "unfurl_links": false, "unfurl_media": false})
+        }
+        None if plain => as_text(message),
+        None => as_blocks(message),
+    }
+}
+
 fn as_blocks(message: &Message) -> Value {
-    let mut blocks = vec![json!({
-        "type": "header",
-        "text": {"type": "plain_text", "emoji": true, "text": escaped(&message.title, HEADER)},
-    })];
+    let header = SLACK.fit(&message.headline(), HEADER);
+    let mut blocks =
+        vec![json!({"type": "header", "text": {"type": "plain_text", "emoji": true, "text": header}})];
     let fields: Vec<Value> = message
         .facts
         .iter()
@@ -144,7 +149,7 @@ fn as_blocks(message: &Message) -> Value {
             let value = if matches!(fact.name, "Model" | "Batch") {
                 code(&fact.value)
             } else {
-                escaped(&fact.value, FIELD)
+                SLACK.fit(&fact.value, FIELD)
             };
             mrkdwn(&format!("*{}*\n{value}", fact.name))
         })
@@ -153,54 +158,65 @@ fn as_blocks(message: &Message) -> Value {
         blocks.push(json!({"type": "section", "fields": fields}));
     }
     if !message.errors.is_empty() {
-        let text = format!("*Errors*\n{}", bullets(&message.errors));
-        blocks.push(json!({"type": "section", "text": mrkdwn(&text)}));
+        blocks.push(section(&format!("*Errors*\n{}", bullets(&message.errors))));
     }
-    let mut context: Vec<Value> = message.notes.iter().map(|note| mrkdwn(&escaped(note, FIELD))).collect();
+    for list in &message.lists {
+        let title = list.title().map(|title| format!("*{title}*"));
+        let mut lines: VecDeque<String> = title.into_iter().chain(entries(list)).collect();
+        while !lines.is_empty() {
+            let text = SLACK.join(lines.iter().cloned(), SECTION);
+            lines.drain(..(text.matches('\n').count() + 1).min(lines.len()));
+            blocks.push(section(&text));
+        }
+    }
+    let mut context: Vec<Value> =
+        message.notes.iter().map(|note| mrkdwn(&SLACK.fit(note, FIELD))).take(ELEMENTS - 1).collect();
     context.extend(footer(message).map(|footer| mrkdwn(&footer)));
     if !context.is_empty() {
         blocks.push(json!({"type": "context", "elements": context}));
     }
     json!({
-        "text": escaped(&message.line, TEXT),
+        "text": SLACK.fit(&message.line, TEXT),
         "unfurl_links": false,
         "unfurl_media": false,
-        "attachments": [{"color": message.tone.colour(), "blocks": blocks}],
+        "attachments": [{"color": message.tone.web_colour(), "blocks": blocks}],
     })
 }
 
 /// The plainest form that tells it.
 fn as_text(message: &Message) -> Value {
-    let mut lines = vec![escaped(&message.title, HEADER), escaped(&message.line, FIELD)];
-    lines.extend(message.facts.iter().map(|fact| format!("{}: {}", fact.name, escaped(&fact.value, FIELD))));
-    if !message.errors.is_empty() {
-        lines.push(bullets(&message.errors));
-    }
-    lines.extend(message.notes.iter().map(|note| escaped(note, FIELD)));
-    lines.extend(footer(message));
-    // Cut by lines: a cut inside an entity or a link would show.
-    let mut text = String::new();
-    for line in lines {
-        if utf16(&text) + utf16(&line) >= TEXT {
-            break;
+    let lines = Message { link: None, ..message.clone() }.lines();
+    let lines = lines.iter().map(|line| SLACK.fit(line, FIELD)).chain(footer(message));
+    json!({"text": SLACK.join(lines, TEXT), "unfurl_links": false, "unfurl_media": false})
+}
+
+/// A line for each entry, its text a link where there is one.
+fn entries(list: &List) -> Vec<String> {
+    list.lines(LIST, utf16, |entry| {
+        let text = SLACK.fit(&entry.text.replace('|', "/"), FIELD);
+        match &entry.url {
+            Some(url) => format!("{} {}", entry.tone.icon(), link(url, &text)),
+            None => format!("{} {text}", entry.tone.icon()),
         }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    json!({"text": text.trim_end(), "unfurl_links": false, "unfurl_media": false})
+    })
 }
 
 /// Link and time: a link, not a button, because a button asks Slack for an app that answers.
 fn footer(message: &Message) -> Option<String> {
-    let link = message.link.as_ref().map(|link| {
-        let url = escaped(&link.url.replace('|', "%7C"), usize::MAX);
-        format!("<{url}|{}>", escaped(&link.text.replace('|', "/"), FIELD))
-    });
+    let link = message.link.as_ref().map(|at| link(&at.url, &SLACK.fit(&at.text.replace('|', "/"), FIELD)));
     let at = message
         .at
         .map(|at| format!("<!date^{}^{{date_short_pretty}} {{time}}|{}>", at.as_second(), instant(at)));
     let parts: Vec<String> = [link, at].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(" · "))
+}
+
+fn link(url: &str, text: &str) -> String {
+    format!("<{}|{text}>", SLACK.all(&url.replace('|', "%7C")))
+}
+
+fn section(text: &str) -> Value {
+    json!({"type": "section", "text": mrkdwn(text)})
 }
 
 /// Text of ours with markup; what came from outside is escaped already, and nothing in it becomes a mention.
@@ -210,60 +226,32 @@ fn mrkdwn(text: &str) -> Value {
 
 fn bullets(lines: &[String]) -> String {
     let most = SECTION / lines.len().max(1);
-    let lines: Vec<String> = lines.iter().map(|line| format!("• {}", escaped(line, most - 10))).collect();
+    let lines: Vec<String> = lines.iter().map(|line| format!("• {}", SLACK.fit(line, most - 10))).collect();
     lines.join("\n")
 }
 
 fn code(text: &str) -> String {
-    format!("`{}`", escaped(&text.replace('`', "'"), FIELD))
+    format!("`{}`", SLACK.fit(&text.replace('`', "'"), FIELD))
 }
 
-/// `text` cut so that it has at most `most` units once `&`, `<` and `>` are escaped, and escaped.
-fn escaped(text: &str, most: usize) -> String {
-    let cost: fn(&str) -> usize = |piece| {
-        let more: usize =
-            piece.bytes().map(|byte| entity(byte as char).map_or(0, |entity| entity.len() - 1)).sum();
-        utf16(piece) + more
-    };
-    let mut escaped = String::with_capacity(text.len());
-    for c in cut(text, most, cost).chars() {
-        match entity(c) {
-            Some(entity) => escaped.push_str(entity),
-            None => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// The only three characters that Slack's text is escaped for.
-const fn entity(c: char) -> Option<&'static str> {
-    match c {
-        '&' => Some("&amp;"),
-        '<' => Some("&lt;"),
-        '>' => Some("&gt;"),
-        _ => None,
-    }
-}
+/// Of a message that a template made.
+const LONGEST: usize = 40_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::samples::{NOW, batch, reached, with_errors};
+    use super::super::Target;
+    use super::super::samples::{NOW, batch, reached, with_errors};
     use super::*;
     use crate::domain::status::Status;
+    use bytes::Bytes;
     use http::HeaderMap;
     use proptest::prelude::*;
-    use secrecy::SecretString;
 
     fn slack() -> Box<dyn Webhook> {
-        (KIND.build)(&Target {
-            url: SecretString::from("https://hooks.slack.com/services/T000/B000/abcdefghijkl"),
-            secrets: Vec::new(),
-            timeout: Duration::from_secs(15),
-        })
-        .unwrap()
+        (KIND.build)(&Target::new("ops", "https://hooks.slack.com/services/T000/B000/abcdefghijkl")).unwrap()
     }
 
-    fn payload(body: &str, plain: bool) -> Value {
+    fn sent(body: &str, plain: bool) -> Value {
         let call = slack().render(&EventBody { id: "evt_1", body }, plain, NOW).unwrap();
         assert_eq!(call.request.headers()["content-type"], "application/json; charset=utf-8");
         serde_json::from_slice(call.request.body()).unwrap()
@@ -284,8 +272,8 @@ mod tests {
             batch(Status::Completed, Some((10_000, 9_872, 128))),
             &[("context_length_exceeded", "prompt > limit"), ("invalid_request_error", "`x` & <y>")],
         );
-        insta::assert_json_snapshot!(payload(&reached(&tracked), false));
-        insta::assert_json_snapshot!(payload(&reached(&tracked), true));
+        insta::assert_json_snapshot!(sent(&reached(&tracked), false));
+        insta::assert_json_snapshot!(sent(&reached(&tracked), true));
     }
 
     #[test]
@@ -326,7 +314,7 @@ mod tests {
             assert!(matches!(slack().judge(&answer(400, word)), Judgement::Simplify(_)), "{word}");
         }
         assert!(matches!(slack().judge(&answer(400, "something_else")), Judgement::Refused(_)));
-        let plain = payload(&reached(&batch(Status::Completed, Some((1, 1, 0)))), true);
+        let plain = sent(&reached(&batch(Status::Completed, Some((1, 1, 0)))), true);
         assert!(plain.get("attachments").is_none() && plain.get("blocks").is_none());
         assert!(plain["text"].as_str().unwrap().contains("nightly-eval completed"));
     }
@@ -348,7 +336,7 @@ mod tests {
         tracked.name = Some("<!channel> & <@U123|x>".to_owned());
         tracked.console_url = Some("https://example.com/a|b?x=<y>&z".to_owned());
         for plain in [false, true] {
-            let text = payload(&reached(&tracked), plain).to_string();
+            let text = sent(&reached(&tracked), plain).to_string();
             assert!(!text.contains("<!channel") && !text.contains("<@"), "{text}");
             assert!(text.contains("&lt;!channel&gt; &amp; &lt;@U123|x&gt;"), "{text}");
             assert!(text.contains("<https://example.com/a%7Cb?x=&lt;y&gt;&amp;z|Open in openai>"), "{text}");
@@ -388,8 +376,8 @@ mod tests {
             );
             tracked.name = Some(name);
             tracked.batch.model = Some(model);
-            check_limits(&payload(&reached(&tracked), false));
-            let plain = payload(&reached(&tracked), true);
+            check_limits(&sent(&reached(&tracked), false));
+            let plain = sent(&reached(&tracked), true);
             prop_assert!(utf16(plain["text"].as_str().unwrap()) <= 4000);
         }
     }

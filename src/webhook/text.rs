@@ -21,14 +21,14 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
-/// The beginning of `text` that costs at most `most`, with an ellipsis (cost 1) if anything is left out.
+/// The beginning of `text` that costs at most `most`, with an ellipsis if anything is left out.
 ///
 /// It is cut between what a person sees as characters; `cost` counts the way the destination counts.
 pub fn cut(text: &str, most: usize, cost: fn(&str) -> usize) -> String {
     if cost(text) <= most {
         return text.to_owned();
     }
-    let mut left = most.saturating_sub(1);
+    let Some(mut left) = most.checked_sub(cost("…")) else { return String::new() };
     let mut end = 0;
     for (at, grapheme) in text.grapheme_indices(true) {
         let Some(rest) = left.checked_sub(cost(grapheme)) else { break };

@@ -30,6 +30,7 @@ pub enum Step {
 pub struct Chaos {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
     task: AbortHandle,
     /// Runs the connections; dropping it ends them.
@@ -43,17 +44,22 @@ impl Chaos {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (count, keep) = (Arc::clone(&connections), Arc::clone(&requests));
+        let closed = Arc::new(AtomicUsize::new(0));
+        let (count, over, keep) = (Arc::clone(&connections), Arc::clone(&closed), Arc::clone(&requests));
         let mut tasks = JoinSet::new();
         let task = tasks.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let script = scripts.get(number).or(scripts.last()).cloned().unwrap_or_default();
-                open.spawn(perform(stream, script, Arc::clone(&keep)));
+                let (keep, over) = (Arc::clone(&keep), Arc::clone(&over));
+                open.spawn(async move {
+                    perform(stream, script, keep).await;
+                    over.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, connections, requests, task, tasks }
+        Self { address, connections, closed, requests, task, tasks }
     }
 
     /// The same script on every connection.
@@ -89,6 +95,13 @@ impl Chaos {
     /// How many connections it has seen.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the other side has closed `count` connections.
+    pub async fn until_closed(&self, count: usize) {
+        while self.closed.load(Ordering::SeqCst) < count {
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Every request it has read, head and body.

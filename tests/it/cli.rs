@@ -527,7 +527,9 @@ fn what_makes_no_sense_exits_2() {
     for arguments in [
         &[][..],
         &["frobnicate"],
-        &["submit", "x.jsonl"],
+        &["submit"],
+        &["results"],
+        &["cancel"],
         &["track"],
         &["track", ""],
         &["track", "x", "--label", "team"],
@@ -560,7 +562,7 @@ fn what_makes_no_sense_exits_2() {
 }
 
 #[test]
-fn without_a_daemon_69_says_where_was_looked_and_what_to_do() {
+fn g4_without_a_daemon_69_says_where_was_looked_and_what_to_do() {
     for arguments in [
         &["list"][..],
         &["track", "x"],

@@ -2,14 +2,13 @@
 
 use batchd::config::problem::Severity as Weight;
 use batchd::config::secret::SecretSource;
-use batchd::config::{
-    Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, WebhookFacts, client_view, find,
-};
+use batchd::config::{Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, client_view, find};
 use batchd::domain::event::EventType;
 use batchd::domain::outcome::Severity;
 use batchd::domain::retry;
 use batchd::domain::status::Status;
 use batchd::provider::KINDS;
+use batchd::webhook;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -54,22 +53,7 @@ fn catalog() -> Catalog {
             kind("mistral", &["MISTRAL_API_KEY"], "https://api.mistral.ai"),
             KindFacts { base_url: None, key_optional: true, ..kind("openai-compatible", &[], "") },
         ],
-        webhooks: vec![
-            WebhookFacts {
-                name: "generic",
-                signs: true,
-                severity: Severity::Info,
-                findings: false,
-                options: &[],
-            },
-            WebhookFacts {
-                name: "slack",
-                signs: false,
-                severity: Severity::Info,
-                findings: true,
-                options: &[],
-            },
-        ],
+        webhooks: webhook::KINDS.iter().map(|kind| kind.facts).collect(),
         hooked: BTreeSet::from(["openai", "gemini"]),
     }
 }
@@ -495,13 +479,26 @@ insecure_skip_verify = true
 }
 
 #[test]
+fn behind_a_proxy_names_are_the_proxys_affair() {
+    let text = "[http]\nproxy = \"http://proxy.corp:3128\"\negress = \"public\"";
+    let config = sound(text);
+    assert!(
+        config.warnings.iter().any(|warning| warning.contains("resolved by the")),
+        "{:?}",
+        config.warnings
+    );
+    let config = sound("[http]\nproxy = \"http://proxy.corp:3128\"");
+    assert!(!config.warnings.iter().any(|warning| warning.contains("resolved by")), "{:?}", config.warnings);
+}
+
+#[test]
 fn rules_for_webhooks() {
     let with = |line: &str| format!("[webhooks.x]\nurl = \"https://a.b/c\"\n{line}\n");
     assert!(error("[webhooks.x]").contains("needs a `url`"));
     assert!(error("[webhooks.x]\nurl = \"a.b\"").contains("must be an address"));
     assert!(error("[webhooks.\"x/y\"]\nurl = \"https://a.b\"").contains("cannot be the name of a webhook"));
     assert!(error(&with("kind = \"slak\"")).ends_with("did you mean `slack`?"));
-    assert!(error(&with("kind = \"discord\"")).ends_with("there is `generic`, `slack`"));
+    assert!(error(&with("kind = \"disocrd\"")).ends_with("did you mean `discord`?"));
     assert!(error(&with("severity = \"warn\"")).contains("must be info, warning or error"));
     assert!(error(&with("timeout = \"61s\"")).contains("between 1s and 1m, not 1m1s"));
     assert!(error(&with("timeout = \"500ms\"")).contains("between 1s and 1m"));
@@ -521,6 +518,82 @@ fn rules_for_webhooks() {
         "http.egress = \"public\"\n[webhooks.x]\nurl = \"http://localhost:1\"",
         "nothing will be sent"
     ));
+}
+
+#[test]
+fn what_each_kind_of_webhook_needs() {
+    let of = |kind: &str, more: &str| format!("[webhooks.x]\nkind = \"{kind}\"\n{more}\n");
+    for kind in ["generic", "slack", "discord", "teams", "mattermost", "google-chat"] {
+        assert!(error(&of(kind, "")).contains("needs a `url`"), "{kind}");
+    }
+    // Where the service has one address, it is the usual one.
+    assert!(error(&of("pagerduty", "")).contains("needs a `routing_key`"));
+    assert!(error(&of("ntfy", "")).contains("needs a `topic`"));
+    assert_eq!(errors(&of("telegram", "")).len(), 2);
+    let key = |name: &str| format!("{name} = {{ env = \"{}\" }}", name.to_uppercase());
+    let config = sound(&of("pagerduty", &key("routing_key")));
+    let webhook = &config.webhooks["x"];
+    assert!(webhook.url.is_none() && webhook.severity == Severity::Warning);
+    assert!(webhook.events.contains(&EventType::ProviderRecovered));
+    assert_eq!(webhook.options.keys().collect::<Vec<_>>(), [&"routing_key"]);
+    let refused = config.check_secrets(&env()).unwrap_err();
+    assert!(refused.to_string().contains("`webhooks.x.routing_key`: the environment variable ROUTING_KEY"));
+    sound(&of("ntfy", &format!("{}\n{}", key("topic"), key("token"))));
+    sound(&of("telegram", &format!("{}\n{}", key("chat"), key("token"))));
+    assert!(warned(
+        &of("slack", "url = { env = \"U\" }\ntopic = { env = \"T\" }"),
+        "kind `slack` does not use it"
+    ));
+    assert!(warned(
+        &of("ntfy", "topic = \"a-topic\""),
+        "`webhooks.x.topic` is a secret, and it stands in this file"
+    ));
+    let retired = "url = \"https://example.webhook.office.com/webhookb2/x\"";
+    assert!(
+        error(&of("teams", retired)).contains("a service that has ended; Microsoft has retired connectors")
+    );
+    let config = sound(&of("teams", "url = { env = \"U\" }"));
+    let env = Env::from([("U", "https://outlook.office.com/webhook/x")]);
+    assert!(config.check_secrets(&env).unwrap_err().to_string().contains("retired connectors"));
+}
+
+#[test]
+fn f8_a_broken_template_is_refused_where_it_stands() {
+    let with = |template: &str| {
+        format!("[webhooks.x]\nkind = \"slack\"\nurl = {{ env = \"U\" }}\ntemplate = {template}\n")
+    };
+    for (template, part) in [
+        ("'{{ line'", "is broken: line 1: syntax error"),
+        ("'{{ nmae }}'", "names `nmae`, which there is not; did you mean `name`?"),
+        ("'{{ line | shout }}'", "unknown filter"),
+        ("'{{ 1 // 0 }}'", "is broken: "),
+        (
+            "\"{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}\"",
+            "takes too long",
+        ),
+        ("\"{{ 'x' * 99999999 }}\"", "takes too long or makes too much"),
+        ("\"no such file\"", "there is no file"),
+    ] {
+        let error = error(&with(template));
+        assert!(error.starts_with("4:12: error: `webhooks.x.template`"), "{error}");
+        assert!(error.contains(part) || part.starts_with("there is no file"), "{template}: {error}");
+    }
+    assert!(
+        error(&with("'{\"text\": {{ line }}}'").replace("slack", "generic")).contains("begins like JSON")
+    );
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("message.txt");
+    fs::write(&file, "{{ icon }} {{ title }}\n").unwrap();
+    let text = with(&format!("\"{}\"", file.display()));
+    let config = sound(&text);
+    let template = config.webhooks["x"].template.clone().unwrap();
+    assert_eq!(
+        (template.file.as_deref(), template.text.as_str()),
+        (Some(file.as_path()), "{{ icon }} {{ title }}")
+    );
+    assert!(config.show().contains(&format!("template = \"{}\"", file.display())));
+    fs::write(&file, "{{ icon }").unwrap();
+    assert!(error(&text).contains("is broken"));
 }
 
 #[test]
@@ -605,7 +678,7 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn others_may_not_read_a_file_with_secrets_unnoticed() {
+fn f15_others_may_not_read_a_file_with_secrets_unnoticed() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("config.toml");
     fs::write(&path, format!("[providers.openai]\napi_key = \"{SECRET}\"\n")).unwrap();

@@ -30,8 +30,10 @@ pub fn webhook_config(name: &str, kind: &str) -> WebhookConfig {
     WebhookConfig {
         name: name.to_owned(),
         kind: kind.to_owned(),
-        url: SecretSource::Env("NOT_READ_HERE".to_owned()),
+        url: Some(SecretSource::Env("NOT_READ_HERE".to_owned())),
         secrets: Vec::new(),
+        options: BTreeMap::new(),
+        template: None,
         events: BTreeSet::new(),
         severity: Severity::Info,
         providers: BTreeSet::new(),
@@ -39,6 +41,7 @@ pub fn webhook_config(name: &str, kind: &str) -> WebhookConfig {
         on_request: false,
         timeout: Duration::from_secs(15),
         retry: None,
+        rate: None,
         ca_file: None,
         insecure_skip_verify: false,
     }
@@ -55,15 +58,20 @@ pub fn real_transport() -> Arc<dyn Transport> {
 }
 
 fn destination(kind: &str, url: &str, timeout: Duration, transport: Arc<dyn Transport>) -> Destination {
-    let target = Target { url: SecretString::from(url), secrets: vec![SecretString::from(SIGNING)], timeout };
-    let scrubber = Arc::new(Scrubber::new([&target.url].into_iter().chain(&target.secrets)));
+    let mut target =
+        Target { secrets: vec![SecretString::from(SIGNING)], timeout, ..Target::new("ops", url) };
+    let facts = batchd::webhook::kind(kind).unwrap().facts;
+    let options = facts.needs.iter().chain(facts.options);
+    target.options = options.map(|key| (*key, SecretString::from(TOKEN))).collect();
+    let secrets = [&target.url].into_iter().chain(&target.secrets).chain(target.options.values());
+    let scrubber = Arc::new(Scrubber::new(secrets));
     Destination::new(&webhook_config("ops", kind), &target, transport, scrubber).unwrap()
 }
 
 /// One attempt, and I7 with it: nothing that comes of it tells where it went or what it was signed with.
 async fn tell(kind: &str, url: &str, timeout: Duration) -> Exchange {
     let destination = destination(kind, url, timeout, real_transport());
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: BODY }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
     let told = format!("{exchange:?} {destination:?}");
     for secret in [TOKEN, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"] {
         assert!(!told.contains(secret), "{told}");
@@ -146,6 +154,21 @@ async fn b19_an_excerpt_is_short_and_moves_no_cursor() {
 }
 
 #[tokio::test]
+async fn e3_e4_a_refusal_by_a_receiver_of_another_time_says_so() {
+    let date = |seconds: i64| {
+        let at = Timestamp::from_second(NOW.as_second() + seconds).unwrap();
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+    };
+    for (status, seconds, told) in [(401, -600, true), (400, 600, true), (401, 60, false), (500, 600, false)]
+    {
+        let answer = format!("HTTP/1.1 {status} No\r\ndate: {}\r\ncontent-length: 0\r\n\r\n", date(seconds));
+        let exchange = tell_chaos("generic", &Chaos::answering(answer).await).await;
+        let error = exchange.error.unwrap();
+        assert_eq!(error.contains("10 m apart"), told, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn h1_h2_slack_says_ok_or_it_did_not_happen() {
     for (answer, outcome) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", "delivered"),
@@ -200,7 +223,7 @@ impl Transport for Broken {
 #[tokio::test]
 async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
     let destination = destination("generic", "http://127.0.0.1:9/", Duration::from_secs(1), Arc::new(Broken));
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: BODY }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
     assert_eq!((exchange.outcome, exchange.receivers), ("panic", false));
     assert!(matches!(exchange.judgement, Judgement::Trouble(_)));
 }
@@ -209,7 +232,7 @@ async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
 async fn a_message_that_cannot_be_formed_is_not_sent_and_nobody_elses_fault() {
     let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let destination = destination("slack", &chaos.url("/"), Duration::from_secs(1), real_transport());
-    let exchange = attempt(&destination, EventBody { id: "evt_1", body: "not json" }, false, NOW).await;
+    let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: "not json" }], false, NOW).await;
     assert_eq!((exchange.outcome, exchange.receivers), ("render", false));
     assert_eq!(chaos.connections(), 0);
 }

@@ -1,31 +1,20 @@
 //! The judge of local files, and the translation of their requests, by examples and by properties.
 
-use batchd::config::{Polling, ProviderConfig};
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
 use batchd::provider::judge::{Judge, Judged, MOST_PROBLEMS, Problem, Wish};
 use batchd::provider::submit::{Job, MARKER, SubmitStep, Upload};
-use batchd::provider::{Account, Provider, kind};
+use batchd::provider::{Provider, kind};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const KEY: &str = "sk-a-key-that-nobody-may-see";
 
 fn adapter(name: &str) -> Box<dyn Provider> {
-    let kind = kind(name).unwrap();
-    let config = ProviderConfig {
-        name: name.to_owned(),
-        kind: name.to_owned(),
-        base_url: kind.facts.base_url.unwrap_or("https://batches.example.com/v1").to_owned(),
-        api_key: None,
-        polling: Polling::default(),
-        options: BTreeMap::new(),
-    };
-    (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
+    crate::provider::adapter(kind(name).unwrap())
 }
 
 /// Judges `file`, given in pieces that end at `cuts`.

@@ -62,7 +62,7 @@ fn what_was_acknowledged_survives_a_kill() {
 
 /// `delivery.md` A2 and A4: what was recorded is sent after a kill, under the same id, with the same bytes.
 #[test]
-fn what_is_owed_survives_a_kill() {
+fn a4_what_is_owed_survives_a_kill() {
     let world = World::new();
     world.provider.complete("batch_1");
     world.receiver.hang(true);
@@ -95,7 +95,7 @@ fn what_is_owed_survives_a_kill() {
 
 /// `delivery.md` A10, in small: kills at arbitrary moments lose nothing, and no event is told under two ids.
 #[test]
-fn kills_at_any_moment_lose_nothing() {
+fn a10_kills_at_any_moment_lose_nothing() {
     const ROUNDS: u64 = 12;
     let world = World::new();
     let mut expected = BTreeSet::new();
@@ -133,7 +133,7 @@ fn kills_at_any_moment_lose_nothing() {
 
 /// `delivery.md` A14, A15: what hangs does not keep the daemon.
 #[test]
-fn sigterm_ends_it_even_with_a_request_that_hangs() {
+fn a15_sigterm_ends_it_even_with_a_request_that_hangs() {
     let world = World::new();
     world.provider.complete("batch_1");
     world.receiver.hang(true);
@@ -146,7 +146,7 @@ fn sigterm_ends_it_even_with_a_request_that_hangs() {
 
 /// `delivery.md` G1, G2.
 #[test]
-fn a_second_daemon_is_refused_and_a_dead_ones_place_is_taken() {
+fn g1_g2_a_second_daemon_is_refused_and_a_dead_ones_place_is_taken() {
     let world = World::new();
     let first = world.daemon();
     let second = world.batchd(&["run"]);
@@ -159,7 +159,7 @@ fn a_second_daemon_is_refused_and_a_dead_ones_place_is_taken() {
 }
 
 #[test]
-fn a_refused_reload_changes_nothing_and_says_so() {
+fn f1_a_refused_reload_changes_nothing_and_says_so() {
     let world = World::new();
     let daemon = world.daemon();
     let good = std::fs::read_to_string(world.config()).unwrap();
@@ -184,7 +184,7 @@ fn a_refused_reload_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn a_reload_brings_and_takes_webhooks_and_holds_what_is_owed() {
+fn f2_a_reload_brings_and_takes_webhooks_and_holds_what_is_owed() {
     let world = World::new();
     world.receiver.answer(503, "later");
     world.provider.complete("batch_1");
@@ -281,7 +281,7 @@ fn a_passed_socket_is_taken_over_and_a_failed_start_is_answered() {
 }
 
 #[test]
-fn a_start_that_cannot_be_has_its_exit_code_and_says_what_to_do() {
+fn f6_a_start_that_cannot_be_has_its_exit_code_and_says_what_to_do() {
     let world = World::new();
     let run = |what: &str, code: i32, word: &str| {
         let output = world.batchd(&["run"]);
@@ -376,7 +376,7 @@ fn a_hundred_thousand_ids_from_stdin() {
 
 /// Every surface, after everything has gone wrong that can: no secret shows anywhere.
 #[test]
-fn no_secret_shows_anywhere() {
+fn g10_no_secret_shows_anywhere() {
     let world = World::new();
     world.configure(
         r#"

@@ -150,6 +150,8 @@ struct Scripted {
     clock: Clock,
     takes: Duration,
     script: Box<Script>,
+    /// Whether the script has a list too.
+    lists: bool,
     asked: Mutex<Vec<(String, Timestamp)>>,
 }
 
@@ -159,7 +161,24 @@ impl Scripted {
         takes: Duration,
         script: impl Fn(&str, Timestamp) -> Answer + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { clock: clock.clone(), takes, script: Box::new(script), asked: Mutex::default() })
+        Arc::new(Self::of(clock, takes, script, false))
+    }
+
+    /// One that is asked for its list too, under the name `batches`.
+    fn with_list(
+        clock: &Clock,
+        script: impl Fn(&str, Timestamp) -> Answer + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self::of(clock, Duration::ZERO, script, true))
+    }
+
+    fn of(
+        clock: &Clock,
+        takes: Duration,
+        script: impl Fn(&str, Timestamp) -> Answer + Send + Sync + 'static,
+        lists: bool,
+    ) -> Self {
+        Self { clock: clock.clone(), takes, script: Box::new(script), lists, asked: Mutex::default() }
     }
 
     /// When it was asked, from the world's beginning on.
@@ -172,7 +191,7 @@ impl Transport for Scripted {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
             let id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
-            if id == "batches" {
+            if id == "batches" && !self.lists {
                 // Without a list every look is at one batch: `rounds` has the others.
                 return Ok(refuses(404));
             }
@@ -718,7 +737,7 @@ async fn a_clock_that_is_set_back_stops_nothing() {
 async fn a_creation_that_was_not_answered_is_settled_in_time() {
     let world = World::new(7);
     let clock = world.clock.clone();
-    let late = Scripted::new(&clock, Duration::ZERO, move |asked, now| {
+    let late = Scripted::with_list(&clock, move |asked, now| {
         let batch = json!({
             "id": "batch_late", "object": "batch", "endpoint": "/v1/responses", "input_file_id": "file-1",
             "completion_window": "24h", "status": "in_progress", "created_at": EPOCH.as_second(),

@@ -85,6 +85,21 @@ async fn c1_nobody_listens() {
 }
 
 #[tokio::test]
+async fn c2_what_takes_no_connection_is_given_up_in_time() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Once its queue is full, the kernel answers nobody.
+    let mut queue = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(SHORT, tokio::net::TcpStream::connect(address)).await {
+        queue.push(stream.unwrap());
+    }
+    let failure = post(&transport(), &format!("http://{address}/{SECRET}")).await.unwrap_err();
+    assert_eq!(failure, Failure::ConnectTimeout);
+}
+
+#[tokio::test]
 async fn c3_it_accepts_and_never_answers() {
     let chaos = Chaos::always(vec![Step::Read, Step::Hang]).await;
     let result = post_within(&transport(), &chaos.url("/"), SHORT, BodyLimit::Whole(100)).await;
@@ -149,6 +164,19 @@ async fn c7_nothing_is_sent_twice_behind_our_back() {
         "one connection, two requests, no third"
     );
     assert_eq!(post(&transport, &chaos.url("/")).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn c8_a_connection_that_was_closed_between_two_events_costs_nothing() {
+    let keep = Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let chaos = Chaos::always(vec![Step::Read, keep]).await;
+    let transport = transport();
+    for number in 1..4 {
+        assert_eq!(post(&transport, &chaos.url("/")).await.unwrap().status, StatusCode::OK);
+        // The receiver closes first; ours is closed once the client has seen that.
+        chaos.until_closed(number).await;
+    }
+    assert_eq!((chaos.connections(), chaos.requests().len()), (3, 3));
 }
 
 #[tokio::test]
@@ -470,18 +498,26 @@ struct Tls {
 
 impl Tls {
     async fn serve(name: &str) -> Self {
+        Self::serve_until(name, 4096).await
+    }
+
+    /// The same with a certificate that is valid up to the beginning of this year.
+    async fn serve_until(name: &str, year: i32) -> Self {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         use tokio_rustls::rustls;
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let mut wanted = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = wanted.self_signed(&key).unwrap();
         let ca = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(ca.path(), made.cert.pem()).unwrap();
+        std::fs::write(ca.path(), cert.pem()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .with_single_cert(vec![cert.der().clone()], key.into())
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -532,6 +568,55 @@ async fn c10_a_certificate_for_another_name_is_refused() {
     let tls = Tls::serve("hooks.example.com").await;
     let failure = post(&tls.transport(true, false), &tls.url("other.example.com")).await.unwrap_err();
     assert!(matches!(&failure, Failure::Tls(words) if words.contains("not valid for name")), "{failure:?}");
+}
+
+#[tokio::test]
+async fn c10_a_certificate_that_has_expired_is_refused() {
+    let tls = Tls::serve_until("hooks.example.com", 2024).await;
+    let url = tls.url("hooks.example.com");
+    let failure = post(&tls.transport(true, false), &url).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Tls(words) if words.contains("expired")), "{failure:?}");
+    assert_eq!(post(&tls.transport(false, true), &url).await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn c10_a_server_that_speaks_only_what_is_out_of_date_is_refused() {
+    // What a server of TLS 1.0 answers to a greeting of today: no such version.
+    let alert = Step::Send(b"\x15\x03\x01\x00\x02\x02\x46".to_vec());
+    let chaos = Chaos::always(vec![alert, Step::Hang]).await;
+    let url = chaos.url("/").replace("http:", "https:");
+    let failure = transport().send(call(&url, AMPLE, BodyLimit::Whole(1))).await.unwrap_err();
+    assert_eq!(failure.class(), "tls", "{failure:?}");
+    // And one that greets back in TLS 1.0.
+    let hello = b"\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01".iter().copied();
+    let hello = hello.chain([7; 32]).chain([0, 0, 0x2f, 0]).collect();
+    let chaos = Chaos::always(vec![Step::Send(hello), Step::Hang]).await;
+    let url = chaos.url("/").replace("http:", "https:");
+    let failure = transport().send(call(&url, AMPLE, BodyLimit::Whole(1))).await.unwrap_err();
+    assert_eq!(failure.class(), "tls", "{failure:?}");
+}
+
+#[tokio::test]
+async fn c16_without_a_free_descriptor_it_fails_and_says_so_and_goes_on_when_there_is_one() {
+    const NAME: &str =
+        "transport::c16_without_a_free_descriptor_it_fails_and_says_so_and_goes_on_when_there_is_one";
+    if !inside(NAME) {
+        return in_a_process_with(NAME, &[]);
+    }
+    let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let transport = transport();
+    let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let (_, most) = nix::sys::resource::getrlimit(limit).unwrap();
+    nix::sys::resource::setrlimit(limit, 64, most).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let failure = post(&transport, &chaos.url("/")).await.unwrap_err();
+    assert_eq!(failure.class(), "connect");
+    assert!(failure.to_string().contains("Too many open files"), "{failure}");
+    drop(taken);
+    assert_eq!(post(&transport, &chaos.url("/")).await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]

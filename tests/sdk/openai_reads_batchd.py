@@ -58,6 +58,28 @@ def main():
         named = f"{entry['batchd']['provider']}:{entry['id']}"
         assert client.batches.retrieve(named).id == entry["id"], named
 
+    # Every file that a batch names can be read, whatever stands for it at its provider.
+    read = 0
+    for entry in shown:
+        for file in filter(None, (entry["output_file_id"], entry["error_file_id"])):
+            lines = [json.loads(line) for line in client.files.content(file).text.splitlines()]
+            assert lines and all("response" in line and "error" in line for line in lines), (entry, lines)
+            read += 1
+    assert read > 20, read
+
+    # One provider's own batches, in the same shape.
+    for name in sorted(providers):
+        own = openai.OpenAI(api_key="any", base_url=f"{API}/providers/{name}/v1", max_retries=0)
+        wanted = {entry["id"] for entry in shown if entry["batchd"]["provider"] == name}
+        for limit in (3, 100):
+            listed = [batch.id for batch in own.batches.list(limit=limit)]
+            assert wanted <= set(listed) and len(listed) == len(set(listed)), (name, limit, listed, wanted)
+        for id in wanted:
+            batch = own.batches.retrieve(id)
+            assert batch.status == client.batches.retrieve(id).status, batch
+            if batch.output_file_id:
+                assert own.files.content(batch.output_file_id).text, batch
+
     refused(lambda: client.batches.retrieve("batch_none"), openai.NotFoundError)
     refused(lambda: client.batches.list(after="batch_none"), openai.NotFoundError)
     # Without a token TCP only reads.

@@ -14,6 +14,7 @@ from google import genai
 from google.genai import types
 from mistralai.client import Mistral
 from openai.types import Batch
+from openai.types.chat import ChatCompletion
 
 SANDBOX, BATCHD = sys.argv[1:]
 # A batch of each end, and one that lives for a while.
@@ -65,6 +66,12 @@ class OpenAI:
     def cancel(self, id):
         self.client.batches.cancel(id)
 
+    def results(self, id):
+        batch = self.client.batches.retrieve(id)
+        files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+        lines = [json.loads(line) for file in files for line in self.client.files.content(file).text.splitlines()]
+        return {line["custom_id"]: text_of(line) for line in lines}
+
 
 class Anthropic:
     name = "anthropic"
@@ -112,6 +119,14 @@ class Anthropic:
     def cancel(self, id):
         self.client.messages.batches.cancel(id)
 
+    def results(self, id):
+        if not self.client.messages.batches.retrieve(id).results_url:
+            return {}
+        return {
+            line.custom_id: line.result.message.content[0].text if line.result.type == "succeeded" else None
+            for line in self.client.messages.batches.results(id)
+        }
+
 
 class Gemini:
     name = "gemini"
@@ -152,6 +167,15 @@ class Gemini:
 
     def cancel(self, id):
         self.client.batches.cancel(name=id)
+
+    def results(self, id):
+        job = self.client.batches.get(name=id)
+        results = job.dest and job.dest.inlined_responses or []
+        # What came inline has no ids: the place is the id.
+        return {
+            str(place): result.response.candidates[0].content.parts[0].text if result.response else None
+            for place, result in enumerate(results)
+        }
 
 
 class MistralAI:
@@ -205,6 +229,23 @@ class MistralAI:
     def cancel(self, id):
         self.client.batch.jobs.cancel(job_id=id)
 
+    def results(self, id):
+        job = self.client.batch.jobs.get(job_id=id)
+        files = [file for file in (job.output_file, job.error_file) if file]
+        lines = []
+        for file in files:
+            content = self.client.files.download(file_id=file).read().decode()
+            lines += [json.loads(line) for line in content.splitlines()]
+        return {line["custom_id"]: text_of(line) for line in lines}
+
+
+def text_of(line):
+    """What a line of OpenAI's form says; `None` if the request did not succeed."""
+    response = line["response"]
+    if line["error"] or not response or response["status_code"] >= 400:
+        return None
+    return response["body"]["choices"][0]["message"]["content"]
+
 
 def told(error):
     """Mistral tells each kind of error once, with how many requests had it."""
@@ -251,6 +292,22 @@ def compare_live(vendor, id, status):
     raise AssertionError(f"{vendor.name}: {id} does not hold still as {status}: {before}")
 
 
+def compare_results(vendor, wish, id):
+    """Whether `batchd results` gives what the vendor's SDK reads, each request once."""
+    sdk = vendor.results(id)
+    name = f"{vendor.name}:{id}"
+    lines = [json.loads(line) for line in batchd("results", name).splitlines()]
+    failures = [json.loads(line) for line in batchd("results", name, "--errors").splitlines()]
+    assert all(text_of(line) is None for line in failures), failures
+    shown = {line["custom_id"]: text_of(line) for line in lines + failures}
+    assert shown == sdk, f"{vendor.name} {wish}: {shown} to batchd and {sdk} to the SDK"
+    assert len(lines) == len({line["custom_id"] for line in lines}), lines
+    for line in lines:
+        if text_of(line) is not None:
+            ChatCompletion.model_validate(line["response"]["body"])
+    print(f"{vendor.name}: {wish} has {len(shown)} results")
+
+
 def main():
     vendors = [OpenAI(), Anthropic(), Gemini(), MistralAI()]
     long = {vendor.name: vendor.create(LONG) for vendor in vendors}
@@ -273,9 +330,12 @@ def main():
         assert shown == entry, (shown, entry)
         print(f"{vendor.name}: {wish} is {shown['status']}, {shown['batchd']['outcome']}, {len(sdk)} fields agree")
 
+    for vendor, wish, id in batches:
+        compare_results(vendor, wish, id)
+
     for vendor in vendors:
         id = long[vendor.name]
-        vendor.cancel(id)
+        batchd("cancel", f"{vendor.name}:{id}")
         batchd("wait", "--timeout", "25s", f"{vendor.name}:{id}", codes=(5,))
         shown = json.loads(batchd("show", f"{vendor.name}:{id}", "--json"))
         compare(f"{vendor.name} cancelled by hand", vendor.see(id), shown)

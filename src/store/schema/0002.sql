@@ -13,6 +13,9 @@ ALTER TABLE batches ADD COLUMN download_at INTEGER;
 ALTER TABLE batches ADD COLUMN download_tries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE batches ADD COLUMN download_error TEXT;
 ALTER TABLE batches ADD COLUMN results TEXT CHECK (json_valid(results));  -- the copy that is kept: path, sha256, bytes, lines
+UPDATE batches SET download_at = (
+  SELECT min(recorded_at) FROM events
+  WHERE batch = batches.pk AND type IN ('batch.completed', 'batch.failed', 'batch.expired', 'batch.cancelled'));
 CREATE INDEX batches_download ON batches (download_at) WHERE download_at IS NOT NULL;
 CREATE INDEX batches_results ON batches (results ->> '$.path') WHERE results IS NOT NULL;
 -- Batches that are being created: written before the provider is asked, gone once the batch is registered or known
@@ -50,6 +53,10 @@ CREATE TABLE passed_over (
 
 -- Delivery and findings.
 
+-- Since when the trouble lasts that was told of (`webhook.failing`); NULL: nothing was told, or its end was too.
+ALTER TABLE webhooks ADD COLUMN told_since INTEGER;
+-- Deliveries that were under way when three processes in a row died.
+CREATE INDEX deliveries_suspect ON deliveries (webhook, due_at) WHERE state = 'pending' AND crashes >= 3;
 -- When it is to be told that a provider will soon delete the results of an ended batch; NULL: not, or it has been.
 ALTER TABLE batches ADD COLUMN results_warn_at INTEGER;
 CREATE INDEX batches_expiring ON batches (results_warn_at) WHERE results_warn_at IS NOT NULL;

@@ -231,7 +231,7 @@ async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn anything_but_what_is_under_way_can_be_sent_again() {
+async fn f10_f11_anything_but_what_is_under_way_can_be_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = owing(dir.path(), 4, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
@@ -260,44 +260,97 @@ async fn anything_but_what_is_under_way_can_be_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_in_flight_when_the_process_died_is_due_at_start() {
+async fn a3_what_was_in_flight_when_the_process_died_is_due_at_start() {
     let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 1, &["pipeline"]).await;
+    let mut store = owing(dir.path(), 1, &["pipeline"]).await;
     let delivery = due(&store, "pipeline", 0).await[0];
-    store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
-    drop(store);
-    // Some crashes may be anybody's fault; from the tenth in a row on it comes later and later.
-    for crashes in 1..=11 {
-        let store = Store::open(dir.path(), still()).unwrap();
-        let wait = match crashes {
-            10 => 60,
-            11 => 120,
-            _ => 0,
-        };
-        let next = store.next_due("pipeline".to_owned(), EPOCH).await.unwrap();
-        assert_eq!(next, Some(seconds(wait)), "after {crashes}");
-        store.begin_attempts(vec![delivery], seconds(wait)).await.unwrap();
+    // Some crashes may be anybody's fault.
+    for _ in 0..2 {
+        store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
+        drop(store);
+        store = Store::open(dir.path(), still()).unwrap();
+        assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
     }
-    let store = Store::open(dir.path(), still()).unwrap();
     let attempts = store.attempts(delivery).await.unwrap();
-    assert_eq!(attempts.len(), 12);
+    assert_eq!(attempts.len(), 2);
     for attempt in &attempts {
         assert_eq!((attempt.outcome.as_deref(), attempt.finished_at), (Some("unknown_crash"), None));
         let expected = if attempt.number == 1 { Trigger::Schedule } else { Trigger::Startup };
         assert_eq!(attempt.trigger, expected);
     }
     // One that ends, whatever way, clears the suspicion.
-    deliver(&store, delivery, again(5, true)).await;
-    store.begin_attempts(vec![delivery], seconds(5)).await.unwrap();
-    drop(store);
-    let store = Store::open(dir.path(), still()).unwrap();
-    assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
+    deliver(&store, delivery, again(0, true)).await;
+    for _ in 0..2 {
+        store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
+        drop(store);
+        store = Store::open(dir.path(), still()).unwrap();
+        assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
+    }
     drop(store);
     assert_sound(dir.path());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_lengthens_no_wait() {
+async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_only_if_it_was_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = owing(dir.path(), 3, &["pipeline"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    let suspect = |store: Store| async move {
+        store.suspect("pipeline".to_owned(), EPOCH).await.unwrap().map(|due| due.pk)
+    };
+    let die = async |store: Store, inflight: &[Pk]| {
+        let begun = store.begin_attempts(inflight.to_vec(), EPOCH).await.unwrap();
+        assert!(begun.iter().all(Option::is_some));
+        drop(store);
+        Store::open(dir.path(), still()).unwrap()
+    };
+    for _ in 0..3 {
+        store = die(store, &pks[..2]).await;
+    }
+    assert_eq!(due(&store, "pipeline", 0).await, pks[2..], "set apart");
+    assert_eq!(suspect(store.clone()).await, Some(pks[0]));
+    assert_eq!(store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(), Some(EPOCH));
+    // With company it may have been the company.
+    store = die(store, &[pks[0], pks[2]]).await;
+    assert_eq!(states(&store, "pipeline").await, [DeliveryState::Pending; 3]);
+    // A receiver that took the other clears it.
+    deliver(&store, pks[1], Next::Delivered).await;
+    store = die(store, &pks[..1]).await;
+    let [dead, delivered, pending] = states(&store, "pipeline").await[..] else { panic!() };
+    assert_eq!(
+        (dead, delivered, pending),
+        (DeliveryState::Dead, DeliveryState::Delivered, DeliveryState::Pending)
+    );
+    let shown = all(&store).await.pop().unwrap();
+    assert!(shown.last_error.unwrap().starts_with("crash_loop"));
+    assert_eq!((suspect(store.clone()).await, due(&store, "pipeline", 0).await), (None, pks[2..].to_vec()));
+    // By hand it is sent again, as if nothing had been.
+    assert_eq!(store.retry(vec![pks[0]], EPOCH).await.unwrap(), [true]);
+    assert_eq!(due(&store, "pipeline", 0).await.len(), 2);
+    drop(store);
+    assert_sound(dir.path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn e2_a_clock_that_is_set_forward_shortens_no_wait_that_had_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = owing(dir.path(), 3, &["pipeline"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    deliver(&store, pks[0], again(5, true)).await;
+    // Five days at once, two seconds after that; and a wait that begins when the clock has been set already.
+    let days = 5 * 86_400;
+    let attempt = store.begin_attempts(vec![pks[1]], seconds(2)).await.unwrap()[0].unwrap();
+    let next =
+        Next::Again { at: seconds(days + 7), wait: Duration::from_secs(5), counts: true, plain: false };
+    store.finish_attempt(attempt, end(next), WebhookState::default()).await.unwrap();
+    store.follow_step(seconds(2), Duration::from_secs(days.unsigned_abs())).await.unwrap();
+    assert_eq!(due(&store, "pipeline", days + 2).await, pks[2..], "what was due stays due");
+    assert_eq!(due(&store, "pipeline", days + 5).await, [pks[2], pks[0]]);
+    assert_eq!(due(&store, "pipeline", days + 7).await, [pks[2], pks[0], pks[1]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e1_a_clock_that_is_set_back_lengthens_no_wait() {
     let dir = tempfile::tempdir().unwrap();
     let store = owing(dir.path(), 2, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
@@ -361,6 +414,34 @@ async fn deliveries_are_listed_newest_first_filtered_and_paged() {
     let backlogs: BTreeMap<_, _> = store.backlogs().await.unwrap().into_iter().collect();
     assert_eq!(backlogs["ops"], Backlog { counts: vec![(DeliveryState::Pending, 5)], oldest: Some(EPOCH) });
     assert_eq!(backlogs["pipeline"].counts, [(DeliveryState::Dead, 1), (DeliveryState::Pending, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn h10_an_end_waits_for_its_beginning_and_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    for (number, statuses) in [(1, &[Status::InProgress, Status::Completed][..]), (2, &[Status::Completed])] {
+        let pk = track(&store, &format!("batch_{number}")).await;
+        for status in statuses {
+            see(&store, pk, *status, 1, &["pager", "other"]).await;
+        }
+    }
+    let in_order = async |at| {
+        let due = store.due_in_order("pager".to_owned(), seconds(at), 9).await.unwrap();
+        due.into_iter().map(|due| due.pk).collect::<Vec<_>>()
+    };
+    let pks = due(&store, "pager", 0).await;
+    assert_eq!(in_order(0).await, [pks[0], pks[2]]);
+    // It is under way, and then it waits to be tried again: still it is not overtaken.
+    deliver(&store, pks[0], again(30, true)).await;
+    assert_eq!(in_order(5).await, [pks[2]]);
+    assert_eq!(in_order(30).await, [pks[2], pks[0]]);
+    deliver(&store, pks[0], Next::Delivered).await;
+    assert_eq!(in_order(5).await, [pks[1], pks[2]]);
+    // What was given up keeps nobody waiting.
+    let other = due(&store, "other", 0).await;
+    deliver(&store, other[0], Next::Dead).await;
+    assert_eq!(store.due_in_order("other".to_owned(), EPOCH, 9).await.unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -120,7 +120,7 @@ async fn a_log_that_lost_its_end_loses_its_end_only() {
 }
 
 #[tokio::test]
-async fn a_lock_file_deleted_under_a_daemon_is_noticed_and_ruins_nothing() {
+async fn g3_a_lock_file_deleted_under_a_daemon_is_noticed_and_ruins_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Clock::system()).unwrap();
     let pk = track(&store, "batch_1").await;

@@ -47,7 +47,7 @@ async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_transitions_at_once_are_few_commits() {
+async fn j2_ten_thousand_transitions_at_once_are_few_commits() {
     const COUNT: usize = 10_000;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Clock::system()).unwrap();

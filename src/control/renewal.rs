@@ -1,0 +1,46 @@
+//! Secrets that changed while the daemon ran: read again once a receiver refuses what was signed or sent with them.
+
+use super::live::{Live, target};
+use crate::notify::Destination;
+use std::collections::BTreeSet;
+
+impl Live {
+    /// Reads the secrets of these webhooks again, whose receivers refuse what they are sent (401, 403), and goes on with
+    /// those that have changed. A secret that cannot be read is kept as it was (`delivery.md` §4.11).
+    pub(super) fn renew(&self, refused: BTreeSet<String>) {
+        let config = self.config();
+        let changed: BTreeSet<String> = refused
+            .into_iter()
+            .filter(|name| {
+                let Some(webhook) = config.webhooks.get(name) else { return false };
+                let read = target(webhook, |key, source| match source.resolve(self.env()) {
+                    Ok(secret) => Some(secret),
+                    Err(problem) => {
+                        tracing::debug!(webhook = %name, "{key}: {problem}; the one read before is used");
+                        None
+                    }
+                });
+                read.is_some_and(|target| self.dispatcher.seal(name) != Some(Destination::seal_of(&target)))
+            })
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        match self.assemble(&config) {
+            Ok(assembly) => {
+                let destinations = assembly.destinations.into_iter();
+                for destination in destinations.filter(|destination| changed.contains(destination.name())) {
+                    tracing::info!(
+                        webhook = destination.name(),
+                        "the secrets of webhook {} have changed; it goes on with the new ones",
+                        destination.name()
+                    );
+                    self.dispatcher.renew(destination);
+                }
+            }
+            Err(problems) => {
+                tracing::warn!("changed secrets are not used: {}", problems.join("; "));
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! From owed to accepted: what is due, attempts that are logged before they are made, how they ended, and what a crash
+//! or a clock that was set leaves to put right.
+
+use super::super::column::{at, collect, event_type, length, ms};
+use super::super::{Pk, Store, StoreError, Tx};
+use super::webhooks::{WebhookState, hold, load_webhook, save_webhook};
+use super::{DeliveryState, REACHABLE};
+use crate::domain::event::EventType;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Processes that must have died in a row in attempts at one delivery before it is suspected of having killed them.
+pub const SUSPECT: u32 = 3;
+
+/// A delivery that is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Its row.
+    pub pk: Pk,
+    /// `evt_…`
+    pub event_id: String,
+    /// What happened.
+    pub kind: EventType,
+    /// The frozen body.
+    pub body: String,
+    /// Attempts that counted so far.
+    pub attempts: u32,
+    /// The full form was refused before: send it plain.
+    pub plain: bool,
+    /// When the event was recorded.
+    pub recorded_at: Timestamp,
+    /// The event's number in the log.
+    pub sequence: i64,
+}
+
+/// How an attempt ended, and what becomes of the delivery.
+#[derive(Clone, Debug)]
+pub struct AttemptEnd {
+    /// When.
+    pub at: Timestamp,
+    /// One word: `delivered`, or a failure's class.
+    pub outcome: String,
+    /// The answer's code, if one came.
+    pub http_status: Option<u16>,
+    /// What went wrong, for people; no secrets.
+    pub error: Option<String>,
+    /// The beginning of the answer, without secrets.
+    pub excerpt: Option<String>,
+    /// What becomes of the delivery.
+    pub next: Next,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is done.
+    Delivered,
+    /// Again after `wait`; `counts`: the attempt used up one of its tries.
+    Again {
+        /// When.
+        at: Timestamp,
+        /// The wait that led there: a clock that is set back never lengthens it.
+        wait: Duration,
+        /// Whether a try was used up.
+        counts: bool,
+        /// From now on in plain form.
+        plain: bool,
+    },
+    /// It is given up.
+    Dead,
+    /// The webhook is switched off: this and all that it is owed is held.
+    Hold,
+}
+
+impl Store {
+    /// What `webhook` is owed and due at `now`, soonest first; without what is suspected of killing the process.
+    pub async fn due(&self, webhook: String, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
+        self.follow_clock(now).await?;
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "{DUE} AND crashes < {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT ?3"
+            ))?;
+            collect(query.query((webhook, ms(now), limit))?, read_due)
+        })
+        .await
+    }
+
+    /// The same without what must wait for an earlier event about the same batch, or the same provider, that this webhook
+    /// has not taken yet.
+    pub async fn due_in_order(
+        &self,
+        webhook: String,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        self.follow_clock(now).await?;
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "{DUE} AND crashes < {SUSPECT} AND NOT EXISTS (
+                   SELECT 1 FROM deliveries AS before JOIN events AS begun ON begun.sequence = before.sequence
+                   WHERE before.webhook = ?1 AND before.state IN ('pending', 'inflight')
+                     AND before.state <> 'delivered' AND before.sequence < deliveries.sequence
+                     AND begun.provider IS events.provider AND begun.batch_id IS events.batch_id)
+                 ORDER BY due_at, deliveries.pk LIMIT ?3"
+            ))?;
+            collect(query.query((webhook, ms(now), limit))?, read_due)
+        })
+        .await
+    }
+
+    /// The delivery to `webhook` that is due at `now` and in which three processes in a row have died, if there is one
+    /// (`delivery.md` §4.3): to be sent alone.
+    pub async fn suspect(&self, webhook: String, now: Timestamp) -> Result<Option<Due>, StoreError> {
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "{DUE} AND crashes >= {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT 1"
+            ))?;
+            Ok(collect(query.query((webhook, ms(now)))?, read_due)?.pop())
+        })
+        .await
+    }
+
+    /// When the next delivery to `webhook` is due, seen from `now`: never later than its stored wait allows.
+    pub async fn next_due(&self, webhook: String, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.follow_clock(now).await?;
+        self.read(move |connection| {
+            let next: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT due_at FROM deliveries WHERE webhook = ?1 AND state = 'pending'
+                     ORDER BY due_at LIMIT 1",
+                )?
+                .query_row([webhook], |row| row.get(0))
+                .optional()?;
+            Ok(next.map(at))
+        })
+        .await
+    }
+
+    /// Logs attempts before they are sent; a delivery that is not pending any more gives `None`.
+    pub async fn begin_attempts(
+        &self,
+        deliveries: Vec<Pk>,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Pk>>, StoreError> {
+        self.write(move |tx| {
+            deliveries.into_iter().map(|delivery| begin_attempt(tx, delivery, now)).collect()
+        })
+        .await
+    }
+
+    /// Logs how an attempt ended, moves its delivery on, and saves the webhook's state with it.
+    ///
+    /// An attempt never switches a webhook on: one that was switched off meanwhile stays off. An attempt whose
+    /// batch was purged meanwhile leaves nothing.
+    pub async fn finish_attempt(
+        &self,
+        attempt: Pk,
+        end: AttemptEnd,
+        webhook: WebhookState,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| finish_attempt(tx, attempt, end, webhook)).await
+    }
+
+    /// Makes due at the next start what is under way to `webhook` while the process stops: attempts that are cut off use
+    /// up nothing and are held against nobody.
+    pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "UPDATE attempts SET outcome = 'interrupted', finished_at = ?2 WHERE outcome IS NULL
+                   AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
+                     AND state <> 'delivered')",
+            )?
+            .execute((&webhook, ms(now)))?;
+            tx.prepare_cached(&format!(
+                "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
+                   due_at = ?2, wait = 0, trigger = 'startup'
+                 WHERE webhook = ?1 AND state = 'inflight' AND state <> 'delivered'"
+            ))?
+            .execute((&webhook, ms(now)))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes deliveries due now with a new budget, under the same event id; `false` where there is none such.
+    ///
+    /// Nor can one be sent again that is under way, or whose webhook is switched off or gone.
+    pub async fn retry(&self, deliveries: Vec<Pk>, now: Timestamp) -> Result<Vec<bool>, StoreError> {
+        self.write(move |tx| {
+            let mut retried = Vec::with_capacity(deliveries.len());
+            for delivery in deliveries {
+                let changed = tx
+                    .prepare_cached(&format!(
+                        "{RETRY} WHERE pk = ?2 AND state <> 'inflight' AND {REACHABLE}"
+                    ))?
+                    .execute((ms(now), delivery))?;
+                retried.push(changed > 0);
+            }
+            if retried.contains(&true) {
+                tx.tell_deliveries();
+            }
+            Ok(retried)
+        })
+        .await
+    }
+
+    /// The same for all that was given up, of one webhook or of all. Returns how many.
+    pub async fn retry_dead(&self, webhook: Option<String>, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |tx| {
+            let changed = tx
+                .prepare_cached(&format!(
+                    "{RETRY} WHERE state = 'dead' AND state <> 'delivered' AND webhook = coalesce(?2, webhook)
+                       AND {REACHABLE}"
+                ))?
+                .execute((ms(now), webhook))?;
+            if changed > 0 {
+                tx.tell_deliveries();
+            }
+            Ok(changed as u64)
+        })
+        .await
+    }
+
+    /// Where the clock was set forward by `step` after `before`, moves every wait that had begun with it: it takes as
+    /// long as it would have taken.
+    pub async fn follow_step(&self, before: Timestamp, step: Duration) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE deliveries SET due_at = due_at + ?2
+                 WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 AND due_at - wait <= ?1",
+                (ms(before), length(step)),
+            )?;
+            tx.tell_deliveries();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Where the clock was set back, counts every wait from `now` again: it never gets longer than it was.
+    async fn follow_clock(&self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(daemon) = &self.0.daemon else { return Ok(()) };
+        let before = daemon.asked_at.swap(ms(now), Ordering::Relaxed);
+        // Callers that looked at the clock a moment apart may come in any order.
+        if ms(now) >= before.saturating_sub(CLOCK_STEP) {
+            return Ok(());
+        }
+        let followed = self
+            .write(move |tx| {
+                tx.tell_deliveries();
+                shorten_waits(tx, now)
+            })
+            .await;
+        if followed.is_err() {
+            daemon.asked_at.store(before, Ordering::Relaxed);
+        }
+        followed
+    }
+}
+
+/// Makes due at once what was under way when the process before died, whatever the clock says.
+///
+/// A delivery that was under way when three processes in a row died is suspected of it, and is sent alone from then on.
+/// If the process dies once more with nothing else under way, it is given up: one event that kills the daemon does not
+/// keep it from all others, and what was merely near by is not blamed (`delivery.md` §4.3).
+pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
+    let given_up = connection.execute(
+        &format!(
+            "UPDATE deliveries SET state = 'dead', crashes = crashes + 1, last_error = ?1
+             WHERE state = 'inflight' AND state <> 'delivered' AND crashes >= {SUSPECT}
+               AND 1 = (SELECT count(*) FROM deliveries WHERE state = 'inflight' AND state <> 'delivered')"
+        ),
+        [CRASH_LOOP],
+    )?;
+    if given_up > 0 {
+        tracing::error!("a delivery is given up: {CRASH_LOOP}; `batchd deliveries --state dead` shows it");
+    }
+    connection.execute(
+        "UPDATE deliveries SET
+           state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
+             THEN 'held' ELSE 'pending' END,
+           crashes = crashes + 1, wait = 0, due_at = ?1, trigger = 'startup'
+         WHERE state = 'inflight' AND state <> 'delivered'",
+        [ms(now)],
+    )?;
+    shorten_waits(connection, now)
+}
+
+/// Where a wait ends later than it can have begun by `now`, it begins now (`delivery.md` §4.9).
+fn shorten_waits(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE deliveries SET due_at = ?1 + wait
+         WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 + wait",
+        [ms(now)],
+    )?;
+    Ok(())
+}
+
+fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option<Pk>, StoreError> {
+    let begun: Option<(i64, String)> = tx
+        .prepare_cached(
+            "UPDATE deliveries SET state = 'inflight', attempts = attempts + 1
+             WHERE pk = ?1 AND state = 'pending' RETURNING attempts, trigger",
+        )?
+        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((number, trigger)) = begun else { return Ok(None) };
+    tx.prepare_cached(
+        "INSERT INTO attempts (delivery, number, started_at, trigger) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((delivery, number, ms(now), trigger))?;
+    Ok(Some(tx.last_insert_rowid()))
+}
+
+fn finish_attempt(
+    tx: &mut Tx<'_>,
+    attempt: Pk,
+    end: AttemptEnd,
+    mut state: WebhookState,
+) -> Result<(), StoreError> {
+    let error = end.error.map(shortened);
+    let delivery: Option<Pk> = tx
+        .prepare_cached(
+            "UPDATE attempts SET finished_at = ?2, outcome = ?3, http_status = ?4, error = ?5, excerpt = ?6
+             WHERE pk = ?1 AND outcome IS NULL RETURNING delivery",
+        )?
+        .query_row(
+            (attempt, ms(end.at), &end.outcome, end.http_status, &error, end.excerpt.map(shortened)),
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(delivery) = delivery else { return Ok(()) };
+    let webhook: String = tx
+        .prepare_cached("SELECT webhook FROM deliveries WHERE pk = ?1")?
+        .query_row([delivery], |row| row.get(0))?;
+
+    if let Some(stored) = load_webhook(tx, &webhook)?
+        && stored.disabled.is_some()
+        && (state.disabled.is_none() || stored.by_hand)
+    {
+        (state.disabled, state.by_hand) = (stored.disabled, stored.by_hand);
+    }
+    save_webhook(tx, &webhook, &state)?;
+
+    let (new, counts, plain, due_at, wait) = match end.next {
+        Next::Delivered => (DeliveryState::Delivered, true, false, end.at, Duration::ZERO),
+        Next::Again { at, wait, counts, plain } => (DeliveryState::Pending, counts, plain, at, wait),
+        Next::Dead => (DeliveryState::Dead, true, false, end.at, Duration::ZERO),
+        Next::Hold => (DeliveryState::Held, false, false, end.at, Duration::ZERO),
+    };
+    let last_error = (new != DeliveryState::Delivered).then(|| error.unwrap_or(end.outcome));
+    tx.prepare_cached(&format!(
+        "UPDATE deliveries SET state = CASE WHEN ?2 = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE ?2 END,
+           counted = counted + ?3, plain = max(plain, ?4), due_at = ?5, wait = ?6, last_error = ?7,
+           crashes = 0, trigger = 'schedule'
+         WHERE pk = ?1 AND state = 'inflight'"
+    ))?
+    .execute((delivery, new.as_str(), counts, plain, ms(due_at), length(wait), last_error))?;
+    if state.disabled.is_some() || end.next == Next::Hold {
+        hold(tx, &webhook)?;
+    }
+    Ok(())
+}
+
+fn read_due(row: &rusqlite::Row<'_>) -> Result<Due, StoreError> {
+    Ok(Due {
+        pk: row.get(0)?,
+        event_id: row.get(1)?,
+        kind: event_type(row, 2)?,
+        body: row.get(3)?,
+        attempts: row.get(4)?,
+        plain: row.get(5)?,
+        recorded_at: at(row.get(6)?),
+        sequence: row.get(7)?,
+    })
+}
+
+/// What of an answer or an error is kept.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MOST_TEXT));
+    text
+}
+
+const DUE: &str = "SELECT deliveries.pk, id, type, body, counted, plain, events.recorded_at, sequence
+     FROM deliveries JOIN events USING (sequence) WHERE webhook = ?1 AND state = 'pending' AND due_at <= ?2";
+const CRASH_LOOP: &str = "crash_loop: batchd has died four times in a row while sending it, the last time with nothing \
+     else under way; please report this";
+const RETRY: &str =
+    "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0, counted = 0, crashes = 0,
+     trigger = 'manual'";
+/// Bytes of an answer or an error.
+const MOST_TEXT: usize = 2048;
+/// Milliseconds by which the clock must go back to count as set back.
+const CLOCK_STEP: i64 = 1000;

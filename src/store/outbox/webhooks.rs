@@ -1,0 +1,185 @@
+//! What is remembered of each webhook across restarts, and what switching one off or on does to what it is owed.
+
+use super::super::column::{collect, maybe_at, ms};
+use super::super::{Store, StoreError, Tx, events};
+use super::REACHABLE;
+use crate::domain::event::Draft;
+use crate::domain::route::Routes;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use std::sync::Arc;
+
+/// What is remembered of a webhook across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookState {
+    /// Why it is switched off, if it is.
+    pub disabled: Option<String>,
+    /// Whether it was switched off by a person (who alone switches it on again).
+    pub by_hand: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Since when it fails.
+    pub failing_since: Option<Timestamp>,
+    /// Until when its receiver wants to be left alone.
+    pub paused_until: Option<Timestamp>,
+    /// When it last accepted something.
+    pub last_success_at: Option<Timestamp>,
+    /// A short keyed hash of where it points: if that changes, what was held is sent there.
+    pub fingerprint: Option<String>,
+    /// Since when the trouble lasts that others were told of; `None`: nothing was told, or its end was too.
+    pub told_since: Option<Timestamp>,
+}
+
+impl Store {
+    /// What is remembered of every webhook.
+    pub async fn webhook_states(&self) -> Result<Vec<(String, WebhookState)>, StoreError> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached(&format!("SELECT {STATE}, name FROM webhooks ORDER BY name"))?;
+            collect(query.query([])?, |row| Ok((row.get(8)?, webhook_state(row)?)))
+        })
+        .await
+    }
+
+    /// Saves what is to be remembered of `webhook`. Switching it off holds what is pending, switching it on
+    /// releases what is held, in the same transaction.
+    pub async fn set_webhook_state(
+        &self,
+        webhook: String,
+        state: WebhookState,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let was_off = load_webhook(tx, &webhook)?.is_some_and(|state| state.disabled.is_some());
+            save_webhook(tx, &webhook, &state)?;
+            if state.disabled.is_some() {
+                hold(tx, &webhook)?;
+            } else if was_off {
+                release(tx, now)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Holds what is owed to webhooks that are not in `configured`, and releases what is held of those that are and
+    /// are not switched off.
+    pub async fn align_webhooks(&self, configured: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            // Those of which nothing is remembered but that they are owed something get a row too.
+            tx.execute(
+                "INSERT INTO webhooks (name) SELECT DISTINCT webhook FROM deliveries
+                 WHERE state <> 'delivered' ON CONFLICT DO NOTHING",
+                [],
+            )?;
+            tx.execute("UPDATE webhooks SET configured = 0", [])?;
+            for webhook in &configured {
+                tx.prepare_cached(
+                    "INSERT INTO webhooks (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET configured = 1",
+                )?
+                .execute([webhook])?;
+            }
+            tx.execute(
+                "UPDATE deliveries SET state = 'held' WHERE state = 'pending' AND state <> 'delivered'
+                   AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
+                [],
+            )?;
+            release(tx, now)
+        })
+        .await
+    }
+
+    /// Records a finding about `webhook`, with its deliveries to the others, and in the same transaction whether an
+    /// episode of it is told of (since when) or over.
+    pub async fn tell_of_webhook(
+        &self,
+        webhook: String,
+        told_since: Option<Timestamp>,
+        finding: Draft,
+        routes: Arc<Routes>,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            events::record(tx, &finding, None, &routes)?;
+            tx.prepare_cached(
+                "INSERT INTO webhooks (name, told_since) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET told_since = ?2",
+            )?
+            .execute((webhook, told_since.map(ms)))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Holds what is pending of `webhook`.
+pub(super) fn hold(tx: &Tx<'_>, webhook: &str) -> Result<(), StoreError> {
+    tx.prepare_cached("UPDATE deliveries SET state = 'held' WHERE webhook = ?1 AND state = 'pending'")?
+        .execute([webhook])?;
+    Ok(())
+}
+
+/// Makes due what is held of webhooks that are configured and switched on.
+fn release(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let released = tx
+        .prepare_cached(&format!(
+            "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0
+             WHERE state = 'held' AND state <> 'delivered' AND {REACHABLE}"
+        ))?
+        .execute([ms(now)])?;
+    if released > 0 {
+        tx.tell_deliveries();
+    }
+    Ok(())
+}
+
+pub(super) fn load_webhook(
+    connection: &Connection,
+    webhook: &str,
+) -> Result<Option<WebhookState>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {STATE} FROM webhooks WHERE name = ?1"))?
+        .query_and_then([webhook], webhook_state)?
+        .next()
+        .transpose()
+}
+
+pub(super) fn save_webhook(
+    connection: &Connection,
+    webhook: &str,
+    state: &WebhookState,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO webhooks ({STATE}, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (name) DO UPDATE SET ({STATE}) = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+        ))?
+        .execute((
+            &state.disabled,
+            state.by_hand,
+            state.failures,
+            state.failing_since.map(ms),
+            state.paused_until.map(ms),
+            state.last_success_at.map(ms),
+            &state.fingerprint,
+            state.told_since.map(ms),
+            webhook,
+        ))?;
+    Ok(())
+}
+
+/// Reads a row of [`STATE`].
+fn webhook_state(row: &rusqlite::Row<'_>) -> Result<WebhookState, StoreError> {
+    Ok(WebhookState {
+        disabled: row.get(0)?,
+        by_hand: row.get(1)?,
+        failures: row.get(2)?,
+        failing_since: maybe_at(row, 3)?,
+        paused_until: maybe_at(row, 4)?,
+        last_success_at: maybe_at(row, 5)?,
+        fingerprint: row.get(6)?,
+        told_since: maybe_at(row, 7)?,
+    })
+}
+
+const STATE: &str =
+    "disabled, by_hand, failures, failing_since, paused_until, last_success_at, fingerprint, told_since";

@@ -1,0 +1,49 @@
+//! What is read out of a receiver's answer, which may be anything.
+
+use super::Judgement;
+use super::text::{clean, cut, utf16};
+use crate::http::call::Answer;
+use crate::http::failure::{retry_after, status_line};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Delivered, if the answer came to its end: one that did not may still bring an error.
+pub fn whole(answer: &Answer) -> Judgement {
+    if answer.cut {
+        // Whether it was posted cannot be known: rather twice than never.
+        Judgement::Trouble(format!("{}: the answer did not end in time", status_line(answer.status)))
+    } else {
+        Judgement::Delivered
+    }
+}
+
+/// The body as JSON; null if it is none.
+pub fn json(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+/// The receiver's own words, short and behind a colon; nothing if there are none.
+pub fn words(text: &Value) -> String {
+    match text.as_str().map(clean) {
+        Some(text) if !text.is_empty() => format!(": {}", cut(&text, WORDS, utf16)),
+        _ => String::new(),
+    }
+}
+
+/// How long the header asks for.
+pub fn wish(answer: &Answer) -> Option<Duration> {
+    retry_after(&answer.headers)
+}
+
+/// A number of seconds in the body, to the millisecond; no more than six hours.
+pub fn seconds(number: &Value) -> Option<Duration> {
+    let seconds = number.as_f64().filter(|seconds| *seconds > 0.0)?;
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(MOST).min(MOST);
+    Some(Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)))
+}
+
+/// Of the receiver's words, in UTF-16 units.
+const WORDS: usize = 200;
+
+/// No wish is longer.
+const MOST: Duration = Duration::from_hours(6);

@@ -1,0 +1,789 @@
+//! What every kind must do, tried on all there are; a new kind fails here until every piece of it is there.
+
+use super::samples::{NOW, batch, reached, with_errors};
+use super::text::utf16;
+use super::{EventBody, Judgement, KINDS, Kind, Target, Webhook, specimen};
+use crate::domain::event::{Draft, EventType};
+use crate::domain::status::Status;
+use crate::domain::tracked::Tracked;
+use crate::http::call::{Answer, Call};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use proptest::prelude::*;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+const URL: &str = "https://hooks.example.com/T000/abcdefghijkl?sig=1";
+
+fn target(kind: &Kind) -> Target {
+    let mut target = Target::new("ops", kind.facts.url.unwrap_or(URL));
+    let options = kind.facts.needs.iter().chain(kind.facts.options);
+    target.options = options.map(|key| (*key, SecretString::from(format!("-100{}", key.len())))).collect();
+    target
+}
+
+fn build(kind: &Kind) -> Box<dyn Webhook> {
+    (kind.build)(&target(kind)).unwrap()
+}
+
+fn payload(call: &Call) -> Value {
+    serde_json::from_slice(call.request.body()).unwrap()
+}
+
+fn tell(webhook: &dyn Webhook, body: &str, plain: bool) -> Value {
+    payload(&webhook.render(&EventBody { id: "evt_1", body }, plain, NOW).unwrap())
+}
+
+fn tell_group(webhook: &dyn Webhook, bodies: &[String], plain: bool) -> Value {
+    let ids: Vec<String> = (0..bodies.len()).map(|number| format!("evt_{number}")).collect();
+    let events: Vec<EventBody<'_>> =
+        ids.iter().zip(bodies).map(|(id, body)| EventBody { id, body }).collect();
+    payload(&webhook.render_group(&events, plain, NOW).unwrap())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as an event takes them")]
+fn counts(completed: u64, failed: u64) -> Option<(u64, u64, u64)> {
+    Some((completed + failed, completed, failed))
+}
+
+/// The events of a busy minute: most went well.
+fn busy(number: u64) -> Vec<String> {
+    let one = |at: u64| {
+        let mut tracked = match at % 10 {
+            3 => batch(Status::Failed, None),
+            5 => batch(Status::Completed, counts(90, 10)),
+            _ => batch(Status::Completed, counts(100, 0)),
+        };
+        tracked.name = Some(format!("eval-{at}"));
+        reached(&tracked)
+    };
+    (0..number).map(one).collect()
+}
+
+fn digest() -> String {
+    let entry = |name: &str, more: Value| {
+        let mut entry = json!({
+            "id": format!("batch_{name}"), "provider": "openai", "name": name, "status": "in_progress",
+            "request_counts": {"total": 1000, "completed": 400, "failed": 0},
+            "console_url": format!("https://platform.openai.com/batches/batch_{name}"),
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            entry[key] = value.clone();
+        }
+        entry
+    };
+    let data = json!({
+        "id": null, "name": "morning", "severity": "info", "observed_at": "2025-10-09T08:53:51Z",
+        "since": "2025-10-08T09:00:00Z", "until": "2025-10-09T09:00:00Z",
+        "counts": {"ended": 42, "outcomes": {"succeeded": 41, "failed": 1}, "running": 1, "stuck": 1},
+        "ended": [
+            entry("nightly", json!({"status": "failed", "outcome": "failed", "severity": "error", "duration_seconds": 240})),
+            entry("weekly", json!({"status": "completed", "outcome": "succeeded", "severity": "info",
+                "duration_seconds": 3600, "request_counts": {"total": 1000, "completed": 1000, "failed": 0}})),
+        ],
+        "running": [entry("slow", json!({"eta": "2025-10-09T10:53:51Z"}))],
+        "stuck": [entry("old", json!({"why": "no progress for 7h"}))],
+    });
+    json!({"id": "evt_1", "object": "event", "type": "batchd.digest", "sequence": 7, "data": data})
+        .to_string()
+}
+
+/// What each kind is seen to make of; the names stand in the snapshots.
+fn occasions() -> Vec<(&'static str, String)> {
+    let errors = [("token_limit_exceeded", "too *many* tokens"), ("invalid_request_error", "`x` & <y>")];
+    let stalled = batch(Status::InProgress, Some((10_000, 120, 0)));
+    let mut usual: Value =
+        serde_json::from_str(&reached(&batch(Status::Completed, counts(10_000, 0)))).unwrap();
+    usual["data"]["usual_seconds"] = 10_200.into();
+    let tested = batch(Status::Completed, counts(118, 2));
+    let refused = "openai refuses the key (401: bad key)";
+    vec![
+        ("ended well", usual.to_string()),
+        ("partial", reached(&batch(Status::Completed, counts(9_872, 128)))),
+        ("all failed", reached(&batch(Status::Completed, counts(0, 9)))),
+        ("failed", reached(&with_errors(batch(Status::Failed, None), &errors))),
+        (
+            "stalled",
+            Draft::finding(EventType::BatchStalled, &stalled, NOW, NOW)
+                .because("no progress for 7 h")
+                .body(7),
+        ),
+        (
+            "unauthorized",
+            Draft::about_provider(EventType::ProviderUnauthorized, "openai", refused, NOW, NOW).body(7),
+        ),
+        (
+            "recovered",
+            Draft::about_provider(EventType::ProviderRecovered, "openai", "it answers again", NOW, NOW)
+                .body(8),
+        ),
+        ("digest", digest()),
+        ("test", Draft::test(&tested, EventType::Batch(Status::Completed), "1", NOW).body(0)),
+    ]
+}
+
+#[test]
+fn every_piece_of_every_kind_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (example, readme) = (read("config.example.toml"), read("README.md"));
+    let mut missing = Vec::new();
+    for kind in KINDS {
+        let name = kind.facts.name;
+        let mut need = |what: String, there: bool| {
+            if !there {
+                missing.push(format!("{name}: {what}"));
+            }
+        };
+        let block = format!("kind = \"{name}\"");
+        need("a block in config.example.toml".to_owned(), example.contains(&block));
+        for key in kind.facts.needs.iter().chain(kind.facts.options) {
+            need(format!("`{key}` in config.example.toml"), example.contains(&format!("# {key} = ")));
+        }
+        need("a line in README.md".to_owned(), readme.contains(&format!("| `{name}` |")));
+        if name != "generic" {
+            let snapshot = format!("src/webhook/snapshots/batchd__webhook__every_kind__{name}.snap");
+            need(snapshot.clone(), root.join(snapshot).exists());
+        }
+        need("answers in `ANSWERS`".to_owned(), ANSWERS.iter().any(|(known, _)| *known == name));
+        let file = format!("src/webhook/{}.rs", name.replace('-', "_"));
+        need(file.clone(), root.join(file).exists());
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn what_each_kind_makes_of_what_happens() {
+    for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
+        let webhook = build(kind);
+        let mut seen = serde_json::Map::new();
+        for (occasion, body) in occasions() {
+            seen.insert(occasion.to_owned(), tell(&*webhook, &body, false));
+        }
+        let failed = &occasions()[3].1;
+        seen.insert("failed, plain".to_owned(), tell(&*webhook, failed, true));
+        if webhook.groups() {
+            seen.insert("group".to_owned(), tell_group(&*webhook, &busy(12), false));
+            seen.insert("group, plain".to_owned(), tell_group(&*webhook, &busy(3), true));
+        }
+        insta::assert_json_snapshot!(kind.facts.name, seen);
+    }
+}
+
+#[test]
+fn only_what_people_read_is_grouped_and_a_group_of_one_is_the_event() {
+    for kind in KINDS {
+        let webhook = build(kind);
+        let programs = matches!(kind.facts.name, "generic" | "pagerduty");
+        assert_eq!(webhook.groups(), !programs, "{}", kind.facts.name);
+        let bodies = busy(2);
+        let events =
+            [EventBody { id: "evt_0", body: &bodies[0] }, EventBody { id: "evt_1", body: &bodies[1] }];
+        assert_eq!(webhook.render_group(&events, false, NOW).is_ok(), !programs, "{}", kind.facts.name);
+        let [one, _] = events;
+        let alone = webhook.render(&one, false, NOW).unwrap();
+        let grouped = webhook.render_group(&[one], false, NOW).unwrap();
+        if kind.facts.name != "ntfy" && kind.facts.name != "google-chat" {
+            assert_eq!(alone.request.body(), grouped.request.body(), "{}", kind.facts.name);
+        }
+    }
+}
+
+#[test]
+fn a_crowd_is_told_the_worst_first_and_how_many_are_left_out() {
+    for kind in KINDS {
+        let webhook = build(kind);
+        if webhook.groups() {
+            let text = tell_group(&*webhook, &busy(500), false).to_string();
+            for part in ["500 batches", "50 failed", "400 completed", "50 completed with errors", "more"] {
+                assert!(text.contains(part), "{}: {part}: {text}", kind.facts.name);
+            }
+            let place = |name: &str| text.find(name);
+            // The first that failed is named, and before one that went well, if that is named at all.
+            let failed = place("eval-3 failed").unwrap_or_else(|| panic!("{}: {text}", kind.facts.name));
+            assert!(
+                place("eval-0 completed").is_none_or(|well| failed < well),
+                "{}: {text}",
+                kind.facts.name
+            );
+        }
+    }
+}
+
+#[test]
+fn h16_the_same_events_are_the_same_request_at_every_attempt() {
+    for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
+        let webhook = build(kind);
+        let later = crate::domain::time::later(NOW, Duration::from_secs(1));
+        let bodies = busy(3);
+        let events: Vec<EventBody<'_>> = bodies.iter().map(|body| EventBody { id: "evt_1", body }).collect();
+        let first = webhook.render(&events[0], false, NOW).unwrap().request;
+        let second = webhook.render(&events[0], false, later).unwrap().request;
+        assert_eq!((first.uri(), first.body()), (second.uri(), second.body()), "{}", kind.facts.name);
+        if webhook.groups() {
+            let first = webhook.render_group(&events, false, NOW).unwrap().request;
+            let second = webhook.render_group(&events, false, later).unwrap().request;
+            assert_eq!((first.uri(), first.body()), (second.uri(), second.body()), "{}", kind.facts.name);
+        }
+    }
+}
+
+/// Every text in a value.
+fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
+        Value::Object(members) => members.values().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
+
+/// A batch about which everything that comes from outside is hostile.
+fn hostile() -> Tracked {
+    let evil = "@everyone <!channel> <users/all> @here</b>[x](https://evil.example)\u{202e}\u{1b}[2J\r\nX: y";
+    let mut tracked = with_errors(batch(Status::Failed, counts(1, 2)), &[(evil, evil)]);
+    tracked.name = Some(evil.to_owned());
+    tracked.labels.insert(evil.to_owned(), evil.to_owned());
+    tracked.batch.model = Some(evil.to_owned());
+    tracked
+}
+
+#[test]
+fn g11_nothing_from_outside_mentions_anybody_or_is_taken_for_markup() {
+    let event = reached(&hostile());
+    for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
+        let name = kind.facts.name;
+        let webhook = build(kind);
+        let mut payloads = vec![tell(&*webhook, &event, false), tell(&*webhook, &event, true)];
+        if webhook.groups() {
+            payloads.push(tell_group(&*webhook, &[event.clone(), event.clone()], false));
+        }
+        for payload in payloads {
+            let mut all = Vec::new();
+            texts(&payload, &mut all);
+            for text in all {
+                let seen: Vec<char> =
+                    text.chars().filter(|c| crate::http::scrub::is_unprintable(*c)).collect();
+                assert!(seen.iter().all(|c| matches!(c, '\n' | '\u{200b}')), "{name}: {text:?}");
+                let code = text.contains('`') || text.contains("<code>");
+                let mentions: &[&str] = match name {
+                    "slack" => &["<!channel", "<users", "</b>"],
+                    "google-chat" => &["<users/all>"],
+                    // Without a mode nothing is read as HTML.
+                    "telegram" if payload["parse_mode"].is_null() => &["@everyone", "@here"],
+                    "telegram" if !code => &["@everyone", "@here", "<users"],
+                    // The first is never read as anything in a block of code.
+                    "mattermost" if !code && payload["attachments"][0]["fallback"] != text => {
+                        &["@everyone", "@here", "[x](https"]
+                    }
+                    "discord" if !code => &["@everyone", "@here", "[x](https"],
+                    _ => &[],
+                };
+                for mention in mentions {
+                    let shown = name == "mattermost" && payload["attachments"][0]["title"] == text;
+                    assert!(shown || !text.contains(mention), "{name}: {mention}: {text}");
+                }
+            }
+            if name == "discord" {
+                assert_eq!(payload["allowed_mentions"], json!({"parse": []}));
+            }
+        }
+    }
+}
+
+fn length(value: &Value) -> usize {
+    value.as_str().map_or(0, utf16)
+}
+
+/// The limits of each service, counted as it counts (`delivery.md` §3.3–§3.10); characters as UTF-16 units, which
+/// are never fewer.
+fn check_limits(kind: &str, payload: &Value) {
+    let bytes = payload.to_string().len();
+    let at = |pointer: &str| payload.pointer(pointer).unwrap_or(&Value::Null);
+    match kind {
+        "slack" => {
+            assert!(length(at("/text")) <= 40_000);
+            let blocks = at("/attachments/0/blocks").as_array().cloned().unwrap_or_default();
+            assert!(blocks.len() <= 50);
+            for block in &blocks {
+                let long = |value: &Value| length(&value["text"]);
+                match block["type"].as_str().unwrap() {
+                    "header" => assert!((1..=150).contains(&long(&block["text"]))),
+                    "section" => {
+                        let fields = block["fields"].as_array().cloned().unwrap_or_default();
+                        assert!(fields.len() <= 10 && fields.iter().all(|field| long(field) <= 2000));
+                        assert!(long(&block["text"]) <= 3000);
+                    }
+                    "context" => assert!(block["elements"].as_array().unwrap().len() <= 10),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        "discord" => {
+            assert!(length(at("/content")) <= 2000);
+            let embeds = at("/embeds").as_array().cloned().unwrap_or_default();
+            assert!(embeds.len() <= 10);
+            let mut all = 0;
+            for embed in &embeds {
+                let fields = embed["fields"].as_array().cloned().unwrap_or_default();
+                assert!(length(&embed["title"]) <= 256 && length(&embed["description"]) <= 4096);
+                assert!(fields.len() <= 25 && length(&embed["footer"]["text"]) <= 2048);
+                for field in &fields {
+                    let (name, value) = (length(&field["name"]), length(&field["value"]));
+                    assert!((1..=256).contains(&name) && (1..=1024).contains(&value), "{field}");
+                    all += name + value;
+                }
+                all += length(&embed["title"])
+                    + length(&embed["description"])
+                    + length(&embed["footer"]["text"]);
+            }
+            assert!(all <= 6000, "{all}");
+            assert!(all > 0 || length(at("/content")) > 0, "an empty message is refused");
+        }
+        "teams" => assert!(bytes <= 16 * 1024, "{bytes}"),
+        "mattermost" => {
+            assert!(length(at("/text")) <= 16_383);
+            assert!(length(at("/attachments/0/text")) <= 16_383);
+        }
+        "google-chat" => {
+            assert!(bytes <= 32_000, "{bytes}");
+            let widgets = at("/cardsV2/0/card/sections/0/widgets");
+            assert!(widgets.as_array().is_none_or(|widgets| widgets.len() <= 100));
+        }
+        "pagerduty" => {
+            assert!(bytes <= 512_000 && length(at("/payload/summary")) <= 1024);
+            assert!((1..=255).contains(&length(at("/dedup_key"))));
+        }
+        "ntfy" => assert!((1..=4096).contains(&at("/message").as_str().unwrap().len())),
+        "telegram" => assert!((1..=4096).contains(&length(at("/text")))),
+        "generic" => {}
+        other => panic!("nobody says what the limits of {other} are"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn h7_h9_no_event_breaks_a_limit(
+        name in "(\\PC|[&<>`|@_*\\[\\]]){0,300}", model in "(\\PC|[&<>*]){0,1500}", error in "(\\PC|[&<>_]){0,1500}",
+        id in "\\PC{1,400}", number in 1_usize..130,
+    ) {
+        let mut tracked = with_errors(
+            batch(Status::Failed, counts(5, 5)),
+            &[("a", &error), ("b", &error), ("c", &error), ("d", &error)],
+        );
+        tracked.name = Some(name.clone());
+        tracked.labels.insert(name.clone(), model.clone());
+        tracked.key.id.clone_from(&id);
+        tracked.batch.id = id;
+        tracked.batch.model = Some(model.clone());
+        tracked.console_url = Some(format!("https://example.com/{}", "x(".repeat(400)));
+        let body = reached(&tracked);
+        let stalled = Draft::finding(EventType::BatchStalled, &tracked, NOW, NOW).because(&error).body(1);
+        let mut full: Value = serde_json::from_str(&digest()).unwrap();
+        for list in ["ended", "running", "stuck"] {
+            let mut entry = full["data"][list][0].clone();
+            entry["name"] = name.as_str().into();
+            entry["why"] = error.as_str().into();
+            full["data"][list] = vec![entry; number].into();
+        }
+        let full = full.to_string();
+        let group = vec![body.clone(); number];
+        for kind in KINDS {
+            let webhook = build(kind);
+            for plain in [false, true] {
+                for body in [&body, &stalled, &full] {
+                    check_limits(kind.facts.name, &tell(&*webhook, body, plain));
+                }
+                if webhook.groups() {
+                    check_limits(kind.facts.name, &tell_group(&*webhook, &group, plain));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_type_of_event_reads_well_in_every_kind() {
+    for kind in KINDS {
+        let webhook = build(kind);
+        for event in specimen::events() {
+            let word = event["type"].as_str().unwrap();
+            for plain in [false, true] {
+                let payload = tell(&*webhook, &event.to_string(), plain);
+                check_limits(kind.facts.name, &payload);
+                // Whatever it says, it is not the name of the type.
+                let mut all = Vec::new();
+                texts(&payload, &mut all);
+                let said = all.iter().any(|text| text.len() > 10 && !text.contains(word));
+                assert!(said, "{}: {word}: {payload}", kind.facts.name);
+            }
+        }
+    }
+}
+
+/// What an answer must be taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Delivered,
+    Snooze(Option<u64>),
+    Trouble,
+    Refused,
+    Simplify,
+    Dead,
+    Gone,
+}
+
+impl Taken {
+    fn of(judgement: &Judgement) -> Self {
+        match judgement {
+            Judgement::Delivered => Self::Delivered,
+            Judgement::Snooze(wait) => {
+                Self::Snooze(wait.map(|wait| u64::try_from(wait.as_millis()).unwrap()))
+            }
+            Judgement::Trouble(_) => Self::Trouble,
+            Judgement::Refused(_) => Self::Refused,
+            Judgement::Simplify(_) => Self::Simplify,
+            Judgement::Dead(_) => Self::Dead,
+            Judgement::Gone(_) => Self::Gone,
+        }
+    }
+}
+
+type Answers = &'static [(u16, &'static str, Taken)];
+
+/// Answers of each service and what they mean (`delivery.md` §3.2).
+const ANSWERS: [(&str, Answers); 9] = [
+    (
+        "generic",
+        &[
+            (200, "", Taken::Delivered),
+            (204, "", Taken::Delivered),
+            (302, "", Taken::Refused),
+            (404, "", Taken::Refused),
+            (410, "", Taken::Gone),
+            (500, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "slack",
+        &[
+            (200, "ok", Taken::Delivered),
+            (200, "welcome", Taken::Trouble),
+            (204, "", Taken::Trouble),
+            (400, "invalid_blocks", Taken::Simplify),
+            (403, "action_prohibited", Taken::Gone),
+            (404, "no_service", Taken::Gone),
+            (429, "", Taken::Snooze(None)),
+            (500, "rollup_error", Taken::Trouble),
+        ],
+    ),
+    (
+        "discord",
+        &[
+            (200, r#"{"id":"1"}"#, Taken::Delivered),
+            (204, "", Taken::Trouble),
+            (400, r#"{"message":"Invalid Form Body","code":50035}"#, Taken::Simplify),
+            (401, r#"{"message":"401: Unauthorized","code":0}"#, Taken::Gone),
+            (404, r#"{"message":"Unknown Webhook","code":10015}"#, Taken::Gone),
+            (404, "", Taken::Refused),
+            (
+                429,
+                r#"{"message":"You are being rate limited.","retry_after":0.376,"global":false}"#,
+                Taken::Snooze(Some(376)),
+            ),
+            (429, "", Taken::Snooze(None)),
+            (502, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "teams",
+        &[
+            (200, "", Taken::Delivered),
+            (202, "", Taken::Delivered),
+            (200, "Webhook message delivery failed with error: HTTP error 413", Taken::Trouble),
+            (200, "Webhook message delivery failed with error: HTTP error 429", Taken::Snooze(None)),
+            (400, r#"{"error":{"code":"InvalidRequestContent","message":"no"}}"#, Taken::Simplify),
+            (401, r#"{"error":{"code":"DirectApiAuthorizationRequired"}}"#, Taken::Gone),
+            (404, r#"{"error":{"code":"WorkflowNotFound"}}"#, Taken::Gone),
+            (413, "", Taken::Simplify),
+            (429, "", Taken::Snooze(None)),
+            (502, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "mattermost",
+        &[
+            (200, "ok", Taken::Delivered),
+            (200, "<html>", Taken::Trouble),
+            (
+                400,
+                r#"{"id":"web.incoming_webhook.invalid.app_error","message":"Invalid webhook."}"#,
+                Taken::Gone,
+            ),
+            (400, r#"{"id":"web.incoming_webhook.parse.app_error","message":"no"}"#, Taken::Simplify),
+            (403, "", Taken::Gone),
+            (404, "", Taken::Gone),
+            (429, "", Taken::Snooze(None)),
+            (501, r#"{"id":"web.incoming_webhook.disabled.app_error"}"#, Taken::Gone),
+            (500, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "google-chat",
+        &[
+            (200, r#"{"name":"spaces/A/messages/B"}"#, Taken::Delivered),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"Message cannot be empty.","status":"INVALID_ARGUMENT"}}"#,
+                Taken::Simplify,
+            ),
+            (403, "", Taken::Gone),
+            (404, r#"{"error":{"code":404,"status":"NOT_FOUND"}}"#, Taken::Gone),
+            (429, r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}"#, Taken::Snooze(None)),
+            (503, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "pagerduty",
+        &[
+            (202, r#"{"status":"success","message":"Event processed","dedup_key":"x"}"#, Taken::Delivered),
+            (200, "<html>", Taken::Trouble),
+            (
+                400,
+                r#"{"status":"invalid event","message":"Event object is invalid","errors":["'routing_key' is invalid"]}"#,
+                Taken::Gone,
+            ),
+            (
+                400,
+                r#"{"status":"invalid event","message":"Event object is invalid","errors":["'payload.summary' is missing"]}"#,
+                Taken::Dead,
+            ),
+            (403, "", Taken::Gone),
+            (404, "", Taken::Gone),
+            (429, "", Taken::Snooze(None)),
+            (500, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "ntfy",
+        &[
+            (200, r#"{"id":"x","event":"message"}"#, Taken::Delivered),
+            (400, r#"{"code":40024,"http":400,"error":"invalid request: topic invalid"}"#, Taken::Dead),
+            (401, r#"{"code":40101,"http":401,"error":"unauthorized"}"#, Taken::Gone),
+            (403, r#"{"code":40301,"http":403,"error":"forbidden"}"#, Taken::Gone),
+            (404, "", Taken::Gone),
+            (413, "", Taken::Dead),
+            (
+                429,
+                r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#,
+                Taken::Snooze(None),
+            ),
+            (
+                429,
+                r#"{"code":42908,"http":429,"error":"limit reached: daily message quota reached"}"#,
+                Taken::Snooze(Some(3_600_000)),
+            ),
+            (507, "", Taken::Trouble),
+        ],
+    ),
+    (
+        "telegram",
+        &[
+            (200, r#"{"ok":true,"result":{"message_id":1}}"#, Taken::Delivered),
+            (200, r#"{"ok":false}"#, Taken::Trouble),
+            (
+                400,
+                r#"{"ok":false,"error_code":400,"description":"Bad Request: can't parse entities: unclosed tag"}"#,
+                Taken::Simplify,
+            ),
+            (
+                400,
+                r#"{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}"#,
+                Taken::Gone,
+            ),
+            (
+                400,
+                r#"{"ok":false,"description":"Bad Request: group chat was upgraded","parameters":{"migrate_to_chat_id":-1009}}"#,
+                Taken::Gone,
+            ),
+            (400, r#"{"ok":false,"description":"Bad Request: something else"}"#, Taken::Dead),
+            (401, r#"{"ok":false,"error_code":401,"description":"Unauthorized"}"#, Taken::Gone),
+            (
+                403,
+                r#"{"ok":false,"description":"Forbidden: bot was kicked from the group chat"}"#,
+                Taken::Gone,
+            ),
+            (404, r#"{"ok":false,"description":"Not Found"}"#, Taken::Gone),
+            (
+                429,
+                r#"{"ok":false,"description":"Too Many Requests","parameters":{"retry_after":7}}"#,
+                Taken::Snooze(Some(7000)),
+            ),
+            (502, "", Taken::Trouble),
+        ],
+    ),
+];
+
+fn answer(status: u16, body: &'static str) -> Answer {
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        cut: false,
+    }
+}
+
+#[test]
+fn h5_h6_h8_h12_h13_what_each_service_answers_is_taken_for_what_it_means() {
+    for kind in KINDS {
+        let webhook = build(kind);
+        let (_, answers) = ANSWERS.iter().find(|(name, _)| *name == kind.facts.name).unwrap();
+        for (status, body, taken) in *answers {
+            let judgement = webhook.judge(&answer(*status, body));
+            assert_eq!(Taken::of(&judgement), *taken, "{}: {status} {body}: {judgement:?}", kind.facts.name);
+            // Who switches a webhook off says what to do.
+            if let Judgement::Gone(reason) = judgement {
+                assert!(
+                    kind.facts.name == "generic" || reason.contains(';') || reason.contains(": "),
+                    "{reason}"
+                );
+            }
+        }
+        // A wish in the header is heard by all of them, and a redirect is never a success.
+        let mut limited = answer(429, "");
+        limited.headers.insert("retry-after", "9".parse().unwrap());
+        assert_eq!(Taken::of(&webhook.judge(&limited)), Taken::Snooze(Some(9000)), "{}", kind.facts.name);
+        assert_eq!(Taken::of(&webhook.judge(&answer(302, ""))), Taken::Refused, "{}", kind.facts.name);
+    }
+}
+
+#[test]
+fn h10_pagerduty_opens_and_closes_the_same_alert() {
+    let webhook = build(super::kind("pagerduty").unwrap());
+    let alert = |body: &str| {
+        let payload = tell(&*webhook, body, false);
+        let text = |key: &str| payload[key].as_str().unwrap().to_owned();
+        (text("event_action"), text("dedup_key"))
+    };
+    let running = batch(Status::InProgress, counts(1, 0));
+    let finding = |kind| alert(&Draft::finding(kind, &running, NOW, NOW).body(1));
+    let end = |status, counts| alert(&reached(&batch(status, counts)));
+    let provider = |kind| alert(&Draft::about_provider(kind, "openai", "why", NOW, NOW).body(1));
+    let (trigger, resolve) = ("trigger".to_owned(), "resolve".to_owned());
+    let key = "batchd/openai/batch_abc123".to_owned();
+    for kind in [EventType::BatchStalled, EventType::BatchOverdue, EventType::BatchLost] {
+        assert_eq!(finding(kind), (trigger.clone(), key.clone()));
+    }
+    assert_eq!(end(Status::Completed, counts(5, 0)), (resolve.clone(), key.clone()));
+    assert_eq!(end(Status::Cancelled, None), (resolve.clone(), key.clone()));
+    for (status, counts) in [
+        (Status::Failed, None),
+        (Status::Expired, None),
+        (Status::Completed, counts(5, 1)),
+        (Status::Completed, counts(0, 5)),
+    ] {
+        assert_eq!(end(status, counts), (trigger.clone(), key.clone()));
+    }
+    let key = "batchd/provider/openai".to_owned();
+    assert_eq!(provider(EventType::ProviderUnauthorized), (trigger.clone(), key.clone()));
+    assert_eq!(provider(EventType::ProviderUnreachable), (trigger.clone(), key.clone()));
+    assert_eq!(provider(EventType::ProviderRecovered), (resolve.clone(), key));
+    assert_eq!(finding(EventType::ResultsExpiring).1, "batchd/openai/batch_abc123/results");
+    assert_eq!(finding(EventType::ResultsDownloaded).0, resolve);
+    // A try-out opens an alert of its own that wakes nobody.
+    let test = Draft::test(&batch(Status::Failed, None), EventType::Batch(Status::Failed), "1", NOW).body(0);
+    assert_eq!(alert(&test), (trigger, "batchd/evt_1".to_owned()));
+    assert_eq!(tell(&*webhook, &test, false)["payload"]["severity"], "info");
+}
+
+#[test]
+fn requests_go_where_each_service_takes_them() {
+    let uri = |kind: &str, change: &dyn Fn(&mut Target)| {
+        let kind = super::kind(kind).unwrap();
+        let mut target = target(kind);
+        change(&mut target);
+        let webhook = (kind.build)(&target).unwrap();
+        let body = reached(&batch(Status::Completed, counts(1, 0)));
+        let call = webhook.render(&EventBody { id: "evt_1", body: &body }, false, NOW).unwrap();
+        (call.request.uri().to_string(), payload(&call), call.request.headers().clone())
+    };
+    let at = |url: &str| {
+        let url = url.to_owned();
+        move |target: &mut Target| target.url = SecretString::from(url.as_str())
+    };
+    assert_eq!(uri("discord", &|_| {}).0, format!("{URL}&wait=true"));
+    assert_eq!(uri("discord", &at("https://a.b/c")).0, "https://a.b/c?wait=true");
+    let (url, payload, _) = uri("google-chat", &|_| {});
+    assert_eq!(url, format!("{URL}&requestId=evt_1&messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"));
+    assert_eq!(payload["thread"]["threadKey"], "openai/batch_abc123");
+    assert_eq!(uri("pagerduty", &|_| {}).0, "https://events.pagerduty.com/v2/enqueue");
+    assert_eq!(
+        uri("pagerduty", &at("https://events.eu.pagerduty.com")).0,
+        "https://events.eu.pagerduty.com/v2/enqueue"
+    );
+    assert_eq!(uri("pagerduty", &at("http://127.0.0.1:9/own")).0, "http://127.0.0.1:9/own");
+    assert_eq!(uri("telegram", &|_| {}).0, "https://api.telegram.org/bot-1005/sendMessage");
+    assert_eq!(uri("telegram", &at("http://127.0.0.1:9/x/")).0, "http://127.0.0.1:9/x/bot-1005/sendMessage");
+    assert_eq!(uri("telegram", &|_| {}).1["chat_id"], -1004);
+    let channel = uri("telegram", &|target| {
+        target.options.insert("chat", SecretString::from("@alerts"));
+    });
+    assert_eq!(channel.1["chat_id"], "@alerts");
+    let (url, payload, headers) = uri("ntfy", &|_| {});
+    assert_eq!((url.as_str(), &payload["topic"]), ("https://ntfy.sh/", &json!("-1005")));
+    assert!(headers["authorization"] == "Bearer -1005" && headers["authorization"].is_sensitive());
+    // The address of the topic itself, as a browser shows it.
+    assert_eq!(uri("ntfy", &at("https://ntfy.example/-1005")).0, "https://ntfy.example/");
+    let without = uri("ntfy", &|target| {
+        target.options.remove("token");
+    });
+    assert!(!without.2.contains_key("authorization"));
+}
+
+#[test]
+fn a_template_replaces_the_text_of_every_kind_and_never_loses_a_message() {
+    let body = reached(&hostile());
+    for kind in KINDS {
+        let name = kind.facts.name;
+        let with = |template: &str| {
+            let webhook = (kind.build)(&Target { template: Some(template.to_owned()), ..target(kind) });
+            let event = EventBody { id: "evt_1", body: &body };
+            webhook.map(|webhook| {
+                let call = webhook.render(&event, false, NOW).unwrap();
+                let grouped =
+                    webhook.groups().then(|| webhook.render_group(&[event, event], false, NOW).unwrap());
+                (call, grouped)
+            })
+        };
+        let text = |call: &Call| String::from_utf8_lossy(call.request.body()).into_owned();
+        let (call, group) = with("HELLO {{ provider }} {{ outcome }}").unwrap();
+        assert!(text(&call).contains("HELLO openai failed"), "{name}: {}", text(&call));
+        if let Some(group) = group {
+            assert_eq!(text(&group).matches("HELLO openai failed").count(), 2, "{name}");
+        }
+        // Values are escaped, what the template says is not.
+        let (call, _) = with("<b>{{ name }}</b>").unwrap();
+        let said = text(&call);
+        assert!(said.contains("<b>"), "{name}: {said}");
+        if !matches!(name, "generic" | "ntfy" | "pagerduty" | "teams") {
+            assert!(!said.contains("@everyone <!channel>"), "{name}: {said}");
+        }
+        // One that fails or says nothing at run time: the built-in text.
+        let (built_in, _) = with("{{ line }}").unwrap();
+        assert!(text(&built_in).contains("everyone"), "{name}");
+        for failing in [
+            "{{ 1 // 0 }}",
+            "{% if false %}x{% endif %}",
+            "{{ 'x' * 90000000 }}",
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        ] {
+            let (call, _) = with(failing).unwrap();
+            assert!(text(&call).contains("everyone"), "{name}: {failing}: {}", text(&call));
+        }
+        assert!(with("{{ line").is_err() && with("{{ nmae }}").is_err(), "{name}");
+    }
+}

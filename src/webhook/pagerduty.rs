@@ -1,0 +1,220 @@
+//! PagerDuty's Events API v2: an alert for what went wrong, and its end (`delivery.md` §3.8).
+
+use super::escape::PLAIN;
+use super::message::Message;
+use super::post::Post;
+use super::text::{clean, cut, utf16};
+use super::told::Told;
+use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use crate::config::WebhookFacts;
+use crate::domain::event::EventType;
+use crate::domain::outcome::Severity;
+use crate::http::address::BadAddress;
+use crate::http::call::{Answer, Call};
+use crate::http::failure::{Failure, status_line};
+use http::StatusCode;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// `kind = "pagerduty"`
+pub static KIND: Kind = Kind {
+    facts: WebhookFacts {
+        name: "pagerduty",
+        url: Some("https://events.pagerduty.com"),
+        retired_hosts: &[],
+        signs: false,
+        severity: Severity::Warning,
+        findings: true,
+        needs: &["routing_key"],
+        options: &[],
+        judge_template: template::judge,
+    },
+    build: |target| Ok(Box::new(PagerDuty::new(target)?)),
+};
+
+/// One service's integration.
+#[derive(Debug)]
+struct PagerDuty {
+    post: Post,
+    routing_key: SecretString,
+}
+
+impl PagerDuty {
+    fn new(target: &Target) -> Result<Self, BadTarget> {
+        let mut url: url::Url =
+            target.url.expose_secret().trim().parse().map_err(|_| BadAddress::Unreadable)?;
+        if url.path() == "/" {
+            url.set_path(ENQUEUE);
+        }
+        let post = Post::to(&SecretString::from(url.as_str()), target, PLAIN)?;
+        Ok(Self { post, routing_key: target.needed("routing_key")?.clone() })
+    }
+}
+
+impl Webhook for PagerDuty {
+    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
+        let message = self.post.message(event, plain, now)?;
+        let body: Value = serde_json::from_str(event.body)
+            .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))?;
+        let told = Told::new(&body);
+        let alert = Alert::of(&told, event.id);
+        let mut payload = json!({
+            "routing_key": self.routing_key.expose_secret(),
+            "event_action": alert.action,
+            "dedup_key": alert.key,
+        });
+        // An end needs no more than the key.
+        if alert.action == TRIGGER {
+            payload["client"] = "batchd".into();
+            payload["payload"] = details(&told, &message, &body);
+            if let Some(link) = &message.link {
+                payload["client_url"] = link.url.as_str().into();
+                payload["links"] = json!([{"href": link.url, "text": link.text}]);
+            }
+        }
+        self.post.json(&payload)
+    }
+
+    fn judge(&self, answer: &Answer) -> Judgement {
+        if answer.status == StatusCode::ACCEPTED {
+            return Judgement::Delivered;
+        }
+        let body = answered::json(answer);
+        let errors: Vec<&str> =
+            body["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let reason = if errors.is_empty() { body["message"].clone() } else { errors.join(", ").into() };
+        let said = format!("{}{}", status_line(answer.status), answered::words(&reason));
+        match answer.status.as_u16() {
+            400 if said.contains("routing_key") || said.to_lowercase().contains("routing key") => {
+                Judgement::Gone(format!("{said}; see `routing_key`"))
+            }
+            400 => Judgement::Dead(said),
+            403 | 404 => Judgement::Gone(format!("{said}; see `routing_key` and `url`")),
+            _ if answer.status.is_success() => {
+                Judgement::Trouble(format!("{said}: the answer is not PagerDuty's; is `url` right?"))
+            }
+            _ => Judgement::of_status(answer),
+        }
+    }
+
+    /// An end that overtakes its beginning is dropped, and leaves an alert open for ever.
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    fn concurrency(&self) -> usize {
+        1
+    }
+}
+
+/// What an event does to which alert.
+struct Alert {
+    action: &'static str,
+    key: String,
+}
+
+impl Alert {
+    fn of(told: &Told<'_>, id: &str) -> Self {
+        let ends = match told.kind {
+            _ if told.is_test() => false,
+            Some(
+                EventType::ProviderRecovered | EventType::WebhookRecovered | EventType::ResultsDownloaded,
+            ) => true,
+            Some(EventType::Batch(status)) => status.is_terminal() && told.severity() == Severity::Info,
+            _ => false,
+        };
+        // What neither goes on nor ends is an alert of its own: a digest, a step on the way, a try-out.
+        let lasts = !told.is_test()
+            && match told.kind {
+                Some(EventType::Batch(status)) => status.is_terminal(),
+                Some(EventType::Digest | EventType::Test) | None => false,
+                Some(_) => true,
+            };
+        let topic = told.topic().filter(|_| lasts);
+        let key = topic.map_or_else(
+            || format!("batchd/{id}"),
+            |topic| {
+                // Results that are about to go are another matter than how the batch went.
+                let results =
+                    matches!(told.kind, Some(EventType::ResultsExpiring | EventType::ResultsDownloaded));
+                format!("batchd/{topic}{}", if results { "/results" } else { "" })
+            },
+        );
+        Self { action: if ends { RESOLVE } else { TRIGGER }, key: short(&key) }
+    }
+}
+
+/// `key`, or the beginning of it with a hash of the whole.
+fn short(key: &str) -> String {
+    let clean = clean(key);
+    if clean == key && utf16(key) <= KEY {
+        return clean;
+    }
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(key.as_bytes()));
+    format!("{}/{}", cut(&clean, KEY - 33, utf16), &hash[..32])
+}
+
+fn details(told: &Told<'_>, message: &Message, body: &Value) -> Value {
+    let mut more = Map::new();
+    more.insert("line".to_owned(), message.line.as_str().into());
+    for fact in &message.facts {
+        more.insert(fact.name.to_lowercase().replace(' ', "_"), fact.value.as_str().into());
+    }
+    if !message.errors.is_empty() {
+        more.insert("errors".to_owned(), message.errors.clone().into());
+    }
+    for list in &message.lists {
+        let lines: Vec<String> = list.lines(DETAILS, str::len, super::message::Entry::line);
+        more.insert(list.heading.to_lowercase(), lines.into());
+    }
+    if !message.notes.is_empty() {
+        more.insert("notes".to_owned(), message.notes.clone().into());
+    }
+    let severity = match told.severity() {
+        // A try-out pages nobody.
+        _ if told.is_test() => Severity::Info,
+        severity => severity,
+    };
+    let provider = told.provider();
+    let source = if told.data["provider"].is_string() { provider.as_str() } else { "batchd" };
+    let mut payload = json!({
+        "summary": match &message.text {
+            Some(text) => cut(&clean(text), SUMMARY, utf16),
+            None => PLAIN.fit(&summary(told, message), SUMMARY),
+        },
+        "source": source,
+        "severity": severity,
+        "component": source,
+        "group": "batchd",
+        "class": clean(body["type"].as_str().unwrap_or_default()),
+        "custom_details": more,
+    });
+    if let Some(at) = message.at {
+        payload["timestamp"] = at.to_string().into();
+    }
+    payload
+}
+
+/// The line, with the account where it does not name it.
+fn summary(told: &Told<'_>, message: &Message) -> String {
+    let provider = told.provider();
+    if told.data["provider"].is_string() && !message.line.contains(&provider) {
+        format!("{} · {provider}", message.line)
+    } else {
+        message.line.clone()
+    }
+}
+
+/// Where events go below an address without a path.
+const ENQUEUE: &str = "/v2/enqueue";
+const TRIGGER: &str = "trigger";
+const RESOLVE: &str = "resolve";
+
+/// Of a key, in characters.
+const KEY: usize = 255;
+/// Of a summary, in characters.
+const SUMMARY: usize = 1024;
+/// Of a list, in bytes; the whole event has at most 512 KB.
+const DETAILS: usize = 16_000;
