@@ -96,6 +96,37 @@ pub struct Touch {
     pub eta: Option<Timestamp>,
 }
 
+/// A [`Touch`] as it waits: of many batches there are many, and three instants would take twice the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedTouch {
+    /// Unix milliseconds each; [`i64::MIN`]: none.
+    last_polled_at: i64,
+    next_poll_at: i64,
+    eta: i64,
+}
+
+impl From<Touch> for PackedTouch {
+    fn from(touch: Touch) -> Self {
+        let packed = |at: Option<Timestamp>| at.map_or(i64::MIN, ms);
+        Self {
+            last_polled_at: ms(touch.last_polled_at),
+            next_poll_at: packed(touch.next_poll_at),
+            eta: packed(touch.eta),
+        }
+    }
+}
+
+impl From<PackedTouch> for Touch {
+    fn from(packed: PackedTouch) -> Self {
+        let unpacked = |millis| (millis != i64::MIN).then(|| at(millis));
+        Self {
+            last_polled_at: at(packed.last_polled_at),
+            next_poll_at: unpacked(packed.next_poll_at),
+            eta: unpacked(packed.eta),
+        }
+    }
+}
+
 impl Store {
     /// Registers batches in one transaction, each by itself idempotent: a known one takes what was given and
     /// nothing else, and is watched again if it had been untracked. In the order of `items`.
@@ -442,7 +473,8 @@ impl Touch {
 }
 
 /// Writes a look that changed nothing else.
-pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Result<(), StoreError> {
+pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: PackedTouch) -> Result<(), StoreError> {
+    let touch = Touch::from(touch);
     connection
         .prepare_cached(
             "UPDATE batches SET last_polled_at = ?2, eta = ?4,
