@@ -1,6 +1,6 @@
 //! What is due when at one account: an entry a batch, nothing else of it.
 
-use crate::domain::time::{from_millis, since};
+use crate::domain::time::{from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::store::Pk;
 use jiff::Timestamp;
@@ -287,9 +287,11 @@ impl DueList {
         Some((from_millis(first.0), first.1))
     }
 
-    /// Whether more than `count` that a page may show are due at `now`.
-    pub(super) fn is_crowded(&self, count: usize, now: Timestamp) -> bool {
-        self.together.range(..=(now.as_millisecond(), Pk::MAX)).nth(count).is_some()
+    /// Whether more than `count` that a page may show are due at `now`, or soon enough to be looked at with them if their
+    /// interval is the shortest.
+    pub(super) fn is_crowded(&self, count: usize, shortest: Duration, now: Timestamp) -> bool {
+        let until = later(now, shortest.mul_f64(EARLY)).as_millisecond();
+        self.together.range(..=(until, Pk::MAX)).nth(count).is_some()
     }
 
     /// Those that a page may show and that are due at `now`, or soon enough to be looked at with them; none if none is
@@ -435,7 +437,6 @@ impl DueList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::later;
     use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);

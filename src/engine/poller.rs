@@ -462,11 +462,11 @@ impl Poller {
         self.start_a_round();
         loop {
             let now = self.now();
-            // While a round is under way it is for the next one to see what many have become due.
+            // While a round is under way it is for the next one to see what many have become due, or are about to.
             let first = {
                 let due = self.due();
                 let crowd = self.account.config.polling.concurrency as usize;
-                due.first(due.is_in_round() && due.is_crowded(crowd, now))
+                due.first(due.is_in_round() && due.is_crowded(crowd, self.plan().min_interval, now))
             };
             let Some((at, pk)) = first else { return LONGEST_NAP };
             if at > now {

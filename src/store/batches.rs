@@ -99,6 +99,41 @@ pub struct Touch {
     pub eta: Option<Eta>,
 }
 
+/// A [`Touch`] as it waits: of many batches there are many, and instants in full would take twice the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedTouch {
+    /// Unix milliseconds each; [`i64::MIN`]: none.
+    last_polled_at: i64,
+    next_poll_at: i64,
+    /// When it is likely to end: the middle, the earliest, the latest.
+    eta: [i64; 3],
+}
+
+impl From<Touch> for PackedTouch {
+    fn from(touch: Touch) -> Self {
+        Self {
+            last_polled_at: ms(touch.last_polled_at),
+            next_poll_at: touch.next_poll_at.map_or(i64::MIN, ms),
+            eta: touch.eta.map_or([i64::MIN; 3], |eta| [eta.at, eta.earliest, eta.latest].map(ms)),
+        }
+    }
+}
+
+impl From<PackedTouch> for Touch {
+    fn from(packed: PackedTouch) -> Self {
+        let [middle, earliest, latest] = packed.eta;
+        Self {
+            last_polled_at: at(packed.last_polled_at),
+            next_poll_at: (packed.next_poll_at != i64::MIN).then(|| at(packed.next_poll_at)),
+            eta: (middle != i64::MIN).then(|| Eta {
+                at: at(middle),
+                earliest: at(earliest),
+                latest: at(latest),
+            }),
+        }
+    }
+}
+
 impl Store {
     /// Registers batches in one transaction, each by itself idempotent: a known one takes what was given and
     /// nothing else, and is watched again if it had been untracked. In the order of `items`.
@@ -446,7 +481,8 @@ impl Touch {
 }
 
 /// Writes a look that changed nothing else.
-pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: &Touch) -> Result<(), StoreError> {
+pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: PackedTouch) -> Result<(), StoreError> {
+    let touch = Touch::from(touch);
     connection
         .prepare_cached(
             "UPDATE batches SET last_polled_at = ?2, eta = ?4, eta_earliest = ?5, eta_latest = ?6,

@@ -3,7 +3,7 @@
 //! An operation is a closure over the open transaction. Whatever has queued up while the last commit ran goes into
 //! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
 
-use super::batches::{self, Touch};
+use super::batches::{self, PackedTouch, Touch};
 use super::connection::{self, checkpoint};
 use super::lock::{Lock, Marks};
 use super::{Pk, StoreError, guard, off_thread};
@@ -142,8 +142,8 @@ struct Open {
 /// Looks that changed nothing, not written yet; `writing` are those of the commit that is under way.
 #[derive(Debug, Default)]
 struct Touches {
-    waiting: BTreeMap<Pk, Touch>,
-    writing: BTreeMap<Pk, Touch>,
+    waiting: BTreeMap<Pk, PackedTouch>,
+    writing: BTreeMap<Pk, PackedTouch>,
 }
 
 enum Job {
@@ -239,22 +239,22 @@ impl Writer {
 impl Core {
     /// Keeps `touch` until the next commit.
     pub(super) fn touch(&self, pk: Pk, touch: Touch) {
-        guard(&self.touches).waiting.insert(pk, touch);
+        guard(&self.touches).waiting.insert(pk, touch.into());
         self.touched.notify_one();
     }
 
     /// What is known of a batch's last look and not written yet.
     pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
         let touches = guard(&self.touches);
-        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).cloned()
+        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).map(|touch| Touch::from(*touch))
     }
 
     /// All such looks.
     pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
         let touches = guard(&self.touches);
-        let mut all = touches.writing.clone();
-        all.extend(touches.waiting.iter().map(|(pk, touch)| (*pk, touch.clone())));
-        all
+        // Newer after older.
+        let both = touches.writing.iter().chain(&touches.waiting);
+        both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
     }
 
     pub(super) fn watch_events(&self) -> watch::Receiver<i64> {
@@ -402,7 +402,7 @@ impl Open {
     fn transact(
         &mut self,
         writes: Vec<Write>,
-        touches: &BTreeMap<Pk, Touch>,
+        touches: &BTreeMap<Pk, PackedTouch>,
         now: Timestamp,
         answers: &mut Vec<Answer>,
     ) -> Result<Told, StoreError> {
@@ -413,7 +413,7 @@ impl Open {
         } else {
             begin(&self.connection)
                 .and_then(|()| {
-                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, touch))
+                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, *touch))
                 })
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| {
@@ -439,7 +439,7 @@ impl Open {
 
 impl Touches {
     /// Some of what waits, oldest batch first: one commit must not take long.
-    fn take(&mut self) -> BTreeMap<Pk, Touch> {
+    fn take(&mut self) -> BTreeMap<Pk, PackedTouch> {
         let rest = match self.waiting.keys().nth(MOST_TOUCHES).copied() {
             Some(first) => self.waiting.split_off(&first),
             None => BTreeMap::new(),

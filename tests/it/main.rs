@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod adapter_results;
+mod adapter_submissions;
 mod authorize;
 mod cases;
 mod chaos;
