@@ -397,8 +397,7 @@ mod tests {
         for batch in [
             json!({"id": "batch_1", "status": "in_progress", "created_at": 1_794_988_470,
                 "request_counts": {"total": 400, "completed": 118, "failed": 2},
-                "batchd": {"provider": "openai", "name": "nightly evals", "eta": "2026-11-18T12:30:00Z",
-                    "eta_interval": ["2026-11-18T12:12:00Z", "2026-11-18T12:51:00Z"]}}),
+                "batchd": {"provider": "openai", "name": "nightly evals", "eta": "2026-11-18T12:30:00Z"}}),
             json!({"id": "msgbatch_2", "status": "in_progress", "created_at": 1_794_999_990,
                 "batchd": {"provider": "anthropic", "last_error": "503: overloaded\n"}}),
             json!({"id": "batch_3", "status": "completed", "created_at": 1_794_900_000,
