@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use world::World;
 
 /// How long the first round may take before the measurement goes on without its end.
-const FIRST_ROUND: Duration = Duration::from_secs(60);
+const FIRST_ROUND: Duration = Duration::from_mins(1);
 /// How long each size is watched.
 const WATCHED: Duration = Duration::from_secs(15);
 

@@ -62,6 +62,9 @@
 //!     channel.
 //! 11. **The command line is a client of the socket** and nothing else; `--offline` puts the same
 //!     [`control::service`] over a read-only store. Only the daemon writes.
+//! 12. **The schedule learns.** A batch that ends leaves what it took ([`domain::history`]), in the commit that records
+//!     its end; from the newest of each class a hazard is estimated ([`domain::hazard`]), which with the batch's own
+//!     progress ([`domain::progress`]) makes its outlook ([`domain::outlook`]): when to look, and when it should end.
 //!
 //! # Errors
 //!

@@ -172,9 +172,19 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     let outcome = batch.outcome();
     let age = batch.stamp("created_at").map(|at| whole_seconds(since(at, now)));
-    let eta = batch.time("eta").filter(|_| !batch.is_over()).map(|at| match since(now, at) {
+    let left = |at: Timestamp| match since(now, at) {
         Duration::ZERO => "now".to_owned(),
         left => whole_seconds(left),
+    };
+    let eta = batch.time("eta").filter(|_| !batch.is_over()).map(|at| {
+        let bounds = batch.added("eta_interval");
+        match (super::view::time(&bounds[0]), super::view::time(&bounds[1])) {
+            // One number where it is sure enough, for a table is read at a glance.
+            (Some(earliest), Some(latest)) if since(earliest, latest) * 4 > since(now, at) => {
+                format!("{} ({} to {})", left(at), left(earliest), left(latest))
+            }
+            _ => left(at),
+        }
     });
     let (note, note_tone) = note(batch);
     vec![

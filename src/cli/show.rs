@@ -147,6 +147,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     }
     if !batch.is_over() {
         page.fact("eta", at("eta"));
+        page.fact("", between(batch.added("eta_interval"), zone));
     }
     page.fact("deadline", at("deadline"));
     page.fact("input", word("input_file_id"));
@@ -229,6 +230,12 @@ fn schedule(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZo
         page.fact(name, Some(reason));
         name = "";
     }
+}
+
+/// Between when and when a batch ends, most likely.
+fn between(interval: &Value, zone: &TimeZone) -> Option<String> {
+    let (earliest, latest) = (time(&interval[0])?, time(&interval[1])?);
+    Some(format!("four chances in five: between {} and {}", local(earliest, zone), local(latest, zone)))
 }
 
 /// How a delivery's state is meant.
@@ -329,6 +336,7 @@ mod tests {
                 "labels": {"team": "evals"}, "owner": "alice", "tracked_at": "2026-11-18T08:00:00Z",
                 "last_polled_at": "2026-11-18T11:05:00Z", "next_poll_at": "2026-11-18T11:12:00Z",
                 "last_error": "529: over\u{1b}[31mloaded", "eta": "2026-11-18T12:30:00Z",
+                "eta_interval": ["2026-11-18T12:12:00Z", "2026-11-18T12:51:00Z"],
                 "transitions": [
                     {"from": null, "to": "in_progress", "provider_status": "in_progress",
                      "occurred_at": "2026-11-18T07:54:30Z", "observed_at": "2026-11-18T08:00:00.512Z"}],

@@ -123,6 +123,7 @@ impl Service {
             let added = &mut batch["batchd"];
             added["next_poll_at"] = Value::Null;
             added["eta"] = Value::Null;
+            added["eta_interval"] = Value::Null;
             added["last_error"] =
                 format!("provider `{}` is not in the configuration: not polled", tracked.key.provider).into();
         }

@@ -1,6 +1,6 @@
 //! Floor 6: the whole product in one process: simulated providers, the daemon, and a receiver that checks signatures.
 //!
-//! Nothing is faked but the providers: batches are created over their APIs, the daemon tracks and polls them as it
+//! Nothing is faked but the providers: batches are submitted over their APIs, the daemon tracks and polls them as it
 //! would anywhere, and every webhook goes over a socket, signed, with its attempts logged.
 
 mod receiver;
@@ -9,14 +9,11 @@ mod submit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
-use crate::control::api::TrackItem;
 use crate::control::live::{Parts, catalog};
 use crate::daemon::{RunError, Running};
 use crate::domain::duration;
 use crate::domain::event::EventType;
 use crate::domain::status::Status;
-use crate::http::egress::Guard;
-use crate::http::transport::{ReqwestTransport, TransportConfig};
 use crate::rng::Rng;
 use crate::sandbox::{Sandbox, SandboxOptions, Speed};
 use crate::store::Store;
@@ -27,7 +24,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
-use submit::{PLAN, Submitter};
+use submit::{PLAN, submit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -176,7 +173,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     });
 
     let plot = async {
-        let names = submit_all(&daemon, &sandbox, show).await?;
+        let names = submit_all(&daemon, show).await?;
         watch(&store, events, &mut receipts, &names, show).await
     };
     let result = plot.await;
@@ -184,31 +181,14 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     result
 }
 
-/// Creates every batch of the plan at its provider and tracks it. Gives their names by provider and id.
+/// Submits every batch of the plan. Gives their names by provider and id.
 async fn submit_all(
     daemon: &Running,
-    sandbox: &str,
     show: &mut impl FnMut(Moment),
 ) -> Result<BTreeMap<(String, String), String>, DemoError> {
-    let transport = TransportConfig {
-        proxy: &crate::config::Proxy::None,
-        ca_files: Vec::new(),
-        insecure_skip_verify: false,
-        guard: Guard::Local,
-    };
-    let transport =
-        ReqwestTransport::new(&transport).map_err(|problem| DemoError::Failed(problem.to_string()))?;
-    let submitter = Submitter::new(transport, sandbox);
     let mut names = BTreeMap::new();
     for planned in &PLAN {
-        let id = submitter.create(planned).await.map_err(DemoError::Failed)?;
-        let item = TrackItem {
-            id: id.clone(),
-            provider: Some(planned.provider.to_owned()),
-            name: Some(planned.name.to_owned()),
-            ..TrackItem::default()
-        };
-        daemon.service.track(item, None).await.map_err(|refusal| DemoError::Failed(refusal.message))?;
+        let id = submit(&daemon.service, planned).await.map_err(DemoError::Failed)?;
         show(Moment::Submitted {
             provider: planned.provider.to_owned(),
             name: planned.name.to_owned(),

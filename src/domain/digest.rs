@@ -119,7 +119,7 @@ fn ended(batch: &Tracked, outcome: Outcome) -> Value {
 fn running(batch: &Tracked) -> Value {
     let mut entry = entry(batch);
     entry["created_at"] = time(from_seconds(batch.batch.created_at));
-    entry["eta"] = time(batch.eta);
+    entry["eta"] = time(batch.eta.map(|eta| eta.at));
     entry
 }
 
@@ -149,6 +149,7 @@ const LONGEST_NAME: usize = 80;
 mod tests {
     use super::*;
     use crate::domain::batch::RequestCounts;
+    use crate::domain::schedule::Eta;
     use crate::domain::status::Status;
     use crate::domain::time::{earlier, later};
     use crate::domain::tracked::{BatchKey, Origin};
@@ -175,7 +176,8 @@ mod tests {
         digest.ended(&batch(3, Status::InProgress));
         let mut late = batch(4, Status::InProgress);
         late.deadline = Some(earlier(NOW, HOUR));
-        late.eta = Some(later(NOW, HOUR));
+        let at = later(NOW, HOUR);
+        late.eta = Some(Eta { at, earliest: NOW, latest: at });
         late.name = Some("x".repeat(500));
         digest.running(std::slice::from_ref(&late), 7);
         digest.stuck(&[late], 1);

@@ -1,5 +1,6 @@
 //! Something worth telling: its type, its lasting id, and the body that every webhook gets.
 
+use super::hazard::Usual;
 use super::outcome::{Outcome, Severity};
 use super::shape;
 use super::status::Status;
@@ -213,6 +214,13 @@ impl Draft {
     pub fn because(mut self, why: &str) -> Self {
         self.data["message"] = Value::String(why.to_owned());
         self
+    }
+
+    /// With when the batch should end, and how long its like usually take: known only once the step is complete.
+    pub fn foretell(&mut self, tracked: &Tracked, usual: Option<Usual>) {
+        shape::foretell(&mut self.data["batch"]["batchd"], tracked);
+        self.data["usual_seconds"] = usual.map_or(Value::Null, |usual| json!(usual.seconds));
+        self.data["usual_of"] = usual.map_or(Value::Null, |usual| json!(usual.count));
     }
 
     /// A finding about a provider; the episode began at `since`.

@@ -1,10 +1,18 @@
 //! When to look at a batch again: one pure function of what is known of it.
+//!
+//! A look that comes too early is a wasted request, one that comes too late is a late answer. Their product is least
+//! if the next look comes when ∫ √(hazard / (2 · cost)) since the last one has come to 1, where the hazard is the chance
+//! per second that the batch ends, and `cost` what a request is worth in seconds of lateness.
 
 use super::duration::human;
-use super::time::{later, since};
+use super::hazard::Estimate;
+use super::history::Stage;
+use super::outlook::Outlook;
+use super::time::{from_seconds, later, since, to_millis};
 use super::tracked::Tracked;
 use super::transition::HOLD;
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The bounds that the configuration sets for one provider.
@@ -34,6 +42,8 @@ pub struct Terms {
     pub standing: Standing,
     /// What one look costs, in requests: 1 alone, 1/k where one page of a list settles k due batches.
     pub cost: f64,
+    /// What its provider's earlier batches teach.
+    pub estimate: Option<Arc<Estimate>>,
 }
 
 /// When to look next, and why then.
@@ -45,6 +55,11 @@ pub struct NextPoll {
     pub reasons: Vec<String>,
 }
 
+/// What part of `min_interval` a look is worth, as twice the seconds of lateness that it may save: under it a batch of
+/// which nothing is known is looked at about 54 times in an hour if `min_interval` is 15 s.
+const SHARE: f64 = 0.25;
+/// What is farther off is not told to the second.
+const MOST_TOLD: f64 = 60.0 * 86_400.0;
 /// How often a `completed` that still lacks its files is looked at.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How often an id that the provider does not know is asked for until it counts as lost.
@@ -52,13 +67,14 @@ const MISSING_INTERVAL: Duration = Duration::from_mins(5);
 
 /// When `tracked`, looked at just now (at `now`), is to be looked at again.
 ///
-/// With nothing learnt the chance that a batch of age t ends within the next second falls as 1/t, and the best
-/// interval for that grows as √t: here √(`min_interval` × cost × time in this status), between the two bounds.
-/// It starts again when the status changes. `jitter` (0 to 1) keeps batches that began together apart.
+/// With nothing learnt the chance that a batch of age t ends within the next second falls as 1/t, so that the interval
+/// grows as √t from `min_interval` on, and begins anew when the status changes. What the provider's earlier batches
+/// took places the looks better, and the batch's own progress better still; either way a batch gets about as many of
+/// them. `jitter` (0 to 1) keeps batches that began together apart.
 ///
 /// A failed look backs off from `min_interval` by doubling, apart from the batch's own schedule.
 pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
-    let Terms { plan, standing, cost } = terms;
+    let Terms { plan, standing, .. } = terms;
     let never = |reason: &str| NextPoll { at: None, reasons: vec![reason.to_owned()] };
     let (interval, reason) = if tracked.untracked_at.is_some() {
         return never("untracked: not polled");
@@ -95,15 +111,7 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
     } else if tracked.batch.status.is_terminal() {
         (plan.min_interval, "it has ended, and its record was not complete: one more look".to_owned())
     } else {
-        let age = since(tracked.status_since, now);
-        (
-            geometric_mean(plan.min_interval, age.mul_f64(cost.clamp(0.0, 1.0))),
-            format!(
-                "{} for {}: the interval grows with the square root of that",
-                tracked.batch.status,
-                human(age)
-            ),
-        )
+        foreseen(terms, tracked, now)
     };
     let interval = if tracked.held_since.is_some() && tracked.failures == 0 {
         interval
@@ -115,30 +123,109 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         reason,
         format!("at most every {}, at least every {}", human(plan.min_interval), human(plan.max_interval)),
     ];
-    if let Some(deadline) = tracked.deadline.filter(|deadline| *deadline > now && *deadline < at) {
-        at = deadline.max(later(now, plan.min_interval)).min(at);
-        reasons.insert(0, "its deadline passes before that: looked at then".to_owned());
+    if terms.cost < 1.0 {
+        reasons.push(
+            "a page of its provider's list serves others that are due: it is looked at more often".to_owned(),
+        );
+    }
+    for (instant, why) in [
+        (tracked.deadline, "its deadline passes before that: looked at then"),
+        (window_ends(tracked), "its provider's window ends before that: looked at then"),
+    ] {
+        if let Some(instant) = instant.filter(|instant| *instant > now && *instant < at) {
+            at = instant.max(later(now, plan.min_interval)).min(at);
+            reasons.insert(0, why.to_owned());
+        }
     }
     NextPoll { at: Some(at), reasons }
 }
 
-/// When a live batch is likely to end, if its counts have moved: at the rate they have had so far.
-pub fn eta(tracked: &Tracked, now: Timestamp) -> Option<Timestamp> {
-    let batch = &tracked.batch;
-    if batch.status.is_terminal() {
-        return None;
-    }
-    let counts = batch.request_counts.filter(|counts| counts.done() > 0 && counts.done() < counts.total)?;
-    let began = super::time::from_seconds(batch.in_progress_at.unwrap_or(batch.created_at))?;
-    let spent = since(began, now);
-    #[expect(clippy::cast_precision_loss, reason = "an estimate: counts beyond 2^52 do not occur")]
-    let left = spent.as_secs_f64() * (counts.total - counts.done()) as f64 / counts.done() as f64;
-    let left = Duration::try_from_secs_f64(left).ok()?;
-    Some(super::time::to_millis(later(now, left)))
+/// When a live batch is likely to end: with a chance of one half by `at`, with four in five between the other two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eta {
+    /// As likely before as after.
+    pub at: Timestamp,
+    /// One of ten such batches ends before.
+    pub earliest: Timestamp,
+    /// One of ten ends after.
+    pub latest: Timestamp,
 }
 
-fn geometric_mean(a: Duration, b: Duration) -> Duration {
-    Duration::try_from_secs_f64((a.as_secs_f64() * b.as_secs_f64()).sqrt()).unwrap_or(Duration::MAX)
+/// When `tracked` is likely to end; `None` if nothing but its age is known.
+pub fn eta(terms: &Terms, tracked: &Tracked, now: Timestamp) -> Option<Eta> {
+    if !tracked.is_active() || tracked.lost_since.is_some() {
+        return None;
+    }
+    let ahead = Outlook::of(terms, tracked, now).quantiles([0.1, 0.5, 0.9])?;
+    let [earliest, at, latest] = ahead.map(|ahead| to_millis(later(now, Duration::from_secs_f64(ahead))));
+    Some(Eta { at, earliest, latest })
+}
+
+/// The interval after a look that went as it should, and why.
+fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, String) {
+    let outlook = Outlook::of(terms, tracked, now);
+    let price = terms.plan.min_interval.as_secs_f64() * SHARE * terms.cost.max(0.0);
+    let thrift = outlook.estimate.map_or(1.0, Estimate::thrift);
+    let ahead = outlook.until(price.sqrt() * thrift, terms.plan.max_interval.as_secs_f64());
+    let interval = Duration::try_from_secs_f64(ahead).unwrap_or(terms.plan.max_interval);
+    let status = tracked.batch.status;
+    let stands = human(since(tracked.status_since, now));
+    let why = if let (Some(forecast), Some(counts)) = (outlook.forecast, tracked.batch.request_counts) {
+        let left = Duration::from_secs_f64((forecast.typical - forecast.elapsed).clamp(0.0, MOST_TOLD));
+        let when = match left.as_secs() {
+            0 => "any moment".to_owned(),
+            left => format!("in about {}", human(Duration::from_secs(left))),
+        };
+        format!("{} of {} requests are over: at their pace all are {when}", counts.done(), counts.total)
+    } else if let Some((class, count)) = outlook.estimate.and_then(Estimate::mostly) {
+        let learnt = format!("learnt from {count} earlier batch(es) ({class})");
+        if outlook.is_informed() {
+            format!("{learnt}: looked at when its like end")
+        } else {
+            format!(
+                "{status} for {stands}, longer than what was {learnt}: the interval grows with the square root of that"
+            )
+        }
+    } else {
+        format!("{status} for {stands}: the interval grows with the square root of that")
+    };
+    (interval, why)
+}
+
+impl<'a> Outlook<'a> {
+    /// What the end of `tracked` is foreseen by at `now`.
+    fn of(terms: &'a Terms, tracked: &Tracked, now: Timestamp) -> Self {
+        let batch = &tracked.batch;
+        let stamp = |at: Option<i64>| at.and_then(from_seconds);
+        let began = match Stage::of(batch.status) {
+            Stage::Work => stamp(Some(batch.created_at)),
+            Stage::Finalizing => stamp(batch.finalizing_at),
+            Stage::Cancelling => stamp(batch.cancelling_at),
+        };
+        let counts = batch.request_counts.filter(|counts| counts.total > 0);
+        // The last thing that made its end more likely than before: it is past its last request, or past its window.
+        let through =
+            tracked.progress_at.filter(|_| counts.is_some_and(|counts| counts.done() >= counts.total));
+        let news = [through, window_ends(tracked).filter(|end| *end <= now)].into_iter().flatten();
+        let news = news.chain([tracked.status_since]).max().unwrap_or(tracked.status_since);
+        let forecast = counts.and_then(|counts| {
+            let began = stamp(batch.in_progress_at.or(Some(batch.created_at)));
+            tracked.trail.forecast(began, counts.total, now)
+        });
+        Self {
+            age: since(began.unwrap_or(tracked.status_since), now).as_secs_f64(),
+            quiet: since(news, now).as_secs_f64(),
+            youth: terms.plan.min_interval.as_secs_f64() / SHARE,
+            estimate: terms.estimate.as_deref(),
+            forecast,
+        }
+    }
+}
+
+/// When the provider gives the batch up, with a moment for it to do so.
+fn window_ends(tracked: &Tracked) -> Option<Timestamp> {
+    let expires = tracked.batch.expires_at.and_then(from_seconds)?;
+    Some(later(expires, Duration::from_secs(5)))
 }
 
 fn backoff(base: Duration, failures: u32) -> Duration {
@@ -162,7 +249,11 @@ fn jittered(plan: &Plan, interval: Duration, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::batch::RequestCounts;
+    use crate::domain::hazard::Span;
+    use crate::domain::history::Class;
     use crate::domain::status::Status;
+    use crate::domain::time::earlier;
     use crate::domain::tracked::{BatchKey, Missing, Origin};
     use proptest::prelude::*;
 
@@ -172,7 +263,7 @@ mod tests {
             max_interval: Duration::from_secs(max),
             retain: Duration::from_hours(90 * 24),
         };
-        Terms { plan, standing: Standing::default(), cost: 1.0 }
+        Terms { plan, standing: Standing::default(), cost: 1.0, estimate: None }
     }
 
     fn refused(terms: &Terms) -> Terms {
@@ -182,7 +273,7 @@ mod tests {
     fn tracked(age: u64, now: Timestamp) -> Tracked {
         let key = BatchKey { provider: "openai".into(), id: "batch_1".into() };
         let mut tracked = Tracked::new(key, "openai", "/v1/responses", Origin::Hand, now);
-        tracked.status_since = super::super::time::earlier(now, Duration::from_secs(age));
+        tracked.status_since = earlier(now, Duration::from_secs(age));
         tracked.batch.status = Status::InProgress;
         tracked
     }
@@ -227,14 +318,98 @@ mod tests {
         assert!(refused >= Duration::from_mins(12), "{refused:?}");
     }
 
+    #[test]
+    fn what_is_not_known_begins_at_the_least_and_anew_with_each_status() {
+        let terms = terms(15, 900);
+        let young = interval(&terms, &tracked(0, NOW), NOW, 0.5);
+        assert!((15..=17).contains(&young.as_secs()), "{young:?}");
+        let hour = interval(&terms, &tracked(3600, NOW), NOW, 0.5);
+        assert!((100..=140).contains(&hour.as_secs()), "{hour:?}");
+        let mut changed = tracked(3600, NOW);
+        changed.batch.status = Status::Finalizing;
+        changed.status_since = NOW;
+        assert_eq!(interval(&terms, &changed, NOW, 0.5), young);
+    }
+
+    /// A hundred batches that took an hour, give or take a few minutes.
+    fn about_an_hour() -> Terms {
+        let class = Class::of(&tracked(0, NOW));
+        let spans: Vec<Span> = (0..100)
+            .map(|number| Span { seconds: 3300.0 + 6.0 * f64::from(number), ended: true, weight: 1.0 })
+            .collect();
+        Terms { estimate: Some(Arc::new(Estimate::learn(class, &spans, None))), ..terms(15, 900) }
+    }
+
+    /// Created and in its status for `age` seconds.
+    fn aged(age: u64) -> Tracked {
+        let mut aged = tracked(age, NOW);
+        aged.batch.created_at = NOW.as_second() - i64::try_from(age).unwrap();
+        aged
+    }
+
+    #[test]
+    fn what_is_learnt_places_the_looks_and_says_so() {
+        let (terms, unlearnt) = (about_an_hour(), terms(15, 900));
+        let early = interval(&terms, &aged(60), NOW, 0.5);
+        assert!(early > interval(&unlearnt, &aged(60), NOW, 0.5) * 3, "{early:?}");
+        let near = interval(&terms, &aged(3500), NOW, 0.5);
+        assert!(near <= Duration::from_secs(40), "{near:?}");
+        let why = next_poll(&terms, &aged(3500), NOW, 0.5).reasons;
+        assert!(why[0].contains("learnt from 100 earlier batch(es) (openai, /v1/responses)"), "{why:?}");
+        let why = next_poll(&terms, &aged(100_000), NOW, 0.5).reasons;
+        assert!(why[0].contains("longer than what was learnt from 100"), "{why:?}");
+
+        let ends = eta(&terms, &aged(600), NOW).unwrap();
+        let ahead = [ends.earliest, ends.at, ends.latest].map(|at| since(NOW, at).as_secs());
+        assert!(ahead[0] > 2600 && (2850..3150).contains(&ahead[1]) && ahead[2] < 3500, "{ahead:?}");
+        assert_eq!(eta(&terms, &aged(100_000), NOW), None, "none was seen at that age");
+        assert_eq!(eta(&unlearnt, &aged(600), NOW), None, "nothing is known");
+    }
+
+    #[test]
+    fn progress_is_sharper_than_what_is_learnt() {
+        let mut moving = aged(600);
+        moving.batch.request_counts = Some(RequestCounts { total: 1000, completed: 100, failed: 0 });
+        for (ago, done) in [(400, 34), (200, 66), (0, 100)] {
+            moving.trail.mark(earlier(NOW, Duration::from_secs(ago)), done);
+        }
+        for terms in [terms(15, 900), about_an_hour()] {
+            let ends = eta(&terms, &moving, NOW).unwrap();
+            let ahead = since(NOW, ends.at);
+            assert!((4900..6000).contains(&ahead.as_secs()), "{ahead:?}");
+            let next = next_poll(&terms, &moving, NOW, 0.5);
+            assert!(next.reasons[0].starts_with("100 of 1000 requests are over: at their pace"), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_and_the_end_of_the_window_are_looked_at() {
+        let terms = terms(15, 900);
+        let mut due = tracked(100_000, NOW);
+        due.deadline = Some(later(NOW, Duration::from_secs(100)));
+        let next = next_poll(&terms, &due, NOW, 0.5);
+        assert_eq!(next.at, due.deadline);
+        assert!(next.reasons[0].contains("deadline"), "{next:?}");
+        due.batch.expires_at = Some(NOW.as_second() + 40);
+        let next = next_poll(&terms, &due, NOW, 0.5);
+        assert_eq!(since(NOW, next.at.unwrap()), Duration::from_secs(45));
+        assert!(next.reasons[0].contains("window"), "{next:?}");
+        // Past it, it may end any moment.
+        let late = later(NOW, Duration::from_secs(50));
+        due.deadline = None;
+        let ahead = since(late, next_poll(&terms, &due, late, 0.5).at.unwrap());
+        assert!(ahead <= Duration::from_secs(20), "{ahead:?}");
+    }
+
     proptest! {
         #[test]
         fn every_interval_is_within_the_bounds(
-            min in 1_u64..600, more in 0_u64..100_000, age in 0_u64..10_000_000,
-            failures in 0_u32..100, refused: bool, jitter in 0.0..=1.0,
+            min in 1_u64..600, more in 0_u64..100_000, age in 0_u64..10_000_000, cost in 0.001..1.0,
+            failures in 0_u32..100, refused: bool, learnt: bool, jitter in 0.0..=1.0,
         ) {
-            let terms = terms(min, min + more);
-            let mut tracked = tracked(age, NOW);
+            let estimate = if learnt { about_an_hour().estimate } else { None };
+            let terms = Terms { cost, estimate, ..terms(min, min + more) };
+            let mut tracked = aged(age);
             tracked.failures = failures;
             let terms = Terms { standing: Standing { refused }, ..terms };
             let interval = interval(&terms, &tracked, NOW, jitter);
@@ -258,10 +433,19 @@ mod tests {
 
         #[test]
         fn two_that_began_together_drift_apart(age in 0_u64..1_000_000, a in 0.0..0.4, b in 0.6..=1.0) {
-            let terms = terms(15, 900);
-            let first = interval(&terms, &tracked(age, NOW), NOW, a);
-            let second = interval(&terms, &tracked(age, NOW), NOW, b);
-            prop_assert!(first < second, "{:?} {:?}", first, second);
+            for terms in [terms(15, 900), about_an_hour()] {
+                let first = interval(&terms, &aged(age), NOW, a);
+                let second = interval(&terms, &aged(age), NOW, b);
+                prop_assert!(first < second, "{:?} {:?}", first, second);
+            }
+        }
+
+        #[test]
+        fn a_cheaper_look_comes_no_later(age in 0_u64..1_000_000, cost in 0.001..1.0, jitter in 0.0..=1.0) {
+            for terms in [terms(15, 900), about_an_hour()] {
+                let cheap = interval(&Terms { cost, ..terms.clone() }, &aged(age), NOW, jitter);
+                prop_assert!(cheap <= interval(&terms, &aged(age), NOW, jitter));
+            }
         }
     }
 }

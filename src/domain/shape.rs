@@ -15,8 +15,16 @@ pub fn batch(tracked: &Tracked) -> Value {
     Value::Object(shape)
 }
 
+/// Writes into what batchd adds when the batch should end: as likely before as after `eta`, with four chances in five
+/// between the two of `eta_interval`.
+pub fn foretell(added: &mut Value, tracked: &Tracked) {
+    added["eta"] = time(tracked.eta.map(|eta| eta.at));
+    added["eta_interval"] =
+        tracked.eta.map_or(Value::Null, |eta| json!([eta.earliest.to_string(), eta.latest.to_string()]));
+}
+
 fn added(tracked: &Tracked) -> Value {
-    json!({
+    let mut added = json!({
         "provider": tracked.key.provider,
         "kind": tracked.kind,
         "provider_status": tracked.provider_status,
@@ -33,11 +41,14 @@ fn added(tracked: &Tracked) -> Value {
         "stalled": tracked.stalled_since.is_some(),
         "lost": tracked.lost_since.is_some(),
         "deadline": time(tracked.deadline),
-        "eta": time(tracked.eta),
+        "eta": null,
+        "eta_interval": null,
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,
-    })
+    });
+    foretell(&mut added, tracked);
+    added
 }
 
 /// An instant as RFC 3339 in UTC, or null.

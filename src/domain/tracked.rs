@@ -2,6 +2,8 @@
 
 use super::batch::Batch;
 use super::outcome::Outcome;
+use super::progress::Trail;
+use super::schedule::Eta;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +79,8 @@ pub struct Tracked {
     pub status_since: Timestamp,
     /// When its counts last moved.
     pub progress_at: Option<Timestamp>,
+    /// How they moved.
+    pub trail: Trail,
     /// The last time the provider was asked.
     pub last_polled_at: Option<Timestamp>,
     /// When it will be asked next; `None`: never by itself.
@@ -94,7 +98,7 @@ pub struct Tracked {
     /// When its user wants it to be over.
     pub deadline: Option<Timestamp>,
     /// When it is expected to end.
-    pub eta: Option<Timestamp>,
+    pub eta: Option<Eta>,
     /// When the provider deletes its results.
     pub results_expire_at: Option<Timestamp>,
     /// Since when a `completed` without files is shown as `finalizing`.
@@ -155,6 +159,7 @@ impl Tracked {
             first_seen_at: None,
             status_since: now,
             progress_at: None,
+            trail: Trail::default(),
             last_polled_at: None,
             next_poll_at: Some(now),
             last_error: None,

@@ -95,6 +95,7 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     tracked.lost_since = None;
     if progressed(before.batch.request_counts, tracked.batch.request_counts) {
         tracked.progress_at = Some(now);
+        tracked.trail.mark(now, tracked.batch.request_counts.map_or(0, RequestCounts::done));
         tracked.stalled_since = None;
     }
     tracked.settled =

@@ -6,6 +6,8 @@ pub mod cancel;
 pub mod discovery;
 pub mod downloads;
 mod due;
+mod learnt;
+mod past;
 pub mod poll;
 pub mod poller;
 pub mod reconcile;
@@ -28,6 +30,7 @@ use crate::tasks::Tasks;
 pub use account::Account;
 use due::Next;
 use jiff::Timestamp;
+use learnt::Learnt;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     pub retain: RwLock<Duration>,
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
+    /// What earlier batches took.
+    pub learnt: Arc<Learnt>,
     /// Submissions that a task sees to.
     pub attended: submit::Attended,
     /// A submission was lost.
@@ -99,10 +104,16 @@ impl Engine {
             retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
+            learnt: Arc::default(),
             attended: submit::Attended::default(),
             lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
+        let (learnt, store, clock) = (shared.learnt.clone(), shared.store.clone(), shared.clock.clone());
+        let stopping = shared.tasks.stopping();
+        shared
+            .tasks
+            .keep_running("learning", stopping.clone(), |pulse| learnt.keep(store, clock, stopping, pulse));
         Self { shared: Arc::new(shared), pollers: Arc::default() }
     }
 
@@ -147,6 +158,10 @@ impl Engine {
             for gone in before.into_values() {
                 gone.retire();
             }
+        }
+        for (name, poller) in &first {
+            self.shared.learnt.begin(&self.shared.store, name, self.shared.clock.now()).await;
+            self.shared.tasks.errand(past::learn(poller.clone(), self.shared.clone()));
         }
         begin(first, schedule);
         for (predecessor, successor) in successors {

@@ -3,7 +3,9 @@
 use super::Shared;
 use super::due::Next;
 use super::poller::Poller;
-use crate::domain::finding;
+use crate::domain::finding::{self, Patience};
+use crate::domain::hazard::Estimate;
+use crate::domain::history::Stage;
 use crate::domain::schedule::{self, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
@@ -55,7 +57,12 @@ pub(super) fn seen_on_page(poller: &Poller, before: &Tracked, sighting: &Sightin
 /// Stores a look that brought news.
 pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
     let shared = poller.shared();
-    shared.store.record(pk, step, shared.routes()).await.map(drop)
+    let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
+    shared.store.record(pk, step, shared.routes()).await?;
+    if ended {
+        shared.learnt.taught(poller.name());
+    }
+    Ok(())
 }
 
 /// What a look means for the batch, with the time of the next one. No I/O.
@@ -88,12 +95,19 @@ pub(super) fn observed(
             }
         },
     };
-    step.events.extend(finding::findings(&mut step.tracked, &poller.patience(), now));
+    let terms = Terms { standing, estimate: poller.estimate(&step.tracked), ..terms.clone() };
+    // What is learnt of a later stage says nothing of the whole.
+    let whole = terms.estimate.as_deref().filter(|_| Stage::of(step.tracked.batch.status) == Stage::Work);
+    let patience = Patience { longest_usual: whole.and_then(Estimate::most), ..poller.patience() };
+    step.events.extend(finding::findings(&mut step.tracked, &patience, now));
     let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
-    let terms = Terms { standing, ..terms.clone() };
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
-    step.tracked.eta = schedule::eta(&step.tracked, now);
+    step.tracked.eta = schedule::eta(&terms, &step.tracked, now);
+    let usual = terms.estimate.as_deref().and_then(Estimate::usual);
+    for event in &mut step.events {
+        event.foretell(&step.tracked, usual);
+    }
     step
 }
 

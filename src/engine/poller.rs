@@ -9,6 +9,8 @@ use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::finding::Patience;
+use crate::domain::hazard::Estimate;
+use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Standing, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
@@ -140,6 +142,11 @@ impl Poller {
         self.retired.is_cancelled()
     }
 
+    /// Resolves when it begins no more polls.
+    pub(super) async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
     /// As long as it is held, something that was in flight before this poller still is.
     pub(super) fn not_ended(&self) -> TaskTrackerToken {
         self.in_flight.token()
@@ -167,9 +174,9 @@ impl Poller {
         Plan { min_interval, max_interval, retain: self.shared.retain() }
     }
 
-    /// What the schedule of a batch here depends on, if it is looked at alone.
+    /// What the schedule of any batch here depends on, if it is looked at alone.
     pub(super) fn terms(&self) -> Terms {
-        Terms { plan: self.plan(), standing: self.standing(), cost: 1.0 }
+        Terms { plan: self.plan(), standing: self.standing(), cost: 1.0, estimate: None }
     }
 
     /// The same if pages of the list show it.
@@ -178,9 +185,15 @@ impl Poller {
         Terms { cost, ..self.terms() }
     }
 
-    /// The same in whichever way `tracked` is looked at at present.
+    /// The same for `tracked`, in whichever way it is looked at at present, and with what its like teach.
     pub(super) fn terms_of(&self, tracked: &Tracked) -> Terms {
-        if is_close(tracked) { self.terms() } else { self.terms_on_pages() }
+        let terms = if is_close(tracked) { self.terms() } else { self.terms_on_pages() };
+        Terms { estimate: self.estimate(tracked), ..terms }
+    }
+
+    /// What earlier batches like `tracked` teach.
+    pub(super) fn estimate(&self, tracked: &Tracked) -> Option<Arc<Estimate>> {
+        self.shared.learnt.about(&Class::of(tracked), self.now())
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -213,6 +226,7 @@ impl Poller {
         Patience {
             stalled_after: self.account.config.polling.stalled_after,
             reports_progress: self.adapter().reports_progress(),
+            // That is a matter of the batch.
             longest_usual: None,
         }
     }

@@ -22,6 +22,8 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::OneRequest;
 
+pub(super) use results::completion;
+
 /// Anthropic's Message Batches.
 pub const KIND: Kind = Kind {
     facts: KindFacts {

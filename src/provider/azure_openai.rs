@@ -1,9 +1,10 @@
 //! Azure OpenAI's batches (`providers.md` §3.5): OpenAI's at a resource of one's own, the v1 and the classic way.
 
 use super::hook::Hook;
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, megabytes};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use super::{Account, Kind, is_prefixed_uuid};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
@@ -27,7 +28,15 @@ pub const KIND: Kind = Kind {
     build: |account| Box::new(OpenAi::new(account, requests(account), DIALECT)),
 };
 
-const DIALECT: Dialect = Dialect { amend, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    creation: Some(Creation {
+        intake: Intake { max_requests: Some(100_000), max_bytes: Some(megabytes(200)), ..Intake::OPENAI },
+        begin: |adapter, job| FileThenBatch::begin(adapter, job, Way { inspects: true, ..Way::OPENAI }),
+        ..Creation::OPENAI
+    }),
+    amend,
+    ..Dialect::OPENAI
+};
 
 /// With a version every call is the classic API's, which tells it in the query; without, the v1 API's.
 fn requests(account: &Account) -> Requests {

@@ -1,10 +1,17 @@
 //! AWS Bedrock's model invocation jobs (`providers.md` §3.10): signed requests, and requests and results in S3.
 
+mod results;
+mod submission;
+mod translation;
+
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::s3::S3;
+use super::submit::{Intake, Job, MARKER_PREFIX, RequestLine, Submission, Translated, Untranslatable};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::authorize::{AwsSource, Issuer};
@@ -13,6 +20,7 @@ use crate::http::failure::Failure;
 use http::StatusCode;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Amazon Bedrock.
 pub const KIND: Kind = Kind {
@@ -67,6 +75,9 @@ struct Bedrock {
     requests: Requests,
     provider: String,
     source: AwsSource,
+    s3: S3,
+    /// Where in S3 input and output go, and who takes them there: what only a submission needs.
+    places: BTreeMap<&'static str, String>,
     /// Whether the key is one of Bedrock's own, which stands in a header and signs nothing.
     bears_key: bool,
 }
@@ -86,6 +97,11 @@ impl Bedrock {
                 profile: option("profile"),
                 fixed,
             },
+            s3: S3::new(account, option("region").as_deref().unwrap_or_default()),
+            places: ["input_uri", "output_uri", "role_arn"]
+                .into_iter()
+                .filter_map(|key| Some((key, option(key)?)))
+                .collect(),
             bears_key,
         }
     }
@@ -114,6 +130,7 @@ impl Bedrock {
             let model = reader.text("modelId");
             let is_converse = reader.text("modelInvocationType").is_some_and(|kind| kind == "Converse");
             let hours = reader.count("timeoutDurationInHours");
+            let (display_name, marker) = reader.text("jobName").map(split_name).unwrap_or_default();
             Sighting {
                 output_file_id: (ended && succeeded).then(|| results_id(&self.provider, &id)),
                 id,
@@ -121,7 +138,8 @@ impl Bedrock {
                 provider_status,
                 endpoint: model.as_deref().map(|model| endpoint(model, is_converse)),
                 model,
-                display_name: reader.text("jobName"),
+                display_name,
+                marker,
                 input_file_id: reader.text("inputDataConfig.s3InputDataConfig.s3Uri"),
                 completion_window: hours.map(|hours| format!("{hours}h")),
                 errors: reader.errors("message").filter(|_| ended),
@@ -136,6 +154,13 @@ impl Bedrock {
             }
         })
     }
+}
+
+/// A job's name, which may begin with a marker: `bd-0123…-nightly`.
+fn split_name(name: String) -> (Option<String>, Option<String>) {
+    let Some(behind) = name.strip_prefix(MARKER_PREFIX) else { return (Some(name), None) };
+    let (marker, rest) = behind.split_once('-').unwrap_or((behind, ""));
+    ((!rest.is_empty()).then(|| rest.to_owned()), Some(format!("{MARKER_PREFIX}{marker}")))
 }
 
 /// The operation that the records are the input of.
@@ -234,6 +259,29 @@ impl Provider for Bedrock {
 
     fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
         self.requests.object(&meant(answer)).map(|_| None)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(submission::INTAKE)
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        translation::line(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        self.creation(job)
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        // What failed stands among the results; of a job on whose records nobody worked there are none.
+        let is_empty =
+            batch.status == Status::Failed || batch.request_counts.is_some_and(|counts| counts.done() == 0);
+        if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
     }
 }
 

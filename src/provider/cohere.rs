@@ -130,6 +130,10 @@ impl Provider for Cohere {
         ENDPOINT
     }
 
+    fn reports_progress(&self) -> bool {
+        true
+    }
+
     /// The dashboard has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None

@@ -1,9 +1,10 @@
 //! DeepInfra's batches (`providers.md` §3.19): OpenAI's at another address.
 
 use super::Kind;
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, OpenAi, megabytes};
 use super::read;
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use crate::config::KindFacts;
 
 /// DeepInfra.
@@ -23,6 +24,20 @@ pub const KIND: Kind = Kind {
     hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
-        Box::new(OpenAi::new(account, requests, Dialect::OPENAI))
+        Box::new(OpenAi::new(account, requests, DIALECT))
     },
+};
+
+const DIALECT: Dialect = Dialect {
+    creation: Some(Creation {
+        intake: Intake {
+            max_requests: Some(50_000),
+            max_bytes: Some(megabytes(200)),
+            one_model: false,
+            endpoints: &["/v1/chat/completions", "/v1/completions", "/v1/embeddings"],
+            ..Intake::OPENAI
+        },
+        ..Creation::OPENAI
+    }),
+    ..Dialect::OPENAI
 };

@@ -1,8 +1,9 @@
 //! Doubleword's batches (`providers.md` §3.18): OpenAI's with bare UUIDs for ids, which never expire.
 
 use super::hook::Hook;
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, OpenAi};
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use super::{Kind, is_uuid};
 use crate::config::KindFacts;
 use crate::domain::status::Status;
@@ -36,5 +37,9 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// `expired_at` says that the window is over, even of a batch that goes on: no batch here expires.
-const DIALECT: Dialect = Dialect { amend: |_, sighting| sighting.expired_at = None, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    creation: Some(Creation { intake: Intake { one_model: false, ..Intake::OPENAI }, ..Creation::OPENAI }),
+    // It says that the window is over, even of a batch that goes on: no batch here expires.
+    amend: |_, sighting| sighting.expired_at = None,
+    ..Dialect::OPENAI
+};

@@ -164,21 +164,60 @@ pub(super) fn text_of(content: &Value, role: &str) -> Result<String, Untranslata
     }
 }
 
-/// The type and the base64 text of a `data:` address; `None`: it is another address.
-pub(super) fn data_url(url: &str) -> Result<Option<(&str, &str)>, Untranslatable> {
-    let Some(rest) = url.strip_prefix("data:") else { return Ok(None) };
-    match rest.split_once(";base64,") {
-        Some((kind, data)) if !kind.is_empty() && !data.is_empty() => {
-            Ok(Some((kind.split(';').next().unwrap_or(kind), data)))
+/// Where an image or a file is.
+pub(super) enum Address {
+    /// In the request itself.
+    Data {
+        /// Its media type.
+        kind: String,
+        /// Its bytes in base64.
+        data: String,
+    },
+    /// At a URL.
+    Url(String),
+}
+
+/// What an address leads to. It may be most of a request, so nothing of it is copied.
+pub(super) fn address(mut url: String) -> Result<Address, Untranslatable> {
+    const MARK: &str = ";base64,";
+    let Some(rest) = url.strip_prefix("data:") else { return Ok(Address::Url(url)) };
+    match rest.find(MARK) {
+        Some(at) if at > 0 && rest.len() > at + MARK.len() => {
+            let kind = rest[..at].split(';').next().unwrap_or_default().to_owned();
+            url.drain(.."data:".len() + at + MARK.len());
+            Ok(Address::Data { kind, data: url })
         }
         _ => refuse("a `data:` address is not `data:TYPE;base64,DATA`"),
     }
 }
 
 /// The address in an `image_url` part.
-pub(super) fn image_address(part: &Value) -> Result<&str, Untranslatable> {
-    let url = part["image_url"]["url"].as_str().or_else(|| part["image_url"].as_str());
-    url.ok_or_else(|| Untranslatable("an `image_url` part has no `url`".to_owned()))
+pub(super) fn take_image(part: &mut Value) -> Result<Address, Untranslatable> {
+    let url = match &mut part["image_url"] {
+        Value::Object(image) => image.remove("url"),
+        text @ Value::String(_) => Some(text.take()),
+        _ => None,
+    };
+    match url {
+        Some(Value::String(url)) => address(url),
+        _ => refuse("an `image_url` part has no `url`"),
+    }
+}
+
+/// The data in a `file` part.
+pub(super) fn take_file(part: &mut Value) -> Result<(String, String), Untranslatable> {
+    let data = part.pointer_mut("/file/file_data").map(Value::take);
+    if let Some(Value::String(data)) = data
+        && let Address::Data { kind, data } = address(data)?
+    {
+        return Ok((kind, data));
+    }
+    refuse("a file that is not given by its data belongs to OpenAI alone")
+}
+
+/// An object of these fields; unlike `json!` it copies none of them.
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// A tool call of an assistant's message: its id, the function's name and its arguments.

@@ -1,10 +1,15 @@
 //! Fireworks' batch inference jobs (`providers.md` §3.8): everything below an account, requests and results in datasets.
 
+mod results;
+mod submission;
+
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable, split_name};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, RequestCounts, Usage};
+use crate::domain::batch::{Batch, InputTokensDetails, OutputTokensDetails, RequestCounts, Usage};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -55,7 +60,7 @@ pub const KIND: Kind = Kind {
 /// The most batches on a page.
 const PAGE: u32 = 200;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fireworks {
     requests: Requests,
     provider: String,
@@ -83,6 +88,8 @@ impl Fireworks {
             let id = reader.text("name").unwrap_or_default();
             let provider_status = reader.word(&["state"]);
             let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
+            let name = reader.text("displayName");
+            let (display_name, marker) = name.as_deref().map(split_name).unzip();
             let ended = status.is_some_and(Status::is_terminal);
             let cut_short = provider_status.as_deref().is_some_and(|word| word.contains("EARLY"));
             let request_counts = counts(reader, cut_short);
@@ -96,7 +103,8 @@ impl Fireworks {
                 status,
                 provider_status,
                 model: reader.text("model"),
-                display_name: reader.text("displayName"),
+                display_name: display_name.map(str::to_owned),
+                marker: marker.flatten().map(str::to_owned),
                 input_file_id: reader.text("inputDatasetId"),
                 errors: reader.errors("status").filter(|_| status == Some(Status::Failed)),
                 created_at: reader.time("createTime"),
@@ -190,6 +198,29 @@ impl Provider for Fireworks {
         let job = segment(id.rsplit('/').next()?).ok()?;
         let page = format!("https://app.fireworks.ai/dashboard/batch-inference/{job}");
         self.requests.goes_to("api.fireworks.ai").then_some(page)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(submission::INTAKE)
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        submission::translate(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        submission::DatasetThenJob::begin(self.clone(), job.clone())
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        if batch.output_file_id.is_none() {
+            return Ok(None);
+        }
+        results::Output::begin(self.clone(), batch, part).map(Some)
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
     }
 }
 

@@ -23,6 +23,9 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::UploadThenBatch;
 
+pub(super) use results::answered;
+pub(super) use translation::line as translated;
+
 /// The Gemini Developer API.
 pub const KIND: Kind = Kind {
     facts: KindFacts {

@@ -1,8 +1,9 @@
 //! Groq's batches (`providers.md` §3.6): OpenAI's, whose list goes on from a cursor.
 
-use super::openai::{Dialect, OpenAi, Paging};
+use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Paging, Way, megabytes};
 use super::read;
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use super::{Kind, Listing};
 use crate::config::KindFacts;
 
@@ -34,6 +35,18 @@ const DIALECT: Dialect = Dialect {
     paging: Paging::Cursor,
     // Thirty days, in seconds.
     files_live: Some(30 * 86_400),
+    creation: Some(Creation {
+        intake: Intake {
+            max_requests: Some(50_000),
+            max_bytes: Some(megabytes(200)),
+            one_model: false,
+            ..Intake::OPENAI
+        },
+        begin: |adapter, job| {
+            FileThenBatch::begin(adapter, job, Way { windows: Some((24, 7 * 24)), ..Way::OPENAI })
+        },
+        ..Creation::OPENAI
+    }),
     ..Dialect::OPENAI
 };
 

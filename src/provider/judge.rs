@@ -188,7 +188,10 @@ impl Judge {
             self.skipping = true;
             self.open = Vec::new();
             let most = LONGEST_LINE >> 20;
-            self.complain_of(self.lines + 1, format!("is longer than {most} MiB; no request may be"));
+            self.complain_of(
+                self.lines + 1,
+                format!("is longer than the {most} MiB that a request may have"),
+            );
         }
     }
 
@@ -272,9 +275,7 @@ impl Judge {
             }
             object = made.object;
         }
-        let text =
-            serde_json::to_vec(&object).map_err(|error| format!("cannot be written again: {error}"))?;
-        self.add(&text, input);
+        self.add_object(&object, text.len(), input)?;
         self.counted()
     }
 
@@ -380,19 +381,42 @@ impl Judge {
         }
     }
 
+    /// Adds a request as it stands in the file.
     fn add(&mut self, request: &[u8], input: &mut Vec<u8>) {
         let before = input.len();
-        match self.intake.framing {
-            Framing::Lines => {
-                input.extend_from_slice(request);
-                input.push(b'\n');
-            }
-            Framing::Array => {
-                if self.requests > 0 {
-                    input.push(b',');
-                }
-                input.extend_from_slice(request);
-            }
+        self.begin(input);
+        input.extend_from_slice(request);
+        self.end(input, before);
+    }
+
+    /// Adds a request that was made from one of `length` bytes.
+    fn add_object(
+        &mut self,
+        object: &Map<String, Value>,
+        length: usize,
+        input: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let before = input.len();
+        if length > USUAL_LINE {
+            // Growing in leaps, a long one would take twice its room.
+            input.reserve_exact(length + length / 8);
+        }
+        self.begin(input);
+        serde_json::to_writer(&mut *input, object)
+            .map_err(|error| format!("cannot be written again: {error}"))?;
+        self.end(input, before);
+        Ok(())
+    }
+
+    fn begin(&self, input: &mut Vec<u8>) {
+        if self.intake.framing == Framing::Array && self.requests > 0 {
+            input.push(b',');
+        }
+    }
+
+    fn end(&mut self, input: &mut Vec<u8>, before: usize) {
+        if self.intake.framing == Framing::Lines {
+            input.push(b'\n');
         }
         self.requests += 1;
         self.bytes += (input.len() - before) as u64;
@@ -510,8 +534,8 @@ fn list(words: &[&str]) -> String {
     }
 }
 
-/// No provider takes a request that is longer; it is what bounds the memory.
-const LONGEST_LINE: usize = 16 << 20;
+/// It is what bounds the memory: a line that is translated is held three times for a moment.
+const LONGEST_LINE: usize = 12 << 20;
 /// What a line may keep of memory once it is over.
 const USUAL_LINE: usize = 1 << 20;
 /// Problems that are told at once.

@@ -1,9 +1,10 @@
 //! A LiteLLM proxy (`providers.md` §3.21): OpenAI's batches in front of other services.
 
 use super::Kind;
-use super::openai::{Dialect, OpenAi, is_routed};
+use super::openai::{Creation, Dialect, OpenAi, is_routed};
 use super::read;
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use crate::config::KindFacts;
 
 /// A LiteLLM proxy.
@@ -31,6 +32,10 @@ pub const KIND: Kind = Kind {
         if let Some(upstream) = upstream {
             requests = requests.with_query("custom_llm_provider", upstream);
         }
-        Box::new(OpenAi::new(account, requests, Dialect::OPENAI))
+        // Only services with OpenAI's interface keep the metadata that tells one batch from another.
+        let marks = upstream.is_none_or(|upstream| matches!(upstream.as_str(), "openai" | "azure"));
+        let intake = Intake { one_model: false, marks, ..Intake::OPENAI };
+        let creation = Some(Creation { intake, ..Creation::OPENAI });
+        Box::new(OpenAi::new(account, requests, Dialect { creation, ..Dialect::OPENAI }))
     },
 };

@@ -1,9 +1,10 @@
 //! Moonshot's (Kimi's) batches (`providers.md` §3.13): OpenAI's at another address.
 
 use super::Kind;
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way};
 use super::read;
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use crate::config::KindFacts;
 
 /// Moonshot.
@@ -23,6 +24,17 @@ pub const KIND: Kind = Kind {
     hook: None,
     build: |account| {
         let requests = Requests::new(account, Credential::Bearer, &[]);
-        Box::new(OpenAi::new(account, requests, Dialect::OPENAI))
+        Box::new(OpenAi::new(account, requests, DIALECT))
     },
+};
+
+const DIALECT: Dialect = Dialect {
+    creation: Some(Creation {
+        intake: Intake { one_model: false, endpoints: &["/v1/chat/completions"], ..Intake::OPENAI },
+        begin: |adapter, job| {
+            FileThenBatch::begin(adapter, job, Way { windows: Some((12, 7 * 24)), ..Way::OPENAI })
+        },
+        ..Creation::OPENAI
+    }),
+    ..Dialect::OPENAI
 };

@@ -1,10 +1,13 @@
 //! Novita's batches (`providers.md` §3.23): OpenAI's with words in capitals.
 
 use super::Kind;
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, bare, creation_without_metadata};
 use super::request::{Credential, Requests};
+use super::submit::{Intake, Job, LineForm, OPENAI_LINE};
 use crate::config::KindFacts;
 use crate::domain::status::Status;
+use crate::http::failure::Failure;
+use serde_json::{Map, Value};
 
 /// Novita.
 pub const KIND: Kind = Kind {
@@ -37,5 +40,29 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// Files are kept for fifteen days, in seconds.
-const DIALECT: Dialect = Dialect { files_live: Some(15 * 86_400), ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    // Fifteen days, in seconds.
+    files_live: Some(15 * 86_400),
+    creation: Some(Creation {
+        intake: Intake {
+            own: LineForm {
+                tells: &[("messages", "/v1/chat/completions"), ("prompt", "/v1/completions")],
+                ..OPENAI_LINE
+            },
+            takes_openai: false,
+            endpoints: &["/v1/chat/completions", "/v1/completions"],
+            marks: false,
+            ..Intake::OPENAI
+        },
+        translate: bare,
+        begin: |adapter, job| FileThenBatch::begin(adapter, job, Way { creation, ..Way::OPENAI }),
+    }),
+    ..Dialect::OPENAI
+};
+
+/// The window is 48 hours, whatever is asked for.
+fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
+    let mut creation = creation_without_metadata(job)?;
+    creation.remove("completion_window");
+    Ok(creation)
+}

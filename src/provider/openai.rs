@@ -7,12 +7,12 @@ use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
-use super::submit::{self, Intake, Job, Submission};
+use super::submit::{self, Intake, Job, RequestLine, Submission, Translated, Untranslatable};
 use super::{
     Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings,
     unsupported,
 };
-use crate::config::KindFacts;
+use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
@@ -20,7 +20,12 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use http::Method;
 use serde_json::{Map, Value};
-use submission::FileThenBatch;
+use std::collections::BTreeMap;
+use submission::as_it_is;
+
+pub(super) use submission::{
+    Creation, FileThenBatch, Way, bare, bare_creation, creation_without_metadata, metadata,
+};
 
 /// OpenAI itself.
 pub const KIND: Kind = Kind {
@@ -38,12 +43,9 @@ pub const KIND: Kind = Kind {
     words: &read::OPENAI_WORDS,
     hook: Some(Hook::OPENAI),
     build: |account| {
-        let dialect = Dialect {
-            files_live: Some(FILES_LIVE),
-            counts_live: true,
-            intake: Some(INTAKE),
-            ..Dialect::OPENAI
-        };
+        let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
+        let dialect =
+            Dialect { files_live: Some(FILES_LIVE), counts_live: true, creation, ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -66,7 +68,7 @@ pub const COMPATIBLE: Kind = Kind {
     build: |account| {
         // Some of them leave most of a batch out of their lists.
         let listing = Listing { complete: false, ..Listing::pages(PAGE) };
-        let dialect = Dialect { listing, intake: Some(Intake::OPENAI), ..Dialect::OPENAI };
+        let dialect = Dialect { listing, ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -96,9 +98,11 @@ const PAGE: u32 = 100;
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
 const FILES_LIVE: i64 = 30 * 86_400;
 
-/// 200 MB. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit that is too high
-/// here costs an upload that is refused, one that is too low a file that would have been taken.
-const MAX_BYTES: u64 = 210_000_000;
+/// So many megabytes, in bytes. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit
+/// that is too high here costs an upload that is refused, one that is too low a file that would have been taken.
+pub(super) const fn megabytes(count: u64) -> u64 {
+    count * 1_050_000
+}
 
 /// What OpenAI's batches may be for.
 const ENDPOINTS: [&str; 8] = [
@@ -115,7 +119,7 @@ const ENDPOINTS: [&str; 8] = [
 /// What OpenAI takes.
 const INTAKE: Intake = Intake {
     max_requests: Some(50_000),
-    max_bytes: Some(MAX_BYTES),
+    max_bytes: Some(megabytes(200)),
     endpoints: &ENDPOINTS,
     ..Intake::OPENAI
 };
@@ -135,8 +139,8 @@ pub(super) struct Dialect {
     pub files_live: Option<i64>,
     /// Whether it is known to count requests while a batch runs.
     pub counts_live: bool,
-    /// What it takes as a file that a batch is created from; `None`: batches are not created so, or it is not sure.
-    pub intake: Option<Intake>,
+    /// How batches are created there.
+    pub creation: Option<Creation>,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
     pub passes: bool,
     /// Reads a record of its results.
@@ -174,7 +178,7 @@ impl Dialect {
         endpoint: "/v1/chat/completions",
         files_live: None,
         counts_live: false,
-        intake: None,
+        creation: Some(Creation::OPENAI),
         passes: true,
         output_line,
         amend: |_, _| {},
@@ -186,6 +190,8 @@ impl Dialect {
 pub(super) struct OpenAi {
     requests: Requests,
     provider: String,
+    /// The kind's further keys, as configured.
+    options: BTreeMap<String, String>,
     dialect: Dialect,
 }
 
@@ -202,10 +208,26 @@ fn organized(account: &Account) -> Requests {
 impl OpenAi {
     /// For `account`, asked by `requests`.
     pub fn new(account: &Account, requests: Requests, dialect: Dialect) -> Self {
-        Self { requests, provider: account.config.name.clone(), dialect }
+        let ProviderConfig { name, options, .. } = account.config;
+        Self { requests, provider: name.clone(), options: options.clone(), dialect }
     }
 
-    fn sighting(&self, object: &Map<String, Value>) -> Sighting {
+    /// How the account is asked.
+    pub(super) const fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// The kind's further keys, as configured.
+    pub(super) const fn options(&self) -> &BTreeMap<String, String> {
+        &self.options
+    }
+
+    /// The model that takes the place of what requests name, at services where that is the account's own affair.
+    fn deployment(&self) -> Option<&String> {
+        self.options.get("deployment")
+    }
+
+    pub(super) fn sighting(&self, object: &Map<String, Value>) -> Sighting {
         Reader::sighting(object, |reader| {
             let provider_status = reader.word(&["status", "state.status", "state"]);
             let status = provider_status.as_deref().and_then(|word| read::status(word, &WORDS));
@@ -336,12 +358,24 @@ impl Provider for OpenAi {
     }
 
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
-        self.dialect.intake.map_or_else(submit::no_submit, Ok)
+        let Some(Creation { intake, .. }) = self.dialect.creation else { return submit::no_submit() };
+        Ok(Intake { takes_openai: intake.takes_openai && self.deployment().is_none(), ..intake })
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        let translate = self.dialect.creation.map_or(as_it_is as fn(_) -> _, |creation| creation.translate);
+        let mut translated = translate(line)?;
+        if let Some(deployment) = self.deployment()
+            && let Some(Value::Object(body)) = translated.object.get_mut("body")
+        {
+            body.insert("model".to_owned(), deployment.as_str().into());
+        }
+        Ok(translated)
     }
 
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
-        self.dialect.intake.map_or_else(submit::no_submit, Ok)?;
-        Ok(Box::new(FileThenBatch::new(self.clone(), job.clone())?))
+        let Some(creation) = self.dialect.creation else { return submit::no_submit() };
+        (creation.begin)(self, job)
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

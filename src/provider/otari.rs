@@ -1,13 +1,18 @@
 //! An otari gateway (`providers.md` §3.22): OpenAI's batches without files, in front of other services.
 
-use super::Kind;
-use super::openai::{Dialect, Keeping, OpenAi};
+use super::openai::{Creation, Dialect, Keeping, OpenAi, bare, metadata};
 use super::openai_results::{error_of, usage};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::results::{OutputLine, RequestResult};
+use super::submit::{
+    Created, Framing, Intake, Job, LineForm, MARKER, OPENAI_LINE, Submission, SubmitStep, Upload, patient,
+};
+use super::{Kind, unsupported};
 use crate::config::KindFacts;
-use serde_json::{Map, Value};
+use crate::http::call::Answer;
+use crate::http::failure::Failure;
+use serde_json::{Map, Value, json};
 
 /// An otari gateway.
 pub const KIND: Kind = Kind {
@@ -34,7 +39,69 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const DIALECT: Dialect = Dialect { keeping: Keeping::Batch, passes: false, output_line, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    keeping: Keeping::Batch,
+    passes: false,
+    creation: Some(Creation {
+        intake: Intake {
+            framing: Framing::Array,
+            own: LineForm { tells: &[("messages", "/v1/chat/completions")], ..OPENAI_LINE },
+            takes_openai: false,
+            max_requests: Some(10_000),
+            endpoints: &["/v1/chat/completions"],
+            // It passes metadata on, and not every service behind it keeps them.
+            marks: false,
+            ..Intake::OPENAI
+        },
+        translate: bare,
+        begin: |adapter, job| Ok(Box::new(RequestsWithin { adapter: adapter.clone(), job: job.clone() })),
+    }),
+    output_line,
+    ..Dialect::OPENAI
+};
+
+/// The one step of a submission: the requests stand within the creation itself.
+#[derive(Debug)]
+struct RequestsWithin {
+    adapter: OpenAi,
+    job: Job,
+}
+
+impl RequestsWithin {
+    fn create(&self) -> Result<SubmitStep, Failure> {
+        let Some(model) = &self.job.model else {
+            return unsupported("needs one model for all requests: give it with --model");
+        };
+        // The model says which service it is for; the requests' own is not looked at.
+        let model = match self.adapter.options().get("upstream") {
+            Some(upstream) if !model.starts_with(&format!("{upstream}:")) => format!("{upstream}:{model}"),
+            _ => model.clone(),
+        };
+        let mut metadata = metadata(&self.job);
+        metadata.insert(MARKER.to_owned(), self.job.marker.as_str().into());
+        let around = json!({
+            "model": model,
+            "completion_window": self.job.completion_window,
+            "metadata": metadata,
+        });
+        let mut call = patient(self.adapter.requests().post("/batches", Some(&around))?);
+        // The object is left open for the last of its fields.
+        let mut before = around.to_string();
+        before.pop();
+        before.push_str(",\"requests\":[");
+        call.request.body_mut().clear();
+        Ok(SubmitStep::CreateWith(Upload { call, before: before.into(), after: "]}".into() }))
+    }
+}
+
+impl Submission for RequestsWithin {
+    fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
+        match answer {
+            None => self.create(),
+            Some(answer) => Created::seen(self.adapter.sighting(&self.adapter.requests().object(answer)?)),
+        }
+    }
+}
 
 /// A result: the answer of the service behind the gateway as a chat completion, or an error.
 fn output_line(object: &Map<String, Value>) -> Result<OutputLine, String> {

@@ -45,6 +45,13 @@ impl Requests {
         }
     }
 
+    /// At another address, with the same key and headers.
+    #[must_use]
+    pub fn at(mut self, base_url: &str) -> Self {
+        base_url.trim_end_matches('/').clone_into(&mut self.base_url);
+        self
+    }
+
     /// With `/version` after the base address unless that ends in a version already: both are written.
     #[must_use]
     pub fn versioned(mut self, version: &str) -> Self {

@@ -1,7 +1,8 @@
 //! SiliconFlow's batches (`providers.md` §3.15): OpenAI's, which wait in a queue at first.
 
-use super::openai::{Dialect, OpenAi};
+use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way};
 use super::request::{Credential, Requests};
+use super::submit::Intake;
 use super::{Kind, Listing};
 use crate::config::KindFacts;
 use crate::domain::status::Status;
@@ -37,6 +38,15 @@ pub const KIND: Kind = Kind {
     },
 };
 
-/// Items of the list are abbreviated.
-const DIALECT: Dialect =
-    Dialect { listing: Listing { complete: false, ..Dialect::OPENAI.listing }, ..Dialect::OPENAI };
+const DIALECT: Dialect = Dialect {
+    // Items of the list are abbreviated.
+    listing: Listing { complete: false, ..Dialect::OPENAI.listing },
+    creation: Some(Creation {
+        intake: Intake { one_model: false, ..Intake::OPENAI },
+        begin: |adapter, job| {
+            FileThenBatch::begin(adapter, job, Way { windows: Some((24, 14 * 24)), ..Way::OPENAI })
+        },
+        ..Creation::OPENAI
+    }),
+    ..Dialect::OPENAI
+};

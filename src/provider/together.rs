@@ -1,8 +1,11 @@
 //! Together's batches (`providers.md` §3.7): progress in place of counts, and one error in words.
 
-use super::openai::{Dialect, OpenAi, Paging};
+use super::openai::{
+    Creation, Dialect, FileThenBatch, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes,
+};
 use super::read::Reader;
 use super::request::{Credential, Requests};
+use super::submit::{IdRule, Intake, LineForm, OPENAI_LINE};
 use super::{Kind, Listing, is_uuid};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
@@ -42,6 +45,31 @@ const DIALECT: Dialect = Dialect {
     paging: Paging::Whole,
     // Its files have another purpose, and its creations are answered in an envelope.
     passes: false,
+    creation: Some(Creation {
+        intake: Intake {
+            own: LineForm { tells: &[("messages", "/v1/chat/completions")], ..OPENAI_LINE },
+            takes_openai: false,
+            max_requests: Some(50_000),
+            max_bytes: Some(megabytes(100)),
+            custom_id: IdRule { longest: Some(64), plain: false },
+            one_model: false,
+            endpoints: &["/v1/chat/completions", "/v1/audio/transcriptions", "/v1/audio/translations"],
+            marks: false,
+            ..Intake::OPENAI
+        },
+        translate: bare,
+        begin: |adapter, job| {
+            let way = Way {
+                // The second is what the service's own guide shows.
+                files: &["/files/upload", "/files"],
+                purpose: "batch-api",
+                describes: true,
+                creation: creation_without_metadata,
+                ..Way::OPENAI
+            };
+            FileThenBatch::begin(adapter, job, way)
+        },
+    }),
     amend,
     ..Dialect::OPENAI
 };

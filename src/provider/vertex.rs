@@ -1,17 +1,24 @@
 //! Vertex AI's batch prediction jobs (`providers.md` §3.11): Google's credentials, and requests and results in Cloud
 //! Storage.
 
+mod results;
+mod submission;
+
+use super::gcs::CloudStorage;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable, split_name};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::{KindFacts, ProviderConfig};
-use crate::domain::batch::RequestCounts;
+use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::authorize::{GoogleSource, Issuer};
 use crate::http::call::{Answer, Call, Grant};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Vertex AI.
 pub const KIND: Kind = Kind {
@@ -74,13 +81,16 @@ impl<'a> Name<'a> {
 /// The most batches on a page.
 const PAGE: u32 = 100;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Vertex {
     requests: Requests,
     provider: String,
     project: String,
     location: String,
     source: GoogleSource,
+    storage: CloudStorage,
+    /// Where in Cloud Storage input and output go: what only a submission needs.
+    places: BTreeMap<&'static str, String>,
     /// Whether the configured key is an access token, which nobody renews.
     bears_token: bool,
 }
@@ -94,13 +104,20 @@ impl Vertex {
             ..account.config.clone()
         };
         let at_its_place = Account { config: &config, api_key: account.api_key.clone() };
+        let requests = Requests::new(&at_its_place, Credential::Bearer, &[]).versioned("v1");
+        let bears_token = account.api_key.is_some();
         Self {
-            requests: Requests::new(&at_its_place, Credential::Bearer, &[]).versioned("v1"),
+            storage: CloudStorage::new(account, &requests, bears_token),
+            places: ["input_uri", "output_uri"]
+                .into_iter()
+                .filter_map(|key| Some((key, option(key)?)))
+                .collect(),
+            requests,
             provider: account.config.name.clone(),
             project: option("project").unwrap_or_default(),
             location: option("location").unwrap_or_default(),
             source: GoogleSource { file: option("credentials_file").map(Into::into) },
-            bears_token: account.api_key.is_some(),
+            bears_token,
         }
     }
 
@@ -135,6 +152,8 @@ impl Vertex {
             let has_output =
                 reader.has("outputInfo.gcsOutputDirectory") || reader.has("outputInfo.bigqueryOutputTable");
             let model = reader.text("model");
+            let name = reader.text("displayName");
+            let (display_name, marker) = name.as_deref().map(split_name).unzip();
             Sighting {
                 output_file_id: (ended && has_output).then(|| results_id(&self.provider, &id)),
                 id,
@@ -142,7 +161,8 @@ impl Vertex {
                 provider_status,
                 endpoint: model.as_deref().map(|model| endpoint(&self.requests, model)),
                 model: model.map(|model| model.rsplit('/').next().unwrap_or_default().to_owned()),
-                display_name: reader.text("displayName"),
+                display_name: display_name.map(str::to_owned),
+                marker: marker.flatten().map(str::to_owned),
                 input_file_id: reader
                     .first_id("inputConfig.gcsSource.uris")
                     .or_else(|| reader.text("inputConfig.bigquerySource.inputUri")),
@@ -265,5 +285,27 @@ impl Provider for Vertex {
 
     fn cancelled(&self, _id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
         self.requests.object(answer).map(|_| None)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(submission::INTAKE)
+    }
+
+    fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
+        submission::translate(line)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        self.creation(job)
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        // What failed stands among the results.
+        let is_empty = batch.output_file_id.is_none();
+        if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
     }
 }

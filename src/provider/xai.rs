@@ -1,10 +1,15 @@
 //! xAI's batches (`providers.md` §3.9): no status word, so the counters and times tell; results in pages.
 
+mod results;
+mod submission;
+
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::results::{Fetch, OutputLine, Part, Record};
+use super::submit::{Intake, Job, Submission, split_name};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
-use crate::domain::batch::{BatchError, BatchErrors, RequestCounts};
+use crate::domain::batch::{Batch, BatchError, BatchErrors, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::http::call::{Answer, Call};
@@ -39,7 +44,7 @@ const DAY: i64 = 86_400;
 /// The most batches on a page.
 const PAGE: u32 = 100;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Xai {
     requests: Requests,
     provider: String,
@@ -87,6 +92,8 @@ impl Xai {
                 let word = reader.word(&["state.status", "state", "status"]);
                 (word.as_deref().and_then(|word| read::status(word, KIND.words)), word)
             };
+            let name = reader.text("name");
+            let (display_name, marker) = name.as_deref().map(split_name).unzip();
             let ended = status.is_some_and(Status::is_terminal);
             let request_counts = state.map(|state| state.counts);
             // Single requests that failed are told among the results too.
@@ -99,7 +106,8 @@ impl Xai {
                 provider_status,
                 // More requests may be added after all of them are done.
                 revocable: derived == Some(Status::Completed),
-                display_name: reader.text("name"),
+                display_name: display_name.map(str::to_owned),
+                marker: marker.flatten().map(str::to_owned),
                 input_file_id: reader.id("input_file_id"),
                 errors: message.filter(|_| status == Some(Status::Failed)).map(|message| BatchErrors {
                     data: vec![BatchError { message: Some(message), ..BatchError::default() }],
@@ -205,5 +213,26 @@ impl Provider for Xai {
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
         self.requests.post(&format!("/batches/{}:cancel", segment(id)?), None)
+    }
+
+    fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
+        Ok(submission::INTAKE)
+    }
+
+    fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
+        submission::FileThenBatch::begin(self.clone(), job.clone())
+    }
+
+    fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
+        // What failed stands among the results.
+        let is_empty = batch.output_file_id.is_none();
+        if part == Part::Errors || is_empty {
+            return Ok(None);
+        }
+        results::Pages::begin(self.clone(), batch).map(Some)
+    }
+
+    fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
+        results::output_line(record)
     }
 }

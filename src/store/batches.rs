@@ -1,8 +1,11 @@
 //! Watched batches and their transitions.
 
 use super::column::{at, collect, count, from_json, json, maybe_at, maybe_json, ms, status, word};
-use super::{Pk, Store, StoreError, Tx, directory, discovery, downloads, events, expiring, submissions};
+use super::{
+    Pk, Store, StoreError, Tx, directory, discovery, downloads, events, expiring, history, submissions,
+};
 use crate::domain::route::Routes;
+use crate::domain::schedule::Eta;
 use crate::domain::status::Status;
 use crate::domain::time::to_millis;
 use crate::domain::tracked::{BatchKey, Missing, Origin, Tracked};
@@ -93,36 +96,40 @@ pub struct Touch {
     /// When it will be asked next.
     pub next_poll_at: Option<Timestamp>,
     /// When the batch is expected to end.
-    pub eta: Option<Timestamp>,
+    pub eta: Option<Eta>,
 }
 
-/// A [`Touch`] as it waits: of many batches there are many, and three instants would take twice the room.
+/// A [`Touch`] as it waits: of many batches there are many, and instants in full would take twice the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedTouch {
     /// Unix milliseconds each; [`i64::MIN`]: none.
     last_polled_at: i64,
     next_poll_at: i64,
-    eta: i64,
+    /// When it is likely to end: the middle, the earliest, the latest.
+    eta: [i64; 3],
 }
 
 impl From<Touch> for PackedTouch {
     fn from(touch: Touch) -> Self {
-        let packed = |at: Option<Timestamp>| at.map_or(i64::MIN, ms);
         Self {
             last_polled_at: ms(touch.last_polled_at),
-            next_poll_at: packed(touch.next_poll_at),
-            eta: packed(touch.eta),
+            next_poll_at: touch.next_poll_at.map_or(i64::MIN, ms),
+            eta: touch.eta.map_or([i64::MIN; 3], |eta| [eta.at, eta.earliest, eta.latest].map(ms)),
         }
     }
 }
 
 impl From<PackedTouch> for Touch {
     fn from(packed: PackedTouch) -> Self {
-        let unpacked = |millis| (millis != i64::MIN).then(|| at(millis));
+        let [middle, earliest, latest] = packed.eta;
         Self {
             last_polled_at: at(packed.last_polled_at),
-            next_poll_at: unpacked(packed.next_poll_at),
-            eta: unpacked(packed.eta),
+            next_poll_at: (packed.next_poll_at != i64::MIN).then(|| at(packed.next_poll_at)),
+            eta: (middle != i64::MIN).then(|| Eta {
+                at: at(middle),
+                earliest: at(earliest),
+                latest: at(latest),
+            }),
         }
     }
 }
@@ -340,6 +347,7 @@ impl Store {
             if let Some((key, created_at)) = found {
                 discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
                 tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([events::fence(&key)])?;
+                history::forget(tx, &key)?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
             }
@@ -467,7 +475,7 @@ impl Touch {
             return;
         }
         tracked.last_polled_at = Some(last_polled_at);
-        tracked.eta = self.eta.map(to_millis);
+        tracked.eta = self.eta;
         tracked.next_poll_at = self.next_poll_at.map(to_millis).filter(|_| tracked.untracked_at.is_none());
     }
 }
@@ -477,11 +485,18 @@ pub(super) fn write_touch(connection: &Connection, pk: Pk, touch: PackedTouch) -
     let touch = Touch::from(touch);
     connection
         .prepare_cached(
-            "UPDATE batches SET last_polled_at = ?2, eta = ?4,
+            "UPDATE batches SET last_polled_at = ?2, eta = ?4, eta_earliest = ?5, eta_latest = ?6,
                next_poll_at = CASE WHEN untracked_at IS NULL THEN ?3 END
              WHERE pk = ?1",
         )?
-        .execute((pk, ms(touch.last_polled_at), touch.next_poll_at.map(ms), touch.eta.map(ms)))?;
+        .execute((
+            pk,
+            ms(touch.last_polled_at),
+            touch.next_poll_at.map(ms),
+            touch.eta.map(|eta| ms(eta.at)),
+            touch.eta.map(|eta| ms(eta.earliest)),
+            touch.eta.map(|eta| ms(eta.latest)),
+        ))?;
     Ok(())
 }
 
@@ -511,6 +526,7 @@ pub(super) fn register(
     if let Some((transition, drafts)) = step {
         if let Some(transition) = transition {
             insert_transition(tx, pk, &transition)?;
+            history::learn(tx, &tracked.key, &tracked.batch)?;
         }
         for draft in &drafts {
             events::record(tx, draft, Some((pk, &tracked)), routes)?;
@@ -570,7 +586,7 @@ fn insert(tx: &Tx<'_>, tracked: &Tracked) -> Result<Pk, StoreError> {
     tx.prepare_cached(&format!(
         "INSERT INTO batches ({SEEN}, provider, id, owner, labels, notify, origin, tracked_at, untracked_at,
            deadline, name, next_poll_at)
-         VALUES ({SEEN_VALUES}, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)"
+         VALUES ({SEEN_VALUES}, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)"
     ))?
     .execute(params_from_iter(seen(tracked)?.into_iter().chain(own)))?;
     Ok(tx.last_insert_rowid())
@@ -589,9 +605,9 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     // What users change meanwhile is read back, so that the webhooks are chosen by it.
     let kept = tx
         .prepare_cached(&format!(
-            "UPDATE batches SET ({SEEN}) = ({SEEN_VALUES}), name = coalesce(name, ?22),
-               next_poll_at = CASE WHEN untracked_at IS NULL THEN iif(?25, next_poll_at, ?23) END
-             WHERE pk = ?21 AND (?24 OR status NOT IN ('completed', 'failed', 'expired', 'cancelled'))
+            "UPDATE batches SET ({SEEN}) = ({SEEN_VALUES}), name = coalesce(name, ?25),
+               next_poll_at = CASE WHEN untracked_at IS NULL THEN iif(?28, next_poll_at, ?26) END
+             WHERE pk = ?24 AND (?27 OR status NOT IN ('completed', 'failed', 'expired', 'cancelled'))
              RETURNING labels, notify, provider, id"
         ))?
         .query_and_then(params_from_iter(seen(&new)?.into_iter().chain(more)), |row| {
@@ -606,6 +622,7 @@ fn record(tx: &mut Tx<'_>, pk: Pk, step: Step, routes: &Routes) -> Result<usize,
     expiring::plan(tx, pk, &new)?;
     if let Some(transition) = step.transition {
         insert_transition(tx, pk, &transition)?;
+        history::learn(tx, &new.key, &new.batch)?;
     }
     let mut recorded = 0;
     for draft in &step.events {
@@ -634,7 +651,7 @@ fn insert_transition(tx: &Tx<'_>, pk: Pk, transition: &Transition) -> Result<(),
 }
 
 /// The columns that a look changes, and their values in the same order.
-fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
+fn seen(tracked: &Tracked) -> Result<[Value; 23], StoreError> {
     Ok([
         tracked.kind.clone().into(),
         tracked.batch.status.as_str().to_owned().into(),
@@ -651,11 +668,14 @@ fn seen(tracked: &Tracked) -> Result<[Value; 20], StoreError> {
         tracked.missing.map_or(0, |missing| missing.count).into(),
         tracked.lost_since.map(ms).into(),
         tracked.stalled_since.map(ms).into(),
-        tracked.eta.map(ms).into(),
+        tracked.eta.map(|eta| ms(eta.at)).into(),
         tracked.results_expire_at.map(ms).into(),
         tracked.held_since.map(ms).into(),
         tracked.settled.into(),
         json(&tracked.warned)?.into(),
+        tracked.eta.map(|eta| ms(eta.earliest)).into(),
+        tracked.eta.map(|eta| ms(eta.latest)).into(),
+        json(&tracked.trail)?.into(),
     ])
 }
 
@@ -677,7 +697,7 @@ pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         missing,
         lost_since: maybe_at(row, 14)?,
         stalled_since: maybe_at(row, 15)?,
-        eta: maybe_at(row, 16)?,
+        eta: eta(row)?,
         results_expire_at: maybe_at(row, 17)?,
         held_since: maybe_at(row, 18)?,
         settled: row.get(19)?,
@@ -693,8 +713,15 @@ pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         name: row.get(30)?,
         next_poll_at: maybe_at(row, 31)?,
         results: maybe_json(row, 32)?,
+        trail: from_json(row, 35)?,
     };
     Ok((row.get(0)?, tracked))
+}
+
+/// An expected end that an older batchd wrote has no bounds, and is none.
+fn eta(row: &Row<'_>) -> Result<Option<Eta>, StoreError> {
+    let (at, earliest, latest) = (maybe_at(row, 16)?, maybe_at(row, 33)?, maybe_at(row, 34)?);
+    Ok(at.zip(earliest).zip(latest).map(|((at, earliest), latest)| Eta { at, earliest, latest }))
 }
 
 /// Cuts every instant to what is stored of it.
@@ -711,7 +738,6 @@ fn to_resolution(tracked: &mut Tracked) {
         &mut tracked.lost_since,
         &mut tracked.stalled_since,
         &mut tracked.deadline,
-        &mut tracked.eta,
         &mut tracked.results_expire_at,
         &mut tracked.held_since,
     ] {
@@ -784,14 +810,14 @@ fn origin_of(word: &str) -> Option<Origin> {
 
 const SEEN: &str = "kind, status, batch, provider_status, console_url, first_seen_at, status_since, progress_at, \
      last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, eta, \
-     results_expire_at, held_since, settled, warned";
-const SEEN_VALUES: &str =
-    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20";
+     results_expire_at, held_since, settled, warned, eta_earliest, eta_latest, trail";
+const SEEN_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
+     ?22, ?23";
 /// In the order in which [`tracked`] reads them.
 pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at, results";
+     untracked_at, deadline, name, next_poll_at, results, eta_earliest, eta_latest, trail";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

@@ -6,7 +6,7 @@
 
 use super::directory::{make_private, unwritable};
 use super::lock::{Lock, Marks};
-use super::{OpenError, StoreError, migrate, outbox};
+use super::{OpenError, StoreError, history, migrate, outbox};
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -103,6 +103,10 @@ pub(super) fn open_writable(
     }
     migrate::migrate(&mut connection, migrate::SCHEMAS, dir)?;
     adopt(&mut connection, lock, dir, now)?;
+    // Without it the schedule knows less; that is no reason not to run.
+    if let Err(error) = history::begin(&mut connection, now) {
+        tracing::warn!(%error, "cannot learn from earlier batches; trying again at the next start");
+    }
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     Ok(Writable { connection, checked })
 }

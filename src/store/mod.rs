@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod downloads;
 pub mod events;
 mod expiring;
+pub mod history;
 pub mod jobs;
 mod lock;
 mod migrate;

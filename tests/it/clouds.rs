@@ -7,9 +7,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::IntoResponse as _;
 use batchd::config::{Polling, ProviderConfig};
-use batchd::http::call::Call;
+use batchd::domain::batch::Batch;
+use batchd::http::call::{Answer, Call};
+use batchd::provider::results::{FetchStep, Part};
+use batchd::provider::submit::{Created, Job, SubmitStep};
 use batchd::provider::{Account, PageRequest, Provider, kind};
+use http::StatusCode;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -188,6 +193,66 @@ fn ministack_s_jobs_are_watched_and_stopped() {
     assert!(!daemon.log().contains("aws-secret"), "{}", daemon.log());
 }
 
+#[test]
+fn ministack_takes_what_is_submitted_and_gives_its_results() {
+    let Some(ministack) = Ministack::start() else { return };
+    ministack.boto(&["bucket", "batches"]);
+    let world = World::new();
+    world.configure(&format!(
+        "[providers.bedrock]\nbase_url = \"{0}\"\nstorage_url = \"{0}\"\ninput_uri = \"s3://batches/in\"\n\
+         output_uri = \"s3://batches/out\"\nrole_arn = \"arn:aws:iam::000000000000:role/batches\"\n",
+        ministack.address
+    ));
+    let daemon = daemon(&world, &KEYS);
+    let input = world.directory.path().join("in.jsonl");
+    let line = |id: &str| {
+        json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": "amazon.nova-example-v1:0", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}})
+    };
+    std::fs::write(&input, format!("{}\n{}\n", line("a"), line("b"))).unwrap();
+
+    let arn =
+        world.ok(&["submit", input.to_str().unwrap(), "--provider", "bedrock", "--name", "nightly run"]);
+    let arn = arn.trim();
+    assert!(arn.starts_with("arn:aws:bedrock:us-east-1:"), "{arn}");
+    let jobs = ministack.boto(&["list"]);
+    let job = &jobs.as_array().unwrap()[0];
+    assert_eq!(job["jobArn"], arn);
+    let name = job["jobName"].as_str().unwrap();
+    assert!(name.starts_with("bd-") && name.ends_with("-nightly-run"), "{name}");
+    let place = job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"].as_str().unwrap();
+    let sent = ministack.boto(&["read", place]);
+    let sent: Vec<Value> =
+        sent.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let converse = json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "inferenceConfig": {"maxTokens": 9}});
+    assert_eq!(sent[0], json!({"recordId": "a", "modelInput": converse}));
+    assert_eq!(sent.len(), 2);
+
+    // ministack works on nothing; what Bedrock would leave in S3 is put there.
+    let output = world.directory.path().join("out.jsonl");
+    let answer = json!({"output": {"message": {"role": "assistant", "content": [{"text": "hello"}]}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}});
+    let lines = [
+        json!({"recordId": "b", "modelInput": {}, "error": {"errorCode": 400, "errorMessage": "bad request"}}),
+        json!({"recordId": "a", "modelInput": {}, "modelOutput": answer}),
+    ];
+    std::fs::write(&output, lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    let id = arn.rsplit('/').next().unwrap();
+    let file = place.rsplit('/').next().unwrap();
+    ministack.boto(&["put", &format!("s3://batches/out/{id}/{file}.out"), output.to_str().unwrap()]);
+    world.ok(&["cancel", arn]);
+    until("the end is seen", || {
+        (world.json(&["show", arn, "--json"])["status"] == "cancelled").then_some(())
+    });
+    let results = world.ok(&["results", arn]);
+    let results: Vec<Value> = results.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(results.len(), 2, "{results:?}");
+    let of = |id: &str| results.iter().find(|line| line["custom_id"] == id).unwrap();
+    assert_eq!(of("a")["response"]["body"]["choices"][0]["message"]["content"], "hello");
+    assert_eq!(of("b")["error"], json!({"code": "400", "message": "bad request"}));
+    assert!(!daemon.log().contains("aws-secret"), "{}", daemon.log());
+}
+
 /// A request: method, path, query in order of its names, body.
 type Asked = (String, String, Vec<(String, String)>, Value);
 
@@ -278,4 +343,250 @@ fn bedrock_is_asked_as_aws_s_sdk_asks() {
     let page = PageRequest { limit: 20, ..PageRequest::default() };
     let ours = [bedrock.retrieve(ARN), bedrock.list(&page), bedrock.cancel(ARN)];
     assert_eq!(ours.map(|call| asked_by(&call.unwrap())), asks[..3]);
+}
+
+/// What is submitted: two requests for one model.
+fn job(model: &str) -> Job {
+    Job {
+        marker: "bd-1".to_owned(),
+        name: Some("nightly".to_owned()),
+        endpoint: "/v1/chat/completions".to_owned(),
+        model: Some(model.to_owned()),
+        completion_window: "24h".to_owned(),
+        metadata: BTreeMap::new(),
+        file_name: "in.jsonl".to_owned(),
+        bytes: 3,
+        requests: 2,
+    }
+}
+
+/// Every request on the way to a batch, each answered with the next of `answers`, and the batch that came of it.
+fn submitted(provider: &dyn Provider, job: &Job, answers: &[Value]) -> (Vec<Asked>, Created) {
+    let mut submission = provider.submit(job).unwrap();
+    let mut answers = answers.iter();
+    let mut answer: Option<Answer> = None;
+    let mut asked = Vec::new();
+    loop {
+        let call = match submission.next(answer.as_ref()).unwrap() {
+            SubmitStep::Send(call) | SubmitStep::Create(call) => call,
+            SubmitStep::Upload(upload) | SubmitStep::CreateWith(upload) => upload.call,
+            SubmitStep::Wait(_) => {
+                answer = None;
+                continue;
+            }
+            SubmitStep::Done(created) => {
+                assert_eq!(answers.next(), None);
+                return (asked, created);
+            }
+        };
+        asked.push(asked_by(&call));
+        answer = Some(Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: answers.next().unwrap().to_string().into(),
+            cut: false,
+        });
+    }
+}
+
+const PLACES: [(&str, &str); 2] = [("input_uri", "gs://bucket/in"), ("output_uri", "gs://bucket/out")];
+
+#[test]
+fn vertex_is_given_its_input_in_cloud_storage() {
+    let options = [&[("project", "of-ours"), ("location", "of-ours")], PLACES.as_slice()].concat();
+    let vertex = adapter("vertex", &options);
+    let name = "projects/123/locations/of-ours/batchPredictionJobs/4002";
+    let told = json!({"name": name, "displayName": "nightly [bd-1]", "state": "JOB_STATE_PENDING"});
+    let (asked, created) = submitted(vertex.as_ref(), &job("gemini-example-flash"), &[json!({}), told]);
+    assert_eq!(created.id, "projects/of-ours/locations/of-ours/batchPredictionJobs/4002");
+    let sighting = created.sighting.unwrap();
+    assert_eq!(
+        (sighting.display_name.as_deref(), sighting.marker.as_deref()),
+        (Some("nightly"), Some("bd-1"))
+    );
+    let (method, path, query, _) = &asked[0];
+    assert_eq!((method.as_str(), path.as_str()), ("POST", "/upload/storage/v1/b/bucket/o"));
+    assert_eq!(query, &pairs(&[("name", "in/bd-1.jsonl"), ("uploadType", "media")]));
+    let Some(asks) = sdk_asks("google.genai", "vertex") else { return };
+    assert_eq!(asked[1], asks[3]);
+}
+
+#[test]
+fn bedrock_is_given_its_input_in_s3() {
+    let options = [
+        ("region", "us-east-1"),
+        ("input_uri", "s3://bucket/in/"),
+        ("output_uri", "s3://bucket/out"),
+        ("role_arn", "arn:aws:iam::111122223333:role/batches"),
+    ];
+    let bedrock = adapter("bedrock", &options);
+    let (asked, created) = submitted(bedrock.as_ref(), &job("m"), &[json!({}), json!({"jobArn": ARN})]);
+    assert_eq!(created.id, ARN);
+    assert_eq!((asked[0].0.as_str(), asked[0].1.as_str()), ("PUT", "/in/bd-1.jsonl"));
+    let Some(asks) = sdk_asks("boto3", "bedrock") else { return };
+    assert_eq!(asked[1], asks[3]);
+}
+
+#[test]
+fn what_a_submission_needs_is_named() {
+    let refused = |name: &str, options: &[(&str, &str)], job: &Job| {
+        adapter(name, options).submit(job).unwrap_err().to_string()
+    };
+    let region = ("region", "us-east-1");
+    let place = ("input_uri", "s3://bucket/in");
+    assert!(refused("bedrock", &[region], &job("m")).contains("needs `input_uri`"));
+    assert!(refused("bedrock", &[region, place], &job("m")).contains("needs `role_arn`"));
+    assert!(refused("bedrock", &[region, ("input_uri", "/tmp")], &job("m")).contains("s3://BUCKET/FOLDER"));
+    let hasty = Job { completion_window: "12h".to_owned(), ..job("m") };
+    let role = ("role_arn", "arn:aws:iam::111122223333:role/batches");
+    assert!(refused("bedrock", &[region, place, role], &hasty).contains("24h to 168h, not 12h"));
+    let labelled = Job { metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]), ..job("m") };
+    assert!(refused("xai", &[], &labelled).contains("keeps no metadata"));
+    let vertex = [("project", "p"), ("location", "l"), PLACES[0]];
+    let shouted = Job { metadata: BTreeMap::from([("KEY".to_owned(), "v".to_owned())]), ..job("m") };
+    assert!(refused("vertex", &vertex, &shouted).contains("labels at Vertex"));
+}
+
+#[test]
+fn fireworks_is_given_a_dataset() {
+    let fireworks = adapter("fireworks", &[("account", "of-ours")]);
+    let told = json!({"name": "accounts/of-ours/batchInferenceJobs/job-1", "state": "JOB_STATE_CREATING"});
+    let answers = [json!({}), json!({}), json!({"state": "UPLOADING"}), json!({"state": "READY"}), told];
+    let (asked, created) = submitted(fireworks.as_ref(), &job("m"), &answers);
+    assert_eq!(created.id, "accounts/of-ours/batchInferenceJobs/job-1");
+    let Some(asks) = sdk_asks("fireworks", "fireworks") else { return };
+    // The SDK does not look whether the dataset is ready, and the script looks once.
+    assert_eq!(asked[3], asked[2]);
+    for (ours, theirs) in [(0, 2), (1, 3), (2, 4), (4, 5)] {
+        assert_eq!(asked[ours], asks[theirs]);
+    }
+}
+
+#[test]
+fn xai_is_given_a_file() {
+    let xai = adapter("xai", &[]);
+    let id = "batch_2c3d4e5f-1111-4222-8333-444455556666";
+    let told = json!({"batch_id": id, "name": "nightly [bd-1]", "state": {"num_requests": 0}});
+    let (asked, created) = submitted(xai.as_ref(), &job("m"), &[json!({"id": "file_1"}), told]);
+    assert_eq!(created.id, id);
+    assert_eq!(created.sighting.unwrap().marker.as_deref(), Some("bd-1"));
+    let post = |path: &str, body: Value| ("POST".to_owned(), path.to_owned(), Vec::new(), body);
+    assert_eq!(asked[0], post("/v1/files", Value::Null));
+    assert_eq!(asked[1], post("/v1/batches", json!({"name": "nightly [bd-1]", "input_file_id": "file_1"})));
+}
+
+/// Every step to the results, in words.
+fn fetched(provider: &dyn Provider, id: &str, part: Part, answers: &[&str]) -> Vec<String> {
+    let mut batch = Batch::unseen(id, "/v1/chat/completions", 1_795_000_000);
+    batch.output_file_id = Some(format!("results:of-ours:{id}"));
+    let mut fetch = provider.results(&batch, part).unwrap().unwrap();
+    let mut answers = answers.iter();
+    let mut answer: Option<Answer> = None;
+    let mut steps = Vec::new();
+    loop {
+        let step = fetch.next(answer.take().as_ref()).unwrap();
+        match step {
+            FetchStep::Send(call) => {
+                steps.push(format!("ask {}", call.request.uri()));
+                let body = (*answers.next().unwrap()).to_owned().into();
+                answer = Some(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body, cut: false });
+            }
+            FetchStep::Stream(call, _) => {
+                let bears = call.request.headers().contains_key("authorization") || call.grant().is_some();
+                steps.push(format!(
+                    "stream {} {}",
+                    call.request.uri(),
+                    if bears { "with credentials" } else { "bare" }
+                ));
+            }
+            FetchStep::Records(records) => steps.push(format!("{} records", records.len())),
+            FetchStep::Done => return steps,
+        }
+    }
+}
+
+#[test]
+fn results_are_followed_to_where_they_are() {
+    let bedrock = adapter("bedrock", &[("region", "us-east-1"), ("storage_url", "http://127.0.0.1:4566")]);
+    let job = |input: &str| {
+        json!({"jobArn": ARN, "status": "Completed",
+            "inputDataConfig": {"s3InputDataConfig": {"s3Uri": input}},
+            "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://b/out/"}}})
+        .to_string()
+    };
+    let ask = format!(
+        "ask http://127.0.0.1:9/model-invocation-job/{}",
+        ARN.replace(':', "%3A").replace('/', "%2F")
+    );
+    assert_eq!(
+        fetched(bedrock.as_ref(), ARN, Part::Output, &[&job("s3://b/in/r.jsonl")]),
+        [ask.as_str(), "stream http://127.0.0.1:4566/b/out/ab12cd34ef56/r.jsonl.out with credentials"]
+    );
+    let listed = "<R><Contents><Key>out/ab12cd34ef56/manifest.json.out</Key></Contents><Contents><Key>out/ab12cd34ef56/1.jsonl.out</Key></Contents><Contents><Key>out/ab12cd34ef56/2.jsonl.out</Key></Contents></R>";
+    assert_eq!(
+        fetched(bedrock.as_ref(), ARN, Part::Output, &[&job("s3://b/in/"), listed]),
+        [
+            ask.as_str(),
+            "ask http://127.0.0.1:4566/b/?encoding-type=url&list-type=2&prefix=out%2Fab12cd34ef56%2F",
+            "stream http://127.0.0.1:4566/b/out/ab12cd34ef56/1.jsonl.out with credentials",
+            "stream http://127.0.0.1:4566/b/out/ab12cd34ef56/2.jsonl.out with credentials",
+        ]
+    );
+
+    let vertex =
+        adapter("vertex", &[("project", "p"), ("location", "l"), ("storage_url", "http://127.0.0.1:4443")]);
+    let job = json!({"name": "projects/1/locations/l/batchPredictionJobs/7", "state": "JOB_STATE_SUCCEEDED",
+        "outputInfo": {"gcsOutputDirectory": "gs://b/out/prediction-m"}})
+    .to_string();
+    let listed =
+        json!({"items": [{"name": "out/prediction-m/predictions.jsonl"}, {"name": "out/prediction-m/x"}]});
+    assert_eq!(
+        fetched(vertex.as_ref(), "7", Part::Output, &[&job, &listed.to_string()]),
+        [
+            "ask http://127.0.0.1:9/v1/projects/p/locations/l/batchPredictionJobs/7",
+            "ask http://127.0.0.1:4443/storage/v1/b/b/o?prefix=out/prediction-m/&fields=items/name,nextPageToken",
+            "stream http://127.0.0.1:4443/storage/v1/b/b/o/out%2Fprediction-m%2Fpredictions.jsonl?alt=media with credentials",
+        ]
+    );
+
+    let fireworks = adapter("fireworks", &[("account", "a")]);
+    let job =
+        json!({"name": "accounts/a/batchInferenceJobs/j", "outputDatasetId": "accounts/a/datasets/out-1"})
+            .to_string();
+    let urls = json!({"filenameToSignedUrls": {
+        "datasets/out-1/BIJOutputSet.jsonl": "https://storage.example.com/1?sig=s",
+        "datasets/out-1/error-data.jsonl": "https://storage.example.com/2?sig=s",
+    }})
+    .to_string();
+    for (part, url) in [
+        (Part::Output, "https://storage.example.com/1?sig=s"),
+        (Part::Errors, "https://storage.example.com/2?sig=s"),
+    ] {
+        assert_eq!(
+            fetched(fireworks.as_ref(), "j", part, &[&job, &urls]),
+            [
+                "ask http://127.0.0.1:9/v1/accounts/a/batchInferenceJobs/j",
+                "ask http://127.0.0.1:9/v1/accounts/a/datasets/out-1:getDownloadEndpoint",
+                format!("stream {url} bare").as_str(),
+            ]
+        );
+    }
+
+    let xai = adapter("xai", &[]);
+    let page = |token: Value| {
+        json!({"results": [{"batch_request_id": "a"}, {}], "pagination_token": token}).to_string()
+    };
+    assert_eq!(
+        fetched(xai.as_ref(), "batch_1", Part::Output, &[&page(json!("t 2")), &page(Value::Null)]),
+        [
+            "ask http://127.0.0.1:9/v1/batches/batch_1/results?limit=100",
+            "2 records",
+            "ask http://127.0.0.1:9/v1/batches/batch_1/results?limit=100&pagination_token=t%202",
+            "2 records",
+        ]
+    );
+}
+
+fn pairs(query: &[(&str, &str)]) -> Vec<(String, String)> {
+    query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

@@ -140,7 +140,7 @@ fn there_is_an_end_to_complaints_and_to_lines() {
     let cuts: Vec<usize> = (0..file.len()).step_by(64 << 10).collect();
     let problems = judge_cut("openai", Wish::default(), &file, &cuts).0.unwrap_err();
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told[0], "line 1 is longer than 16 MiB; no request may be");
+    assert_eq!(told[0], "line 1 is longer than the 12 MiB that a request may have");
     assert!(told[1].starts_with("line 2 is not JSON"), "{told:?}");
 }
 

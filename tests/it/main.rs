@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod adapter_results;
+mod adapter_submissions;
 mod authorize;
 mod cases;
 mod chaos;
@@ -20,12 +21,14 @@ mod gather;
 mod hooks;
 mod judge;
 mod layers;
+mod learning;
 mod process;
 mod provider;
 mod results;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
+mod schedule;
 mod sdk_requests;
 mod secrets;
 mod simulation;
@@ -33,6 +36,7 @@ mod store;
 mod submit;
 mod telling;
 mod transport;
+mod trial;
 mod trouble;
 mod units;
 mod world;

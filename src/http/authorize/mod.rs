@@ -9,7 +9,7 @@ mod aws;
 mod cache;
 mod google;
 
-pub use aws::AwsSource;
+pub use aws::{AwsSource, CONTENT_HASH, S3, UNSIGNED_PAYLOAD};
 pub use google::GoogleSource;
 
 use super::call::{Answer, Call, Grant, Incoming, Outgoing};

@@ -45,7 +45,7 @@ pub fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
 }
 
 /// A message as a chat completion. When it was made nobody tells: `created` stands for it.
-fn completion(message: &Map<String, Value>, created: i64) -> Completion {
+pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64) -> Completion {
     let mut reader = Reader::new(message);
     let mut choice = Choice::default();
     for block in message.get("content").and_then(Value::as_array).into_iter().flatten() {

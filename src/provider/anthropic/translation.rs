@@ -1,7 +1,8 @@
 //! Chat completions as Anthropic's Messages (`providers.md` §4.2): what has a counterpart, and a word on what has none.
 
 use crate::provider::fields::{
-    Fields, Request, chosen_function, data_url, function_of, image_address, refuse, text_of, tool_call,
+    Address, Fields, Request, chosen_function, function_of, object, refuse, take_file, take_image, text_of,
+    tool_call,
 };
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};
 use serde_json::{Map, Value, json};
@@ -113,10 +114,14 @@ fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslata
                 }
                 system.push(text_of(&content, role)?);
             }
-            "user" => messages.push(json!({ "role": "user", "content": user_content(fields, content)? })),
-            "assistant" => messages.push(
-                json!({ "role": "assistant", "content": assistant_content(fields, &message, &content)? }),
-            ),
+            "user" => {
+                let content = user_content(fields, content)?;
+                messages.push(object([("role", "user".into()), ("content", content)]));
+            }
+            "assistant" => {
+                let content = assistant_content(fields, &message, &content)?;
+                messages.push(object([("role", "assistant".into()), ("content", content)]));
+            }
             "tool" => {
                 let Some(id) = message["tool_call_id"].as_str() else {
                     return refuse("a message of the role `tool` has no `tool_call_id`");
@@ -144,33 +149,38 @@ fn user_content(fields: &mut Fields, content: Value) -> Result<Value, Untranslat
         return text_of(&content, "user").map(Value::String);
     };
     let mut blocks = Vec::with_capacity(parts.len());
-    for part in &parts {
+    for mut part in parts {
+        if !part.is_object() {
+            return refuse("a part of a message is no object");
+        }
         blocks.push(match part["type"].as_str().unwrap_or_default() {
-            "text" => json!({ "type": "text", "text": text_of(&json!([part]), "user")? }),
+            "text" => object([
+                ("type", "text".into()),
+                ("text", text_of(&Value::Array(vec![part]), "user")?.into()),
+            ]),
             "image_url" => {
                 if part["image_url"]["detail"].as_str().is_some_and(|detail| detail != "auto") {
-                    fields.drop_note("the `detail` of an image has no counterpart at Anthropic and was left out".to_owned());
+                    let what = "the `detail` of an image has no counterpart at Anthropic and was left out";
+                    fields.drop_note(what.to_owned());
                 }
-                let url = image_address(part)?;
-                let source = match data_url(url)? {
-                    Some((kind, data)) => json!({ "type": "base64", "media_type": kind, "data": data }),
-                    None => json!({ "type": "url", "url": url }),
+                let source = match take_image(&mut part)? {
+                    Address::Data { kind, data } => data_source(kind, data),
+                    Address::Url(url) => object([("type", "url".into()), ("url", url.into())]),
                 };
-                json!({ "type": "image", "source": source })
+                object([("type", "image".into()), ("source", source)])
             }
             "file" => {
-                let data = part["file"]["file_data"].as_str();
-                match data.map(data_url).transpose()?.flatten() {
-                    Some((kind, data)) => {
-                        json!({ "type": "document", "source": { "type": "base64", "media_type": kind, "data": data } })
-                    }
-                    None => return refuse("a file that is not given by its data belongs to OpenAI alone"),
-                }
+                let (kind, data) = take_file(&mut part)?;
+                object([("type", "document".into()), ("source", data_source(kind, data))])
             }
             other => return refuse(format!("a part of the type `{other}` has no counterpart")),
         });
     }
     Ok(blocks.into())
+}
+
+fn data_source(kind: String, data: String) -> Value {
+    object([("type", "base64".into()), ("media_type", kind.into()), ("data", data.into())])
 }
 
 fn assistant_content(fields: &mut Fields, message: &Value, content: &Value) -> Result<Value, Untranslatable> {

@@ -44,7 +44,8 @@ pub fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     Ok(line)
 }
 
-fn answered(
+/// The answer to a request, a `GenerateContentResponse` or an embedding.
+pub(in crate::provider) fn answered(
     response: &Map<String, Value>,
     record: Record<'_>,
 ) -> (RequestResult, Option<crate::domain::batch::Usage>) {

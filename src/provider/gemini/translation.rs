@@ -2,7 +2,8 @@
 //! what has none.
 
 use crate::provider::fields::{
-    Fields, Request, chosen_function, data_url, function_of, image_address, refuse, text_of, tool_call,
+    Address, Fields, Request, chosen_function, function_of, object, refuse, take_file, take_image, text_of,
+    tool_call,
 };
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};
 use serde_json::{Map, Value, json};
@@ -156,7 +157,10 @@ fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslata
                 }
                 system.push(text_of(&content, role)?);
             }
-            "user" => contents.push(json!({ "role": "user", "parts": user_parts(fields, &content)? })),
+            "user" => {
+                let parts = user_parts(fields, content)?;
+                contents.push(object([("role", "user".into()), ("parts", parts.into())]));
+            }
             "assistant" => {
                 for key in ["function_call", "audio"] {
                     if !message[key].is_null() {
@@ -203,41 +207,50 @@ fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslata
     Ok((system.join("\n"), contents))
 }
 
-fn user_parts(fields: &mut Fields, content: &Value) -> Result<Vec<Value>, Untranslatable> {
+fn user_parts(fields: &mut Fields, content: Value) -> Result<Vec<Value>, Untranslatable> {
     let Value::Array(given) = content else {
-        return Ok(vec![json!({ "text": text_of(content, "user")? })]);
+        return Ok(vec![object([("text", text_of(&content, "user")?.into())])]);
     };
     let mut parts = Vec::with_capacity(given.len());
-    for part in given {
+    for mut part in given {
+        if !part.is_object() {
+            return refuse("a part of a message is no object");
+        }
         parts.push(match part["type"].as_str().unwrap_or_default() {
-            "text" => json!({ "text": text_of(&json!([part]), "user")? }),
+            "text" => object([("text", text_of(&Value::Array(vec![part]), "user")?.into())]),
             "image_url" => {
                 if part["image_url"]["detail"].as_str().is_some_and(|detail| detail != "auto") {
-                    fields.drop_note(
-                        "the `detail` of an image has no counterpart at Gemini and was left out".to_owned(),
-                    );
+                    let what = "the `detail` of an image has no counterpart at Gemini and was left out";
+                    fields.drop_note(what.to_owned());
                 }
-                let url = image_address(part)?;
-                match data_url(url)? {
-                    Some((kind, data)) => json!({ "inlineData": { "mimeType": kind, "data": data } }),
-                    None => json!({ "fileData": { "mimeType": image_type(url), "fileUri": url } }),
+                match take_image(&mut part)? {
+                    Address::Data { kind, data } => inline(kind, data),
+                    Address::Url(url) => {
+                        let data = object([("mimeType", image_type(&url).into()), ("fileUri", url.into())]);
+                        object([("fileData", data)])
+                    }
                 }
             }
             "input_audio" => {
-                let audio = &part["input_audio"];
-                let (Some(data), Some(format)) = (audio["data"].as_str(), audio["format"].as_str()) else {
+                let format = part["input_audio"]["format"].as_str().map(|format| format!("audio/{format}"));
+                let data = part.pointer_mut("/input_audio/data").map(Value::take);
+                let (Some(format), Some(Value::String(data))) = (format, data) else {
                     return refuse("an `input_audio` part lacks its `data` or `format`");
                 };
-                json!({ "inlineData": { "mimeType": format!("audio/{format}"), "data": data } })
+                inline(format, data)
             }
-            "file" => match part["file"]["file_data"].as_str().map(data_url).transpose()?.flatten() {
-                Some((kind, data)) => json!({ "inlineData": { "mimeType": kind, "data": data } }),
-                None => return refuse("a file that is not given by its data belongs to OpenAI alone"),
-            },
+            "file" => {
+                let (kind, data) = take_file(&mut part)?;
+                inline(kind, data)
+            }
             other => return refuse(format!("a part of the type `{other}` has no counterpart")),
         });
     }
     Ok(parts)
+}
+
+fn inline(kind: String, data: String) -> Value {
+    object([("inlineData", object([("mimeType", kind.into()), ("data", data.into())]))])
 }
 
 /// What an image at `url` most likely is.

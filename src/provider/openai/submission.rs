@@ -1,24 +1,142 @@
-//! OpenAI's way to a batch: the input becomes a file, then the batch is created from it (`providers.md` §3.1).
+//! The way to a batch at OpenAI and most services shaped like it: the input becomes a file, then the batch is created
+//! from it (`providers.md` §3.1).
 
 use super::OpenAi;
+use crate::domain::duration::{self, compact};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::read::Reader;
-use crate::provider::submit::{Created, Job, MARKER, Submission, SubmitStep, Upload, patient};
-use serde_json::{Map, Value, json};
+use crate::provider::request::segment;
+use crate::provider::submit::{
+    Created, Intake, Job, MARKER, RequestLine, Submission, SubmitStep, Translated, Untranslatable, Upload,
+    patient,
+};
+use crate::provider::unsupported;
+use http::StatusCode;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// What a service takes, and the way to a batch there.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::provider) struct Creation {
+    /// What it takes.
+    pub intake: Intake,
+    /// Makes a request of the local file the service's own, where it is not taken as it is.
+    pub translate: fn(RequestLine) -> Result<Translated, Untranslatable>,
+    /// Sets out.
+    pub begin: Begin,
+}
+
+/// Sets out on the way to a batch.
+pub(in crate::provider) type Begin = fn(&OpenAi, &Job) -> Result<Box<dyn Submission>, Failure>;
+
+impl Creation {
+    /// OpenAI's own way with whatever the service takes.
+    pub const OPENAI: Self = Self {
+        intake: Intake::OPENAI,
+        translate: as_it_is,
+        begin: |adapter, job| FileThenBatch::begin(adapter, job, Way::OPENAI),
+    };
+}
+
+/// A request that needs no change.
+#[expect(clippy::unnecessary_wraps, reason = "other services' translations may fail")]
+pub(in crate::provider) fn as_it_is(line: RequestLine) -> Result<Translated, Untranslatable> {
+    Ok(Translated { object: line.object, dropped: Vec::new() })
+}
+
+/// A request without the method and the address, for services whose lines are `{"custom_id", "body"}`.
+#[expect(clippy::unnecessary_wraps, reason = "other services' translations may fail")]
+pub(in crate::provider) fn bare(line: RequestLine) -> Result<Translated, Untranslatable> {
+    let mut object = line.object;
+    object.retain(|key, _| matches!(key.as_str(), "custom_id" | "body"));
+    Ok(Translated { object, dropped: Vec::new() })
+}
+
+/// What differs on the way from one service to another.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::provider) struct Way {
+    /// Where files go: the first of these that is there.
+    pub files: &'static [&'static str],
+    /// What a file is said to be for.
+    pub purpose: &'static str,
+    /// Whether a file's name and type are told beside it.
+    pub describes: bool,
+    /// Whether the service looks at a file before a batch may be created from it.
+    pub inspects: bool,
+    /// The shortest and the longest completion window, in hours, where the service says.
+    pub windows: Option<(u64, u64)>,
+    /// What a creation says, but for the file.
+    pub creation: fn(&Job) -> Result<Map<String, Value>, Failure>,
+}
+
+impl Way {
+    /// OpenAI's own.
+    pub const OPENAI: Self = Self {
+        files: &["/files"],
+        purpose: "batch",
+        describes: false,
+        inspects: false,
+        windows: None,
+        creation,
+    };
+}
+
+/// What a creation says at OpenAI: the mark is among the metadata.
+fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
+    // The mark is one of the sixteen that there may be.
+    let fits = |(key, value): (&String, &String)| key.chars().count() <= 64 && value.chars().count() <= 512;
+    if job.metadata.len() > 15 || !job.metadata.iter().all(fits) {
+        return unsupported(
+            "takes at most 15 entries of metadata, of keys up to 64 and values up to 512 characters",
+        );
+    }
+    let mut metadata = metadata(job);
+    metadata.insert(MARKER.to_owned(), job.marker.as_str().into());
+    let mut creation = bare_creation(job);
+    creation.insert("metadata".to_owned(), metadata.into());
+    Ok(creation)
+}
+
+/// What a creation says at a service that keeps no metadata.
+pub(in crate::provider) fn creation_without_metadata(job: &Job) -> Result<Map<String, Value>, Failure> {
+    if !job.metadata.is_empty() {
+        return unsupported("keeps no metadata with a batch; `--label` keeps it with batchd");
+    }
+    Ok(bare_creation(job))
+}
+
+/// The metadata that the user attaches.
+pub(in crate::provider) fn metadata(job: &Job) -> Map<String, Value> {
+    job.metadata.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect()
+}
+
+/// What every creation says.
+pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
+    Map::from_iter([
+        ("endpoint".to_owned(), job.endpoint.as_str().into()),
+        ("completion_window".to_owned(), job.completion_window.as_str().into()),
+    ])
+}
 
 /// The steps of one submission.
 #[derive(Debug)]
 pub(in crate::provider) struct FileThenBatch {
     adapter: OpenAi,
     job: Job,
+    way: Way,
+    creation: Map<String, Value>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
     Begin,
-    Uploading,
+    /// To the place of this number among [`Way::files`].
+    Uploading(usize),
+    /// Before the look of this number at the file.
+    Waiting(String, u32),
+    Looking(u32),
     Creating,
 }
 
@@ -27,58 +145,103 @@ impl FileThenBatch {
     ///
     /// # Errors
     ///
-    /// [`Failure::Unsupported`] for metadata that OpenAI does not take.
-    pub fn new(adapter: OpenAi, job: Job) -> Result<Self, Failure> {
-        // The mark is one of the sixteen that there may be.
-        let fits =
-            |(key, value): (&String, &String)| key.chars().count() <= 64 && value.chars().count() <= 512;
-        if job.metadata.len() > 15 || !job.metadata.iter().all(fits) {
-            return Err(Failure::Unsupported(
-                "this kind of provider takes at most 15 entries of metadata, of keys up to 64 and values up to 512 characters"
-                    .to_owned(),
-            ));
+    /// [`Failure::Unsupported`] for what the service does not take beside the requests.
+    pub fn begin(adapter: &OpenAi, job: &Job, way: Way) -> Result<Box<dyn Submission>, Failure> {
+        if let Some((least, most)) = way.windows {
+            let hours = |hours: u64| Duration::from_secs(hours * 3600);
+            let window = duration::parse(&job.completion_window).unwrap_or_default();
+            if !(hours(least)..=hours(most)).contains(&window) {
+                let (least, most) = (compact(hours(least)), compact(hours(most)));
+                return unsupported(&format!("has completion windows from {least} to {most}"));
+            }
         }
-        Ok(Self { adapter, job, stage: Stage::Begin })
+        let creation = (way.creation)(job)?;
+        Ok(Box::new(Self { adapter: adapter.clone(), job: job.clone(), way, creation, stage: Stage::Begin }))
+    }
+
+    fn upload(&mut self, place: usize) -> Result<SubmitStep, Failure> {
+        let call = patient(self.adapter.requests.post(self.way.files[place], None)?);
+        let Job { file_name, marker, .. } = &self.job;
+        let mut fields = vec![("purpose", self.way.purpose)];
+        if self.way.describes {
+            fields.extend([("file_name", file_name.as_str()), ("file_type", "jsonl")]);
+        }
+        let upload = Upload::form(call, &fields, file_name, marker);
+        self.stage = Stage::Uploading(place);
+        Ok(SubmitStep::Upload(upload))
+    }
+
+    /// The file is there: it is looked at until it is ready, if the service is one that makes files ready.
+    fn uploaded(&mut self, answer: &Answer, looks: u32) -> Result<SubmitStep, Failure> {
+        let object = self.adapter.requests.object(answer)?;
+        let mut reader = Reader::new(&object);
+        let Some(file) = reader.id("id") else {
+            return Err(Failure::Malformed("there is no `id` of the file in it".to_owned()));
+        };
+        if self.way.inspects {
+            match reader.word(&["status"]).map(|word| word.to_ascii_lowercase()).as_deref() {
+                Some("error" | "failed") => {
+                    let why =
+                        reader.text("status_details").unwrap_or_else(|| "it does not say why".to_owned());
+                    return Err(Failure::BadRequest(format!("the service does not take the file: {why}")));
+                }
+                Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning")
+                    if looks >= MOST_LOOKS =>
+                {
+                    return Err(Failure::BadRequest(format!(
+                        "the service has not looked at the file `{file}` yet; submit it again later"
+                    )));
+                }
+                Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning") => {
+                    self.stage = Stage::Waiting(file, looks + 1);
+                    return Ok(SubmitStep::Wait(BETWEEN_LOOKS));
+                }
+                _ => {}
+            }
+        }
+        self.create(&file)
+    }
+
+    fn create(&mut self, file: &str) -> Result<SubmitStep, Failure> {
+        let mut creation = self.creation.clone();
+        creation.insert("input_file_id".to_owned(), file.into());
+        let create = self.adapter.requests.post("/batches", Some(&creation.into()))?;
+        self.stage = Stage::Creating;
+        Ok(SubmitStep::Create(create))
     }
 }
 
 impl Submission for FileThenBatch {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
-        let requests = &self.adapter.requests;
         match (&self.stage, answer) {
-            (Stage::Uploading, Some(answer)) => {
-                let file = requests.object(answer)?;
-                let Some(file) = Reader::new(&file).id("id") else {
-                    return Err(Failure::Malformed("there is no `id` of the file in it".to_owned()));
-                };
-                let mut metadata: Map<String, Value> = self
-                    .job
-                    .metadata
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.as_str().into()))
-                    .collect();
-                metadata.insert(MARKER.to_owned(), self.job.marker.as_str().into());
-                let batch = json!({
-                    "input_file_id": file,
-                    "endpoint": self.job.endpoint,
-                    "completion_window": self.job.completion_window,
-                    "metadata": metadata,
-                });
-                let create = requests.post("/batches", Some(&batch))?;
-                self.stage = Stage::Creating;
-                Ok(SubmitStep::Create(create))
+            (Stage::Uploading(place), Some(answer)) => {
+                let following = place + 1;
+                let is_elsewhere =
+                    matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+                if is_elsewhere && following < self.way.files.len() {
+                    return self.upload(following);
+                }
+                self.uploaded(answer, 0)
+            }
+            (Stage::Waiting(file, looks), _) => {
+                let look = self.adapter.requests.get(&format!("/files/{}", segment(file)?), &[])?;
+                self.stage = Stage::Looking(*looks);
+                Ok(SubmitStep::Send(look))
+            }
+            (Stage::Looking(looks), Some(answer)) => {
+                let looks = *looks;
+                self.uploaded(answer, looks)
             }
             (Stage::Creating, Some(answer)) => {
-                let sighting = self.adapter.sighting(&requests.object(answer)?);
-                Created::seen(sighting)
+                Created::seen(self.adapter.sighting(&self.adapter.requests.object(answer)?))
             }
-            _ => {
-                let call = patient(requests.post("/files", None)?);
-                self.stage = Stage::Uploading;
-                let upload =
-                    Upload::form(call, &[("purpose", "batch")], &self.job.file_name, &self.job.marker);
-                Ok(SubmitStep::Upload(upload))
-            }
+            _ => self.upload(0),
         }
     }
 }
+
+/// Between two looks at a file.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// In all, a quarter of an hour.
+const MOST_LOOKS: u32 = 180;

@@ -75,3 +75,35 @@ ALTER TABLE batches ADD COLUMN created_at INTEGER AS (
 -- The schedule is read from this index alone.
 DROP INDEX batches_due;
 CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL;
+
+ALTER TABLE batches ADD COLUMN eta_earliest INTEGER;            -- one of ten ends before
+ALTER TABLE batches ADD COLUMN eta_latest INTEGER;              -- one of ten ends after
+ALTER TABLE batches ADD COLUMN trail TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(trail));  -- how its counts moved
+
+-- Who is alike.
+CREATE TABLE classes (
+  pk       INTEGER PRIMARY KEY,
+  provider TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  model    TEXT NOT NULL,                                       -- '' where the provider does not tell
+  size     INTEGER NOT NULL,                                    -- digits of the number of requests, 0 if not told
+  UNIQUE (provider, endpoint, model, size)
+) STRICT;
+
+-- What ended batches took, the newest of each class. Apart from the batches, which are forgotten sooner.
+CREATE TABLE durations (
+  class    INTEGER NOT NULL REFERENCES classes (pk),
+  stage    TEXT NOT NULL CHECK (stage IN ('work', 'finalizing', 'cancelling')),
+  id       TEXT NOT NULL,                                       -- the batch's: none teaches twice
+  ended_at INTEGER NOT NULL,                                    -- Unix seconds
+  seconds  INTEGER NOT NULL,
+  ended    INTEGER NOT NULL CHECK (ended IN (0, 1)),            -- 0: cut short, would have taken longer
+  PRIMARY KEY (class, stage, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX durations_newest ON durations (class, stage, ended_at);
+
+-- Whose past has been learnt from: a provider's list, and ('') the batches of the schema before.
+CREATE TABLE learnt (
+  provider TEXT PRIMARY KEY,
+  at       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -4,6 +4,7 @@ mod delivering;
 mod faults;
 mod findings;
 mod fixture;
+mod history;
 mod load;
 mod opening;
 mod recording;
@@ -101,7 +102,12 @@ fn number(connection: &Connection, sql: &str) -> i64 {
 
 /// Every row of every table but those that tell one run from another.
 fn dump(dir: &Path) -> Vec<String> {
-    let connection = raw(dir);
+    dump_as(dir, dir)
+}
+
+/// The same, of those columns only that the database in `like` has too.
+fn dump_as(dir: &Path, like: &Path) -> Vec<String> {
+    let (connection, like) = (raw(dir), raw(like));
     let mut all = Vec::new();
     for table in [
         "batches",
@@ -114,7 +120,9 @@ fn dump(dir: &Path) -> Vec<String> {
         "providers",
         "jobs",
     ] {
-        let mut query = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+        let columns = format!("SELECT group_concat(name) FROM pragma_table_info('{table}')");
+        let columns: String = like.query_row(&columns, [], |row| row.get(0)).unwrap();
+        let mut query = connection.prepare(&format!("SELECT {columns} FROM {table} ORDER BY 1, 2")).unwrap();
         let columns = query.column_count();
         let mut rows = query.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

@@ -2,6 +2,8 @@
 
 use super::*;
 use batchd::domain::event::Draft;
+use batchd::domain::schedule::Eta;
+use batchd::domain::time::{earlier, later};
 use batchd::store::StoreError;
 use batchd::store::batches::{BatchFilter, Touch};
 use batchd::store::events::EventFilter;
@@ -12,6 +14,10 @@ use std::time::Duration;
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn ending_at(at: Timestamp) -> Eta {
+    Eta { at, earliest: earlier(at, Duration::from_secs(9)), latest: later(at, Duration::from_secs(90)) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,12 +37,13 @@ async fn every_field_is_read_back_as_it_was_stored() {
     full.batch.request_counts = Some(RequestCounts { total: u64::MAX, completed: 1, failed: 0 });
     full.failures = 3;
     full.settled = true;
+    full.eta = Some(ending_at(seconds(300)));
+    full.trail.mark(seconds(8), 1);
     full.warned.insert("unknown status word `odd`".to_owned());
     for (number, at) in [
         &mut full.lost_since,
         &mut full.stalled_since,
         &mut full.deadline,
-        &mut full.eta,
         &mut full.held_since,
         &mut full.results_expire_at,
         &mut full.progress_at,
@@ -376,13 +383,13 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     let touch = |at| Touch {
         last_polled_at: seconds(at),
         next_poll_at: Some(seconds(at + 60)),
-        eta: Some(seconds(999)),
+        eta: Some(ending_at(seconds(999))),
     };
     store.touch(pk, touch(1));
     store.touch(pk, touch(2));
     let shown = store.load(pk).await.unwrap().unwrap();
     assert_eq!(shown.last_polled_at, Some(seconds(2)));
-    assert_eq!((shown.next_poll_at, shown.eta), (Some(seconds(62)), Some(seconds(999))));
+    assert_eq!((shown.next_poll_at, shown.eta), (Some(seconds(62)), Some(ending_at(seconds(999)))));
     assert_eq!(store.get(key("batch_1")).await.unwrap().unwrap().1, shown);
     assert_eq!(store.list(BatchFilter::default()).await.unwrap().0[1].1, shown);
     let schedule: BTreeMap<_, _> =

@@ -1,0 +1,110 @@
+//! xAI's results (`providers.md` §4.7): pages, in which an answer is named after its kind.
+
+use super::{Xai, meant};
+use crate::domain::batch::Batch;
+use crate::http::call::Answer;
+use crate::http::failure::Failure;
+use crate::provider::openai_results::{error_of, usage};
+use crate::provider::read::Reader;
+use crate::provider::request::segment;
+use crate::provider::results::{Fetch, FetchStep, OutputLine, Record, RequestResult};
+use bytes::Bytes;
+use serde_json::Value;
+
+/// The pages of results, one after another.
+#[derive(Debug)]
+pub(super) struct Pages {
+    adapter: Xai,
+    path: String,
+    /// Where the next page begins.
+    next: Next,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    First,
+    Asked,
+    After(String),
+    None,
+}
+
+impl Pages {
+    /// Begins with the first.
+    pub(super) fn begin(adapter: Xai, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        let path = format!("/batches/{}/results", segment(&batch.id)?);
+        Ok(Box::new(Self { adapter, path, next: Next::First }))
+    }
+}
+
+/// Results on a page.
+const PAGE: &str = "100";
+
+impl Fetch for Pages {
+    fn next(&mut self, answer: Option<&Answer>) -> Result<FetchStep, Failure> {
+        let ask = |token: Option<&str>| {
+            let mut query = vec![("limit", PAGE)];
+            query.extend(token.map(|token| ("pagination_token", token)));
+            self.adapter.requests.get(&self.path, &query).map(FetchStep::Send)
+        };
+        match std::mem::replace(&mut self.next, Next::None) {
+            Next::First => {
+                let step = ask(None)?;
+                self.next = Next::Asked;
+                Ok(step)
+            }
+            Next::After(token) => {
+                let step = ask(Some(&token))?;
+                self.next = Next::Asked;
+                Ok(step)
+            }
+            Next::Asked => {
+                let answer = answer
+                    .ok_or_else(|| Failure::Malformed("there is no answer to go on from".to_owned()))?;
+                let (items, around) = self.adapter.requests.list(&meant(answer), "results")?;
+                if let Some(token) =
+                    Reader::new(&around).text("pagination_token").filter(|_| !items.is_empty())
+                {
+                    self.next = Next::After(token);
+                }
+                Ok(FetchStep::Records(items.iter().map(|item| Bytes::from(item.to_string())).collect()))
+            }
+            Next::None => Ok(FetchStep::Done),
+        }
+    }
+}
+
+/// One result: the answer is the one value in `response`, whatever it is called.
+pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
+    let mut reader = Reader::new(record.object);
+    let custom_id = reader.id("batch_request_id").or_else(|| reader.id("custom_id"));
+    let line = |result, usage| Ok(OutputLine { id: None, custom_id: custom_id.clone(), result, usage });
+    let result = reader.value("batch_result").unwrap_or(&Value::Null);
+    let error = result.get("error").or_else(|| record.object.get("error")).filter(|error| !error.is_null());
+    // Code 0 is Google's word for well, which the error has beside an answer.
+    let error = error.filter(|error| error.get("code").is_none_or(|code| code != 0 && code != "0"));
+    let message = reader.text("error_message");
+    if error.is_some() || message.is_some() {
+        let code = error.and_then(|error| error.get("code"));
+        let is_cancelled = code.is_some_and(|code| code == 1 || code == "cancelled" || code == "CANCELLED");
+        let mut result = error_of(error.unwrap_or(&Value::Null));
+        if let RequestResult::Error { code, message: told } = &mut result {
+            if is_cancelled {
+                *code = Some("batch_cancelled".to_owned());
+            }
+            if let Some(message) = message {
+                *told = message;
+            }
+        }
+        return line(result, None);
+    }
+    let response = result.get("response").or_else(|| record.object.get("response"));
+    let body = match response {
+        Some(Value::Object(one)) if one.len() == 1 && one.values().all(Value::is_object) => {
+            one.values().next().cloned().unwrap_or_default()
+        }
+        Some(Value::Object(body)) if !body.is_empty() => Value::Object(body.clone()),
+        _ => return Err("it has neither a response nor an error".to_owned()),
+    };
+    let usage = usage(&body);
+    line(RequestResult::Response { status_code: 200, request_id: None, body }, usage)
+}

@@ -1,0 +1,236 @@
+//! What ended batches took, for the schedule: the newest of each class, so that it stays small.
+
+#![expect(clippy::cast_precision_loss, reason = "Unix seconds and counts are far below 2^52")]
+
+use super::batches::COLUMNS;
+use super::column::{collect, word};
+use super::{Store, StoreError, batches};
+use crate::domain::batch::Batch;
+use crate::domain::hazard::Span;
+use crate::domain::history::{Class, Lesson, Stage, lessons};
+use crate::domain::tracked::BatchKey;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+/// The spans of a provider's batches that are known, of every class.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    ended: Vec<Past>,
+    running: Vec<Past>,
+}
+
+/// One batch's stretch of life.
+#[derive(Clone, Debug)]
+struct Past {
+    class: Class,
+    span: Span,
+    /// Unix seconds.
+    began_at: f64,
+}
+
+impl History {
+    /// The classes of which an end is known.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.ended.iter().map(|past| &past.class)
+    }
+
+    /// What is known of `class`: its newest ends, and those that went on beside them and still do.
+    pub fn spans(&self, class: &Class) -> Vec<Span> {
+        let of_class = |past: &&Past| class.holds(&past.class);
+        let ended: Vec<&Past> = self.ended.iter().filter(of_class).take(KEPT).collect();
+        // What began before all of them is here because it is slow: its quicker fellows are forgotten.
+        let first = ended.iter().map(|past| past.began_at).fold(f64::INFINITY, f64::min);
+        let running = self.running.iter().filter(of_class).filter(|past| past.began_at >= first);
+        ended.into_iter().chain(running).map(|past| past.span).collect()
+    }
+}
+
+impl Store {
+    /// What is known of how long a provider's batches take, newest first, and how long those have run at `now` that
+    /// still do.
+    pub async fn history(&self, provider: String, now: Timestamp) -> Result<History, StoreError> {
+        self.read(move |connection| {
+            let ended = ended(connection, &provider)?;
+            // Without an end there is nothing that they could be compared with.
+            let running = if ended.is_empty() { Vec::new() } else { running(connection, &provider, now)? };
+            Ok(History { ended, running })
+        })
+        .await
+    }
+
+    /// Learns from batches that a provider's list told of, and notes that this is done if it is. Those that are
+    /// known already teach nothing new.
+    pub async fn learn(&self, provider: String, listed: Vec<Batch>, done: bool) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for batch in &listed {
+                learn(tx, &BatchKey { provider: provider.clone(), id: batch.id.clone() }, batch)?;
+            }
+            if done {
+                note(tx, &provider, tx.now)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether the provider's own list has been learnt from.
+    pub async fn has_learnt(&self, provider: String) -> Result<bool, StoreError> {
+        self.read(move |connection| is_noted(connection, &provider)).await
+    }
+}
+
+/// Learns from `batch` if it has ended; each batch teaches once.
+pub(super) fn learn(connection: &Connection, key: &BatchKey, batch: &Batch) -> Result<(), StoreError> {
+    for lesson in lessons(&key.provider, batch) {
+        keep(connection, key, batch, &lesson)?;
+    }
+    Ok(())
+}
+
+/// Forgets what the batch taught.
+pub(super) fn forget(connection: &Connection, key: &BatchKey) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
+        )?
+        .execute((&key.provider, &key.id))?;
+    Ok(())
+}
+
+fn keep(connection: &Connection, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
+    let class = (
+        &key.provider,
+        lesson.class.endpoint.as_deref().unwrap_or_default(),
+        lesson.class.model.as_deref().unwrap_or_default(),
+        lesson.class.size.unwrap_or_default(),
+    );
+    connection
+        .prepare_cached(
+            "INSERT INTO classes (provider, endpoint, model, size) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
+        .execute(class)?;
+    let class: i64 = connection
+        .prepare_cached(
+            "SELECT pk FROM classes WHERE provider = ?1 AND endpoint = ?2 AND model = ?3 AND size = ?4",
+        )?
+        .query_row(class, |row| row.get(0))?;
+    let stage = lesson.class.stage.as_str();
+    #[expect(clippy::cast_possible_truncation, reason = "whole seconds, at most 60 days of them")]
+    let seconds = lesson.seconds as i64;
+    let new = connection
+        .prepare_cached(
+            "INSERT INTO durations (class, stage, id, ended_at, seconds, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute((class, stage, &key.id, batch.ended_at(), seconds, lesson.ended))?;
+    if new > 0 {
+        connection
+            .prepare_cached(&format!(
+                "DELETE FROM durations WHERE (class, stage, id) IN (
+                   SELECT class, stage, id FROM durations INDEXED BY durations_newest
+                   WHERE class = ?1 AND stage = ?2 ORDER BY ended_at DESC LIMIT -1 OFFSET {KEPT})"
+            ))?
+            .execute((class, stage))?;
+    }
+    Ok(())
+}
+
+/// Learns, once, from what ended before there was a history.
+pub(super) fn begin(connection: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
+    if is_noted(connection, OWN)? {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let ended = {
+        let mut query = transaction.prepare(&format!(
+            "SELECT {COLUMNS} FROM batches
+             WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
+             ORDER BY over_at DESC LIMIT {LOOKED_BACK}"
+        ))?;
+        collect(query.query([])?, batches::tracked)?
+    };
+    for (_, tracked) in ended.iter().rev() {
+        learn(&transaction, &tracked.key, &tracked.batch)?;
+    }
+    note(&transaction, OWN, now)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn is_noted(connection: &Connection, provider: &str) -> Result<bool, StoreError> {
+    let noted = connection
+        .prepare_cached("SELECT 1 FROM learnt WHERE provider = ?1")?
+        .query_row([provider], |_| Ok(()))
+        .optional()?;
+    Ok(noted.is_some())
+}
+
+fn note(connection: &Connection, provider: &str, now: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO learnt (provider, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute((provider, now.as_millisecond()))?;
+    Ok(())
+}
+
+fn ended(connection: &Connection, provider: &str) -> Result<Vec<Past>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT endpoint, model, size, stage, seconds, ended, ended_at
+         FROM durations JOIN classes ON classes.pk = durations.class
+         WHERE provider = ?1 ORDER BY ended_at DESC",
+    )?;
+    collect(query.query([provider])?, |row| {
+        let (seconds, ended_at): (f64, f64) = (row.get::<_, i64>(4)? as f64, row.get::<_, i64>(6)? as f64);
+        Ok(Past {
+            class: Class {
+                provider: provider.to_owned(),
+                stage: word(row, 3, Stage::from_word)?,
+                endpoint: Some(row.get(0)?),
+                model: Some(row.get(1)?),
+                size: Some(row.get(2)?),
+            },
+            span: Span { seconds, ended: row.get(5)?, weight: 1.0 },
+            began_at: ended_at - seconds,
+        })
+    })
+}
+
+/// Of very many that run, every so-manieth stands for all.
+fn running(connection: &Connection, provider: &str, now: Timestamp) -> Result<Vec<Past>, StoreError> {
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM batches WHERE provider = ?1 AND status = 'in_progress'")?
+        .query_row([provider], |row| row.get(0))?;
+    let every = (count / RUNNING + 1).max(1);
+    let mut query = connection.prepare_cached(
+        "SELECT json_extract(batch, '$.endpoint'), coalesce(json_extract(batch, '$.model'), ''),
+           coalesce(json_extract(batch, '$.request_counts.total'), 0), json_extract(batch, '$.created_at')
+         FROM batches WHERE provider = ?1 AND status = 'in_progress' AND active = 1 AND pk % ?2 = 0",
+    )?;
+    collect(query.query((provider, every))?, |row| {
+        let began_at = row.get::<_, i64>(3)? as f64;
+        let total: i64 = row.get(2)?;
+        Ok(Past {
+            class: Class {
+                provider: provider.to_owned(),
+                stage: Stage::Work,
+                endpoint: Some(row.get(0)?),
+                model: Some(row.get(1)?),
+                size: Some(Class::size_of(total.unsigned_abs())),
+            },
+            span: Span {
+                seconds: (now.as_second() as f64 - began_at).max(1.0),
+                ended: false,
+                weight: every as f64,
+            },
+            began_at,
+        })
+    })
+}
+
+/// So many ends of each class are kept; older ones say less of today.
+const KEPT: usize = 500;
+/// How many batches that run are compared with those that ended.
+const RUNNING: i64 = 2000;
+/// How far back the first start looks.
+const LOOKED_BACK: usize = 5000;
+/// What stands for batchd's own record among the providers' names, of which none is empty.
+const OWN: &str = "";
