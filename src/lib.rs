@@ -16,6 +16,11 @@
 //! a round reads pages of its list in their place ([`domain::rounds`] decides, the engine's `rounds` reads): from
 //! `observe` on the line is the same.
 //!
+//! What is asked for by hand goes the same way out, [`engine::account`]: [`engine::submit`] takes a
+//! [`Submission`](provider::submit::Submission) step by step from a file to a batch, and writes down what it is about
+//! to create before it asks; [`engine::results`] takes a [`Fetch`](provider::results::Fetch) step by step to a stream of
+//! lines, which [`engine::downloads`] keeps. Steps are the adapter's, sending them is the engine's.
+//!
 //! # Floors
 //!
 //! A module imports from its own floor downwards only; a test reads every `use` and fails on an upward one.

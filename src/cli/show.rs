@@ -154,6 +154,8 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("output", word("output_file_id"));
     page.fact("errors", word("error_file_id"));
     page.fact("results", at("results_expire_at").map(|at| format!("deleted by the provider {at}")));
+    let kept = batch.added("results");
+    page.fact("kept", kept["path"].as_str().map(|path| format!("{path}, {} lines", kept["lines"])));
     page.fact("tokens", tokens(batch.field("usage")));
     page.fact("labels", pairs(batch.added("labels")));
     page.fact("metadata", pairs(batch.field("metadata")));
