@@ -11,12 +11,12 @@ mod harness;
 mod world;
 
 use batchd::sandbox::{Sandbox, SandboxOptions};
-use harness::{is_asked_for, quiet_daemon};
+use harness::{best, is_asked_for, peak, quiet_daemon};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use world::{Daemon, World};
+use std::time::Duration;
+use world::World;
 
 const ROUNDS: usize = 4;
 const BYTES: usize = 199_000_000;
@@ -46,14 +46,16 @@ fn main() {
     let daemon = quiet_daemon(&world);
 
     println!("{:<58} {:>10}", "", "best of 4");
-    let uploaded = best(|| drop(upload(&address, &file)));
+    let uploaded = best(ROUNDS, || drop(upload(&address, &file)));
     say("curl uploads the file", uploaded);
-    let created = best(|| create(&address, &upload(&address, &file)));
+    let created = best(ROUNDS, || create(&address, &upload(&address, &file)));
     say("curl uploads the file and creates a batch from it", created);
-    let submitted = best(|| drop(world.ok(&["submit", file.to_str().unwrap(), "--provider", "openai"])));
+    let submitted =
+        best(ROUNDS, || drop(world.ok(&["submit", file.to_str().unwrap(), "--provider", "openai"])));
     say("batchd submit", submitted);
     let peak_of_one = peak(&daemon);
-    let translated = best(|| drop(world.ok(&["submit", file.to_str().unwrap(), "--provider", "mistral"])));
+    let translated =
+        best(ROUNDS, || drop(world.ok(&["submit", file.to_str().unwrap(), "--provider", "mistral"])));
     say("batchd submit, every request translated", translated);
     let share = |other: Duration| other.as_secs_f64() / submitted.as_secs_f64();
     println!(
@@ -69,15 +71,6 @@ fn main() {
 
 fn say(what: &str, taken: Duration) {
     println!("{what:<58} {:>8.2} s", taken.as_secs_f64());
-}
-
-fn best(mut work: impl FnMut()) -> Duration {
-    let once = |_| {
-        let begun = Instant::now();
-        work();
-        begun.elapsed()
-    };
-    (0..ROUNDS).map(once).min().unwrap()
 }
 
 /// Requests of some 5 KB each.
@@ -121,11 +114,4 @@ fn curl(arguments: &[&str]) -> String {
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     answer["id"].as_str().unwrap().to_owned()
-}
-
-/// The most that was ever resident, in MiB.
-fn peak(daemon: &Daemon) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

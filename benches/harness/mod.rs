@@ -227,3 +227,20 @@ pub fn resident(daemon: &Daemon) -> f64 {
 pub fn is_asked_for() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
+
+/// The shortest of several goes.
+pub fn best(goes: usize, mut work: impl FnMut()) -> Duration {
+    let once = |_| {
+        let begun = Instant::now();
+        work();
+        begun.elapsed()
+    };
+    (0..goes).map(once).min().unwrap()
+}
+
+/// The most that was ever resident of a daemon, in MiB.
+pub fn peak(daemon: &Daemon) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
