@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -119,13 +120,17 @@ async fn retrieve(
     }
 }
 
-async fn list(State(provider): State<Provider>) -> Response {
+/// A page of the list, as long as it is asked for.
+async fn list(State(provider): State<Provider>, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let state = provider.0.lock().unwrap();
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
-    let data: Vec<&Value> = state.batches.values().collect();
-    json!({"object": "list", "data": data, "has_more": false}).to_string().into_response()
+    let limit = query.get("limit").map_or(20, |limit| limit.parse().unwrap());
+    let after = query.get("after").map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest = state.batches.range::<String, _>((after, Bound::Unbounded)).map(|(_, batch)| batch);
+    let data: Vec<&Value> = rest.by_ref().take(limit).collect();
+    json!({"object": "list", "data": data, "has_more": rest.next().is_some()}).to_string().into_response()
 }
 
 /// A request that a receiver got.
