@@ -176,7 +176,13 @@ impl Store {
         let mut plan = sketch.draw(&mut chance);
         if vendor != Vendor::OpenAi {
             // Only OpenAI says that results are being written.
+            let work = plan.working;
             plan.working += std::mem::take(&mut plan.finalizing);
+            // What is half done when it is cancelled stays half done.
+            let longer = plan.working.as_secs_f64() / work.as_secs_f64().max(f64::MIN_POSITIVE);
+            plan.cancels_itself = plan
+                .cancels_itself
+                .map(|at| plan.validating + at.saturating_sub(plan.validating).mul_f64(longer));
         }
         if vendor == Vendor::Gemini {
             plan.cancelling = Duration::ZERO;
