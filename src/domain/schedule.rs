@@ -26,20 +26,13 @@ pub struct Plan {
     pub retain: Duration,
 }
 
-/// What stands in the way at the provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// The provider refuses the key.
-    pub refused: bool,
-}
-
 /// All that a batch's schedule depends on besides the batch itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     /// The bounds.
     pub plan: Plan,
-    /// What stands in the way.
-    pub standing: Standing,
+    /// The provider refuses the key.
+    pub key_refused: bool,
     /// What one look costs, in requests: 1 alone, 1/k where one page of a list settles k due batches.
     pub cost: f64,
     /// What its provider's earlier batches teach.
@@ -74,13 +67,13 @@ const MISSING_INTERVAL: Duration = Duration::from_mins(5);
 ///
 /// A failed look backs off from `min_interval` by doubling, apart from the batch's own schedule.
 pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
-    let Terms { plan, standing, .. } = terms;
+    let Terms { plan, key_refused, .. } = terms;
     let never = |reason: &str| NextPoll { at: None, reasons: vec![reason.to_owned()] };
     let (interval, reason) = if tracked.untracked_at.is_some() {
         return never("untracked: not polled");
     } else if tracked.batch.status.is_terminal() && tracked.settled {
         return never("it has ended");
-    } else if standing.refused {
+    } else if *key_refused {
         (plan.max_interval, "the provider refuses the key: at max_interval until it accepts one".to_owned())
     } else if let Some(lost_since) = tracked.lost_since {
         if since(lost_since, now) >= plan.retain {
@@ -263,11 +256,11 @@ mod tests {
             max_interval: Duration::from_secs(max),
             retain: Duration::from_hours(90 * 24),
         };
-        Terms { plan, standing: Standing::default(), cost: 1.0, estimate: None }
+        Terms { plan, key_refused: false, cost: 1.0, estimate: None }
     }
 
     fn refused(terms: &Terms) -> Terms {
-        Terms { standing: Standing { refused: true }, ..terms.clone() }
+        Terms { key_refused: true, ..terms.clone() }
     }
 
     fn tracked(age: u64, now: Timestamp) -> Tracked {
@@ -411,7 +404,7 @@ mod tests {
             let terms = Terms { cost, estimate, ..terms(min, min + more) };
             let mut tracked = aged(age);
             tracked.failures = failures;
-            let terms = Terms { standing: Standing { refused }, ..terms };
+            let terms = Terms { key_refused: refused, ..terms };
             let interval = interval(&terms, &tracked, NOW, jitter);
             prop_assert!(interval >= terms.plan.min_interval && interval <= terms.plan.max_interval, "{:?}", interval);
         }

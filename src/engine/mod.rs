@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod discovery;
 pub mod downloads;
 mod due;
+pub mod health;
 mod learnt;
 mod past;
 pub mod poll;
@@ -13,7 +14,6 @@ pub mod poller;
 pub mod reconcile;
 pub mod results;
 mod rounds;
-pub mod standing;
 pub mod submit;
 
 use crate::clock::Clock;

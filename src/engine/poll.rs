@@ -6,7 +6,7 @@ use super::poller::Poller;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
-use crate::domain::schedule::{self, Standing, Terms};
+use crate::domain::schedule::{self, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
@@ -75,18 +75,18 @@ pub(super) fn observed(
     let shared = poller.shared();
     let now = shared.clock.now();
     let unchanged = |tracked| Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
-    let mut standing = terms.standing;
+    let mut key_refused = terms.key_refused;
     let mut not_before = None;
     let mut step = match seen {
         Ok(sighting) => {
-            standing = Standing::default();
+            key_refused = false;
             observe(before, sighting, poller.adapter().hold_incomplete(), now)
         }
         Err(failure) => match failure.verdict() {
             Verdict::Missing => observe_missing(before, failure.to_string(), now),
             Verdict::Again => unchanged(observe_failure(before, failure.to_string(), now)),
             Verdict::Refused => {
-                standing.refused = true;
+                key_refused = true;
                 unchanged(patient(before, failure, now))
             }
             Verdict::Hold(wait) => {
@@ -95,7 +95,7 @@ pub(super) fn observed(
             }
         },
     };
-    let terms = Terms { standing, estimate: poller.estimate(&step.tracked), ..terms.clone() };
+    let terms = Terms { key_refused, estimate: poller.estimate(&step.tracked), ..terms.clone() };
     // What is learnt of a later stage says nothing of the whole.
     let whole = terms.estimate.as_deref().filter(|_| Stage::of(step.tracked.batch.status) == Stage::Work);
     let patience = Patience { longest_usual: whole.and_then(Estimate::most), ..poller.patience() };
@@ -117,7 +117,7 @@ fn is_its_own_refusal(poller: &Poller, before: &Tracked, failure: Option<&Failur
     failure.is_some_and(|failure| {
         failure.verdict() == Verdict::Refused
             && before.last_error.as_ref() == Some(&failure.to_string())
-            && !poller.standing().refused
+            && !poller.key_refused()
     })
 }
 

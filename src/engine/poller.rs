@@ -2,16 +2,16 @@
 
 use super::budget::{Budget, LONGEST_NAP, Wait, Wishes};
 use super::due::{DueList, Next, is_close};
+use super::health::{Episode, Health};
 use super::poll::{self, Polled};
 use super::rounds::{Lists, Round};
-use super::standing::{Episode, Health};
 use super::{Account, Description, Shared};
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::finding::Patience;
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
-use crate::domain::schedule::{Plan, Standing, Terms};
+use crate::domain::schedule::{Plan, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
@@ -116,7 +116,7 @@ impl Poller {
     }
 
     pub(super) fn start(self: Arc<Self>) {
-        if self.standing().refused {
+        if self.key_refused() {
             // The key may be another by now: one batch tries it.
             let now = self.now();
             let mut due = self.due();
@@ -176,7 +176,7 @@ impl Poller {
 
     /// What the schedule of any batch here depends on, if it is looked at alone.
     pub(super) fn terms(&self) -> Terms {
-        Terms { plan: self.plan(), standing: self.standing(), cost: 1.0, estimate: None }
+        Terms { plan: self.plan(), key_refused: self.key_refused(), cost: 1.0, estimate: None }
     }
 
     /// The same if pages of the list show it.
@@ -231,8 +231,8 @@ impl Poller {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        Standing { refused: lock(&self.record.health).state().refused_since.is_some() }
+    pub(super) fn key_refused(&self) -> bool {
+        lock(&self.record.health).state().refused_since.is_some()
     }
 
     pub(super) fn describe(&self, id: &str) -> Description {

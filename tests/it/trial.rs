@@ -6,7 +6,7 @@
 use batchd::domain::batch::RequestCounts;
 use batchd::domain::hazard::{Estimate, Span};
 use batchd::domain::history::Class;
-use batchd::domain::schedule::{Plan, Standing, Terms, next_poll};
+use batchd::domain::schedule::{Plan, Terms, next_poll};
 use batchd::domain::sighting::Sighting;
 use batchd::domain::status::Status;
 use batchd::domain::time::since;
@@ -97,7 +97,7 @@ pub fn terms(estimate: Option<Arc<Estimate>>, cost: f64) -> Terms {
         max_interval: Duration::from_mins(15),
         retain: Duration::from_hours(24 * 90),
     };
-    Terms { plan, standing: Standing::default(), cost, estimate }
+    Terms { plan, key_refused: false, cost, estimate }
 }
 
 fn fresh() -> Tracked {
