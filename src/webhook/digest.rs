@@ -1,9 +1,9 @@
 //! A digest: what ended and how, what is running, what is stuck, one line each.
 
+use super::event_reader::{EventReader, LINE, TITLE};
 use super::group;
 use super::message::{Entry, List, Message, Tone};
 use super::text::{clean, cut, instant, number, utf16};
-use super::told::{LINE, TITLE, Told};
 use crate::domain::duration::human;
 use crate::domain::event::EventType;
 use crate::domain::outcome::{Outcome, Severity};
@@ -15,19 +15,19 @@ use std::cmp::Reverse;
 
 /// The message that tells a digest. Each of its batches is an object with the members that an event's `data` has,
 /// as far as they are known; what is missing is left out.
-pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
-    let mut ended: Vec<Told<'_>> = batches(told, "ended").collect();
+pub fn message(event: &EventReader<'_>, now: Timestamp) -> Message {
+    let mut ended: Vec<EventReader<'_>> = batches(event, "ended").collect();
     ended.sort_by_key(|batch| Reverse(batch.severity()));
     let worst = ended.first().map(|batch| (batch.severity(), batch.tone()));
-    let ended = List::new("Ended", ended.iter().map(group::entry).collect(), missing(told, "ended"));
-    let running = batches(told, "running").map(|batch| running(&batch, now)).collect();
-    let running = List::new("Running", running, missing(told, "running"));
+    let ended = List::new("Ended", ended.iter().map(group::entry).collect(), missing(event, "ended"));
+    let running = batches(event, "running").map(|batch| running(&batch, now)).collect();
+    let running = List::new("Running", running, missing(event, "running"));
     let stuck =
-        List::new("Stuck", batches(told, "stuck").map(|b| stuck(&b)).collect(), missing(told, "stuck"));
+        List::new("Stuck", batches(event, "stuck").map(|b| stuck(&b)).collect(), missing(event, "stuck"));
 
     let all = |list: &List| number((list.entries.len() + list.more) as u64);
     let line = format!("{} ended, {} running, {} stuck", all(&ended), all(&running), all(&stuck));
-    let outcomes = outcomes(told);
+    let outcomes = outcomes(event);
     let how = format!("{} ended{outcomes}, {} running, {} stuck", all(&ended), all(&running), all(&stuck));
     let tone = match worst {
         Some((Severity::Error, tone)) => tone,
@@ -36,7 +36,7 @@ pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
         Some(_) => Tone::Good,
         None => Tone::Neutral,
     };
-    let name = told.first(&["/name"]).unwrap_or_else(|| "batchd".to_owned());
+    let name = event.first(&["/name"]).unwrap_or_else(|| "batchd".to_owned());
     // What needs somebody stands before what goes well.
     let lists = [stuck, ended, running].into_iter().filter(|list| !list.entries.is_empty()).collect();
     Message {
@@ -49,25 +49,25 @@ pub fn message(told: &Told<'_>, now: Timestamp) -> Message {
         notes: (!outcomes.is_empty())
             .then(|| format!("Ended: {}", outcomes.trim_matches([' ', '(', ')'])))
             .into_iter()
-            .chain(period(told))
+            .chain(period(event))
             .collect(),
         link: None,
-        at: told.time("/observed_at"),
+        at: event.time("/observed_at"),
         topic: None,
         text: None,
     }
 }
 
 /// The batches of one of the digest's lists.
-fn batches<'a>(told: &Told<'a>, list: &str) -> impl Iterator<Item = Told<'a>> {
-    let batches = told.data[list].as_array().map(Vec::as_slice).unwrap_or_default();
-    batches.iter().map(|data| Told::of(EventType::Batch(status(data)), data))
+fn batches<'a>(event: &EventReader<'a>, list: &str) -> impl Iterator<Item = EventReader<'a>> {
+    let batches = event.data[list].as_array().map(Vec::as_slice).unwrap_or_default();
+    batches.iter().map(|data| EventReader::of(EventType::Batch(status(data)), data))
 }
 
 /// How many of a list the digest counts and does not hold.
-fn missing(told: &Told<'_>, list: &str) -> usize {
-    let held = told.data[list].as_array().map_or(0, Vec::len);
-    let all = told.data["counts"][list].as_u64().and_then(|all| usize::try_from(all).ok());
+fn missing(event: &EventReader<'_>, list: &str) -> usize {
+    let held = event.data[list].as_array().map_or(0, Vec::len);
+    let all = event.data["counts"][list].as_u64().and_then(|all| usize::try_from(all).ok());
     all.unwrap_or(held).saturating_sub(held)
 }
 
@@ -76,9 +76,9 @@ fn status(data: &Value) -> Status {
     word.and_then(Status::from_word).unwrap_or(Status::InProgress)
 }
 
-/// ` (1 failed, 41 succeeded)`, the worst first; empty if it is not told.
-fn outcomes(told: &Told<'_>) -> String {
-    let counts = told.data.pointer("/counts/outcomes").and_then(Value::as_object);
+/// ` (1 failed, 41 succeeded)`, the worst first; empty if it is not event.
+fn outcomes(event: &EventReader<'_>) -> String {
+    let counts = event.data.pointer("/counts/outcomes").and_then(Value::as_object);
     let mut counts: Vec<(Severity, String)> = counts
         .into_iter()
         .flatten()
@@ -94,9 +94,9 @@ fn outcomes(told: &Told<'_>) -> String {
 }
 
 /// `nightly-eval: 120 of 10,000 requests done, about 2 h to go · openai`
-fn running(told: &Told<'_>, now: Timestamp) -> Entry {
-    let mut entry = group::entry(told);
-    if let Some(eta) = told.time("/eta").or_else(|| told.time("/batch/batchd/eta")) {
+fn running(event: &EventReader<'_>, now: Timestamp) -> Entry {
+    let mut entry = group::entry(event);
+    if let Some(eta) = event.time("/eta").or_else(|| event.time("/batch/batchd/eta")) {
         let left = since(now, eta);
         let when = if left.is_zero() { "any moment".to_owned() } else { format!("in {}", human(left)) };
         entry.text = format!("{}, expected {when} ({})", entry.text, instant(eta));
@@ -105,19 +105,19 @@ fn running(told: &Told<'_>, now: Timestamp) -> Entry {
 }
 
 /// `nightly-eval: no progress for 7 h · openai`
-fn stuck(told: &Told<'_>) -> Entry {
-    let mut entry = group::entry(told);
+fn stuck(event: &EventReader<'_>) -> Entry {
+    let mut entry = group::entry(event);
     entry.tone = Tone::Warning;
-    if let Some(reason) = told.first(&["/why", "/message"]) {
-        entry.text = cut(&format!("{}: {reason}", told.subject()), ENTRY, utf16);
+    if let Some(reason) = event.first(&["/why", "/message"]) {
+        entry.text = cut(&format!("{}: {reason}", event.subject()), ENTRY, utf16);
     }
     entry
 }
 
 /// The time that it tells of.
-fn period(told: &Told<'_>) -> Option<String> {
-    let since = told.time("/since")?;
-    let until = told.time("/until").or_else(|| told.time("/observed_at"))?;
+fn period(event: &EventReader<'_>) -> Option<String> {
+    let since = event.time("/since")?;
+    let until = event.time("/until").or_else(|| event.time("/observed_at"))?;
     Some(clean(&format!("{} to {}", instant(since), instant(until))))
 }
 

@@ -1,9 +1,9 @@
-//! What a person is told, the same for every kind that people read: title, line, facts, lists, link
+//! What a person is event, the same for every kind that people read: title, line, facts, lists, link
 //! (`delivery.md` §3.1).
 
 use super::EventBody;
+use super::event_reader::EventReader;
 use super::text::number;
-use super::told::Told;
 use super::{digest, group};
 use crate::domain::event::EventType;
 use crate::http::failure::Failure;
@@ -141,12 +141,12 @@ impl Message {
     }
 
     pub(super) fn of(event: &Value, now: Timestamp) -> Self {
-        let told = Told::new(event);
-        let mut message = match told.kind {
-            Some(EventType::Digest) => digest::message(&told, now),
-            _ => told.message(now),
+        let event = EventReader::new(event);
+        let mut message = match event.kind {
+            Some(EventType::Digest) => digest::message(&event, now),
+            _ => event.message(now),
         };
-        if told.is_test() {
+        if event.is_test() {
             message.title = format!("TEST: {}", message.title);
             message.line = format!("Test from batchd, nothing has happened: {}", message.line);
             message.notes.push("This is a test message; the batch in it does not exist.".to_owned());

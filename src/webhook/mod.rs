@@ -19,6 +19,7 @@ pub mod text;
 mod answered;
 mod digest;
 mod escape;
+mod event_reader;
 #[cfg(test)]
 mod every_kind;
 mod group;
@@ -26,7 +27,6 @@ mod post;
 #[cfg(test)]
 mod samples;
 mod specimen;
-mod told;
 
 use crate::config::WebhookFacts;
 use crate::http::address::BadAddress;

@@ -1,10 +1,10 @@
 //! PagerDuty's Events API v2: an alert for what went wrong, and its end (`delivery.md` §3.8).
 
 use super::escape::PLAIN;
+use super::event_reader::EventReader;
 use super::message::Message;
 use super::post::Post;
 use super::text::{clean, cut, utf16};
-use super::told::Told;
 use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::event::EventType;
@@ -58,8 +58,8 @@ impl Webhook for PagerDuty {
         let message = self.post.message(event, plain, now)?;
         let body: Value = serde_json::from_str(event.body)
             .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))?;
-        let told = Told::new(&body);
-        let alert = Alert::of(&told, event.id);
+        let event = EventReader::new(&body);
+        let alert = Alert::of(&event, event.id);
         let mut payload = json!({
             "routing_key": self.routing_key.expose_secret(),
             "event_action": alert.action,
@@ -68,7 +68,7 @@ impl Webhook for PagerDuty {
         // An end needs no more than the key.
         if alert.action == TRIGGER {
             payload["client"] = "batchd".into();
-            payload["payload"] = details(&told, &message, &body);
+            payload["payload"] = details(&event, &message, &body);
             if let Some(link) = &message.link {
                 payload["client_url"] = link.url.as_str().into();
                 payload["links"] = json!([{"href": link.url, "text": link.text}]);
@@ -116,29 +116,29 @@ struct Alert {
 }
 
 impl Alert {
-    fn of(told: &Told<'_>, id: &str) -> Self {
-        let ends = match told.kind {
-            _ if told.is_test() => false,
+    fn of(event: &EventReader<'_>, id: &str) -> Self {
+        let ends = match event.kind {
+            _ if event.is_test() => false,
             Some(
                 EventType::ProviderRecovered | EventType::WebhookRecovered | EventType::ResultsDownloaded,
             ) => true,
-            Some(EventType::Batch(status)) => status.is_terminal() && told.severity() == Severity::Info,
+            Some(EventType::Batch(status)) => status.is_terminal() && event.severity() == Severity::Info,
             _ => false,
         };
         // What neither goes on nor ends is an alert of its own: a digest, a step on the way, a try-out.
-        let lasts = !told.is_test()
-            && match told.kind {
+        let lasts = !event.is_test()
+            && match event.kind {
                 Some(EventType::Batch(status)) => status.is_terminal(),
                 Some(EventType::Digest | EventType::Test) | None => false,
                 Some(_) => true,
             };
-        let topic = told.topic().filter(|_| lasts);
+        let topic = event.topic().filter(|_| lasts);
         let key = topic.map_or_else(
             || format!("batchd/{id}"),
             |topic| {
                 // Results that are about to go are another matter than how the batch went.
                 let results =
-                    matches!(told.kind, Some(EventType::ResultsExpiring | EventType::ResultsDownloaded));
+                    matches!(event.kind, Some(EventType::ResultsExpiring | EventType::ResultsDownloaded));
                 format!("batchd/{topic}{}", if results { "/results" } else { "" })
             },
         );
@@ -156,7 +156,7 @@ fn short(key: &str) -> String {
     format!("{}/{}", cut(&clean, KEY - 33, utf16), &hash[..32])
 }
 
-fn details(told: &Told<'_>, message: &Message, body: &Value) -> Value {
+fn details(event: &EventReader<'_>, message: &Message, body: &Value) -> Value {
     let mut more = Map::new();
     more.insert("line".to_owned(), message.line.as_str().into());
     for fact in &message.facts {
@@ -172,17 +172,17 @@ fn details(told: &Told<'_>, message: &Message, body: &Value) -> Value {
     if !message.notes.is_empty() {
         more.insert("notes".to_owned(), message.notes.clone().into());
     }
-    let severity = match told.severity() {
+    let severity = match event.severity() {
         // A try-out pages nobody.
-        _ if told.is_test() => Severity::Info,
+        _ if event.is_test() => Severity::Info,
         severity => severity,
     };
-    let provider = told.provider();
-    let source = if told.data["provider"].is_string() { provider.as_str() } else { "batchd" };
+    let provider = event.provider();
+    let source = if event.data["provider"].is_string() { provider.as_str() } else { "batchd" };
     let mut payload = json!({
         "summary": match &message.text {
             Some(text) => cut(&clean(text), SUMMARY, utf16),
-            None => PLAIN.fit(&summary(told, message), SUMMARY),
+            None => PLAIN.fit(&summary(event, message), SUMMARY),
         },
         "source": source,
         "severity": severity,
@@ -198,9 +198,9 @@ fn details(told: &Told<'_>, message: &Message, body: &Value) -> Value {
 }
 
 /// The line, with the account where it does not name it.
-fn summary(told: &Told<'_>, message: &Message) -> String {
-    let provider = told.provider();
-    if told.data["provider"].is_string() && !message.line.contains(&provider) {
+fn summary(event: &EventReader<'_>, message: &Message) -> String {
+    let provider = event.provider();
+    if event.data["provider"].is_string() && !message.line.contains(&provider) {
         format!("{} · {provider}", message.line)
     } else {
         message.line.clone()

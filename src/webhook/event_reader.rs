@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// An event's body, read with care: it was written by this version or another.
-pub struct Told<'a> {
+pub struct EventReader<'a> {
     /// The type as it stands there.
     word: &'a str,
     /// The type, if this version knows it.
@@ -21,7 +21,7 @@ pub struct Told<'a> {
     pub data: &'a Value,
 }
 
-impl<'a> Told<'a> {
+impl<'a> EventReader<'a> {
     /// Reads an event.
     pub fn new(event: &'a Value) -> Self {
         let word = event["type"].as_str().unwrap_or("event");
