@@ -38,12 +38,12 @@ pub(super) struct Tx<'c> {
     connection: &'c Connection,
     /// When the transaction began.
     pub(super) now: Timestamp,
-    told: Told,
+    after_commit: AfterCommit,
 }
 
 /// What watchers and metrics hear of after the commit.
 #[derive(Debug, Default)]
-struct Told {
+struct AfterCommit {
     events: Vec<EventType>,
     newest: i64,
     deliveries: bool,
@@ -58,7 +58,7 @@ struct Mark {
     superseded: usize,
 }
 
-impl Told {
+impl AfterCommit {
     /// The types of the events, for failpoints.
     fn kinds(&self) -> String {
         self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
@@ -92,18 +92,18 @@ impl Deref for Tx<'_> {
 impl Tx<'_> {
     /// An event was recorded.
     pub(super) fn tell_event(&mut self, sequence: i64, kind: EventType) {
-        self.told.newest = self.told.newest.max(sequence);
-        self.told.events.push(kind);
+        self.after_commit.newest = self.after_commit.newest.max(sequence);
+        self.after_commit.events.push(kind);
     }
 
     /// What was noted of a batch's looks before is old now.
     pub(super) fn supersede(&mut self, pk: Pk) {
-        self.told.superseded.push(pk);
+        self.after_commit.superseded.push(pk);
     }
 
     /// Deliveries were added or made due.
     pub(super) fn tell_deliveries(&mut self) {
-        self.told.deliveries = true;
+        self.after_commit.deliveries = true;
     }
 }
 
@@ -376,7 +376,7 @@ impl Core {
         result
     }
 
-    fn tell(&self, told: Told) {
+    fn tell(&self, after_commit: AfterCommit) {
         if !told.superseded.is_empty() {
             let mut touches = guard(&self.touches);
             for pk in told.superseded {
@@ -405,9 +405,9 @@ impl Open {
         touches: &BTreeMap<Pk, PackedTouch>,
         now: Timestamp,
         answers: &mut Vec<Answer>,
-    ) -> Result<Told, StoreError> {
+    ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
-        let mut transaction = Tx { connection: &self.connection, now, told: Told::default() };
+        let mut transaction = Tx { connection: &self.connection, now, after_commit: AfterCommit::default() };
         let result = if self.poisoned {
             Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
         } else {
@@ -417,11 +417,11 @@ impl Open {
                 })
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| {
-                    failpoint::reach("store.commit", || transaction.told.kinds());
+                    failpoint::reach("store.commit", || transaction.after_commit.kinds());
                     Ok(self.connection.execute_batch("COMMIT")?)
                 })
         };
-        let told = transaction.told;
+        let told = transaction.after_commit;
         failpoint::reach("store.committed", || told.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`delivery.md` §6.3).
@@ -531,7 +531,7 @@ fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Res
         answers.push(write(Err(error.clone())).answer);
         return Err(error);
     }
-    let before = transaction.told.mark();
+    let before = transaction.after_commit.mark();
     // A panic drops the caller's reply: it hears of it, its neighbours do not.
     let failure = match catch_unwind(AssertUnwindSafe(|| write(Ok(&mut *transaction)))) {
         Ok(Done { failure, answer }) => {
@@ -541,7 +541,7 @@ fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Res
         Err(_) => Some(StoreError::Internal("a write panicked".to_owned())),
     };
     if let Some(failure) = failure {
-        transaction.told.back_to(&before);
+        transaction.after_commit.back_to(&before);
         if connection.is_autocommit() {
             return Err(failure);
         }
