@@ -1,12 +1,12 @@
 //! What every kind must do, tried on all there are; a new kind fails here until every piece of it is there.
 
-use super::samples::{NOW, batch, reached, with_errors};
-use super::text::utf16;
-use super::{EventBody, Judgement, KINDS, Kind, Target, Webhook, specimen};
 use crate::domain::event::{Draft, EventType};
 use crate::domain::status::Status;
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
+use crate::webhook::samples::{NOW, batch, reached, with_errors};
+use crate::webhook::text::utf16;
+use crate::webhook::{EventBody, Judgement, KINDS, Kind, Target, Webhook, specimen};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
@@ -144,7 +144,8 @@ fn every_piece_of_every_kind_is_there() {
         }
         need("a line in README.md".to_owned(), readme.contains(&format!("| `{name}` |")));
         if name != "generic" {
-            let snapshot = format!("src/webhook/snapshots/batchd__webhook__every_kind__{name}.snap");
+            let snapshot =
+                format!("src/webhook/tests/snapshots/batchd__webhook__tests__conformance__{name}.snap");
             need(snapshot.clone(), root.join(snapshot).exists());
         }
         need("answers in `ANSWERS`".to_owned(), ANSWERS.iter().any(|(known, _)| *known == name));
