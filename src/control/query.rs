@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::service::{DeliveryQuery, ListQuery};
 use super::submit::SubmitRequest;
 use crate::engine::results::{Format, Wanted};
-use crate::provider::judge::Wish;
+use crate::provider::input_checker::Overrides;
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
@@ -66,7 +66,7 @@ impl Query {
         };
         Ok(SubmitRequest {
             provider: self.text("provider"),
-            wish: Wish { endpoint: self.text("endpoint"), model: self.text("model") },
+            wish: Overrides { endpoint: self.text("endpoint"), model: self.text("model") },
             completion_window: self.text("completion_window"),
             metadata: self.pairs("metadata")?,
             file_name: self.text("file_name"),

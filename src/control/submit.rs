@@ -12,7 +12,7 @@ use crate::domain::shape;
 use crate::engine::LookError;
 use crate::engine::submit::{Order, Progress, Staged, SubmitError};
 use crate::http::failure::{Failure, Verdict};
-use crate::provider::judge::{MOST_PROBLEMS, Problem, Wish};
+use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
 use crate::store::batches::Registered;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -28,7 +28,7 @@ pub struct SubmitRequest {
     /// At which provider; may be left out if there is one only.
     pub provider: Option<String>,
     /// What the user wants, beside what the file says.
-    pub wish: Wish,
+    pub overrides: Overrides,
     /// Such as `24h`, which it is if nothing is said.
     pub completion_window: Option<String>,
     /// What the user attaches.
@@ -57,17 +57,17 @@ impl Service {
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, Refusal> {
         let live = self.live()?;
         let order = request.and_then(|request| {
-            let wish = request.wish.clone();
-            Ok((understand(request, &live.config(), owner, self.clock.now())?, wish))
+            let overrides = request.overrides.clone();
+            Ok((understand(request, &live.config(), owner, self.clock.now())?, overrides))
         });
-        let (order, wish) = match order {
+        let (order, overrides) = match order {
             Ok(order) => order,
             Err(refusal) => {
                 live.engine.pass_over(&mut file).await;
                 return Err(refusal);
             }
         };
-        let staged = live.engine.take_in(&order.provider, wish, file).await;
+        let staged = live.engine.take_in(&order.provider, overrides, file).await;
         let staged = staged.map_err(|error| refusal(error, &order.provider, &order.file_name))?;
         Ok(create(live, order, staged))
     }
@@ -158,7 +158,7 @@ fn understand(
         return Err(Refusal::invalid("a completion window is written like 24h").param("completion_window"));
     }
     let is_endpoint = |endpoint: &String| endpoint.starts_with('/') && endpoint.len() <= 200;
-    if request.wish.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
+    if request.overrides.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
         return Err(Refusal::invalid("an endpoint is a path such as /v1/chat/completions").param("endpoint"));
     }
     Ok(Order {
@@ -231,7 +231,7 @@ fn not_created(provider: &str, failure: &Failure) -> Refusal {
 }
 
 /// Everything that is wrong with a file.
-fn tell(file: &str, problems: &[Problem]) -> String {
+fn tell(file: &str, problems: &[InputProblem]) -> String {
     match problems {
         [only] => format!("{file} is not accepted: {only}"),
         several => {

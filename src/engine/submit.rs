@@ -5,7 +5,7 @@ use super::{Account, Engine, LookError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
-use crate::provider::judge::{Judge, Judged, Problem, Wish};
+use crate::provider::input_checker::{CheckedInput, InputChecker, InputProblem, Overrides};
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
 use crate::store::batches::{Given, Registered, Registration};
 use crate::store::spool::{Spool, Spooled};
@@ -40,7 +40,7 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Staged {
     /// What it is.
-    pub judged: Judged,
+    pub judged: CheckedInput,
     spooled: Spooled,
 }
 
@@ -63,7 +63,7 @@ pub enum SubmitError {
     Look(#[from] LookError),
     /// The file is not accepted.
     #[error("the file is not accepted")]
-    Input(Vec<Problem>),
+    Input(Vec<InputProblem>),
     /// The file did not come to its end.
     #[error("the upload was cut off: {0}")]
     Cut(String),
@@ -124,12 +124,12 @@ impl Engine {
     pub async fn take_in(
         &self,
         provider: &str,
-        wish: Wish,
+        overrides: Overrides,
         mut body: impl Stream<Item = Result<Bytes, String>> + Send + Unpin,
     ) -> Result<Staged, SubmitError> {
         let account = self.account(provider)?;
         let about = |failure| LookError::Provider { provider: provider.to_owned(), failure };
-        let judge = match Judge::new(account.adapter.as_ref(), wish) {
+        let judge = match InputChecker::new(account.adapter.as_ref(), overrides) {
             Ok(judge) => judge,
             Err(failure) => {
                 self.pass_over(&mut body).await;
@@ -426,14 +426,14 @@ struct Desk {
 
 /// What goes to the thread and comes back.
 struct Work {
-    judge: Judge,
+    judge: InputChecker,
     spool: Spool,
     input: Vec<u8>,
     is_good: bool,
 }
 
 impl Desk {
-    fn begin(store: Store, account: Arc<Account>, judge: Judge) -> Self {
+    fn begin(store: Store, account: Arc<Account>, judge: InputChecker) -> Self {
         let busy = tokio::task::spawn_blocking(move || {
             Ok(Work { judge, spool: store.spool()?, input: Vec::new(), is_good: true })
         });

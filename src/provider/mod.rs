@@ -18,7 +18,7 @@ mod gcs;
 pub mod gemini;
 pub mod groq;
 pub mod hook;
-pub mod judge;
+pub mod input_checker;
 mod line;
 pub mod litellm;
 pub mod mistral;

@@ -3,7 +3,7 @@
 use crate::provider::{adapter, adapter_at, answer, fixtures, sent};
 use batchd::http::call::Answer;
 use batchd::http::failure::Failure;
-use batchd::provider::judge::{Judge, Judged, Wish};
+use batchd::provider::input_checker::{CheckedInput, InputChecker, Overrides};
 use batchd::provider::submit::{Job, Submission, SubmitStep, is_marked};
 use batchd::provider::{KINDS, Kind, Provider, kind};
 use serde_json::{Value, json};
@@ -208,10 +208,11 @@ fn dashscope_s_name_carries_the_mark() {
 }
 
 /// The input that a local file becomes, and what is known of it.
-fn input(provider: &dyn Provider, lines: &[Value]) -> Result<(String, Judged), String> {
+fn input(provider: &dyn Provider, lines: &[Value]) -> Result<(String, CheckedInput), String> {
     let file: Vec<String> = lines.iter().map(Value::to_string).collect();
     let file = file.join("\n") + "\n";
-    let mut judge = Judge::new(provider, Wish::default()).map_err(|failure| failure.to_string())?;
+    let mut judge =
+        InputChecker::new(provider, Overrides::default()).map_err(|failure| failure.to_string())?;
     let mut input = Vec::new();
     judge.push(provider, file.as_bytes(), &mut input);
     let judged = judge

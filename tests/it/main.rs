@@ -19,7 +19,7 @@ mod dispatch;
 mod field;
 mod gather;
 mod hooks;
-mod judge;
+mod input_checker;
 mod layers;
 mod learning;
 mod process;

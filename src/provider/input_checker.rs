@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What the user wants, beside what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Overrides {
     /// The endpoint; absent, the file tells it.
     pub endpoint: Option<String>,
     /// The model of every request, in place of what they name.
@@ -20,7 +20,7 @@ pub struct Wish {
 
 /// Something that keeps a file from being submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct InputProblem {
     /// The line, from 1; absent: the file as a whole.
     pub line: Option<u64>,
     /// What is wrong, as the rest of a sentence about that line or file.
@@ -29,7 +29,7 @@ pub struct Problem {
 
 /// A file that may be submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct CheckedInput {
     /// The endpoint of every request.
     pub endpoint: String,
     /// The one model of all requests, where there is one.
@@ -46,8 +46,8 @@ pub struct Judged {
 ///
 /// It holds one line at most, a hash of every id, and what there is to tell: some 25 bytes a request.
 #[derive(Debug)]
-pub struct Judge {
-    wish: Wish,
+pub struct InputChecker {
+    overrides: Overrides,
     intake: Intake,
     /// Known from the first good line on.
     endpoint: Option<String>,
@@ -62,7 +62,7 @@ pub struct Judge {
     bytes: u64,
     ids: BTreeMap<u64, u32>,
     dropped: BTreeMap<String, Dropped>,
-    problems: Vec<Problem>,
+    problems: Vec<InputProblem>,
     /// Nothing that follows could make it any better.
     hopeless: bool,
 }
@@ -83,13 +83,13 @@ struct Dropped {
     count: u64,
 }
 
-impl Judge {
+impl InputChecker {
     /// Begins to judge a file for `provider`.
-    pub fn new(provider: &dyn Provider, wish: Wish) -> Result<Self, Failure> {
-        let endpoint = wish.endpoint.as_deref();
+    pub fn new(provider: &dyn Provider, overrides: Overrides) -> Result<Self, Failure> {
+        let endpoint = overrides.endpoint.as_deref();
         let intake = provider.intake(endpoint.unwrap_or(provider.default_endpoint()))?;
         Ok(Self {
-            wish,
+            overrides,
             intake,
             endpoint: None,
             named: Named::Unseen,
@@ -152,7 +152,11 @@ impl Judge {
     /// # Errors
     ///
     /// Everything that is wrong with it, in its order, up to [`MOST_PROBLEMS`] and a word that there may be more.
-    pub fn finish(mut self, provider: &dyn Provider, input: &mut Vec<u8>) -> Result<Judged, Vec<Problem>> {
+    pub fn finish(
+        mut self,
+        provider: &dyn Provider,
+        input: &mut Vec<u8>,
+    ) -> Result<CheckedInput, Vec<InputProblem>> {
         let open = std::mem::take(&mut self.open);
         if !open.is_empty() && !self.hopeless {
             self.line(provider, &open, true, input);
@@ -160,20 +164,20 @@ impl Judge {
         if self.requests == 0 && self.problems.is_empty() {
             self.give_up("has no requests: it is empty".to_owned());
         }
-        let model = match (&self.wish.model, self.named) {
+        let model = match (&self.overrides.model, self.named) {
             (Some(model), _) => Some(model.clone()),
             (None, Named::One(model)) => Some(model),
             (None, _) => None,
         };
         if self.intake.own.model == ModelPlace::Job && model.is_none() && self.problems.is_empty() {
             self.problems
-                .push(Problem { line: None, what: "names no model: give it with --model".to_owned() });
+                .push(InputProblem { line: None, what: "names no model: give it with --model".to_owned() });
         }
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
         let warnings = self.dropped.iter().map(|(what, dropped)| dropped.tell(what)).collect();
-        Ok(Judged {
+        Ok(CheckedInput {
             model,
             endpoint: self.endpoint.unwrap_or_default(),
             requests: self.requests,
@@ -251,7 +255,7 @@ impl Judge {
         let given = request.model().map_err(|kind| format!("has a `model` that is {kind}, not a text"))?;
         self.note_model(&form, given)?;
 
-        let renamed = self.wish.model.as_deref().filter(|model| {
+        let renamed = self.overrides.model.as_deref().filter(|model| {
             form.model != ModelPlace::Job
                 && given != Some(*model)
                 && (is_openai || given.is_some() || form.model == ModelPlace::Request)
@@ -289,7 +293,7 @@ impl Judge {
         if self.endpoint.is_some() {
             return Ok(());
         }
-        let endpoint = match &self.wish.endpoint {
+        let endpoint = match &self.overrides.endpoint {
             Some(endpoint) => endpoint.clone(),
             None if told.is_empty() && !is_openai => provider.default_endpoint().to_owned(),
             None => told.to_owned(),
@@ -350,7 +354,7 @@ impl Judge {
     }
 
     fn note_model(&mut self, form: &LineForm, given: Option<&str>) -> Result<(), String> {
-        if self.wish.model.is_some() {
+        if self.overrides.model.is_some() {
             return Ok(());
         }
         let must_name = form.model == ModelPlace::Request;
@@ -442,19 +446,19 @@ impl Judge {
     }
 
     fn complain_of(&mut self, line: u64, what: String) {
-        self.complain(Problem { line: Some(line), what });
+        self.complain(InputProblem { line: Some(line), what });
     }
 
     fn give_up(&mut self, what: String) {
         self.hopeless = true;
-        self.complain(Problem { line: None, what });
+        self.complain(InputProblem { line: None, what });
     }
 
-    fn complain(&mut self, problem: Problem) {
+    fn complain(&mut self, problem: InputProblem) {
         self.problems.push(problem);
         if self.problems.len() >= MOST_PROBLEMS && !self.hopeless {
             self.hopeless = true;
-            self.problems.push(Problem { line: None, what: "was not looked at any further".to_owned() });
+            self.problems.push(InputProblem { line: None, what: "was not looked at any further".to_owned() });
         }
     }
 }
@@ -468,7 +472,7 @@ impl Dropped {
     }
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for InputProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.line {
             Some(line) => write!(f, "line {line} {}", self.what),

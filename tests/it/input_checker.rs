@@ -2,7 +2,7 @@
 
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
-use batchd::provider::judge::{Judge, Judged, MOST_PROBLEMS, Problem, Wish};
+use batchd::provider::input_checker::{CheckedInput, InputChecker, InputProblem, MOST_PROBLEMS, Overrides};
 use batchd::provider::submit::{Job, MARKER, SubmitStep, Upload};
 use batchd::provider::{Provider, kind};
 use bytes::Bytes;
@@ -18,9 +18,14 @@ fn adapter(name: &str) -> Box<dyn Provider> {
 }
 
 /// Judges `file`, given in pieces that end at `cuts`.
-fn judge_cut(name: &str, wish: Wish, file: &[u8], cuts: &[usize]) -> (Result<Judged, Vec<Problem>>, Vec<u8>) {
+fn judge_cut(
+    name: &str,
+    overrides: Overrides,
+    file: &[u8],
+    cuts: &[usize],
+) -> (Result<CheckedInput, Vec<InputProblem>>, Vec<u8>) {
     let provider = adapter(name);
-    let mut judge = Judge::new(provider.as_ref(), wish).unwrap();
+    let mut judge = InputChecker::new(provider.as_ref(), overrides).unwrap();
     let mut input = Vec::new();
     let mut from = 0;
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (file.len() + 1)).collect();
@@ -36,14 +41,14 @@ fn judge_cut(name: &str, wish: Wish, file: &[u8], cuts: &[usize]) -> (Result<Jud
     (judged, input)
 }
 
-fn judge(name: &str, file: &str) -> (Result<Judged, Vec<Problem>>, String) {
-    let (judged, input) = judge_cut(name, Wish::default(), file.as_bytes(), &[]);
+fn judge(name: &str, file: &str) -> (Result<CheckedInput, Vec<InputProblem>>, String) {
+    let (judged, input) = judge_cut(name, Overrides::default(), file.as_bytes(), &[]);
     (judged, String::from_utf8(input).unwrap())
 }
 
 /// What is wrong with a file, one line each.
-fn faults(name: &str, wish: Wish, file: &[u8]) -> String {
-    let problems = judge_cut(name, wish, file, &[]).0.unwrap_err();
+fn faults(name: &str, overrides: Overrides, file: &[u8]) -> String {
+    let problems = judge_cut(name, overrides, file, &[]).0.unwrap_err();
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -65,7 +70,7 @@ fn a_good_file_is_sent_as_it_is() {
         let (judged, input) = judge(kind, &file);
         assert_eq!(
             judged.unwrap(),
-            Judged {
+            CheckedInput {
                 endpoint: "/v1/chat/completions".to_owned(),
                 model: Some("m-1".to_owned()),
                 requests: 2,
@@ -113,12 +118,12 @@ fn every_fault_is_told_with_its_line() {
             .into_bytes(),
         b"{\"custom_id\": \"cut".to_vec(),
     ];
-    insta::assert_snapshot!(faults("openai", Wish::default(), &rows.join(&b'\n')));
+    insta::assert_snapshot!(faults("openai", Overrides::default(), &rows.join(&b'\n')));
 }
 
 #[test]
 fn what_a_file_is_instead_is_said() {
-    let told = |bytes: &[u8]| faults("openai", Wish::default(), bytes);
+    let told = |bytes: &[u8]| faults("openai", Overrides::default(), bytes);
     assert!(told(b"\xef\xbb\xbf{}").contains("byte order mark (BOM)"));
     assert!(told(b"\xff\xfe{\0").contains("UTF-16"));
     assert!(told(b"\x1f\x8b\x08").contains("zcat"));
@@ -129,7 +134,7 @@ fn what_a_file_is_instead_is_said() {
 
 #[test]
 fn there_is_an_end_to_complaints_and_to_lines() {
-    let told = faults("openai", Wish::default(), "nonsense\n".repeat(1000).as_bytes());
+    let told = faults("openai", Overrides::default(), "nonsense\n".repeat(1000).as_bytes());
     assert_eq!(told.lines().count(), MOST_PROBLEMS + 1, "{told}");
     assert!(told.ends_with("the file was not looked at any further"), "{told}");
 
@@ -138,7 +143,7 @@ fn there_is_an_end_to_complaints_and_to_lines() {
     file.resize(30 << 20, b'x');
     file.extend_from_slice(b"\"}\nnonsense\n");
     let cuts: Vec<usize> = (0..file.len()).step_by(64 << 10).collect();
-    let problems = judge_cut("openai", Wish::default(), &file, &cuts).0.unwrap_err();
+    let problems = judge_cut("openai", Overrides::default(), &file, &cuts).0.unwrap_err();
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(told[0], "line 1 is longer than the 12 MiB that a request may have");
     assert!(told[1].starts_with("line 2 is not JSON"), "{told:?}");
@@ -177,8 +182,8 @@ fn a_service_s_own_lines_are_taken_as_they_are() {
     let gemini = json!({"key": "a", "request": {"contents": [{"parts": [{"text": "hi"}]}]}}).to_string();
     let told = judge("gemini", &gemini).0.unwrap_err();
     assert_eq!(told[0].to_string(), "the file names no model: give it with --model");
-    let wish = Wish { model: Some("gemini-x".to_owned()), ..Wish::default() };
-    let (judged, input) = judge_cut("gemini", wish, gemini.as_bytes(), &[]);
+    let overrides = Overrides { model: Some("gemini-x".to_owned()), ..Overrides::default() };
+    let (judged, input) = judge_cut("gemini", overrides, gemini.as_bytes(), &[]);
     assert_eq!(judged.unwrap().model.as_deref(), Some("gemini-x"));
     assert_eq!(input, format!("{gemini}\n").into_bytes());
     let told = judge("gemini", &json!({"key": "a", "request": {}}).to_string()).0.unwrap_err();
@@ -193,12 +198,12 @@ fn a_service_s_own_lines_are_taken_as_they_are() {
 
 #[test]
 fn a_model_given_by_hand_is_every_request_s() {
-    let wish = || Wish { model: Some("m-9".to_owned()), ..Wish::default() };
+    let overrides = || Overrides { model: Some("m-9".to_owned()), ..Overrides::default() };
     let mut other = chat("b");
     other["body"]["model"] = json!("m-2");
     let file = lines(&[chat("a"), other]);
     for kind in ["openai", "anthropic", "gemini", "mistral"] {
-        let (judged, input) = judge_cut(kind, wish(), file.as_bytes(), &[]);
+        let (judged, input) = judge_cut(kind, overrides(), file.as_bytes(), &[]);
         assert_eq!(judged.unwrap().model.as_deref(), Some("m-9"), "{kind}");
         let input = String::from_utf8(input).unwrap();
         assert!(!input.contains("m-1") && !input.contains("m-2"), "{kind}: {input}");
@@ -369,8 +374,8 @@ proptest! {
         name in prop::sample::select(vec!["openai", "anthropic", "gemini", "mistral"]),
     ) {
         let file = rows.join("\n");
-        let whole = judge_cut(name, Wish::default(), file.as_bytes(), &[]);
-        let pieces = judge_cut(name, Wish::default(), file.as_bytes(), &cuts);
+        let whole = judge_cut(name, Overrides::default(), file.as_bytes(), &[]);
+        let pieces = judge_cut(name, Overrides::default(), file.as_bytes(), &cuts);
         prop_assert_eq!(&whole.0, &pieces.0);
         if whole.0.is_ok() {
             prop_assert_eq!(whole.1.len() as u64, whole.0.unwrap().bytes);
@@ -381,7 +386,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_fall(file in prop::collection::vec(any::<u8>(), 0..300)) {
         for name in ["openai", "anthropic"] {
-            let judged = judge_cut(name, Wish::default(), &file, &[]).0;
+            let judged = judge_cut(name, Overrides::default(), &file, &[]).0;
             prop_assert!(judged.is_err_and(|problems| !problems.is_empty()));
         }
     }
