@@ -15,7 +15,7 @@ use crate::engine::LookError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
-use crate::webhook::{EventBody, Judgement};
+use crate::webhook::{DeliveryOutcome, EventBody};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -190,7 +190,7 @@ impl Service {
         let tried = live.dispatcher.test(name, EventBody { id: &draft.id, body: &body }).await;
         let tried = tried.ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))?;
         Ok(TestAnswer {
-            delivered: tried.judgement == Judgement::Delivered,
+            delivered: tried.outcome == DeliveryOutcome::Delivered,
             event_id: draft.id,
             http_status: tried.status,
             error: tried.error,

@@ -3,7 +3,7 @@
 use crate::domain::retry::{self, Class};
 use crate::domain::time::{later, since};
 use crate::store::outbox::{Due, Next, WebhookState};
-use crate::webhook::Judgement;
+use crate::webhook::DeliveryOutcome;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ pub struct Rules<'a> {
 
 /// What becomes of `due` and of its webhook, whose state was `state`, when an attempt ended so at `now`.
 ///
-/// `receivers`: the receiver or the way to it is to blame, not the making of the message.
+/// `receiver_at_fault`: the receiver or the way to it is to blame, not the making of the message.
 pub fn decide(
-    judgement: &Judgement,
-    receivers: bool,
+    outcome: &DeliveryOutcome,
+    receiver_at_fault: bool,
     due: &Due,
     state: &WebhookState,
     rules: Rules<'_>,
@@ -41,15 +41,16 @@ pub fn decide(
     if state.paused_until.is_some_and(|until| until <= now) {
         state.paused_until = None;
     }
-    let next = match judgement {
-        Judgement::Delivered => {
+    let next = match outcome {
+        DeliveryOutcome::Delivered => {
             state.failures = 0;
             state.failing_since = None;
             state.last_success_at = Some(now);
             Next::Delivered
         }
-        Judgement::Snooze(wish) => {
-            let wait = wish.unwrap_or_else(|| UNNAMED_PAUSE.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
+        DeliveryOutcome::Snooze(retry_after) => {
+            let wait =
+                retry_after.unwrap_or_else(|| UNNAMED_PAUSE.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
             let until = later(now, wait);
             state.paused_until = state.paused_until.max(Some(until));
             if is_too_old(due, due.attempts, rules.delays, now) {
@@ -58,13 +59,13 @@ pub fn decide(
                 Next::Again { at: until, wait, counts: false, plain: due.plain }
             }
         }
-        Judgement::Trouble(_) | Judgement::Refused(_) => {
-            if receivers {
+        DeliveryOutcome::Trouble(_) | DeliveryOutcome::Refused(_) => {
+            if receiver_at_fault {
                 state.failures = state.failures.saturating_add(1);
                 state.failing_since.get_or_insert(now);
             }
             let class =
-                if matches!(judgement, Judgement::Refused(_)) { Class::Refused } else { Class::Trouble };
+                if matches!(outcome, DeliveryOutcome::Refused(_)) { Class::Refused } else { Class::Trouble };
             let attempts = due.attempts.saturating_add(1);
             match retry::next_attempt(rules.delays, attempts, class, jitter) {
                 Some(wait) if !is_too_old(due, attempts, rules.delays, now) => {
@@ -74,11 +75,11 @@ pub fn decide(
             }
         }
         // At once: nothing is wrong over there that time would mend.
-        Judgement::Simplify(_) if !due.plain => {
+        DeliveryOutcome::Simplify(_) if !due.plain => {
             Next::Again { at: now, wait: Duration::ZERO, counts: false, plain: true }
         }
-        Judgement::Simplify(_) | Judgement::Dead(_) => Next::Dead,
-        Judgement::Gone(reason) => {
+        DeliveryOutcome::Simplify(_) | DeliveryOutcome::Dead(_) => Next::Dead,
+        DeliveryOutcome::Gone(reason) => {
             if state.disabled.is_none() {
                 state.disabled = Some(reason.clone());
                 state.by_hand = false;
@@ -131,24 +132,24 @@ mod tests {
         }
     }
 
-    fn trouble() -> Judgement {
-        Judgement::Trouble("500".to_owned())
+    fn trouble() -> DeliveryOutcome {
+        DeliveryOutcome::Trouble("500".to_owned())
     }
 
-    fn refused() -> Judgement {
-        Judgement::Refused("404".to_owned())
+    fn refused() -> DeliveryOutcome {
+        DeliveryOutcome::Refused("404".to_owned())
     }
 
-    fn after(judgement: &Judgement, due: &Due) -> Decision {
-        decide(judgement, true, due, &WebhookState::default(), RULES, NOW, 0.5)
+    fn after(outcome: &DeliveryOutcome, due: &Due) -> Decision {
+        decide(outcome, true, due, &WebhookState::default(), RULES, NOW, 0.5)
     }
 
-    /// How many attempts a delivery gets that always meets `judgement`, and how long that takes.
-    fn life(judgement: &Judgement, delays: &[Duration]) -> (u32, Duration) {
+    /// How many attempts a delivery gets that always meets `outcome`, and how long that takes.
+    fn life(outcome: &DeliveryOutcome, delays: &[Duration]) -> (u32, Duration) {
         let (mut due, mut now, mut state) = (due(0), NOW, WebhookState::default());
         let rules = Rules { delays, retired: false };
         for attempt in 1..1000 {
-            let decision = decide(judgement, true, &due, &state, rules, now, 0.5);
+            let decision = decide(outcome, true, &due, &state, rules, now, 0.5);
             state = decision.state;
             match decision.next {
                 Next::Again { at, wait, counts, plain } => {
@@ -169,7 +170,7 @@ mod tests {
         let failing = after(&trouble(), &due(0)).state;
         assert_eq!((failing.failures, failing.failing_since), (1, Some(NOW)));
         let decision = decide(
-            &Judgement::Delivered,
+            &DeliveryOutcome::Delivered,
             true,
             &due(1),
             &failing,
@@ -207,14 +208,14 @@ mod tests {
 
     #[test]
     fn b4_gone_switches_the_webhook_off_and_holds() {
-        let decision = after(&Judgement::Gone("410 Gone".to_owned()), &due(0));
+        let decision = after(&DeliveryOutcome::Gone("410 Gone".to_owned()), &due(0));
         assert_eq!(decision.next, Next::Hold);
         assert_eq!(decision.state.disabled.as_deref(), Some("410 Gone"));
         assert!(!decision.state.by_hand);
         // Another attempt that was under way is held with the rest, unless it was accepted.
         let failed = decide(&trouble(), true, &due(0), &decision.state, RULES, NOW, 0.5);
         assert_eq!(failed.next, Next::Hold);
-        let accepted = decide(&Judgement::Delivered, true, &due(0), &decision.state, RULES, NOW, 0.5);
+        let accepted = decide(&DeliveryOutcome::Delivered, true, &due(0), &decision.state, RULES, NOW, 0.5);
         assert_eq!(accepted.next, Next::Delivered);
         assert!(accepted.state.disabled.is_some());
     }
@@ -223,33 +224,33 @@ mod tests {
     fn a_person_who_switched_it_off_stays_its_master() {
         let state =
             WebhookState { disabled: Some("by ada".to_owned()), by_hand: true, ..WebhookState::default() };
-        let gone = decide(&Judgement::Gone("410".to_owned()), true, &due(0), &state, RULES, NOW, 0.5);
+        let gone = decide(&DeliveryOutcome::Gone("410".to_owned()), true, &due(0), &state, RULES, NOW, 0.5);
         assert_eq!(gone.state, state);
     }
 
     #[test]
     fn b5_a_pause_holds_the_whole_webhook_and_uses_nothing_up() {
-        let wish = Duration::from_secs(7);
-        let decision = after(&Judgement::Snooze(Some(wish)), &due(3));
+        let retry_after = Duration::from_secs(7);
+        let decision = after(&DeliveryOutcome::Snooze(Some(retry_after)), &due(3));
         assert_eq!(
             decision.next,
-            Next::Again { at: later(NOW, wish), wait: wish, counts: false, plain: false }
+            Next::Again { at: later(NOW, retry_after), wait: retry_after, counts: false, plain: false }
         );
-        assert_eq!(decision.state.paused_until, Some(later(NOW, wish)));
+        assert_eq!(decision.state.paused_until, Some(later(NOW, retry_after)));
         assert_eq!(decision.state.failures, 0);
         // A shorter wish of a second answer does not end it sooner.
-        let shorter = Judgement::Snooze(Some(Duration::from_secs(1)));
+        let shorter = DeliveryOutcome::Snooze(Some(Duration::from_secs(1)));
         let second = decide(&shorter, true, &due(3), &decision.state, RULES, NOW, 0.5);
-        assert_eq!(second.state.paused_until, Some(later(NOW, wish)));
+        assert_eq!(second.state.paused_until, Some(later(NOW, retry_after)));
         // And it is forgotten when it is over.
         let late = later(NOW, Duration::from_secs(8));
-        let third = decide(&Judgement::Delivered, true, &due(3), &decision.state, RULES, late, 0.5);
+        let third = decide(&DeliveryOutcome::Delivered, true, &due(3), &decision.state, RULES, late, 0.5);
         assert_eq!(third.state.paused_until, None);
     }
 
     #[test]
     fn b8_too_many_requests_without_a_wish_is_a_minute_at_least() {
-        let Next::Again { wait, counts, .. } = after(&Judgement::Snooze(None), &due(0)).next else {
+        let Next::Again { wait, counts, .. } = after(&DeliveryOutcome::Snooze(None), &due(0)).next else {
             panic!()
         };
         assert!(wait >= Duration::from_mins(1) && wait <= Duration::from_secs(72), "{wait:?}");
@@ -258,24 +259,24 @@ mod tests {
 
     #[test]
     fn age_alone_gives_nothing_up() {
-        let after_days = |attempts, judgement: &Judgement| {
+        let after_days = |attempts, outcome: &DeliveryOutcome| {
             let now = later(NOW, Duration::from_hours(5 * 24));
-            decide(judgement, true, &due(attempts), &WebhookState::default(), RULES, now, 0.5).next
+            decide(outcome, true, &due(attempts), &WebhookState::default(), RULES, now, 0.5).next
         };
         assert!(matches!(after_days(0, &trouble()), Next::Again { .. }), "a laptop that slept");
         assert!(matches!(after_days(4, &trouble()), Next::Again { .. }));
         assert_eq!(after_days(5, &trouble()), Next::Dead);
-        assert!(matches!(after_days(5, &Judgement::Snooze(None)), Next::Again { .. }));
-        assert_eq!(after_days(6, &Judgement::Snooze(None)), Next::Dead);
+        assert!(matches!(after_days(5, &DeliveryOutcome::Snooze(None)), Next::Again { .. }));
+        assert_eq!(after_days(6, &DeliveryOutcome::Snooze(None)), Next::Dead);
     }
 
     #[test]
     fn h3_a_refused_form_is_sent_once_more_as_plain_text_and_then_given_up() {
-        let judgement = Judgement::Simplify("invalid_blocks".to_owned());
-        let decision = after(&judgement, &due(11));
+        let outcome = DeliveryOutcome::Simplify("invalid_blocks".to_owned());
+        let decision = after(&outcome, &due(11));
         assert_eq!(decision.next, Next::Again { at: NOW, wait: Duration::ZERO, counts: false, plain: true });
         assert_eq!(decision.state.failures, 0, "the receiver is well");
-        assert_eq!(life(&judgement, &DELAYS), (2, Duration::ZERO));
+        assert_eq!(life(&outcome, &DELAYS), (2, Duration::ZERO));
     }
 
     #[test]
@@ -288,11 +289,11 @@ mod tests {
     #[test]
     fn f2_what_was_under_way_when_its_webhook_was_removed_is_held() {
         let rules = Rules { retired: true, ..RULES };
-        let decide = |judgement: &Judgement| {
-            decide(judgement, true, &due(0), &WebhookState::default(), rules, NOW, 0.5).next
+        let decide = |outcome: &DeliveryOutcome| {
+            decide(outcome, true, &due(0), &WebhookState::default(), rules, NOW, 0.5).next
         };
         assert_eq!(decide(&trouble()), Next::Hold);
-        assert_eq!(decide(&Judgement::Delivered), Next::Delivered);
+        assert_eq!(decide(&DeliveryOutcome::Delivered), Next::Delivered);
     }
 
     proptest! {
@@ -301,15 +302,15 @@ mod tests {
             attempts in 0_u32..20, age in 0_u64..10_000_000, jitter in 0.0..1.0_f64, wish in 1_u64..21_600,
             which in 0_usize..4, plain: bool,
         ) {
-            let judgement = [
+            let outcome = [
                 trouble(),
                 refused(),
-                Judgement::Snooze(Some(Duration::from_secs(wish))),
-                Judgement::Simplify(String::new()),
+                DeliveryOutcome::Snooze(Some(Duration::from_secs(retry_after))),
+                DeliveryOutcome::Simplify(String::new()),
             ][which].clone();
             let now = later(NOW, Duration::from_secs(age));
             let due = Due { attempts, plain, ..due(0) };
-            let decision = decide(&judgement, true, &due, &WebhookState::default(), RULES, now, jitter);
+            let decision = decide(&outcome, true, &due, &WebhookState::default(), RULES, now, jitter);
             match decision.next {
                 Next::Again { at, wait, counts, plain: then_plain } => {
                     prop_assert_eq!(at, later(now, wait));
@@ -317,7 +318,7 @@ mod tests {
                     prop_assert!(then_plain || !plain, "plain stays plain");
                     prop_assert!(counts || which >= 2);
                     if which == 2 {
-                        prop_assert_eq!(wait, Duration::from_secs(wish));
+                        prop_assert_eq!(wait, Duration::from_secs(retry_after));
                     }
                 }
                 // The attempt that just failed counts too.

@@ -7,7 +7,7 @@ use crate::failpoint;
 use crate::http::call::Answer;
 use crate::http::failure::{Failure, date, status_line};
 use crate::http::limits;
-use crate::webhook::{EventBody, Judgement};
+use crate::webhook::{DeliveryOutcome, EventBody};
 use futures_util::FutureExt;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// What it means.
-    pub judgement: Judgement,
+    pub outcome: DeliveryOutcome,
     /// Whether the receiver or the way to it is to blame for a failure, not the making of the message.
-    pub receivers: bool,
+    pub receiver_at_fault: bool,
     /// `delivered`, or the class of the failure (`delivery.md` §4.13).
     pub outcome: &'static str,
     /// The answer's code, if one came.
@@ -44,8 +44,8 @@ pub async fn attempt(
     let start = Instant::now();
     let work = AssertUnwindSafe(exchange(destination, events, plain, now)).catch_unwind();
     let mut exchange = work.await.unwrap_or_else(|_| Exchange {
-        judgement: Judgement::Trouble(DEFECT.to_owned()),
-        receivers: false,
+        outcome: DeliveryOutcome::Trouble(DEFECT.to_owned()),
+        receiver_at_fault: false,
         outcome: "panic",
         status: None,
         error: Some(DEFECT.to_owned()),
@@ -73,11 +73,11 @@ async fn exchange(
         Ok(call) => call,
         // A better configuration or version may form it: again, a while.
         Err(failure) => {
-            let judgement = Judgement::Refused(failure.to_string());
+            let outcome = DeliveryOutcome::Refused(failure.to_string());
             return Exchange {
                 outcome: "render",
-                receivers: false,
-                ..failed(destination, judgement, &failure)
+                receiver_at_fault: false,
+                ..failed(destination, outcome, &failure)
             };
         }
     };
@@ -86,14 +86,14 @@ async fn exchange(
             failpoint::reach("deliver.answered", || destination.name().to_owned());
             answered(destination, &answer, now)
         }
-        Err(failure) => failed(destination, Judgement::Trouble(failure.to_string()), &failure),
+        Err(failure) => failed(destination, DeliveryOutcome::Trouble(failure.to_string()), &failure),
     }
 }
 
-fn failed(destination: &Destination, judgement: Judgement, failure: &Failure) -> Exchange {
+fn failed(destination: &Destination, outcome: DeliveryOutcome, failure: &Failure) -> Exchange {
     Exchange {
-        judgement,
-        receivers: true,
+        outcome,
+        receiver_at_fault: true,
         outcome: failure.class(),
         status: None,
         error: Some(shown(destination, &failure.to_string())),
@@ -103,19 +103,19 @@ fn failed(destination: &Destination, judgement: Judgement, failure: &Failure) ->
 }
 
 fn answered(destination: &Destination, answer: &Answer, now: Timestamp) -> Exchange {
-    let mut judgement = destination.adapter().judge(answer);
+    let mut outcome = destination.adapter().judge(answer);
     let status = status_line(answer.status);
-    let error = match &mut judgement {
-        Judgement::Delivered => None,
-        Judgement::Snooze(Some(wait)) => {
+    let error = match &mut outcome {
+        DeliveryOutcome::Delivered => None,
+        DeliveryOutcome::Snooze(Some(wait)) => {
             Some(format!("{status}: it asks to be left alone for {}", human(*wait)))
         }
-        Judgement::Snooze(None) => Some(format!("{status}: it asks to be left alone")),
-        Judgement::Trouble(reason)
-        | Judgement::Refused(reason)
-        | Judgement::Simplify(reason)
-        | Judgement::Dead(reason)
-        | Judgement::Gone(reason) => {
+        DeliveryOutcome::Snooze(None) => Some(format!("{status}: it asks to be left alone")),
+        DeliveryOutcome::Trouble(reason)
+        | DeliveryOutcome::Refused(reason)
+        | DeliveryOutcome::Simplify(reason)
+        | DeliveryOutcome::Dead(reason)
+        | DeliveryOutcome::Gone(reason) => {
             if let Some(skew) = skew(answer, now) {
                 reason.push_str(&skew);
             }
@@ -125,9 +125,9 @@ fn answered(destination: &Destination, answer: &Answer, now: Timestamp) -> Excha
     };
     let excerpt = destination.scrubber().excerpt(&answer.body, limits::EXCERPT);
     Exchange {
-        outcome: if judgement == Judgement::Delivered { "delivered" } else { class(answer.status) },
-        judgement,
-        receivers: true,
+        outcome: if outcome == DeliveryOutcome::Delivered { "delivered" } else { class(answer.status) },
+        outcome,
+        receiver_at_fault: true,
         status: Some(answer.status.as_u16()),
         error,
         excerpt: (!excerpt.is_empty()).then_some(excerpt),

@@ -18,7 +18,7 @@ use crate::failpoint;
 use crate::rng::Rng;
 use crate::store::outbox::{AttemptEnd, Due, Next, WebhookState};
 use crate::store::{Pk, Store, StoreError};
-use crate::webhook::{EventBody, Judgement};
+use crate::webhook::{DeliveryOutcome, EventBody};
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use std::collections::BTreeSet;
@@ -409,8 +409,8 @@ impl Worker {
         let before = self.state.clone();
         let moved =
             self.destination.as_ref().is_some_and(|now| now.fingerprint() != destination.fingerprint());
-        let judgement = &exchange.judgement;
-        let elsewhere = moved && *judgement != Judgement::Delivered;
+        let outcome = &exchange.outcome;
+        let elsewhere = moved && *outcome != DeliveryOutcome::Delivered;
         let by_itself = attempts.iter().all(|(_, due)| self.apart.contains(&due.pk));
         let apart = attempts.len() > 1 && is_refused_for_what_is_in_it(&exchange, first.plain);
         let mut decided = Vec::with_capacity(attempts.len());
@@ -425,7 +425,7 @@ impl Worker {
                 again
             } else {
                 let Decision { next, state } =
-                    decide(judgement, exchange.receivers, &due, &before, rules, now, jitter);
+                    decide(outcome, exchange.receiver_at_fault, &due, &before, rules, now, jitter);
                 self.state = state;
                 next
             };
@@ -462,13 +462,13 @@ impl Worker {
         by_itself: bool,
     ) {
         let (adapter, instant) = (destination.adapter(), Instant::now());
-        if exchange.judgement == Judgement::Delivered {
+        if exchange.outcome == DeliveryOutcome::Delivered {
             self.pacing.accepted(adapter.groups() && !by_itself, instant);
         } else if self.state.failures > before.failures {
             self.pacing.failed(self.state.failures, destination.delays(), jitter, instant);
         }
         self.board.set_refused(matches!(exchange.status, Some(401 | 403)));
-        if matches!(exchange.judgement, Judgement::Snooze(None)) {
+        if matches!(exchange.outcome, DeliveryOutcome::Snooze(None)) {
             self.pacing.overrun(adapter.concurrency());
         }
         if self.state.paused_until != before.paused_until {
@@ -645,11 +645,11 @@ async fn send(
 
 /// Whether a message that tells of several was not taken for what it says, so that some of them may be in order.
 fn is_refused_for_what_is_in_it(exchange: &Exchange, plain: bool) -> bool {
-    match &exchange.judgement {
-        Judgement::Dead(_) => true,
-        Judgement::Simplify(_) => plain,
-        Judgement::Delivered | Judgement::Snooze(_) | Judgement::Gone(_) => false,
-        Judgement::Trouble(_) | Judgement::Refused(_) => !exchange.receivers,
+    match &exchange.outcome {
+        DeliveryOutcome::Dead(_) => true,
+        DeliveryOutcome::Simplify(_) => plain,
+        DeliveryOutcome::Delivered | DeliveryOutcome::Snooze(_) | DeliveryOutcome::Gone(_) => false,
+        DeliveryOutcome::Trouble(_) | DeliveryOutcome::Refused(_) => !exchange.receiver_at_fault,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is read out of a receiver's answer, which may be anything.
 
-use super::Judgement;
+use super::DeliveryOutcome;
 use super::text::{clean, cut, utf16};
 use crate::http::call::Answer;
 use crate::http::failure::{retry_after, status_line};
@@ -8,12 +8,12 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Delivered, if the answer came to its end: one that did not may still bring an error.
-pub fn whole(answer: &Answer) -> Judgement {
+pub fn whole(answer: &Answer) -> DeliveryOutcome {
     if answer.cut {
         // Whether it was posted cannot be known: rather twice than never.
-        Judgement::Trouble(format!("{}: the answer did not end in time", status_line(answer.status)))
+        DeliveryOutcome::Trouble(format!("{}: the answer did not end in time", status_line(answer.status)))
     } else {
-        Judgement::Delivered
+        DeliveryOutcome::Delivered
     }
 }
 
@@ -31,7 +31,7 @@ pub fn words(text: &Value) -> String {
 }
 
 /// How long the header asks for.
-pub fn wish(answer: &Answer) -> Option<Duration> {
+pub fn retry_after(answer: &Answer) -> Option<Duration> {
     retry_after(&answer.headers)
 }
 

@@ -4,7 +4,7 @@ use super::escape::{MARKDOWN, PLAIN};
 use super::message::{Fact, List, Message};
 use super::post::Post;
 use super::text::{cut, utf16};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
@@ -57,7 +57,7 @@ impl Webhook for Discord {
         self.call(&payload(&self.0.group(events, plain, now)?, plain))
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::OK {
             return answered::whole(answer);
         }
@@ -70,12 +70,12 @@ impl Webhook for Discord {
             }
             (401 | 403, _) => gone(&status, "the webhook's URL is not valid; copy it again"),
             // Of a whole invalid message, whatever is wrong with it.
-            (400, _) => Judgement::Simplify(format!("{status}{}", answered::words(&body["message"]))),
+            (400, _) => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
             // To the millisecond, where the header is rounded.
-            (429, _) => {
-                Judgement::Snooze(answered::seconds(&body["retry_after"]).or_else(|| answered::wish(answer)))
-            }
-            _ => Judgement::of_status(answer),
+            (429, _) => DeliveryOutcome::Snooze(
+                answered::seconds(&body["retry_after"]).or_else(|| answered::retry_after(answer)),
+            ),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 
@@ -84,8 +84,8 @@ impl Webhook for Discord {
     }
 }
 
-fn gone(status: &str, what: &str) -> Judgement {
-    Judgement::Gone(format!("{status}: {what}"))
+fn gone(status: &str, what: &str) -> DeliveryOutcome {
+    DeliveryOutcome::Gone(format!("{status}: {what}"))
 }
 
 /// Of a message's own text.

@@ -3,7 +3,7 @@
 use super::message::Message;
 use super::signature::{self, SigningKey};
 use super::template::{self, Template};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::address::Address;
@@ -92,19 +92,19 @@ impl Webhook for Generic {
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Beginning(limits::RECEIVER_BODY) })
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status.is_success() {
             // The status line decides, even if the body never ends.
-            return Judgement::Delivered;
+            return DeliveryOutcome::Delivered;
         }
         // A convention of Svix's senders for receivers that want no more.
-        if answer.header("webhook-delivery").is_some_and(|wish| wish.eq_ignore_ascii_case("disable")) {
-            return Judgement::Gone(format!(
+        if answer.header("webhook-delivery").is_some_and(|wish| retry_after.eq_ignore_ascii_case("disable")) {
+            return DeliveryOutcome::Gone(format!(
                 "{}: the receiver asked to be switched off",
                 status_line(answer.status)
             ));
         }
-        Judgement::of_status(answer)
+        DeliveryOutcome::of_status(answer)
     }
 
     fn concurrency(&self) -> usize {
@@ -185,17 +185,17 @@ mod tests {
     fn b12_b15_any_2xx_is_success_whether_or_not_its_body_ends() {
         let webhook = build("https://example.com/", &[]).unwrap();
         for code in [200, 201, 202, 204, 206, 226] {
-            assert_eq!(webhook.judge(&answer(code, &[], true)), Judgement::Delivered, "{code}");
+            assert_eq!(webhook.judge(&answer(code, &[], true)), DeliveryOutcome::Delivered, "{code}");
         }
     }
 
     #[test]
     fn b4_a_receiver_can_ask_to_be_switched_off() {
         let webhook = build("https://example.com/", &[]).unwrap();
-        assert!(matches!(webhook.judge(&answer(410, &[], false)), Judgement::Gone(_)));
-        let wish = [("webhook-delivery", "disable")];
-        assert!(matches!(webhook.judge(&answer(400, &wish, false)), Judgement::Gone(_)));
-        assert_eq!(webhook.judge(&answer(200, &wish, false)), Judgement::Delivered);
+        assert!(matches!(webhook.judge(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
+        let retry_after = [("webhook-delivery", "disable")];
+        assert!(matches!(webhook.judge(&answer(400, &retry_after, false)), DeliveryOutcome::Gone(_)));
+        assert_eq!(webhook.judge(&answer(200, &retry_after, false)), DeliveryOutcome::Delivered);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::escape::{BYTES, GOOGLE_CHAT, GOOGLE_CHAT_TEXT};
 use super::message::{Fact, List, Message};
 use super::post::Post;
 use super::text::{clean, cut};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, group_id, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, group_id, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
@@ -75,18 +75,18 @@ impl Webhook for GoogleChat {
         self.call(&self.0.group(events, plain, now)?, &group_id(events), plain)
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::OK {
             return answered::whole(answer);
         }
         let body = answered::json(answer);
         let said = format!("{}{}", status_line(answer.status), answered::words(&body["error"]["message"]));
         match answer.status.as_u16() {
-            400 => Judgement::Simplify(said),
-            401 | 403 | 404 => Judgement::Gone(format!(
+            400 => DeliveryOutcome::Simplify(said),
+            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
                 "{said}; the webhook was removed or its space is gone; make a new one and configure its URL"
             )),
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

@@ -4,7 +4,7 @@ use super::escape::{MARKDOWN, PLAIN};
 use super::message::{Fact, Message};
 use super::post::Post;
 use super::text::{cut, utf16};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
@@ -52,14 +52,14 @@ impl Webhook for Mattermost {
         self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         let status = status_line(answer.status);
         let body = String::from_utf8_lossy(&answer.body);
         if answer.status == StatusCode::OK {
             return match body.trim() {
-                "ok" => Judgement::Delivered,
+                "ok" => DeliveryOutcome::Delivered,
                 _ if answer.cut => answered::whole(answer),
-                _ => Judgement::Trouble(format!(
+                _ => DeliveryOutcome::Trouble(format!(
                     "{status}: the answer is not `ok`; is this the URL of an incoming webhook?"
                 )),
             };
@@ -67,14 +67,14 @@ impl Webhook for Mattermost {
         let body = answered::json(answer);
         let word = body["id"].as_str().unwrap_or_default();
         if let Some((_, what)) = GONE.iter().find(|(known, _)| *known == word) {
-            return Judgement::Gone(format!("{status}: {what}"));
+            return DeliveryOutcome::Gone(format!("{status}: {what}"));
         }
         match answer.status.as_u16() {
-            400 | 413 => Judgement::Simplify(format!("{status}{}", answered::words(&body["message"]))),
-            401 | 403 | 404 => Judgement::Gone(format!(
+            400 | 413 => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
+            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
                 "{status}: the webhook or its channel is gone or closed to it; make a new one and configure its URL"
             )),
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

@@ -69,7 +69,7 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     }
 
     /// What the answer means.
-    fn judge(&self, answer: &Answer) -> Judgement;
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome;
 
     /// How many requests may be under way to one destination of this kind.
     fn concurrency(&self) -> usize;
@@ -86,10 +86,10 @@ pub struct EventBody<'a> {
 
 /// What a receiver's answer means (`delivery.md` §3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum DeliveryOutcome {
     /// It was accepted.
     Delivered,
-    /// Not now: again after the wait (the receiver's wish) without using up an attempt.
+    /// Not now: again after the wait (the receiver's retry_after) without using up an attempt.
     Snooze(Option<Duration>),
     /// The receiver or the way to it is in trouble: again.
     Trouble(String),
@@ -103,16 +103,16 @@ pub enum Judgement {
     Gone(String),
 }
 
-impl Judgement {
+impl DeliveryOutcome {
     /// What a status line means where the kind has no rule of its own (contract §6).
     ///
     /// 2xx is trouble here: a kind that takes it for success says so itself.
     pub fn of_status(answer: &Answer) -> Self {
         let status = answer.status;
-        let wish = retry_after(&answer.headers);
+        let retry_after = retry_after(&answer.headers);
         match status.as_u16() {
-            429 => Self::Snooze(wish),
-            503 if wish.is_some() => Self::Snooze(wish),
+            429 => Self::Snooze(retry_after),
+            503 if retry_after.is_some() => Self::Snooze(retry_after),
             410 => Self::Gone("410 Gone: the receiver wants no more".to_owned()),
             300..=399 => Self::Refused(redirect(answer)),
             400..=499 => Self::Refused(status_line(status)),

@@ -4,7 +4,7 @@ use super::escape::BYTES;
 use super::message::{Message, Tone};
 use super::post::Post;
 use super::text::cut;
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::address::BadAddress;
@@ -92,21 +92,21 @@ impl Webhook for Ntfy {
         self.call(&self.post.group(events, plain, now)?, &super::group_id(events))
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::OK {
             return answered::whole(answer);
         }
         let body = answered::json(answer);
         let said = format!("{}{}", status_line(answer.status), answered::words(&body["error"]));
         match answer.status.as_u16() {
-            400 | 413 => Judgement::Dead(said),
-            401 | 403 => Judgement::Gone(format!("{said}; see `token` and who may write to the topic")),
-            404 => Judgement::Gone(format!("{said}; is this the address of an ntfy server?")),
+            400 | 413 => DeliveryOutcome::Dead(said),
+            401 | 403 => DeliveryOutcome::Gone(format!("{said}; see `token` and who may write to the topic")),
+            404 => DeliveryOutcome::Gone(format!("{said}; is this the address of an ntfy server?")),
             // What is used up for the day is not there again in a minute.
             429 if body["code"].as_u64() == Some(DAILY_QUOTA) => {
-                Judgement::Snooze(answered::wish(answer).or(Some(QUOTA_PAUSE)))
+                DeliveryOutcome::Snooze(answered::retry_after(answer).or(Some(QUOTA_PAUSE)))
             }
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

@@ -5,7 +5,7 @@ use super::event_reader::EventReader;
 use super::message::Message;
 use super::post::Post;
 use super::text::{clean, cut, utf16};
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
@@ -77,9 +77,9 @@ impl Webhook for PagerDuty {
         self.post.json(&payload)
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::ACCEPTED {
-            return Judgement::Delivered;
+            return DeliveryOutcome::Delivered;
         }
         let body = answered::json(answer);
         let errors: Vec<&str> =
@@ -88,14 +88,14 @@ impl Webhook for PagerDuty {
         let said = format!("{}{}", status_line(answer.status), answered::words(&reason));
         match answer.status.as_u16() {
             400 if said.contains("routing_key") || said.to_lowercase().contains("routing key") => {
-                Judgement::Gone(format!("{said}; see `routing_key`"))
+                DeliveryOutcome::Gone(format!("{said}; see `routing_key`"))
             }
-            400 => Judgement::Dead(said),
-            403 | 404 => Judgement::Gone(format!("{said}; see `routing_key` and `url`")),
+            400 => DeliveryOutcome::Dead(said),
+            403 | 404 => DeliveryOutcome::Gone(format!("{said}; see `routing_key` and `url`")),
             _ if answer.status.is_success() => {
-                Judgement::Trouble(format!("{said}: the answer is not PagerDuty's; is `url` right?"))
+                DeliveryOutcome::Trouble(format!("{said}: the answer is not PagerDuty's; is `url` right?"))
             }
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

@@ -5,7 +5,7 @@ use super::escape::SLACK;
 use super::message::{List, Message};
 use super::post::Post;
 use super::text::{cut, instant, utf16};
-use super::{EventBody, Judgement, Kind, Webhook, template};
+use super::{DeliveryOutcome, EventBody, Kind, Webhook, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
@@ -49,28 +49,30 @@ impl Webhook for Slack {
         self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         let body = String::from_utf8_lossy(&answer.body);
         let word = body.trim();
         if answer.status == StatusCode::OK && word == "ok" {
-            return Judgement::Delivered;
+            return DeliveryOutcome::Delivered;
         }
         let status = status_line(answer.status);
         if let Some(gone) = GONE.iter().find(|(known, _)| *known == word) {
-            return Judgement::Gone(format!("{status}: {word}: {}", gone.1));
+            return DeliveryOutcome::Gone(format!("{status}: {word}: {}", gone.1));
         }
         if TOO_RICH.contains(&word) {
-            return Judgement::Simplify(format!("{status}: {word}"));
+            return DeliveryOutcome::Simplify(format!("{status}: {word}"));
         }
-        match Judgement::of_status(answer) {
+        match DeliveryOutcome::of_status(answer) {
             // Slack also says it in the body.
-            Judgement::Snooze(None) => Judgement::Snooze(wish(word)),
+            DeliveryOutcome::Snooze(None) => DeliveryOutcome::Snooze(retry_after(word)),
             // Whether it was posted cannot be known: rather twice than never.
-            Judgement::Trouble(_) if answer.status.is_success() => Judgement::Trouble(if answer.cut {
-                format!("{status}: the answer did not end in time")
-            } else {
-                format!("{status}: the answer is not `ok`; is this the URL of an incoming webhook?")
-            }),
+            DeliveryOutcome::Trouble(_) if answer.status.is_success() => {
+                DeliveryOutcome::Trouble(if answer.cut {
+                    format!("{status}: the answer did not end in time")
+                } else {
+                    format!("{status}: the answer is not `ok`; is this the URL of an incoming webhook?")
+                })
+            }
             other => other,
         }
     }
@@ -106,7 +108,7 @@ const TOO_RICH: [&str; 7] = [
 ];
 
 /// `{"ok":false,"error":"rate_limited","retry_after":1}`
-fn wish(body: &str) -> Option<Duration> {
+fn retry_after(body: &str) -> Option<Duration> {
     let body: Value = serde_json::from_str(body).ok()?;
     let seconds = body["retry_after"].as_f64().filter(|seconds| *seconds > 0.0)?;
     Duration::try_from_secs_f64(seconds.ceil().min(6.0 * 3600.0)).ok()
@@ -279,15 +281,18 @@ mod tests {
     #[test]
     fn h1_only_200_with_ok_is_success() {
         let judge = |status, body: &str| slack().judge(&answer(status, body));
-        assert_eq!(judge(200, "ok"), Judgement::Delivered);
-        assert_eq!(judge(200, "ok\n"), Judgement::Delivered);
-        assert!(matches!(judge(200, ""), Judgement::Trouble(_)));
-        assert!(matches!(judge(200, "<html>welcome to the guest network</html>"), Judgement::Trouble(_)));
-        assert!(matches!(judge(202, "ok"), Judgement::Trouble(_)));
-        assert!(matches!(judge(200, "no_service"), Judgement::Gone(_)));
-        assert!(matches!(judge(200, "invalid_blocks"), Judgement::Simplify(_)));
+        assert_eq!(judge(200, "ok"), DeliveryOutcome::Delivered);
+        assert_eq!(judge(200, "ok\n"), DeliveryOutcome::Delivered);
+        assert!(matches!(judge(200, ""), DeliveryOutcome::Trouble(_)));
+        assert!(matches!(
+            judge(200, "<html>welcome to the guest network</html>"),
+            DeliveryOutcome::Trouble(_)
+        ));
+        assert!(matches!(judge(202, "ok"), DeliveryOutcome::Trouble(_)));
+        assert!(matches!(judge(200, "no_service"), DeliveryOutcome::Gone(_)));
+        assert!(matches!(judge(200, "invalid_blocks"), DeliveryOutcome::Simplify(_)));
         let stalled = Answer { cut: true, ..answer(200, "") };
-        assert!(matches!(slack().judge(&stalled), Judgement::Trouble(_)), "B15: ambiguous, so again");
+        assert!(matches!(slack().judge(&stalled), DeliveryOutcome::Trouble(_)), "B15: ambiguous, so again");
     }
 
     #[test]
@@ -302,18 +307,20 @@ mod tests {
             (403, "team_disabled"),
             (400, "user_not_found"),
         ] {
-            let Judgement::Gone(reason) = slack().judge(&answer(status, word)) else { panic!("{word}") };
+            let DeliveryOutcome::Gone(reason) = slack().judge(&answer(status, word)) else {
+                panic!("{word}")
+            };
             assert!(reason.contains(word) && reason.contains(';'), "{reason}");
         }
-        assert!(matches!(slack().judge(&answer(404, "nginx")), Judgement::Refused(_)));
+        assert!(matches!(slack().judge(&answer(404, "nginx")), DeliveryOutcome::Refused(_)));
     }
 
     #[test]
     fn h3_a_form_that_is_refused_is_asked_for_in_plain() {
         for word in TOO_RICH {
-            assert!(matches!(slack().judge(&answer(400, word)), Judgement::Simplify(_)), "{word}");
+            assert!(matches!(slack().judge(&answer(400, word)), DeliveryOutcome::Simplify(_)), "{word}");
         }
-        assert!(matches!(slack().judge(&answer(400, "something_else")), Judgement::Refused(_)));
+        assert!(matches!(slack().judge(&answer(400, "something_else")), DeliveryOutcome::Refused(_)));
         let plain = sent(&reached(&batch(Status::Completed, Some((1, 1, 0)))), true);
         assert!(plain.get("attachments").is_none() && plain.get("blocks").is_none());
         assert!(plain["text"].as_str().unwrap().contains("nightly-eval completed"));
@@ -322,11 +329,11 @@ mod tests {
     #[test]
     fn h4_a_limit_is_heeded_wherever_it_is_said() {
         let mut limited = answer(429, r#"{"ok":false,"error":"rate_limited","retry_after":3}"#);
-        assert_eq!(slack().judge(&limited), Judgement::Snooze(Some(Duration::from_secs(3))));
+        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(3))));
         limited.headers.insert("retry-after", "7".parse().unwrap());
-        assert_eq!(slack().judge(&limited), Judgement::Snooze(Some(Duration::from_secs(7))));
-        assert_eq!(slack().judge(&answer(429, "slow down")), Judgement::Snooze(None));
-        assert!(matches!(slack().judge(&answer(500, "rollup_error")), Judgement::Trouble(_)));
+        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(7))));
+        assert_eq!(slack().judge(&answer(429, "slow down")), DeliveryOutcome::Snooze(None));
+        assert!(matches!(slack().judge(&answer(500, "rollup_error")), DeliveryOutcome::Trouble(_)));
         assert_eq!(slack().concurrency(), 1);
     }
 

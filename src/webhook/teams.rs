@@ -4,7 +4,7 @@ use super::escape::{BYTES, TEAMS};
 use super::message::{Entry, Fact, List, Message, Tone};
 use super::post::Post;
 use super::text::cut;
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
@@ -59,7 +59,7 @@ impl Webhook for Teams {
         self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         let status = status_line(answer.status);
         let body = answered::json(answer);
         let said = format!("{status}{}", answered::words(&body["error"]["message"]));
@@ -68,18 +68,18 @@ impl Webhook for Teams {
             200 | 202 => {
                 let body = String::from_utf8_lossy(&answer.body);
                 match body.contains(UNDELIVERED) {
-                    true if body.contains("429") => Judgement::Snooze(answered::wish(answer)),
-                    true => {
-                        Judgement::Trouble(format!("{status}: the answer says that it was not delivered"))
-                    }
-                    false => Judgement::Delivered,
+                    true if body.contains("429") => DeliveryOutcome::Snooze(answered::retry_after(answer)),
+                    true => DeliveryOutcome::Trouble(format!(
+                        "{status}: the answer says that it was not delivered"
+                    )),
+                    false => DeliveryOutcome::Delivered,
                 }
             }
-            400 | 413 => Judgement::Simplify(said),
-            401 | 403 | 404 => Judgement::Gone(format!(
+            400 | 413 => DeliveryOutcome::Simplify(said),
+            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
                 "{said}; the workflow is gone, switched off or has a new signature; copy its URL again"
             )),
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

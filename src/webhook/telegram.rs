@@ -4,7 +4,7 @@ use super::escape::{PLAIN, TELEGRAM};
 use super::message::Message;
 use super::post::Post;
 use super::text::utf16;
-use super::{BadTarget, EventBody, Judgement, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
 use crate::domain::outcome::Severity;
 use crate::http::address::BadAddress;
@@ -88,13 +88,13 @@ impl Webhook for Telegram {
         self.call(&self.post.group(events, plain, now)?, plain)
     }
 
-    fn judge(&self, answer: &Answer) -> Judgement {
+    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
         let body = answered::json(answer);
         if answer.status == StatusCode::OK {
             return match body["ok"] {
-                Value::Bool(true) => Judgement::Delivered,
+                Value::Bool(true) => DeliveryOutcome::Delivered,
                 _ if answer.cut => answered::whole(answer),
-                _ => Judgement::Trouble(format!(
+                _ => DeliveryOutcome::Trouble(format!(
                     "{}: the answer is not Telegram's; is `url` right?",
                     status_line(answer.status)
                 )),
@@ -104,26 +104,26 @@ impl Webhook for Telegram {
         let said = format!("{}{}", status_line(answer.status), answered::words(&body["description"]));
         let parameters = &body["parameters"];
         match answer.status.as_u16() {
-            429 => Judgement::Snooze(
-                answered::seconds(&parameters["retry_after"]).or_else(|| answered::wish(answer)),
+            429 => DeliveryOutcome::Snooze(
+                answered::seconds(&parameters["retry_after"]).or_else(|| answered::retry_after(answer)),
             ),
-            401 | 404 => Judgement::Gone(format!("{said}; the bot's token is not valid: see `token`")),
-            403 => Judgement::Gone(format!(
+            401 | 404 => DeliveryOutcome::Gone(format!("{said}; the bot's token is not valid: see `token`")),
+            403 => DeliveryOutcome::Gone(format!(
                 "{said}; let the bot into the chat again, or configure another `chat`"
             )),
             400 => match parameters["migrate_to_chat_id"].as_i64() {
-                Some(moved) => {
-                    Judgement::Gone(format!("{said}; the group is now another chat: set chat = \"{moved}\""))
-                }
+                Some(moved) => DeliveryOutcome::Gone(format!(
+                    "{said}; the group is now another chat: set chat = \"{moved}\""
+                )),
                 None if words.contains("chat not found") => {
-                    Judgement::Gone(format!("{said}; see `chat`, and write to the bot once"))
+                    DeliveryOutcome::Gone(format!("{said}; see `chat`, and write to the bot once"))
                 }
                 None if words.contains("parse entities") || words.contains("too long") => {
-                    Judgement::Simplify(said)
+                    DeliveryOutcome::Simplify(said)
                 }
-                None => Judgement::Dead(said),
+                None => DeliveryOutcome::Dead(said),
             },
-            _ => Judgement::of_status(answer),
+            _ => DeliveryOutcome::of_status(answer),
         }
     }
 

@@ -1,4 +1,4 @@
-//! One attempt from event to judgement, over real sockets; numbers are those of `delivery.md` §5.
+//! One attempt from event to outcome, over real sockets; numbers are those of `delivery.md` §5.
 
 use crate::chaos::{Chaos, Step};
 use batchd::config::secret::SecretSource;
@@ -11,7 +11,7 @@ use batchd::http::scrub::Scrubber;
 use batchd::http::transport::{BoxFuture, ReqwestTransport, Transport, TransportConfig};
 use batchd::notify::deliver::attempt;
 use batchd::notify::{Destination, Exchange};
-use batchd::webhook::{EventBody, Judgement, KINDS, Target};
+use batchd::webhook::{DeliveryOutcome, EventBody, KINDS, Target};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +87,7 @@ async fn tell_chaos(kind: &str, chaos: &Chaos) -> Exchange {
 async fn a_signed_event_is_delivered() {
     let chaos = Chaos::answering("HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\n\r\nthank").await;
     let exchange = tell_chaos("generic", &chaos).await;
-    assert_eq!((exchange.judgement, exchange.outcome), (Judgement::Delivered, "delivered"));
+    assert_eq!((exchange.outcome, exchange.outcome), (DeliveryOutcome::Delivered, "delivered"));
     assert_eq!(
         (exchange.status, exchange.error, exchange.excerpt.as_deref()),
         (Some(202), None, Some("thank"))
@@ -118,7 +118,7 @@ async fn b10_to_b12_the_status_line_decides() {
         let exchange = tell_chaos("generic", &chaos).await;
         assert_eq!(exchange.outcome, outcome);
         assert!(exchange.error.is_some_and(|error| error.starts_with(&line[..3])), "{line}");
-        assert!(exchange.receivers);
+        assert!(exchange.receiver_at_fault);
     }
 }
 
@@ -128,9 +128,9 @@ async fn b15_a_stalled_body_is_delivered_to_generic_and_sent_again_to_slack() {
     let chaos = Chaos::always(vec![Step::Read, head, Step::Hang]).await;
     let url = chaos.url("/hooks");
     let short = Duration::from_millis(300);
-    assert_eq!(tell("generic", &url, short).await.judgement, Judgement::Delivered);
+    assert_eq!(tell("generic", &url, short).await.outcome, DeliveryOutcome::Delivered);
     let slack = tell("slack", &url, short).await;
-    assert!(matches!(slack.judgement, Judgement::Trouble(_)), "{slack:?}");
+    assert!(matches!(slack.outcome, DeliveryOutcome::Trouble(_)), "{slack:?}");
     assert_eq!((slack.outcome, slack.status), ("bad_response", Some(200)));
 }
 
@@ -177,7 +177,7 @@ async fn h1_h2_slack_says_ok_or_it_did_not_happen() {
     ] {
         let exchange = tell_chaos("slack", &Chaos::answering(answer).await).await;
         assert_eq!(exchange.outcome, outcome, "{answer}");
-        assert_eq!(matches!(exchange.judgement, Judgement::Gone(_)), outcome == "not_found");
+        assert_eq!(matches!(exchange.outcome, DeliveryOutcome::Gone(_)), outcome == "not_found");
     }
 }
 
@@ -196,7 +196,7 @@ async fn g10_no_failure_of_any_kind_tells_a_secret() {
         ] {
             let chaos = Chaos::always(script).await;
             let exchange = tell(kind, &chaos.url(&format!("/hooks/{TOKEN}?key={TOKEN}")), short).await;
-            assert!(matches!(exchange.judgement, Judgement::Trouble(_)), "{exchange:?}");
+            assert!(matches!(exchange.outcome, DeliveryOutcome::Trouble(_)), "{exchange:?}");
             assert!(exchange.error.is_some());
         }
         for url in [
@@ -224,8 +224,8 @@ impl Transport for Broken {
 async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
     let destination = destination("generic", "http://127.0.0.1:9/", Duration::from_secs(1), Arc::new(Broken));
     let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
-    assert_eq!((exchange.outcome, exchange.receivers), ("panic", false));
-    assert!(matches!(exchange.judgement, Judgement::Trouble(_)));
+    assert_eq!((exchange.outcome, exchange.receiver_at_fault), ("panic", false));
+    assert!(matches!(exchange.outcome, DeliveryOutcome::Trouble(_)));
 }
 
 #[tokio::test]
@@ -233,6 +233,6 @@ async fn a_message_that_cannot_be_formed_is_not_sent_and_nobody_elses_fault() {
     let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let destination = destination("slack", &chaos.url("/"), Duration::from_secs(1), real_transport());
     let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: "not json" }], false, NOW).await;
-    assert_eq!((exchange.outcome, exchange.receivers), ("render", false));
+    assert_eq!((exchange.outcome, exchange.receiver_at_fault), ("render", false));
     assert_eq!(chaos.connections(), 0);
 }

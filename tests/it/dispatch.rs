@@ -16,7 +16,7 @@ use batchd::notify::{Destination, Dispatcher};
 use batchd::rng::Rng;
 use batchd::store::Store;
 use batchd::store::outbox::{Delivery, DeliveryFilter, DeliveryState, Trigger};
-use batchd::webhook::{EventBody, Judgement, Target};
+use batchd::webhook::{DeliveryOutcome, EventBody, Target};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -610,7 +610,7 @@ async fn f12_a_test_is_one_attempt_outside_of_everything() {
     let mut world = World::open(dir.path(), &clock, |_, _| Reply::Status(410, "no such hook"));
     world.configure(&[("ops", "generic", "a.example")]).await;
     let exchange = world.dispatcher.test("ops", EventBody { id: "evt_test", body: "{}" }).await.unwrap();
-    assert!(matches!(exchange.judgement, Judgement::Gone(_)));
+    assert!(matches!(exchange.outcome, DeliveryOutcome::Gone(_)));
     assert_eq!((exchange.status, exchange.excerpt.as_deref()), (Some(410), Some("no such hook")));
     let health = world.dispatcher.health().remove(0);
     assert_eq!((health.state.disabled, health.state.failures), (None, 0));

@@ -7,7 +7,7 @@ use batchd::http::egress::{Guard, Lookup};
 use batchd::http::failure::Failure;
 use batchd::http::limits;
 use batchd::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
-use batchd::webhook::Judgement;
+use batchd::webhook::DeliveryOutcome;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use secrecy::SecretString;
@@ -319,7 +319,7 @@ async fn b10_a_redirect_is_an_answer_and_its_target_sees_no_connection() {
         .await;
         let answer = post_to(&chaos).await.unwrap();
         assert_eq!(answer.status.as_u16(), code);
-        let Judgement::Refused(reason) = Judgement::of_status(&answer) else { panic!("{code}") };
+        let DeliveryOutcome::Refused(reason) = DeliveryOutcome::of_status(&answer) else { panic!("{code}") };
         assert!(reason.contains("127.0.0.1") && !reason.contains(SECRET), "{reason}");
         assert_eq!((chaos.connections(), target.connections()), (1, 0), "{code}");
     }
@@ -328,10 +328,10 @@ async fn b10_a_redirect_is_an_answer_and_its_target_sees_no_connection() {
 #[tokio::test]
 async fn b11_answers_without_a_body_or_an_end_do_not_hang() {
     let answer = post_to(&Chaos::answering("HTTP/1.1 304 Not Modified\r\n\r\n").await).await.unwrap();
-    assert!(matches!(Judgement::of_status(&answer), Judgement::Refused(_)));
+    assert!(matches!(DeliveryOutcome::of_status(&answer), DeliveryOutcome::Refused(_)));
     let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
     match post_to(&Chaos::answering(switch).await).await {
-        Ok(answer) => assert!(matches!(Judgement::of_status(&answer), Judgement::Trouble(_))),
+        Ok(answer) => assert!(matches!(DeliveryOutcome::of_status(&answer), DeliveryOutcome::Trouble(_))),
         Err(failure) => assert_eq!(failure, Failure::BadResponse),
     }
     for code in [100, 199] {

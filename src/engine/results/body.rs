@@ -220,15 +220,15 @@ fn redirect(incoming: &Incoming) -> String {
 
 /// Waits before the next try, or gives the failure back if that would not help.
 async fn wait_after(failure: Failure, failures: &mut u32) -> Result<(), Failure> {
-    let wish = match failure.verdict() {
+    let retry_after = match failure.verdict() {
         Verdict::Again if is_passing(&failure) => None,
-        Verdict::Hold(wish) => wish,
+        Verdict::Hold(retry_after) => retry_after,
         _ => return Err(failure),
     };
     if *failures >= PATIENCE {
         return Err(failure);
     }
-    let wait = wish.unwrap_or(FIRST_WAIT * 2_u32.saturating_pow(*failures)).min(LONGEST_WAIT);
+    let wait = retry_after.unwrap_or(FIRST_WAIT * 2_u32.saturating_pow(*failures)).min(LONGEST_WAIT);
     *failures += 1;
     tokio::time::sleep(wait).await;
     Ok(())

@@ -6,7 +6,7 @@ use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::webhook::samples::{NOW, batch, reached, with_errors};
 use crate::webhook::text::utf16;
-use crate::webhook::{EventBody, Judgement, KINDS, Kind, Target, Webhook, specimen};
+use crate::webhook::{DeliveryOutcome, EventBody, KINDS, Kind, Target, Webhook, specimen};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
@@ -439,17 +439,17 @@ enum Taken {
 }
 
 impl Taken {
-    fn of(judgement: &Judgement) -> Self {
-        match judgement {
-            Judgement::Delivered => Self::Delivered,
-            Judgement::Snooze(wait) => {
+    fn of(outcome: &DeliveryOutcome) -> Self {
+        match outcome {
+            DeliveryOutcome::Delivered => Self::Delivered,
+            DeliveryOutcome::Snooze(wait) => {
                 Self::Snooze(wait.map(|wait| u64::try_from(wait.as_millis()).unwrap()))
             }
-            Judgement::Trouble(_) => Self::Trouble,
-            Judgement::Refused(_) => Self::Refused,
-            Judgement::Simplify(_) => Self::Simplify,
-            Judgement::Dead(_) => Self::Dead,
-            Judgement::Gone(_) => Self::Gone,
+            DeliveryOutcome::Trouble(_) => Self::Trouble,
+            DeliveryOutcome::Refused(_) => Self::Refused,
+            DeliveryOutcome::Simplify(_) => Self::Simplify,
+            DeliveryOutcome::Dead(_) => Self::Dead,
+            DeliveryOutcome::Gone(_) => Self::Gone,
         }
     }
 }
@@ -644,10 +644,10 @@ fn h5_h6_h8_h12_h13_what_each_service_answers_is_taken_for_what_it_means() {
         let webhook = build(kind);
         let (_, answers) = ANSWERS.iter().find(|(name, _)| *name == kind.facts.name).unwrap();
         for (status, body, taken) in *answers {
-            let judgement = webhook.judge(&answer(*status, body));
-            assert_eq!(Taken::of(&judgement), *taken, "{}: {status} {body}: {judgement:?}", kind.facts.name);
+            let outcome = webhook.judge(&answer(*status, body));
+            assert_eq!(Taken::of(&outcome), *taken, "{}: {status} {body}: {outcome:?}", kind.facts.name);
             // Who switches a webhook off says what to do.
-            if let Judgement::Gone(reason) = judgement {
+            if let DeliveryOutcome::Gone(reason) = outcome {
                 assert!(
                     kind.facts.name == "generic" || reason.contains(';') || reason.contains(": "),
                     "{reason}"

@@ -17,40 +17,45 @@ fn answer(status: u16, headers: &[(&'static str, &str)]) -> Answer {
 #[test]
 fn every_status_line_has_its_meaning() {
     for code in 100..=599 {
-        let judgement = Judgement::of_status(&answer(code, &[]));
+        let outcome = DeliveryOutcome::of_status(&answer(code, &[]));
         let as_expected = match code {
-            429 => judgement == Judgement::Snooze(None),
-            410 => matches!(judgement, Judgement::Gone(_)),
-            300..=499 => matches!(judgement, Judgement::Refused(_)),
-            _ => matches!(judgement, Judgement::Trouble(_)),
+            429 => outcome == DeliveryOutcome::Snooze(None),
+            410 => matches!(outcome, DeliveryOutcome::Gone(_)),
+            300..=499 => matches!(outcome, DeliveryOutcome::Refused(_)),
+            _ => matches!(outcome, DeliveryOutcome::Trouble(_)),
         };
-        assert!(as_expected, "{code}: {judgement:?}");
+        assert!(as_expected, "{code}: {outcome:?}");
     }
 }
 
 #[test]
 fn b6_b7_b9_a_wish_to_be_left_alone_is_heard() {
-    let wish = |code, headers: &[(&'static str, &str)]| Judgement::of_status(&answer(code, headers));
-    let seconds = |seconds| Judgement::Snooze(Some(Duration::from_secs(seconds)));
-    assert_eq!(wish(429, &[("retry-after", "7")]), seconds(7));
-    assert_eq!(wish(503, &[("retry-after", "120")]), seconds(120));
-    assert_eq!(wish(429, &[("retry-after", "1.5")]), seconds(2));
-    assert_eq!(wish(429, &[("retry-after", "1000000000000")]), seconds(6 * 3600));
-    assert_eq!(wish(429, &[("retry-after", "banana"), ("retry-after", "9")]), seconds(9));
+    let retry_after =
+        |code, headers: &[(&'static str, &str)]| DeliveryOutcome::of_status(&answer(code, headers));
+    let seconds = |seconds| DeliveryOutcome::Snooze(Some(Duration::from_secs(seconds)));
+    assert_eq!(retry_after(429, &[("retry-after", "7")]), seconds(7));
+    assert_eq!(retry_after(503, &[("retry-after", "120")]), seconds(120));
+    assert_eq!(retry_after(429, &[("retry-after", "1.5")]), seconds(2));
+    assert_eq!(retry_after(429, &[("retry-after", "1000000000000")]), seconds(6 * 3600));
+    assert_eq!(retry_after(429, &[("retry-after", "banana"), ("retry-after", "9")]), seconds(9));
     for nonsense in ["", "-5", "banana", "0", "NaN"] {
-        assert_eq!(wish(429, &[("retry-after", nonsense)]), Judgement::Snooze(None), "{nonsense}");
+        assert_eq!(
+            retry_after(429, &[("retry-after", nonsense)]),
+            DeliveryOutcome::Snooze(None),
+            "{nonsense}"
+        );
     }
     // The server's clock is an hour ahead of ours: the difference of its two headers counts.
     let dates = [("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("retry-after", "Sun, 22 Nov 2026 10:00:30 GMT")];
-    assert_eq!(wish(429, &dates), seconds(30));
+    assert_eq!(retry_after(429, &dates), seconds(30));
     let past = [("date", "Sun, 22 Nov 2026 10:00:00 GMT"), ("retry-after", "Sun, 22 Nov 2026 09:00:00 GMT")];
-    assert_eq!(wish(429, &past), Judgement::Snooze(None));
+    assert_eq!(retry_after(429, &past), DeliveryOutcome::Snooze(None));
 }
 
 #[test]
 fn b10_a_redirect_tells_the_host_and_nothing_else() {
     let moved = answer(308, &[("location", "https://other.example.com/hooks/SECRET?token=SECRET")]);
-    let Judgement::Refused(text) = Judgement::of_status(&moved) else { panic!() };
+    let DeliveryOutcome::Refused(text) = DeliveryOutcome::of_status(&moved) else { panic!() };
     assert!(text.contains("other.example.com") && !text.contains("SECRET"), "{text}");
 }
 
