@@ -1,14 +1,14 @@
 //! Floor 4: what looks at the providers, one poller an account.
 
 pub mod account;
+mod bootstrap;
 mod budget;
 pub mod cancel;
 pub mod discovery;
 pub mod downloads;
 mod due;
+mod estimates;
 pub mod health;
-mod learnt;
-mod past;
 pub mod poll;
 pub mod poller;
 pub mod reconcile;
@@ -29,8 +29,8 @@ use crate::store::{Pk, Store, StoreError};
 use crate::tasks::Tasks;
 pub use account::Account;
 use due::Next;
+use estimates::Estimates;
 use jiff::Timestamp;
-use learnt::Learnt;
 use poller::{Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
     /// What earlier batches took.
-    pub learnt: Arc<Learnt>,
+    pub estimates: Arc<Estimates>,
     /// Submissions that a task sees to.
     pub attended: submit::Attended,
     /// A submission was lost.
@@ -104,12 +104,12 @@ impl Engine {
             retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
-            learnt: Arc::default(),
+            estimates: Arc::default(),
             attended: submit::Attended::default(),
             lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };
-        let (learnt, store, clock) = (shared.learnt.clone(), shared.store.clone(), shared.clock.clone());
+        let (learnt, store, clock) = (shared.estimates.clone(), shared.store.clone(), shared.clock.clone());
         let stopping = shared.tasks.stopping();
         shared
             .tasks
@@ -160,8 +160,8 @@ impl Engine {
             }
         }
         for (name, poller) in &first {
-            self.shared.learnt.begin(&self.shared.store, name, self.shared.clock.now()).await;
-            self.shared.tasks.errand(past::learn(poller.clone(), self.shared.clone()));
+            self.shared.estimates.begin(&self.shared.store, name, self.shared.clock.now()).await;
+            self.shared.tasks.errand(bootstrap::learn(poller.clone(), self.shared.clone()));
         }
         begin(first, schedule);
         for (predecessor, successor) in successors {

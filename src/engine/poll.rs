@@ -60,7 +60,7 @@ pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), St
     let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
     shared.store.record(pk, step, shared.routes()).await?;
     if ended {
-        shared.learnt.taught(poller.name());
+        shared.estimates.invalidate(poller.name());
     }
     Ok(())
 }

@@ -193,7 +193,7 @@ impl Poller {
 
     /// What earlier batches like `tracked` teach.
     pub(super) fn estimate(&self, tracked: &Tracked) -> Option<Arc<Estimate>> {
-        self.shared.learnt.about(&Class::of(tracked), self.now())
+        self.shared.estimates.about(&Class::of(tracked), self.now())
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The estimates of the classes that have live batches, or had some lately.
 #[derive(Debug, Default)]
-pub(crate) struct Learnt {
+pub(crate) struct Estimates {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -37,7 +37,7 @@ struct Entry {
     asked_at: Timestamp,
 }
 
-impl Learnt {
+impl Estimates {
     /// What is learnt of `class`, or until that is there of the next coarser one; `None`: nothing.
     pub(crate) fn about(&self, class: &Class, now: Timestamp) -> Option<Arc<Estimate>> {
         let mut state = self.state();
@@ -56,13 +56,13 @@ impl Learnt {
     /// Learns all that is known of a provider's batches, before the first of them is looked at.
     pub(crate) async fn begin(&self, store: &Store, provider: &str, now: Timestamp) {
         if let Err(error) = self.learn(store, provider, true, now).await {
-            self.taught(provider);
+            self.invalidate(provider);
             tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
         }
     }
 
     /// A batch of the provider has ended, or its list has told of some.
-    pub(crate) fn taught(&self, provider: &str) {
+    pub(crate) fn invalidate(&self, provider: &str) {
         let mut state = self.state();
         if !state.stale.contains(provider) {
             state.stale.insert(provider.to_owned());
@@ -87,7 +87,7 @@ impl Learnt {
             let due = self.due(now);
             for provider in &due {
                 if let Err(error) = self.learn(&store, provider, false, now).await {
-                    self.taught(provider);
+                    self.invalidate(provider);
                     tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
                 }
                 tokio::task::yield_now().await;

@@ -64,7 +64,7 @@ async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
         known += ended.len();
         let done = page.next.is_none() || number == PAGES;
         shared.store.learn(poller.name().to_owned(), ended, done).await?;
-        shared.learnt.taught(poller.name());
+        shared.estimates.invalidate(poller.name());
         if done {
             break;
         }
