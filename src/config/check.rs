@@ -843,7 +843,7 @@ impl Check<'_> {
         }
         Some(DigestConfig {
             name: name.get_ref().clone(),
-            turns: Calendar::new(table.cron.given()?.get_ref(), zone?)?,
+            schedule: Calendar::new(table.cron.given()?.get_ref(), zone?)?,
             timezone: table.timezone.given().map(|zone| zone.get_ref().clone()),
             webhooks: webhooks.get_ref().iter().map(|webhook| webhook.get_ref().clone()).collect(),
         })

@@ -305,8 +305,8 @@ pub struct DigestConfig {
     /// The table's name.
     pub name: String,
     /// When it is sent.
-    pub turns: Calendar,
-    /// The time zone that the turns are in, by its name; `None`: the machine's.
+    pub schedule: Calendar,
+    /// The time zone of the schedule, by its name; `None`: the machine's.
     pub timezone: Option<String>,
     /// To which webhooks; they are in the file.
     pub webhooks: BTreeSet<String>,

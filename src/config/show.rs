@@ -69,7 +69,7 @@ impl Config {
         }
         for digest in self.digests.values() {
             page.table(&format!("digests.{}", digest.name));
-            page.text("cron", digest.turns.as_str());
+            page.text("cron", digest.schedule.as_str());
             match &digest.timezone {
                 Some(zone) => page.text("timezone", zone),
                 None => page.comment("timezone: the machine's"),

@@ -65,18 +65,18 @@ mod tests {
     }
 
     /// Every turn that ticks once a minute bring, from one instant to another.
-    fn turns(calendar: &Calendar, from: &str, to: &str) -> Vec<String> {
+    fn occurrences(calendar: &Calendar, from: &str, to: &str) -> Vec<String> {
         let (mut now, end) = (at(from), at(to));
         let mut last = now;
-        let mut turns = Vec::new();
+        let mut occurrences = Vec::new();
         while now < end {
             now = later(now, Duration::from_mins(1));
             if let Some(turn) = calendar.due(last, now) {
-                turns.push(turn.to_string());
+                occurrences.push(turn.to_string());
                 last = turn;
             }
         }
-        turns
+        occurrences
     }
 
     #[test]
@@ -84,21 +84,21 @@ mod tests {
         let berlin = calendar("0 9 * * *", "Europe/Berlin");
         // The clocks go forward on 2026-03-29 at 01:00Z and back on 2026-10-25 at 01:00Z.
         assert_eq!(
-            turns(&berlin, "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z"),
+            occurrences(&berlin, "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z"),
             ["2026-03-28T08:00:00Z", "2026-03-29T07:00:00Z", "2026-03-30T07:00:00Z"]
         );
         assert_eq!(
-            turns(&berlin, "2026-10-24T00:00:00Z", "2026-10-27T00:00:00Z"),
+            occurrences(&berlin, "2026-10-24T00:00:00Z", "2026-10-27T00:00:00Z"),
             ["2026-10-24T07:00:00Z", "2026-10-25T08:00:00Z", "2026-10-26T08:00:00Z"]
         );
         // New York: 2026-03-08 07:00Z and 2026-11-01 06:00Z.
         let new_york = calendar("0 9 * * Mon-Fri", "America/New_York");
         assert_eq!(
-            turns(&new_york, "2026-03-06T00:00:00Z", "2026-03-10T00:00:00Z"),
+            occurrences(&new_york, "2026-03-06T00:00:00Z", "2026-03-10T00:00:00Z"),
             ["2026-03-06T14:00:00Z", "2026-03-09T13:00:00Z"]
         );
         assert_eq!(
-            turns(&new_york, "2026-10-30T00:00:00Z", "2026-11-03T00:00:00Z"),
+            occurrences(&new_york, "2026-10-30T00:00:00Z", "2026-11-03T00:00:00Z"),
             ["2026-10-30T13:00:00Z", "2026-11-02T14:00:00Z"]
         );
     }
@@ -107,18 +107,18 @@ mod tests {
     fn a_turn_in_the_hour_that_is_left_out_comes_right_after_it_and_once() {
         let berlin = calendar("30 2 * * *", "Europe/Berlin");
         assert_eq!(
-            turns(&berlin, "2026-03-28T00:00:00Z", "2026-03-30T12:00:00Z"),
+            occurrences(&berlin, "2026-03-28T00:00:00Z", "2026-03-30T12:00:00Z"),
             ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
         );
         let new_york = calendar("30 2 * * *", "America/New_York");
         assert_eq!(
-            turns(&new_york, "2026-03-07T12:00:00Z", "2026-03-09T12:00:00Z"),
+            occurrences(&new_york, "2026-03-07T12:00:00Z", "2026-03-09T12:00:00Z"),
             ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]
         );
         // Lord Howe's clocks go forward by half an hour: 02:00 to 02:30 on 2026-10-04, at 15:30Z the day before.
         let lord_howe = calendar("15 2 * * *", "Australia/Lord_Howe");
         assert_eq!(
-            turns(&lord_howe, "2026-10-02T12:00:00Z", "2026-10-05T12:00:00Z"),
+            occurrences(&lord_howe, "2026-10-02T12:00:00Z", "2026-10-05T12:00:00Z"),
             ["2026-10-02T15:45:00Z", "2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"]
         );
     }
@@ -127,18 +127,18 @@ mod tests {
     fn a_turn_in_the_hour_that_is_had_twice_comes_once() {
         let berlin = calendar("30 2 * * *", "Europe/Berlin");
         assert_eq!(
-            turns(&berlin, "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
+            occurrences(&berlin, "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
         let new_york = calendar("30 1 * * *", "America/New_York");
         assert_eq!(
-            turns(&new_york, "2026-10-31T12:00:00Z", "2026-11-02T12:00:00Z"),
+            occurrences(&new_york, "2026-10-31T12:00:00Z", "2026-11-02T12:00:00Z"),
             ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
         );
         // Back by half an hour, from 02:00 to 01:30, on 2026-04-05, at 15:00Z the day before.
         let lord_howe = calendar("45 1 * * *", "Australia/Lord_Howe");
         assert_eq!(
-            turns(&lord_howe, "2026-04-03T12:00:00Z", "2026-04-06T12:00:00Z"),
+            occurrences(&lord_howe, "2026-04-03T12:00:00Z", "2026-04-06T12:00:00Z"),
             ["2026-04-03T14:45:00Z", "2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"]
         );
     }
@@ -152,8 +152,8 @@ mod tests {
             ("Australia/Lord_Howe", "2026-04-04T12:00:00Z", "2026-04-04T18:00:00Z"),
             ("Australia/Lord_Howe", "2026-10-03T12:00:00Z", "2026-10-03T18:00:00Z"),
         ] {
-            let turns = turns(&calendar("*/10 * * * *", zone), from, to);
-            assert_eq!(turns.len(), 36, "{zone} {from}: {turns:?}");
+            let occurrences = occurrences(&calendar("*/10 * * * *", zone), from, to);
+            assert_eq!(occurrences.len(), 36, "{zone} {from}: {occurrences:?}");
         }
     }
 

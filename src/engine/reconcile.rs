@@ -29,7 +29,7 @@ pub(super) enum Search {
 
 /// When a submission is looked into next, and how often it was.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct Retry {
     tries: u32,
     at: Timestamp,
 }
@@ -39,10 +39,10 @@ impl Engine {
     /// registered, or known not to exist, or a person is told.
     pub async fn reconcile(self, pulse: Pulse) {
         let stopping = self.shared.tasks.stopping();
-        let mut turns = BTreeMap::new();
+        let mut retries = BTreeMap::new();
         loop {
             pulse.beat();
-            if let Err(error) = self.look_into_submissions(&mut turns, &pulse).await {
+            if let Err(error) = self.look_into_submissions(&mut retries, &pulse).await {
                 tracing::error!(%error, "cannot read what was being submitted; trying again");
             }
             tokio::select! {
@@ -55,17 +55,17 @@ impl Engine {
 
     async fn look_into_submissions(
         &self,
-        turns: &mut BTreeMap<String, Turn>,
+        retries: &mut BTreeMap<String, Retry>,
         pulse: &Pulse,
     ) -> Result<(), StoreError> {
         let mut open = self.shared.store.submissions().await?;
         open.retain(|submission| !self.shared.attended.has(&submission.marker));
-        turns.retain(|marker, _| open.iter().any(|submission| submission.marker == *marker));
+        retries.retain(|marker, _| open.iter().any(|submission| submission.marker == *marker));
         for mut submission in open {
             let now = self.shared.clock.now();
-            let turn = turns.entry(submission.marker.clone()).or_insert(Turn { tries: 0, at: now });
+            let retry = retries.entry(submission.marker.clone()).or_insert(Retry { tries: 0, at: now });
             // A clock that was set back must not put it off for long.
-            if turn.at > now && turn.at < later(now, LONGEST_WAIT) {
+            if retry.at > now && retry.at < later(now, LONGEST_WAIT) {
                 continue;
             }
             if submission.lost_at.is_none() {
@@ -73,9 +73,9 @@ impl Engine {
                 self.shared.store.lose_submission(submission.marker.clone(), now).await?;
                 submission.lost_at = Some(now);
             }
-            turn.tries += 1;
-            let wait = NAP.saturating_mul(1 << turn.tries.min(6)).min(LONGEST_WAIT);
-            turn.at = later(now, wait);
+            retry.tries += 1;
+            let wait = NAP.saturating_mul(1 << retry.tries.min(6)).min(LONGEST_WAIT);
+            retry.at = later(now, wait);
             let looked = tokio::time::timeout(LONGEST_LOOK, self.look_into(&submission, now)).await;
             let trouble = match looked {
                 Ok(Ok(())) => None,

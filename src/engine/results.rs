@@ -215,7 +215,7 @@ impl Results {
             if let Some(fetch) = self.account.adapter.results(&self.batch, part)? {
                 let mut current = Current { part, fetch, index: 0, stream: None };
                 // The first stream is opened at once: what is wrong is told before anything is given.
-                if let Turn::Records(records) = current.turn(&self.account).await? {
+                if let Advance::Records(records) = current.advance(&self.account).await? {
                     current.stream = Some((Body::of_records(records), Splitter::new(Form::Lines)));
                 }
                 self.now = Some(current);
@@ -229,10 +229,10 @@ impl Results {
     async fn step(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(current) = &mut self.now else { return Ok(None) };
         let Some((body, splitter)) = &mut current.stream else {
-            return match current.turn(&self.account).await? {
-                Turn::Opened => Ok(Some(Bytes::new())),
-                Turn::Records(records) => self.convert(records).map(Some),
-                Turn::Done => Ok(None),
+            return match current.advance(&self.account).await? {
+                Advance::Opened => Ok(Some(Bytes::new())),
+                Advance::Records(records) => self.convert(records).map(Some),
+                Advance::Done => Ok(None),
             };
         };
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
@@ -323,7 +323,7 @@ impl Fetch for Nothing {
 }
 
 /// What a step of a [`Fetch`] has come to.
-enum Turn {
+enum Advance {
     Opened,
     Records(Vec<Bytes>),
     Done,
@@ -331,7 +331,7 @@ enum Turn {
 
 impl Current {
     /// Goes on until there is a stream, some records, or nothing more.
-    async fn turn(&mut self, account: &Account) -> Result<Turn, Failure> {
+    async fn advance(&mut self, account: &Account) -> Result<Advance, Failure> {
         let mut answer = None;
         loop {
             match self.fetch.next(answer.as_ref())? {
@@ -339,10 +339,10 @@ impl Current {
                 FetchStep::Stream(call, form) => {
                     let body = Body::open(account, call, form == Form::Lines).await?;
                     self.stream = Some((body, Splitter::new(form)));
-                    return Ok(Turn::Opened);
+                    return Ok(Advance::Opened);
                 }
-                FetchStep::Records(records) => return Ok(Turn::Records(records)),
-                FetchStep::Done => return Ok(Turn::Done),
+                FetchStep::Records(records) => return Ok(Advance::Records(records)),
+                FetchStep::Done => return Ok(Advance::Done),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Digests: put together from the state, and owed to exactly the webhooks that they name.
 
 use super::jobs::Housekeeping;
-use super::turns::digest_name;
+use super::scheduled::digest_name;
 use crate::domain::digest::{Digest, MOST};
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;

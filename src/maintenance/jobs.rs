@@ -1,7 +1,7 @@
 //! The jobs themselves, and the loop that takes them up.
 
 use super::cron::{Cron, Sign, overdue};
-use super::turns::{self, Turn};
+use super::scheduled::{self, ScheduledRun};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::time::earlier;
@@ -48,7 +48,7 @@ impl Job {
         }
     }
 
-    /// How far its turns are apart.
+    /// How far its runs are apart.
     pub(super) const fn period(self) -> Duration {
         match self {
             Self::Prune => Duration::from_hours(24),
@@ -77,14 +77,14 @@ pub struct Housekeeping {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Work {
     Job(Job),
-    Turn(Turn),
+    Scheduled(ScheduledRun),
 }
 
 impl Work {
     fn name(&self) -> String {
         match self {
             Self::Job(job) => job.name().to_owned(),
-            Self::Turn(turn) => turn.name(),
+            Self::Scheduled(run) => run.name(),
         }
     }
 }
@@ -109,8 +109,9 @@ impl Housekeeping {
                 Ok(runs) => {
                     let now = self.clock.now();
                     let jobs = overdue(&Job::ALL, &runs, now).into_iter().map(Work::Job);
-                    let turns = turns::due(&(self.config)(), &runs, now).into_iter().map(Work::Turn);
-                    for work in jobs.chain(turns) {
+                    let scheduled =
+                        scheduled::due(&(self.config)(), &runs, now).into_iter().map(Work::Scheduled);
+                    for work in jobs.chain(scheduled) {
                         self.begin(work, &under_way);
                     }
                 }
@@ -145,7 +146,7 @@ impl Housekeeping {
         let run = async move {
             match work {
                 Work::Job(job) => keeper.perform(job).await,
-                Work::Turn(turn) => keeper.take_turn(turn).await,
+                Work::Scheduled(run) => keeper.start_run(run).await,
             }
             set(&done, &finished, false);
         };

@@ -3,4 +3,4 @@
 pub mod cron;
 mod digest;
 pub mod jobs;
-pub mod turns;
+pub mod scheduled;

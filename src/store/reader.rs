@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     count: u32,
 }
 
@@ -24,7 +24,7 @@ impl Readers {
         let connections = connections.into();
         let count = u32::try_from(connections.len()).unwrap_or(u32::MAX);
         Self {
-            turns: Arc::new(Semaphore::new(connections.len())),
+            slots: Arc::new(Semaphore::new(connections.len())),
             idle: Arc::new(Mutex::new(connections)),
             count,
         }
@@ -36,7 +36,7 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let idle = Arc::clone(&self.idle);
         off_thread(move || {
             let connection = guard(&idle).pop();
@@ -45,9 +45,9 @@ impl Readers {
                 Some(connection) => query(connection),
                 None => Err(StoreError::Closed),
             };
-            // Back before the next one's turn.
+            // Back before the next one's slot.
             drop(loan);
-            drop(turn);
+            drop(slot);
             result
         })
         .await?
@@ -55,14 +55,14 @@ impl Readers {
 
     /// Whether they are still there.
     pub(super) fn opened(&self) -> Result<(), StoreError> {
-        if self.turns.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
+        if self.slots.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
     }
 
     /// Waits for the queries under way and closes.
     pub(super) async fn close(&self) {
-        if let Ok(all) = self.turns.acquire_many(self.count).await {
+        if let Ok(all) = self.slots.acquire_many(self.count).await {
             guard(&self.idle).clear();
-            self.turns.close();
+            self.slots.close();
             drop(all);
         }
     }

@@ -134,7 +134,7 @@ fn the_example_uncommented_is_sound_and_tells_what_has_no_effect_yet() {
         assert!(!config.warnings.iter().any(|warning| warning.contains(key)), "{key}: {:?}", config.warnings);
     }
     assert!(config.heartbeat.is_some() && config.providers["openai"].discover.is_some());
-    assert_eq!(config.digests["morning"].turns.as_str(), "0 9 * * Mon-Fri");
+    assert_eq!(config.digests["morning"].schedule.as_str(), "0 9 * * Mon-Fri");
 }
 
 #[test]

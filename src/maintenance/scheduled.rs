@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Something whose turn has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum ScheduledRun {
     /// A round of discovery.
     Discover {
         /// At which provider.
@@ -30,7 +30,7 @@ pub enum Turn {
     },
 }
 
-impl Turn {
+impl ScheduledRun {
     /// Its name in the table of runs.
     pub fn name(&self) -> String {
         match self {
@@ -44,7 +44,7 @@ impl Turn {
 ///
 /// Discovery begins at once where there has been none yet. A digest that is new has nothing to tell before its next
 /// turn.
-pub fn due(config: &Config, runs: &[JobRun], now: Timestamp) -> Vec<Turn> {
+pub fn due(config: &Config, runs: &[JobRun], now: Timestamp) -> Vec<ScheduledRun> {
     // A clock that was set back must not put a turn off until it has caught up: a run in its future is none.
     let last = |name: String| {
         runs.iter().find(|run| run.name == name).filter(|run| since(now, run.started_at) < SLACK)
@@ -54,7 +54,7 @@ pub fn due(config: &Config, runs: &[JobRun], now: Timestamp) -> Vec<Turn> {
         let calendar = provider.discover.as_ref()?;
         let run = last(discovery_name(&provider.name));
         let is_due = run.is_none_or(|run| turn(calendar, run).is_some());
-        is_due.then(|| Turn::Discover {
+        is_due.then(|| ScheduledRun::Discover {
             provider: provider.name.clone(),
             last_error: run.and_then(|run| run.error.clone()),
         })
@@ -62,10 +62,10 @@ pub fn due(config: &Config, runs: &[JobRun], now: Timestamp) -> Vec<Turn> {
     let digests = config.digests.values().filter_map(|digest| {
         let name = digest.name.clone();
         match last(digest_name(&name)) {
-            None => Some(Turn::Digest { name, since: None, at: now }),
+            None => Some(ScheduledRun::Digest { name, since: None, at: now }),
             Some(run) => {
-                let at = turn(&digest.turns, run)?;
-                Some(Turn::Digest { name, since: Some(run.started_at), at })
+                let at = turn(&digest.schedule, run)?;
+                Some(ScheduledRun::Digest { name, since: Some(run.started_at), at })
             }
         }
     });
@@ -74,11 +74,13 @@ pub fn due(config: &Config, runs: &[JobRun], now: Timestamp) -> Vec<Turn> {
 
 impl Housekeeping {
     /// Does what is due.
-    pub(super) async fn take_turn(&self, turn: Turn) {
-        let job = turn.name();
-        match turn {
-            Turn::Discover { provider, last_error } => self.discover(&provider, last_error.as_deref()).await,
-            Turn::Digest { name, since, at } => {
+    pub(super) async fn start_run(&self, run: ScheduledRun) {
+        let job = run.name();
+        match run {
+            ScheduledRun::Discover { provider, last_error } => {
+                self.discover(&provider, last_error.as_deref()).await
+            }
+            ScheduledRun::Digest { name, since, at } => {
                 if let Err(error) = self.digest(&name, since, at).await {
                     // It stays due.
                     tracing::error!(job, %error, "cannot store the digest");
@@ -189,8 +191,11 @@ mod tests {
         let config = config();
         let now = at("2026-11-24T12:02:00Z");
         let new = due(&config, &[], now);
-        assert_eq!(new.iter().map(Turn::name).collect::<Vec<_>>(), ["discover openai", "digest morning"]);
-        assert_eq!(new[1], Turn::Digest { name: "morning".to_owned(), since: None, at: now });
+        assert_eq!(
+            new.iter().map(ScheduledRun::name).collect::<Vec<_>>(),
+            ["discover openai", "digest morning"]
+        );
+        assert_eq!(new[1], ScheduledRun::Digest { name: "morning".to_owned(), since: None, at: now });
 
         let runs =
             [run("discover openai", "2026-11-24T12:00:03Z"), run("digest morning", "2026-11-24T08:00:00Z")];
@@ -203,7 +208,7 @@ mod tests {
         assert_eq!(missed.len(), 2);
         assert_eq!(
             missed[1],
-            Turn::Digest {
+            ScheduledRun::Digest {
                 name: "morning".to_owned(),
                 since: Some(at("2026-11-20T08:00:00Z")),
                 at: at("2026-11-24T08:00:00Z"),
