@@ -1,8 +1,8 @@
 //! Who may come in, and to do what (contract §5).
 
 use super::api::ErrorCode;
+use super::draining::DrainingListener;
 use super::refusal::Refusal;
-use super::welcome::Welcome;
 use axum::extract::Request;
 use axum::extract::connect_info::Connected;
 use axum::http::{Method, Uri, header};
@@ -37,8 +37,8 @@ pub struct Peer {
     pub user: Option<String>,
 }
 
-impl Connected<IncomingStream<'_, Welcome<UnixListener>>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Welcome<UnixListener>>) -> Self {
+impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, DrainingListener<UnixListener>>) -> Self {
         let user = stream.io().stream().peer_cred().ok().map(|cred| {
             let uid = nix::unistd::Uid::from_raw(cred.uid());
             match nix::unistd::User::from_uid(uid) {

@@ -4,6 +4,7 @@ use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
 use super::door::{self, Door, Peer};
+use super::draining::DrainingListener;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
@@ -11,7 +12,6 @@ use super::refusal::Refusal;
 use super::results;
 use super::service::Service;
 use super::stream;
-use super::welcome::Welcome;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -37,7 +37,7 @@ const LONGEST_HOOK: usize = 64 * 1024;
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
     let app = router(service, Door::Socket, stopping.clone());
     let app = app.into_make_service_with_connect_info::<Peer>();
-    let listener = Welcome::new(listener, stopping);
+    let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "the socket cannot be served any more");
@@ -53,7 +53,7 @@ pub async fn serve_tcp(
 ) {
     let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
-    let listener = Welcome::new(listener, stopping);
+    let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "TCP cannot be served any more");

@@ -17,14 +17,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Lets in until `stopping`.
-pub(super) struct Welcome<L> {
+pub(super) struct DrainingListener<L> {
     listener: L,
     stopping: CancellationToken,
     /// One token for each guest who has said nothing yet.
     silent: TaskTracker,
 }
 
-impl<L: Listener> Welcome<L> {
+impl<L: Listener> DrainingListener<L> {
     pub(super) fn new(listener: L, stopping: CancellationToken) -> Self {
         Self { listener, stopping, silent: TaskTracker::new() }
     }
@@ -40,8 +40,8 @@ impl<L: Listener> Welcome<L> {
     }
 }
 
-impl<L: Listener> Listener for Welcome<L> {
-    type Io = Guest<L::Io>;
+impl<L: Listener> Listener for DrainingListener<L> {
+    type Io = DrainingStream<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -51,7 +51,7 @@ impl<L: Listener> Listener for Welcome<L> {
             biased;
             () = self.stopping.cancelled() => {}
             (stream, address) = self.listener.accept() => {
-                return (Guest { stream, silent: Some(silent) }, address);
+                return (DrainingStream { stream, silent: Some(silent) }, address);
             }
         }
         drop(silent);
@@ -64,18 +64,18 @@ impl<L: Listener> Listener for Welcome<L> {
 }
 
 /// A connection that was let in.
-pub(super) struct Guest<S> {
+pub(super) struct DrainingStream<S> {
     stream: S,
     silent: Option<TaskTrackerToken>,
 }
 
-impl<S> Guest<S> {
+impl<S> DrainingStream<S> {
     pub(super) fn stream(&self) -> &S {
         &self.stream
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DrainingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -89,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for DrainingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -132,11 +132,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let stopping = CancellationToken::new();
-        let welcome = Welcome::new(UnixListener::bind(&path).unwrap(), stopping.clone());
-        let over = welcome.over();
-        let silent = welcome.silent.clone();
+        let listener = DrainingListener::new(UnixListener::bind(&path).unwrap(), stopping.clone());
+        let over = listener.over();
+        let silent = listener.silent.clone();
         let app = Router::new().route("/", get(async || "hello"));
-        let mut serving = Box::pin(axum::serve(welcome, app).with_graceful_shutdown(over).into_future());
+        let mut serving = Box::pin(axum::serve(listener, app).with_graceful_shutdown(over).into_future());
         let guest = UnixStream::connect(&path).await.unwrap();
         // In: its own token and that of the next.
         while silent.len() < 2 {
