@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 /// Every provider's way in, and what came in lately.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
-    doors: RwLock<BTreeMap<String, Arc<Door>>>,
+    inbound: RwLock<BTreeMap<String, Arc<InboundHook>>>,
     seen: Mutex<Seen>,
     /// The providers of which it has been said that their messages are refused, so that it is said once.
     refused: Mutex<BTreeSet<String>>,
@@ -29,7 +29,7 @@ pub(super) struct Hooks {
 
 /// One provider's way in.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct InboundHook {
     hook: Hook,
     key: SigningKey,
 }
@@ -45,15 +45,15 @@ struct Seen {
 }
 
 impl Hooks {
-    /// Takes other doors in place of those before.
-    pub(super) fn set_doors(&self, doors: BTreeMap<String, Door>) {
-        let doors = doors.into_iter().map(|(name, door)| (name, Arc::new(door))).collect();
-        *self.doors.write().unwrap_or_else(PoisonError::into_inner) = doors;
+    /// Takes other inbound in place of those before.
+    pub(super) fn set_inbound(&self, inbound: BTreeMap<String, InboundHook>) {
+        let inbound = inbound.into_iter().map(|(name, hook_of)| (name, Arc::new(hook_of))).collect();
+        *self.inbound.write().unwrap_or_else(PoisonError::into_inner) = inbound;
         lock(&self.refused).clear();
     }
 
-    fn door(&self, provider: &str) -> Option<Arc<Door>> {
-        self.doors.read().unwrap_or_else(PoisonError::into_inner).get(provider).cloned()
+    fn hook_of(&self, provider: &str) -> Option<Arc<InboundHook>> {
+        self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(provider).cloned()
     }
 }
 
@@ -88,12 +88,12 @@ impl Service {
     /// Takes a message that a service has sent: the batch that it names is looked at, and tracked if it is not yet.
     pub async fn hook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
         let live = self.live()?;
-        let door = live.hooks.door(provider).ok_or_else(|| {
+        let hook_of = live.hooks.hook_of(provider).ok_or_else(|| {
             Refusal::new(ErrorCode::NotFound, format!("no webhooks of `{provider}` are taken here"))
                 .hint("set `webhook_secret` in the provider's table, then `batchd reload`")
         })?;
         let now = self.clock.now();
-        if let Err(problem) = signature::verify(std::slice::from_ref(&door.key), headers, body, now) {
+        if let Err(problem) = signature::verify(std::slice::from_ref(&hook_of.key), headers, body, now) {
             if lock(&live.hooks.refused).insert(provider.to_owned()) {
                 tracing::warn!(provider, "a message to /hooks/{provider} is refused: {problem}");
             }
@@ -106,7 +106,7 @@ impl Service {
             tracing::debug!(provider, message = id, "came in before: nothing more to do");
             return Ok(());
         }
-        let done = self.follow_hint(provider, door.hook, body).await;
+        let done = self.follow_hint(provider, hook_of.hook, body).await;
         if done.is_err() {
             lock(&live.hooks.seen).forget(&message);
         }
@@ -143,20 +143,20 @@ impl Service {
 }
 
 /// The ways in that a configuration opens: those of providers with a `webhook_secret` whose kind sends webhooks.
-pub(super) fn doors(
+pub(super) fn inbound(
     config: &Config,
     resolve: &mut impl FnMut(String, &SecretSource) -> Option<SecretString>,
-) -> BTreeMap<String, Door> {
-    let mut doors = BTreeMap::new();
+) -> BTreeMap<String, InboundHook> {
+    let mut inbound = BTreeMap::new();
     for provider in config.providers.values() {
         let hook = provider::kind(&provider.kind).and_then(|kind| kind.hook);
         let Some((hook, source)) = hook.zip(provider.webhook_secret.as_ref()) else { continue };
         let secret = resolve(format!("providers.{}.webhook_secret", provider.name), source);
         if let Some(key) = secret.as_ref().and_then(secret::hook_key) {
-            doors.insert(provider.name.clone(), Door { hook, key: SigningKey::of_service(key) });
+            inbound.insert(provider.name.clone(), InboundHook { hook, key: SigningKey::of_service(key) });
         }
     }
-    doors
+    inbound
 }
 
 fn refusal(problem: BadSignature) -> Refusal {

@@ -1,7 +1,7 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
 use super::api::{ErrorCode, ReloadAnswer};
-use super::hooks::{self, Door, Hooks};
+use super::hooks::{self, Hooks, InboundHook};
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
@@ -87,7 +87,7 @@ pub(super) struct Assembly {
     accounts: Vec<Account>,
     pub(super) destinations: Vec<Destination>,
     targets: BTreeMap<String, String>,
-    doors: BTreeMap<String, Door>,
+    inbound: BTreeMap<String, InboundHook>,
     heartbeat: Option<Arc<Heartbeat>>,
     token: Option<SecretString>,
 }
@@ -285,14 +285,14 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
-        let Assembly { accounts, destinations, targets, doors, heartbeat, token } = assembly;
+        let Assembly { accounts, destinations, targets, inbound, heartbeat, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
-        self.hooks.set_doors(doors);
+        self.hooks.set_inbound(inbound);
         *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
@@ -329,7 +329,7 @@ impl Live {
                 (provider.name.as_str(), key)
             })
             .collect();
-        let doors = hooks::doors(config, &mut resolve);
+        let inbound = hooks::inbound(config, &mut resolve);
         let targets: Vec<(&WebhookConfig, Option<Target>)> =
             config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
@@ -381,7 +381,7 @@ impl Live {
             }
         }
         if problems.is_empty() {
-            Ok(Assembly { accounts, destinations, targets: shown, doors, heartbeat: sign_of_life, token })
+            Ok(Assembly { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, token })
         } else {
             Err(problems)
         }

@@ -1,9 +1,9 @@
 //! Floor 5: the operations, written once, and their way in: the HTTP API on the socket and on TCP.
 
+pub mod access;
 pub mod api;
 pub mod client;
 mod discovery;
-pub mod door;
 mod draining;
 pub mod event_stream;
 mod hooks;

@@ -1,9 +1,9 @@
 //! The HTTP API: routes, and who may use them from where.
 
+use super::access::{self, AccessPolicy, Peer};
 use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
-use super::door::{self, Door, Peer};
 use super::draining::DrainingListener;
 use super::metrics::as_prometheus_text;
 use super::openai;
@@ -35,7 +35,7 @@ const LONGEST_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
-    let app = router(service, Door::Socket, stopping.clone());
+    let app = router(service, AccessPolicy::Socket, stopping.clone());
     let app = app.into_make_service_with_connect_info::<Peer>();
     let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
@@ -48,10 +48,10 @@ pub async fn serve_socket(service: Service, listener: UnixListener, stopping: Ca
 pub async fn serve_tcp(
     service: Service,
     listener: TcpListener,
-    rules: door::TcpRules,
+    rules: access::TcpRules,
     stopping: CancellationToken,
 ) {
-    let app = router(service, Door::Tcp(Arc::new(rules)), stopping.clone());
+    let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), stopping.clone());
     let app = app.into_make_service();
     let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pub(super) stopping: CancellationToken,
 }
 
-fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
+fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
     let shared = Shared { service: service.clone(), stopping };
     let mut router = Router::new();
     // The second way is for ids with a slash in them, such as Gemini's, that nobody encoded.
@@ -109,10 +109,10 @@ fn router(service: Service, door: Door, stopping: CancellationToken) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            let door = door.clone();
+            let policy = policy.clone();
             let service = service.clone();
             async move {
-                match door.admit(&request, service.token().as_ref()) {
+                match policy.admit(&request, service.token().as_ref()) {
                     Ok(()) => in_our_words(next.run(request).await).await,
                     Err(refusal) => refusal.into_response(),
                 }

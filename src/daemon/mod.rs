@@ -8,7 +8,7 @@ mod systemd;
 use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::{Config, Refused};
-use crate::control::door::TcpRules;
+use crate::control::access::TcpRules;
 use crate::control::live::{Live, Parts, catalog};
 use crate::control::server;
 use crate::control::service::Service;

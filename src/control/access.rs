@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 
 /// A way in.
 #[derive(Clone, Debug)]
-pub(super) enum Door {
+pub(super) enum AccessPolicy {
     /// The Unix socket: whoever may open it may do everything.
     Socket,
     /// TCP: by these rules.
@@ -50,7 +50,7 @@ impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
     }
 }
 
-impl Door {
+impl AccessPolicy {
     /// Whether `request` may pass; `token` is the bearer token in force, if one is configured.
     pub(super) fn admit(&self, request: &Request, token: Option<&SecretString>) -> Result<(), Refusal> {
         let Self::Tcp(rules) = self else { return Ok(()) };
@@ -150,8 +150,8 @@ mod tests {
     use super::*;
     use axum::body::Body;
 
-    fn door(hosts: &[&str]) -> Door {
-        Door::Tcp(Arc::new(TcpRules {
+    fn policy(hosts: &[&str]) -> AccessPolicy {
+        AccessPolicy::Tcp(Arc::new(TcpRules {
             listen: "127.0.0.1:8765".parse().unwrap(),
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         }))
@@ -172,7 +172,10 @@ mod tests {
     #[test]
     fn the_host_must_be_ours() {
         let ask = |host: &str| {
-            code(door(&["batchd.example.com"]).admit(&request("GET", "/v1/batches", &[("host", host)]), None))
+            code(
+                policy(&["batchd.example.com"])
+                    .admit(&request("GET", "/v1/batches", &[("host", host)]), None),
+            )
         };
         for ours in [
             "127.0.0.1:8765",
@@ -189,11 +192,11 @@ mod tests {
             assert_eq!(ask(foreign), Some(ErrorCode::Misdirected), "{foreign}");
         }
         assert_eq!(
-            code(door(&[]).admit(&request("GET", "/healthz", &[("host", "probe.example")]), None)),
+            code(policy(&[]).admit(&request("GET", "/healthz", &[("host", "probe.example")]), None)),
             None
         );
         assert_eq!(
-            code(door(&[]).admit(&request("GET", "/v1/batches", &[]), None)),
+            code(policy(&[]).admit(&request("GET", "/v1/batches", &[]), None)),
             Some(ErrorCode::Misdirected)
         );
     }
@@ -202,11 +205,11 @@ mod tests {
     fn without_a_token_tcp_only_reads() {
         let host = ("host", "localhost:8765");
         assert_eq!(
-            code(door(&[]).admit(&request("PUT", "/v1/batches/x", &[host]), None)),
+            code(policy(&[]).admit(&request("PUT", "/v1/batches/x", &[host]), None)),
             Some(ErrorCode::Forbidden)
         );
-        assert_eq!(code(door(&[]).admit(&request("GET", "/v1/batches/x", &[host]), None)), None);
-        assert_eq!(code(Door::Socket.admit(&request("PUT", "/v1/batches/x", &[]), None)), None);
+        assert_eq!(code(policy(&[]).admit(&request("GET", "/v1/batches/x", &[host]), None)), None);
+        assert_eq!(code(AccessPolicy::Socket.admit(&request("PUT", "/v1/batches/x", &[]), None)), None);
     }
 
     #[test]
@@ -214,7 +217,7 @@ mod tests {
         let token = SecretString::from("t0ken");
         let host = ("host", "localhost:8765");
         let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
-            code(door(&[]).admit(&request(method, path, headers), Some(&token)))
+            code(policy(&[]).admit(&request(method, path, headers), Some(&token)))
         };
         assert_eq!(ask("GET", "/v1/batches", &[host]), Some(ErrorCode::Unauthorized));
         assert_eq!(
@@ -231,7 +234,7 @@ mod tests {
         // A service's own webhook is signed instead, and comes under whatever name reaches this machine.
         let foreign = ("host", "tunnel.example");
         assert_eq!(ask("POST", "/hooks/openai", &[foreign]), None);
-        assert_eq!(code(door(&[]).admit(&request("POST", "/hooks/openai", &[foreign]), None)), None);
+        assert_eq!(code(policy(&[]).admit(&request("POST", "/hooks/openai", &[foreign]), None)), None);
         let foreign = [("authorization", "Bearer t0ken"), host, ("origin", "https://evil.example")];
         assert_eq!(ask("PUT", "/v1/batches/x", &foreign), Some(ErrorCode::Forbidden));
         let own = [("authorization", "Bearer t0ken"), host, ("origin", "http://localhost:8765")];
