@@ -1,9 +1,9 @@
 //! All workers together: begun, pointed elsewhere and retired as the configuration says, and asked how they fare.
 
 use super::Pulse;
+use super::crash_isolation::CrashIsolation;
 use super::deliver::{self, Exchange};
 use super::destination::{Destination, Seal};
-use super::gate::Gate;
 use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ struct Inner {
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
     refused: Arc<watch::Sender<BTreeSet<String>>>,
     routes: Arc<RwLock<Arc<Routes>>>,
-    gate: Gate,
+    crash_isolation: CrashIsolation,
     steps: Steps,
 }
 
@@ -67,7 +67,7 @@ impl Dispatcher {
     /// One without webhooks yet; its workers run in `tasks` until `stop`.
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
-            gate: Gate::default(),
+            crash_isolation: CrashIsolation::default(),
             steps: Steps::new(&clock),
             routes: Arc::default(),
             store,
@@ -238,7 +238,7 @@ impl Inner {
             board: Arc::clone(&board),
             tally: Arc::clone(&self.tally),
             routes: Arc::clone(&self.routes),
-            gate: self.gate.clone(),
+            crash_isolation: self.crash_isolation.clone(),
             steps: self.steps.clone(),
             destination,
             state,

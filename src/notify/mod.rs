@@ -1,12 +1,12 @@
 //! Floor 4: what webhooks are owed reaches them, each by a worker of its own, until it is accepted or given up.
 
 pub mod breaker;
+mod crash_isolation;
 pub mod decision;
 pub mod deliver;
 pub mod destination;
 pub mod dispatcher;
 mod episode;
-mod gate;
 mod log;
 mod pacing;
 mod steps;

@@ -2,11 +2,11 @@
 
 use super::Pulse;
 use super::breaker::Leave;
+use super::crash_isolation::{CrashIsolation, Pass};
 use super::decision::{Decision, Rules, decide};
 use super::deliver::{self, Exchange};
 use super::destination::Destination;
 use super::dispatcher::{Board, Tally};
-use super::gate::{Gate, Pass};
 use super::pacing::{Load, Pacing};
 use super::steps::Steps;
 use super::{episode, log};
@@ -53,7 +53,7 @@ pub(super) struct Worker {
     board: Arc<Board>,
     tally: Arc<Tally>,
     routes: Arc<RwLock<Arc<Routes>>>,
-    gate: Gate,
+    crash_isolation: CrashIsolation,
     steps: Steps,
     destination: Option<Arc<Destination>>,
     state: WebhookState,
@@ -82,7 +82,7 @@ pub(super) struct Parts {
     pub(super) board: Arc<Board>,
     pub(super) tally: Arc<Tally>,
     pub(super) routes: Arc<RwLock<Arc<Routes>>>,
-    pub(super) gate: Gate,
+    pub(super) crash_isolation: CrashIsolation,
     pub(super) steps: Steps,
     pub(super) destination: Arc<Destination>,
     pub(super) state: WebhookState,
@@ -133,7 +133,7 @@ impl Worker {
             board: parts.board,
             tally: parts.tally,
             routes: parts.routes,
-            gate: parts.gate,
+            crash_isolation: parts.crash_isolation,
             steps: parts.steps,
             destination: None,
             pacing: Pacing::new(parts.state.failures, pause, steady),
@@ -266,7 +266,7 @@ impl Worker {
                 None => Ok(Plan::nothing(LONGEST_SLEEP)),
             };
         }
-        let Some(pass) = self.gate.enter() else { return Ok(Plan::nothing(SOMEBODY_IS_ALONE)) };
+        let Some(pass) = self.crash_isolation.enter() else { return Ok(Plan::nothing(SOMEBODY_IS_ALONE)) };
         let mut plan = Plan { messages: Vec::new(), pass: Some(pass), look_again: LONGEST_SLEEP };
         let messages = if adapter.groups() {
             self.together(due)
@@ -294,8 +294,8 @@ impl Worker {
             return Ok(Plan::nothing(SOMEBODY_IS_FIRST));
         };
         let waiting = *self.waiting_alone.get_or_insert_with(Instant::now);
-        let pass = match self.gate.enter_alone() {
-            None if waiting.elapsed() >= PATIENCE_ALONE => self.gate.insist().await,
+        let pass = match self.crash_isolation.enter_alone() {
+            None if waiting.elapsed() >= PATIENCE_ALONE => self.crash_isolation.insist().await,
             pass => pass,
         };
         let Some(pass) = pass else { return Ok(Plan::nothing(SOMEBODY_IS_ALONE)) };

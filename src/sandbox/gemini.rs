@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// The routes; files are in `gemini_files.rs`. The gate has already written `/v1` of Google's clients as `/v1beta`.
+/// The routes; files are in `gemini_files.rs`. The middleware has already written `/v1` of Google's clients as `/v1beta`.
 pub fn routes() -> Router<Sandbox> {
     Router::new()
         .route("/v1beta/models/{call}", post(create))

@@ -53,13 +53,13 @@ mod control;
 mod ending;
 mod fields;
 mod files;
-mod gate;
 mod gemini;
 mod gemini_files;
 mod input;
 mod ledger;
 mod life;
 mod memory;
+mod middleware;
 mod mistral;
 mod openai;
 mod plan;
@@ -72,7 +72,6 @@ use crate::clock::Clock;
 use crate::rng::Rng;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,13 +181,15 @@ impl Sandbox {
             .merge(gemini_files::routes())
             .merge(mistral::routes())
             .merge(control::routes())
-            .fallback(gate::unknown)
-            .method_not_allowed_fallback(gate::not_allowed)
+            .fallback(middleware::unknown)
+            .method_not_allowed_fallback(middleware::not_allowed)
             // What is kept is bounded as it is read, by `memory`.
             .layer(DefaultBodyLimit::disable())
             .with_state(self.clone());
-        // The gate stands outside so that it may change the address before it is routed.
-        Router::new().fallback_service(routes).layer(middleware::from_fn_with_state(self.clone(), gate::gate))
+        // The middleware stands outside so that it may change the address before it is routed.
+        Router::new()
+            .fallback_service(routes)
+            .layer(axum::middleware::from_fn_with_state(self.clone(), middleware::handle))
     }
 
     /// Answers on `listener` until `shutdown`; then requests in flight have a moment to end.

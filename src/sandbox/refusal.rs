@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// Why a request was not done. As a response it carries itself along, and the gate writes its body in the vendor's
+/// Why a request was not done. As a response it carries itself along, and the middleware writes its body in the vendor's
 /// words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 /// Passes `request` on, or refuses it.
-pub async fn gate(State(sandbox): State<Sandbox>, mut request: Request, next: Next) -> Response {
+pub async fn handle(State(sandbox): State<Sandbox>, mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let uri = request.uri().clone();
     let vendor = Vendor::of(&uri, request.headers());

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 /// What every attempt of every webhook passes through. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Gate(Arc<RwLock<()>>);
+pub(super) struct CrashIsolation(Arc<RwLock<()>>);
 
 /// Leave to have attempts under way, for as long as it is kept.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub(super) enum Pass {
     Alone { _guard: Arc<OwnedRwLockWriteGuard<()>> },
 }
 
-impl Gate {
+impl CrashIsolation {
     /// Leave to send among others; none while somebody is sent alone.
     pub(super) fn enter(&self) -> Option<Pass> {
         let guard = Arc::clone(&self.0).try_read_owned().ok()?;
@@ -48,20 +48,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a11_who_is_alone_is_alone() {
-        let gate = Gate::default();
-        let (one, other) = (gate.enter().unwrap(), gate.enter().unwrap());
-        assert!(gate.enter_alone().is_none());
+        let crash_isolation = CrashIsolation::default();
+        let (one, other) = (crash_isolation.enter().unwrap(), crash_isolation.enter().unwrap());
+        assert!(crash_isolation.enter_alone().is_none());
         let copy = one.clone();
         drop((one, other));
-        assert!(gate.enter_alone().is_none(), "a part of it is still under way");
+        assert!(crash_isolation.enter_alone().is_none(), "a part of it is still under way");
         drop(copy);
-        let alone = gate.enter_alone().unwrap();
-        assert!(gate.enter().is_none() && gate.enter_alone().is_none());
+        let alone = crash_isolation.enter_alone().unwrap();
+        assert!(crash_isolation.enter().is_none() && crash_isolation.enter_alone().is_none());
         drop(alone);
-        let hanging = gate.enter().unwrap();
-        assert!(gate.insist().await.is_none(), "not for ever");
+        let hanging = crash_isolation.enter().unwrap();
+        assert!(crash_isolation.insist().await.is_none(), "not for ever");
         drop(hanging);
-        assert!(gate.insist().await.is_some());
-        assert!(gate.enter().is_some());
+        assert!(crash_isolation.insist().await.is_some());
+        assert!(crash_isolation.enter().is_some());
     }
 }
