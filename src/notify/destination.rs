@@ -22,11 +22,11 @@ pub struct Destination {
     rate: Option<Rate>,
     insecure: bool,
     fingerprint: String,
-    seal: Seal,
+    secrets_digest: SecretsDigest,
 }
 
 /// Tells one set of secrets from another, and not what they are.
-pub type Seal = [u8; 32];
+pub type SecretsDigest = [u8; 32];
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +56,7 @@ impl Destination {
             rate: config.rate,
             insecure: config.insecure_skip_verify,
             fingerprint: fingerprint(config, target),
-            seal: Self::seal_of(target),
+            secrets_digest: Self::secrets_digest_of(target),
         })
     }
 
@@ -100,13 +100,13 @@ impl Destination {
         self.insecure
     }
 
-    /// The seal over the secrets that it was made with.
-    pub const fn seal(&self) -> Seal {
-        self.seal
+    /// The secrets_digest over the secrets that it was made with.
+    pub const fn secrets_digest(&self) -> SecretsDigest {
+        self.secrets_digest
     }
 
-    /// The seal over all secrets of `target`.
-    pub fn seal_of(target: &Target) -> Seal {
+    /// The secrets_digest over all secrets of `target`.
+    pub fn secrets_digest_of(target: &Target) -> SecretsDigest {
         let mut hash = Sha256::new();
         hash.update(b"batchd/secrets");
         for secret in [&target.url].into_iter().chain(&target.secrets).chain(target.options.values()) {

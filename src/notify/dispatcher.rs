@@ -3,7 +3,7 @@
 use super::Pulse;
 use super::crash_isolation::CrashIsolation;
 use super::deliver::{self, Exchange};
-use super::destination::{Destination, Seal};
+use super::destination::{Destination, SecretsDigest};
 use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
 use crate::clock::Clock;
@@ -185,9 +185,9 @@ impl Dispatcher {
         self.0.refused.subscribe()
     }
 
-    /// The seal over the secrets that a webhook is sent to with; `None`: there is no such webhook.
-    pub fn seal(&self, name: &str) -> Option<Seal> {
-        Some(self.0.workers().get(name)?.board.destination()?.seal())
+    /// The secrets_digest over the secrets that a webhook is sent to with; `None`: there is no such webhook.
+    pub fn secrets_digest(&self, name: &str) -> Option<SecretsDigest> {
+        Some(self.0.workers().get(name)?.board.destination()?.secrets_digest())
     }
 
     /// Sends to `destination` in place of the one of its name, if there is one.

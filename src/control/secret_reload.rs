@@ -20,7 +20,9 @@ impl Live {
                         None
                     }
                 });
-                read.is_some_and(|target| self.dispatcher.seal(name) != Some(Destination::seal_of(&target)))
+                read.is_some_and(|target| {
+                    self.dispatcher.secrets_digest(name) != Some(Destination::secrets_digest_of(&target))
+                })
             })
             .collect();
         if changed.is_empty() {
