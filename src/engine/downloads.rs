@@ -1,7 +1,7 @@
 //! Downloading: the results of every batch that ends are fetched before their provider deletes them, tried again until
 //! then, and told of.
 
-mod shelf;
+mod results_dir;
 
 use super::results::{Format, Results, Summary, Wanted};
 use super::{Engine, LookError};
@@ -14,7 +14,7 @@ use crate::store::downloads::Due;
 use crate::store::{Pk, Store, StoreError};
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
-use shelf::Shelf;
+use results_dir::ResultsDir;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -171,7 +171,7 @@ impl Downloads {
             Err(LookError::Provider { failure, .. }) => return Err(of_failure(&failure)),
             Err(other) => return Err(passing(other.to_string())),
         };
-        let place = Shelf::new(&settings.dir);
+        let place = ResultsDir::new(&settings.dir);
         let io = |error: std::io::Error| {
             passing(format!("cannot write below {}: {error}", settings.dir.display()))
         };
@@ -191,7 +191,7 @@ impl Downloads {
 
     /// Deletes files that are older than `results.retain`, and the oldest beyond `results.max_bytes`.
     async fn sweep(&self, settings: &ResultsConfig) {
-        let place = Shelf::new(&settings.dir);
+        let place = ResultsDir::new(&settings.dir);
         match place.sweep(settings.retain, settings.max_bytes, self.clock.now()).await {
             Ok(gone) => {
                 for path in gone {

@@ -4,8 +4,8 @@ use super::batch::{Asked, Batch, Part};
 use super::chance::{self, Order};
 use super::ending::Ending;
 use super::input::{Form, Input};
-use super::ledger::Ledger;
 use super::memory::{Content, Memory};
+use super::newest_first::NewestFirst;
 use super::plan::Sketch;
 use super::refusal::Refusal;
 use super::vendor::Vendor;
@@ -36,11 +36,11 @@ pub struct Store {
 #[derive(Debug, Default)]
 pub struct State {
     /// Batches of each vendor.
-    pub batches: BTreeMap<Vendor, Ledger<Arc<Batch>>>,
+    pub batches: BTreeMap<Vendor, NewestFirst<Arc<Batch>>>,
     /// Files of OpenAI and Mistral, which share `/v1/files`.
-    pub files: Ledger<Arc<File>>,
+    pub files: NewestFirst<Arc<File>>,
     /// Files of Gemini, by `files/…`.
-    pub gemini_files: Ledger<Arc<File>>,
+    pub gemini_files: NewestFirst<Arc<File>>,
 }
 
 /// A file that was uploaded, or that a batch leaves when it ends.
@@ -241,7 +241,7 @@ impl Store {
 
     fn keep(&self, serial: u64, batch: &Arc<Batch>) -> Result<(), Refusal> {
         let mut state = self.state();
-        if state.batches.values().map(Ledger::len).sum::<usize>() >= self.most_batches {
+        if state.batches.values().map(NewestFirst::len).sum::<usize>() >= self.most_batches {
             return Err(Refusal::invalid(format!(
                 "the sandbox keeps at most {} batches; delete some or start it again",
                 self.most_batches
@@ -281,7 +281,7 @@ pub enum Cabinet {
 
 impl State {
     /// The files of `cabinet`.
-    pub fn cabinet(&mut self, cabinet: Cabinet) -> &mut Ledger<Arc<File>> {
+    pub fn cabinet(&mut self, cabinet: Cabinet) -> &mut NewestFirst<Arc<File>> {
         match cabinet {
             Cabinet::Shared => &mut self.files,
             Cabinet::Gemini => &mut self.gemini_files,
@@ -289,7 +289,7 @@ impl State {
     }
 
     /// The batches of `vendor`.
-    pub fn batches(&mut self, vendor: Vendor) -> &mut Ledger<Arc<Batch>> {
+    pub fn batches(&mut self, vendor: Vendor) -> &mut NewestFirst<Arc<Batch>> {
         self.batches.entry(vendor).or_default()
     }
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 /// Things with an id, in the order in which they were created.
 #[derive(Debug)]
-pub struct Ledger<T> {
+pub struct NewestFirst<T> {
     things: BTreeMap<u64, (String, T)>,
     serials: BTreeMap<String, u64>,
 }
 
-impl<T> Default for Ledger<T> {
+impl<T> Default for NewestFirst<T> {
     fn default() -> Self {
         Self { things: BTreeMap::new(), serials: BTreeMap::new() }
     }
 }
 
-impl<T: Clone> Ledger<T> {
+impl<T: Clone> NewestFirst<T> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.things.len()
@@ -64,14 +64,14 @@ mod tests {
 
     #[test]
     fn newest_first_and_pages_on_from_a_deleted_one() {
-        let mut ledger = Ledger::default();
+        let mut kept = NewestFirst::default();
         for (serial, id) in [(1, "a"), (4, "b"), (9, "c")] {
-            ledger.insert(serial, id, id);
+            kept.insert(serial, id, id);
         }
-        assert_eq!(ledger.newest().map(|(_, id)| *id).collect::<String>(), "cba");
-        assert_eq!(ledger.remove("b"), Some("b"));
-        assert_eq!(ledger.before(4).map(|(_, id)| *id).collect::<String>(), "a");
-        assert_eq!(ledger.after(4).map(|(_, id)| *id).collect::<String>(), "c");
-        assert_eq!((ledger.get("b"), ledger.serial("c"), ledger.len()), (None, Some(9), 2));
+        assert_eq!(kept.newest().map(|(_, id)| *id).collect::<String>(), "cba");
+        assert_eq!(kept.remove("b"), Some("b"));
+        assert_eq!(kept.before(4).map(|(_, id)| *id).collect::<String>(), "a");
+        assert_eq!(kept.after(4).map(|(_, id)| *id).collect::<String>(), "c");
+        assert_eq!((kept.get("b"), kept.serial("c"), kept.len()), (None, Some(9), 2));
     }
 }

@@ -20,12 +20,12 @@ const FINISHED: &str = "jsonl";
 const LONGEST_NAME: usize = 200;
 
 /// The directory.
-pub(super) struct Shelf<'a> {
+pub(super) struct ResultsDir<'a> {
     dir: &'a Path,
 }
 
 /// A file that grows. Dropped before it is finished, it leaves nothing that would be taken for results.
-pub(super) struct Growing {
+pub(super) struct PartialFile {
     path: PathBuf,
     aside: PathBuf,
     file: BufWriter<File>,
@@ -33,13 +33,13 @@ pub(super) struct Growing {
     bytes: u64,
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> ResultsDir<'a> {
     pub(super) fn new(dir: &'a Path) -> Self {
         Self { dir }
     }
 
     /// Begins the file of a batch; what an earlier process left half-written is overwritten.
-    pub(super) async fn begin(&self, provider: &str, id: &str) -> io::Result<Growing> {
+    pub(super) async fn begin(&self, provider: &str, id: &str) -> io::Result<PartialFile> {
         let path = self.path(provider, id);
         let aside = path.with_extension(UNFINISHED);
         let parent = self.dir.join(provider);
@@ -48,7 +48,7 @@ impl<'a> Shelf<'a> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
         let file = BufWriter::with_capacity(256 * 1024, file);
-        Ok(Growing { path, aside, file, digest: Sha256::new(), bytes: 0 })
+        Ok(PartialFile { path, aside, file, digest: Sha256::new(), bytes: 0 })
     }
 
     fn path(&self, provider: &str, id: &str) -> PathBuf {
@@ -72,7 +72,7 @@ impl<'a> Shelf<'a> {
     }
 }
 
-impl Growing {
+impl PartialFile {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -148,8 +148,8 @@ mod tests {
         crate::clock::Clock::system().now()
     }
 
-    async fn put(shelf: &Shelf<'_>, id: &str, content: &str) -> SavedResults {
-        let mut file = shelf.begin("p", id).await.unwrap();
+    async fn put(dir_of_results: &ResultsDir<'_>, id: &str, content: &str) -> SavedResults {
+        let mut file = dir_of_results.begin("p", id).await.unwrap();
         file.write(content.as_bytes()).await.unwrap();
         file.finish(1).await.unwrap()
     }
@@ -157,28 +157,28 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_there_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
-        let mut file = shelf.begin("p", "batches/a.b").await.unwrap();
+        let dir_of_results = ResultsDir::new(dir.path());
+        let mut file = dir_of_results.begin("p", "batches/a.b").await.unwrap();
         file.write(b"half").await.unwrap();
         drop(file);
         let path = dir.path().join("p/batches%2Fa%2Eb.jsonl");
         assert!(!path.exists());
-        let saved = put(&shelf, "batches/a.b", "whole\n").await;
+        let saved = put(&dir_of_results, "batches/a.b", "whole\n").await;
         assert_eq!(saved.path, path.to_str().unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"whole\n");
         assert_eq!(saved.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest("whole\n")));
-        let long = put(&shelf, &"x".repeat(500), "").await;
+        let long = put(&dir_of_results, &"x".repeat(500), "").await;
         assert!(Path::new(&long.path).exists());
     }
 
     #[tokio::test]
     async fn the_oldest_go_first_and_nothing_that_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let dir_of_results = ResultsDir::new(dir.path());
         std::fs::write(dir.path().join("note.jsonl"), "mine").unwrap();
         let mut saved = Vec::new();
         for id in ["a", "b", "c"] {
-            saved.push(put(&shelf, id, "0123456789").await.path);
+            saved.push(put(&dir_of_results, id, "0123456789").await.path);
         }
         let day = Duration::from_hours(24);
         let back = |path: &str, days: u64| {
@@ -188,9 +188,9 @@ mod tests {
         };
         back(&saved[0], 5);
         back(&saved[1], 3);
-        assert_eq!(shelf.sweep(day * 10, 30, now()).await.unwrap(), Vec::<String>::new());
-        assert_eq!(shelf.sweep(day * 10, 20, now()).await.unwrap(), [saved[0].clone()]);
-        assert_eq!(shelf.sweep(day, 1000, now()).await.unwrap(), [saved[1].clone()]);
+        assert_eq!(dir_of_results.sweep(day * 10, 30, now()).await.unwrap(), Vec::<String>::new());
+        assert_eq!(dir_of_results.sweep(day * 10, 20, now()).await.unwrap(), [saved[0].clone()]);
+        assert_eq!(dir_of_results.sweep(day, 1000, now()).await.unwrap(), [saved[1].clone()]);
         assert!(Path::new(&saved[2]).exists() && dir.path().join("note.jsonl").exists());
     }
 }
