@@ -11,7 +11,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::domain::time::earlier;
 use crate::domain::tracked::BatchKey;
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::http::failure::{Failure, Verdict};
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -124,14 +124,14 @@ impl Service {
 }
 
 /// What kept a provider's list from coming.
-fn listing_refusal(error: LookError, provider: &str) -> Refusal {
+fn listing_refusal(error: ProviderError, provider: &str) -> Refusal {
     match &error {
-        LookError::Provider { failure, .. } if failure.verdict() == Verdict::Missing => Refusal::new(
+        ProviderError::Provider { failure, .. } if failure.verdict() == Verdict::Missing => Refusal::new(
             ErrorCode::NotSupported,
             format!("provider `{provider}` has no list of batches: {failure}"),
         )
         .hint("batches there are found by their ids only: `batchd track ID`"),
-        LookError::Provider { failure, .. }
+        ProviderError::Provider { failure, .. }
             if failure.verdict() == Verdict::Again && !matches!(failure, Failure::Unsupported(_)) =>
         {
             Refusal::new(

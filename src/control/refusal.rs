@@ -1,7 +1,7 @@
 //! Why an operation was not done, as every way in tells it.
 
 use super::api::{ErrorBody, ErrorCode, ErrorObject};
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::http::failure::{Failure, Verdict};
 use crate::store::StoreError;
 use http::StatusCode;
@@ -46,16 +46,16 @@ impl Refusal {
     }
 
     /// A look at `id` by hand that failed.
-    pub fn from_look(error: LookError, id: &str) -> Self {
+    pub fn from_look(error: ProviderError, id: &str) -> Self {
         match error {
-            LookError::NoProvider(name) => {
+            ProviderError::NoProvider(name) => {
                 Self::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
                     .param("provider")
                     .hint("`batchd providers` lists what is configured")
             }
-            LookError::Store(error) => error.into(),
-            retired @ LookError::Retired(_) => Self::new(ErrorCode::ProviderFailed, retired.to_string()),
-            LookError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
+            ProviderError::Store(error) => error.into(),
+            retired @ ProviderError::Retired(_) => Self::new(ErrorCode::ProviderFailed, retired.to_string()),
+            ProviderError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::domain::event::{Draft, EventType};
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
@@ -277,7 +277,12 @@ fn provider_report(poller: Snapshot) -> ProviderReport {
     }
 }
 
-fn check_answer(config: &Config, name: &str, result: Result<(), LookError>, took: Duration) -> CheckAnswer {
+fn check_answer(
+    config: &Config,
+    name: &str,
+    result: Result<(), ProviderError>,
+    took: Duration,
+) -> CheckAnswer {
     let mut answer = CheckAnswer {
         name: name.to_owned(),
         ok: result.is_ok(),
@@ -288,7 +293,7 @@ fn check_answer(config: &Config, name: &str, result: Result<(), LookError>, took
     };
     let Err(error) = result else { return answer };
     let base_url = config.providers.get(name).map(|provider| provider.base_url.clone()).unwrap_or_default();
-    let LookError::Provider { failure, .. } = &error else {
+    let ProviderError::Provider { failure, .. } = &error else {
         answer.error = Some(error.to_string());
         return answer;
     };

@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::service::Service;
 use crate::domain::batch::Usage;
 use crate::domain::tracked::{BatchKey, Tracked};
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::engine::results::{Format, Results, Wanted};
 use axum::body::Body;
 use bytes::Bytes;
@@ -96,9 +96,9 @@ impl Service {
 }
 
 /// What kept the results of `key` from coming.
-fn refusal(error: LookError, key: &BatchKey) -> Refusal {
+fn refusal(error: ProviderError, key: &BatchKey) -> Refusal {
     match error {
-        LookError::Provider { provider, failure } => Refusal::from_results(&provider, &failure, &key.id),
+        ProviderError::Provider { provider, failure } => Refusal::from_results(&provider, &failure, &key.id),
         other => Refusal::from_look(other, &key.id),
     }
 }

@@ -9,7 +9,7 @@ use super::service::Service;
 use super::tracking::{given, no_such_provider};
 use crate::config::Config;
 use crate::domain::shape;
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::engine::submit::{Order, Progress, Staged, SubmitError};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
@@ -213,7 +213,7 @@ fn refusal(error: SubmitError, provider: &str, file: &str) -> Refusal {
         )
         .hint("it may have: batchd goes on looking for the batch and tracks it once it is found; `batchd status` tells")
         .hint("do not submit the file again before that is settled"),
-        SubmitError::Look(LookError::Provider { failure, .. }) => not_created(provider, &failure),
+        SubmitError::Look(ProviderError::Provider { failure, .. }) => not_created(provider, &failure),
         SubmitError::Look(error) => Refusal::from_look(error, file),
     }
 }

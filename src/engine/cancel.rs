@@ -1,11 +1,11 @@
 //! Cancelling: the provider is asked, and what it says of the batch is a sighting like any other.
 
-use super::{Engine, LookError};
+use super::{Engine, ProviderError};
 use crate::domain::sighting::Sighting;
 
 impl Engine {
     /// Asks the provider to cancel a batch. `None`: it was accepted, and the answer tells nothing of the batch.
-    pub async fn cancel(&self, provider: &str, id: &str) -> Result<Option<Sighting>, LookError> {
+    pub async fn cancel(&self, provider: &str, id: &str) -> Result<Option<Sighting>, ProviderError> {
         let account = self.account(provider)?;
         let adapter = account.adapter.as_ref();
         let answer = match adapter.cancel(id) {
@@ -14,6 +14,6 @@ impl Engine {
         };
         answer
             .and_then(|answer| adapter.cancelled(id, &answer))
-            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+            .map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
     }
 }

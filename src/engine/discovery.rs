@@ -1,6 +1,6 @@
 //! Discovery: batches that nobody registered, found in their provider's list (contract §3, §6).
 
-use super::{Engine, LookError};
+use super::{Engine, ProviderError};
 use crate::domain::discovery::{Find, Reading};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::earlier;
@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// The list is read page by page, and each page is stored before the next is asked for; a round that breaks off is
     /// had again from the beginning, and finds nothing twice.
-    pub async fn discover(&self, provider: &str) -> Result<u64, LookError> {
+    pub async fn discover(&self, provider: &str) -> Result<u64, ProviderError> {
         let store = &self.shared.store;
         let began_at = self.shared.clock.now();
         let searched = store.searched(provider.to_owned()).await?;
@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// What the provider's list has, newest first, back to what was created at `since`. Changes nothing.
-    pub async fn listed(&self, provider: &str, since: Timestamp) -> Result<Vec<Sighting>, LookError> {
+    pub async fn listed(&self, provider: &str, since: Timestamp) -> Result<Vec<Sighting>, ProviderError> {
         let mut reading = Reading::back_to(since);
         let mut cursor = None;
         let mut seen = BTreeSet::new();
@@ -88,19 +88,19 @@ impl Engine {
         provider: &str,
         entries: &[Sighting],
         owner: Option<&str>,
-    ) -> Result<Vec<Registered>, LookError> {
+    ) -> Result<Vec<Registered>, ProviderError> {
         let now = self.shared.clock.now();
         let registrations = entries
             .iter()
             .map(|entry| self.listed_registration(provider, entry, owner, now))
-            .collect::<Result<_, LookError>>()?;
+            .collect::<Result<_, ProviderError>>()?;
         let registered = self.shared.store.register(registrations, self.shared.routes()).await?;
         self.adopt(&registered);
         Ok(registered)
     }
 
     /// A batch as it is before anybody has looked at it.
-    pub fn unseen(&self, key: &BatchKey, origin: Origin, now: Timestamp) -> Result<Tracked, LookError> {
+    pub fn unseen(&self, key: &BatchKey, origin: Origin, now: Timestamp) -> Result<Tracked, ProviderError> {
         let about = self.describe(&key.provider, &key.id)?;
         let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, origin, now);
         tracked.console_url = about.console_url;
@@ -115,7 +115,7 @@ impl Engine {
         entry: &Sighting,
         owner: Option<&str>,
         now: Timestamp,
-    ) -> Result<Registration, LookError> {
+    ) -> Result<Registration, ProviderError> {
         let key = BatchKey { provider: provider.to_owned(), id: entry.id.clone() };
         let mut tracked = self.unseen(&key, Origin::Found, now)?;
         tracked.name.clone_from(&entry.display_name);
@@ -125,7 +125,7 @@ impl Engine {
         Ok(Registration { tracked, first_look, given: Given::default() })
     }
 
-    async fn page_of(&self, provider: &str, cursor: Option<String>) -> Result<Page, LookError> {
+    async fn page_of(&self, provider: &str, cursor: Option<String>) -> Result<Page, ProviderError> {
         self.page(provider, &PageRequest { cursor, limit: PAGE, ..PageRequest::default() }).await
     }
 }

@@ -4,7 +4,7 @@
 mod results_dir;
 
 use super::results::{Format, Results, Summary, Wanted};
-use super::{Engine, LookError};
+use super::{Engine, ProviderError};
 use crate::clock::Clock;
 use crate::config::ResultsConfig;
 use crate::domain::download::{Trouble, next_try};
@@ -168,7 +168,7 @@ impl Downloads {
         let mut results = match opened {
             Ok(Some(results)) => results,
             Ok(None) => return Ok(None),
-            Err(LookError::Provider { failure, .. }) => return Err(of_failure(&failure)),
+            Err(ProviderError::Provider { failure, .. }) => return Err(of_failure(&failure)),
             Err(other) => return Err(passing(other.to_string())),
         };
         let place = ResultsDir::new(&settings.dir);

@@ -74,7 +74,7 @@ impl Shared {
 
 /// Why a batch could not be looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum LookError {
+pub enum ProviderError {
     /// The provider is not in the configuration.
     #[error("no provider `{0}` is configured")]
     NoProvider(String),
@@ -205,30 +205,30 @@ impl Engine {
     /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes no batch.
     ///
     /// An answer shows that the account is well; a failure is told to whoever asked and to nobody else.
-    pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, LookError> {
+    pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, ProviderError> {
         let poller = self.poller(provider)?;
         let seen = poller.look(id).await;
         if seen.is_ok() {
             poller.report(None).await;
         }
-        seen.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+        seen.map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// Asks the provider for the newest batch of its list: whether address and key are right.
-    pub async fn check(&self, provider: &str) -> Result<(), LookError> {
+    pub async fn check(&self, provider: &str) -> Result<(), ProviderError> {
         self.poller(provider)?
             .check()
             .await
-            .map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+            .map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
     }
 
     /// Asks the provider for a page of its list, as soon as its concurrency, its ceiling and its own wishes leave room:
     /// for what batchd does by itself.
-    pub async fn page(&self, provider: &str, page: &PageRequest) -> Result<Page, LookError> {
+    pub async fn page(&self, provider: &str, page: &PageRequest) -> Result<Page, ProviderError> {
         match self.poller(provider)?.page(page).await {
-            None => Err(LookError::Retired(provider.to_owned())),
+            None => Err(ProviderError::Retired(provider.to_owned())),
             Some(result) => {
-                result.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+                result.map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
             }
         }
     }
@@ -238,7 +238,7 @@ impl Engine {
         &self,
         tracked: &Tracked,
         sighting: &Sighting,
-    ) -> Result<crate::domain::transition::Step, LookError> {
+    ) -> Result<crate::domain::transition::Step, ProviderError> {
         let step = self.poller(&tracked.key.provider)?.observe(tracked, sighting);
         poll::log_warnings(&step);
         Ok(step)
@@ -267,10 +267,10 @@ impl Engine {
     }
 
     /// Looks at a tracked batch now, whatever the provider has asked for in the way of patience.
-    pub async fn poll_now(&self, provider: &str, pk: Pk) -> Result<(), LookError> {
+    pub async fn poll_now(&self, provider: &str, pk: Pk) -> Result<(), ProviderError> {
         match self.poller(provider)?.poll_by_hand(pk).await? {
             None => Ok(()),
-            Some(failure) => Err(LookError::Provider { provider: provider.to_owned(), failure }),
+            Some(failure) => Err(ProviderError::Provider { provider: provider.to_owned(), failure }),
         }
     }
 
@@ -329,7 +329,7 @@ impl Engine {
     }
 
     /// The adapter's word on a new batch: default endpoint, console page, kind.
-    pub fn describe(&self, provider: &str, id: &str) -> Result<Description, LookError> {
+    pub fn describe(&self, provider: &str, id: &str) -> Result<Description, ProviderError> {
         Ok(self.poller(provider)?.describe(id))
     }
 
@@ -357,13 +357,13 @@ impl Engine {
     }
 
     /// The account called `provider`, for what is done by hand there.
-    pub fn account(&self, provider: &str) -> Result<Arc<Account>, LookError> {
+    pub fn account(&self, provider: &str) -> Result<Arc<Account>, ProviderError> {
         Ok(self.poller(provider)?.account())
     }
 
-    fn poller(&self, provider: &str) -> Result<Arc<Poller>, LookError> {
+    fn poller(&self, provider: &str) -> Result<Arc<Poller>, ProviderError> {
         let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
-        pollers.get(provider).cloned().ok_or_else(|| LookError::NoProvider(provider.to_owned()))
+        pollers.get(provider).cloned().ok_or_else(|| ProviderError::NoProvider(provider.to_owned()))
     }
 }
 

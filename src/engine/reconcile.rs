@@ -1,6 +1,6 @@
 //! What became of batches whose creation was not answered: they are looked for, and never created again.
 
-use super::{Account, Engine, LookError};
+use super::{Account, Engine, ProviderError};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::{BatchKey, Origin};
@@ -79,7 +79,7 @@ impl Engine {
             let looked = tokio::time::timeout(LONGEST_LOOK, self.look_into(&submission, now)).await;
             let trouble = match looked {
                 Ok(Ok(())) => None,
-                Ok(Err(LookError::Store(error))) => return Err(error),
+                Ok(Err(ProviderError::Store(error))) => return Err(error),
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some(format!("{}: its list takes too long to read", submission.provider)),
             };
@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// Looks once for the batch of `submission`, and writes what that means.
-    async fn look_into(&self, submission: &Submission, now: Timestamp) -> Result<(), LookError> {
+    async fn look_into(&self, submission: &Submission, now: Timestamp) -> Result<(), ProviderError> {
         let Submission { provider, marker, file_name, .. } = submission;
         let account = self.account(provider)?;
         match self.search(&account, submission).await? {
@@ -175,9 +175,9 @@ impl Engine {
         &self,
         account: &Account,
         submission: &Submission,
-    ) -> Result<Search, LookError> {
+    ) -> Result<Search, ProviderError> {
         let adapter = account.adapter.as_ref();
-        let about = |failure| LookError::Provider { provider: submission.provider.clone(), failure };
+        let about = |failure| ProviderError::Provider { provider: submission.provider.clone(), failure };
         let marks = adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
         let from = submission.begun_at.as_second() - SLACK;
         let until = submission.lost_at.unwrap_or_else(|| self.shared.clock.now()).as_second() + SLACK;

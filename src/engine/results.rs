@@ -3,7 +3,7 @@
 
 mod body;
 
-use super::{Account, Engine, LookError};
+use super::{Account, Engine, ProviderError};
 use crate::domain::batch::{Batch, Usage};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
@@ -91,10 +91,10 @@ impl Engine {
         batch: &Batch,
         wanted: Wanted,
         format: Format,
-    ) -> Result<Option<Results>, LookError> {
+    ) -> Result<Option<Results>, ProviderError> {
         let account = self.account(provider)?;
         let opened = Results::open(account, batch.clone(), wanted, format).await;
-        opened.map_err(|failure| LookError::Provider { provider: provider.to_owned(), failure })
+        opened.map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
     }
 }
 
@@ -106,7 +106,7 @@ impl Engine {
         batch: &Batch,
         wanted: Wanted,
         path: &str,
-    ) -> Result<std::io::Result<Results>, LookError> {
+    ) -> Result<std::io::Result<Results>, ProviderError> {
         let account = self.account(provider)?;
         Ok(Results::of_copy(account, batch.clone(), wanted, path).await)
     }

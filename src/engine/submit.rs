@@ -1,7 +1,7 @@
 //! Submitting: a file is taken in and judged, then a batch is created from it, once.
 
 use super::reconcile::Search;
-use super::{Account, Engine, LookError};
+use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
@@ -60,7 +60,7 @@ pub enum Progress {
 pub enum SubmitError {
     /// The provider said no, or could not be asked, or the state could not be written. No batch was created.
     #[error(transparent)]
-    Look(#[from] LookError),
+    Look(#[from] ProviderError),
     /// The file is not accepted.
     #[error("the file is not accepted")]
     Input(Vec<InputProblem>),
@@ -128,7 +128,7 @@ impl Engine {
         mut body: impl Stream<Item = Result<Bytes, String>> + Send + Unpin,
     ) -> Result<Staged, SubmitError> {
         let account = self.account(provider)?;
-        let about = |failure| LookError::Provider { provider: provider.to_owned(), failure };
+        let about = |failure| ProviderError::Provider { provider: provider.to_owned(), failure };
         let judge = match InputChecker::new(account.adapter.as_ref(), overrides) {
             Ok(judge) => judge,
             Err(failure) => {
@@ -234,7 +234,7 @@ impl Engine {
         account: &Account,
         submission: &Submission,
         created: Created,
-    ) -> Result<Registration, LookError> {
+    ) -> Result<Registration, ProviderError> {
         let provider = &submission.provider;
         let id = self.canonical_id(provider, &created.id);
         let known = self.describe(provider, &id)?;
@@ -414,8 +414,8 @@ impl UnderWay<'_> {
 }
 
 /// A failure at `provider`, before anything was created.
-fn about(provider: &str, failure: Failure) -> LookError {
-    LookError::Provider { provider: provider.to_owned(), failure }
+fn about(provider: &str, failure: Failure) -> ProviderError {
+    ProviderError::Provider { provider: provider.to_owned(), failure }
 }
 
 /// Where a file is judged and kept, on a thread that may block; the next piece comes meanwhile.

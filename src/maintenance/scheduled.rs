@@ -4,7 +4,7 @@ use super::jobs::Housekeeping;
 use crate::config::Config;
 use crate::domain::calendar::Calendar;
 use crate::domain::time::since;
-use crate::engine::LookError;
+use crate::engine::ProviderError;
 use crate::store::jobs::JobRun;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Housekeeping {
                 None
             }
             // It has left the configuration, or stands there anew: the next look at the calendar knows.
-            Err(LookError::NoProvider(_) | LookError::Retired(_)) => return,
+            Err(ProviderError::NoProvider(_) | ProviderError::Retired(_)) => return,
             Err(error) => {
                 let what = error.to_string();
                 if last_error == Some(&what) {

@@ -7,7 +7,7 @@ use batchd::config::Polling;
 use batchd::domain::event::EventType;
 use batchd::domain::status::Status;
 use batchd::domain::time::{later, since};
-use batchd::engine::LookError;
+use batchd::engine::ProviderError;
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
 use batchd::http::transport::{BoxFuture, Transport};
@@ -168,7 +168,7 @@ async fn a_round_that_breaks_off_is_had_again_and_finds_nothing_twice_and_misses
     tokio::time::sleep(20 * MINUTE).await;
     *service.broken.lock().unwrap() = Some(500);
     let broken = life.engine.discover("openai").await;
-    assert!(matches!(broken, Err(LookError::Provider { .. })), "{broken:?}");
+    assert!(matches!(broken, Err(ProviderError::Provider { .. })), "{broken:?}");
     assert_eq!(life.store.counts().await.unwrap().iter().map(|(_, _, count)| count).sum::<u64>(), 4);
     // The daemon is killed; what was stored counts.
     life.end().await;
@@ -210,7 +210,7 @@ async fn a_service_without_a_list_says_so() {
     let life = world.live(&[("openai", Arc::new(Listless) as _, Polling::default())]).await;
     assert!(life.engine.discover("openai").await.is_err());
     assert_eq!(life.told().await, [], "the account is well");
-    assert!(matches!(life.engine.discover("nobody").await, Err(LookError::NoProvider(_))));
+    assert!(matches!(life.engine.discover("nobody").await, Err(ProviderError::NoProvider(_))));
     life.end().await;
 }
 
