@@ -9,7 +9,7 @@ use crate::config::secret::{self, SecretSource};
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin};
 use crate::provider::{self, hook::Hook};
-use crate::store::batches::{Given, Registration};
+use crate::store::batches::{Registration, UserFields};
 use crate::webhook::signature::{self, BadSignature, SigningKey, TOLERANCE};
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -134,7 +134,7 @@ impl Service {
         // Due at once; what the service says of it is not looked at.
         let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
         let tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
-        let registration = Registration { tracked, first_look: None, given: Given::default() };
+        let registration = Registration { tracked, first_look: None, user_fields: UserFields::default() };
         let registered = self.store.register(vec![registration], live.routes()).await?;
         live.engine.adopt(&registered);
         tracing::info!(provider, batch = key.id, "tracking {key}, which its service has named");

@@ -11,7 +11,7 @@ use crate::domain::shape;
 use crate::domain::sighting::Sighting;
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
-use crate::store::batches::{Given, Registered, Registration};
+use crate::store::batches::{Registered, Registration, UserFields};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,7 +28,7 @@ const LONGEST_TEXT: usize = 512;
 struct Wanted {
     key: BatchKey,
     known: bool,
-    given: Given,
+    user_fields: UserFields,
     check: bool,
 }
 
@@ -336,7 +336,7 @@ fn understand(
 }
 
 /// What is said of a batch besides its id, if it may be.
-pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<Given, Refusal> {
+pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<UserFields, Refusal> {
     if let Some(name) = item.notify.iter().find(|name| !config.webhooks.contains_key(*name)) {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
         return Err(Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
@@ -363,7 +363,7 @@ pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<
         })
         .transpose()?
         .map(|after| later(now, after));
-    Ok(Given {
+    Ok(UserFields {
         name: item.name,
         labels: item.labels,
         notify_also: item.notify,

@@ -6,7 +6,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::time::earlier;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::provider::{Page, PageRequest};
-use crate::store::batches::{Given, Registered, Registration};
+use crate::store::batches::{Registered, Registration, UserFields};
 use crate::store::discovery::Discovered;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -122,7 +122,7 @@ impl Engine {
         tracked.owner = owner.map(str::to_owned);
         let complete = self.account(provider)?.adapter.listing().is_some_and(|listing| listing.complete);
         let first_look = if complete { Some(self.first_step(&tracked, entry)?) } else { None };
-        Ok(Registration { tracked, first_look, given: Given::default() })
+        Ok(Registration { tracked, first_look, user_fields: UserFields::default() })
     }
 
     async fn page_of(&self, provider: &str, cursor: Option<String>) -> Result<Page, ProviderError> {

@@ -7,7 +7,7 @@ use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
 use crate::provider::input_checker::{CheckedInput, InputChecker, InputProblem, Overrides};
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
-use crate::store::batches::{Given, Registered, Registration};
+use crate::store::batches::{Registered, Registration, UserFields};
 use crate::store::spool::{Spool, Spooled};
 use crate::store::submissions::Submission;
 use crate::store::{Store, StoreError};
@@ -31,7 +31,7 @@ pub struct Order {
     /// What the user attaches.
     pub metadata: BTreeMap<String, String>,
     /// What the user says of the batch.
-    pub given: Given,
+    pub user_fields: UserFields,
     /// Who submits.
     pub owner: Option<String>,
 }

@@ -26,13 +26,13 @@ pub struct Registration {
     /// The first look, if it has been had: stored with it, if it is new.
     pub first_look: Option<Step>,
     /// What the user gave, for a batch that is known already.
-    pub given: Given,
+    pub user_fields: UserFields,
 }
 
 /// What a second `track` of a batch changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Given {
+pub struct UserFields {
     /// Replaces the name.
     pub name: Option<String>,
     /// Added to the labels, replacing those of the same key.
@@ -537,8 +537,8 @@ pub(super) fn register(
 }
 
 /// What a second `track` changes of a known batch.
-fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, given: Given) -> Result<(), StoreError> {
-    if given != Given::default() {
+fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: UserFields) -> Result<(), StoreError> {
+    if given != UserFields::default() {
         if given.name.is_some() {
             tracked.name = given.name;
         }

@@ -1,6 +1,6 @@
 //! Batches that are being created: what is written before a provider is asked, so that none is created twice.
 
-use super::batches::{self, Given, Registered, Registration};
+use super::batches::{self, Registered, Registration, UserFields};
 use super::column::{at, collect, from_json, json, maybe_at, ms};
 use super::{Store, StoreError, Tx};
 use crate::domain::route::Routes;
@@ -27,7 +27,7 @@ pub struct Submission {
     /// What the user attached to it.
     pub metadata: BTreeMap<String, String>,
     /// What the user said of it.
-    pub given: Given,
+    pub user_fields: UserFields,
     /// The user who submitted it.
     pub owner: Option<String>,
     /// When the provider was about to be asked.

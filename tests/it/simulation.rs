@@ -13,7 +13,7 @@ use batchd::http::transport::{BoxFuture, Transport};
 use batchd::provider;
 use batchd::rng::Rng;
 use batchd::store::Store;
-use batchd::store::batches::{Given, Registration};
+use batchd::store::batches::{Registration, UserFields};
 use batchd::store::events::EventFilter;
 use batchd::tasks::Tasks;
 use bytes::Bytes;
@@ -261,7 +261,7 @@ impl Life {
             .map(|id| {
                 let key = BatchKey { provider: provider.to_owned(), id };
                 let tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, now);
-                Registration { tracked, first_look: None, given: Given::default() }
+                Registration { tracked, first_look: None, user_fields: UserFields::default() }
             })
             .collect();
         let registered = self.store.register(items, Arc::default()).await.unwrap();
@@ -764,7 +764,7 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
             requests: 2,
             file_name: format!("{marker}.jsonl"),
             metadata: BTreeMap::new(),
-            given: Given { name: Some(marker.to_owned()), ..Given::default() },
+            user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
             owner: Some("ada".to_owned()),
             begun_at: EPOCH,
             lost_at: None,

@@ -85,7 +85,7 @@ async fn ended(store: &Store, id: &str, days: i64, notify_nobody: bool) -> Pk {
     step.tracked.batch.completed_at = Some(EPOCH.as_second());
     step.tracked.results_expire_at = Some(seconds(days * DAY));
     step.tracked.settled = true;
-    let item = Registration { tracked, first_look: Some(step), given: Given::default() };
+    let item = Registration { tracked, first_look: Some(step), user_fields: UserFields::default() };
     store.register(vec![item], routes(&[])).await.unwrap()[0].pk
 }
 
@@ -142,7 +142,7 @@ async fn what_a_digest_tells_is_found_page_by_page() {
     }
     let (running, late) = (track(&store, "batch_running").await, track(&store, "batch_late").await);
     see(&store, running, Status::InProgress, 10, &[]).await;
-    let given = Given { deadline: Some(seconds(60)), ..Given::default() };
+    let given = UserFields { deadline: Some(seconds(60)), ..UserFields::default() };
     let item = Registration { tracked: unseen("batch_late"), first_look: None, given };
     store.register(vec![item], routes(&[])).await.unwrap();
     see(&store, late, Status::InProgress, 10, &[]).await;

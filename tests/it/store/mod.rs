@@ -18,7 +18,7 @@ use batchd::domain::sighting::Sighting;
 use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::domain::transition::{Step, observe};
-use batchd::store::batches::{Given, Registration};
+use batchd::store::batches::{Registration, UserFields};
 use batchd::store::{Pk, Store};
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -46,7 +46,7 @@ fn unseen(id: &str) -> Tracked {
 }
 
 fn registration(id: &str) -> Registration {
-    Registration { tracked: unseen(id), first_look: None, given: Given::default() }
+    Registration { tracked: unseen(id), first_look: None, user_fields: UserFields::default() }
 }
 
 /// The look at `before` that shows `status`.

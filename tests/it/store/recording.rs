@@ -55,7 +55,7 @@ async fn every_field_is_read_back_as_it_was_stored() {
     {
         *at = Some(seconds(100 + i64::try_from(number).unwrap()));
     }
-    let item = Registration { tracked: full.clone(), first_look: None, given: Given::default() };
+    let item = Registration { tracked: full.clone(), first_look: None, user_fields: UserFields::default() };
     let registered = store.register(vec![item], routes(&[])).await.unwrap().remove(0);
     assert!(registered.new);
     assert_eq!(registered.tracked, full);
@@ -65,7 +65,7 @@ async fn every_field_is_read_back_as_it_was_stored() {
     // What is finer than a millisecond is not kept, and not claimed to be.
     let mut fine = unseen("batch_2");
     fine.tracked_at = Timestamp::constant(1_795_000_000, 123_456_789);
-    let item = Registration { tracked: fine, first_look: None, given: Given::default() };
+    let item = Registration { tracked: fine, first_look: None, user_fields: UserFields::default() };
     let registered = store.register(vec![item], routes(&[])).await.unwrap().remove(0);
     assert_eq!(Some(registered.tracked), store.load(registered.pk).await.unwrap());
 }
@@ -85,7 +85,7 @@ async fn tracking_again_changes_what_is_given_and_nothing_else() {
     assert_eq!((again.pk, again.new, &again.tracked), (pk, false, &before));
     assert_eq!(store.last_sequence().await.unwrap(), 1);
 
-    other.given = Given {
+    other.given = UserFields {
         name: Some("nightly".to_owned()),
         labels: labels(&[("team", "evals")]),
         notify_also: BTreeSet::from(["ops".to_owned()]),
@@ -93,7 +93,7 @@ async fn tracking_again_changes_what_is_given_and_nothing_else() {
         deadline: Some(seconds(3600)),
     };
     store.register(vec![other.clone()], routes(&[])).await.unwrap();
-    other.given = Given { labels: labels(&[("run", "7"), ("team", "core")]), ..Given::default() };
+    other.given = UserFields { labels: labels(&[("run", "7"), ("team", "core")]), ..UserFields::default() };
     other.given.notify_nobody = Some(true);
     let given = store.register(vec![other], routes(&[])).await.unwrap().remove(0).tracked;
     assert_eq!(given.name.as_deref(), Some("nightly"));
@@ -184,7 +184,7 @@ async fn recording_leaves_alone_what_users_changed_meanwhile() {
     let backlogs: Vec<_> = store.backlogs().await.unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(backlogs, ["picky", "quiet"], "chosen by what the user gave meanwhile");
 
-    given.given = Given { name: Some("mine".to_owned()), ..Given::default() };
+    given.given = UserFields { name: Some("mine".to_owned()), ..UserFields::default() };
     store.register(vec![given], routes(&[])).await.unwrap();
     store.record(pk, step, routes(&[])).await.unwrap();
     assert_eq!(store.load(pk).await.unwrap().unwrap().name.as_deref(), Some("mine"));
