@@ -74,7 +74,7 @@
 //! # Errors
 //!
 //! Below the command line an error is an enum that models what can happen; the schedule looks at
-//! [`Failure::verdict`](http::failure::Failure::verdict), never at variants. [`control::refusal::Refusal`] is what an
+//! [`Failure::verdict`](http::failure::Failure::verdict), never at variants. [`control::api_error::ApiError`] is what an
 //! operation answers when it was not done: a code for programs, a sentence for people, hints. No text of an error holds
 //! a URL or a secret.
 

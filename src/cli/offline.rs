@@ -5,9 +5,9 @@ use super::exit::Exit;
 use crate::clock::Clock;
 use crate::config::ClientView;
 use crate::control::api::{DeliveryView, Listing};
+use crate::control::api_error::ApiError;
 use crate::control::client::Query;
 use crate::control::query;
-use crate::control::refusal::Refusal;
 use crate::control::service::Service;
 use crate::store::{OpenError, Store};
 use serde_json::Value;
@@ -63,13 +63,13 @@ impl Offline {
 
     /// Writes a consistent copy of the state into `file`.
     pub async fn copy_into(&self, file: &Path) -> Result<(), Error> {
-        self.store.copy_to(file).await.map_err(Refusal::from)?;
+        self.store.copy_to(file).await.map_err(ApiError::from)?;
         Ok(())
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<ApiError> for Error {
+    fn from(refusal: ApiError) -> Self {
         refusal.into_object().into()
     }
 }

@@ -1,8 +1,8 @@
 //! Who may come in, and to do what (contract §5).
 
 use super::api::ErrorCode;
+use super::api_error::ApiError;
 use super::draining::DrainingListener;
-use super::refusal::Refusal;
 use axum::extract::Request;
 use axum::extract::connect_info::Connected;
 use axum::http::{Method, Uri, header};
@@ -52,7 +52,7 @@ impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
 
 impl AccessPolicy {
     /// Whether `request` may pass; `token` is the bearer token in force, if one is configured.
-    pub(super) fn admit(&self, request: &Request, token: Option<&SecretString>) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, request: &Request, token: Option<&SecretString>) -> Result<(), ApiError> {
         let Self::Tcp(rules) = self else { return Ok(()) };
         let path = request.uri().path();
         let alive = matches!(path, "/healthz" | "/readyz") || path.starts_with("/hooks/");
@@ -63,23 +63,23 @@ impl AccessPolicy {
         };
         // Before the token: a page in a browser that was sent here under a foreign name learns nothing.
         if !proven && !alive && !rules.names_us(request) {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 ErrorCode::Misdirected,
                 "the Host of this request is not one of this server",
             )
             .hint("name it in [api] hosts, or use the address that is listened on"));
         }
         if token.is_some() && !proven && !alive && path != "/metrics" {
-            return Err(Refusal::new(ErrorCode::Unauthorized, "the bearer token is missing or wrong")
+            return Err(ApiError::new(ErrorCode::Unauthorized, "the bearer token is missing or wrong")
                 .hint("send `Authorization: Bearer TOKEN`; the batchd command takes it from BATCHD_TOKEN"));
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if changes && token.is_none() && !path.starts_with("/hooks/") {
-            return Err(Refusal::new(ErrorCode::Forbidden, "without a token, TCP only reads")
+            return Err(ApiError::new(ErrorCode::Forbidden, "without a token, TCP only reads")
                 .hint("use the socket, or set [api] token"));
         }
         if changes && !rules.is_own_origin(request) {
-            return Err(Refusal::new(ErrorCode::Forbidden, "the Origin of this request is another site"));
+            return Err(ApiError::new(ErrorCode::Forbidden, "the Origin of this request is another site"));
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ mod tests {
         builder.body(Body::empty()).unwrap()
     }
 
-    fn code(result: Result<(), Refusal>) -> Option<ErrorCode> {
+    fn code(result: Result<(), ApiError>) -> Option<ErrorCode> {
         result.err().map(|refusal| refusal.code)
     }
 

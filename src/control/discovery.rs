@@ -1,8 +1,8 @@
 //! Discovery by hand: what the providers' lists have, and tracking what of it lives.
 
 use super::api::{DiscoverAnswer, DiscoverRequest, ErrorCode, Listing, ProviderError};
+use super::api_error::ApiError;
 use super::live::Live;
-use super::refusal::Refusal;
 use super::service::Service;
 use super::tracking::no_such_provider;
 use crate::domain::duration;
@@ -27,7 +27,7 @@ impl Service {
         &self,
         request: DiscoverRequest,
         owner: Option<String>,
-    ) -> Result<DiscoverAnswer, Refusal> {
+    ) -> Result<DiscoverAnswer, ApiError> {
         let live = self.live()?;
         let config = live.config();
         let names: Vec<&String> = match &request.provider {
@@ -39,7 +39,7 @@ impl Service {
         };
         let since = match request.since.as_deref() {
             Some(text) => {
-                duration::parse(text).map_err(|error| Refusal::invalid(error.to_string()).param("since"))?
+                duration::parse(text).map_err(|error| ApiError::invalid(error.to_string()).param("since"))?
             }
             None => LOOK_BACK,
         };
@@ -78,10 +78,10 @@ impl Service {
         since: Timestamp,
         track: bool,
         owner: Option<&str>,
-    ) -> Result<(Vec<Value>, u64), Refusal> {
+    ) -> Result<(Vec<Value>, u64), ApiError> {
         // Whoever asks by hand is told to come again rather than left to wait for hours.
         if let Some(until) = live.engine.held_until(provider) {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 ErrorCode::ProviderFailed,
                 format!("provider `{provider}` wants to be left alone until {until}"),
             ));
@@ -124,9 +124,9 @@ impl Service {
 }
 
 /// What kept a provider's list from coming.
-fn listing_refusal(error: ProviderError, provider: &str) -> Refusal {
+fn listing_refusal(error: ProviderError, provider: &str) -> ApiError {
     match &error {
-        ProviderError::Provider { failure, .. } if failure.verdict() == Verdict::Missing => Refusal::new(
+        ProviderError::Provider { failure, .. } if failure.verdict() == Verdict::Missing => ApiError::new(
             ErrorCode::NotSupported,
             format!("provider `{provider}` has no list of batches: {failure}"),
         )
@@ -134,12 +134,12 @@ fn listing_refusal(error: ProviderError, provider: &str) -> Refusal {
         ProviderError::Provider { failure, .. }
             if failure.verdict() == Verdict::Again && !matches!(failure, Failure::Unsupported(_)) =>
         {
-            Refusal::new(
+            ApiError::new(
                 ErrorCode::ProviderFailed,
                 format!("provider `{provider}` cannot be asked for its list: {failure}"),
             )
         }
-        _ => Refusal::from_look(error, "a list"),
+        _ => ApiError::from_look(error, "a list"),
     }
 }
 

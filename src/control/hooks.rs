@@ -1,7 +1,7 @@
 //! The services' own webhooks: checked, read for the id of a batch, and never believed (contract §5).
 
 use super::api::ErrorCode;
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::Service;
 use super::tracking::is_an_id;
 use crate::config::Config;
@@ -86,10 +86,10 @@ impl Seen {
 
 impl Service {
     /// Takes a message that a service has sent: the batch that it names is looked at, and tracked if it is not yet.
-    pub async fn hook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+    pub async fn hook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         let live = self.live()?;
         let hook_of = live.hooks.hook_of(provider).ok_or_else(|| {
-            Refusal::new(ErrorCode::NotFound, format!("no webhooks of `{provider}` are taken here"))
+            ApiError::new(ErrorCode::NotFound, format!("no webhooks of `{provider}` are taken here"))
                 .hint("set `webhook_secret` in the provider's table, then `batchd reload`")
         })?;
         let now = self.clock.now();
@@ -113,10 +113,10 @@ impl Service {
         done
     }
 
-    async fn follow_hint(&self, provider: &str, hook: Hook, body: &[u8]) -> Result<(), Refusal> {
+    async fn follow_hint(&self, provider: &str, hook: Hook, body: &[u8]) -> Result<(), ApiError> {
         let live = self.live()?;
         let payload: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|_| Refusal::invalid("the message is not a JSON object").param("body"))?;
+            .map_err(|_| ApiError::invalid("the message is not a JSON object").param("body"))?;
         let Some(id) = (hook.batch_id)(&payload) else {
             tracing::debug!(provider, "a message that is not about a batch");
             return Ok(());
@@ -124,7 +124,7 @@ impl Service {
         let key =
             BatchKey { provider: provider.to_owned(), id: live.engine.canonical_id(provider, id.trim()) };
         if !is_an_id(&key.id) {
-            return Err(Refusal::invalid("the message names no batch").param("body"));
+            return Err(ApiError::invalid("the message names no batch").param("body"));
         }
         if let Some((pk, _)) = self.store.get(key.clone()).await? {
             tracing::debug!(provider, batch = key.id, "its service has news of it: due now");
@@ -133,7 +133,7 @@ impl Service {
         }
         // Due at once; what the service says of it is not looked at.
         let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
-        let tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
+        let tracked = unseen.map_err(|error| ApiError::from_look(error, &key.id))?;
         let registration = Registration { tracked, first_look: None, user_fields: UserFields::default() };
         let registered = self.store.register(vec![registration], live.routes()).await?;
         live.engine.adopt(&registered);
@@ -159,11 +159,11 @@ pub(super) fn inbound(
     inbound
 }
 
-fn refusal(problem: BadSignature) -> Refusal {
+fn refusal(problem: BadSignature) -> ApiError {
     match problem {
-        BadSignature::Missing(_) | BadSignature::Timestamp => Refusal::invalid(problem.to_string()),
+        BadSignature::Missing(_) | BadSignature::Timestamp => ApiError::invalid(problem.to_string()),
         BadSignature::Age | BadSignature::Mismatch => {
-            Refusal::new(ErrorCode::Unauthorized, problem.to_string())
+            ApiError::new(ErrorCode::Unauthorized, problem.to_string())
                 .hint("is `webhook_secret` the one of this very endpoint, and are both clocks right?")
         }
     }

@@ -1,8 +1,8 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
 use super::api::{ErrorCode, ReloadAnswer};
+use super::api_error::ApiError;
 use super::hooks::{self, Hooks, InboundHook};
-use super::refusal::Refusal;
 use super::service::Service;
 use crate::clock::Clock;
 use crate::config::environment::Env;
@@ -246,7 +246,7 @@ impl Live {
     }
 
     /// Reads the configuration again and takes it as a whole, or refuses it as a whole.
-    pub async fn reload(&self) -> Result<ReloadAnswer, Refusal> {
+    pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
         let _one_at_a_time = self.reloading.lock().await;
         let result = self.take_new_configuration().await;
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
@@ -258,9 +258,9 @@ impl Live {
         result
     }
 
-    async fn take_new_configuration(&self) -> Result<ReloadAnswer, Refusal> {
+    async fn take_new_configuration(&self) -> Result<ReloadAnswer, ApiError> {
         let refused = |problems: Vec<String>| {
-            Refusal::new(ErrorCode::ConfigRefused, problems.join("\n")).hint(
+            ApiError::new(ErrorCode::ConfigRefused, problems.join("\n")).hint(
                 "the running configuration stays; `batchd config check` shows each problem in its place",
             )
         };
@@ -284,7 +284,7 @@ impl Live {
         Ok(ReloadAnswer { reloaded: true, warnings, restart_needed })
     }
 
-    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Refusal> {
+    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
         let Assembly { accounts, destinations, targets, inbound, heartbeat, token } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
@@ -412,7 +412,7 @@ impl Service {
     }
 
     /// Reads the configuration again.
-    pub async fn reload(&self) -> Result<ReloadAnswer, Refusal> {
+    pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
         self.live()?.reload().await
     }
 }

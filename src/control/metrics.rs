@@ -1,6 +1,6 @@
 //! What Prometheus scrapes (contract §9), made anew for each scrape from what the parts count.
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::Service;
 use crate::domain::time::since;
 use crate::store::CommitStats;
@@ -22,7 +22,7 @@ type Counters = Family<Labels, Counter>;
 
 impl Service {
     /// The metrics in the `OpenMetrics` text format.
-    pub async fn metrics(&self) -> Result<String, Refusal> {
+    pub async fn metrics(&self) -> Result<String, ApiError> {
         let live = self.live()?;
         let now = self.clock.now();
         let mut registry = Registry::default();
@@ -99,7 +99,7 @@ impl Service {
 
         let mut text = String::new();
         encode(&mut text, &registry).map_err(|error| {
-            Refusal::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
+            ApiError::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
         })?;
         Ok(text)
     }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api;
+pub mod api_error;
 pub mod client;
 mod discovery;
 mod draining;
@@ -11,7 +12,6 @@ pub mod live;
 mod metrics;
 mod openai;
 pub mod query;
-pub mod refusal;
 pub mod reports;
 pub mod resolve;
 pub mod results;

@@ -4,8 +4,8 @@
 //! creations); batches are read through the adapter of every kind, so they have the one shape.
 
 use super::api::{ErrorCode, Listing, TrackItem};
+use super::api_error::ApiError;
 use super::query::Query;
-use super::refusal::Refusal;
 use super::results::Found;
 use super::server::{Answer, Shared, stream_of_lines};
 use super::tracking::no_such_provider;
@@ -57,16 +57,16 @@ pub(super) async fn file_content(
     let mut named = shared.service.store.find_by_file(file.to_owned()).await?;
     named.dedup_by(|(_, a), (_, b)| a.key.provider == b.key.provider);
     match named.as_slice() {
-        [] => Err(Refusal::new(ErrorCode::NotFound, format!("no tracked batch names a file `{file}`"))
+        [] => Err(ApiError::new(ErrorCode::NotFound, format!("no tracked batch names a file `{file}`"))
             .hint("below /providers/NAME/v1/files every file of a provider can be read")),
         [(_, tracked)] => {
             let provider = &tracked.key.provider;
-            let account = live.engine.account(provider).map_err(|error| Refusal::from_look(error, file))?;
+            let account = live.engine.account(provider).map_err(|error| ApiError::from_look(error, file))?;
             file_of(&account, provider, file).await
         }
         several => {
             let at: Vec<&str> = several.iter().map(|(_, tracked)| tracked.key.provider.as_str()).collect();
-            Err(Refusal::new(
+            Err(ApiError::new(
                 ErrorCode::AmbiguousId,
                 format!("`{file}` is a file at several providers: {}", at.join(", ")),
             )
@@ -76,9 +76,9 @@ pub(super) async fn file_content(
 }
 
 /// The file of `FILE/content`.
-fn content_of(path: &str) -> Result<&str, Refusal> {
+fn content_of(path: &str) -> Result<&str, ApiError> {
     path.strip_suffix("/content").filter(|file| !file.is_empty()).ok_or_else(|| {
-        Refusal::new(ErrorCode::NotFound, "there is only the content of a file here: /v1/files/ID/content")
+        ApiError::new(ErrorCode::NotFound, "there is only the content of a file here: /v1/files/ID/content")
     })
 }
 
@@ -96,7 +96,7 @@ async fn all_results(shared: &Shared, key: &BatchKey, headers: &HeaderMap) -> An
 
 /// A provider's file, streamed as it comes.
 async fn file_of(account: &Account, provider: &str, file: &str) -> Answer<Response> {
-    let refusal = |failure: Failure| Refusal::from_results(provider, &failure, file);
+    let refusal = |failure: Failure| ApiError::from_results(provider, &failure, file);
     let call = account.adapter.file_content(file).map_err(refusal)?;
     let incoming = account.open(call).await.map_err(refusal)?;
     if incoming.status.is_success() {
@@ -137,7 +137,7 @@ async fn one_file(
     };
     match results_of(id) {
         Some(key) if key.provider == name => all_results(&shared, &key, request.headers()).await,
-        Some(_) => Err(Refusal::new(ErrorCode::NotFound, format!("`{id}` is not of provider `{name}`"))),
+        Some(_) => Err(ApiError::new(ErrorCode::NotFound, format!("`{id}` is not of provider `{name}`"))),
         None => file_of(&account, &name, id).await,
     }
 }
@@ -154,7 +154,7 @@ async fn create(
     let kind = request.headers().get(CONTENT_TYPE).cloned();
     let body = axum::body::to_bytes(request.into_body(), CREATION)
         .await
-        .map_err(|_| Refusal::invalid(format!("the body is longer than {CREATION} bytes")))?;
+        .map_err(|_| ApiError::invalid(format!("the body is longer than {CREATION} bytes")))?;
     call.request.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
     *call.request.body_mut() = body;
     call.body_limit = BodyLimit::Whole(ANSWER);
@@ -219,7 +219,7 @@ async fn batches(
                         continue;
                     }
                     None => {
-                        return Err(Refusal::invalid(format!("provider `{name}` lists no batch `{after}`"))
+                        return Err(ApiError::invalid(format!("provider `{name}` lists no batch `{after}`"))
                             .param("after"));
                     }
                 }
@@ -231,7 +231,7 @@ async fn batches(
                 continue;
             }
         }
-        let shapes: Result<Vec<Value>, Refusal> = page
+        let shapes: Result<Vec<Value>, ApiError> = page
             .sightings
             .iter()
             .map(|sighting| {
@@ -265,12 +265,12 @@ async fn cancel(
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
     let id = path.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
-        Refusal::new(ErrorCode::NotFound, "there is only POST /providers/NAME/v1/batches/ID/cancel here")
+        ApiError::new(ErrorCode::NotFound, "there is only POST /providers/NAME/v1/batches/ID/cancel here")
     })?;
     Ok(Json(shared.service.cancel(Some(&name), id).await?))
 }
 
-fn account(shared: &Shared, name: &str) -> Result<Arc<Account>, Refusal> {
+fn account(shared: &Shared, name: &str) -> Result<Arc<Account>, ApiError> {
     let live = shared.service.live()?;
     live.engine.account(name).map_err(|_| {
         let mut refusal = no_such_provider(name, &live.config());
@@ -280,18 +280,18 @@ fn account(shared: &Shared, name: &str) -> Result<Arc<Account>, Refusal> {
 }
 
 /// Every segment of `path` as one that stays one.
-fn encoded(path: &str) -> Result<String, Refusal> {
+fn encoded(path: &str) -> Result<String, ApiError> {
     let segments: Result<Vec<String>, Failure> = path.split('/').map(segment).collect();
-    Ok(segments.map_err(|failure| Refusal::invalid(failure.to_string()))?.join("/"))
+    Ok(segments.map_err(|failure| ApiError::invalid(failure.to_string()))?.join("/"))
 }
 
-fn refused(provider: &str, failure: &Failure) -> Refusal {
+fn refused(provider: &str, failure: &Failure) -> ApiError {
     match failure {
         Failure::Unsupported(what) => {
             let submit = format!("`batchd submit FILE --provider {provider}` uploads and creates there");
-            Refusal::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}; {submit}"))
+            ApiError::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}; {submit}"))
         }
-        _ => Refusal::from_results(provider, failure, "batches"),
+        _ => ApiError::from_results(provider, failure, "batches"),
     }
 }
 
@@ -310,7 +310,7 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
     }
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let Some(length) = length else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             ErrorCode::InvalidRequest,
             "an upload says how long it is: send Content-Length",
         ));

@@ -1,7 +1,7 @@
 //! The query string of a request, read key by key with an error that names the key.
 
 use super::api::TrackItem;
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::{DeliveryQuery, ListQuery};
 use super::submit::SubmitRequest;
 use crate::engine::results::{Format, Wanted};
@@ -32,7 +32,7 @@ impl Query {
     }
 
     /// As a list of batches is asked for.
-    pub fn batches(&self) -> Result<ListQuery, Refusal> {
+    pub fn batches(&self) -> Result<ListQuery, ApiError> {
         Ok(ListQuery {
             active: self.flag("active")?,
             statuses: self.all("status", |word| word.parse().map_err(|error| format!("{error}")))?,
@@ -45,7 +45,7 @@ impl Query {
     }
 
     /// As a list of deliveries is asked for.
-    pub fn deliveries(&self) -> Result<DeliveryQuery, Refusal> {
+    pub fn deliveries(&self) -> Result<DeliveryQuery, ApiError> {
         Ok(DeliveryQuery {
             state: self.text("state"),
             webhook: self.text("webhook"),
@@ -55,7 +55,7 @@ impl Query {
     }
 
     /// As a file is submitted.
-    pub fn submit(&self) -> Result<SubmitRequest, Refusal> {
+    pub fn submit(&self) -> Result<SubmitRequest, ApiError> {
         let options = TrackItem {
             name: self.text("name"),
             labels: self.pairs("label")?,
@@ -75,13 +75,13 @@ impl Query {
     }
 
     /// As results are asked for.
-    pub fn results(&self) -> Result<(Wanted, Format), Refusal> {
+    pub fn results(&self) -> Result<(Wanted, Format), ApiError> {
         let format = match self.text("format").as_deref() {
             None | Some("openai") => Format::OpenAi,
             Some("raw") => Format::Raw,
             Some(other) => {
                 let message = format!("`{other}` is not a format of results; one of openai, raw");
-                return Err(Refusal::invalid(message).param("format"));
+                return Err(ApiError::invalid(message).param("format"));
             }
         };
         let wanted = if self.flag("errors")? { Wanted::Failures } else { Wanted::Output };
@@ -116,7 +116,7 @@ impl Query {
     }
 
     /// Whether `key` is there and not false.
-    pub fn flag(&self, key: &str) -> Result<bool, Refusal> {
+    pub fn flag(&self, key: &str) -> Result<bool, ApiError> {
         let last = self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         match last {
             None | Some("false" | "0") => Ok(false),
@@ -126,14 +126,14 @@ impl Query {
     }
 
     /// The value of `key` as a number.
-    pub fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, Refusal> {
+    pub fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, ApiError> {
         self.text(key)
             .map(|text| text.parse().map_err(|_| wrong(key, &format!("`{text}` is not a number that fits"))))
             .transpose()
     }
 
     /// Every value of `key`, each of which may be a list with commas.
-    pub fn all<T>(&self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Refusal> {
+    pub fn all<T>(&self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ApiError> {
         self.values(key)
             .flat_map(|value| value.split(','))
             .map(|word| read(word).map_err(|error| wrong(key, &error)))
@@ -141,7 +141,7 @@ impl Query {
     }
 
     /// Every value of `key`, each a `NAME=VALUE`.
-    pub fn pairs(&self, key: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    pub fn pairs(&self, key: &str) -> Result<BTreeMap<String, String>, ApiError> {
         self.values(key)
             .map(|pair| match pair.split_once('=') {
                 Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -151,8 +151,8 @@ impl Query {
     }
 }
 
-fn wrong(key: &str, what: &str) -> Refusal {
-    Refusal::invalid(format!("{key}: {what}")).param(key)
+fn wrong(key: &str, what: &str) -> ApiError {
+    ApiError::invalid(format!("{key}: {what}")).param(key)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::api::ErrorCode;
 use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::{Service, delivery_number, delivery_view};
 use super::tracking::no_such_provider;
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub const LATE: Duration = Duration::from_secs(45);
 
 impl Service {
     /// The daemon's health in one answer.
-    pub async fn status(&self) -> Result<StatusReport, Refusal> {
+    pub async fn status(&self) -> Result<StatusReport, ApiError> {
         let live = self.live()?;
         let config = live.config();
         let now = self.clock.now();
@@ -93,12 +93,12 @@ impl Service {
     }
 
     /// Every provider and how it stands.
-    pub fn providers(&self) -> Result<Vec<ProviderReport>, Refusal> {
+    pub fn providers(&self) -> Result<Vec<ProviderReport>, ApiError> {
         Ok(self.live()?.engine.snapshot().into_iter().map(provider_report).collect())
     }
 
     /// A live call to every provider, or to one.
-    pub async fn check_providers(&self, name: Option<&str>) -> Result<Vec<CheckAnswer>, Refusal> {
+    pub async fn check_providers(&self, name: Option<&str>) -> Result<Vec<CheckAnswer>, ApiError> {
         let live = self.live()?;
         let config = live.config();
         let names: Vec<&String> = match name {
@@ -116,7 +116,7 @@ impl Service {
     }
 
     /// Every webhook and how it stands.
-    pub async fn webhooks(&self) -> Result<Vec<WebhookReport>, Refusal> {
+    pub async fn webhooks(&self) -> Result<Vec<WebhookReport>, ApiError> {
         let live = self.live()?;
         let config = live.config();
         let states: BTreeMap<String, WebhookState> = self.store.webhook_states().await?.into_iter().collect();
@@ -159,7 +159,7 @@ impl Service {
     }
 
     /// Switches a webhook off (what it is owed is held) or on again.
-    pub async fn switch_webhook(&self, name: &str, on: bool) -> Result<WebhookReport, Refusal> {
+    pub async fn switch_webhook(&self, name: &str, on: bool) -> Result<WebhookReport, ApiError> {
         self.known_webhook(name)?;
         let dispatcher = &self.live()?.dispatcher;
         if on {
@@ -171,16 +171,16 @@ impl Service {
         let mut reports = self.webhooks().await?;
         let at = reports.iter().position(|report| report.name == name);
         at.map(|at| reports.swap_remove(at))
-            .ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))
+            .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the webhook is gone"))
     }
 
     /// Sends a real, marked try-out and tells what came back.
-    pub async fn test_webhook(&self, name: &str, event: Option<&str>) -> Result<TestAnswer, Refusal> {
+    pub async fn test_webhook(&self, name: &str, event: Option<&str>) -> Result<TestAnswer, ApiError> {
         self.known_webhook(name)?;
         let word = event.unwrap_or("batch.completed");
         let kind = EventType::from_word(word).ok_or_else(|| {
             let words: Vec<&str> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
-            Refusal::invalid(format!("`{word}` is not a type of event; one of {}", words.join(", ")))
+            ApiError::invalid(format!("`{word}` is not a type of event; one of {}", words.join(", ")))
                 .param("event")
         })?;
         let live = self.live()?;
@@ -188,7 +188,7 @@ impl Service {
         let draft = Draft::test(&sample(kind, now), kind, &live.nonce(), now);
         let body = draft.body(0);
         let tried = live.dispatcher.test(name, EventBody { id: &draft.id, body: &body }).await;
-        let tried = tried.ok_or_else(|| Refusal::new(ErrorCode::Internal, "the webhook is gone"))?;
+        let tried = tried.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the webhook is gone"))?;
         Ok(TestAnswer {
             delivered: tried.outcome == DeliveryOutcome::Delivered,
             event_id: draft.id,
@@ -200,7 +200,7 @@ impl Service {
     }
 
     /// Sends a delivery again, now.
-    pub async fn retry(&self, id: &str) -> Result<DeliveryView, Refusal> {
+    pub async fn retry(&self, id: &str) -> Result<DeliveryView, ApiError> {
         let dispatcher = &self.live()?.dispatcher;
         let pk = delivery_number(id)?;
         let due = self.store.retry(vec![pk], self.clock.now()).await? == [true];
@@ -208,14 +208,14 @@ impl Service {
             DeliveryFilter { after: Some(pk.saturating_add(1)), limit: Some(1), ..DeliveryFilter::default() };
         let found = self.store.deliveries(filter).await?.0.pop().filter(|delivery| delivery.pk == pk);
         let delivery = found.ok_or_else(|| {
-            Refusal::new(ErrorCode::NotFound, format!("there is no delivery {id}"))
+            ApiError::new(ErrorCode::NotFound, format!("there is no delivery {id}"))
                 .hint("`batchd deliveries` lists them")
         })?;
         if due {
             dispatcher.probe(Some(&delivery.webhook));
             return Ok(delivery_view(delivery, None));
         }
-        let refusal = |why: &str| Refusal::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
+        let refusal = |why: &str| ApiError::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
         Err(match delivery.state {
             DeliveryState::Held => refusal("is held: its webhook takes nothing at the moment")
                 .hint(format!("`batchd webhooks enable {}` sends what it is owed", delivery.webhook)),
@@ -224,7 +224,7 @@ impl Service {
     }
 
     /// Sends again all that was given up.
-    pub async fn retry_dead(&self, webhook: Option<String>) -> Result<u64, Refusal> {
+    pub async fn retry_dead(&self, webhook: Option<String>) -> Result<u64, ApiError> {
         let dispatcher = &self.live()?.dispatcher;
         if let Some(name) = &webhook {
             self.known_webhook(name)?;
@@ -234,13 +234,13 @@ impl Service {
         Ok(retried)
     }
 
-    fn known_webhook(&self, name: &str) -> Result<(), Refusal> {
+    fn known_webhook(&self, name: &str) -> Result<(), ApiError> {
         let config = self.live()?.config();
         if config.webhooks.contains_key(name) {
             return Ok(());
         }
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
-        let refusal = Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"));
+        let refusal = ApiError::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"));
         Err(refusal.param("webhook").hint(if known.is_empty() {
             "no webhook is configured at all; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table"
                 .to_owned()

@@ -1,7 +1,7 @@
 //! Which batch an id means (contract §3): pure rules over what is configured and what is known.
 
 use super::api::ErrorCode;
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use crate::domain::tracked::BatchKey;
 use crate::provider;
 
@@ -23,7 +23,7 @@ pub fn split(text: &str, is_provider: impl Fn(&str) -> bool) -> (Option<&str>, &
 }
 
 /// The batch that is already known under `id`, at the `providers` that have it; `None` if none has.
-pub fn known(id: &str, providers: &[String]) -> Result<Option<BatchKey>, Refusal> {
+pub fn known(id: &str, providers: &[String]) -> Result<Option<BatchKey>, ApiError> {
     match providers {
         [] => Ok(None),
         [provider] => Ok(Some(BatchKey { provider: provider.clone(), id: id.to_owned() })),
@@ -36,11 +36,11 @@ pub fn known(id: &str, providers: &[String]) -> Result<Option<BatchKey>, Refusal
 }
 
 /// The provider that a new, bare `id` goes to.
-pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, Refusal> {
+pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
     let key = |candidate: &Candidate| BatchKey { provider: candidate.name.clone(), id: id.to_owned() };
     match configured {
         [] => {
-            return Err(Refusal::new(ErrorCode::UnknownProvider, "no provider is configured").hint(
+            return Err(ApiError::new(ErrorCode::UnknownProvider, "no provider is configured").hint(
                 "set a key such as OPENAI_API_KEY in the daemon's environment, or write a [providers.NAME] table",
             ));
         }
@@ -74,9 +74,9 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, Refusal> {
     }
 }
 
-fn ambiguous<'a>(what: String, id: &str, names: impl Iterator<Item = &'a str>) -> Refusal {
+fn ambiguous<'a>(what: String, id: &str, names: impl Iterator<Item = &'a str>) -> ApiError {
     let choices: Vec<String> = names.map(|name| format!("{name}:{id}")).collect();
-    Refusal::new(ErrorCode::AmbiguousId, what)
+    ApiError::new(ErrorCode::AmbiguousId, what)
         .param("id")
         .hint(format!("say which one: {}", choices.join(" or ")))
 }

@@ -1,7 +1,7 @@
 //! The results of a batch over the API: which batch, whether it has any, and the stream of them.
 
 use super::api::{ErrorCode, trailer};
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::Service;
 use crate::domain::batch::Usage;
 use crate::domain::tracked::{BatchKey, Tracked};
@@ -32,7 +32,7 @@ impl Service {
         text: &str,
         wanted: Wanted,
         format: Format,
-    ) -> Result<Found, Refusal> {
+    ) -> Result<Found, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
         let tracked = self.ended(&key).await?;
@@ -73,7 +73,7 @@ impl Service {
     }
 
     /// The batch, if it has ended: as it is known, or as a fresh look shows it.
-    async fn ended(&self, key: &BatchKey) -> Result<Tracked, Refusal> {
+    async fn ended(&self, key: &BatchKey) -> Result<Tracked, ApiError> {
         let live = self.live()?;
         let known = self.store.get(key.clone()).await?.map(|(_, tracked)| tracked);
         if let Some(tracked) = known.filter(|tracked| tracked.batch.status.is_terminal() && tracked.settled) {
@@ -81,13 +81,13 @@ impl Service {
         }
         // It may have ended since, or its files may have come after its end.
         let seen = live.engine.look(&key.provider, &key.id).await;
-        let sighting = seen.map_err(|error| Refusal::from_look(error, &key.id))?;
+        let sighting = seen.map_err(|error| ApiError::from_look(error, &key.id))?;
         let tracked = self.untracked(live, key, &sighting)?;
         let status = tracked.batch.status;
         if status.is_terminal() {
             return Ok(tracked);
         }
-        Err(Refusal::new(
+        Err(ApiError::new(
             ErrorCode::NotEnded,
             format!("batch `{}` is {status}: it has no results yet", key.id),
         )
@@ -96,10 +96,10 @@ impl Service {
 }
 
 /// What kept the results of `key` from coming.
-fn refusal(error: ProviderError, key: &BatchKey) -> Refusal {
+fn refusal(error: ProviderError, key: &BatchKey) -> ApiError {
     match error {
-        ProviderError::Provider { provider, failure } => Refusal::from_results(&provider, &failure, &key.id),
-        other => Refusal::from_look(other, &key.id),
+        ProviderError::Provider { provider, failure } => ApiError::from_results(&provider, &failure, &key.id),
+        other => ApiError::from_look(other, &key.id),
     }
 }
 
@@ -135,7 +135,7 @@ fn frames(
                 Some(results) => tokio::select! {
                     piece = results.next() => piece,
                     () = stopping.cancelled() => {
-                        let refusal = Refusal::new(ErrorCode::Unavailable, "the daemon is stopping");
+                        let refusal = ApiError::new(ErrorCode::Unavailable, "the daemon is stopping");
                         return Some((behind(trailers, &refusal), Stage::Over));
                     }
                 },
@@ -150,7 +150,7 @@ fn frames(
                         batch,
                         "the results of {key} cannot be fetched whole: {failure}"
                     );
-                    let refusal = Refusal::from_results(provider, &failure, batch);
+                    let refusal = ApiError::from_results(provider, &failure, batch);
                     Some((behind(trailers, &refusal), Stage::Over))
                 }
                 None => {
@@ -171,7 +171,7 @@ fn frames(
 }
 
 /// A failure behind the body, or in its place.
-fn behind(trailers: bool, refusal: &Refusal) -> io::Result<Frame<Bytes>> {
+fn behind(trailers: bool, refusal: &ApiError) -> io::Result<Frame<Bytes>> {
     if !trailers {
         return Err(io::Error::other(refusal.message.clone()));
     }

@@ -4,11 +4,11 @@ use super::access::{self, AccessPolicy, Peer};
 use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
+use super::api_error::ApiError;
 use super::draining::DrainingListener;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
-use super::refusal::Refusal;
 use super::results;
 use super::service::Service;
 use super::stream;
@@ -131,11 +131,11 @@ async fn in_our_words(response: Response) -> Response {
     }
     let status = response.status();
     let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
-    let refusal = Refusal::invalid(String::from_utf8_lossy(&text).trim().to_ascii_lowercase());
+    let refusal = ApiError::invalid(String::from_utf8_lossy(&text).trim().to_ascii_lowercase());
     (status, Json(refusal.into_body())).into_response()
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut response = (status, Json(self.into_body())).into_response();
@@ -146,7 +146,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-pub(super) type Answer<T> = Result<T, Refusal>;
+pub(super) type Answer<T> = Result<T, ApiError>;
 
 /// The id of a batch in a path: one segment, or several with the slashes between them.
 struct BatchId(String);
@@ -157,7 +157,7 @@ impl FromRequestParts<Shared> for BatchId {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
         let segments = RawPathParams::from_request_parts(parts, shared)
             .await
-            .map_err(|_| Refusal::invalid("the id in the path is not text").param("id").into_response())?;
+            .map_err(|_| ApiError::invalid("the id in the path is not text").param("id").into_response())?;
         let segments: Vec<&str> = segments.iter().map(|(_, segment)| segment).collect();
         Ok(Self(segments.join("/")))
     }
@@ -175,7 +175,7 @@ async fn track(
 ) -> Answer<(StatusCode, Json<Value>)> {
     let mut item: TrackItem = if body.is_empty() { TrackItem::default() } else { read(&body)? };
     if !item.id.is_empty() && item.id != id {
-        return Err(Refusal::invalid("the path names another batch than the body").param("id"));
+        return Err(ApiError::invalid("the path names another batch than the body").param("id"));
     }
     item.id = id;
     let (batch, new) = shared.service.track(item, owner(peer)).await?;
@@ -419,17 +419,17 @@ fn accepts(headers: &HeaderMap, kind: &str) -> bool {
         .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains(kind)))
 }
 
-async fn nothing_here(request: Request) -> Refusal {
-    Refusal::new(ErrorCode::NotFound, format!("there is nothing at {}", request.uri().path()))
+async fn nothing_here(request: Request) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", request.uri().path()))
 }
 
 async fn wrong_method(request: Request) -> Response {
-    let refusal = Refusal::invalid(format!("{} does not take {}", request.uri().path(), request.method()));
+    let refusal = ApiError::invalid(format!("{} does not take {}", request.uri().path(), request.method()));
     (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.into_body())).into_response()
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
     serde_json::from_slice(body).map_err(|error| {
-        Refusal::invalid(format!("the body is not what it should be: {error}")).param("body")
+        ApiError::invalid(format!("the body is not what it should be: {error}")).param("body")
     })
 }

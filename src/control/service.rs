@@ -1,8 +1,8 @@
 //! The operations that only read: the same behind the API of a running daemon and behind `--offline`.
 
 use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
+use super::api_error::ApiError;
 use super::live::Live;
-use super::refusal::Refusal;
 use super::resolve;
 use super::tracking::no_such_provider;
 use crate::clock::Clock;
@@ -69,14 +69,18 @@ impl Service {
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
-    pub async fn find(&self, text: &str) -> Result<(Pk, Tracked), Refusal> {
+    pub async fn find(&self, text: &str) -> Result<(Pk, Tracked), ApiError> {
         self.find_at(None, text).await
     }
 
     /// The same, with the provider given apart.
-    pub(super) async fn find_at(&self, provider: Option<&str>, text: &str) -> Result<(Pk, Tracked), Refusal> {
+    pub(super) async fn find_at(
+        &self,
+        provider: Option<&str>,
+        text: &str,
+    ) -> Result<(Pk, Tracked), ApiError> {
         let absent = || {
-            Refusal::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked"))
+            ApiError::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked"))
                 .hint(format!("`batchd track {text}` registers it; `batchd list --all` shows what is there"))
         };
         if let Some(provider) = provider {
@@ -109,7 +113,7 @@ impl Service {
     }
 
     /// One tracked batch in the contract's shape.
-    pub async fn batch(&self, text: &str) -> Result<Value, Refusal> {
+    pub async fn batch(&self, text: &str) -> Result<Value, ApiError> {
         Ok(self.shown(&self.find(text).await?.1))
     }
 
@@ -131,7 +135,7 @@ impl Service {
     }
 
     /// One tracked batch with its transitions, deliveries and schedule under `batchd`.
-    pub async fn detail(&self, text: &str) -> Result<Value, Refusal> {
+    pub async fn detail(&self, text: &str) -> Result<Value, ApiError> {
         let (pk, tracked) = self.find(text).await?;
         let transitions = self.store.transitions(pk).await?;
         let filter = DeliveryFilter { batch: Some(tracked.key.clone()), ..DeliveryFilter::default() };
@@ -169,7 +173,7 @@ impl Service {
     }
 
     /// Tracked batches, newest first.
-    pub async fn list(&self, query: ListQuery) -> Result<Listing<Value>, Refusal> {
+    pub async fn list(&self, query: ListQuery) -> Result<Listing<Value>, ApiError> {
         let after = match &query.after {
             Some(cursor) => Some(self.find(cursor).await?.0),
             None => None,
@@ -204,7 +208,7 @@ impl Service {
     }
 
     /// The id, unless two providers have it: then `PROVIDER:ID`.
-    async fn cursor(&self, entry: Option<&(Pk, Tracked)>) -> Result<Option<String>, Refusal> {
+    async fn cursor(&self, entry: Option<&(Pk, Tracked)>) -> Result<Option<String>, ApiError> {
         let Some((_, tracked)) = entry else { return Ok(None) };
         let key = &tracked.key;
         let twice = self.store.find(key.id.clone()).await?.len() > 1;
@@ -217,7 +221,7 @@ impl Service {
         batch: Option<&str>,
         after: i64,
         limit: Option<u32>,
-    ) -> Result<Listing<Value>, Refusal> {
+    ) -> Result<Listing<Value>, ApiError> {
         let batch = match batch {
             Some(text) => Some(self.find(text).await?.1.key),
             None => None,
@@ -238,12 +242,12 @@ impl Service {
     }
 
     /// Deliveries, newest first.
-    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Listing<DeliveryView>, Refusal> {
+    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Listing<DeliveryView>, ApiError> {
         let state = query
             .state
             .map(|word| {
                 DeliveryState::from_word(&word).ok_or_else(|| {
-                    Refusal::invalid(format!(
+                    ApiError::invalid(format!(
                         "`{word}` is not a state of a delivery; one of pending, inflight, delivered, dead, held"
                     ))
                     .param("state")
@@ -271,9 +275,9 @@ impl Service {
     }
 
     /// What keeps an operation from being done without a daemon.
-    pub(super) fn live(&self) -> Result<&Arc<Live>, Refusal> {
+    pub(super) fn live(&self) -> Result<&Arc<Live>, ApiError> {
         self.live.as_ref().ok_or_else(|| {
-            Refusal::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline")
+            ApiError::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline")
         })
     }
 }
@@ -285,9 +289,9 @@ pub fn event_shape(event: &LoggedEvent) -> Value {
 }
 
 /// The number of a delivery, as people write it.
-pub(super) fn delivery_number(text: &str) -> Result<Pk, Refusal> {
+pub(super) fn delivery_number(text: &str) -> Result<Pk, ApiError> {
     text.trim_start_matches('#').parse().map_err(|_| {
-        Refusal::invalid(format!("`{text}` is not the id of a delivery; it is a number"))
+        ApiError::invalid(format!("`{text}` is not the id of a delivery; it is a number"))
             .hint("`batchd deliveries` lists them")
     })
 }

@@ -1,6 +1,6 @@
 //! What streams: the live event log, and a copy of the state.
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::service::{Service, event_shape};
 use crate::store::events::EventFilter;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -24,7 +24,7 @@ pub(super) async fn events(
     batch: Option<&str>,
     after: i64,
     stopping: CancellationToken,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let batch = match batch {
         Some(text) => Some(service.find(text).await?.1.key),
         None => None,
@@ -76,7 +76,7 @@ pub(super) async fn events(
 /// A consistent copy of the state: its length and its bytes. The copy is deleted once it is read or abandoned.
 pub(super) async fn backup(
     service: &Service,
-) -> Result<(u64, impl Stream<Item = io::Result<Bytes>> + Send + 'static), Refusal> {
+) -> Result<(u64, impl Stream<Item = io::Result<Bytes>> + Send + 'static), ApiError> {
     let path = service.store.copy_aside().await?;
     let opened = async {
         let file = tokio::fs::File::open(&path).await?;
@@ -88,7 +88,7 @@ pub(super) async fn backup(
         tracing::warn!(%error, "cannot delete the copy of the state");
     }
     let (length, file) = opened.map_err(|error| {
-        Refusal::from(crate::store::StoreError::Io(format!("cannot read the copy: {error}")))
+        ApiError::from(crate::store::StoreError::Io(format!("cannot read the copy: {error}")))
     })?;
     let bytes = stream::try_unfold(file, async |mut file| {
         let mut chunk = vec![0; 64 * 1024];

@@ -3,8 +3,8 @@
 use super::api::{
     ErrorBody, ErrorCode, OpenSubmission, SubmitChecked, SubmitProgress, SubmitWarning, TrackItem,
 };
+use super::api_error::ApiError;
 use super::live::Live;
-use super::refusal::Refusal;
 use super::service::Service;
 use super::tracking::{given, no_such_provider};
 use crate::config::Config;
@@ -51,10 +51,10 @@ impl Service {
     /// What is wrong with the request or the file; then nothing was asked of the provider.
     pub async fn submit(
         &self,
-        request: Result<SubmitRequest, Refusal>,
+        request: Result<SubmitRequest, ApiError>,
         owner: Option<String>,
         mut file: Incoming,
-    ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, Refusal> {
+    ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
         let live = self.live()?;
         let order = request.and_then(|request| {
             let overrides = request.overrides.clone();
@@ -73,7 +73,7 @@ impl Service {
     }
 
     /// Batches whose creation was not answered, and that are not found yet.
-    pub(super) async fn open_submissions(&self) -> Result<Vec<OpenSubmission>, Refusal> {
+    pub(super) async fn open_submissions(&self) -> Result<Vec<OpenSubmission>, ApiError> {
         let open = self.store.submissions().await?;
         let lost = open.into_iter().filter(|submission| submission.lost_at.is_some());
         Ok(lost
@@ -126,8 +126,8 @@ fn create(live: &Arc<Live>, order: Order, staged: Staged) -> BoxStream<'static, 
 }
 
 /// The batch, or why there is none.
-fn last_line(result: Option<Result<Registered, Refusal>>) -> Bytes {
-    let defect = || Refusal::new(ErrorCode::Internal, "submitting panicked; the log tells where");
+fn last_line(result: Option<Result<Registered, ApiError>>) -> Bytes {
+    let defect = || ApiError::new(ErrorCode::Internal, "submitting panicked; the log tells where");
     match result.unwrap_or_else(|| Err(defect())) {
         Ok(registered) => line(&shape::batch(&registered.tracked)),
         Err(refusal) => line::<ErrorBody>(&refusal.into_body()),
@@ -145,7 +145,7 @@ fn understand(
     config: &Config,
     owner: Option<String>,
     now: jiff::Timestamp,
-) -> Result<Order, Refusal> {
+) -> Result<Order, ApiError> {
     let provider = match request.provider {
         Some(name) if config.providers.contains_key(&name) => name,
         Some(name) => return Err(no_such_provider(&name, config)),
@@ -155,11 +155,11 @@ fn understand(
     let is_window =
         completion_window.len() <= 16 && completion_window.bytes().all(|c| c.is_ascii_alphanumeric());
     if !is_window || completion_window.is_empty() {
-        return Err(Refusal::invalid("a completion window is written like 24h").param("completion_window"));
+        return Err(ApiError::invalid("a completion window is written like 24h").param("completion_window"));
     }
     let is_endpoint = |endpoint: &String| endpoint.starts_with('/') && endpoint.len() <= 200;
     if request.overrides.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
-        return Err(Refusal::invalid("an endpoint is a path such as /v1/chat/completions").param("endpoint"));
+        return Err(ApiError::invalid("an endpoint is a path such as /v1/chat/completions").param("endpoint"));
     }
     Ok(Order {
         provider,
@@ -171,14 +171,14 @@ fn understand(
     })
 }
 
-fn only_provider(config: &Config) -> Result<String, Refusal> {
+fn only_provider(config: &Config) -> Result<String, ApiError> {
     let mut names = config.providers.keys();
     match (names.next(), names.next()) {
         (Some(only), None) => Ok(only.clone()),
         (None, _) => Err(no_such_provider("", config)),
         (Some(_), Some(_)) => {
             let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-            Err(Refusal::invalid("several providers are configured, and nothing says which one is meant")
+            Err(ApiError::invalid("several providers are configured, and nothing says which one is meant")
                 .param("provider")
                 .hint(format!("say it with --provider: {}", names.join(", "))))
         }
@@ -195,35 +195,35 @@ fn file_name(given: &str) -> String {
     }
 }
 
-fn refusal(error: SubmitError, provider: &str, file: &str) -> Refusal {
+fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
     match error {
-        SubmitError::Input(problems) => Refusal::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file"),
+        SubmitError::Input(problems) => ApiError::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file"),
         SubmitError::Cut(how) => {
-            Refusal::new(ErrorCode::InvalidInput, format!("{file} did not come to its end: {how}"))
+            ApiError::new(ErrorCode::InvalidInput, format!("{file} did not come to its end: {how}"))
                 .param("file")
                 .hint("nothing was submitted; it can be done again")
         }
         SubmitError::Stopping | SubmitError::Abandoned => {
-            Refusal::new(ErrorCode::Unavailable, "the daemon is stopping: nothing was submitted")
+            ApiError::new(ErrorCode::Unavailable, "the daemon is stopping: nothing was submitted")
                 .hint("submit it again once the daemon runs")
         }
-        SubmitError::Lost { provider, failure } => Refusal::new(
+        SubmitError::Lost { provider, failure } => ApiError::new(
             ErrorCode::ProviderFailed,
             format!("provider `{provider}` did not answer whether it created the batch: {failure}"),
         )
         .hint("it may have: batchd goes on looking for the batch and tracks it once it is found; `batchd status` tells")
         .hint("do not submit the file again before that is settled"),
         SubmitError::Look(ProviderError::Provider { failure, .. }) => not_created(provider, &failure),
-        SubmitError::Look(error) => Refusal::from_look(error, file),
+        SubmitError::Look(error) => ApiError::from_look(error, file),
     }
 }
 
 /// The provider said no, or was not reached.
-fn not_created(provider: &str, failure: &Failure) -> Refusal {
+fn not_created(provider: &str, failure: &Failure) -> ApiError {
     if matches!(failure, Failure::Unsupported(_)) || failure.verdict() == Verdict::Refused {
-        return Refusal::from_failure(provider, failure, "");
+        return ApiError::from_failure(provider, failure, "");
     }
-    Refusal::new(
+    ApiError::new(
         ErrorCode::ProviderFailed,
         format!("provider `{provider}` did not create the batch: {failure}"),
     )

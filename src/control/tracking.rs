@@ -1,8 +1,8 @@
 //! The operations on batches that a running daemon does: track, untrack, look, poll.
 
 use super::api::{ErrorCode, PollAnswer, TrackAnswer, TrackItem};
+use super::api_error::ApiError;
 use super::live::Live;
-use super::refusal::Refusal;
 use super::resolve::{self, Candidate};
 use super::service::Service;
 use crate::config::Config;
@@ -34,12 +34,12 @@ struct Wanted {
 
 impl Service {
     /// Registers one batch; the flag says whether it was new.
-    pub async fn track(&self, item: TrackItem, owner: Option<String>) -> Result<(Value, bool), Refusal> {
+    pub async fn track(&self, item: TrackItem, owner: Option<String>) -> Result<(Value, bool), ApiError> {
         let mut registered = self.register(vec![item], owner).await?;
         match registered.pop() {
             Some(Ok(one)) => Ok((shape::batch(&one.tracked), one.new)),
             Some(Err(refusal)) => Err(refusal),
-            None => Err(Refusal::new(ErrorCode::Internal, "nothing was registered")),
+            None => Err(ApiError::new(ErrorCode::Internal, "nothing was registered")),
         }
     }
 
@@ -48,7 +48,7 @@ impl Service {
         &self,
         items: Vec<TrackItem>,
         owner: Option<String>,
-    ) -> Result<Vec<TrackAnswer>, Refusal> {
+    ) -> Result<Vec<TrackAnswer>, ApiError> {
         let ids: Vec<String> = items.iter().map(|item| item.id.clone()).collect();
         let registered = self.register(items, owner).await?;
         Ok(ids
@@ -77,7 +77,7 @@ impl Service {
         &self,
         items: Vec<TrackItem>,
         owner: Option<String>,
-    ) -> Result<Vec<Result<Registered, Refusal>>, Refusal> {
+    ) -> Result<Vec<Result<Registered, ApiError>>, ApiError> {
         let live = self.live()?;
         let config = live.config();
         let now = self.clock.now();
@@ -87,7 +87,7 @@ impl Service {
             .providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect())
             .await?;
 
-        let wanted: Vec<Result<Wanted, Refusal>> =
+        let wanted: Vec<Result<Wanted, ApiError>> =
             items.into_iter().map(|item| understand(item, live, &config, &known, check, now)).collect();
         let mut looked = stream::iter(wanted)
             .map(|wanted| async {
@@ -121,7 +121,7 @@ impl Service {
                 answer.and_then(|()| {
                     registered
                         .next()
-                        .ok_or_else(|| Refusal::new(ErrorCode::Internal, "a batch was not registered"))
+                        .ok_or_else(|| ApiError::new(ErrorCode::Internal, "a batch was not registered"))
                 })
             })
             .collect())
@@ -133,10 +133,10 @@ impl Service {
         wanted: Wanted,
         owner: Option<String>,
         now: Timestamp,
-    ) -> Result<Registration, Refusal> {
+    ) -> Result<Registration, ApiError> {
         let Wanted { key, known, given, check } = wanted;
         let unseen = live.engine.unseen(&key, Origin::Hand, now);
-        let mut tracked = unseen.map_err(|error| Refusal::from_look(error, &key.id))?;
+        let mut tracked = unseen.map_err(|error| ApiError::from_look(error, &key.id))?;
         tracked.owner = owner;
         tracked.name.clone_from(&given.name);
         tracked.labels.clone_from(&given.labels);
@@ -145,14 +145,14 @@ impl Service {
         tracked.deadline = given.deadline;
         let first_look = if check && !known {
             let sighting = live.engine.look(&key.provider, &key.id).await.map_err(|error| {
-                let refusal = Refusal::from_look(error, &key.id);
+                let refusal = ApiError::from_look(error, &key.id);
                 if refusal.code == ErrorCode::ProviderFailed {
                     refusal.hint("--no-check registers it without asking the provider first")
                 } else {
                     refusal
                 }
             })?;
-            let look_error = |error| Refusal::from_look(error, &key.id);
+            let look_error = |error| ApiError::from_look(error, &key.id);
             Some(live.engine.first_step(&tracked, &sighting).map_err(look_error)?)
         } else {
             None
@@ -161,10 +161,10 @@ impl Service {
     }
 
     /// One fresh look at any batch of a configured provider, tracked or not; changes nothing.
-    pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
+    pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
-        let refusal = |error| Refusal::from_look(error, &key.id);
+        let refusal = |error| ApiError::from_look(error, &key.id);
         let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
         let Some((_, before)) = self.store.get(key.clone()).await? else {
             return self.untracked_shape(live, &key, &sighting);
@@ -177,7 +177,7 @@ impl Service {
     }
 
     /// Asks the provider to cancel a batch, tracked or not, and gives it as it then is.
-    pub async fn cancel(&self, provider: Option<&str>, text: &str) -> Result<Value, Refusal> {
+    pub async fn cancel(&self, provider: Option<&str>, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
         let tracked = self.store.get(key.clone()).await?;
@@ -185,12 +185,12 @@ impl Service {
             && tracked.batch.status.is_terminal()
         {
             let status = tracked.batch.status;
-            return Err(Refusal::invalid(format!(
+            return Err(ApiError::invalid(format!(
                 "batch `{}` is {status}: there is nothing to cancel",
                 key.id
             )));
         }
-        let refusal = |error| Refusal::from_look(error, &key.id);
+        let refusal = |error| ApiError::from_look(error, &key.id);
         let seen = live.engine.cancel(&key.provider, &key.id).await.map_err(refusal)?;
         tracing::info!(provider = key.provider, batch = key.id, "asked to cancel {key}");
         match (tracked, seen) {
@@ -219,7 +219,7 @@ impl Service {
         live: &Live,
         provider: Option<&str>,
         text: &str,
-    ) -> Result<BatchKey, Refusal> {
+    ) -> Result<BatchKey, ApiError> {
         let item =
             TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
         let known = self.store.providers_of(possible_ids(live, text)).await?;
@@ -232,7 +232,7 @@ impl Service {
         live: &Live,
         key: &BatchKey,
         sighting: &Sighting,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiError> {
         let mut batch = shape::batch(&self.untracked(live, key, sighting)?);
         batch["batchd"]["tracked_at"] = Value::Null;
         Ok(batch)
@@ -244,29 +244,29 @@ impl Service {
         live: &Live,
         key: &BatchKey,
         sighting: &Sighting,
-    ) -> Result<Tracked, Refusal> {
-        let refusal = |error| Refusal::from_look(error, &key.id);
+    ) -> Result<Tracked, ApiError> {
+        let refusal = |error| ApiError::from_look(error, &key.id);
         let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
         let seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
         Ok(Tracked { next_poll_at: None, ..seen })
     }
 
     /// Looks at a tracked batch now, and gives it as it then is.
-    pub async fn poll(&self, text: &str) -> Result<Value, Refusal> {
+    pub async fn poll(&self, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let (pk, tracked) = self.find(text).await?;
         let key = tracked.key;
-        live.engine.poll_now(&key.provider, pk).await.map_err(|error| Refusal::from_look(error, &key.id))?;
+        live.engine.poll_now(&key.provider, pk).await.map_err(|error| ApiError::from_look(error, &key.id))?;
         self.batch(&key.to_string()).await
     }
 
     /// Makes every active batch due now.
-    pub fn poll_all(&self) -> Result<PollAnswer, Refusal> {
+    pub fn poll_all(&self) -> Result<PollAnswer, ApiError> {
         Ok(PollAnswer { due: self.live()?.engine.poll_all() })
     }
 
     /// Stops watching a batch; with `purge` its history goes too. Gives the batch as it was last.
-    pub async fn untrack(&self, text: &str, purge: bool) -> Result<Value, Refusal> {
+    pub async fn untrack(&self, text: &str, purge: bool) -> Result<Value, ApiError> {
         let live = self.live()?;
         let (pk, tracked) = self.find(text).await?;
         live.engine.forget(&tracked.key.provider, pk);
@@ -297,7 +297,7 @@ fn understand(
     known: &BTreeMap<String, Vec<String>>,
     check: bool,
     now: Timestamp,
-) -> Result<Wanted, Refusal> {
+) -> Result<Wanted, ApiError> {
     let text = item.id.trim();
     let mut key = match &item.provider {
         Some(name) if !config.providers.contains_key(name) => {
@@ -306,7 +306,7 @@ fn understand(
         // `--provider openai openai:batch_1` says it twice; two different names contradict each other.
         Some(name) => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
             (Some(other), _) if other != name => {
-                return Err(Refusal::invalid(format!("`{text}` is of provider `{other}`, not `{name}`"))
+                return Err(ApiError::invalid(format!("`{text}` is of provider `{other}`, not `{name}`"))
                     .param("provider"));
             }
             (_, id) => BatchKey { provider: name.clone(), id: id.to_owned() },
@@ -325,7 +325,7 @@ fn understand(
     };
     key.id = live.engine.canonical_id(&key.provider, &key.id);
     if !is_an_id(&key.id) {
-        return Err(Refusal::invalid(format!(
+        return Err(ApiError::invalid(format!(
             "`{}` is not the id of a batch",
             key.id.chars().take(80).collect::<String>().escape_debug()
         ))
@@ -336,10 +336,10 @@ fn understand(
 }
 
 /// What is said of a batch besides its id, if it may be.
-pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<UserFields, Refusal> {
+pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<UserFields, ApiError> {
     if let Some(name) = item.notify.iter().find(|name| !config.webhooks.contains_key(*name)) {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
-        return Err(Refusal::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
+        return Err(ApiError::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
             .param("notify")
             .hint(if known.is_empty() {
                 "no webhook is configured at all".to_owned()
@@ -349,17 +349,17 @@ pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<
     }
     let texts = item.labels.iter().flat_map(|(key, value)| [key, value]).chain(&item.name);
     if texts.into_iter().any(|text| text.len() > LONGEST_TEXT) || item.labels.len() > 64 {
-        return Err(Refusal::invalid("a name or label is too long, or there are too many labels")
+        return Err(ApiError::invalid("a name or label is too long, or there are too many labels")
             .hint(format!("at most {LONGEST_TEXT} bytes each, at most 64 labels")));
     }
     if item.labels.keys().any(String::is_empty) {
-        return Err(Refusal::invalid("a label has no name").param("labels"));
+        return Err(ApiError::invalid("a label has no name").param("labels"));
     }
     let deadline = item
         .deadline
         .as_deref()
         .map(|text| {
-            duration::parse(text).map_err(|error| Refusal::invalid(error.to_string()).param("deadline"))
+            duration::parse(text).map_err(|error| ApiError::invalid(error.to_string()).param("deadline"))
         })
         .transpose()?
         .map(|after| later(now, after));
@@ -386,9 +386,9 @@ fn candidates(config: &Config) -> Vec<Candidate> {
 }
 
 /// A name that is none of the configured providers'.
-pub(super) fn no_such_provider(name: &str, config: &Config) -> Refusal {
+pub(super) fn no_such_provider(name: &str, config: &Config) -> ApiError {
     let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    Refusal::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+    ApiError::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
         .param("provider")
         .hint(if known.is_empty() {
             "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"

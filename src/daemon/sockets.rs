@@ -4,7 +4,7 @@ use super::RunError;
 use crate::config::environment::Env;
 use crate::config::{Config, find};
 use crate::control::api::ErrorCode;
-use crate::control::refusal::Refusal;
+use crate::control::api_error::ApiError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::io::{self, ErrorKind};
@@ -166,7 +166,7 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
         }
         other => (ErrorCode::Unavailable, other.to_string()),
     };
-    let refusal = Refusal::new(code, format!("the daemon cannot start: {message}"))
+    let refusal = ApiError::new(code, format!("the daemon cannot start: {message}"))
         .hint("`journalctl -u batchd` has the whole story; the next command tries again");
     let body = serde_json::to_string(&refusal.into_body()).unwrap_or_default();
     let answer = format!(

@@ -9,7 +9,7 @@ use http::StatusCode;
 /// An operation that was not done: what is wrong, for programs and for people, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct ApiError {
     /// For programs.
     pub code: ErrorCode,
     /// For people.
@@ -20,7 +20,7 @@ pub struct Refusal {
     pub hints: Vec<String>,
 }
 
-impl Refusal {
+impl ApiError {
     /// A refusal without hints.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, hints: Vec::new() }
@@ -147,7 +147,7 @@ impl Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match error {
             StoreError::Full | StoreError::Busy | StoreError::ReadOnly | StoreError::Io(_) => {
