@@ -10,7 +10,7 @@ use super::tracking::{given, no_such_provider};
 use crate::config::Config;
 use crate::domain::shape;
 use crate::engine::ProviderError;
-use crate::engine::submit::{Order, Progress, Staged, SubmitError};
+use crate::engine::submit::{Progress, Staged, SubmitError, SubmitRequest};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
 use crate::store::batches::Registered;
@@ -92,7 +92,11 @@ impl Service {
 /// Creates the batch, and tells how it goes.
 ///
 /// The work is a task of its own: whoever goes away ends what could be repeated, and nothing else.
-fn create(live: &Arc<Live>, order: Order, staged: Staged) -> BoxStream<'static, Result<Bytes, Infallible>> {
+fn create(
+    live: &Arc<Live>,
+    order: SubmitRequest,
+    staged: Staged,
+) -> BoxStream<'static, Result<Bytes, Infallible>> {
     let judged = &staged.judged;
     let mut lines: Vec<Bytes> = judged.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
     lines.push(line(&SubmitChecked::new(judged.requests, &judged.endpoint, judged.model.as_deref())));
@@ -145,7 +149,7 @@ fn understand(
     config: &Config,
     owner: Option<String>,
     now: jiff::Timestamp,
-) -> Result<Order, ApiError> {
+) -> Result<SubmitRequest, ApiError> {
     let provider = match request.provider {
         Some(name) if config.providers.contains_key(&name) => name,
         Some(name) => return Err(no_such_provider(&name, config)),
@@ -161,7 +165,7 @@ fn understand(
     if request.overrides.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
         return Err(ApiError::invalid("an endpoint is a path such as /v1/chat/completions").param("endpoint"));
     }
-    Ok(Order {
+    Ok(SubmitRequest {
         provider,
         file_name: file_name(request.file_name.as_deref().unwrap_or_default()),
         completion_window,

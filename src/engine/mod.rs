@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     /// What earlier batches took.
     pub estimates: Arc<Estimates>,
     /// Submissions that a task sees to.
-    pub attended: submit::Attended,
+    pub active_submissions: submit::ActiveSubmissions,
     /// A submission was lost.
     pub lost: tokio::sync::Notify,
     /// How late polls are, in seconds.
@@ -105,7 +105,7 @@ impl Engine {
             routes: RwLock::default(),
             tasks,
             estimates: Arc::default(),
-            attended: submit::Attended::default(),
+            active_submissions: submit::ActiveSubmissions::default(),
             lost: tokio::sync::Notify::new(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         };

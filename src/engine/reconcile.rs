@@ -59,7 +59,7 @@ impl Engine {
         pulse: &Pulse,
     ) -> Result<(), StoreError> {
         let mut open = self.shared.store.submissions().await?;
-        open.retain(|submission| !self.shared.attended.has(&submission.marker));
+        open.retain(|submission| !self.shared.active_submissions.has(&submission.marker));
         retries.retain(|marker, _| open.iter().any(|submission| submission.marker == *marker));
         for mut submission in open {
             let now = self.shared.clock.now();
@@ -216,7 +216,10 @@ impl Engine {
             .filter(|other| other.marker != submission.marker)
             .filter(|other| other.provider == submission.provider && other.requests == submission.requests)
             .collect();
-        if rivals.iter().any(|rival| rival.lost_at.is_none() && self.shared.attended.has(&rival.marker)) {
+        if rivals
+            .iter()
+            .any(|rival| rival.lost_at.is_none() && self.shared.active_submissions.has(&rival.marker))
+        {
             return Ok(Search::Unsettled);
         }
         if candidates.len() == 1 && rivals.is_empty() {

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 /// What is submitted, beside the requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct SubmitRequest {
     /// At which provider.
     pub provider: String,
     /// The file's name, without a path.
@@ -91,15 +91,15 @@ impl From<StoreError> for SubmitError {
 
 /// The marks of the submissions that a task of this process sees to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attended(Arc<Mutex<BTreeSet<String>>>);
+pub(crate) struct ActiveSubmissions(Arc<Mutex<BTreeSet<String>>>);
 
 /// As long as it is held, a task sees to the submission.
 struct Attendance {
-    all: Attended,
+    all: ActiveSubmissions,
     marker: String,
 }
 
-impl Attended {
+impl ActiveSubmissions {
     pub(super) fn has(&self, marker: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(marker)
     }
@@ -136,7 +136,7 @@ impl Engine {
                 return Err(about(failure).into());
             }
         };
-        let mut desk = Desk::begin(self.shared.store.clone(), account, judge);
+        let mut desk = Staging::begin(self.shared.store.clone(), account, judge);
         let stopping = self.shared.tasks.stopping();
         let mut pieces: Vec<Bytes> = Vec::new();
         let mut gathered = 0;
@@ -186,7 +186,7 @@ impl Engine {
     /// is lost, the batch is looked for in the provider's list, now and later ([`Engine::reconcile`]).
     pub async fn submit(
         &self,
-        order: Order,
+        order: SubmitRequest,
         staged: Staged,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Registered, SubmitError> {
@@ -221,8 +221,8 @@ impl Engine {
             trouble: None,
         };
         let steps = account.adapter.submit(&job).map_err(|failure| about(&submission.provider, failure))?;
-        let attendance = self.shared.attended.begin(&marker);
-        let under_way = UnderWay { engine: self, account, spooled, submission, progress };
+        let attendance = self.shared.active_submissions.begin(&marker);
+        let under_way = SubmissionRun { engine: self, account, spooled, submission, progress };
         let registered = under_way.run(steps).await;
         drop(attendance);
         registered
@@ -266,7 +266,7 @@ impl Engine {
 }
 
 /// A submission whose steps are being taken.
-struct UnderWay<'e> {
+struct SubmissionRun<'e> {
     engine: &'e Engine,
     account: Arc<Account>,
     spooled: Spooled,
@@ -274,7 +274,7 @@ struct UnderWay<'e> {
     progress: mpsc::Sender<Progress>,
 }
 
-impl UnderWay<'_> {
+impl SubmissionRun<'_> {
     async fn run(mut self, mut steps: Box<dyn Steps>) -> Result<Registered, SubmitError> {
         let mut answer: Option<Answer> = None;
         let mut asked_for = false;
@@ -419,7 +419,7 @@ fn about(provider: &str, failure: Failure) -> ProviderError {
 }
 
 /// Where a file is judged and kept, on a thread that may block; the next piece comes meanwhile.
-struct Desk {
+struct Staging {
     account: Arc<Account>,
     busy: JoinHandle<Result<Work, StoreError>>,
 }
@@ -432,7 +432,7 @@ struct Work {
     is_good: bool,
 }
 
-impl Desk {
+impl Staging {
     fn begin(store: Store, account: Arc<Account>, judge: InputChecker) -> Self {
         let busy = tokio::task::spawn_blocking(move || {
             Ok(Work { judge, spool: store.spool()?, input: Vec::new(), is_good: true })
