@@ -1,10 +1,10 @@
 //! All workers together: begun, pointed elsewhere and retired as the configuration says, and asked how they fare.
 
 use super::Pulse;
+use super::clock_jumps::ClockJumps;
 use super::crash_isolation::CrashIsolation;
 use super::deliver::{self, Exchange};
 use super::destination::{Destination, SecretsDigest};
-use super::steps::Steps;
 use super::worker::{Command, Parts, Worker};
 use crate::clock::Clock;
 use crate::domain::route::Routes;
@@ -32,18 +32,18 @@ struct Inner {
     workers: Mutex<BTreeMap<String, Handle>>,
     /// Held over a whole [`Dispatcher::apply`], so that two never mix.
     applying: tokio::sync::Mutex<()>,
-    tally: Arc<Tally>,
+    attempt_counts: Arc<AttemptCounts>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
     refused: Arc<watch::Sender<BTreeSet<String>>>,
     routes: Arc<RwLock<Arc<Routes>>>,
     crash_isolation: CrashIsolation,
-    steps: Steps,
+    clock_jumps: ClockJumps,
 }
 
 struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     pulse: Pulse,
-    board: Arc<Board>,
+    status: Arc<WorkerStatus>,
 }
 
 /// How a webhook fares.
@@ -68,7 +68,7 @@ impl Dispatcher {
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             crash_isolation: CrashIsolation::default(),
-            steps: Steps::new(&clock),
+            clock_jumps: ClockJumps::new(&clock),
             routes: Arc::default(),
             store,
             clock,
@@ -77,7 +77,7 @@ impl Dispatcher {
             stop,
             workers: Mutex::default(),
             applying: tokio::sync::Mutex::default(),
-            tally: Arc::default(),
+            attempt_counts: Arc::default(),
             switched_off: Arc::new(watch::Sender::new(BTreeSet::new())),
             refused: Arc::new(watch::Sender::new(BTreeSet::new())),
         }))
@@ -140,7 +140,7 @@ impl Dispatcher {
     async fn switch(&self, name: &str, reason: Option<String>) -> Result<bool, StoreError> {
         let answer = {
             let workers = self.0.workers();
-            let Some(handle) = workers.get(name).filter(|handle| handle.board.is_configured()) else {
+            let Some(handle) = workers.get(name).filter(|handle| handle.status.is_configured()) else {
                 return Ok(false);
             };
             let (reply, answer) = oneshot::channel();
@@ -164,13 +164,13 @@ impl Dispatcher {
     /// Sends `event` to a webhook once, at once, outside of the outbox, whatever state it is in, and says what came
     /// back. `None`: there is no such webhook.
     pub async fn test(&self, name: &str, event: EventBody<'_>) -> Option<Exchange> {
-        let destination = self.0.workers().get(name)?.board.destination()?;
+        let destination = self.0.workers().get(name)?.status.destination()?;
         Some(deliver::attempt(&destination, &[event], false, self.0.clock.now()).await)
     }
 
     /// How every configured webhook fares, by name.
     pub fn health(&self) -> Vec<WebhookHealth> {
-        self.0.workers().iter().filter_map(|(name, handle)| handle.board.health(name)).collect()
+        self.0.workers().iter().filter_map(|(name, handle)| handle.status.health(name)).collect()
     }
 
     /// The webhooks that are switched off, and a wake-up whenever that changes: events for them are to be recorded
@@ -187,20 +187,20 @@ impl Dispatcher {
 
     /// The secrets_digest over the secrets that a webhook is sent to with; `None`: there is no such webhook.
     pub fn secrets_digest(&self, name: &str) -> Option<SecretsDigest> {
-        Some(self.0.workers().get(name)?.board.destination()?.secrets_digest())
+        Some(self.0.workers().get(name)?.status.destination()?.secrets_digest())
     }
 
     /// Sends to `destination` in place of the one of its name, if there is one.
     pub fn renew(&self, destination: Destination) {
         let name = destination.name().to_owned();
-        if let Some(handle) = self.0.workers().get(&name).filter(|handle| handle.board.is_configured()) {
+        if let Some(handle) = self.0.workers().get(&name).filter(|handle| handle.status.is_configured()) {
             handle.point(Some(Arc::new(destination)));
         }
     }
 
     /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began.
     pub fn deliveries_total(&self) -> Vec<(String, &'static str, u64)> {
-        let counts = lock(&self.0.tally.0);
+        let counts = lock(&self.0.attempt_counts.0);
         counts.iter().map(|((name, fate), count)| (name.clone(), *fate, *count)).collect()
     }
 
@@ -225,8 +225,11 @@ impl Inner {
     fn begin(&self, name: String, destination: Arc<Destination>, state: WebhookState) -> Handle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let pulse: Pulse = Arc::new(AtomicI64::new(self.clock.now().as_millisecond()));
-        let board =
-            Arc::new(Board::new(name.clone(), Arc::clone(&self.switched_off), Arc::clone(&self.refused)));
+        let status = Arc::new(WorkerStatus::new(
+            name.clone(),
+            Arc::clone(&self.switched_off),
+            Arc::clone(&self.refused),
+        ));
         let worker = Worker::new(Parts {
             name,
             store: self.store.clone(),
@@ -235,23 +238,23 @@ impl Inner {
             stop: self.stop.clone(),
             commands: receiver,
             pulse: Arc::clone(&pulse),
-            board: Arc::clone(&board),
-            tally: Arc::clone(&self.tally),
+            status: Arc::clone(&status),
+            attempt_counts: Arc::clone(&self.attempt_counts),
             routes: Arc::clone(&self.routes),
             crash_isolation: self.crash_isolation.clone(),
-            steps: self.steps.clone(),
+            clock_jumps: self.clock_jumps.clone(),
             destination,
             state,
         });
         self.tasks.spawn(worker.supervised());
-        Handle { commands, pulse, board }
+        Handle { commands, pulse, status }
     }
 }
 
 impl Handle {
     fn point(&self, destination: Option<Arc<Destination>>) {
         // What is asked of the webhook from now on, by hand too, goes there at once.
-        self.board.set_destination(destination.clone());
+        self.status.set_destination(destination.clone());
         // A worker that has ended was told to stop.
         let _ = self.commands.send(Command::Point(destination));
     }
@@ -259,16 +262,16 @@ impl Handle {
 
 /// Attempts by webhook and by what became of the delivery.
 #[derive(Default)]
-pub(super) struct Tally(Mutex<BTreeMap<(String, &'static str), u64>>);
+pub(super) struct AttemptCounts(Mutex<BTreeMap<(String, &'static str), u64>>);
 
-impl Tally {
+impl AttemptCounts {
     pub(super) fn count(&self, webhook: &str, fate: &'static str) {
         *lock(&self.0).entry((webhook.to_owned(), fate)).or_default() += 1;
     }
 }
 
 /// What a worker shows of itself.
-pub(super) struct Board {
+pub(super) struct WorkerStatus {
     name: String,
     shown: Mutex<Shown>,
     switched_off: Arc<watch::Sender<BTreeSet<String>>>,
@@ -284,7 +287,7 @@ struct Shown {
     last_error: Option<String>,
 }
 
-impl Board {
+impl WorkerStatus {
     fn new(
         name: String,
         switched_off: Arc<watch::Sender<BTreeSet<String>>>,

@@ -1,6 +1,7 @@
 //! Floor 4: what webhooks are owed reaches them, each by a worker of its own, until it is accepted or given up.
 
 pub mod breaker;
+mod clock_jumps;
 mod crash_isolation;
 pub mod decision;
 pub mod deliver;
@@ -9,7 +10,6 @@ pub mod dispatcher;
 mod episode;
 mod log;
 mod pacing;
-mod steps;
 mod worker;
 
 pub use deliver::Exchange;

@@ -2,13 +2,13 @@
 
 use super::Pulse;
 use super::breaker::Leave;
+use super::clock_jumps::ClockJumps;
 use super::crash_isolation::{CrashIsolation, Pass};
 use super::decision::{Decision, Rules, decide};
 use super::deliver::{self, Exchange};
 use super::destination::Destination;
-use super::dispatcher::{Board, Tally};
+use super::dispatcher::{AttemptCounts, WorkerStatus};
 use super::pacing::{Load, Pacing};
-use super::steps::Steps;
 use super::{episode, log};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
@@ -50,11 +50,11 @@ pub(super) struct Worker {
     stop: CancellationToken,
     commands: mpsc::UnboundedReceiver<Command>,
     pulse: Pulse,
-    board: Arc<Board>,
-    tally: Arc<Tally>,
+    status: Arc<WorkerStatus>,
+    attempt_counts: Arc<AttemptCounts>,
     routes: Arc<RwLock<Arc<Routes>>>,
     crash_isolation: CrashIsolation,
-    steps: Steps,
+    clock_jumps: ClockJumps,
     destination: Option<Arc<Destination>>,
     state: WebhookState,
     /// Whether `state` has changed since it was last stored.
@@ -79,11 +79,11 @@ pub(super) struct Parts {
     pub(super) stop: CancellationToken,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) pulse: Pulse,
-    pub(super) board: Arc<Board>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) status: Arc<WorkerStatus>,
+    pub(super) attempt_counts: Arc<AttemptCounts>,
     pub(super) routes: Arc<RwLock<Arc<Routes>>>,
     pub(super) crash_isolation: CrashIsolation,
-    pub(super) steps: Steps,
+    pub(super) clock_jumps: ClockJumps,
     pub(super) destination: Arc<Destination>,
     pub(super) state: WebhookState,
 }
@@ -130,11 +130,11 @@ impl Worker {
             stop: parts.stop,
             commands: parts.commands,
             pulse: parts.pulse,
-            board: parts.board,
-            tally: parts.tally,
+            status: parts.status,
+            attempt_counts: parts.attempt_counts,
             routes: parts.routes,
             crash_isolation: parts.crash_isolation,
-            steps: parts.steps,
+            clock_jumps: parts.clock_jumps,
             destination: None,
             pacing: Pacing::new(parts.state.failures, pause, steady),
             state: parts.state,
@@ -193,7 +193,7 @@ impl Worker {
     /// Records what has ended, starts what is due as far as it may be started, and says when to look again.
     async fn pass(&mut self) -> Result<Duration, StoreError> {
         failpoint::reach("worker.pass", || self.name.clone());
-        self.steps.follow(&self.clock, &self.store).await?;
+        self.clock_jumps.follow(&self.clock, &self.store).await?;
         if self.unsaved {
             self.store.set_webhook_state(self.name.clone(), self.state.clone(), self.clock.now()).await?;
             self.unsaved = false;
@@ -433,11 +433,11 @@ impl Worker {
                 self.apart.remove(&due.pk);
             }
             log::attempt(&self.name, &due, &exchange, next, now);
-            self.tally.count(&self.name, log::fate(next));
+            self.attempt_counts.count(&self.name, log::fate(next));
             decided.push((attempt, next));
         }
         self.take_heed(&before, &exchange, &destination, jitter, by_itself);
-        self.board.set_error(exchange.error.clone());
+        self.status.set_error(exchange.error.clone());
         self.endings.extend(decided.into_iter().map(|(attempt, next)| Ending {
             attempt,
             end: AttemptEnd {
@@ -467,7 +467,7 @@ impl Worker {
         } else if self.state.failures > before.failures {
             self.pacing.failed(self.state.failures, destination.delays(), jitter, instant);
         }
-        self.board.set_refused(matches!(exchange.status, Some(401 | 403)));
+        self.status.set_refused(matches!(exchange.status, Some(401 | 403)));
         if matches!(exchange.outcome, DeliveryOutcome::Snooze(None)) {
             self.pacing.overrun(adapter.concurrency());
         }
@@ -487,7 +487,7 @@ impl Worker {
     /// Tells the other webhooks of an episode of trouble that has begun or ended.
     async fn tell_of_trouble(&mut self) -> Result<(), StoreError> {
         let Some(destination) = &self.destination else { return Ok(()) };
-        let error = self.board.last_error();
+        let error = self.status.last_error();
         let now = self.clock.now();
         let Some(news) = episode::news(&self.name, &self.state, destination.delays(), error.as_deref(), now)
         else {
@@ -618,7 +618,7 @@ impl Worker {
     }
 
     fn publish(&self) {
-        self.board.publish(&self.state, self.pacing.is_open(), self.in_flight.len());
+        self.status.publish(&self.state, self.pacing.is_open(), self.in_flight.len());
     }
 }
 

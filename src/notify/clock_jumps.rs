@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 
 /// What the clocks said when somebody last looked. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub(super) struct Steps(Arc<Mutex<(Timestamp, Duration)>>);
+pub(super) struct ClockJumps(Arc<Mutex<(Timestamp, Duration)>>);
 
-impl Steps {
+impl ClockJumps {
     pub(super) fn new(clock: &Clock) -> Self {
         Self(Arc::new(Mutex::new((clock.now(), clock.steady()))))
     }
