@@ -114,7 +114,7 @@ impl Tasks {
     }
 
     /// Runs something short to its end, unsupervised but waited for at the stop.
-    pub fn errand(&self, run: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_tracked(&self, run: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(run);
     }
 

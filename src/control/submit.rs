@@ -103,7 +103,7 @@ fn create(
     let (told, mut progress) = mpsc::channel(PROGRESS);
     let (done, mut answer) = oneshot::channel();
     let engine = live.engine.clone();
-    live.tasks().errand(async move {
+    live.tasks().spawn_tracked(async move {
         let (provider, file_name) = (order.provider.clone(), order.file_name.clone());
         let result = Box::pin(engine.submit(order, staged, told)).await;
         if let Err(error) = &result {

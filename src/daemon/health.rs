@@ -40,7 +40,7 @@ impl Watch {
                 }
             }
         };
-        tasks.errand(whole);
+        tasks.spawn_tracked(whole);
 
         let live = Arc::downgrade(live);
         let rounds = {

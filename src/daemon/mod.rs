@@ -140,11 +140,11 @@ impl Running {
         let (socket, cleanup) = sockets.socket;
         tracing::info!(socket = %cleanup.describe(), "listening on {}", cleanup.describe());
         running.sockets = Some(cleanup);
-        tasks.errand(server::serve_socket(service.clone(), socket, stopping.clone()));
+        tasks.spawn_tracked(server::serve_socket(service.clone(), socket, stopping.clone()));
         if let Some((listener, listen)) = sockets.tcp {
             tracing::info!(%listen, "listening on http://{listen}");
             let rules = TcpRules { listen, hosts };
-            tasks.errand(server::serve_tcp(service, listener, rules, stopping));
+            tasks.spawn_tracked(server::serve_tcp(service, listener, rules, stopping));
         }
         systemd::ready().await;
         Ok(running)

@@ -136,7 +136,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     let speed = Speed::new(SPEED).map_err(|problem| DemoError::Failed(problem.to_string()))?;
     let simulated = Sandbox::new(&SandboxOptions { speed, ..SandboxOptions::default() });
     let until = stopping.clone();
-    tasks.errand(async move {
+    tasks.spawn_tracked(async move {
         if let Err(error) = simulated.serve(listener, until).await {
             tracing::error!(%error, "the sandbox stopped");
         }
@@ -147,7 +147,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
     let address = listener.local_addr()?;
     let receiver = Receiver::new(&Rng::system(), told);
     let secret = receiver.secret().to_owned();
-    tasks.errand(receiver.serve(listener, stopping.clone()));
+    tasks.spawn_tracked(receiver.serve(listener, stopping.clone()));
 
     let state = directory.path().join("state");
     let env = Env::from([("DEMO_KEY", "sk-demo"), ("DEMO_SECRET", secret.as_str())]);

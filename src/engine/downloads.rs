@@ -108,7 +108,7 @@ impl Downloads {
                 tracing::error!("a download panicked; the log tells where");
                 let again = crate::domain::time::later(this.clock.now(), SWEEP);
                 let (tasks, store) = (this.tasks.clone(), this.store.clone());
-                tasks.errand(async move {
+                tasks.spawn_tracked(async move {
                     let noted =
                         store.download_failed(pk, "the download panicked".to_owned(), Some(again)).await;
                     if let Err(error) = noted {

@@ -161,14 +161,14 @@ impl Engine {
         }
         for (name, poller) in &first {
             self.shared.estimates.begin(&self.shared.store, name, self.shared.clock.now()).await;
-            self.shared.tasks.errand(bootstrap::learn(poller.clone(), self.shared.clone()));
+            self.shared.tasks.spawn_tracked(bootstrap::learn(poller.clone(), self.shared.clone()));
         }
         begin(first, schedule);
         for (predecessor, successor) in successors {
             // An account goes on once what its predecessors had in flight has ended; no other waits for that.
             let not_ended = successor.not_ended();
             let shared = self.shared.clone();
-            self.shared.tasks.errand(async move {
+            self.shared.tasks.spawn_tracked(async move {
                 predecessor.ended().await;
                 while !successor.is_retired() {
                     match shared.store.schedule().await {

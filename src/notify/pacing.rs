@@ -121,7 +121,7 @@ impl Pacing {
     }
 
     /// Forgets failures and pauses.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.breaker = Breaker::new(0, Instant::now());
         self.paused = None;
         self.gathering = None;
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(pacing.leave(load(0, start)), Leave::After(Duration::from_secs(2)));
         pacing.pause(Some(Duration::from_mins(1)), Duration::from_secs(100));
         assert_eq!(pacing.leave(load(0, start)), Leave::After(Duration::from_mins(1)));
-        pacing.forgive();
+        pacing.reset();
         assert_eq!(pacing.leave(load(0, start)), Leave::Now(4));
     }
 

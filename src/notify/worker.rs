@@ -181,7 +181,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
-                Some(command) = self.commands.recv() => self.obey(command).await,
+                Some(command) = self.commands.recv() => self.handle_command(command).await,
                 Some(done) = self.in_flight.join_next() => self.end(done.ok()),
                 Ok(()) = news.changed() => {}
                 () = sleep(wait.min(LONGEST_SLEEP)) => {}
@@ -436,7 +436,7 @@ impl Worker {
             self.attempt_counts.count(&self.name, log::fate(next));
             decided.push((attempt, next));
         }
-        self.take_heed(&before, &exchange, &destination, jitter, by_itself);
+        self.apply_backpressure(&before, &exchange, &destination, jitter, by_itself);
         self.status.set_error(exchange.error.clone());
         self.endings.extend(decided.into_iter().map(|(attempt, next)| Ending {
             attempt,
@@ -453,7 +453,7 @@ impl Worker {
     }
 
     /// What an answer means for the messages that follow.
-    fn take_heed(
+    fn apply_backpressure(
         &mut self,
         before: &WebhookState,
         exchange: &Exchange,
@@ -526,7 +526,7 @@ impl Worker {
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn handle_command(&mut self, command: Command) {
         match command {
             Command::Point(destination) => self.point(destination),
             Command::Probe => self.pacing.probe_now(Instant::now()),
@@ -542,7 +542,7 @@ impl Worker {
                 if stored.is_ok() {
                     self.state = wanted;
                     if !by_hand {
-                        self.forgive();
+                        self.reset();
                     }
                 }
                 // Whoever asked may have gone.
@@ -564,7 +564,7 @@ impl Worker {
                 if !self.state.by_hand {
                     self.state = afresh(&self.state);
                 }
-                self.forgive();
+                self.reset();
                 self.unsaved = true;
             }
         }
@@ -573,11 +573,11 @@ impl Worker {
     }
 
     /// Forgets failures and pauses.
-    fn forgive(&mut self) {
+    fn reset(&mut self) {
         self.state.failures = 0;
         self.state.failing_since = None;
         self.state.paused_until = None;
-        self.pacing.forgive();
+        self.pacing.reset();
     }
 
     /// Gives what is under way its time, then leaves it: it is due at the next start.

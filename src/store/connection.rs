@@ -96,7 +96,7 @@ pub(super) fn open_writable(
     let size = length(&file).unwrap_or(0);
     let checked = version == 0 || size < CHECKED_FIRST;
     if checked && version > 0 {
-        // Whether pages and rows are sound; whether rows obey the schema takes three times as long.
+        // Whether pages and rows are sound; whether rows handle_command the schema takes three times as long.
         connection.pragma_update(None, "ignore_check_constraints", true).map_err(failed)?;
         check(&connection, "quick_check").map_err(failed)?.map_err(|what| damaged(dir, what))?;
         connection.pragma_update(None, "ignore_check_constraints", false).map_err(failed)?;
