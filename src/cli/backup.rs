@@ -1,9 +1,9 @@
 //! `batchd backup`: a consistent copy of the live state.
 
+use super::atomic_file::{aside, exists, failed, sync_directory};
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Source;
-use super::whole_file::{aside, exists, failed, sync_directory};
 use super::{Context, interrupted};
 use crate::control::client::Client;
 use clap::Args;

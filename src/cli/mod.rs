@@ -1,5 +1,6 @@
 //! Floor 7: the command line, one file a command; the only floor that prints.
 
+pub mod atomic_file;
 pub mod backup;
 pub mod cancel;
 pub mod completions;
@@ -33,7 +34,6 @@ pub mod untrack;
 pub mod view;
 pub mod wait;
 pub mod webhooks;
-pub mod whole_file;
 
 use crate::clock::Clock;
 use crate::control::client::{Address, Client};

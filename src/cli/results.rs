@@ -1,10 +1,10 @@
 //! `batchd results`: streams the results of a batch to standard output, or into a file that is there whole or not at all.
 
+use super::atomic_file::AtomicFile;
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
 use super::ui::Ui;
-use super::whole_file::WholeFile;
 use super::{Context, interrupted};
 use crate::control::client::{Client, Lines, Query};
 use clap::{Args, ValueEnum};
@@ -49,7 +49,7 @@ enum Format {
 /// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut file = match &arguments.output {
-        Some(path) => Some(WholeFile::begin(path, arguments.force)?),
+        Some(path) => Some(AtomicFile::begin(path, arguments.force)?),
         None => None,
     };
     let client = context.client().await?;
@@ -69,7 +69,7 @@ async fn fetch(
     client: &Client,
     arguments: &Arguments,
     ui: &mut Ui,
-    mut file: Option<&mut WholeFile>,
+    mut file: Option<&mut AtomicFile>,
 ) -> Result<Lines, Error> {
     let format = match arguments.format {
         Format::Openai => "openai",
@@ -106,7 +106,7 @@ async fn fetch(
 fn told(
     arguments: &Arguments,
     context: &mut Context,
-    file: Option<WholeFile>,
+    file: Option<AtomicFile>,
     lines: &Lines,
 ) -> Result<Exit, Error> {
     if let Some(file) = file {

@@ -33,7 +33,7 @@ pub const KIND: Kind = Kind {
 
 const DIALECT: Dialect = Dialect {
     // Results are kept for thirty days, in seconds.
-    files_live: Some(30 * 86_400),
+    file_retention_secs: Some(30 * 86_400),
     creation: Some(Creation {
         intake: Intake {
             max_requests: Some(50_000),

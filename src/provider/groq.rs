@@ -34,7 +34,7 @@ const DIALECT: Dialect = Dialect {
     listing: Listing { by_id: 200, ..Listing::pages(20) },
     paging: Paging::Cursor,
     // Thirty days, in seconds.
-    files_live: Some(30 * 86_400),
+    file_retention_secs: Some(30 * 86_400),
     creation: Some(Creation {
         intake: Intake {
             max_requests: Some(50_000),

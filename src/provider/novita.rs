@@ -42,7 +42,7 @@ pub const KIND: Kind = Kind {
 
 const DIALECT: Dialect = Dialect {
     // Fifteen days, in seconds.
-    files_live: Some(15 * 86_400),
+    file_retention_secs: Some(15 * 86_400),
     creation: Some(Creation {
         intake: Intake {
             own: LineForm {

@@ -45,7 +45,7 @@ pub const KIND: Kind = Kind {
     build: |account| {
         let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
         let dialect =
-            Dialect { files_live: Some(FILES_LIVE), counts_live: true, creation, ..Dialect::OPENAI };
+            Dialect { file_retention_secs: Some(FILES_LIVE), counts_live: true, creation, ..Dialect::OPENAI };
         Box::new(OpenAi::new(account, organized(account), dialect))
     },
 };
@@ -132,17 +132,17 @@ pub(super) struct Dialect {
     /// How its list goes on.
     pub paging: Paging,
     /// Where its results are.
-    pub keeping: Keeping,
+    pub results_location: ResultsLocation,
     /// The path that a batch's requests go to where the service does not say.
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
-    pub files_live: Option<i64>,
+    pub file_retention_secs: Option<i64>,
     /// Whether it is known to count requests while a batch runs.
     pub counts_live: bool,
     /// How batches are created there.
     pub creation: Option<Creation>,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
-    pub passes: bool,
+    pub passthrough: bool,
     /// Reads a record of its results.
     pub output_line: fn(&Map<String, Value>) -> Result<OutputLine, String>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
@@ -162,7 +162,7 @@ pub(super) enum Paging {
 
 /// Where a service keeps results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keeping {
+pub(super) enum ResultsLocation {
     /// In files, whose ids the batch names.
     Files,
     /// With the batch.
@@ -174,12 +174,12 @@ impl Dialect {
     pub const OPENAI: Self = Self {
         listing: Listing::pages(PAGE),
         paging: Paging::After,
-        keeping: Keeping::Files,
+        results_location: ResultsLocation::Files,
         endpoint: "/v1/chat/completions",
-        files_live: None,
+        file_retention_secs: None,
         counts_live: false,
         creation: Some(Creation::OPENAI),
-        passes: true,
+        passthrough: true,
         output_line,
         amend: |_, _| {},
     };
@@ -257,7 +257,7 @@ impl OpenAi {
                 ..Sighting::default()
             };
             (self.dialect.amend)(reader, &mut sighting);
-            if self.dialect.keeping == Keeping::Batch {
+            if self.dialect.results_location == ResultsLocation::Batch {
                 sighting.error_file_id = None;
                 sighting.output_file_id =
                     has_results(&sighting).then(|| results_id(&self.provider, &sighting.id));
@@ -282,7 +282,7 @@ impl OpenAi {
             _ => None,
         }
         .or(sighting.ended_at)?;
-        Some(end.saturating_add(self.dialect.files_live?))
+        Some(end.saturating_add(self.dialect.file_retention_secs?))
     }
 }
 
@@ -379,7 +379,7 @@ impl Provider for OpenAi {
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
-        if self.dialect.keeping == Keeping::Batch {
+        if self.dialect.results_location == ResultsLocation::Batch {
             return unsupported("keeps results with their batch, and no files");
         }
         if let Some((place, _)) =
@@ -393,7 +393,7 @@ impl Provider for OpenAi {
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
-        if self.dialect.keeping == Keeping::Batch {
+        if self.dialect.results_location == ResultsLocation::Batch {
             if part == Part::Errors {
                 return Ok(None);
             }
@@ -412,7 +412,7 @@ impl Provider for OpenAi {
     }
 
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {
-        if !self.dialect.passes {
+        if !self.dialect.passthrough {
             return unsupported("does not have OpenAI's interface for files and creations");
         }
         self.requests.raw(method.clone(), path, query)

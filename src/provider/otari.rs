@@ -1,6 +1,6 @@
 //! An otari gateway (`providers.md` §3.22): OpenAI's batches without files, in front of other services.
 
-use super::openai::{Creation, Dialect, Keeping, OpenAi, bare, metadata};
+use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, bare, metadata};
 use super::openai_results::{error_of, usage};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
@@ -40,8 +40,8 @@ pub const KIND: Kind = Kind {
 };
 
 const DIALECT: Dialect = Dialect {
-    keeping: Keeping::Batch,
-    passes: false,
+    results_location: ResultsLocation::Batch,
+    passthrough: false,
     creation: Some(Creation {
         intake: Intake {
             framing: Framing::Array,

@@ -44,7 +44,7 @@ const DIALECT: Dialect = Dialect {
     listing: Listing::pages(u32::MAX),
     paging: Paging::Whole,
     // Its files have another purpose, and its creations are answered in an envelope.
-    passes: false,
+    passthrough: false,
     creation: Some(Creation {
         intake: Intake {
             own: LineForm { tells: &[("messages", "/v1/chat/completions")], ..OPENAI_LINE },

@@ -9,9 +9,9 @@ use std::io::{BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A file that is being written. Dropped before [`WholeFile::finish`], it leaves nothing.
+/// A file that is being written. Dropped before [`AtomicFile::finish`], it leaves nothing.
 #[derive(Debug)]
-pub struct WholeFile {
+pub struct AtomicFile {
     path: PathBuf,
     aside: PathBuf,
     replace: bool,
@@ -32,7 +32,7 @@ pub struct Written {
     pub sha256: String,
 }
 
-impl WholeFile {
+impl AtomicFile {
     /// Begins a file at `path`, which must not exist unless it is to be replaced.
     pub fn begin(path: &Path, replace: bool) -> Result<Self, Error> {
         if !replace && path.symlink_metadata().is_ok() {
@@ -81,7 +81,7 @@ impl WholeFile {
     }
 }
 
-impl Drop for WholeFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {
             // What is half-written is of no use to anybody.
