@@ -205,12 +205,12 @@ pub struct DiscoverAnswer {
     /// How many of them are tracked from now on.
     pub tracked: u64,
     /// The providers whose list could not be had.
-    pub errors: Vec<ProviderError>,
+    pub errors: Vec<DiscoverError>,
 }
 
 /// What went wrong at one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderError {
+pub struct DiscoverError {
     /// Which.
     pub provider: String,
     /// What.

@@ -1,6 +1,6 @@
 //! Discovery by hand: what the providers' lists have, and tracking what of it lives.
 
-use super::api::{DiscoverAnswer, DiscoverRequest, ErrorCode, Listing, ProviderError};
+use super::api::{DiscoverAnswer, DiscoverError, DiscoverRequest, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
 use super::service::Service;
@@ -60,7 +60,7 @@ impl Service {
                 }
                 Err(refusal) => answer
                     .errors
-                    .push(ProviderError { provider: (*name).clone(), error: refusal.into_object() }),
+                    .push(DiscoverError { provider: (*name).clone(), error: refusal.into_object() }),
             }
         }
         found.sort_by_key(|batch| std::cmp::Reverse(batch["created_at"].as_i64()));

@@ -3,7 +3,7 @@
 use super::api::TrackItem;
 use super::api_error::ApiError;
 use super::service::{DeliveryQuery, ListQuery};
-use super::submit::SubmitRequest;
+use super::submit::SubmitOptions;
 use crate::engine::results::{Format, Wanted};
 use crate::provider::input_checker::Overrides;
 use axum::extract::{FromRequestParts, RawQuery};
@@ -55,7 +55,7 @@ impl Query {
     }
 
     /// As a file is submitted.
-    pub fn submit(&self) -> Result<SubmitRequest, ApiError> {
+    pub fn submit(&self) -> Result<SubmitOptions, ApiError> {
         let options = TrackItem {
             name: self.text("name"),
             labels: self.pairs("label")?,
@@ -64,9 +64,9 @@ impl Query {
             deadline: self.text("deadline"),
             ..TrackItem::default()
         };
-        Ok(SubmitRequest {
+        Ok(SubmitOptions {
             provider: self.text("provider"),
-            wish: Overrides { endpoint: self.text("endpoint"), model: self.text("model") },
+            overrides: Overrides { endpoint: self.text("endpoint"), model: self.text("model") },
             completion_window: self.text("completion_window"),
             metadata: self.pairs("metadata")?,
             file_name: self.text("file_name"),

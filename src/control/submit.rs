@@ -6,7 +6,7 @@ use super::api::{
 use super::api_error::ApiError;
 use super::live::Live;
 use super::service::Service;
-use super::tracking::{given, no_such_provider};
+use super::tracking::{no_such_provider, user_fields};
 use crate::config::Config;
 use crate::domain::shape;
 use crate::engine::ProviderError;
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// What is to be submitted, beside the file itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubmitRequest {
+pub struct SubmitOptions {
     /// At which provider; may be left out if there is one only.
     pub provider: Option<String>,
     /// What the user wants, beside what the file says.
@@ -51,7 +51,7 @@ impl Service {
     /// What is wrong with the request or the file; then nothing was asked of the provider.
     pub async fn submit(
         &self,
-        request: Result<SubmitRequest, ApiError>,
+        request: Result<SubmitOptions, ApiError>,
         owner: Option<String>,
         mut file: Incoming,
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
@@ -145,7 +145,7 @@ fn line<T: Serialize>(value: &T) -> Bytes {
 }
 
 fn understand(
-    request: SubmitRequest,
+    request: SubmitOptions,
     config: &Config,
     owner: Option<String>,
     now: jiff::Timestamp,
@@ -170,7 +170,7 @@ fn understand(
         file_name: file_name(request.file_name.as_deref().unwrap_or_default()),
         completion_window,
         metadata: request.metadata,
-        given: given(request.options, config, now)?,
+        user_fields: user_fields(request.options, config, now)?,
         owner,
     })
 }

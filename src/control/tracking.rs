@@ -134,15 +134,15 @@ impl Service {
         owner: Option<String>,
         now: Timestamp,
     ) -> Result<Registration, ApiError> {
-        let Wanted { key, known, given, check } = wanted;
+        let Wanted { key, known, user_fields, check } = wanted;
         let unseen = live.engine.unseen(&key, Origin::Hand, now);
         let mut tracked = unseen.map_err(|error| ApiError::from_look(error, &key.id))?;
         tracked.owner = owner;
-        tracked.name.clone_from(&given.name);
-        tracked.labels.clone_from(&given.labels);
-        tracked.notify.also.clone_from(&given.notify_also);
-        tracked.notify.nobody = given.notify_nobody.unwrap_or(false);
-        tracked.deadline = given.deadline;
+        tracked.name.clone_from(&user_fields.name);
+        tracked.labels.clone_from(&user_fields.labels);
+        tracked.notify.also.clone_from(&user_fields.notify_also);
+        tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(false);
+        tracked.deadline = user_fields.deadline;
         let first_look = if check && !known {
             let sighting = live.engine.look(&key.provider, &key.id).await.map_err(|error| {
                 let refusal = ApiError::from_look(error, &key.id);
@@ -157,7 +157,7 @@ impl Service {
         } else {
             None
         };
-        Ok(Registration { tracked, first_look, given })
+        Ok(Registration { tracked, first_look, user_fields })
     }
 
     /// One fresh look at any batch of a configured provider, tracked or not; changes nothing.
@@ -332,11 +332,16 @@ fn understand(
         .param("id"));
     }
     let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
-    Ok(Wanted { known, check: item.check.unwrap_or(check), given: given(item, config, now)?, key })
+    Ok(Wanted {
+        known,
+        check: item.check.unwrap_or(check),
+        user_fields: user_fields(item, config, now)?,
+        key,
+    })
 }
 
 /// What is said of a batch besides its id, if it may be.
-pub(super) fn given(item: TrackItem, config: &Config, now: Timestamp) -> Result<UserFields, ApiError> {
+pub(super) fn user_fields(item: TrackItem, config: &Config, now: Timestamp) -> Result<UserFields, ApiError> {
     if let Some(name) = item.notify.iter().find(|name| !config.webhooks.contains_key(*name)) {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
         return Err(ApiError::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))

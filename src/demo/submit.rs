@@ -2,7 +2,7 @@
 
 use crate::control::api::TrackItem;
 use crate::control::service::Service;
-use crate::control::submit::SubmitRequest;
+use crate::control::submit::SubmitOptions;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
@@ -42,11 +42,11 @@ pub(super) const PLAN: [Planned; 8] = [
 
 /// Submits one, which tracks it, and gives its id.
 pub(super) async fn submit(service: &Service, planned: &Planned) -> Result<String, String> {
-    let request = SubmitRequest {
+    let request = SubmitOptions {
         provider: Some(planned.provider.to_owned()),
         file_name: Some(planned.name.to_owned()),
         options: TrackItem { name: Some(planned.name.to_owned()), ..TrackItem::default() },
-        ..SubmitRequest::default()
+        ..SubmitOptions::default()
     };
     let lines: Vec<_> = (1..=planned.requests).map(|number| Ok(line(planned, number))).collect();
     let answer = service.submit(Ok(request), None, stream::iter(lines).boxed()).await;

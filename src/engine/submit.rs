@@ -196,7 +196,7 @@ impl Engine {
         let Staged { judged, spooled } = staged;
         let job = Job {
             marker: marker.clone(),
-            name: order.given.name.clone(),
+            name: order.user_fields.name.clone(),
             endpoint: judged.endpoint.clone(),
             model: judged.model.clone(),
             completion_window: order.completion_window,
@@ -213,7 +213,7 @@ impl Engine {
             requests: judged.requests,
             file_name: order.file_name,
             metadata: order.metadata,
-            given: order.given,
+            user_fields: order.user_fields,
             owner: order.owner,
             begun_at: self.shared.clock.now(),
             lost_at: None,
@@ -243,12 +243,12 @@ impl Engine {
             Tracked::new(key, known.kind, known.endpoint, Origin::Hand, self.shared.clock.now());
         tracked.console_url = known.console_url;
         tracked.owner.clone_from(&submission.owner);
-        let given = submission.given.clone();
-        tracked.name.clone_from(&given.name);
-        tracked.labels.clone_from(&given.labels);
-        tracked.notify.also.clone_from(&given.notify_also);
-        tracked.notify.nobody = given.notify_nobody.unwrap_or(false);
-        tracked.deadline = given.deadline;
+        let user_fields = submission.user_fields.clone();
+        tracked.name.clone_from(&user_fields.name);
+        tracked.labels.clone_from(&user_fields.labels);
+        tracked.notify.also.clone_from(&user_fields.notify_also);
+        tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(false);
+        tracked.deadline = user_fields.deadline;
         // What the provider does not tell is known all the same.
         tracked.batch.model.clone_from(&submission.model);
         if !submission.metadata.is_empty() {
@@ -261,7 +261,7 @@ impl Engine {
             Some(sighting) => Some(self.first_step(&tracked, &sighting)?),
             None => None,
         };
-        Ok(Registration { tracked, first_look, given })
+        Ok(Registration { tracked, first_look, user_fields })
     }
 }
 

@@ -299,7 +299,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_waits_for_ever_and_no_wait_is_longer_than_its_reason(
-            attempts in 0_u32..20, age in 0_u64..10_000_000, jitter in 0.0..1.0_f64, wish in 1_u64..21_600,
+            attempts in 0_u32..20, age in 0_u64..10_000_000, jitter in 0.0..1.0_f64, retry_after in 1_u64..21_600,
             which in 0_usize..4, plain: bool,
         ) {
             let outcome = [

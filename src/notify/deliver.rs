@@ -23,7 +23,7 @@ pub struct Exchange {
     /// Whether the receiver or the way to it is to blame for a failure, not the making of the message.
     pub receiver_at_fault: bool,
     /// `delivered`, or the class of the failure (`delivery.md` §4.13).
-    pub outcome: &'static str,
+    pub result: &'static str,
     /// The answer's code, if one came.
     pub status: Option<u16>,
     /// What went wrong, for people.
@@ -46,7 +46,7 @@ pub async fn attempt(
     let mut exchange = work.await.unwrap_or_else(|_| Exchange {
         outcome: DeliveryOutcome::Trouble(DEFECT.to_owned()),
         receiver_at_fault: false,
-        outcome: "panic",
+        result: "panic",
         status: None,
         error: Some(DEFECT.to_owned()),
         excerpt: None,
@@ -75,7 +75,7 @@ async fn exchange(
         Err(failure) => {
             let outcome = DeliveryOutcome::Refused(failure.to_string());
             return Exchange {
-                outcome: "render",
+                result: "render",
                 receiver_at_fault: false,
                 ..failed(destination, outcome, &failure)
             };
@@ -94,7 +94,7 @@ fn failed(destination: &Destination, outcome: DeliveryOutcome, failure: &Failure
     Exchange {
         outcome,
         receiver_at_fault: true,
-        outcome: failure.class(),
+        result: failure.class(),
         status: None,
         error: Some(shown(destination, &failure.to_string())),
         excerpt: None,
@@ -125,7 +125,7 @@ fn answered(destination: &Destination, answer: &Answer, now: Timestamp) -> Excha
     };
     let excerpt = destination.scrubber().excerpt(&answer.body, limits::EXCERPT);
     Exchange {
-        outcome: if outcome == DeliveryOutcome::Delivered { "delivered" } else { class(answer.status) },
+        result: if outcome == DeliveryOutcome::Delivered { "delivered" } else { class(answer.status) },
         outcome,
         receiver_at_fault: true,
         status: Some(answer.status.as_u16()),

@@ -22,7 +22,7 @@ pub(super) fn attempt(webhook: &str, due: &Due, exchange: &Exchange, next: Next,
     let attempt = due.attempts.saturating_add(1);
     let ms = u64::try_from(exchange.took.as_millis()).unwrap_or(u64::MAX);
     let error = exchange.error.as_deref().unwrap_or_default();
-    let fields = (due.kind, due.event_id.as_str(), exchange.outcome);
+    let fields = (due.kind, due.event_id.as_str(), exchange.result);
     macro_rules! line {
         ($level:ident, $next:expr, $($words:tt)+) => {
             tracing::$level!(

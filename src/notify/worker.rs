@@ -442,7 +442,7 @@ impl Worker {
             attempt,
             end: AttemptEnd {
                 at: now,
-                outcome: exchange.outcome.to_owned(),
+                outcome: exchange.result.to_owned(),
                 http_status: exchange.status,
                 error: exchange.error.clone(),
                 excerpt: exchange.excerpt.clone(),

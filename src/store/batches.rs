@@ -512,7 +512,7 @@ pub(super) fn register(
         .next()
         .transpose()?;
     if let Some((pk, mut tracked)) = known {
-        give(tx, pk, &mut tracked, item.given)?;
+        give(tx, pk, &mut tracked, item.user_fields)?;
         return Ok(Registered { pk, new: false, tracked });
     }
     let (mut tracked, step) = match item.first_look {
@@ -538,14 +538,14 @@ pub(super) fn register(
 
 /// What a second `track` changes of a known batch.
 fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: UserFields) -> Result<(), StoreError> {
-    if given != UserFields::default() {
-        if given.name.is_some() {
-            tracked.name = given.name;
+    if user_fields != UserFields::default() {
+        if user_fields.name.is_some() {
+            tracked.name = user_fields.name;
         }
-        tracked.labels.extend(given.labels);
-        tracked.notify.also.extend(given.notify_also);
-        tracked.notify.nobody = given.notify_nobody.unwrap_or(tracked.notify.nobody);
-        tracked.deadline = given.deadline.map(to_millis).or(tracked.deadline);
+        tracked.labels.extend(user_fields.labels);
+        tracked.notify.also.extend(user_fields.notify_also);
+        tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(tracked.notify.nobody);
+        tracked.deadline = user_fields.deadline.map(to_millis).or(tracked.deadline);
         tx.prepare_cached(
             "UPDATE batches SET name = ?2, labels = ?3, notify = ?4, deadline = ?5 WHERE pk = ?1",
         )?

@@ -46,7 +46,7 @@ impl Store {
         self.write(move |tx| {
             let Submission { marker, provider, endpoint, model, file_name, owner, begun_at, .. } = submission;
             let requests = i64::try_from(submission.requests).unwrap_or(i64::MAX);
-            let (metadata, given) = (json(&submission.metadata)?, json(&submission.given)?);
+            let (metadata, given) = (json(&submission.metadata)?, json(&submission.user_fields)?);
             tx.prepare_cached(
                 "INSERT INTO submissions
                    (marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at)
@@ -130,7 +130,7 @@ impl Store {
                     requests: super::column::count(row, 4)?,
                     file_name: row.get(5)?,
                     metadata: from_json(row, 6)?,
-                    given: from_json(row, 7)?,
+                    user_fields: from_json(row, 7)?,
                     owner: row.get(8)?,
                     begun_at: at(row.get(9)?),
                     lost_at: maybe_at(row, 10)?,

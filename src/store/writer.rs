@@ -352,9 +352,9 @@ impl Core {
         let committed = open.transact(writes, &touches, self.clock.now(), &mut answers);
         guard(&self.touches).settle(committed.is_ok());
         let result = match committed {
-            Ok(told) => {
+            Ok(after_commit) => {
                 guard(&self.commits).add(started.elapsed());
-                self.tell(told);
+                self.tell(after_commit);
                 for answer in answers {
                     answer(None);
                 }
@@ -377,21 +377,21 @@ impl Core {
     }
 
     fn tell(&self, after_commit: AfterCommit) {
-        if !told.superseded.is_empty() {
+        if !after_commit.superseded.is_empty() {
             let mut touches = guard(&self.touches);
-            for pk in told.superseded {
+            for pk in after_commit.superseded {
                 touches.waiting.remove(&pk);
             }
         }
-        if told.newest > 0 {
+        if after_commit.newest > 0 {
             let mut recorded = guard(&self.recorded);
-            for kind in told.events {
+            for kind in after_commit.events {
                 *recorded.entry(kind).or_default() += 1;
             }
             drop(recorded);
-            self.events.send_replace(told.newest);
+            self.events.send_replace(after_commit.newest);
         }
-        if told.deliveries {
+        if after_commit.deliveries {
             self.deliveries.send_modify(|count| *count += 1);
         }
     }
@@ -421,8 +421,8 @@ impl Open {
                     Ok(self.connection.execute_batch("COMMIT")?)
                 })
         };
-        let told = transaction.after_commit;
-        failpoint::reach("store.committed", || told.kinds());
+        let after_commit = transaction.after_commit;
+        failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`delivery.md` §6.3).
             if !self.connection.is_autocommit()
@@ -433,7 +433,7 @@ impl Open {
             self.poisoned |= matches!(error, StoreError::Io(text) if text.ends_with(FSYNC));
             answers.extend(writes.map(|write| write(Err(error.clone())).answer));
         }
-        result.map(|()| told)
+        result.map(|()| after_commit)
     }
 }
 

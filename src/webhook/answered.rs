@@ -31,7 +31,7 @@ pub fn words(text: &Value) -> String {
 }
 
 /// How long the header asks for.
-pub fn retry_after(answer: &Answer) -> Option<Duration> {
+pub fn retry_after_of(answer: &Answer) -> Option<Duration> {
     retry_after(&answer.headers)
 }
 

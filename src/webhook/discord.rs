@@ -73,7 +73,7 @@ impl Webhook for Discord {
             (400, _) => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
             // To the millisecond, where the header is rounded.
             (429, _) => DeliveryOutcome::Snooze(
-                answered::seconds(&body["retry_after"]).or_else(|| answered::retry_after(answer)),
+                answered::seconds(&body["retry_after"]).or_else(|| answered::retry_after_of(answer)),
             ),
             _ => DeliveryOutcome::of_status(answer),
         }

@@ -98,7 +98,7 @@ impl Webhook for Generic {
             return DeliveryOutcome::Delivered;
         }
         // A convention of Svix's senders for receivers that want no more.
-        if answer.header("webhook-delivery").is_some_and(|wish| retry_after.eq_ignore_ascii_case("disable")) {
+        if answer.header("webhook-delivery").is_some_and(|wanted| wanted.eq_ignore_ascii_case("disable")) {
             return DeliveryOutcome::Gone(format!(
                 "{}: the receiver asked to be switched off",
                 status_line(answer.status)
@@ -193,9 +193,9 @@ mod tests {
     fn b4_a_receiver_can_ask_to_be_switched_off() {
         let webhook = build("https://example.com/", &[]).unwrap();
         assert!(matches!(webhook.judge(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
-        let retry_after = [("webhook-delivery", "disable")];
-        assert!(matches!(webhook.judge(&answer(400, &retry_after, false)), DeliveryOutcome::Gone(_)));
-        assert_eq!(webhook.judge(&answer(200, &retry_after, false)), DeliveryOutcome::Delivered);
+        let disable = [("webhook-delivery", "disable")];
+        assert!(matches!(webhook.judge(&answer(400, &disable, false)), DeliveryOutcome::Gone(_)));
+        assert_eq!(webhook.judge(&answer(200, &disable, false)), DeliveryOutcome::Delivered);
     }
 
     #[test]

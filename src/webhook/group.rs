@@ -10,12 +10,12 @@ use std::cmp::Reverse;
 
 /// The message that tells `events`, which are in the order of the log.
 pub fn message(events: &[Value]) -> Message {
-    let mut event: Vec<EventReader<'_>> = events.iter().map(EventReader::new).collect();
+    let mut readers: Vec<EventReader<'_>> = events.iter().map(EventReader::new).collect();
     // What is equally bad stays in the order of the log.
-    event.sort_by_key(|told| Reverse(event.severity()));
-    let counts = counts(&event);
-    let all = format!("{} {}", number(event.len() as u64), what(&event));
-    let worst = event.first();
+    readers.sort_by_key(|event| Reverse(event.severity()));
+    let counts = counts(&readers);
+    let all = format!("{} {}", number(readers.len() as u64), what(&readers));
+    let worst = readers.first();
     let line = match worst {
         Some(worst) if worst.severity() > Severity::Info => format!("{all}: {counts}; {}", worst.line()),
         _ => format!("{all}: {counts}"),
@@ -26,14 +26,14 @@ pub fn message(events: &[Value]) -> Message {
         line: cut(&line, LINE, utf16),
         facts: Vec::new(),
         errors: Vec::new(),
-        lists: vec![List::new("", event.iter().map(entry).collect(), 0)],
+        lists: vec![List::new("", readers.iter().map(entry).collect(), 0)],
         notes: Vec::new(),
         link: None,
-        at: event.iter().filter_map(|told| event.time("/observed_at")).max(),
+        at: readers.iter().filter_map(|event| event.time("/observed_at")).max(),
         topic: None,
         text: None,
     };
-    if event.iter().any(EventReader::is_test) {
+    if readers.iter().any(EventReader::is_test) {
         message.title = format!("TEST: {}", message.title);
         message.notes.push("This is a test message; some of what it tells has not happened.".to_owned());
     }
@@ -55,9 +55,9 @@ pub fn entry(event: &EventReader<'_>) -> Entry {
 }
 
 /// `2 failed, 48 completed`, the worst first.
-fn counts(event: &[EventReader<'_>]) -> String {
+fn counts(events: &[EventReader<'_>]) -> String {
     let mut counts: Vec<(&str, u64)> = Vec::new();
-    for told in told {
+    for event in events {
         let headline = event.headline();
         match counts.iter_mut().find(|(known, _)| *known == headline) {
             Some((_, count)) => *count += 1,
@@ -70,8 +70,8 @@ fn counts(event: &[EventReader<'_>]) -> String {
 }
 
 /// What they are: batches, if each tells of the end of one.
-fn what(event: &[EventReader<'_>]) -> &'static str {
-    let ends = event.iter().all(|told| event.kind.is_some_and(|kind| EventType::ENDS.contains(&kind)));
+fn what(events: &[EventReader<'_>]) -> &'static str {
+    let ends = events.iter().all(|event| event.kind.is_some_and(|kind| EventType::ENDS.contains(&kind)));
     if ends { "batches" } else { "events" }
 }
 

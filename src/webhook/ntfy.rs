@@ -104,7 +104,7 @@ impl Webhook for Ntfy {
             404 => DeliveryOutcome::Gone(format!("{said}; is this the address of an ntfy server?")),
             // What is used up for the day is not there again in a minute.
             429 if body["code"].as_u64() == Some(DAILY_QUOTA) => {
-                DeliveryOutcome::Snooze(answered::retry_after(answer).or(Some(QUOTA_PAUSE)))
+                DeliveryOutcome::Snooze(answered::retry_after_of(answer).or(Some(QUOTA_PAUSE)))
             }
             _ => DeliveryOutcome::of_status(answer),
         }

@@ -58,8 +58,8 @@ impl Webhook for PagerDuty {
         let message = self.post.message(event, plain, now)?;
         let body: Value = serde_json::from_str(event.body)
             .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))?;
-        let event = EventReader::new(&body);
-        let alert = Alert::of(&event, event.id);
+        let reader = EventReader::new(&body);
+        let alert = Alert::of(&reader, event.id);
         let mut payload = json!({
             "routing_key": self.routing_key.expose_secret(),
             "event_action": alert.action,
@@ -68,7 +68,7 @@ impl Webhook for PagerDuty {
         // An end needs no more than the key.
         if alert.action == TRIGGER {
             payload["client"] = "batchd".into();
-            payload["payload"] = details(&event, &message, &body);
+            payload["payload"] = details(&reader, &message, &body);
             if let Some(link) = &message.link {
                 payload["client_url"] = link.url.as_str().into();
                 payload["links"] = json!([{"href": link.url, "text": link.text}]);

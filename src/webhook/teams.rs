@@ -68,7 +68,7 @@ impl Webhook for Teams {
             200 | 202 => {
                 let body = String::from_utf8_lossy(&answer.body);
                 match body.contains(UNDELIVERED) {
-                    true if body.contains("429") => DeliveryOutcome::Snooze(answered::retry_after(answer)),
+                    true if body.contains("429") => DeliveryOutcome::Snooze(answered::retry_after_of(answer)),
                     true => DeliveryOutcome::Trouble(format!(
                         "{status}: the answer says that it was not delivered"
                     )),

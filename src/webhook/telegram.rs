@@ -105,7 +105,7 @@ impl Webhook for Telegram {
         let parameters = &body["parameters"];
         match answer.status.as_u16() {
             429 => DeliveryOutcome::Snooze(
-                answered::seconds(&parameters["retry_after"]).or_else(|| answered::retry_after(answer)),
+                answered::seconds(&parameters["retry_after"]).or_else(|| answered::retry_after_of(answer)),
             ),
             401 | 404 => DeliveryOutcome::Gone(format!("{said}; the bot's token is not valid: see `token`")),
             403 => DeliveryOutcome::Gone(format!(

@@ -87,7 +87,7 @@ async fn tell_chaos(kind: &str, chaos: &Chaos) -> Exchange {
 async fn a_signed_event_is_delivered() {
     let chaos = Chaos::answering("HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\n\r\nthank").await;
     let exchange = tell_chaos("generic", &chaos).await;
-    assert_eq!((exchange.outcome, exchange.outcome), (DeliveryOutcome::Delivered, "delivered"));
+    assert_eq!((&exchange.outcome, exchange.result), (&DeliveryOutcome::Delivered, "delivered"));
     assert_eq!(
         (exchange.status, exchange.error, exchange.excerpt.as_deref()),
         (Some(202), None, Some("thank"))
@@ -116,7 +116,7 @@ async fn b10_to_b12_the_status_line_decides() {
     ] {
         let chaos = Chaos::answering(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n")).await;
         let exchange = tell_chaos("generic", &chaos).await;
-        assert_eq!(exchange.outcome, outcome);
+        assert_eq!(exchange.result, outcome);
         assert!(exchange.error.is_some_and(|error| error.starts_with(&line[..3])), "{line}");
         assert!(exchange.receiver_at_fault);
     }
@@ -131,7 +131,7 @@ async fn b15_a_stalled_body_is_delivered_to_generic_and_sent_again_to_slack() {
     assert_eq!(tell("generic", &url, short).await.outcome, DeliveryOutcome::Delivered);
     let slack = tell("slack", &url, short).await;
     assert!(matches!(slack.outcome, DeliveryOutcome::Trouble(_)), "{slack:?}");
-    assert_eq!((slack.outcome, slack.status), ("bad_response", Some(200)));
+    assert_eq!((slack.result, slack.status), ("bad_response", Some(200)));
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn h1_h2_slack_says_ok_or_it_did_not_happen() {
         ("HTTP/1.1 404 Not Found\r\ncontent-length: 10\r\n\r\nno_service", "not_found"),
     ] {
         let exchange = tell_chaos("slack", &Chaos::answering(answer).await).await;
-        assert_eq!(exchange.outcome, outcome, "{answer}");
+        assert_eq!(exchange.result, outcome, "{answer}");
         assert_eq!(matches!(exchange.outcome, DeliveryOutcome::Gone(_)), outcome == "not_found");
     }
 }
@@ -224,7 +224,7 @@ impl Transport for Broken {
 async fn a12_a_panic_is_a_failed_attempt_that_nobody_else_is_blamed_for() {
     let destination = destination("generic", "http://127.0.0.1:9/", Duration::from_secs(1), Arc::new(Broken));
     let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: BODY }], false, NOW).await;
-    assert_eq!((exchange.outcome, exchange.receiver_at_fault), ("panic", false));
+    assert_eq!((exchange.result, exchange.receiver_at_fault), ("panic", false));
     assert!(matches!(exchange.outcome, DeliveryOutcome::Trouble(_)));
 }
 
@@ -233,6 +233,6 @@ async fn a_message_that_cannot_be_formed_is_not_sent_and_nobody_elses_fault() {
     let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let destination = destination("slack", &chaos.url("/"), Duration::from_secs(1), real_transport());
     let exchange = attempt(&destination, &[EventBody { id: "evt_1", body: "not json" }], false, NOW).await;
-    assert_eq!((exchange.outcome, exchange.receiver_at_fault), ("render", false));
+    assert_eq!((exchange.result, exchange.receiver_at_fault), ("render", false));
     assert_eq!(chaos.connections(), 0);
 }

@@ -142,8 +142,8 @@ async fn what_a_digest_tells_is_found_page_by_page() {
     }
     let (running, late) = (track(&store, "batch_running").await, track(&store, "batch_late").await);
     see(&store, running, Status::InProgress, 10, &[]).await;
-    let given = UserFields { deadline: Some(seconds(60)), ..UserFields::default() };
-    let item = Registration { tracked: unseen("batch_late"), first_look: None, given };
+    let user_fields = UserFields { deadline: Some(seconds(60)), ..UserFields::default() };
+    let item = Registration { tracked: unseen("batch_late"), first_look: None, user_fields };
     store.register(vec![item], routes(&[])).await.unwrap();
     see(&store, late, Status::InProgress, 10, &[]).await;
 

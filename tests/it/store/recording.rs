@@ -85,7 +85,7 @@ async fn tracking_again_changes_what_is_given_and_nothing_else() {
     assert_eq!((again.pk, again.new, &again.tracked), (pk, false, &before));
     assert_eq!(store.last_sequence().await.unwrap(), 1);
 
-    other.given = UserFields {
+    other.user_fields = UserFields {
         name: Some("nightly".to_owned()),
         labels: labels(&[("team", "evals")]),
         notify_also: BTreeSet::from(["ops".to_owned()]),
@@ -93,8 +93,9 @@ async fn tracking_again_changes_what_is_given_and_nothing_else() {
         deadline: Some(seconds(3600)),
     };
     store.register(vec![other.clone()], routes(&[])).await.unwrap();
-    other.given = UserFields { labels: labels(&[("run", "7"), ("team", "core")]), ..UserFields::default() };
-    other.given.notify_nobody = Some(true);
+    other.user_fields =
+        UserFields { labels: labels(&[("run", "7"), ("team", "core")]), ..UserFields::default() };
+    other.user_fields.notify_nobody = Some(true);
     let given = store.register(vec![other], routes(&[])).await.unwrap().remove(0).tracked;
     assert_eq!(given.name.as_deref(), Some("nightly"));
     assert_eq!(given.labels, labels(&[("run", "7"), ("team", "core")]));
@@ -109,7 +110,7 @@ async fn the_same_batch_twice_in_one_call_is_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
     let mut second = registration("batch_1");
-    second.given.name = Some("given".to_owned());
+    second.user_fields.name = Some("given".to_owned());
     let items = vec![registration("batch_1"), registration("batch_2"), second];
     let done = store.register(items, routes(&[])).await.unwrap();
     assert_eq!(done.iter().map(|one| one.new).collect::<Vec<_>>(), [true, true, false]);
@@ -168,9 +169,9 @@ async fn recording_leaves_alone_what_users_changed_meanwhile() {
     step.tracked.name = Some("the provider's".to_owned());
 
     let mut given = registration("batch_1");
-    given.given.labels = labels(&[("team", "evals")]);
-    given.given.deadline = Some(seconds(60));
-    given.given.notify_also = BTreeSet::from(["quiet".to_owned()]);
+    given.user_fields.labels = labels(&[("team", "evals")]);
+    given.user_fields.deadline = Some(seconds(60));
+    given.user_fields.notify_also = BTreeSet::from(["quiet".to_owned()]);
     store.register(vec![given.clone()], routes(&[])).await.unwrap();
 
     let quiet = Route { on_request: true, ..route("quiet") };
@@ -184,7 +185,7 @@ async fn recording_leaves_alone_what_users_changed_meanwhile() {
     let backlogs: Vec<_> = store.backlogs().await.unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(backlogs, ["picky", "quiet"], "chosen by what the user gave meanwhile");
 
-    given.given = UserFields { name: Some("mine".to_owned()), ..UserFields::default() };
+    given.user_fields = UserFields { name: Some("mine".to_owned()), ..UserFields::default() };
     store.register(vec![given], routes(&[])).await.unwrap();
     store.record(pk, step, routes(&[])).await.unwrap();
     assert_eq!(store.load(pk).await.unwrap().unwrap().name.as_deref(), Some("mine"));
@@ -582,7 +583,7 @@ async fn happen(store: Store, happening: Happening) {
         }
         Happening::Give(batch, value) => {
             let mut item = registration(&id(batch));
-            item.given.labels = labels(&[("value", &value.to_string())]);
+            item.user_fields.labels = labels(&[("value", &value.to_string())]);
             store.register(vec![item], routes(&[])).await.unwrap();
         }
         Happening::See(batch, status, at) => {
