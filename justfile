@@ -1,0 +1,57 @@
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# The list of recipes
+default:
+    @just --list
+
+# Whether it compiles: everything, tests and benches included
+check:
+    cargo check --locked --all-targets
+
+# Run the tests, or those whose names contain the filter
+test *filter:
+    cargo test --locked {{filter}}
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Lints, as strict as they must be
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# The documentation of the code, in target/doc
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Licences, advisories and sources of dependencies (needs cargo-deny)
+deny:
+    cargo deny --locked check
+
+# Spelling (needs typos)
+typos:
+    typos
+
+# Everything that must pass before a change lands
+ci:
+    .ci/run
+
+# The tour: simulated providers, a daemon and a receiver, in under 20 seconds
+demo:
+    cargo run --release --locked -- demo
+
+# Simulated providers to try things against, such as `just sandbox --speed 600`
+sandbox *arguments:
+    cargo run --locked -- sandbox {{arguments}}
+
+# One of the benches; benches/README.md lists them
+bench name:
+    cargo bench --locked --bench {{name}}
+
+# The units under a real systemd, in a container (needs root, systemd-nspawn and mmdebstrap)
+systemd:
+    tests/systemd/run
+
+# The binary that is released
+dist:
+    cargo build --profile dist --locked
