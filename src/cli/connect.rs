@@ -1,4 +1,4 @@
-//! Finds the daemon (contract §3), and says what to do where it cannot be reached.
+//! Finds the daemon (`docs/contract.md#finding-the-daemon`), and says what to do where it cannot be reached.
 
 use super::error::Error;
 use super::exit::Exit;

@@ -1,4 +1,4 @@
-//! Every exit code, and what leads to which (contract §3).
+//! Every exit code, and what leads to which (`docs/contract.md#exit-codes`).
 
 use crate::control::api::ErrorCode;
 use crate::control::client::ClientError;

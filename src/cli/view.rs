@@ -10,11 +10,11 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A batch in the shape of contract §2. What is missing or of another type reads as unknown.
+/// A batch in the shape of `docs/contract.md#the-batch-shape`. What is missing or of another type reads as unknown.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchView<'a>(pub &'a Value);
 
-/// An event in the shape of contract §6.
+/// An event in the shape of `docs/contract.md#body`.
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a>(pub &'a Value);
 

@@ -123,7 +123,7 @@ pub enum Fate {
     Live,
 }
 
-/// The exit code of one batch that has ended (contract §3).
+/// The exit code of one batch that has ended (`docs/contract.md#exit-codes`).
 pub fn verdict(status: Status, outcome: Option<Outcome>, strict: bool) -> Exit {
     match outcome {
         Some(Outcome::Partial) if strict => Exit::BatchFailed,

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The configuration file: the one asked for, `$BATCHD_CONFIG`, `$XDG_CONFIG_HOME/batchd/config.toml` (else in
-/// `~/.config`), `/etc/batchd/config.toml` (contract §4). `None`: there is none, and none is needed.
+/// `~/.config`), `/etc/batchd/config.toml` (`docs/contract.md#configuration`). `None`: there is none, and none is needed.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub fn daemon_socket(config: &Config, env: &Env) -> PathBuf {
         .unwrap_or_else(|| config.state.dir.join(SOCKET_NAME))
 }
 
-/// The sockets at which a client looks for the daemon, in this order (contract §3): `[api] socket`, in
+/// The sockets at which a client looks for the daemon, in this order (`docs/contract.md#finding-the-daemon`): `[api] socket`, in
 /// `$XDG_RUNTIME_DIR`, in `/run`; at last beside the state, where a daemon without any of these makes it.
 pub fn client_sockets(view: &ClientView, env: &Env) -> Vec<PathBuf> {
     let beside = view.state_dir.as_ref().map(|dir| dir.join(SOCKET_NAME));

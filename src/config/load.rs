@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 impl Config {
-    /// Finds, reads and judges the configuration (contract §4): `path`, else the usual files, else the standard
+    /// Finds, reads and judges the configuration (`docs/contract.md#configuration`): `path`, else the usual files, else the standard
     /// variables. No secret is read.
     ///
     /// # Errors

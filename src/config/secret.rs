@@ -157,14 +157,14 @@ pub enum SecretProblem {
 }
 
 /// The bytes of a signing secret as Standard Webhooks write it: `whsec_` and base64 of 24 to 64 bytes
-/// (`delivery.md` §2.2); padding may be missing.
+/// (`docs/delivery.md#signing-keys`); padding may be missing.
 pub fn signing_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
     let key = decoded(secret.expose_secret().strip_prefix(SIGNING_PREFIX)?)?;
     SIGNING_KEY_LENGTHS.contains(&key.len()).then(|| key.into())
 }
 
 /// The bytes of a secret with which a service signs its own webhooks: what follows `whsec_` in base64, of any length;
-/// the text itself if it does not begin so (`providers.md` §3.1).
+/// the text itself if it does not begin so (`docs/providers.md#openai`).
 pub fn hook_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
     let text = secret.expose_secret();
     let key = match text.strip_prefix(SIGNING_PREFIX) {

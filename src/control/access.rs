@@ -1,4 +1,4 @@
-//! Who may come in, and to do what (contract §5).
+//! Who may come in, and to do what (`docs/contract.md#access`).
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;

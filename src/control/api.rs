@@ -1,6 +1,6 @@
 //! What goes over the API: the shapes that server and client share.
 //!
-//! Beside the routes of contract §5 there are these, for the command line:
+//! Beside the routes of `docs/contract.md#http-api` there are these, for the command line:
 //!
 //! | request | answer |
 //! |---|---|
@@ -22,7 +22,7 @@
 //! | `POST /v1/reload` | [`ReloadAnswer`], or 422 `config_refused` |
 //! | `GET /v1/backup` | the bytes of a consistent copy of the database |
 //!
-//! Batches and events travel as JSON values: their shape is the contract's own (§2, §6).
+//! Batches and events travel as JSON values: their shape is `docs/contract.md#the-batch-shape` and `docs/contract.md#body`.
 
 use crate::domain::status::Status;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct TrackItem {
     /// The id, or `PROVIDER:ID`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// The provider's name; if absent it is found by the rules of contract §3.
+    /// The provider's name; if absent it is found by the rules of `docs/contract.md#ids`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// What to call it.
@@ -324,7 +324,7 @@ pub struct RetryAnswer {
     pub retried: u64,
 }
 
-/// A delivery as the contract shows it (§3).
+/// A delivery (`docs/contract.md#delivery-objects`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryView {
     /// Its number, as text.

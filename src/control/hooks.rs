@@ -1,4 +1,4 @@
-//! The services' own webhooks: checked, read for the id of a batch, and never believed (contract §5).
+//! The services' own webhooks: checked, read for the id of a batch, and never believed (`docs/contract.md#inbound-webhooks`).
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;

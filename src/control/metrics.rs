@@ -1,4 +1,4 @@
-//! What Prometheus scrapes (contract §9), made anew for each scrape from what the parts count.
+//! What Prometheus scrapes (`docs/contract.md#metrics`), made anew for each scrape from what the parts count.
 
 use super::api_error::ApiError;
 use super::service::Service;

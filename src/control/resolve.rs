@@ -1,4 +1,4 @@
-//! Which batch an id means (contract §3): pure rules over what is configured and what is known.
+//! Which batch an id means (`docs/contract.md#ids`): pure rules over what is configured and what is known.
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 impl Live {
     /// Reads the secrets of these webhooks again, whose receivers refuse what they are sent (401, 403), and goes on with
-    /// those that have changed. A secret that cannot be read is kept as it was (`delivery.md` §4.11).
+    /// those that have changed. A secret that cannot be read is kept as it was (`docs/delivery.md#secrets`).
     pub(super) fn renew(&self, refused: BTreeSet<String>) {
         let config = self.config();
         let changed: BTreeSet<String> = refused

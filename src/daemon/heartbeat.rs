@@ -1,4 +1,4 @@
-//! A sign of life to a service that misses it: who watches the watcher (contract §4, `[heartbeat]`).
+//! A sign of life to a service that misses it: who watches the watcher (`docs/contract.md#heartbeat`, `[heartbeat]`).
 
 use crate::control::live::{Heartbeat, Live, Parts};
 use crate::control::reports::LATE;

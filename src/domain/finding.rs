@@ -1,4 +1,4 @@
-//! Findings about a batch that the clock alone brings: it is late, it gets nowhere, its results will go (contract §6).
+//! Findings about a batch that the clock alone brings: it is late, it gets nowhere, its results will go (`docs/contract.md#findings`).
 
 use super::duration::human;
 use super::event::{Draft, EventType};

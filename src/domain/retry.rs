@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Delays after each failed attempt: twelve attempts in about three days (`delivery.md` §4.4).
+/// Delays after each failed attempt: twelve attempts in about three days (`docs/delivery.md#retries`).
 pub const DELAYS: [Duration; 11] = [
     Duration::from_secs(5),
     Duration::from_secs(30),

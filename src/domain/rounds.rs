@@ -1,4 +1,4 @@
-//! List pages or single retrievals: which costs less for the batches that are due (contract §7).
+//! List pages or single retrievals: which costs less for the batches that are due (`docs/contract.md#polling`).
 
 /// What one page costs, in single retrievals: it is one request as well, with a longer answer.
 pub const PAGE: f64 = 1.5;

@@ -1,4 +1,4 @@
-//! Discovery: batches that nobody registered, found in their provider's list (contract §3, §6).
+//! Discovery: batches that nobody registered, found in their provider's list (`docs/contract.md#commands` and `docs/contract.md#webhooks`).
 
 use super::{Engine, ProviderError};
 use crate::domain::discovery::{Find, Reading};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Which addresses are refused, whatever a name resolves to (`delivery.md` §4.12).
+/// Which addresses are refused, whatever a name resolves to (`docs/delivery.md#egress`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// As `Local`, but for the addresses at which clouds give their own machines credentials: only for the client that

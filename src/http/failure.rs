@@ -139,7 +139,7 @@ impl Failure {
         }
     }
 
-    /// One word for metrics and the attempt log (`delivery.md` §4.13).
+    /// One word for metrics and the attempt log (`docs/delivery.md#outcomes`).
     pub fn class(&self) -> &'static str {
         match self {
             Self::Dns(_) => "dns",

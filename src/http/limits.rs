@@ -9,7 +9,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// generous; what is longer is a failure that says so.
 pub const PROVIDER_BODY: usize = 32 * 1024 * 1024;
 
-/// Of a receiver's answer (contract §6).
+/// Of a receiver's answer (`docs/contract.md#deliveries`).
 pub const RECEIVER_BODY: usize = 64 * 1024;
 
 /// Of a receiver's answer, in the attempt's row.

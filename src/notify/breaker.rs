@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Failures in a row after which only one probe at a time is sent (contract §6).
+/// Failures in a row after which only one probe at a time is sent (`docs/contract.md#deliveries`).
 pub const OPENS_AFTER: u32 = 5;
 
 /// Probes are at most this far apart, so that a receiver that is back is noticed.

@@ -1,4 +1,4 @@
-//! Notices when the clock was set forward while the process ran, so that no wait ends sooner for it (`delivery.md` §4.9).
+//! Notices when the clock was set forward while the process ran, so that no wait ends sooner for it (`docs/delivery.md#clocks`).
 
 use crate::clock::Clock;
 use crate::domain::time::{later, since};

@@ -1,4 +1,4 @@
-//! Lets a delivery that is suspected of killing the process be sent with no other under way (`delivery.md` §4.3).
+//! Lets a delivery that is suspected of killing the process be sent with no other under way (`docs/delivery.md#delivery-states`).
 
 use std::sync::Arc;
 use std::time::Duration;

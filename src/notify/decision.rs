@@ -1,4 +1,4 @@
-//! What becomes of a delivery and of its webhook after an attempt: one pure function (contract §6).
+//! What becomes of a delivery and of its webhook after an attempt: one pure function (`docs/contract.md#deliveries`).
 
 use crate::domain::retry::{self, Class};
 use crate::domain::time::{later, since};

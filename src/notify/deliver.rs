@@ -22,7 +22,7 @@ pub struct Exchange {
     pub outcome: DeliveryOutcome,
     /// Whether the receiver or the way to it is to blame for a failure, not the making of the message.
     pub receiver_at_fault: bool,
-    /// `delivered`, or the class of the failure (`delivery.md` §4.13).
+    /// `delivered`, or the class of the failure (`docs/delivery.md#outcomes`).
     pub result: &'static str,
     /// The answer's code, if one came.
     pub status: Option<u16>,
@@ -145,7 +145,7 @@ fn class(status: StatusCode) -> &'static str {
 }
 
 /// What is said of a refusal (400, 401, 403) by a receiver whose clock is so far from ours that it may take what is
-/// signed for too old or too new (`delivery.md` §4.9).
+/// signed for too old or too new (`docs/delivery.md#clocks`).
 fn skew(answer: &Answer, now: Timestamp) -> Option<String> {
     if !matches!(answer.status.as_u16(), 400 | 401 | 403) {
         return None;

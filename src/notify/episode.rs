@@ -1,4 +1,4 @@
-//! When a webhook's trouble is worth telling the others: once an episode, and its end (contract §6).
+//! When a webhook's trouble is worth telling the others: once an episode, and its end (`docs/contract.md#findings`).
 
 use super::breaker::OPENS_AFTER;
 use crate::domain::duration::human;

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A chat webhook gets the first event at once; what follows within this becomes one message (contract §6).
+/// A chat webhook gets the first event at once; what follows within this becomes one message (`docs/contract.md#deliveries`).
 pub const GATHER: Duration = Duration::from_secs(10);
 
 /// How many answers in a row must be well before a receiver that was overrun gets as much at once as before
-/// (`delivery.md` §5.2, B8).
+/// (`docs/delivery.md#http-answers`, B8).
 const WELL: u32 = 10;
 
 /// Everything that holds a webhook's messages back.

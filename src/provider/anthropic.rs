@@ -1,4 +1,4 @@
-//! Anthropic's Message Batches (`providers.md` §3.2): one word for every end, told apart by the counters.
+//! Anthropic's Message Batches (`docs/providers.md#anthropic`): one word for every end, told apart by the counters.
 
 mod results;
 mod submission;
@@ -148,7 +148,7 @@ impl Fates {
     }
 }
 
-/// What `word` means: for `ended` the counters decide (`providers.md` §3.2).
+/// What `word` means: for `ended` the counters decide (`docs/providers.md#anthropic`).
 fn status(word: &str, fates: Option<Fates>, cancelled: bool) -> Option<Status> {
     if read::status(word, &[("ended", Status::Completed)]).is_none() {
         // An imitation may say the end outright.

@@ -1,4 +1,4 @@
-//! Azure OpenAI's batches (`providers.md` §3.5): OpenAI's at a resource of one's own, the v1 and the classic way.
+//! Azure OpenAI's batches (`docs/providers.md#azure-openai`): OpenAI's at a resource of one's own, the v1 and the classic way.
 
 use super::hook::Hook;
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, megabytes};

@@ -1,4 +1,4 @@
-//! Alibaba's batches in DashScope, or Model Studio (`providers.md` §3.12): OpenAI's at another address.
+//! Alibaba's batches in DashScope, or Model Studio (`docs/providers.md#dashscope`): OpenAI's at another address.
 
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, bare_creation, megabytes, metadata};
 use super::read::{self, Reader};

@@ -1,4 +1,4 @@
-//! DeepInfra's batches (`providers.md` §3.19): OpenAI's at another address.
+//! DeepInfra's batches (`docs/providers.md#deepinfra`): OpenAI's at another address.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, OpenAi, megabytes};

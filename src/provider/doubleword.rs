@@ -1,4 +1,4 @@
-//! Doubleword's batches (`providers.md` §3.18): OpenAI's with bare UUIDs for ids, which never expire.
+//! Doubleword's batches (`docs/providers.md#doubleword`): OpenAI's with bare UUIDs for ids, which never expire.
 
 use super::hook::Hook;
 use super::openai::{Creation, Dialect, OpenAi};

@@ -1,4 +1,4 @@
-//! Fireworks' batch inference jobs (`providers.md` §3.8): everything below an account, requests and results in datasets.
+//! Fireworks' batch inference jobs (`docs/providers.md#fireworks`): everything below an account, requests and results in datasets.
 
 mod results;
 mod submission;

@@ -1,4 +1,4 @@
-//! Groq's batches (`providers.md` §3.6): OpenAI's, whose list goes on from a cursor.
+//! Groq's batches (`docs/providers.md#groq`): OpenAI's, whose list goes on from a cursor.
 
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Paging, Way, megabytes};
 use super::read;
@@ -50,7 +50,7 @@ const DIALECT: Dialect = Dialect {
     ..Dialect::OPENAI
 };
 
-/// `batch_` and a ULID of this era in lower case (`providers.md` §2.1).
+/// `batch_` and a ULID of this era in lower case (`docs/providers.md#guessing-the-provider-from-an-id`).
 fn is_ulid(id: &str) -> bool {
     let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
     id.strip_prefix("batch_01").is_some_and(|rest| rest.len() == 24 && rest.bytes().all(is_digit))

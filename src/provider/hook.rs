@@ -1,4 +1,4 @@
-//! The webhooks that services themselves send: a hint to look at a batch (`providers.md` §5).
+//! The webhooks that services themselves send: a hint to look at a batch (`docs/providers.md#push`).
 
 use super::read::Reader;
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! Mistral's batch jobs (`providers.md` §3.4).
+//! Mistral's batch jobs (`docs/providers.md#mistral`).
 
 mod submission;
 mod translation;

@@ -81,7 +81,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// The path that a batch's requests go to where the service does not say.
     fn default_endpoint(&self) -> &'static str;
 
-    /// Whether the service may say `completed` before the output file's id is there (contract §2).
+    /// Whether the service may say `completed` before the output file's id is there (`docs/contract.md#the-batch-shape`).
     fn hold_incomplete(&self) -> bool {
         false
     }
@@ -171,7 +171,7 @@ pub struct PageRequest {
     pub ids: Vec<String>,
 }
 
-/// What a service's list is good for (`providers.md` §6).
+/// What a service's list is good for (`docs/providers.md#polling-budgets`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The most batches on a page; [`u32::MAX`] where one answer holds them all.
@@ -206,7 +206,7 @@ pub struct Page {
 pub struct Kind {
     /// What the configuration needs to know.
     pub facts: KindFacts,
-    /// Whether an id has this service's shape (`providers.md` §2.1).
+    /// Whether an id has this service's shape (`docs/providers.md#guessing-the-provider-from-an-id`).
     pub claims: fn(id: &str) -> bool,
     /// Its status words, each with every status that it can mean.
     pub words: &'static [(&'static str, Status)],
@@ -256,7 +256,7 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }
 
-/// Whether it is a UUID in lower case, the shape of several services' ids (`providers.md` §2.1).
+/// Whether it is a UUID in lower case, the shape of several services' ids (`docs/providers.md#guessing-the-provider-from-an-id`).
 fn is_uuid(id: &str) -> bool {
     let is_hex = |part: &str| part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let parts: Vec<&str> = id.split('-').collect();
@@ -268,7 +268,7 @@ fn is_prefixed_uuid(id: &str) -> bool {
     id.strip_prefix("batch_").is_some_and(is_uuid)
 }
 
-/// What stands for a file's id where a provider has results but no file (contract §2).
+/// What stands for a file's id where a provider has results but no file (`docs/contract.md#the-batch-shape`).
 fn results_id(provider: &str, id: &str) -> String {
     format!("results:{provider}:{id}")
 }
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// An example of every row of `providers.md` §2.1, with the kinds that claim it.
+    /// An example of every row of `docs/providers.md#guessing-the-provider-from-an-id`, with the kinds that claim it.
     const EXAMPLES: &[(&str, &[&str])] = &[
         ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", &["openai"]),
         ("batch_AbCdEfGhIjKlMnOpQrStUv12", &["openai"]),

@@ -1,4 +1,4 @@
-//! Moonshot's (Kimi's) batches (`providers.md` §3.13): OpenAI's at another address.
+//! Moonshot's (Kimi's) batches (`docs/providers.md#moonshot`): OpenAI's at another address.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way};

@@ -1,4 +1,4 @@
-//! Novita's batches (`providers.md` §3.23): OpenAI's with words in capitals.
+//! Novita's batches (`docs/providers.md#novita`): OpenAI's with words in capitals.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, bare, creation_without_metadata};

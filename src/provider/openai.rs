@@ -1,4 +1,4 @@
-//! OpenAI's batches (`providers.md` §3.1), and what every service that imitates them has in common.
+//! OpenAI's batches (`docs/providers.md#openai`), and what every service that imitates them has in common.
 
 mod submission;
 
@@ -73,7 +73,7 @@ pub const COMPATIBLE: Kind = Kind {
     },
 };
 
-/// The eight words, and those of SiliconFlow and Novita for two of them (`providers.md` §2): read at every service,
+/// The eight words, and those of SiliconFlow and Novita for two of them (`docs/providers.md#status-mapping`): read at every service,
 /// as gateways pass on what they are told.
 const WORDS: [(&str, Status); 10] = {
     let [validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled] =
@@ -430,7 +430,7 @@ fn page_size(page: &PageRequest) -> u32 {
     page.limit.clamp(1, PAGE)
 }
 
-/// OpenAI's own ids: 32 hexadecimal digits, in the older ones 24 letters and digits (`providers.md` §2.1).
+/// OpenAI's own ids: 32 hexadecimal digits, in the older ones 24 letters and digits (`docs/providers.md#guessing-the-provider-from-an-id`).
 fn claims(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("batch_") else { return false };
     let is_hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
@@ -439,7 +439,7 @@ fn claims(id: &str) -> bool {
             || rest.len() == 24 && rest.bytes().all(|c| c.is_ascii_alphanumeric()))
 }
 
-/// Whether a LiteLLM proxy made the id: base64 of a text that begins with its name (`providers.md` §2.1).
+/// Whether a LiteLLM proxy made the id: base64 of a text that begins with its name (`docs/providers.md#guessing-the-provider-from-an-id`).
 pub(super) fn is_routed(id: &str) -> bool {
     id.starts_with("batch_bGl0ZWxsbT") || id.starts_with("bGl0ZWxsbV9wcm94eT")
 }

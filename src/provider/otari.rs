@@ -1,4 +1,4 @@
-//! An otari gateway (`providers.md` §3.22): OpenAI's batches without files, in front of other services.
+//! An otari gateway (`docs/providers.md#otari`): OpenAI's batches without files, in front of other services.
 
 use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, bare, metadata};
 use super::openai_results::{error_of, usage};

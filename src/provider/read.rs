@@ -1,4 +1,4 @@
-//! The parser rules of `providers.md` §0.1: from whatever JSON a service sends to the fields of a sighting.
+//! The parser rules of `docs/providers.md#parser-rules`: from whatever JSON a service sends to the fields of a sighting.
 
 use crate::domain::batch::{
     BatchError, BatchErrors, InputTokensDetails, OutputTokensDetails, RequestCounts, Usage,

@@ -59,7 +59,7 @@ pub struct Record<'a> {
     pub batch: &'a Batch,
 }
 
-/// A record in the form of a line of OpenAI's output and error files (`providers.md` §4.1).
+/// A record in the form of a line of OpenAI's output and error files (`docs/providers.md#openai-lines`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputLine {
     /// The service's id for the request within the batch.

@@ -1,4 +1,4 @@
-//! SiliconFlow's batches (`providers.md` §3.15): OpenAI's, which wait in a queue at first.
+//! SiliconFlow's batches (`docs/providers.md#siliconflow`): OpenAI's, which wait in a queue at first.
 
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way};
 use super::request::{Credential, Requests};

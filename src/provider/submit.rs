@@ -88,7 +88,7 @@ pub struct IdRule {
     pub plain: bool,
 }
 
-/// OpenAI's own form of a line (`providers.md` §4.1).
+/// OpenAI's own form of a line (`docs/providers.md#openai-lines`).
 pub const OPENAI_LINE: LineForm =
     LineForm { id: "custom_id", id_needed: true, body: "body", model: ModelPlace::Request, tells: &[] };
 

@@ -1,4 +1,4 @@
-//! Together's batches (`providers.md` §3.7): progress in place of counts, and one error in words.
+//! Together's batches (`docs/providers.md#together`): progress in place of counts, and one error in words.
 
 use super::openai::{
     Creation, Dialect, FileThenBatch, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes,

@@ -1,4 +1,4 @@
-//! Z.ai's and Zhipu's batches (`providers.md` §3.14): OpenAI's, whose requests go to `/v4`.
+//! Z.ai's and Zhipu's batches (`docs/providers.md#zai-and-zhipu`): OpenAI's, whose requests go to `/v4`.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way};

@@ -1,4 +1,4 @@
-//! Anthropic's Message Batches (`providers.md` §3.2 and §4.2).
+//! Anthropic's Message Batches (`docs/providers.md#anthropic` and `docs/providers.md#anthropic-lines`).
 
 use super::Sandbox;
 use super::batch::{self, Asked, Batch, Ended, Fate, Part, Reason};

@@ -241,7 +241,7 @@ impl Fate {
         }
     }
 
-    /// The file that a request of this fate stands in (`providers.md` §4); `None` if it is told nowhere.
+    /// The file that a request of this fate stands in (`docs/providers.md#file-formats`); `None` if it is told nowhere.
     fn part(self, vendor: Vendor) -> Option<Part> {
         match (vendor, self) {
             (Vendor::Anthropic, _) | (_, Self::Succeeded) | (Vendor::Gemini, Self::Errored) => {

@@ -1,4 +1,4 @@
-//! `/v1/files`, which answers what both OpenAI's and Mistral's SDK accept (`providers.md` §3.1 and §3.4).
+//! `/v1/files`, which answers what both OpenAI's and Mistral's SDK accept (`docs/providers.md#openai` and `docs/providers.md#mistral`).
 
 use super::Sandbox;
 use super::batch;

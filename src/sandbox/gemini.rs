@@ -1,4 +1,4 @@
-//! The batches of Google's Gemini Developer API (`providers.md` §3.3 and §4.3).
+//! The batches of Google's Gemini Developer API (`docs/providers.md#gemini` and `docs/providers.md#gemini-lines`).
 
 use super::Sandbox;
 use super::answer::Task;

@@ -1,4 +1,4 @@
-//! The files of Google's Gemini Developer API: resumable uploads, and downloads of results (`providers.md` §3.3).
+//! The files of Google's Gemini Developer API: resumable uploads, and downloads of results (`docs/providers.md#gemini`).
 
 use super::Sandbox;
 use super::chance;

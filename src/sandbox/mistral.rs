@@ -1,4 +1,4 @@
-//! Mistral's batch jobs (`providers.md` §3.4 and §4.4).
+//! Mistral's batch jobs (`docs/providers.md#mistral` and `docs/providers.md#mistral-lines`).
 
 use super::Sandbox;
 use super::answer::Task;

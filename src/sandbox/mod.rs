@@ -4,7 +4,7 @@
 //! # Addresses
 //!
 //! `base_url` is `http://ADDRESS/v1` for OpenAI, `http://ADDRESS` for Anthropic and Mistral and `http://ADDRESS/v1beta`
-//! for Gemini (contract §3). Google's own SDK adds the version by itself and takes `http://ADDRESS`; `/v1` is Gemini's
+//! for Gemini (`docs/contract.md#the-sandbox`). Google's own SDK adds the version by itself and takes `http://ADDRESS`; `/v1` is Gemini's
 //! when Google's headers or a `key` parameter come along. OpenAI and Mistral share `/v1/files`. Any key will do; one
 //! must be there. Keys are neither kept nor logged, and all see the same batches.
 //!

@@ -1,4 +1,4 @@
-//! OpenAI's Batch API (`providers.md` §3.1 and §4.1).
+//! OpenAI's Batch API (`docs/providers.md#openai` and `docs/providers.md#openai-lines`).
 
 use super::Sandbox;
 use super::answer::Task;

@@ -52,7 +52,7 @@ impl Refusal {
         self
     }
 
-    /// The body that `vendor` would send (`providers.md` §3.1-3.4, Errors).
+    /// The body that `vendor` would send (`docs/providers.md#error-bodies`, Errors).
     pub fn body(&self, vendor: Vendor, request_id: &str) -> Value {
         let kind = self.kind(vendor);
         match vendor {

@@ -1,4 +1,4 @@
-//! How connections to the database are opened and judged (`delivery.md` §6.1, §6.6).
+//! How connections to the database are opened and judged (`docs/delivery.md#opening` and `docs/delivery.md#integrity`).
 //!
 //! A log (`batchd.db-wal`) that belongs to another database file is the one thing that SQLite cannot tell and that
 //! would ruin a restored backup. So each run of the daemon writes its name into the file and into the lock file;
@@ -338,7 +338,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
 
 /// `BTCH`.
 pub(super) const APPLICATION_ID: i64 = 0x4254_4348;
-/// Before it two connections could damage a log (`delivery.md` §6.4).
+/// Before it two connections could damage a log (`docs/delivery.md#checkpoints`).
 const SQLITE_AT_LEAST: i32 = 3_051_003;
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 const RUN: &str = "SELECT run FROM identity";

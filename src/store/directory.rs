@@ -101,7 +101,7 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Sets space aside that pruning may use when the disk is full (`delivery.md` §5.4 D4).
+/// Sets space aside that pruning may use when the disk is full (`docs/delivery.md#database-and-disk` D4).
 ///
 /// Does nothing where it is there already, or where space is short.
 pub(super) fn set_ballast(dir: &Path) {

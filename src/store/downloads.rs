@@ -35,7 +35,7 @@ pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Draft]) -> Result<(), StoreError
 impl Store {
     /// The results that are due at `now`, the longest due first.
     ///
-    /// What may still get richer (contract §2) waits for its second look.
+    /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second look.
     pub async fn downloads_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.read(move |connection| {
             let mut query = connection.prepare_cached(&format!(

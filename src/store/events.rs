@@ -150,7 +150,7 @@ pub(super) fn record(
     Ok(true)
 }
 
-/// Whether `draft` ends what `webhook` was told of (contract §6).
+/// Whether `draft` ends what `webhook` was told of (`docs/contract.md#findings`).
 fn was_told_of_the_beginning(
     tx: &Tx<'_>,
     draft: &Draft,

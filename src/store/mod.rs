@@ -1,7 +1,7 @@
 //! Floor 3: durable state. The only place that names rusqlite.
 //!
 //! All writes go through one connection and are grouped: whatever waits goes into one transaction (`writer`).
-//! Read-only connections serve what is read (`reader`). See `delivery.md` §6.
+//! Read-only connections serve what is read (`reader`). See `docs/delivery.md#sqlite`.
 
 pub mod backup;
 pub mod batches;

@@ -424,7 +424,7 @@ impl Open {
         let after_commit = transaction.after_commit;
         failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
-            // SQLite may have rolled back by itself (`delivery.md` §6.3).
+            // SQLite may have rolled back by itself (`docs/delivery.md#threads`).
             if !self.connection.is_autocommit()
                 && let Err(error) = self.connection.execute_batch("ROLLBACK")
             {
@@ -573,7 +573,7 @@ const MOST: usize = 500;
 const MOST_TOUCHES: usize = 1000;
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
-/// `delivery.md` §6.4.
+/// `docs/delivery.md#checkpoints`.
 const LOG_WARNING: u64 = 64 << 20;
 const BOUNDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::INFINITY];

@@ -1,4 +1,4 @@
-//! Discord's webhooks: one embed, waited for until it is saved (`delivery.md` §3.4).
+//! Discord's webhooks: one embed, waited for until it is saved (`docs/delivery.md#discord`).
 
 use super::escape::{MARKDOWN, PLAIN};
 use super::message::{Fact, List, Message};

@@ -1,4 +1,4 @@
-//! How each service writes a text so that nothing in it is taken for markup or mentions anybody (`delivery.md` §3.1).
+//! How each service writes a text so that nothing in it is taken for markup or mentions anybody (`docs/delivery.md#messages`).
 
 use super::text::{cut, utf16};
 

@@ -1,4 +1,4 @@
-//! The generic webhook: the event's own bytes, signed per Standard Webhooks (contract §6).
+//! The generic webhook: the event's own bytes, signed per Standard Webhooks (`docs/contract.md#signature`).
 
 use super::message::Message;
 use super::signature::{self, SigningKey};

@@ -1,5 +1,5 @@
 //! Google Chat's incoming webhooks: one card, threaded by what it is about, told twice at most once
-//! (`delivery.md` §3.6).
+//! (`docs/delivery.md#google-chat`).
 
 use super::escape::{BYTES, GOOGLE_CHAT, GOOGLE_CHAT_TEXT};
 use super::message::{Fact, List, Message};

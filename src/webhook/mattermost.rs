@@ -1,4 +1,4 @@
-//! Mattermost's incoming webhooks: one attachment in Markdown (`delivery.md` §3.7).
+//! Mattermost's incoming webhooks: one attachment in Markdown (`docs/delivery.md#mattermost`).
 
 use super::escape::{MARKDOWN, PLAIN};
 use super::message::{Fact, Message};

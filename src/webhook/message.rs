@@ -1,5 +1,5 @@
 //! What a person is event, the same for every kind that people read: title, line, facts, lists, link
-//! (`delivery.md` §3.1).
+//! (`docs/delivery.md#messages`).
 
 use super::EventBody;
 use super::event_reader::EventReader;

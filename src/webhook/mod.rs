@@ -63,7 +63,7 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     }
 
     /// Whether events about the same batch, or the same provider, must come in their order: one that ends what another
-    /// began is lost if it comes first (`delivery.md` §3.8).
+    /// began is lost if it comes first (`docs/delivery.md#pagerduty`).
     fn keeps_order(&self) -> bool {
         false
     }
@@ -84,7 +84,7 @@ pub struct EventBody<'a> {
     pub body: &'a str,
 }
 
-/// What a receiver's answer means (`delivery.md` §3.2).
+/// What a receiver's answer means (`docs/delivery.md#answers`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     /// It was accepted.
@@ -104,7 +104,7 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// What a status line means where the kind has no rule of its own (contract §6).
+    /// What a status line means where the kind has no rule of its own (`docs/contract.md#deliveries`).
     ///
     /// 2xx is trouble here: a kind that takes it for success says so itself.
     pub fn of_status(answer: &Answer) -> Self {

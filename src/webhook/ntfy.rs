@@ -1,4 +1,4 @@
-//! ntfy: a push notification, published as JSON at the server's root (`delivery.md` §3.9).
+//! ntfy: a push notification, published as JSON at the server's root (`docs/delivery.md#ntfy`).
 
 use super::escape::BYTES;
 use super::message::{Message, Tone};

@@ -1,4 +1,4 @@
-//! PagerDuty's Events API v2: an alert for what went wrong, and its end (`delivery.md` §3.8).
+//! PagerDuty's Events API v2: an alert for what went wrong, and its end (`docs/delivery.md#pagerduty`).
 
 use super::escape::PLAIN;
 use super::event_reader::EventReader;

@@ -1,4 +1,4 @@
-//! Standard Webhooks `v1` signatures: made for what is sent, checked for what is received (`delivery.md` §2).
+//! Standard Webhooks `v1` signatures: made for what is sent, checked for what is received (`docs/delivery.md#signing`).
 
 use crate::domain::time::from_seconds;
 use base64::Engine;

@@ -1,5 +1,5 @@
 //! Slack's incoming webhooks: one coloured attachment of blocks, and Slack's own words for what went wrong
-//! (`delivery.md` §3.3).
+//! (`docs/delivery.md#slack`).
 
 use super::escape::SLACK;
 use super::message::{List, Message};

@@ -1,4 +1,4 @@
-//! Microsoft Teams by a workflow (Power Automate): one Adaptive Card (`delivery.md` §3.5).
+//! Microsoft Teams by a workflow (Power Automate): one Adaptive Card (`docs/delivery.md#teams`).
 
 use super::escape::{BYTES, TEAMS};
 use super::message::{Entry, Fact, List, Message, Tone};

@@ -1,4 +1,4 @@
-//! Telegram: a bot's message in Telegram's HTML (`delivery.md` §3.10).
+//! Telegram: a bot's message in Telegram's HTML (`docs/delivery.md#telegram`).
 
 use super::escape::{PLAIN, TELEGRAM};
 use super::message::Message;

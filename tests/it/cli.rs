@@ -229,7 +229,7 @@ fn event(sequence: i64, kind: &str, batch: &Value) -> Value {
     })
 }
 
-// The API, as api.rs and contract §5 describe it.
+// The API, as api.rs and `docs/contract.md#http-api` describe it.
 
 type Pairs = Query<Vec<(String, String)>>;
 

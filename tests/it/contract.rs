@@ -32,7 +32,7 @@ fn with_second_account(world: &World) {
     ));
 }
 
-/// §3: an id that two providers have is an error that lists them, on every way in.
+/// An id that two providers have is an error that lists them, on every way in.
 #[test]
 fn an_id_that_two_providers_have_must_be_told_apart() {
     let world = World::new();
@@ -72,7 +72,7 @@ fn an_id_that_two_providers_have_must_be_told_apart() {
     daemon.terminate();
 }
 
-/// §5: ids with a slash in them work in paths, encoded or not.
+/// Ids with a slash in them work in paths, encoded or not.
 #[test]
 fn an_id_with_a_slash_is_one_id() {
     let world = World::new();
@@ -92,7 +92,7 @@ fn an_id_with_a_slash_is_one_id() {
     daemon.terminate();
 }
 
-/// §3: `get` changes nothing and does not pretend to track.
+/// `get` changes nothing and does not pretend to track.
 #[test]
 fn a_look_at_an_untracked_batch_leaves_no_trace() {
     let world = World::new();
@@ -107,7 +107,7 @@ fn a_look_at_an_untracked_batch_leaves_no_trace() {
     daemon.terminate();
 }
 
-/// §3: every list says what it covers; the event of an end plans no look.
+/// Every list says what it covers; the event of an end plans no look.
 #[test]
 fn lists_have_their_envelope_and_ends_plan_nothing() {
     let world = World::new();
@@ -130,7 +130,7 @@ fn lists_have_their_envelope_and_ends_plan_nothing() {
     daemon.terminate();
 }
 
-/// §9: every name, also while nothing is owed; histograms end in `+Inf`.
+/// Every name, also while nothing is owed; histograms end in `+Inf`.
 #[test]
 fn metrics_are_all_there_from_the_start() {
     let world = World::new();
@@ -160,7 +160,7 @@ fn metrics_are_all_there_from_the_start() {
     daemon.terminate();
 }
 
-/// §9: a counter is named by its sample for whoever does not ask for `OpenMetrics`.
+/// A counter is named by its sample for whoever does not ask for `OpenMetrics`.
 #[test]
 fn metrics_suit_who_asks() {
     let world = World::new();
@@ -183,7 +183,7 @@ fn metrics_suit_who_asks() {
     daemon.terminate();
 }
 
-/// §2 and §9: what is odd is said once, and neither ends a batch nor fills the log.
+/// What is odd is said once, and neither ends a batch nor fills the log.
 #[test]
 fn oddities_are_said_once() {
     let world = World::new();
@@ -201,7 +201,7 @@ fn oddities_are_said_once() {
     daemon.terminate();
 }
 
-/// §4: a warning is labelled once, wherever it shows.
+/// A warning is labelled once, wherever it shows.
 #[test]
 fn a_warning_of_the_configuration_is_labelled_once() {
     let world = World::new();
@@ -220,7 +220,7 @@ fn a_warning_of_the_configuration_is_labelled_once() {
     daemon.terminate();
 }
 
-/// §3, §6: a deadline that passes is told once.
+/// A deadline that passes is told once.
 #[test]
 fn a_deadline_that_passes_is_told() {
     let world = World::new();
@@ -237,7 +237,7 @@ fn a_deadline_that_passes_is_told() {
     daemon.terminate();
 }
 
-/// §4: a batch whose provider has left the file is kept, not polled, and shown so.
+/// A batch whose provider has left the file is kept, not polled, and shown so.
 #[test]
 fn a_batch_whose_provider_is_gone_is_kept_and_shown_so() {
     let world = World::new();
@@ -261,7 +261,7 @@ fn a_batch_whose_provider_is_gone_is_kept_and_shown_so() {
     daemon.terminate();
 }
 
-/// §3: what is held cannot be sent again, and it says what can be done.
+/// What is held cannot be sent again, and it says what can be done.
 #[test]
 fn a_held_delivery_says_how_to_go_on() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The real binary, killed at named places, and what the next start makes of it; numbers are those of `delivery.md` §5.
+//! The real binary, killed at named places, and what the next start makes of it; numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::world::{Daemon, Received, SIGNING, World, until};
 use nix::sys::signal::Signal;

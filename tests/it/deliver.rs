@@ -1,4 +1,4 @@
-//! One attempt from event to outcome, over real sockets; numbers are those of `delivery.md` §5.
+//! One attempt from event to outcome, over real sockets; numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::chaos::{Chaos, Step};
 use batchd::config::secret::SecretSource;

@@ -1,4 +1,4 @@
-//! The dispatcher over a real store, on a virtual clock; numbers are those of `delivery.md` §5.
+//! The dispatcher over a real store, on a virtual clock; numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::deliver::webhook_config;
 use crate::transport::{in_a_process_with, inside};

@@ -1,5 +1,5 @@
 //! Chats: the first event at once, what follows within ten seconds in one message, and each delivery with a row and an
-//! end of its own; numbers are those of `delivery.md` §5.
+//! end of its own; numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::dispatch::{EPOCH, Reply, World, live_and_crash, seconds, setup};
 use batchd::clock::Clock;

@@ -16,6 +16,7 @@ mod crash;
 mod deliver;
 mod discovery;
 mod dispatch;
+mod docs;
 mod field;
 mod gather;
 mod hooks;

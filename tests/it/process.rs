@@ -60,7 +60,7 @@ fn what_was_acknowledged_survives_a_kill() {
     daemon.terminate();
 }
 
-/// `delivery.md` A2 and A4: what was recorded is sent after a kill, under the same id, with the same bytes.
+/// `docs/delivery.md#crash-points` A2 and A4: what was recorded is sent after a kill, under the same id, with the same bytes.
 #[test]
 fn a4_what_is_owed_survives_a_kill() {
     let world = World::new();
@@ -93,7 +93,7 @@ fn a4_what_is_owed_survives_a_kill() {
     daemon.terminate();
 }
 
-/// `delivery.md` A10, in small: kills at arbitrary moments lose nothing, and no event is told under two ids.
+/// `docs/delivery.md#crash-points` A10, in small: kills at arbitrary moments lose nothing, and no event is told under two ids.
 #[test]
 fn a10_kills_at_any_moment_lose_nothing() {
     const ROUNDS: u64 = 12;
@@ -131,7 +131,7 @@ fn a10_kills_at_any_moment_lose_nothing() {
     daemon.terminate();
 }
 
-/// `delivery.md` A14, A15: what hangs does not keep the daemon.
+/// `docs/delivery.md#crash-points` A14, A15: what hangs does not keep the daemon.
 #[test]
 fn a15_sigterm_ends_it_even_with_a_request_that_hangs() {
     let world = World::new();
@@ -144,7 +144,7 @@ fn a15_sigterm_ends_it_even_with_a_request_that_hangs() {
     assert!(!world.socket().exists(), "the socket is removed");
 }
 
-/// `delivery.md` G1, G2.
+/// `docs/delivery.md#processes-and-secrets` G1, G2.
 #[test]
 fn g1_g2_a_second_daemon_is_refused_and_a_dead_ones_place_is_taken() {
     let world = World::new();

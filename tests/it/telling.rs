@@ -64,7 +64,7 @@ fn a_digest_goes_to_whom_it_names() {
     daemon.terminate();
 }
 
-/// §4 and §6: who gets what by filters, by `--notify` and by `on_request`.
+/// Who gets what by filters, by `--notify` and by `on_request`.
 #[test]
 fn filters_and_requests_choose_who_is_told() {
     let world = World::new();

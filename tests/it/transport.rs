@@ -1,4 +1,4 @@
-//! The real transport against everything that can go wrong on a wire; numbers are those of `delivery.md` §5.
+//! The real transport against everything that can go wrong on a wire; numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::chaos::{Chaos, Step};
 use batchd::config::Proxy;

@@ -1,5 +1,5 @@
 //! What the dispatcher makes of lasting trouble: findings, suspects, rates, clocks that are set, renamed webhooks;
-//! numbers are those of `delivery.md` §5.
+//! numbers are those of `docs/delivery.md#fault-catalogue`.
 
 use crate::deliver::webhook_config;
 use crate::dispatch::{EPOCH, Reply, World, seconds, setup};

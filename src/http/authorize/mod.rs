@@ -24,9 +24,9 @@ use std::sync::Arc;
 /// Who gives out what completes an account's calls.
 #[derive(Clone, Debug)]
 pub enum Issuer {
-    /// AWS: calls are signed (`providers.md` §3.10).
+    /// AWS: calls are signed (`docs/providers.md#bedrock`).
     Aws(AwsSource),
-    /// Google: calls carry an OAuth access token (`providers.md` §3.11).
+    /// Google: calls carry an OAuth access token (`docs/providers.md#vertex-ai`).
     Google(GoogleSource),
 }
 

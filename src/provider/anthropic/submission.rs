@@ -1,4 +1,4 @@
-//! Anthropic's way to a batch: one request that holds them all (`providers.md` §3.2).
+//! Anthropic's way to a batch: one request that holds them all (`docs/providers.md#anthropic`).
 
 use super::Anthropic;
 use crate::http::call::{Answer, Call};

@@ -1,4 +1,4 @@
-//! Chat completions as Anthropic's Messages (`providers.md` §4.2): what has a counterpart, and a word on what has none.
+//! Chat completions as Anthropic's Messages (`docs/providers.md#anthropic-lines`): what has a counterpart, and a word on what has none.
 
 use crate::provider::fields::{
     Address, Fields, Request, chosen_function, function_of, object, refuse, take_file, take_image, text_of,

@@ -1,4 +1,4 @@
-//! Bedrock's way to a batch: the input is put into S3, then a job reads it there (`providers.md` §3.10).
+//! Bedrock's way to a batch: the input is put into S3, then a job reads it there (`docs/providers.md#bedrock`).
 
 use super::{Bedrock, meant};
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! Fireworks' way to a batch: the input becomes a dataset, then a job is created from it (`providers.md` §3.8).
+//! Fireworks' way to a batch: the input becomes a dataset, then a job is created from it (`docs/providers.md#fireworks`).
 
 use super::{Fireworks, JOBS};
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! Gemini's results (`providers.md` §4.3): keyed lines of a file or inline ones by their place, contents that become
+//! Gemini's results (`docs/providers.md#gemini-lines`): keyed lines of a file or inline ones by their place, contents that become
 //! completions.
 
 use crate::provider::chat::{Choice, Completion, Tokens, ToolCall};

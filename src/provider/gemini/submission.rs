@@ -1,4 +1,4 @@
-//! Gemini's way to a batch: a resumable upload, then the batch is created from the file (`providers.md` §3.3).
+//! Gemini's way to a batch: a resumable upload, then the batch is created from the file (`docs/providers.md#gemini`).
 
 use super::Gemini;
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! Chat completions and embeddings as Gemini's requests (`providers.md` §4.3): what has a counterpart, and a word on
+//! Chat completions and embeddings as Gemini's requests (`docs/providers.md#gemini-lines`): what has a counterpart, and a word on
 //! what has none.
 
 use crate::provider::fields::{

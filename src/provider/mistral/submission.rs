@@ -1,4 +1,4 @@
-//! Mistral's way to a batch: the input becomes a file, then the job is created from it (`providers.md` §3.4).
+//! Mistral's way to a batch: the input becomes a file, then the job is created from it (`docs/providers.md#mistral`).
 
 use super::Mistral;
 use crate::domain::duration;

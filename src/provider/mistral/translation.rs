@@ -1,4 +1,4 @@
-//! OpenAI's requests as Mistral's (`providers.md` §4.4): nearly the same, with a few other names.
+//! OpenAI's requests as Mistral's (`docs/providers.md#mistral-lines`): nearly the same, with a few other names.
 
 use crate::provider::fields::{Fields, Request, refuse};
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};

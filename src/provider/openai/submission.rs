@@ -1,5 +1,5 @@
 //! The way to a batch at OpenAI and most services shaped like it: the input becomes a file, then the batch is created
-//! from it (`providers.md` §3.1).
+//! from it (`docs/providers.md#openai`).
 
 use super::OpenAi;
 use crate::domain::duration::{self, compact};

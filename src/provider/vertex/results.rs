@@ -1,4 +1,4 @@
-//! Vertex's results (`providers.md` §4.6): files in Cloud Storage that the job leads to, answers that become completions.
+//! Vertex's results (`docs/providers.md#vertex-lines`): files in Cloud Storage that the job leads to, answers that become completions.
 
 use super::Vertex;
 use crate::domain::batch::Batch;
@@ -90,7 +90,7 @@ fn is_predictions(object: &str) -> bool {
     name.starts_with("predictions") || name.starts_with("prediction.results")
 }
 
-/// A line of the output (`providers.md` §4.6): a request without an answer has its failure in `status`.
+/// A line of the output (`docs/providers.md#vertex-lines`): a request without an answer has its failure in `status`.
 pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let mut reader = Reader::new(record.object);
     let custom_id = ["key", "custom_id", "id", "request.labels.custom_id"]

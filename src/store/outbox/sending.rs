@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// The delivery to `webhook` that is due at `now` and in which three processes in a row have died, if there is one
-    /// (`delivery.md` §4.3): to be sent alone.
+    /// (`docs/delivery.md#delivery-states`): to be sent alone.
     pub async fn suspect(&self, webhook: String, now: Timestamp) -> Result<Option<Due>, StoreError> {
         self.read(move |connection| {
             let mut query = connection.prepare_cached(&format!(
@@ -263,7 +263,7 @@ impl Store {
 ///
 /// A delivery that was under way when three processes in a row died is suspected of it, and is sent alone from then on.
 /// If the process dies once more with nothing else under way, it is given up: one event that kills the daemon does not
-/// keep it from all others, and what was merely near by is not blamed (`delivery.md` §4.3).
+/// keep it from all others, and what was merely near by is not blamed (`docs/delivery.md#delivery-states`).
 pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
     connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
     let given_up = connection.execute(
@@ -288,7 +288,7 @@ pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Resu
     shorten_waits(connection, now)
 }
 
-/// Where a wait ends later than it can have begun by `now`, it begins now (`delivery.md` §4.9).
+/// Where a wait ends later than it can have begun by `now`, it begins now (`docs/delivery.md#clocks`).
 fn shorten_waits(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
     connection.execute(
         "UPDATE deliveries SET due_at = ?1 + wait

@@ -1,4 +1,4 @@
--- Schema 1. All times are Unix milliseconds; 1 is true. See `delivery.md` §4.1 for the outbox.
+-- Schema 1. All times are Unix milliseconds; 1 is true. See `docs/delivery.md#outbox` for the outbox.
 
 -- Which run of the daemon last opened this file: it tells a restored copy from the file that the log belongs to.
 CREATE TABLE identity (
@@ -14,7 +14,7 @@ CREATE TABLE batches (
   kind              TEXT NOT NULL,
   status            TEXT NOT NULL CHECK (status IN (
     'validating', 'in_progress', 'finalizing', 'completed', 'failed', 'expired', 'cancelling', 'cancelled')),
-  batch             TEXT NOT NULL CHECK (json_valid(batch)),    -- in the shape of contract §2
+  batch             TEXT NOT NULL CHECK (json_valid(batch)),    -- in the shape of `docs/contract.md#the-batch-shape`
   provider_status   TEXT,
   name              TEXT,
   labels            TEXT NOT NULL CHECK (json_valid(labels)),

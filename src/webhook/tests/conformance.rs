@@ -298,7 +298,7 @@ fn length(value: &Value) -> usize {
     value.as_str().map_or(0, utf16)
 }
 
-/// The limits of each service, counted as it counts (`delivery.md` §3.3–§3.10); characters as UTF-16 units, which
+/// The limits of each service, counted as it counts (`docs/delivery.md#webhook-kinds`); characters as UTF-16 units, which
 /// are never fewer.
 fn check_limits(kind: &str, payload: &Value) {
     let bytes = payload.to_string().len();
@@ -456,7 +456,7 @@ impl Taken {
 
 type Answers = &'static [(u16, &'static str, Taken)];
 
-/// Answers of each service and what they mean (`delivery.md` §3.2).
+/// Answers of each service and what they mean (`docs/delivery.md#answers`).
 const ANSWERS: [(&str, Answers); 9] = [
     (
         "generic",

@@ -134,7 +134,7 @@ fn dump_as(dir: &Path, like: &Path) -> Vec<String> {
     all
 }
 
-/// What must hold of every state at rest (`delivery.md` §5.0, I1, I2, I8).
+/// What must hold of every state at rest (`docs/delivery.md#fault-catalogue`, I1, I2, I8).
 fn assert_sound(dir: &Path) {
     let connection = raw(dir);
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();

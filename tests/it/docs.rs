@@ -1,0 +1,185 @@
+//! Every page that the code or another page cites is in the tree, and so is the heading it points at.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where citations may stand.
+const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", ".github"];
+
+/// Single files that cite, too.
+const FILES: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "Cargo.toml",
+    "clippy.toml",
+    "config.example.toml",
+    "justfile",
+];
+
+#[test]
+fn every_cited_page_and_heading_is_there() {
+    let anchors = anchors();
+    let mut wrong = Vec::new();
+    for file in texts() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            for cited in citations(line).into_iter().chain(links(&file, line)) {
+                let (page, anchor) = cited.split_once('#').unwrap_or((&cited, ""));
+                let there = match anchors.get(page) {
+                    Some(known) => anchor.is_empty() || known.iter().any(|heading| heading == anchor),
+                    None => anchor.is_empty() && Path::new(page).exists(),
+                };
+                if !there {
+                    wrong.push(format!("{}:{}: {cited}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_section_is_cited_by_a_number_alone() {
+    let mut wrong = Vec::new();
+    for file in texts() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            // A standard's own sections are numbered; ours are named.
+            if line.contains('§') && !line.contains("RFC") && !file.ends_with("it/docs.rs") {
+                wrong.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "cite `docs/PAGE.md#heading`:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_page_is_on_the_map() {
+    let map = std::fs::read_to_string("docs/README.md").unwrap();
+    for page in pages() {
+        let name = page.strip_prefix("docs").unwrap().to_str().unwrap().to_owned();
+        assert!(name == "README.md" || map.contains(&format!("({name}")), "docs/README.md does not link {name}");
+    }
+}
+
+#[test]
+fn a_citation_ends_where_its_anchor_ends() {
+    assert_eq!(citations("(`docs/a.md#b-c`), docs/d.md."), ["docs/a.md#b-c", "docs/d.md"]);
+    assert_eq!(citations("https://example.com/docs/a.md"), [] as [&str; 0]);
+    assert_eq!(slug("Z.ai and Zhipu: `x`"), "zai-and-zhipu-x");
+}
+
+/// `docs/PAGE.md` and `docs/PAGE.md#heading` in a line, but not inside an address.
+fn citations(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("docs/") {
+        let before = line[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.')) {
+            continue;
+        }
+        let cited: String = line[at..]
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '#'))
+            .collect();
+        let cited = cited.trim_end_matches('.');
+        let page = cited.split('#').next().unwrap_or_default();
+        if Path::new(page).extension().is_some_and(|extension| extension == "md") {
+            found.push(cited.to_owned());
+        }
+    }
+    found
+}
+
+/// The targets of Markdown links in a line of a page, as paths from the root.
+fn links(file: &Path, line: &str) -> Vec<String> {
+    if file.extension().is_none_or(|extension| extension != "md") {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("](") {
+        let Some((target, _)) = line[at + 2..].split_once(')') else { continue };
+        if target.contains("://") || target.starts_with("mailto:") {
+            continue;
+        }
+        let (path, anchor) = match target.split_once('#') {
+            Some((path, anchor)) => (path, format!("#{anchor}")),
+            None => (target, String::new()),
+        };
+        let resolved = if path.is_empty() { file.to_owned() } else { resolve(file, path) };
+        found.push(format!("{}{anchor}", resolved.display()));
+    }
+    found
+}
+
+/// `path` as a link from `file`, without `..`.
+fn resolve(file: &Path, path: &str) -> PathBuf {
+    let mut resolved = file.parent().unwrap().to_owned();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(resolved.pop()),
+            "." | "" => {}
+            part => resolved.push(part),
+        }
+    }
+    resolved
+}
+
+/// The headings of every page, as GitHub names their anchors.
+fn anchors() -> BTreeMap<String, Vec<String>> {
+    let mut anchors = BTreeMap::new();
+    for page in texts().into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let mut headings: Vec<String> = Vec::new();
+        let mut fenced = false;
+        for line in text.lines() {
+            fenced ^= line.trim_start().starts_with("```");
+            let Some(heading) = line.strip_prefix('#').filter(|_| !fenced) else { continue };
+            let heading = slug(heading.trim_start_matches('#').trim());
+            assert!(!headings.contains(&heading), "{}: two headings `{heading}`", page.display());
+            headings.push(heading);
+        }
+        anchors.insert(page.to_str().unwrap().to_owned(), headings);
+    }
+    anchors
+}
+
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(Path::new("docs"), &mut |file| found.push(file.to_owned()));
+    found.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    found
+}
+
+/// Every file that may cite.
+fn texts() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        FILES.iter().map(PathBuf::from).filter(|file| file.exists()).collect();
+    for place in PLACES {
+        walk(Path::new(place), &mut |file| {
+            let known = ["rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py"];
+            if file.extension().is_some_and(|extension| known.iter().any(|known| extension == *known)) {
+                found.push(file.to_owned());
+            }
+        });
+    }
+    found.sort();
+    found
+}
+
+fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else {
+            found(&path);
+        }
+    }
+}
