@@ -26,7 +26,7 @@ docs:
 
 # Licences, advisories and sources of dependencies (needs cargo-deny)
 deny:
-    cargo deny --locked check
+    cargo deny --locked check bans licenses sources advisories
 
 # Spelling (needs typos)
 typos:

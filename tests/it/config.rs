@@ -479,7 +479,7 @@ insecure_skip_verify = true
 }
 
 #[test]
-fn behind_a_proxy_names_are_the_proxys_affair() {
+fn behind_a_proxy_names_are_looked_up_by_the_proxy() {
     let text = "[http]\nproxy = \"http://proxy.corp:3128\"\negress = \"public\"";
     let config = sound(text);
     assert!(
