@@ -85,6 +85,7 @@ pub mod config;
 pub mod failpoint;
 pub mod http;
 pub mod rng;
+pub mod sync;
 pub mod tasks;
 
 pub mod provider;

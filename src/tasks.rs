@@ -1,9 +1,10 @@
 //! Supervision: loops that must not end, attempts that may fail, and one way to stop them all.
 
 use crate::clock::Clock;
+use crate::sync::lock;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +77,7 @@ impl Tasks {
         let pulse = Pulse { clock: self.clock.clone(), last: Arc::default() };
         pulse.beat();
         {
-            let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pulses = lock(&self.pulses);
             pulses.retain(|watched| !watched.until.is_cancelled());
             pulses.push(Watched { name: name.clone(), pulse: pulse.clone(), until: until.clone() });
         }
@@ -140,7 +141,7 @@ impl Tasks {
     pub fn late(&self, bound: Duration) -> Vec<String> {
         let now = self.clock.now().as_millisecond();
         let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let pulses = lock(&self.pulses);
         pulses
             .iter()
             .filter(|watched| !watched.until.is_cancelled())
