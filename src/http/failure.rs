@@ -68,7 +68,7 @@ pub enum Failure {
     Unsupported(String),
 }
 
-/// What a failure means for the schedule; nothing above looks at the variants.
+/// What a failure means for the schedule; nothing above reads the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Trouble on the way or over there: again, backing off.
@@ -182,9 +182,10 @@ pub fn status_line(status: StatusCode) -> String {
 /// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
 /// The past, a negative number and nonsense are no wish. At most six hours are honoured.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    const MOST: Duration = Duration::from_hours(6);
-    let seconds =
-        |value: f64| (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MOST).min(MOST));
+    const MAX_WAIT: Duration = Duration::from_hours(6);
+    let seconds = |value: f64| {
+        (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    };
     let text =
         |name: &str| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).map(str::trim);
     if let Some(wait) = text("retry-after-ms").find_map(|value| seconds(value.parse::<f64>().ok()? / 1000.0))
@@ -198,7 +199,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         let at = http_date(value)?;
         let from = text("date").find_map(http_date)?;
         let wait = Duration::try_from(at.duration_since(from)).ok()?;
-        (!wait.is_zero()).then_some(wait.min(MOST))
+        (!wait.is_zero()).then_some(wait.min(MAX_WAIT))
     })
 }
 
