@@ -8,9 +8,10 @@ use crate::domain::time::earlier;
 use crate::engine::Engine;
 use crate::store::jobs::JobRun;
 use crate::store::{Store, StoreError};
+use crate::sync::lock;
 use crate::tasks::{Pulse, Tasks};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -135,7 +136,7 @@ impl Housekeeping {
     fn begin(&self, work: Work, under_way: &Arc<Mutex<BTreeSet<String>>>) {
         let name = work.name();
         let set = |set: &Arc<Mutex<BTreeSet<String>>>, name: &str, insert: bool| {
-            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut set = lock(set);
             if insert { set.insert(name.to_owned()) } else { set.remove(name) }
         };
         if !set(under_way, &name, true) {

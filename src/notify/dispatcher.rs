@@ -11,10 +11,11 @@ use crate::domain::route::Routes;
 use crate::rng::Rng;
 use crate::store::outbox::WebhookState;
 use crate::store::{Store, StoreError};
+use crate::sync;
 use crate::webhook::EventBody;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,7 +86,7 @@ impl Dispatcher {
 
     /// Tells of webhooks' trouble by these routes from now on.
     pub fn set_routes(&self, routes: Arc<Routes>) {
-        *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+        *sync::write(&self.0.routes) = routes;
     }
 
     /// Sends to these webhooks and no others from now on. What is under way to others ends where it began.
@@ -200,7 +201,7 @@ impl Dispatcher {
 
     /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began.
     pub fn deliveries_total(&self) -> Vec<(String, &'static str, u64)> {
-        let counts = lock(&self.0.attempt_counts.0);
+        let counts = sync::lock(&self.0.attempt_counts.0);
         counts.iter().map(|((name, fate), count)| (name.clone(), *fate, *count)).collect()
     }
 
@@ -219,7 +220,7 @@ impl std::fmt::Debug for Dispatcher {
 
 impl Inner {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
-        lock(&self.workers)
+        sync::lock(&self.workers)
     }
 
     fn begin(&self, name: String, destination: Arc<Destination>, state: WebhookState) -> Handle {
@@ -266,7 +267,7 @@ pub(super) struct AttemptCounts(Mutex<BTreeMap<(String, &'static str), u64>>);
 
 impl AttemptCounts {
     pub(super) fn count(&self, webhook: &str, fate: &'static str) {
-        *lock(&self.0).entry((webhook.to_owned(), fate)).or_default() += 1;
+        *sync::lock(&self.0).entry((webhook.to_owned(), fate)).or_default() += 1;
     }
 }
 
@@ -310,7 +311,7 @@ impl WorkerStatus {
 
     pub(super) fn publish(&self, state: &WebhookState, breaker_open: bool, in_flight: usize) {
         {
-            let mut shown = lock(&self.shown);
+            let mut shown = sync::lock(&self.shown);
             shown.state.clone_from(state);
             shown.breaker_open = breaker_open;
             shown.in_flight = in_flight;
@@ -321,27 +322,27 @@ impl WorkerStatus {
     }
 
     pub(super) fn last_error(&self) -> Option<String> {
-        lock(&self.shown).last_error.clone()
+        sync::lock(&self.shown).last_error.clone()
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {
-        lock(&self.shown).last_error = error;
+        sync::lock(&self.shown).last_error = error;
     }
 
     fn set_destination(&self, destination: Option<Arc<Destination>>) {
-        lock(&self.shown).destination = destination;
+        sync::lock(&self.shown).destination = destination;
     }
 
     fn destination(&self) -> Option<Arc<Destination>> {
-        lock(&self.shown).destination.clone()
+        sync::lock(&self.shown).destination.clone()
     }
 
     fn is_configured(&self) -> bool {
-        lock(&self.shown).destination.is_some()
+        sync::lock(&self.shown).destination.is_some()
     }
 
     fn health(&self, name: &str) -> Option<WebhookHealth> {
-        let shown = lock(&self.shown);
+        let shown = sync::lock(&self.shown);
         let destination = shown.destination.as_ref()?;
         Some(WebhookHealth {
             name: name.to_owned(),
@@ -352,9 +353,4 @@ impl WorkerStatus {
             last_error: shown.last_error.clone(),
         })
     }
-}
-
-/// What the lock guards is whole after every statement, so a panic elsewhere spoils nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

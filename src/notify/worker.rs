@@ -18,13 +18,14 @@ use crate::failpoint;
 use crate::rng::Rng;
 use crate::store::outbox::{AttemptEnd, Due, Next, WebhookState};
 use crate::store::{Pk, Store, StoreError};
+use crate::sync;
 use crate::webhook::{DeliveryOutcome, EventBody};
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -493,7 +494,7 @@ impl Worker {
         else {
             return Ok(());
         };
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let routes = sync::read(&self.routes).clone();
         let others = routes.0.iter().filter(|route| route.webhook != self.name).cloned().collect();
         let words = news.finding.data["message"].as_str().unwrap_or_default().to_owned();
         let (told_since, name) = (news.told_since, self.name.clone());
