@@ -9,7 +9,6 @@ use crate::config::environment::Env;
 use crate::config::secret::SecretSource;
 use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
-use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
 use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
 use crate::http::egress::Guard;
@@ -26,7 +25,6 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
@@ -125,7 +123,7 @@ impl Live {
         let Parts { store, clock, rng, tasks, .. } = parts.clone();
         let live = Self {
             engine: Engine::new(store.clone(), clock.clone(), rng.clone(), tasks.clone()),
-            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.tracker(), tasks.stopping()),
+            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.clone()),
             started_at: clock.now(),
             cursors: Cursors::default(),
             parts,
@@ -173,12 +171,7 @@ impl Live {
 
     /// The loops that have not come round within `bound`, by name.
     pub fn late(&self, bound: Duration) -> Vec<String> {
-        let oldest = earlier(self.parts.clock.now(), bound).as_millisecond();
-        let workers = self.dispatcher.pulses().into_iter();
-        let late = workers
-            .filter(|(_, pulse)| pulse.load(Ordering::Relaxed) < oldest)
-            .map(|(name, _)| format!("webhook {name}"));
-        self.parts.tasks.late(bound).into_iter().chain(late).collect()
+        self.parts.tasks.late(bound)
     }
 
     /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start. Reads

@@ -100,12 +100,12 @@ impl Destination {
         self.insecure
     }
 
-    /// The secrets_digest over the secrets that it was made with.
+    /// The digest of the secrets that it was made with.
     pub const fn secrets_digest(&self) -> SecretsDigest {
         self.secrets_digest
     }
 
-    /// The secrets_digest over all secrets of `target`.
+    /// The digest of all secrets of `target`.
     pub fn secrets_digest_of(target: &Target) -> SecretsDigest {
         let mut hash = Sha256::new();
         hash.update(b"batchd/secrets");
