@@ -22,7 +22,6 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's clock.
     pub fn system() -> Self {
         Self(Arc::new(Source::System))
     }

@@ -12,7 +12,6 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// Seeded by the system.
     pub fn system() -> Self {
         Self::seeded(fastrand::u64(..))
     }
@@ -38,7 +37,6 @@ impl Rng {
         fastrand::Rng::with_seed(hash).f64()
     }
 
-    /// 64 bits.
     pub fn bits(&self) -> u64 {
         lock(&self.stream).u64(..)
     }

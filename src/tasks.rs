@@ -45,7 +45,6 @@ impl Pulse {
 }
 
 impl Tasks {
-    /// An empty set.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,

@@ -7,16 +7,13 @@ use crate::store::{OpenError, StoreError};
 /// Why the daemon did not start, or stopped unasked.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration is refused.
     #[error("the configuration is refused")]
     Config(Refused),
     /// A secret cannot be had, or a destination makes no sense; one sentence each.
     #[error("{}", .0.join("\n"))]
     Setup(Vec<String>),
-    /// The state cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The socket or the port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The state went bad while the daemon ran.

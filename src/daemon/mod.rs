@@ -35,7 +35,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct RunOptions {
     /// The configuration file named on the command line.
     pub config_file: Option<PathBuf>,
-    /// The environment.
     pub env: Env,
 }
 
@@ -98,7 +97,6 @@ async fn start(
 
 /// A daemon that runs: what `run` waits for, what tests and the demo use directly.
 pub struct Running {
-    /// The operations.
     pub service: Service,
     live: Arc<Live>,
     parts: Parts,

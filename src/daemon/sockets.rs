@@ -19,28 +19,12 @@ pub(super) struct Sockets {
 /// Why something cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A daemon answers there already.
     #[error("another daemon answers on {}", path.display())]
-    Alive {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The socket cannot be made.
+    Alive { path: PathBuf },
     #[error("cannot listen on {}: {error}", path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The port cannot be had.
+    Socket { path: PathBuf, error: io::Error },
     #[error("cannot listen on {address}: {}", port_problem(error))]
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
+    Tcp { address: SocketAddr, error: io::Error },
 }
 
 /// What is left to remove at the end: the file of a socket that we made ourselves.

@@ -14,12 +14,12 @@ use tokio::net::UnixDatagram;
 /// A manager that does not listen is told nothing, rather than holding up the daemon.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Started, or done with reloading.
+/// Says that batchd has started, or is done with reloading.
 pub(super) async fn ready() {
     tell(&[NotifyState::Ready]).await;
 }
 
-/// Reading the configuration again.
+/// Says that batchd reads its configuration again.
 pub(super) async fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]).await,
@@ -27,12 +27,12 @@ pub(super) async fn reloading() {
     }
 }
 
-/// On the way out.
+/// Says that batchd is stopping.
 pub(super) async fn stopping() {
     tell(&[NotifyState::Stopping]).await;
 }
 
-/// Alive.
+/// Feeds the watchdog.
 pub(super) async fn watchdog() {
     tell(&[NotifyState::Watchdog]).await;
 }

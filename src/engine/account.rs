@@ -10,9 +10,7 @@ use std::sync::Arc;
 /// One account: its configuration, its adapter with the key, and the way out.
 pub struct Account {
     pub config: ProviderConfig,
-    /// Builds requests and reads answers.
     pub adapter: Box<dyn Provider>,
-    /// Sends them.
     pub transport: Arc<dyn Transport>,
 }
 
@@ -36,7 +34,6 @@ impl Account {
 /// What an adapter says of a batch without asking its provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// The provider's kind.
     pub kind: String,
     /// Where its requests go unless the provider says otherwise.
     pub endpoint: &'static str,

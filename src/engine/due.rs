@@ -13,7 +13,6 @@ const EARLY: f64 = 0.2;
 /// When a batch is to be checked again, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
-    /// When.
     pub at: Timestamp,
     /// When the batch was created, Unix seconds, if the provider has said so: where it stands in the list.
     pub created_at: Option<i64>,

@@ -6,7 +6,6 @@ use crate::store::StoreError;
 /// Why a provider could not be asked about a batch, or the answer not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider is not in the configuration.
     #[error("no provider `{0}` is configured")]
     NoProvider(String),
     /// The provider did not answer as it should.

@@ -94,7 +94,7 @@ struct Staging {
     busy: JoinHandle<Result<Work, StoreError>>,
 }
 
-/// What goes to the thread and comes back.
+/// What is handed to the thread and back.
 struct Work {
     checker: InputChecker,
     spool: Spool,

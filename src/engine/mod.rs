@@ -140,7 +140,6 @@ impl Engine {
         Ok(())
     }
 
-    /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.shared.routes()
     }

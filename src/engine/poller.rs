@@ -68,27 +68,22 @@ pub(super) struct Record {
 /// How one account stands.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
-    /// Its address.
     pub base_url: String,
-    /// Whether it has a key.
     pub key: bool,
-    /// Batches on its schedule.
+    /// How many batches are on its schedule.
     pub active: u64,
     /// Of those, due now.
     pub due: u64,
-    /// How late the latest is.
+    /// How late the one is that has been due for longest.
     pub late: Duration,
-    /// Requests in flight.
     pub in_flight: u64,
-    /// Until when it wants to be left alone.
+    /// Until when it wants to be left alone, if it does.
     pub held_until: Option<Timestamp>,
-    /// Its trouble.
+    /// Whether and since when it refuses the key or does not answer.
     pub state: ProviderState,
-    /// Polls by result, since the start.
+    /// How many requests about batches ended how (`ok`, or [`Failure::class`]), since the start.
     pub polls: BTreeMap<&'static str, u64>,
 }
 

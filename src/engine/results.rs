@@ -171,7 +171,6 @@ impl Results {
         })
     }
 
-    /// The batch whose results these are.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }

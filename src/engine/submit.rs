@@ -21,24 +21,23 @@ use tokio::sync::mpsc;
 /// What is submitted, beside the requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmitRequest {
-    /// At which provider.
     pub provider: String,
     /// The file's name, without a path.
     pub file_name: String,
     /// Such as `24h`.
     pub completion_window: String,
-    /// What the user attaches.
+    /// What the provider is to keep with the batch.
     pub metadata: BTreeMap<String, String>,
-    /// What the user says of the batch.
+    /// What batchd is to keep with it: name, labels, deadline, whom to notify.
     pub user_fields: UserFields,
-    /// Who submits.
+    /// The user of the machine who submits, where the socket tells.
     pub owner: Option<String>,
 }
 
 /// How far a submission is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes of so many have left.
+    /// So many bytes were sent, of so many.
     Uploading(u64, u64),
     /// The batch is being created.
     Creating,
@@ -274,7 +273,7 @@ impl SubmissionRun<'_> {
                 Ok(Search::Several(_)) => break,
                 Ok(Search::Nothing | Search::Unsettled) => {}
                 Err(error) => {
-                    tracing::debug!(provider, "cannot search the provider's list for the batch: {error}")
+                    tracing::debug!(provider, "cannot search the provider's list for the batch: {error}");
                 }
             }
         }

@@ -11,19 +11,17 @@ pub enum SubmitError {
     /// The provider said no, or could not be asked, or the state could not be written. No batch was created.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The file is not accepted.
     #[error("the file is not accepted")]
     Input(Vec<InputProblem>),
-    /// The file did not come to its end.
+    /// The file broke off before its end; why.
     #[error("the upload was cut off: {0}")]
     Cut(String),
-    /// The daemon stops.
     #[error("the daemon is stopping")]
     Stopping,
-    /// Nobody waits for it any more.
+    /// Whoever asked is gone, and nothing was created yet.
     #[error("it was given up")]
     Abandoned,
-    /// The batch may exist.
+    /// The answer to the creation was lost: the batch may exist. [`super::Engine::reconcile`] goes on searching for it.
     #[error("{provider}: the answer to the creation of the batch was lost: {failure}")]
     Lost { provider: String, failure: Failure },
 }

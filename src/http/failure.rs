@@ -7,13 +7,10 @@ use std::time::Duration;
 /// Why a request did not bring what was wanted. The texts hold no URL and no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The name could not be resolved.
     #[error("the host name does not resolve{0}")]
     Dns(String),
-    /// Nobody listens there.
     #[error("connection refused")]
     ConnectRefused,
-    /// No connection in time.
     #[error("no connection within {}", crate::domain::duration::human(super::limits::CONNECT_TIMEOUT))]
     ConnectTimeout,
     /// The connection could not be made for another reason.
@@ -22,28 +19,23 @@ pub enum Failure {
     /// The handshake failed, or the certificate is not trusted.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The connection broke.
     #[error("the connection was closed before the answer was complete")]
     Reset,
-    /// No complete answer in time.
     #[error("no complete answer within {}", crate::domain::duration::human(*.0))]
     Timeout(Duration),
     /// The address must not be connected to.
     #[error("{0} is an address that is never connected to")]
     Blocked(std::net::IpAddr),
-    /// What came is not HTTP.
     #[error("the answer is not valid HTTP")]
     BadResponse,
     /// The answer is longer than anything useful.
     #[error("the answer is longer than {0} bytes")]
     TooLarge(usize),
-    /// The request could not even be formed.
     #[error("the request cannot be formed: {0}")]
     BadRequest(String),
     /// An answer that is not a success.
     #[error("{}{}", status_line(*status), message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
     Status {
-        /// The status line's code.
         status: StatusCode,
         /// The server's own words, shortened.
         message: Option<String>,

@@ -59,9 +59,7 @@ pub struct TransportConfig<'a> {
     pub proxy: &'a Proxy,
     /// Further certificate authorities, PEM, besides the platform's.
     pub ca_files: Vec<PathBuf>,
-    /// Trust any certificate.
     pub insecure_skip_verify: bool,
-    /// Which addresses are refused.
     pub guard: Guard,
 }
 
@@ -70,16 +68,9 @@ pub struct TransportConfig<'a> {
 pub enum TransportProblem {
     /// A file of certificates is missing or is none.
     #[error("cannot read certificates from {}: {what}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The proxy's URL is none.
+    CaFile { path: PathBuf, what: String },
     #[error("the proxy's URL cannot be read; write it like \"http://proxy.example.com:3128\"")]
     Proxy,
-    /// Something else.
     #[error("the HTTP client cannot be built: {0}")]
     Client(String),
 }

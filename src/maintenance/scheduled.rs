@@ -14,14 +14,11 @@ use std::time::Duration;
 pub enum ScheduledRun {
     /// A round of discovery.
     Discover {
-        /// At which provider.
         provider: String,
         /// What went wrong the last time, if it did.
         last_error: Option<String>,
     },
-    /// A digest.
     Digest {
-        /// Which.
         name: String,
         /// What it covers; `None`: it is new, and covers what comes from now on.
         since: Option<Timestamp>,
@@ -78,7 +75,7 @@ impl Housekeeping {
         let job = run.name();
         match run {
             ScheduledRun::Discover { provider, last_error } => {
-                self.discover(&provider, last_error.as_deref()).await
+                self.discover(&provider, last_error.as_deref()).await;
             }
             ScheduledRun::Digest { name, since, at } => {
                 if let Err(error) = self.digest(&name, since, at).await {

@@ -60,22 +60,18 @@ impl Destination {
         })
     }
 
-    /// The webhook's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The webhook's kind.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// Forms requests and judges answers.
     pub fn adapter(&self) -> &dyn Webhook {
         &*self.adapter
     }
 
-    /// Sends requests.
     pub fn transport(&self) -> &dyn Transport {
         &*self.transport
     }
@@ -85,7 +81,6 @@ impl Destination {
         &self.scrubber
     }
 
-    /// The waits after each failed attempt.
     pub fn delays(&self) -> &[Duration] {
         &self.delays
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 pub(super) struct News {
     /// Since when the trouble lasts that is told of; `None`: it is over.
     pub(super) told_since: Option<Timestamp>,
-    /// The words.
     pub(super) finding: Draft,
 }
 

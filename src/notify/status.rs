@@ -16,7 +16,6 @@ pub struct WebhookHealth {
     pub state: WebhookState,
     /// Whether it has failed so often that only single probes are sent.
     pub breaker_open: bool,
-    /// Attempts under way.
     pub in_flight: usize,
     /// What went wrong the last time; `None` after a success.
     pub last_error: Option<String>,

@@ -75,7 +75,7 @@ pub(super) struct Done {
     pub(super) exchange: Exchange,
 }
 
-/// An end on its way to the store.
+/// How an attempt ended, and the state of the webhook after it; to be stored together.
 pub(super) struct Ending {
     pub(super) attempt: Pk,
     pub(super) end: AttemptEnd,

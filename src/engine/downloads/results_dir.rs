@@ -19,7 +19,6 @@ const FINISHED: &str = "jsonl";
 /// Bytes of a file's name; a longer one is replaced by its digest.
 const MAX_NAME_LENGTH: usize = 200;
 
-/// The directory.
 pub(super) struct ResultsDir<'a> {
     dir: &'a Path,
 }

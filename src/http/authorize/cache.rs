@@ -27,7 +27,7 @@ pub(super) struct Cache<T> {
 #[derive(Debug)]
 struct Held<T> {
     issued: Option<Issued<T>>,
-    /// When it was had.
+    /// When it was obtained.
     since: Timestamp,
     /// The last attempt that came to nothing.
     failed: Option<(Timestamp, Failure)>,

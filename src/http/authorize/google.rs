@@ -280,5 +280,5 @@ const METADATA_HOST: &str = "metadata.google.internal";
 
 const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
-/// For one request.
+/// For one request to a token service.
 const TIMEOUT: Duration = Duration::from_secs(10);
