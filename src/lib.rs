@@ -16,10 +16,10 @@
 //! a round reads pages of its list in their place ([`domain::rounds`] decides, the engine's `rounds` reads): from
 //! `observe` on the line is the same.
 //!
-//! What is asked for by hand goes the same way out, [`engine::account`]: [`engine::submit`] takes a
-//! [`Submission`](provider::submit::Submission) step by step from a file to a batch, and writes down what it is about
-//! to create before it asks; [`engine::results`] takes a [`Fetch`](provider::results::Fetch) step by step to a stream of
-//! lines, which [`engine::downloads`] keeps. Steps are the adapter's, sending them is the engine's.
+//! What is asked for by hand goes the same way out, [`engine::account`]: [`engine::intake`] takes a file in, and
+//! [`engine::submit`] takes a [`Submission`](provider::submit::Submission) step by step from it to a batch, and writes
+//! down what it is about to create before it asks; [`engine::results`] takes a [`Fetch`](provider::results::Fetch) step
+//! by step to a stream of lines, which [`engine::downloads`] keeps. Steps are the adapter's, sending them is the engine's.
 //!
 //! # Floors
 //!
@@ -28,7 +28,7 @@
 //! | floor | modules | what lives there |
 //! |---|---|---|
 //! | 0 | [`domain`] | values and rules: pure functions, no I/O, no clock, no chance |
-//! | 1 | [`clock`], [`rng`], [`tasks`], [`config`], [`http`], [`failpoint`] | the outside world, narrowed |
+//! | 1 | [`clock`], [`rng`], [`sync`], [`tasks`], [`config`], [`http`], [`failpoint`] | the outside world, narrowed |
 //! | 2 | [`provider`], [`webhook`] | wire formats, sans-IO, one file a service |
 //! | 3 | [`store`] | durable state; the only place that names rusqlite |
 //! | 4 | [`engine`], [`notify`], [`maintenance`] | what runs: polling, delivery, housekeeping |

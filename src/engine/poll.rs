@@ -155,7 +155,7 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
             transition.to
         );
     } else {
-        tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "unchanged");
+        tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "the batch is unchanged");
     }
     if step.tracked.lost_since.is_some() && before.lost_since.is_none() {
         tracing::warn!(provider = key.provider, batch = key.id, "the provider no longer knows the batch");

@@ -94,7 +94,7 @@ impl Housekeeping {
         };
         let panicked = under_way.clone();
         self.tasks.attempt(&TaskTracker::new(), run, move || {
-            tracing::error!(job = name, "the job {name} panicked; it runs again at its next time");
+            tracing::error!(job = name, "the job {name} panicked; it is tried again");
             set(&panicked, &name, false);
         });
     }
