@@ -1,9 +1,10 @@
 //! The only wall clock: real in the daemon, driven by tokio's paused time in simulations.
 
 use crate::domain::time;
+use crate::sync::lock;
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Tells the time, to the millisecond. Cheap to clone.
@@ -21,7 +22,6 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's clock.
     pub fn system() -> Self {
         Self(Arc::new(Source::System))
     }
@@ -40,7 +40,7 @@ impl Clock {
                 time::to_millis(now)
             }
             Source::Virtual { epoch, start } => {
-                let epoch = *epoch.lock().unwrap_or_else(PoisonError::into_inner);
+                let epoch = *lock(epoch);
                 time::to_millis(time::later(epoch, start.elapsed()))
             }
         }
@@ -58,7 +58,7 @@ impl Clock {
     /// Sets a simulated clock forward.
     pub fn set_forward(&self, by: Duration) {
         if let Source::Virtual { epoch, .. } = &*self.0 {
-            let mut epoch = epoch.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut epoch = lock(epoch);
             *epoch = time::later(*epoch, by);
         }
     }
@@ -66,7 +66,7 @@ impl Clock {
     /// Sets a simulated clock back, as an administrator or a time server does; the system's is never set.
     pub fn set_back(&self, by: Duration) {
         if let Source::Virtual { epoch, .. } = &*self.0 {
-            let mut epoch = epoch.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut epoch = lock(epoch);
             *epoch = time::earlier(*epoch, by);
         }
     }

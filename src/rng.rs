@@ -1,7 +1,8 @@
 //! Chance for jitter and sampling, from one seed where a test wants it repeatable.
 
+use crate::sync::lock;
 use jiff::Timestamp;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A shared source of chance; not for secrets. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -11,7 +12,6 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// Seeded by the system.
     pub fn system() -> Self {
         Self::seeded(fastrand::u64(..))
     }
@@ -23,7 +23,7 @@ impl Rng {
 
     /// A number from 0 up to (not including) 1: the jitter of the pure rules.
     pub fn jitter(&self) -> f64 {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).f64()
+        lock(&self.stream).f64()
     }
 
     /// The same, but fixed by what it is for and when: in whatever order concurrent tasks ask, a seed gives each
@@ -37,9 +37,8 @@ impl Rng {
         fastrand::Rng::with_seed(hash).f64()
     }
 
-    /// 64 bits.
     pub fn bits(&self) -> u64 {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
+        lock(&self.stream).u64(..)
     }
 }
 

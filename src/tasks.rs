@@ -1,9 +1,10 @@
 //! Supervision: loops that must not end, attempts that may fail, and one way to stop them all.
 
 use crate::clock::Clock;
+use crate::sync::lock;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ struct Watched {
     until: CancellationToken,
 }
 
-/// A loop's sign of life.
+/// A loop's sign of life: when it last completed a pass. Whoever has not beaten it for too long is [late](Tasks::late).
 #[derive(Clone, Debug)]
 pub struct Pulse {
     clock: Clock,
@@ -44,7 +45,6 @@ impl Pulse {
 }
 
 impl Tasks {
-    /// An empty set.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -73,14 +73,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let name = name.into();
-        let pulse = Pulse { clock: self.clock.clone(), last: Arc::default() };
-        pulse.beat();
-        {
-            let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-            pulses.retain(|watched| !watched.until.is_cancelled());
-            pulses.push(Watched { name: name.clone(), pulse: pulse.clone(), until: until.clone() });
-        }
-        let run = run(pulse);
+        let run = run(self.watch(name.clone(), until.clone()));
         let failed = self.failed.clone();
         let stopping = self.stopping.clone();
         let supervised = async move {
@@ -93,10 +86,22 @@ impl Tasks {
                 return;
             }
             let how = if ended.is_err_and(|error| error.is_panic()) { "panicked" } else { "ended by itself" };
-            tracing::error!("{name} {how}; batchd stops so that it can be started afresh");
+            tracing::error!("the loop `{name}` {how}; batchd stops so that it can be started again");
             failed.send_replace(Some(format!("{name} {how}")));
         };
         self.tracker.spawn(supervised);
+    }
+
+    /// A pulse for the loop `name`, which must beat it at least every 30 s until `until` is cancelled.
+    ///
+    /// For loops that supervise themselves; [`Tasks::keep_running`] gives the others theirs.
+    pub fn watch(&self, name: String, until: CancellationToken) -> Pulse {
+        let pulse = Pulse { clock: self.clock.clone(), last: Arc::default() };
+        pulse.beat();
+        let mut pulses = lock(&self.pulses);
+        pulses.retain(|watched| !watched.until.is_cancelled());
+        pulses.push(Watched { name, pulse: pulse.clone(), until });
+        pulse
     }
 
     /// Runs one attempt, tracked by `tracker` too; if it panics, `on_panic` is told.
@@ -136,18 +141,23 @@ impl Tasks {
         }
     }
 
+    /// The loops that run, and how long ago each of them completed a pass.
+    pub fn ages(&self) -> Vec<(String, Duration)> {
+        let now = self.clock.now().as_millisecond();
+        let pulses = lock(&self.pulses);
+        let running = pulses.iter().filter(|watched| !watched.until.is_cancelled());
+        running
+            .map(|watched| {
+                let age = now - watched.pulse.last.load(Ordering::Relaxed);
+                // A clock that was set back is not a stalled loop.
+                (watched.name.clone(), Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+            })
+            .collect()
+    }
+
     /// The loops that have not completed a pass within `bound`, by name.
     pub fn late(&self, bound: Duration) -> Vec<String> {
-        let now = self.clock.now().as_millisecond();
-        let bound = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        pulses
-            .iter()
-            .filter(|watched| !watched.until.is_cancelled())
-            // A clock that was set back is not a stalled loop.
-            .filter(|watched| now - watched.pulse.last.load(Ordering::Relaxed) > bound)
-            .map(|watched| watched.name.clone())
-            .collect()
+        self.ages().into_iter().filter(|(_, age)| *age > bound).map(|(name, _)| name).collect()
     }
 
     /// Tells everything to stop, and waits for it at most `grace`. Whether all had ended by then.

@@ -2,12 +2,13 @@
 
 use super::ui::clean;
 use crate::clock::Clock;
+use crate::sync::lock;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -332,7 +333,7 @@ impl Queue {
 
     /// Waits until all that was put is written, but no longer than `limit`.
     fn drain(&self, limit: Duration) {
-        let drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
+        let drained = lock(&self.drained);
         // A full queue takes no order yet; nothing is received on the way there, so this waits.
         for _ in 0..100 {
             if self.lines.try_send(Order::Drain).is_ok() {

@@ -8,6 +8,7 @@ use super::ui::{Ui, clean};
 use super::view::BatchView;
 use crate::control::api::{ErrorBody, SubmitChecked, SubmitProgress, SubmitWarning};
 use crate::control::client::{Client, ClientError, Query, Submitting};
+use crate::sync::lock;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -16,7 +17,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Create a batch from a file of requests, and track it
 #[derive(Debug, Args)]
@@ -124,7 +125,7 @@ async fn submit(
     let pieces = pieces(file, bar.clone(), trouble.clone());
     let answer = client.submit(&query, pieces).await;
     bar.finish_and_clear();
-    if let Some(error) = trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(error) = lock(&trouble).take() {
         return Err(Error::io("cannot read the file to its end", &error).hint("nothing was submitted"));
     }
     follow(answer.map_err(lost)?, ui).await
@@ -150,7 +151,7 @@ fn pieces(file: Source, bar: ProgressBar, trouble: Trouble) -> BoxStream<'static
             }
             Err(error) => {
                 let told = io::Error::from(error.kind());
-                *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *lock(&trouble) = Some(error);
                 Err(told)
             }
         }

@@ -10,13 +10,14 @@ use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin};
 use crate::provider::{self, hook::Hook};
 use crate::store::batches::{Registration, UserFields};
+use crate::sync;
 use crate::webhook::signature::{self, BadSignature, SigningKey, TOLERANCE};
 use http::HeaderMap;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// Every provider's way in, and what came in lately.
 #[derive(Debug, Default)]
@@ -48,12 +49,12 @@ impl Hooks {
     /// Takes other inbound in place of those before.
     pub(super) fn set_inbound(&self, inbound: BTreeMap<String, InboundHook>) {
         let inbound = inbound.into_iter().map(|(name, hook_of)| (name, Arc::new(hook_of))).collect();
-        *self.inbound.write().unwrap_or_else(PoisonError::into_inner) = inbound;
-        lock(&self.refused).clear();
+        *sync::write(&self.inbound) = inbound;
+        sync::lock(&self.refused).clear();
     }
 
     fn hook_of(&self, provider: &str) -> Option<Arc<InboundHook>> {
-        self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(provider).cloned()
+        sync::read(&self.inbound).get(provider).cloned()
     }
 }
 
@@ -94,21 +95,21 @@ impl Service {
         })?;
         let now = self.clock.now();
         if let Err(problem) = signature::verify(std::slice::from_ref(&hook_of.key), headers, body, now) {
-            if lock(&live.hooks.refused).insert(provider.to_owned()) {
+            if sync::lock(&live.hooks.refused).insert(provider.to_owned()) {
                 tracing::warn!(provider, "a message to /hooks/{provider} is refused: {problem}");
             }
             return Err(refusal(problem));
         }
-        lock(&live.hooks.refused).remove(provider);
+        sync::lock(&live.hooks.refused).remove(provider);
         let id = headers.get(signature::ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
         let message = (provider.to_owned(), id.to_owned());
-        if !lock(&live.hooks.seen).note(message.clone(), now) {
+        if !sync::lock(&live.hooks.seen).note(message.clone(), now) {
             tracing::debug!(provider, message = id, "came in before: nothing more to do");
             return Ok(());
         }
         let done = self.follow_hint(provider, hook_of.hook, body).await;
         if done.is_err() {
-            lock(&live.hooks.seen).forget(&message);
+            sync::lock(&live.hooks.seen).forget(&message);
         }
         done
     }
@@ -167,11 +168,6 @@ fn refusal(problem: BadSignature) -> ApiError {
                 .hint("is `webhook_secret` the one of this very endpoint, and are both clocks right?")
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves the value whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whoever sends more within ten minutes has the oldest forgotten.

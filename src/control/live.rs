@@ -9,7 +9,6 @@ use crate::config::environment::Env;
 use crate::config::secret::SecretSource;
 use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
-use crate::domain::time::earlier;
 use crate::engine::{Account, Engine};
 use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
 use crate::http::egress::Guard;
@@ -19,14 +18,14 @@ use crate::notify::{Destination, Dispatcher};
 use crate::provider;
 use crate::rng::Rng;
 use crate::store::Store;
+use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use crate::webhook::Target;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -102,14 +101,14 @@ impl Cursors {
 
     /// Where the page behind `last` begins.
     pub(super) fn get(&self, provider: &str, last: &str) -> Option<String> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sync::lock(&self.0);
         let found = known.iter().rev().find(|(at, id, _)| at == provider && id == last);
         found.map(|(_, _, cursor)| cursor.clone())
     }
 
     /// The page behind `last` begins at `cursor`.
     pub(super) fn put(&self, provider: &str, last: &str, cursor: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = sync::lock(&self.0);
         known.retain(|(at, id, _)| at != provider || id != last);
         known.push_back((provider.to_owned(), last.to_owned(), cursor.to_owned()));
         if known.len() > Self::MOST {
@@ -124,7 +123,7 @@ impl Live {
         let Parts { store, clock, rng, tasks, .. } = parts.clone();
         let live = Self {
             engine: Engine::new(store.clone(), clock.clone(), rng.clone(), tasks.clone()),
-            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.tracker(), tasks.stopping()),
+            dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.clone()),
             started_at: clock.now(),
             cursors: Cursors::default(),
             parts,
@@ -152,7 +151,7 @@ impl Live {
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.config).clone()
     }
 
     /// The routes in force.
@@ -162,22 +161,17 @@ impl Live {
 
     /// Where signs of life go, if anywhere.
     pub fn heartbeat(&self) -> Option<Arc<Heartbeat>> {
-        self.heartbeat.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.heartbeat).clone()
     }
 
     /// What may be shown of where a webhook points.
     pub fn target(&self, webhook: &str) -> Option<String> {
-        self.targets.read().unwrap_or_else(PoisonError::into_inner).get(webhook).cloned()
+        sync::read(&self.targets).get(webhook).cloned()
     }
 
     /// The loops that have not come round within `bound`, by name.
     pub fn late(&self, bound: Duration) -> Vec<String> {
-        let oldest = earlier(self.parts.clock.now(), bound).as_millisecond();
-        let workers = self.dispatcher.pulses().into_iter();
-        let late = workers
-            .filter(|(_, pulse)| pulse.load(Ordering::Relaxed) < oldest)
-            .map(|(name, _)| format!("webhook {name}"));
-        self.parts.tasks.late(bound).into_iter().chain(late).collect()
+        self.parts.tasks.late(bound)
     }
 
     /// Keeps the routes in step with which webhooks are switched off: what these are owed is held from the start. Reads
@@ -208,7 +202,7 @@ impl Live {
 
     /// The bearer token in force.
     pub fn token(&self) -> Option<SecretString> {
-        self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.token).clone()
     }
 
     /// The environment that the configuration speaks of.
@@ -223,7 +217,7 @@ impl Live {
 
     /// Why the last reload was refused, if it was.
     pub fn reload_error(&self) -> Option<String> {
-        self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.reload_error).clone()
     }
 
     /// A word that tells one try-out from the next.
@@ -233,7 +227,7 @@ impl Live {
 
     /// Notes a lasting trouble under its `cause`, or that it is over.
     pub fn trouble(&self, cause: &'static str, what: Option<String>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles = sync::lock(&self.troubles);
         match what {
             Some(what) => troubles.insert(cause, what),
             None => troubles.remove(cause),
@@ -242,7 +236,7 @@ impl Live {
 
     /// The lasting troubles.
     pub fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        sync::lock(&self.troubles).values().cloned().collect()
     }
 
     /// Reads the configuration again and takes it as a whole, or refuses it as a whole.
@@ -254,7 +248,7 @@ impl Live {
             None => tracing::info!("the configuration was reloaded"),
             Some(error) => tracing::error!("the new configuration is refused, the old one stays: {error}"),
         }
-        *self.reload_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        *sync::lock(&self.reload_error) = error;
         result
     }
 
@@ -291,11 +285,11 @@ impl Live {
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
-        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        *sync::write(&self.token) = token;
         self.hooks.set_inbound(inbound);
-        *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = heartbeat;
-        *self.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *sync::write(&self.heartbeat) = heartbeat;
+        *sync::write(&self.targets) = targets;
+        *sync::write(&self.config) = Arc::new(config);
         self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.apply(destinations).await?;

@@ -80,7 +80,7 @@ impl Service {
             return Ok(tracked);
         }
         // It may have ended since, or its files may have come after its end.
-        let seen = live.engine.look(&key.provider, &key.id).await;
+        let seen = live.engine.retrieve(&key.provider, &key.id).await;
         let sighting = seen.map_err(|error| ApiError::from_look(error, &key.id))?;
         let tracked = self.untracked(live, key, &sighting)?;
         let status = tracked.batch.status;

@@ -9,8 +9,9 @@ use super::service::Service;
 use super::tracking::{no_such_provider, user_fields};
 use crate::config::Config;
 use crate::domain::shape;
-use crate::engine::ProviderError;
-use crate::engine::submit::{Progress, Staged, SubmitError, SubmitRequest};
+use crate::engine::intake::Staged;
+use crate::engine::submit::{Progress, SubmitRequest};
+use crate::engine::{ProviderError, SubmitError};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
 use crate::store::batches::Registered;
@@ -97,7 +98,7 @@ fn create(
     order: SubmitRequest,
     staged: Staged,
 ) -> BoxStream<'static, Result<Bytes, Infallible>> {
-    let judged = &staged.judged;
+    let judged = &staged.checked;
     let mut lines: Vec<Bytes> = judged.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
     lines.push(line(&SubmitChecked::new(judged.requests, &judged.endpoint, judged.model.as_deref())));
     let (told, mut progress) = mpsc::channel(PROGRESS);
@@ -217,8 +218,8 @@ fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
         )
         .hint("it may have: batchd goes on looking for the batch and tracks it once it is found; `batchd status` tells")
         .hint("do not submit the file again before that is settled"),
-        SubmitError::Look(ProviderError::Provider { failure, .. }) => not_created(provider, &failure),
-        SubmitError::Look(error) => ApiError::from_look(error, file),
+        SubmitError::Provider(ProviderError::Provider { failure, .. }) => not_created(provider, &failure),
+        SubmitError::Provider(error) => ApiError::from_look(error, file),
     }
 }
 

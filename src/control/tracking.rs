@@ -144,7 +144,7 @@ impl Service {
         tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(false);
         tracked.deadline = user_fields.deadline;
         let first_look = if check && !known {
-            let sighting = live.engine.look(&key.provider, &key.id).await.map_err(|error| {
+            let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(|error| {
                 let refusal = ApiError::from_look(error, &key.id);
                 if refusal.code == ErrorCode::ProviderFailed {
                     refusal.hint("--no-check registers it without asking the provider first")
@@ -165,7 +165,7 @@ impl Service {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
         let refusal = |error| ApiError::from_look(error, &key.id);
-        let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
+        let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(refusal)?;
         let Some((_, before)) = self.store.get(key.clone()).await? else {
             return self.untracked_shape(live, &key, &sighting);
         };
@@ -207,7 +207,7 @@ impl Service {
             }
             (None, Some(sighting)) => self.untracked_shape(live, &key, &sighting),
             (None, None) => {
-                let sighting = live.engine.look(&key.provider, &key.id).await.map_err(refusal)?;
+                let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(refusal)?;
                 self.untracked_shape(live, &key, &sighting)
             }
         }

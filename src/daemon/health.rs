@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How often it is looked at where no watchdog asks for more.
-const ROUND: Duration = Duration::from_secs(10);
+/// How often the daemon's health is checked where no watchdog asks for more.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Watches the daemon's health.
 pub(super) struct Watch {
@@ -32,10 +32,10 @@ impl Watch {
                     checked = store.check_whole() => match checked {
                         Ok(()) => {}
                         Err(error @ StoreError::Damaged(_)) => {
-                            tracing::error!(%error, "the state is damaged");
+                            tracing::error!(%error, "the database is damaged; batchd stops");
                             fatal.send_replace(Some(error));
                         }
-                        Err(error) => tracing::warn!(%error, "the whole state could not be checked"),
+                        Err(error) => tracing::warn!(%error, "the database could not be checked for damage"),
                     }
                 }
             }
@@ -47,7 +47,7 @@ impl Watch {
             let stopping = stopping.clone();
             async move |pulse: crate::tasks::Pulse| {
                 let watchdog = systemd::watchdog_period();
-                let round = watchdog.map_or(ROUND, |period| (period / 3).min(ROUND));
+                let round = watchdog.map_or(CHECK_INTERVAL, |period| (period / 3).min(CHECK_INTERVAL));
                 let mut told = None;
                 loop {
                     pulse.beat();
@@ -57,11 +57,11 @@ impl Watch {
                     match health {
                         // The files are not the ones that were opened: what is written now is lost.
                         Err(error @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
-                            tracing::error!(%error, "the state is gone or damaged");
+                            tracing::error!(%error, "the database is missing or damaged; batchd stops");
                             fatal.send_replace(Some(error));
                         }
                         Err(error) => {
-                            tracing::error!(%error, "the state cannot be written; what is seen meanwhile is looked at again");
+                            tracing::error!(%error, "the database cannot be written; batches are polled again until their results can be stored");
                         }
                         Ok(()) => {}
                     }
@@ -69,7 +69,11 @@ impl Watch {
                     if late.is_empty() {
                         systemd::watchdog().await;
                     } else {
-                        tracing::error!("{} does not come round; the watchdog is not fed", late.join(", "));
+                        tracing::error!(
+                            "these loops have made no progress for {} s, so systemd's watchdog is not notified: {}",
+                            LATE.as_secs(),
+                            late.join(", ")
+                        );
                     }
                     let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
                     if told != Some(active) {

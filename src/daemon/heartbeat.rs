@@ -35,7 +35,7 @@ pub(super) fn start(parts: &Parts, live: &Arc<Live>) {
                 drop(live);
                 tokio::select! {
                     () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(ROUND) => {}
+                    () = tokio::time::sleep(CHECK_INTERVAL) => {}
                 }
             }
         }
@@ -58,7 +58,7 @@ async fn beat(
     if let Some(still) = still {
         return Err(format!("no heartbeat is sent: {still}"));
     }
-    send(heartbeat).await.map_err(|why| format!("the heartbeat does not arrive: {why}"))
+    send(heartbeat).await.map_err(|why| format!("cannot send the heartbeat: {why}"))
 }
 
 async fn send(heartbeat: &Heartbeat) -> Result<(), String> {
@@ -93,7 +93,7 @@ impl Heart {
             if let Some(trouble) = &trouble {
                 tracing::error!("{trouble}");
             } else {
-                tracing::info!("heartbeats are sent again");
+                tracing::info!("heartbeats arrive again");
             }
             self.told = trouble;
         }
@@ -122,7 +122,7 @@ impl Progress {
     /// What stands still, if anything does.
     fn standstill(&self, late_loops: &[String], now: Timestamp) -> Option<String> {
         if !late_loops.is_empty() {
-            return Some(format!("{} does not come round", late_loops.join(", ")));
+            return Some(format!("no progress in {}", late_loops.join(", ")));
         }
         let names: Vec<&str> = self
             .polls
@@ -130,12 +130,12 @@ impl Progress {
             .filter(|(_, (_, still))| still.is_some_and(|at| since(at, now) >= STILL))
             .map(|(name, _)| name.as_str())
             .collect();
-        (!names.is_empty()).then(|| format!("what is due at {} is not polled", names.join(", ")))
+        (!names.is_empty()).then(|| format!("batches that are due at {} are not polled", names.join(", ")))
     }
 }
 
-/// How often it is looked whether one is due.
-const ROUND: Duration = Duration::from_secs(1);
+/// How often it is checked whether one is due.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A heartbeat that did not arrive is sent again after this.
 const RETRY: Duration = Duration::from_secs(30);
 /// For the whole exchange: well within what a loop may take.
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(standing(3, poller(late, 2)), None);
         assert_eq!(standing(4, poller(late, 2)), None);
         let why = standing(5, poller(late, 2)).unwrap();
-        assert_eq!(why, "what is due at openai is not polled");
+        assert_eq!(why, "batches that are due at openai are not polled");
         assert_eq!(standing(6, poller(Duration::ZERO, 2)), None);
         let held = Snapshot { held_until: Some(Timestamp::MAX), ..poller(late, 2) };
         assert_eq!(standing(9, held), None, "the provider wants it so");

@@ -1,22 +1,25 @@
 //! Floor 6: the daemon: everything below wired together, from the first line of the log to the last.
 
+mod error;
 mod health;
 mod heartbeat;
+mod refuse_start;
 mod sockets;
 mod systemd;
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::config::environment::Env;
-use crate::config::{Config, Refused};
 use crate::control::access::TcpRules;
 use crate::control::live::{Live, Parts, catalog};
 use crate::control::server;
 use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
-use crate::maintenance::jobs::Housekeeping;
+use crate::maintenance::housekeeping::Housekeeping;
 use crate::rng::Rng;
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::Store;
 use crate::tasks::Tasks;
+pub use error::RunError;
 pub use sockets::BindError;
 use sockets::Sockets;
 use std::path::PathBuf;
@@ -24,42 +27,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What is in flight at the stop gets this long.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long what is in flight at the stop may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How a daemon is started.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The configuration file named on the command line.
     pub config_file: Option<PathBuf>,
-    /// The environment.
     pub env: Env,
-}
-
-/// Why the daemon did not start, or stopped unasked.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration is refused.
-    #[error("the configuration is refused")]
-    Config(Refused),
-    /// A secret cannot be had, or a destination makes no sense; one sentence each.
-    #[error("{}", .0.join("\n"))]
-    Setup(Vec<String>),
-    /// The state cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The socket or the port cannot be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The state went bad while the daemon ran.
-    #[error(transparent)]
-    State(StoreError),
-    /// A loop ended that must not.
-    #[error("{0}")]
-    Loop(String),
-    /// The system refuses something that every process may do.
-    #[error("cannot start: {0}")]
-    System(std::io::Error),
 }
 
 /// Runs the daemon in the foreground until it is told to stop.
@@ -87,7 +63,7 @@ async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
         Err(error) => {
             // Whoever waits on the socket is told why, so that systemd does not start us for them again and again.
             if let Some(listener) = passed {
-                sockets::answer_why_not(listener, &error).await;
+                refuse_start::answer_why_not(listener, &error).await;
             }
             Err(error)
         }
@@ -121,7 +97,6 @@ async fn start(
 
 /// A daemon that runs: what `run` waits for, what tests and the demo use directly.
 pub struct Running {
-    /// The operations.
     pub service: Service,
     live: Arc<Live>,
     parts: Parts,
@@ -206,8 +181,8 @@ impl Running {
         systemd::stopping().await;
         tokio::select! {
             () = self.stop() => {}
-            _ = terminate.recv() => tracing::warn!("told twice to stop: stopping at once"),
-            _ = interrupt.recv() => tracing::warn!("told twice to stop: stopping at once"),
+            _ = terminate.recv() => tracing::warn!("a second signal to stop: stopping at once"),
+            _ = interrupt.recv() => tracing::warn!("a second signal to stop: stopping at once"),
         }
         result
     }
@@ -217,17 +192,20 @@ impl Running {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
         // All at once: a provider that hangs must not keep the ways in open.
-        let engine = tokio::time::timeout(GRACE, live.engine.stop());
-        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(GRACE));
+        let engine = tokio::time::timeout(STOP_TIMEOUT, live.engine.stop());
+        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(STOP_TIMEOUT));
         if engine.is_err() || !tasks {
-            tracing::warn!("not everything ended in time; it is taken up at the next start");
+            tracing::warn!(
+                "not all work in progress ended within {} s; the rest is resumed at the next start",
+                STOP_TIMEOUT.as_secs()
+            );
         }
         if let Some(sockets) = sockets {
             sockets.remove();
         }
         match parts.store.close().await {
             Ok(()) => tracing::info!("stopped"),
-            Err(error) => tracing::error!(%error, "the state could not be closed cleanly"),
+            Err(error) => tracing::error!(%error, "the database could not be closed cleanly"),
         }
     }
 }

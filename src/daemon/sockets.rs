@@ -1,19 +1,13 @@
 //! The ways in: a socket that systemd passed, or one of our own, and TCP where it is asked for.
 
-use super::RunError;
 use crate::config::environment::Env;
 use crate::config::{Config, find};
-use crate::control::api::ErrorCode;
-use crate::control::api_error::ApiError;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 /// Everything that is listened on.
@@ -25,28 +19,12 @@ pub(super) struct Sockets {
 /// Why something cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A daemon answers there already.
     #[error("another daemon answers on {}", path.display())]
-    Alive {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// The socket cannot be made.
+    Alive { path: PathBuf },
     #[error("cannot listen on {}: {error}", path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The port cannot be had.
+    Socket { path: PathBuf, error: io::Error },
     #[error("cannot listen on {address}: {}", port_problem(error))]
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
+    Tcp { address: SocketAddr, error: io::Error },
 }
 
 /// What is left to remove at the end: the file of a socket that we made ourselves.
@@ -147,67 +125,6 @@ async fn own(path: &Path) -> Result<(UnixListener, Cleanup), BindError> {
             Err(problem(error))
         }
     }
-}
-
-/// Answers everybody who waits on the socket with the reason for not starting.
-///
-/// Otherwise systemd would start us for them again and again, and give up the socket in the end.
-pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) {
-    /// Once nobody has come for so long, everybody has been answered. Also what keeps one failing start after the
-    /// other below the rate at which systemd gives up a socket (20 in 2 s).
-    const LULL: Duration = Duration::from_millis(150);
-    /// Who still comes then is answered by the next start.
-    const IN_ALL: Duration = Duration::from_secs(10);
-    let (code, message) = match error {
-        RunError::Config(refused) => (ErrorCode::ConfigRefused, refused.one_lines().join("\n")),
-        RunError::Setup(problems) => (ErrorCode::ConfigRefused, problems.join("\n")),
-        RunError::Open(crate::store::OpenError::Damaged { .. }) => {
-            (ErrorCode::StateDamaged, error.to_string())
-        }
-        other => (ErrorCode::Unavailable, other.to_string()),
-    };
-    let refusal = ApiError::new(code, format!("the daemon cannot start: {message}"))
-        .hint("`journalctl -u batchd` has the whole story; the next command tries again");
-    let body = serde_json::to_string(&refusal.into_body()).unwrap_or_default();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
-    let Ok(listener) = listener else { return };
-    let answering = async {
-        let mut exchanges = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                biased;
-                accepted = tokio::time::timeout(LULL, listener.accept()) => match accepted {
-                    Ok(Ok((client, _))) => exchanges.push(turn_away(client, answer.as_bytes())),
-                    Ok(Err(_)) | Err(_) => break,
-                },
-                Some(()) = exchanges.next() => {}
-            }
-        }
-        while exchanges.next().await.is_some() {}
-    };
-    let _ = tokio::time::timeout(IN_ALL, answering).await;
-}
-
-/// Gives a client its answer, and time to read it.
-async fn turn_away(mut client: UnixStream, answer: &[u8]) {
-    /// Who says or reads nothing for so long gets no more.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let exchange = async {
-        let mut request = vec![0; 16 * 1024];
-        if client.read(&mut request).await? == 0 {
-            return Ok(());
-        }
-        client.write_all(answer).await?;
-        client.shutdown().await?;
-        // The rest of a long request: closing with unread bytes would break the connection under the answer.
-        while client.read(&mut request).await? > 0 {}
-        Ok::<(), io::Error>(())
-    };
-    let _ = tokio::time::timeout(PATIENCE, exchange).await;
 }
 
 fn port_problem(error: &io::Error) -> String {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 
 /// A manager that does not listen is told nothing, rather than holding up the daemon.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Started, or done with reloading.
+/// Says that batchd has started, or is done with reloading.
 pub(super) async fn ready() {
     tell(&[NotifyState::Ready]).await;
 }
 
-/// Reading the configuration again.
+/// Says that batchd reads its configuration again.
 pub(super) async fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]).await,
@@ -27,12 +27,12 @@ pub(super) async fn reloading() {
     }
 }
 
-/// On the way out.
+/// Says that batchd is stopping.
 pub(super) async fn stopping() {
     tell(&[NotifyState::Stopping]).await;
 }
 
-/// Alive.
+/// Feeds the watchdog.
 pub(super) async fn watchdog() {
     tell(&[NotifyState::Watchdog]).await;
 }
@@ -56,7 +56,7 @@ async fn tell(states: &[NotifyState<'_>]) {
         let _ = writeln!(message, "{state}");
     }
     if let Err(error) = send(&address, message.as_bytes()).await {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!(%error, "cannot send the daemon's state to systemd (NOTIFY_SOCKET)");
     }
 }
 
@@ -71,7 +71,7 @@ async fn send(address: &OsStr, message: &[u8]) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.connect_addr(&address)?;
     let socket = UnixDatagram::from_std(socket)?;
-    match tokio::time::timeout(PATIENCE, socket.send(message)).await {
+    match tokio::time::timeout(SEND_TIMEOUT, socket.send(message)).await {
         Ok(sent) => sent.map(drop),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not listen")),
     }

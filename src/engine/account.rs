@@ -9,11 +9,8 @@ use std::sync::Arc;
 
 /// One account: its configuration, its adapter with the key, and the way out.
 pub struct Account {
-    /// The account's part of the configuration.
     pub config: ProviderConfig,
-    /// Builds requests and reads answers.
     pub adapter: Box<dyn Provider>,
-    /// Sends them.
     pub transport: Arc<dyn Transport>,
 }
 
@@ -32,4 +29,14 @@ impl Account {
     pub async fn open(&self, call: Call) -> Result<Incoming, Failure> {
         self.transport.open(call).await
     }
+}
+
+/// What an adapter says of a batch without asking its provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    pub kind: String,
+    /// Where its requests go unless the provider says otherwise.
+    pub endpoint: &'static str,
+    /// The provider's page about it.
+    pub console_url: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! What a provider's own list tells of batches that ended before batchd came: read once, to learn from.
 
-use super::Shared;
 use super::poller::Poller;
+use super::shared::Shared;
 use crate::domain::batch::Batch;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::transition::observe;
@@ -22,7 +22,7 @@ pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
             Ok(false) => {}
             Ok(true) => return,
             Err(error) => {
-                tracing::debug!(provider = poller.name(), %error, "cannot read whether its list has been learnt from");
+                tracing::debug!(provider = poller.name(), %error, "cannot read from the state whether the provider's list has been learnt from");
                 continue;
             }
         }
@@ -30,7 +30,7 @@ pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(provider = poller.name(), %error, "cannot keep what its list teaches; trying again");
+                tracing::warn!(provider = poller.name(), %error, "cannot store the durations learnt from the provider's list; trying again");
             }
         }
     }
@@ -47,22 +47,25 @@ async fn pause(poller: &Poller, shared: &Shared, wait: Duration) -> bool {
 
 /// Reads the list; `false`: it is to be tried again.
 async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
-    let mut request = PageRequest { limit: PAGE, ..PageRequest::default() };
+    let mut request = PageRequest { limit: PAGE_SIZE, ..PageRequest::default() };
     let mut known = 0;
-    for number in 1..=PAGES {
+    for number in 1..=MAX_PAGES {
         let page = match poller.page(&request).await {
             None => return Ok(false),
             Some(Ok(page)) => page,
             // Not every account may list, and not every service can.
             Some(Err(failure)) if failure.verdict() == Verdict::Missing => Page::default(),
             Some(Err(failure)) => {
-                tracing::debug!(provider = poller.name(), "cannot read its list to learn from it: {failure}");
+                tracing::debug!(
+                    provider = poller.name(),
+                    "cannot read the provider's list to learn durations from it: {failure}"
+                );
                 return Ok(false);
             }
         };
         let ended = ended(poller, shared, &page);
         known += ended.len();
-        let done = page.next.is_none() || number == PAGES;
+        let done = page.next.is_none() || number == MAX_PAGES;
         shared.store.learn(poller.name().to_owned(), ended, done).await?;
         shared.estimates.invalidate(poller.name());
         if done {
@@ -76,7 +79,7 @@ async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
     tracing::info!(
         provider = poller.name(),
         ended = known,
-        "learnt how long its batches take from its own list"
+        "learnt from the provider's list how long its batches take"
     );
     Ok(true)
 }
@@ -98,9 +101,10 @@ fn ended(poller: &Poller, shared: &Shared, page: &Page) -> Vec<Batch> {
         .collect()
 }
 
-/// What is tracked comes first.
+/// The waits before each try; the first leaves the account to the batches that are tracked.
 const TRIED_AFTER: [Duration; 3] =
     [Duration::from_secs(20), Duration::from_mins(10), Duration::from_hours(2)];
 const BETWEEN_PAGES: Duration = Duration::from_secs(3);
-const PAGE: u32 = 100;
-const PAGES: u32 = 6;
+/// Batches asked for with one page.
+const PAGE_SIZE: u32 = 100;
+const MAX_PAGES: u32 = 6;

@@ -6,15 +6,16 @@ use crate::domain::pace::{Pace, Window};
 use crate::domain::time::{earlier, later, since};
 use crate::http::allowance::allowance;
 use crate::http::call::Answer;
+use crate::sync::lock;
 use jiff::Timestamp;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long an account is left alone that says "too many requests" without saying how long.
 const HOLD: Duration = Duration::from_mins(1);
-/// Nobody sleeps longer without a look at the clock: a suspended machine and a clock that jumps are noticed.
-pub(super) const LONGEST_NAP: Duration = Duration::from_secs(15);
+/// No sleep is longer, so that a suspended machine and a clock that jumps are noticed.
+pub(super) const MAX_SLEEP: Duration = Duration::from_secs(15);
 
 /// What the server has asked for. The pollers of an account that follow each other at reloads share it.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ impl Budget {
             match self.slots.clone().acquire_owned().await {
                 Ok(slot) => break slot,
                 // It is never closed.
-                Err(_) => tokio::time::sleep(LONGEST_NAP).await,
+                Err(_) => tokio::time::sleep(MAX_SLEEP).await,
             }
         };
         loop {
@@ -76,10 +77,10 @@ impl Budget {
                 None => match self.begin(now) {
                     Ok(()) => return slot,
                     Err(Wait::For(wait)) => wait,
-                    Err(Wait::Slot) => LONGEST_NAP,
+                    Err(Wait::Slot) => MAX_SLEEP,
                 },
             };
-            tokio::time::sleep(wait.min(LONGEST_NAP)).await;
+            tokio::time::sleep(wait.min(MAX_SLEEP)).await;
         }
     }
 
@@ -131,9 +132,4 @@ impl Budget {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves the value whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -52,7 +52,7 @@ impl Engine {
             for batch in registered.iter().filter(|batch| batch.new) {
                 found += 1;
                 let key = &batch.tracked.key;
-                tracing::info!(provider, batch = key.id, status = %batch.tracked.batch.status, "found {key}");
+                tracing::info!(provider, batch = key.id, status = %batch.tracked.batch.status, "found {key} in the provider's list; it is tracked now");
             }
             if last {
                 return Ok(found);
@@ -99,7 +99,7 @@ impl Engine {
         Ok(registered)
     }
 
-    /// A batch as it is before anybody has looked at it.
+    /// A batch as it is before it was first checked.
     pub fn unseen(&self, key: &BatchKey, origin: Origin, now: Timestamp) -> Result<Tracked, ProviderError> {
         let about = self.describe(&key.provider, &key.id)?;
         let mut tracked = Tracked::new(key.clone(), about.kind, about.endpoint, origin, now);
@@ -107,7 +107,7 @@ impl Engine {
         Ok(tracked)
     }
 
-    /// An entry of the list as a new batch: what the list says of it is the first look, if that is all there is to say;
+    /// An entry of the list as a new batch: what the list says of it is the first check, if that is all there is to say;
     /// otherwise it is due at once.
     fn listed_registration(
         &self,
@@ -126,11 +126,11 @@ impl Engine {
     }
 
     async fn page_of(&self, provider: &str, cursor: Option<String>) -> Result<Page, ProviderError> {
-        self.page(provider, &PageRequest { cursor, limit: PAGE, ..PageRequest::default() }).await
+        self.page(provider, &PageRequest { cursor, limit: PAGE_SIZE, ..PageRequest::default() }).await
     }
 }
 
-/// How many batches are asked for at once; an adapter keeps it within what its service allows.
-const PAGE: u32 = 100;
+/// How many batches are asked for with one page; an adapter keeps it within what its service allows.
+const PAGE_SIZE: u32 = 100;
 /// Beyond what a round reads, in case the clock is set back.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(7 * 24);

@@ -12,36 +12,33 @@ use crate::domain::tracked::SavedResults;
 use crate::http::failure::{Failure, Verdict};
 use crate::store::downloads::Due;
 use crate::store::{Pk, Store, StoreError};
+use crate::sync::lock;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
 use results_dir::ResultsDir;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 /// Downloads under way at the same time: they are long, and nobody waits for them.
 const AT_ONCE: usize = 2;
-/// Every so often the files are swept, whether or not there are new ones.
-const SWEEP: Duration = Duration::from_hours(1);
+/// How often old files are deleted, whether or not there are new ones; and when a download that panicked is tried again.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What downloading works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Downloads {
-    /// Fetches.
     pub engine: Engine,
-    /// Remembers.
     pub store: Store,
-    /// The time.
     pub clock: Clock,
-    /// Supervision.
     pub tasks: Tasks,
     /// `[results]`, as it is now.
     pub settings: Arc<dyn Fn() -> ResultsConfig + Send + Sync>,
 }
 
-/// Why a download did not come about.
+/// Why nothing was downloaded.
 struct Undone {
     what: String,
     trouble: Trouble,
@@ -50,7 +47,7 @@ struct Undone {
 impl Downloads {
     /// Fetches what is due until everything stops.
     pub async fn run(self, pulse: Pulse) {
-        const NAP: Duration = Duration::from_secs(15);
+        const MAX_SLEEP: Duration = Duration::from_secs(15);
         let stopping = self.tasks.stopping();
         let mut recorded = self.store.watch_events();
         let busy: Arc<Mutex<BTreeSet<Pk>>> = Arc::default();
@@ -63,10 +60,11 @@ impl Downloads {
             let settings = (self.settings)();
             if settings.download {
                 if let Err(error) = self.begin(&settings, &busy, &done).await {
-                    tracing::warn!(%error, "cannot tell which results are due");
+                    tracing::warn!(%error, "cannot read from the state which results are to be downloaded");
                 }
                 let now = self.clock.now();
-                if swept_at.is_none_or(|at| crate::domain::time::since(at, now) >= SWEEP || at > now) {
+                if swept_at.is_none_or(|at| crate::domain::time::since(at, now) >= SWEEP_INTERVAL || at > now)
+                {
                     swept_at = Some(now);
                     self.sweep(&settings).await;
                 }
@@ -75,7 +73,7 @@ impl Downloads {
                 () = stopping.cancelled() => return,
                 () = finished => {}
                 _ = recorded.changed() => {}
-                () = tokio::time::sleep(NAP) => {}
+                () = tokio::time::sleep(MAX_SLEEP) => {}
             }
         }
     }
@@ -105,14 +103,14 @@ impl Downloads {
             };
             let (back, this) = (busy.clone(), self.clone());
             self.tasks.attempt(&TaskTracker::new(), run, move || {
-                tracing::error!("a download panicked; the log tells where");
-                let again = crate::domain::time::later(this.clock.now(), SWEEP);
+                tracing::error!("a download panicked; it is tried again later");
+                let again = crate::domain::time::later(this.clock.now(), SWEEP_INTERVAL);
                 let (tasks, store) = (this.tasks.clone(), this.store.clone());
                 tasks.spawn_tracked(async move {
                     let noted =
                         store.download_failed(pk, "the download panicked".to_owned(), Some(again)).await;
                     if let Err(error) = noted {
-                        tracing::error!(%error, "cannot put a download off");
+                        tracing::error!(%error, "cannot record that a download panicked");
                     }
                     lock(&back).remove(&pk);
                 });
@@ -145,16 +143,20 @@ impl Downloads {
                     tracing::warn!(
                         provider,
                         batch,
-                        "cannot download the results, trying again at {at}: {what}"
+                        "cannot download the results of {batch}: {what}; trying again at {at}"
                     );
                 } else {
-                    tracing::error!(provider, batch, "cannot download the results, given up: {what}");
+                    tracing::error!(
+                        provider,
+                        batch,
+                        "cannot download the results of {batch}, giving up: {what}"
+                    );
                 }
                 self.store.download_failed(pk, what, next).await
             }
         };
         if let Err(error) = noted {
-            tracing::error!(provider, batch, %error, "cannot note how a download went; it is done again");
+            tracing::error!(provider, batch, %error, "cannot record the result of a download; the download is repeated");
         }
     }
 
@@ -195,14 +197,17 @@ impl Downloads {
         match place.sweep(settings.retain, settings.max_bytes, self.clock.now()).await {
             Ok(gone) => {
                 for path in gone {
-                    tracing::info!(path, "deleted downloaded results");
+                    tracing::info!(
+                        path,
+                        "deleted the downloaded results in {path}: results.retain or results.max_bytes was exceeded"
+                    );
                     if let Err(error) = self.store.forget_results(path).await {
-                        tracing::warn!(%error, "cannot note that downloaded results are deleted");
+                        tracing::warn!(%error, "cannot record that downloaded results were deleted");
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!("cannot sweep {}: {error}", settings.dir.display());
+                tracing::warn!("cannot delete old results below {}: {error}", settings.dir.display());
             }
         }
     }
@@ -219,8 +224,4 @@ fn of_failure(failure: &Failure) -> Undone {
 
 fn passing(what: String) -> Undone {
     Undone { what, trouble: Trouble::Passing }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

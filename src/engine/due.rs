@@ -10,10 +10,9 @@ use std::time::Duration;
 /// A page shows a batch for nothing: it is worth being there from this share of its interval before it is due.
 const EARLY: f64 = 0.2;
 
-/// When a batch is to be looked at again, and how.
+/// When a batch is to be checked again, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
-    /// When.
     pub at: Timestamp,
     /// When the batch was created, Unix seconds, if the provider has said so: where it stands in the list.
     pub created_at: Option<i64>,
@@ -43,7 +42,7 @@ pub(super) struct DueList {
     span: u8,
 }
 
-/// Of a batch that nobody is looking at.
+/// Of a batch that is not being polled.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Unix milliseconds.
@@ -80,14 +79,14 @@ struct Busy {
     unlisted: u8,
 }
 
-/// What becomes of a batch after the look that is under way.
+/// What becomes of a batch after the poll that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Afterwards {
-    /// What the look says.
+    /// What the poll says.
     AsSeen,
-    /// The same, but if the look knows of no next one it is due then: it was put on the schedule meanwhile.
+    /// The same, but if the poll knows of no next one it is due then: it was put on the schedule meanwhile.
     OrDue(Timestamp),
-    /// What the look says, but no later than this: there is news that the look may have come too early for.
+    /// What the poll says, but no later than this: there is news that the poll may have come too early for.
     NoLater(Timestamp),
     /// It was taken off the schedule.
     Gone,
@@ -99,14 +98,14 @@ struct Round {
     expected: BTreeSet<Pk>,
     /// How many of them nobody has ever seen.
     unseen: usize,
-    /// Batches that somebody else has looked at since the page was asked for: it may be older than what they saw.
+    /// Batches that have been polled by themselves since the page was asked for: it may be older than what they saw.
     overtaken: BTreeSet<Pk>,
     /// Claimed by the page that is being taken in.
     claimed: BTreeSet<Pk>,
 }
 
 impl Next {
-    /// What comes after a look at `tracked`; `None`: nothing by itself.
+    /// What comes after a check of `tracked`; `None`: nothing by itself.
     pub(super) fn of(tracked: &Tracked) -> Option<Self> {
         Some(Self {
             at: tracked.next_poll_at?,
@@ -215,7 +214,7 @@ impl DueList {
         true
     }
 
-    /// Back from a look, which says when the next one is due. `listed`: whether a page showed it; if not, what was
+    /// Back from a check, which says when the next one is due. `listed`: whether a page showed it; if not, what was
     /// known of that stays.
     pub(super) fn settle(&mut self, pk: Pk, next: Option<Next>, listed: bool, now: Timestamp) {
         let Some(busy) = self.busy.remove(&pk) else { return };
@@ -287,21 +286,21 @@ impl DueList {
         Some((from_millis(first.0), first.1))
     }
 
-    /// Whether more than `count` that a page may show are due at `now`, or soon enough to be looked at with them if their
+    /// Whether more than `count` that a page may show are due at `now`, or soon enough to be checked with them if their
     /// interval is the shortest.
     pub(super) fn is_crowded(&self, count: usize, shortest: Duration, now: Timestamp) -> bool {
         let until = later(now, shortest.mul_f64(EARLY)).as_millisecond();
         self.together.range(..=(until, Pk::MAX)).nth(count).is_some()
     }
 
-    /// Those that a page may show and that are due at `now`, or soon enough to be looked at with them; none if none is
-    /// due. `longest`: no interval is longer.
-    pub(super) fn wanted(&self, longest: Duration, now: Timestamp) -> Vec<Wanted> {
+    /// Those that a page may show and that are due at `now`, or soon enough to be checked with them; none if none is
+    /// due. `max_interval`: no interval is longer.
+    pub(super) fn wanted(&self, max_interval: Duration, now: Timestamp) -> Vec<Wanted> {
         let now = now.as_millisecond();
         if self.together.first().is_none_or(|(at, _)| *at > now) {
             return Vec::new();
         }
-        let reach = i64::try_from(longest.mul_f64(EARLY).as_millis()).unwrap_or(i64::MAX);
+        let reach = i64::try_from(max_interval.mul_f64(EARLY).as_millis()).unwrap_or(i64::MAX);
         self.together
             .range(..=(now.saturating_add(reach), Pk::MAX))
             .filter_map(|(at, pk)| {
@@ -320,7 +319,7 @@ impl DueList {
         created
     }
 
-    /// What the list has not shown so far is given another chance, each after its next look.
+    /// What the list has not shown so far is given another chance, each after its next poll.
     pub(super) fn forget_what_was_unlisted(&mut self) {
         self.span = self.span.checked_add(1).unwrap_or(1);
     }
@@ -382,7 +381,7 @@ impl DueList {
         }
     }
 
-    /// A page is asked for: looks at single batches from now on know better than it does.
+    /// A page is asked for: polls of single batches from now on know better than it does.
     pub(super) fn watch(&mut self) {
         if let Some(round) = &mut self.round {
             round.overtaken = self.busy.keys().copied().collect();
@@ -390,7 +389,7 @@ impl DueList {
     }
 
     /// Under way from now on because a page shows it; gives when it was due. `None`: it is not on the schedule, or a
-    /// look that knows better than the page is under way, or was.
+    /// poll that knows better than the page is under way, or was.
     pub(super) fn claim_shown(&mut self, pk: Pk) -> Option<Timestamp> {
         let entry = *self.by_batch.get(&pk)?;
         if self.round.as_ref().is_none_or(|round| round.overtaken.contains(&pk)) || !self.occupy(pk) {
@@ -416,7 +415,7 @@ impl DueList {
         self.round = None;
     }
 
-    /// Batches on the schedule, and how many of them are being looked at.
+    /// Batches on the schedule, and how many of them are being polled.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.by_batch.len() + self.busy.len(), self.busy.len())
     }
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_off_during_its_look_stays_off_unless_it_is_put_on_again() {
+    fn what_is_taken_off_during_its_poll_stays_off_unless_it_is_put_on_again() {
         let mut due = DueList::default();
         due.put(1, next(10), NOW);
         assert!(due.claim(1) && !due.claim(1));
@@ -466,7 +465,7 @@ mod tests {
         due.forget(1);
         due.adopt(1, next(12), NOW);
         due.settle(1, None, false, NOW);
-        let why = "untracked and tracked again while a look was under way";
+        let why = "untracked and tracked again while a poll was under way";
         assert_eq!(due.first(false), Some((at(12), 1)), "{why}");
     }
 
@@ -490,7 +489,7 @@ mod tests {
         due.put(1, next(10), NOW);
         due.nudge(1, at(20));
         assert_eq!(due.first(true), Some((at(10), 1)), "never put off, and not left to a page");
-        // The look that is under way may have come too early for the news …
+        // The poll that is under way may have come too early for the news …
         assert!(due.claim(1));
         due.nudge(1, at(21));
         due.settle(1, Some(next(900)), false, at(22));
@@ -509,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_soon_is_looked_at_with_what_is_due() {
+    fn what_is_due_soon_is_checked_with_what_is_due() {
         let mut due = DueList::default();
         for (pk, seconds) in [(1, 100), (2, 115), (3, 140), (4, 900)] {
             due.put(pk, next(seconds), NOW);
@@ -521,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_does_not_undo_what_a_look_saw_meanwhile() {
+    fn a_page_does_not_undo_what_a_poll_saw_meanwhile() {
         let mut due = DueList::default();
         for pk in 1..=4 {
             due.put(pk, next(0), NOW);
@@ -531,7 +530,7 @@ mod tests {
         due.expect(&due.wanted(Duration::from_mins(15), NOW));
         assert_eq!(due.first(false), None);
         due.watch();
-        // One was under way when the page was asked for, another was looked at and settled while it came.
+        // One was under way when the page was asked for, another was polled and settled while it came.
         assert!(due.claim(2));
         due.settle(2, Some(next(60)), false, NOW);
         due.settle(1, Some(next(60)), false, NOW);
@@ -597,7 +596,7 @@ mod tests {
                         alive.insert(pk);
                     }
                     2 => { due.forget(pk); alive.remove(&pk); }
-                    // A claim of what is on no schedule is a look by hand.
+                    // A claim of what is on no schedule is a poll by hand.
                     3 => { due.claim(pk); }
                     4 => due.settle(pk, Some(next(seconds)).filter(|_| alive.contains(&pk)), seconds % 2 == 0, NOW),
                     5 => { due.begin_round(); }

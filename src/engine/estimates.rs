@@ -6,10 +6,11 @@ use crate::domain::history::Class;
 use crate::domain::time::since;
 use crate::store::history::History;
 use crate::store::{Store, StoreError};
+use crate::sync::lock;
 use crate::tasks::Pulse;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +54,11 @@ impl Estimates {
         coarser
     }
 
-    /// Learns all that is known of a provider's batches, before the first of them is looked at.
+    /// Learns all that is known of a provider's batches, before the first of them is polled.
     pub(crate) async fn begin(&self, store: &Store, provider: &str, now: Timestamp) {
         if let Err(error) = self.learn(store, provider, true, now).await {
             self.invalidate(provider);
-            tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
+            tracing::warn!(provider, %error, "cannot read from the state how long earlier batches took; trying again");
         }
     }
 
@@ -88,7 +89,7 @@ impl Estimates {
             for provider in &due {
                 if let Err(error) = self.learn(&store, provider, false, now).await {
                     self.invalidate(provider);
-                    tracing::warn!(provider, %error, "cannot read what earlier batches took; trying again");
+                    tracing::warn!(provider, %error, "cannot read from the state how long earlier batches took; trying again");
                 }
                 tokio::task::yield_now().await;
             }
@@ -101,7 +102,7 @@ impl Estimates {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 () = &mut changed => {}
-                () = tokio::time::sleep(NAP) => {}
+                () = tokio::time::sleep(MAX_SLEEP) => {}
             }
         }
     }
@@ -149,7 +150,7 @@ impl Estimates {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every critical section leaves the value whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -167,9 +168,9 @@ fn learnt(history: &History, classes: BTreeSet<Class>) -> BTreeMap<Class, Arc<Es
     estimates
 }
 
-/// Between two times that something is learnt.
+/// At least so long is between two times that something is learnt.
 const PAUSE: Duration = Duration::from_secs(5);
-const NAP: Duration = Duration::from_secs(15);
+const MAX_SLEEP: Duration = Duration::from_secs(15);
 /// What runs has run longer after this.
 const OLD_AFTER: Duration = Duration::from_mins(10);
 /// A class that nobody asks for makes room.

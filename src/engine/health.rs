@@ -80,7 +80,7 @@ impl Health {
                 }
                 state.refused_since = Some(now);
                 let words = format!(
-                    "{provider} refuses the key ({}); its batches are looked at less often until it accepts one",
+                    "{provider} refuses the key ({}); its batches are polled less often until it accepts one",
                     failure.map(ToString::to_string).unwrap_or_default()
                 );
                 (EventType::ProviderUnauthorized, now, words)

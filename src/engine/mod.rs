@@ -1,114 +1,62 @@
-//! Floor 4: what looks at the providers, one poller an account.
+//! Floor 4: what polls the providers, with one poller for each account.
 
 pub mod account;
+mod active_submissions;
 mod bootstrap;
 mod budget;
 pub mod cancel;
 pub mod discovery;
 pub mod downloads;
 mod due;
+mod error;
 mod estimates;
 pub mod health;
+pub mod intake;
+mod lists;
 pub mod poll;
 pub mod poller;
+mod polling;
 pub mod reconcile;
 pub mod results;
 mod rounds;
+mod shared;
 pub mod submit;
+mod submit_error;
 
 use crate::clock::Clock;
 use crate::domain::route::Routes;
 use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
-use crate::http::failure::Failure;
 use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::batches::{Registered, ScheduleEntry};
 use crate::store::{Pk, Store, StoreError};
+use crate::sync;
 use crate::tasks::Tasks;
-pub use account::Account;
+pub use account::{Account, Description};
 use due::Next;
-use estimates::Estimates;
+pub use error::ProviderError;
 use jiff::Timestamp;
 use poller::{Poller, Record, Snapshot};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
+use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
+pub use submit_error::SubmitError;
 
-/// Everything that looks at providers. Cheap to clone; all clones are one engine.
+/// Everything that asks providers. Cheap to clone; all clones are one engine.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
     pollers: Arc<RwLock<BTreeMap<String, Arc<Poller>>>>,
 }
 
-/// What every poller uses.
-pub(crate) struct Shared {
-    pub store: Store,
-    pub clock: Clock,
-    pub rng: Rng,
-    pub retain: RwLock<Duration>,
-    pub routes: RwLock<Arc<Routes>>,
-    pub tasks: Tasks,
-    /// What earlier batches took.
-    pub estimates: Arc<Estimates>,
-    /// Submissions that a task sees to.
-    pub active_submissions: submit::ActiveSubmissions,
-    /// A submission was lost.
-    pub lost: tokio::sync::Notify,
-    /// How late polls are, in seconds.
-    pub lag: Histogram,
-}
-
-impl Shared {
-    pub(crate) fn routes(&self) -> Arc<Routes> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn retain(&self) -> Duration {
-        *self.retain.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a batch could not be looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// The provider is not in the configuration.
-    #[error("no provider `{0}` is configured")]
-    NoProvider(String),
-    /// The provider did not answer as it should.
-    #[error("{provider}: {failure}")]
-    Provider {
-        /// Which.
-        provider: String,
-        /// What went wrong.
-        failure: Failure,
-    },
-    /// The account was configured anew while it waited for its turn, or batchd is stopping.
-    #[error("{0} was configured anew meanwhile, or batchd is stopping; ask again")]
-    Retired(String),
-    /// The state could not be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 impl Engine {
     /// An engine without accounts; [`Engine::apply`] gives it some.
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: Tasks) -> Self {
-        let shared = Shared {
-            store,
-            clock,
-            rng,
-            retain: RwLock::new(Duration::MAX),
-            routes: RwLock::default(),
-            tasks,
-            estimates: Arc::default(),
-            active_submissions: submit::ActiveSubmissions::default(),
-            lost: tokio::sync::Notify::new(),
-            lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
-        };
+        let shared = Shared::new(store, clock, rng, tasks);
         let (learnt, store, clock) = (shared.estimates.clone(), shared.store.clone(), shared.clock.clone());
         let stopping = shared.tasks.stopping();
         shared
@@ -130,11 +78,11 @@ impl Engine {
         let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
         let schedule = self.shared.store.schedule().await?;
         self.set_routes(routes);
-        *self.shared.retain.write().unwrap_or_else(PoisonError::into_inner) = retain;
+        *sync::write(&self.shared.retain) = retain;
         let mut successors = Vec::new();
         let mut first = BTreeMap::new();
         {
-            let mut pollers = self.pollers.write().unwrap_or_else(PoisonError::into_inner);
+            let mut pollers = sync::write(&self.pollers);
             let mut before = std::mem::take(&mut *pollers);
             for account in accounts {
                 let name = account.config.name.clone();
@@ -192,22 +140,21 @@ impl Engine {
         Ok(())
     }
 
-    /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.shared.routes()
     }
 
     /// Takes other routes, for every event from now on.
     pub fn set_routes(&self, routes: Routes) {
-        *self.shared.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        *sync::write(&self.shared.routes) = Arc::new(routes);
     }
 
-    /// Asks the provider for one batch, whatever it has asked for in the way of patience; changes no batch.
+    /// Asks the provider for one batch, even while it wants to be left alone; changes no batch.
     ///
     /// An answer shows that the account is well; a failure is told to whoever asked and to nobody else.
-    pub async fn look(&self, provider: &str, id: &str) -> Result<Sighting, ProviderError> {
+    pub async fn retrieve(&self, provider: &str, id: &str) -> Result<Sighting, ProviderError> {
         let poller = self.poller(provider)?;
-        let seen = poller.look(id).await;
+        let seen = poller.retrieve(id).await;
         if seen.is_ok() {
             poller.report(None).await;
         }
@@ -233,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// What a first look, just had by hand, makes of a new batch, with the time of the next one.
+    /// What the first check of a new batch, just made by hand, means for it, with the time of the next one.
     pub fn first_step(
         &self,
         tracked: &Tracked,
@@ -266,7 +213,7 @@ impl Engine {
         }
     }
 
-    /// Looks at a tracked batch now, whatever the provider has asked for in the way of patience.
+    /// Polls a tracked batch now, even while the provider wants to be left alone.
     pub async fn poll_now(&self, provider: &str, pk: Pk) -> Result<(), ProviderError> {
         match self.poller(provider)?.poll_by_hand(pk).await? {
             None => Ok(()),
@@ -288,11 +235,11 @@ impl Engine {
 
     /// Makes every active batch due now; the pace of each provider holds. Returns how many.
     pub fn poll_all(&self) -> u64 {
-        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        let pollers = sync::read(&self.pollers);
         pollers.values().map(|poller| poller.all_due()).sum()
     }
 
-    /// When `tracked` would be looked at again if it were looked at now, and why: the rule itself, without jitter.
+    /// When `tracked` would be polled again if it were polled now, and why: the rule itself, without jitter.
     pub fn explain(&self, tracked: &Tracked) -> NextPoll {
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
@@ -319,7 +266,7 @@ impl Engine {
 
     /// How each account stands.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        let pollers = sync::read(&self.pollers);
         pollers.values().map(|poller| poller.snapshot()).collect()
     }
 
@@ -340,14 +287,14 @@ impl Engine {
 
     /// Every form in which some account would know `id`, where that is another than `id` itself.
     pub fn other_forms(&self, id: &str) -> BTreeSet<String> {
-        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        let pollers = sync::read(&self.pollers);
         pollers.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
     }
 
-    /// Looks at nothing any more by itself; what is in flight may finish. Looks by hand stay possible: requests that
-    /// came before the stop are answered in full.
+    /// Polls nothing any more by itself; what is in flight may finish. Polls by hand stay possible: requests that came
+    /// before the stop are answered in full.
     pub async fn stop(&self) {
-        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let pollers = sync::read(&self.pollers).clone();
         for poller in pollers.values() {
             poller.retire();
         }
@@ -362,7 +309,7 @@ impl Engine {
     }
 
     fn poller(&self, provider: &str) -> Result<Arc<Poller>, ProviderError> {
-        let pollers = self.pollers.read().unwrap_or_else(PoisonError::into_inner);
+        let pollers = sync::read(&self.pollers);
         pollers.get(provider).cloned().ok_or_else(|| ProviderError::NoProvider(provider.to_owned()))
     }
 }
@@ -377,15 +324,4 @@ fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
     for poller in pollers.into_values() {
         poller.start();
     }
-}
-
-/// What an adapter knows of a batch without asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The provider's kind.
-    pub kind: String,
-    /// Where its requests go unless the provider says otherwise.
-    pub endpoint: &'static str,
-    /// The provider's page about it.
-    pub console_url: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! One poll, from the request to the commit.
 
-use super::Shared;
 use super::due::Next;
-use super::poller::Poller;
+use super::poller::{Polled, Poller};
+use super::shared::Shared;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
@@ -15,20 +15,12 @@ use crate::store::batches::Touch;
 use crate::store::{Pk, StoreError};
 use jiff::Timestamp;
 
-/// What came of a poll.
-pub(super) struct Polled {
-    /// When the batch is due again, and how; `None`: never by itself.
-    pub next: Option<Next>,
-    /// Why nothing was seen, if nothing was.
-    pub failure: Option<Failure>,
-}
-
-/// Looks at one batch and stores what that means.
+/// Asks for one batch and stores what the answer means.
 pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Polled, StoreError> {
     let Some(before) = shared.store.load(pk).await? else {
         return Ok(Polled { next: None, failure: None });
     };
-    let seen = poller.look(&before.key.id).await;
+    let seen = poller.retrieve(&before.key.id).await;
     if !is_its_own_refusal(poller, &before, seen.as_ref().err()) {
         poller.report(seen.as_ref().err()).await;
     }
@@ -47,14 +39,14 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
     Ok(Polled { next, failure: seen.err() })
 }
 
-/// What a page of the list means for one of the batches on it, with the time of the next look. No I/O.
+/// What a page of the list means for one of the batches on it, with the time of the next check. No I/O.
 pub(super) fn seen_on_page(poller: &Poller, before: &Tracked, sighting: &Sighting) -> Step {
     let step = observed(poller, before, Ok(sighting), &poller.terms_on_pages());
     log(before, &step, None);
     step
 }
 
-/// Stores a look that brought news.
+/// Stores a check that brought news.
 pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
     let shared = poller.shared();
     let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
@@ -65,7 +57,7 @@ pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), St
     Ok(())
 }
 
-/// What a look means for the batch, with the time of the next one. No I/O.
+/// What a check means for the batch, with the time of the next one. No I/O.
 pub(super) fn observed(
     poller: &Poller,
     before: &Tracked,
@@ -134,16 +126,22 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
     log_warnings(step);
     if let Some(failure) = failure {
         let (class, failures) = (failure.class(), step.tracked.failures);
-        // Said once; the same again is for those who look closer.
+        // Warned of once; the same again is for who reads the debug log.
         if before.last_error == step.tracked.last_error {
-            tracing::debug!(provider = key.provider, batch = key.id, class, failures, "still: {failure}");
+            tracing::debug!(
+                provider = key.provider,
+                batch = key.id,
+                class,
+                failures,
+                "the batch still cannot be checked: {failure}"
+            );
         } else {
             tracing::warn!(
                 provider = key.provider,
                 batch = key.id,
                 class,
                 failures,
-                "cannot look at the batch: {failure}"
+                "cannot check the batch: {failure}"
             );
         }
     } else if let Some(transition) = &step.transition {
@@ -152,19 +150,15 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
             batch = key.id,
             status = %transition.to,
             outcome = step.tracked.outcome().map(tracing::field::display),
-            "{} is {}",
+            "batch {} is {}",
             key.id,
             transition.to
         );
     } else {
-        tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "unchanged");
+        tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "the batch is unchanged");
     }
     if step.tracked.lost_since.is_some() && before.lost_since.is_none() {
-        tracing::warn!(
-            provider = key.provider,
-            batch = key.id,
-            "the provider does not know the batch any more"
-        );
+        tracing::warn!(provider = key.provider, batch = key.id, "the provider no longer knows the batch");
     }
 }
 

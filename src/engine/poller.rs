@@ -1,11 +1,11 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
-use super::budget::{Budget, LONGEST_NAP, Wait, Wishes};
+use super::account::{Account, Description};
+use super::budget::{Budget, Wishes};
 use super::due::{DueList, Next, is_close};
 use super::health::{Episode, Health};
-use super::poll::{self, Polled};
-use super::rounds::{Lists, Round};
-use super::{Account, Description, Shared};
+use super::lists::Lists;
+use super::shared::Shared;
 use crate::config::Polling;
 use crate::domain::event::EventType;
 use crate::domain::finding::Patience;
@@ -13,40 +13,46 @@ use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{later, since};
+use crate::domain::time::later;
 use crate::domain::tracked::Tracked;
-use crate::domain::transition::Step;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::{Page, PageRequest, Provider};
 use crate::store::providers::ProviderState;
-use crate::store::{Pk, Store, StoreError};
+use crate::store::{Pk, Store};
+use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-const PANICKED: &str = "the poll panicked; the log tells where";
-
 /// Polls the batches of one account.
 pub(super) struct Poller {
     account: Arc<Account>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     due: Mutex<DueList>,
     /// What is known of its list, if it has one. Locked after `due` where both are.
     lists: Option<Mutex<Lists>>,
-    budget: Budget,
+    pub(super) budget: Budget,
     record: Arc<Record>,
-    /// The loop has something to look at.
-    changed: Notify,
-    /// A look has come to its end.
-    settled: Notify,
-    retired: CancellationToken,
-    in_flight: TaskTracker,
+    /// Notified when the loop has to consider its schedule again.
+    pub(super) changed: Notify,
+    /// Notified when a poll has ended.
+    pub(super) settled: Notify,
+    pub(super) retired: CancellationToken,
+    pub(super) in_flight: TaskTracker,
+}
+
+/// The result of one poll.
+pub(super) struct Polled {
+    /// When the batch is due again, and how; `None`: never by itself.
+    pub next: Option<Next>,
+    /// Why the batch could not be checked, if it could not.
+    pub failure: Option<Failure>,
 }
 
 /// What is known of an account besides its batches. The pollers that follow each other at reloads share it.
@@ -62,27 +68,22 @@ pub(super) struct Record {
 /// How one account stands.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
-    /// Its address.
     pub base_url: String,
-    /// Whether it has a key.
     pub key: bool,
-    /// Batches on its schedule.
+    /// How many batches are on its schedule.
     pub active: u64,
     /// Of those, due now.
     pub due: u64,
-    /// How late the latest is.
+    /// How late the one is that has been due for longest.
     pub late: Duration,
-    /// Requests in flight.
     pub in_flight: u64,
-    /// Until when it wants to be left alone.
+    /// Until when it wants to be left alone, if it does.
     pub held_until: Option<Timestamp>,
-    /// Its trouble.
+    /// Whether and since when it refuses the key or does not answer.
     pub state: ProviderState,
-    /// Polls by result, since the start.
+    /// How many requests about batches ended how (`ok`, or [`Failure::class`]), since the start.
     pub polls: BTreeMap<&'static str, u64>,
 }
 
@@ -113,22 +114,6 @@ impl Poller {
             retired: CancellationToken::new(),
             in_flight: TaskTracker::new(),
         }
-    }
-
-    pub(super) fn start(self: Arc<Self>) {
-        if self.key_refused() {
-            // The key may be another by now: one batch tries it.
-            let now = self.now();
-            let mut due = self.due();
-            if let Some((_, pk)) = due.first(false) {
-                // Retrieved: that a list is refused says less.
-                due.put(pk, Next { closely: true, ..Next::at(now, None) }, now);
-            }
-        }
-        let name = format!("poller {}", self.name());
-        let tasks = self.shared.tasks.clone();
-        let retired = self.retired.clone();
-        tasks.keep_running(name, retired, async move |pulse| self.run(&pulse).await);
     }
 
     /// Begins no more polls.
@@ -174,7 +159,7 @@ impl Poller {
         Plan { min_interval, max_interval, retain: self.shared.retain() }
     }
 
-    /// What the schedule of any batch here depends on, if it is looked at alone.
+    /// What the schedule of any batch here depends on, if it is polled by itself.
     pub(super) fn terms(&self) -> Terms {
         Terms { plan: self.plan(), key_refused: self.key_refused(), cost: 1.0, estimate: None }
     }
@@ -185,7 +170,7 @@ impl Poller {
         Terms { cost, ..self.terms() }
     }
 
-    /// The same for `tracked`, in whichever way it is looked at at present, and with what its like teach.
+    /// The same for `tracked`, in whichever way it is checked at present, and with what batches like it teach.
     pub(super) fn terms_of(&self, tracked: &Tracked) -> Terms {
         let terms = if is_close(tracked) { self.terms() } else { self.terms_on_pages() };
         Terms { estimate: self.estimate(tracked), ..terms }
@@ -310,7 +295,7 @@ impl Poller {
     }
 
     /// Asks for one batch, outside the schedule and its limits.
-    pub(super) async fn look(&self, id: &str) -> Result<Sighting, Failure> {
+    pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
         let result = self.send(call).await.and_then(|answer| self.adapter().retrieved(id, &answer));
         self.count(&result);
@@ -361,36 +346,6 @@ impl Poller {
         Ok(answer)
     }
 
-    /// What a sighting makes of a batch, with the time of the next look.
-    pub(super) fn observe(&self, before: &Tracked, sighting: &Sighting) -> Step {
-        poll::observed(self, before, Ok(sighting), &self.terms_of(before))
-    }
-
-    /// Looks at a tracked batch at once; waits its turn only behind a look at the same batch.
-    ///
-    /// The look is had to its end even if nobody waits for it any more.
-    pub(super) async fn poll_by_hand(self: &Arc<Self>, pk: Pk) -> Result<Option<Failure>, StoreError> {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-            if self.due().claim(pk) {
-                break;
-            }
-            settled.await;
-        }
-        let (told, answer) = oneshot::channel();
-        self.begin(pk, move |polled| {
-            let result = match polled {
-                Ok(Polled { failure, .. }) => Ok(failure.clone()),
-                Err(error) => Err(error.clone()),
-            };
-            // Whoever asked may be gone.
-            let _ = told.send(result);
-        });
-        answer.await.unwrap_or_else(|_| Err(StoreError::Internal(PANICKED.to_owned())))
-    }
-
     /// What an answer, or the lack of one, says of the account.
     pub(super) async fn report(&self, failure: Option<&Failure>) {
         let now = self.shared.clock.now();
@@ -412,7 +367,7 @@ impl Poller {
         match self.shared.store.set_provider_state(self.name().to_owned(), state, events, routes).await {
             Ok(()) => lock(&self.record.health).stored(report),
             Err(error) => {
-                tracing::error!(provider = self.name(), %error, "cannot record the provider's state; tried again at the next look");
+                tracing::error!(provider = self.name(), %error, "cannot record the provider's state; tried again at the next poll");
             }
         }
     }
@@ -427,138 +382,9 @@ impl Poller {
         *lock(&self.record.counts).entry(result).or_default() += 1;
     }
 
-    async fn run(self: Arc<Self>, pulse: &crate::tasks::Pulse) {
-        let mut before = self.shared.clock.now();
-        loop {
-            pulse.beat();
-            let now = self.shared.clock.now();
-            if now < before {
-                self.clock_was_set_back(since(now, before));
-            }
-            before = now;
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.retired.is_cancelled() {
-                return;
-            }
-            let nap = self.start_what_is_due();
-            tokio::select! {
-                () = self.retired.cancelled() => return,
-                () = &mut changed => {}
-                () = tokio::time::sleep(nap) => {}
-            }
-        }
-    }
-
-    /// What was to happen in an hour still happens in an hour.
-    fn clock_was_set_back(&self, by: Duration) {
-        self.due().advance(by);
-        self.budget.clock_was_set_back(by);
-    }
-
-    /// Starts a round if one is worth it, and as many polls as may be; says how long nothing else needs doing.
-    fn start_what_is_due(self: &Arc<Self>) -> Duration {
-        self.start_a_round();
-        loop {
-            let now = self.now();
-            // While a round is under way it is for the next one to see what many have become due, or are about to.
-            let first = {
-                let due = self.due();
-                let crowd = self.account.config.polling.concurrency as usize;
-                due.first(due.is_in_round() && due.is_crowded(crowd, self.plan().min_interval, now))
-            };
-            let Some((at, pk)) = first else { return LONGEST_NAP };
-            if at > now {
-                return since(now, at).min(LONGEST_NAP);
-            }
-            let slot = match self.budget.take(now) {
-                Ok(slot) => slot,
-                // One that comes free wakes the loop.
-                Err(Wait::Slot) => return LONGEST_NAP,
-                Err(Wait::For(wait)) => return wait.min(LONGEST_NAP),
-            };
-            self.note_lag(since(at, now));
-            self.due().claim(pk);
-            self.begin(pk, move |_| drop(slot));
-        }
-    }
-
-    /// Begins a round if one would cost less than the looks that are due.
-    fn start_a_round(self: &Arc<Self>) {
-        let now = self.now();
-        if self.held_until().is_some() || self.lists(|lists| lists.may_begin(now)) != Some(true) {
-            return;
-        }
-        {
-            let mut due = self.due();
-            if due.is_in_round() {
-                return;
-            }
-            if self.lists(|lists| lists.is_stale(now)) == Some(true) {
-                due.forget_what_was_unlisted();
-            }
-            let wanted = due.wanted(self.plan().max_interval, now);
-            if wanted.is_empty()
-                || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true)
-                || !due.begin_round()
-            {
-                return;
-            }
-            due.expect(&wanted);
-        }
-        let round = Round::of(self.clone());
-        self.shared.tasks.attempt(&self.in_flight, round.run(), {
-            let poller = self.clone();
-            move || {
-                tracing::error!(
-                    provider = poller.name(),
-                    "a round panicked; batches are retrieved for a while"
-                );
-                poller.lists(|lists| lists.panicked(poller.now()));
-                poller.wake();
-            }
-        });
-    }
-
-    /// Looks at a claimed batch, and tells `done` what came of it before the batch is back on the schedule.
-    fn begin(self: &Arc<Self>, pk: Pk, done: impl FnOnce(&Result<Polled, StoreError>) + Send + 'static) {
-        let poller = self.clone();
-        let look = async move {
-            let seen = poll::poll(&poller, &poller.shared, pk).await;
-            done(&seen);
-            poller.settle(pk, seen);
-        };
-        let poller = self.clone();
-        self.shared.tasks.attempt(&self.in_flight, look, move || {
-            tracing::error!(provider = poller.name(), "a poll panicked; the batch is looked at again later");
-            poller.settle(pk, Err(StoreError::Internal(PANICKED.to_owned())));
-        });
-    }
-
-    fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
-        let now = self.now();
-        let next = match polled {
-            Ok(polled) => polled.next,
-            Err(error) => {
-                // The look is lost, not the batch: it is had again.
-                tracing::error!(provider = self.name(), %error, "cannot store what was seen; it will be looked at again");
-                Some(Next::at(later(now, self.plan().min_interval), None))
-            }
-        };
-        self.due().settle(pk, next, false, now);
-        self.changed.notify_one();
-        self.settled.notify_waiters();
-    }
-
-    /// The same for a batch that a page showed.
+    /// Puts a batch that a page showed on the schedule again.
     pub(super) fn settle_shown(&self, pk: Pk, next: Option<Next>) {
         self.due().settle(pk, next, true, self.now());
         self.settled.notify_waiters();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves the value whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

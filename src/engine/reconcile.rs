@@ -1,4 +1,4 @@
-//! What became of batches whose creation was not answered: they are looked for, and never created again.
+//! Submissions whose creation was not answered: the batch is searched for in the provider's list, and never created again.
 
 use super::{Account, Engine, ProviderError};
 use crate::domain::sighting::Sighting;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a look for a batch brought.
+/// The result of searching for a batch.
 #[derive(Debug)]
 pub(super) enum Search {
     /// This is the one.
@@ -27,7 +27,7 @@ pub(super) enum Search {
     Unsettled,
 }
 
-/// When a submission is looked into next, and how often it was.
+/// When a submission is checked next, and how often it was.
 #[derive(Clone, Copy, Debug)]
 struct Retry {
     tries: u32,
@@ -42,18 +42,18 @@ impl Engine {
         let mut retries = BTreeMap::new();
         loop {
             pulse.beat();
-            if let Err(error) = self.look_into_submissions(&mut retries, &pulse).await {
-                tracing::error!(%error, "cannot read what was being submitted; trying again");
+            if let Err(error) = self.check_submissions(&mut retries, &pulse).await {
+                tracing::error!(%error, "cannot read the open submissions from the state; trying again");
             }
             tokio::select! {
                 () = stopping.cancelled() => return,
                 () = self.shared.lost.notified() => {}
-                () = tokio::time::sleep(NAP) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
     }
 
-    async fn look_into_submissions(
+    async fn check_submissions(
         &self,
         retries: &mut BTreeMap<String, Retry>,
         pulse: &Pulse,
@@ -65,7 +65,7 @@ impl Engine {
             let now = self.shared.clock.now();
             let retry = retries.entry(submission.marker.clone()).or_insert(Retry { tries: 0, at: now });
             // A clock that was set back must not put it off for long.
-            if retry.at > now && retry.at < later(now, LONGEST_WAIT) {
+            if retry.at > now && retry.at < later(now, MAX_WAIT) {
                 continue;
             }
             if submission.lost_at.is_none() {
@@ -74,20 +74,20 @@ impl Engine {
                 submission.lost_at = Some(now);
             }
             retry.tries += 1;
-            let wait = NAP.saturating_mul(1 << retry.tries.min(6)).min(LONGEST_WAIT);
+            let wait = CHECK_INTERVAL.saturating_mul(1 << retry.tries.min(6)).min(MAX_WAIT);
             retry.at = later(now, wait);
-            let looked = tokio::time::timeout(LONGEST_LOOK, self.look_into(&submission, now)).await;
-            let trouble = match looked {
+            let checked = tokio::time::timeout(CHECK_TIMEOUT, self.check_submission(&submission, now)).await;
+            let trouble = match checked {
                 Ok(Ok(())) => None,
                 Ok(Err(ProviderError::Store(error))) => return Err(error),
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("{}: its list takes too long to read", submission.provider)),
+                Err(_) => Some(format!("{}: reading its list takes too long", submission.provider)),
             };
             if let Some(trouble) = trouble {
                 self.doubt(
                     &submission,
                     submission.candidates.clone(),
-                    format!("cannot look for it: {trouble}"),
+                    format!("cannot search for it: {trouble}"),
                 )
                 .await?;
             }
@@ -96,8 +96,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks once for the batch of `submission`, and writes what that means.
-    async fn look_into(&self, submission: &Submission, now: Timestamp) -> Result<(), ProviderError> {
+    /// Searches once for the batch of `submission`, and stores what that means.
+    async fn check_submission(&self, submission: &Submission, now: Timestamp) -> Result<(), ProviderError> {
         let Submission { provider, marker, file_name, .. } = submission;
         let account = self.account(provider)?;
         match self.search(&account, submission).await? {
@@ -109,10 +109,10 @@ impl Engine {
                 tracing::info!(
                     provider,
                     batch = key.id,
-                    "found {key}, whose creation from {file_name} had not been answered"
+                    "found {key}, whose creation from {file_name} had not been answered; it is tracked now"
                 );
             }
-            Search::Nothing if since(submission.lost_at.unwrap_or(now), now) >= PATIENCE => {
+            Search::Nothing if since(submission.lost_at.unwrap_or(now), now) >= GIVEN_UP_AFTER => {
                 self.shared.store.drop_submission(marker.clone()).await?;
                 tracing::warn!(
                     provider,
@@ -132,7 +132,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that a person may have to look, and says so once.
+    /// Records that a person may have to decide, and says so once.
     async fn doubt(
         &self,
         submission: &Submission,
@@ -166,7 +166,7 @@ impl Engine {
         Ok(registered)
     }
 
-    /// Looks for the batch of `submission` in its provider's list.
+    /// Searches for the batch of `submission` in its provider's list.
     ///
     /// One that carries the mark is the one. Where a service keeps no marks, it is the only batch that was created while
     /// an answer was waited for, has as many requests, and is not known to have been made or tracked by anybody; with
@@ -181,9 +181,9 @@ impl Engine {
         let marks = adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
         let from = submission.begun_at.as_second() - SLACK;
         let until = submission.lost_at.unwrap_or_else(|| self.shared.clock.now()).as_second() + SLACK;
-        let mut page = PageRequest { limit: 100, ..PageRequest::default() };
+        let mut page = PageRequest { limit: PAGE_SIZE, ..PageRequest::default() };
         let mut candidates = Vec::new();
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let call = adapter.list(&page).map_err(about)?;
             let answer = account.send(call).await.map_err(about)?;
             let listed = adapter.listed(&page, &answer).map_err(about)?;
@@ -236,16 +236,18 @@ impl Engine {
     }
 }
 
-/// Between two rounds.
-const NAP: Duration = Duration::from_secs(5);
-/// A submission is looked into at least so often.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// For one look.
-const LONGEST_LOOK: Duration = Duration::from_secs(20);
+/// Between two checks of all open submissions, and the first wait before one is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Each open submission is checked at least so often.
+const MAX_WAIT: Duration = Duration::from_mins(5);
+/// For checking one submission.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after the answer was lost a batch that is in no list may still come: the provider may have had all of the
 /// request and work on it yet.
-const PATIENCE: Duration = Duration::from_mins(5);
+const GIVEN_UP_AFTER: Duration = Duration::from_mins(5);
 /// How far a provider's clock may be from this one, in seconds.
 const SLACK: i64 = 120;
-/// More batches are not created while an answer is waited for.
-const MOST_PAGES: u32 = 20;
+/// How many pages of a list are searched: more batches are not created while an answer is waited for.
+const MAX_PAGES: u32 = 20;
+/// Batches asked for with one page.
+const PAGE_SIZE: u32 = 100;

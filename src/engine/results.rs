@@ -42,9 +42,9 @@ pub enum Wanted {
 pub struct Summary {
     /// Lines that were given.
     pub lines: u64,
-    /// Of those, lines of requests that did not succeed; `None`: nobody looked (raw bytes).
+    /// Of those, lines of requests that did not succeed; `None`: they were not read (raw bytes).
     pub failed: Option<u64>,
-    /// The tokens of all lines, where all that succeeded tell them and each was looked at.
+    /// The tokens of all lines, where all that succeeded tell them and each was read.
     pub usage: Option<Usage>,
 }
 
@@ -171,7 +171,6 @@ impl Results {
         })
     }
 
-    /// The batch whose results these are.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }
@@ -335,7 +334,7 @@ impl Current {
         let mut answer = None;
         loop {
             match self.fetch.next(answer.as_ref())? {
-                FetchStep::Send(call) => answer = Some(body::send_patiently(account, call).await?),
+                FetchStep::Send(call) => answer = Some(body::send_with_retries(account, call).await?),
                 FetchStep::Stream(call, form) => {
                     let body = Body::open(account, call, form == Form::Lines).await?;
                     self.stream = Some((body, Splitter::new(form)));

@@ -1,185 +1,26 @@
-//! Rounds: where pages of the list cost less than looking at each batch that is due, pages are read.
+//! Rounds: where pages of the list cost less than checking each batch that is due, pages are read.
 //!
-//! A page is a look at every batch on it that is on the schedule, due or not. What it does not show where it should is
+//! A page is a check of every batch on it that is on the schedule, due or not. What it does not show where it should is
 //! retrieved; a list alone never says that a batch is gone. A list that cannot be read is left alone for a while, and
 //! everything is retrieved meanwhile.
 
-use super::due::{DueList, Next, Wanted, is_close};
+use super::due::{Next, is_close};
+use super::lists::{Extent, places};
 use super::poll;
 use super::poller::Poller;
-use crate::domain::rounds::{Outline, Shown, choose};
+use crate::domain::rounds::{Shown, choose};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
-use crate::http::failure::{Failure, Verdict};
+use crate::http::failure::Verdict;
 use crate::provider::{Listing, Page, PageRequest};
 use crate::store::batches::Touch;
 use crate::store::{Pk, StoreError};
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long after it was found not worthwhile a round is considered again.
-const RECONSIDER: Duration = Duration::from_secs(1);
-/// How long a list is left alone after it could not be read; each time twice as long.
-const TROUBLE: Duration = Duration::from_mins(1);
-const LONGEST_TROUBLE: Duration = Duration::from_hours(1);
-/// The same for a list that is refused, or not there.
-const NO_LIST: Duration = Duration::from_mins(15);
-/// How long what was learnt of a list holds.
-const FRESH: Duration = Duration::from_hours(1);
-
-/// What is known of an account's list.
-#[derive(Debug)]
-pub(super) struct Lists {
-    listing: Listing,
-    /// Of all batches.
-    all: Outline,
-    /// Of those that have not ended, where the service tells them apart.
-    live: Outline,
-    /// Before then no round is considered.
-    not_before: Timestamp,
-    /// Until then what is known of the list is believed.
-    fresh_until: Timestamp,
-    failures: u32,
-    /// What a look at a batch has cost lately, in requests.
-    cost: f64,
-}
-
-impl Lists {
-    pub(super) fn new(listing: Listing) -> Self {
-        let outline = Outline::new(listing.size);
-        Self {
-            listing,
-            all: outline.clone(),
-            live: outline,
-            not_before: Timestamp::MIN,
-            fresh_until: Timestamp::MIN,
-            failures: 0,
-            cost: 1.0,
-        }
-    }
-
-    /// What a look at a batch that pages show costs at present, in requests.
-    pub(super) fn cost(&self) -> f64 {
-        self.cost
-    }
-
-    /// Whether a round may be considered at `now`.
-    pub(super) fn may_begin(&self, now: Timestamp) -> bool {
-        now >= self.not_before
-    }
-
-    /// Whether what was learnt of the list is so old that it is to be learnt anew, what no page shows included.
-    pub(super) fn is_stale(&mut self, now: Timestamp) -> bool {
-        let stale = now >= self.fresh_until || since(now, self.fresh_until) > FRESH;
-        if stale {
-            (self.all, self.live) = (Outline::new(self.listing.size), Outline::new(self.listing.size));
-            self.fresh_until = later(now, FRESH);
-        }
-        stale
-    }
-
-    /// Whether a round would be worth it for `wanted`; if not, it is considered again in a second.
-    pub(super) fn is_worth_it(&mut self, wanted: &[Wanted], due: &DueList, now: Timestamp) -> bool {
-        let worth_it = wanted.len() > 1 && (self.listing.by_id > 0 || self.way(wanted, due).is_some());
-        if !worth_it {
-            self.not_before = later(now, RECONSIDER);
-            self.cost = 1.0;
-        }
-        worth_it
-    }
-
-    /// Whether to begin with live batches only; `None`: with none at all.
-    fn way(&self, wanted: &[Wanted], due: &DueList) -> Option<bool> {
-        let scheduled = due.created();
-        let all = choose(&places(&self.all, 0, wanted, &scheduled, 1.0), wanted.len());
-        let mut live = false;
-        let mut best = all;
-        if self.listing.live_only {
-            let choice = choose(&places(&self.live, 0, wanted, &scheduled, 1.0), wanted.len());
-            if choice.cost < all.cost {
-                (best, live) = (choice, true);
-            }
-        }
-        (best.pages > 0).then_some(live)
-    }
-
-    fn outline(&mut self, live: bool) -> &mut Outline {
-        if live { &mut self.live } else { &mut self.all }
-    }
-
-    /// A page came.
-    fn came(&mut self, settled: usize, now: Timestamp) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "a page holds thousands at most")]
-        let cost = 1.0 / settled.max(1) as f64;
-        self.cost = cost;
-        self.not_before = now;
-        std::mem::take(&mut self.failures) > 0
-    }
-
-    /// A round met something that no code was ready for.
-    pub(super) fn panicked(&mut self, now: Timestamp) {
-        self.failures += 1;
-        self.cost = 1.0;
-        self.not_before = later(now, NO_LIST);
-    }
-
-    /// The list cannot be read. Returns how long it is left alone.
-    fn failed(&mut self, failure: &Failure, now: Timestamp) -> Duration {
-        let wait = match failure.verdict() {
-            // It is the account that wants to be left alone.
-            Verdict::Hold(_) => Duration::ZERO,
-            Verdict::Again => TROUBLE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_TROUBLE),
-            Verdict::Refused | Verdict::Missing => {
-                NO_LIST.saturating_mul(1 << self.failures.min(16)).min(LONGEST_TROUBLE)
-            }
-        };
-        if !wait.is_zero() {
-            self.failures += 1;
-        }
-        self.cost = 1.0;
-        self.not_before = later(now, wait);
-        wait
-    }
-}
-
-fn places(outline: &Outline, from: usize, wanted: &[Wanted], scheduled: &[i64], found: f64) -> Vec<usize> {
-    outline.places(from, wanted.iter().map(|wanted| wanted.created_at), scheduled, found)
-}
-
-/// How far a list was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    Nothing,
-    /// Down to batches created then, where the service says when they were.
-    To(Option<i64>),
-    Whole,
-}
-
-impl Extent {
-    /// After one more page, whose oldest batch was created then.
-    fn with(self, oldest: Option<i64>) -> Self {
-        match self {
-            Self::Whole => Self::Whole,
-            Self::Nothing => Self::To(oldest),
-            Self::To(before) => Self::To([before, oldest].into_iter().flatten().min()),
-        }
-    }
-
-    /// Whether what was read would have shown `wanted` if the list had it. One that was never seen counts as new.
-    fn should_show(self, outline: &Outline, wanted: Wanted) -> bool {
-        match (self, wanted.created_at) {
-            (Self::Nothing, _) | (Self::To(None), Some(_)) => false,
-            (Self::Whole, _) | (Self::To(_), None) => true,
-            (Self::To(Some(oldest)), Some(created_at)) => outline.passed(created_at, oldest),
-        }
-    }
-}
 
 /// A round under way; whatever happens to it, what was left to it is on the schedule again afterwards.
 pub(super) struct Round {
@@ -220,9 +61,9 @@ impl Round {
         let Some(all) = self.pages(listing, false).await else { return };
         let mut due = self.poller.due();
         for wanted in due.expected() {
-            let missing = self
-                .poller
-                .lists(|lists| live.should_show(&lists.live, wanted) || all.should_show(&lists.all, wanted));
+            let missing = self.poller.lists(|lists| {
+                live.should_show(lists.outline(true), wanted) || all.should_show(lists.outline(false), wanted)
+            });
             if missing == Some(true) {
                 due.release(wanted.pk, true);
             }
@@ -329,7 +170,7 @@ impl Round {
                 if !wait.is_zero() {
                     tracing::warn!(
                         provider = self.poller.name(),
-                        "the list of batches cannot be read ({failure}): each is looked at by itself; tried again in {}",
+                        "cannot read the provider's list of batches ({failure}): each batch is polled by itself; the list is tried again in {}",
                         crate::domain::duration::human(wait)
                     );
                 }
@@ -369,7 +210,7 @@ impl Round {
         };
         let count = claimed.len();
         if poller.lists(|lists| lists.came(count, now)) == Some(true) {
-            tracing::info!(provider = poller.name(), "the list of batches can be read again");
+            tracing::info!(provider = poller.name(), "the provider's list of batches can be read again");
         }
         let complete = poller.adapter().listing().is_some_and(|listing| listing.complete);
         let mut news = Vec::new();
@@ -386,7 +227,7 @@ impl Round {
                 tracing::error!(
                     provider = poller.name(),
                     batch = before.key.id,
-                    "what a page shows of the batch made a panic; it is retrieved"
+                    "reading what a page of the list shows of the batch panicked; the batch is polled by itself"
                 );
                 let next = Next { closely: true, ..Next::at(now, Some(before.batch.created_at)) };
                 poller.due().settle(pk, Some(next), true, now);
@@ -418,14 +259,14 @@ impl Round {
 
     fn cannot_store(&self, error: &StoreError) {
         let provider = self.poller.name();
-        tracing::error!(provider, %error, "cannot take in what a page shows; its batches are looked at again");
+        tracing::error!(provider, %error, "cannot store what a page of the list shows; its batches are polled again");
         // The provider need not answer for that in vain.
         let again = later(self.poller.now(), self.poller.plan().min_interval);
-        self.poller.lists(|lists| lists.not_before = again);
+        self.poller.lists(|lists| lists.postpone(again));
     }
 }
 
-/// Whether what a page shows of `before` is as good as a look at it.
+/// Whether what a page shows of `before` is as good as retrieving it.
 fn is_enough(before: &Tracked, sighting: &Sighting, complete: bool) -> bool {
     sighting.provider_status.is_some()
         && !is_close(before)

@@ -1,220 +1,87 @@
-//! Submitting: a file is taken in and judged, then a batch is created from it, once.
+//! Submitting: a batch is created, once, from a file that was taken in.
 
+use super::intake::Staged;
 use super::reconcile::Search;
+use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
-use crate::provider::input_checker::{CheckedInput, InputChecker, InputProblem, Overrides};
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
 use crate::store::batches::{Registered, Registration, UserFields};
-use crate::store::spool::{Spool, Spooled};
+use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
-use crate::store::{Store, StoreError};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// What is submitted, beside the requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubmitRequest {
-    /// At which provider.
     pub provider: String,
     /// The file's name, without a path.
     pub file_name: String,
     /// Such as `24h`.
     pub completion_window: String,
-    /// What the user attaches.
+    /// What the provider is to keep with the batch.
     pub metadata: BTreeMap<String, String>,
-    /// What the user says of the batch.
+    /// What batchd is to keep with it: name, labels, deadline, whom to notify.
     pub user_fields: UserFields,
-    /// Who submits.
+    /// The user of the machine who submits, where the socket tells.
     pub owner: Option<String>,
-}
-
-/// A file that was taken in: judged, and ready to be sent.
-#[derive(Debug)]
-pub struct Staged {
-    /// What it is.
-    pub judged: CheckedInput,
-    spooled: Spooled,
 }
 
 /// How far a submission is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes of so many have left.
+    /// So many bytes were sent, of so many.
     Uploading(u64, u64),
     /// The batch is being created.
     Creating,
-    /// Its creation was not answered; it is looked for.
+    /// The answer to its creation was lost; it is searched for in the provider's list.
     Searching,
 }
 
-/// Why nothing was submitted, or why it is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// The provider said no, or could not be asked, or the state could not be written. No batch was created.
-    #[error(transparent)]
-    Look(#[from] ProviderError),
-    /// The file is not accepted.
-    #[error("the file is not accepted")]
-    Input(Vec<InputProblem>),
-    /// The file did not come to its end.
-    #[error("the upload was cut off: {0}")]
-    Cut(String),
-    /// The daemon stops.
-    #[error("the daemon is stopping")]
-    Stopping,
-    /// Nobody waits for it any more.
-    #[error("it was given up")]
-    Abandoned,
-    /// The batch may exist.
-    #[error("{provider}: the answer to the creation of the batch was lost: {failure}")]
-    Lost {
-        /// Where.
-        provider: String,
-        /// What went wrong.
-        failure: Failure,
-    },
-}
-
-impl From<StoreError> for SubmitError {
-    fn from(error: StoreError) -> Self {
-        Self::Look(error.into())
-    }
-}
-
-/// The marks of the submissions that a task of this process sees to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ActiveSubmissions(Arc<Mutex<BTreeSet<String>>>);
-
-/// As long as it is held, a task sees to the submission.
-struct Attendance {
-    all: ActiveSubmissions,
-    marker: String,
-}
-
-impl ActiveSubmissions {
-    pub(super) fn has(&self, marker: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(marker)
-    }
-
-    fn begin(&self, marker: &str) -> Attendance {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(marker.to_owned());
-        Attendance { all: self.clone(), marker: marker.to_owned() }
-    }
-}
-
-impl Drop for Attendance {
-    fn drop(&mut self) {
-        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.marker);
-    }
-}
-
 impl Engine {
-    /// Takes a file in: judges it as it comes, and keeps what is to be sent of it on the disk of the state.
-    ///
-    /// A `body` that breaks off is an error; so is a file that the provider would not take, once it has come to its
-    /// end: whoever sends it then hears of it.
-    pub async fn take_in(
-        &self,
-        provider: &str,
-        overrides: Overrides,
-        mut body: impl Stream<Item = Result<Bytes, String>> + Send + Unpin,
-    ) -> Result<Staged, SubmitError> {
-        let account = self.account(provider)?;
-        let about = |failure| ProviderError::Provider { provider: provider.to_owned(), failure };
-        let judge = match InputChecker::new(account.adapter.as_ref(), overrides) {
-            Ok(judge) => judge,
-            Err(failure) => {
-                self.pass_over(&mut body).await;
-                return Err(about(failure).into());
-            }
-        };
-        let mut desk = Staging::begin(self.shared.store.clone(), account, judge);
-        let stopping = self.shared.tasks.stopping();
-        let mut pieces: Vec<Bytes> = Vec::new();
-        let mut gathered = 0;
-        loop {
-            let piece = tokio::select! {
-                piece = body.next() => piece,
-                () = stopping.cancelled() => return Err(SubmitError::Stopping),
-            };
-            match piece {
-                Some(Ok(piece)) => {
-                    gathered += piece.len();
-                    pieces.push(piece);
-                    if gathered < AT_ONCE {
-                        continue;
-                    }
-                    gathered = 0;
-                    if !desk.work(std::mem::take(&mut pieces)).await? {
-                        self.pass_over(&mut body).await;
-                        break;
-                    }
-                }
-                Some(Err(error)) => return Err(SubmitError::Cut(error)),
-                None => {
-                    desk.work(pieces).await?;
-                    break;
-                }
-            }
-        }
-        desk.finish().await
-    }
-
-    /// Reads on without looking: whoever sends hears an answer only once all is sent.
-    pub async fn pass_over(&self, body: &mut (impl Stream<Item = Result<Bytes, String>> + Send + Unpin)) {
-        let stopping = self.shared.tasks.stopping();
-        let rest = async { while matches!(body.next().await, Some(Ok(_))) {} };
-        tokio::select! {
-            () = rest => {}
-            () = stopping.cancelled() => {}
-            () = tokio::time::sleep(REST) => {}
-        }
-    }
-
     /// Creates a batch from a file that was taken in, and registers it.
     ///
     /// Until the creation itself nothing is done that could not be repeated, and it ends as soon as nobody listens to
     /// `progress` any more or the daemon stops. The creation is written down before the provider is asked; if its answer
-    /// is lost, the batch is looked for in the provider's list, now and later ([`Engine::reconcile`]).
+    /// is lost, the batch is searched for in the provider's list, now and later ([`Engine::reconcile`]).
     pub async fn submit(
         &self,
-        order: SubmitRequest,
+        request: SubmitRequest,
         staged: Staged,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Registered, SubmitError> {
-        let account = self.account(&order.provider)?;
+        let account = self.account(&request.provider)?;
         let rng = &self.shared.rng;
         let marker = format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits());
-        let Staged { judged, spooled } = staged;
+        let Staged { checked, spooled } = staged;
         let job = Job {
             marker: marker.clone(),
-            name: order.user_fields.name.clone(),
-            endpoint: judged.endpoint.clone(),
-            model: judged.model.clone(),
-            completion_window: order.completion_window,
-            metadata: order.metadata.clone(),
-            file_name: order.file_name.clone(),
+            name: request.user_fields.name.clone(),
+            endpoint: checked.endpoint.clone(),
+            model: checked.model.clone(),
+            completion_window: request.completion_window,
+            metadata: request.metadata.clone(),
+            file_name: request.file_name.clone(),
             bytes: spooled.length(),
-            requests: judged.requests,
+            requests: checked.requests,
         };
         let submission = Submission {
             marker: marker.clone(),
-            provider: order.provider,
-            endpoint: judged.endpoint,
-            model: judged.model,
-            requests: judged.requests,
-            file_name: order.file_name,
-            metadata: order.metadata,
-            user_fields: order.user_fields,
-            owner: order.owner,
+            provider: request.provider,
+            endpoint: checked.endpoint,
+            model: checked.model,
+            requests: checked.requests,
+            file_name: request.file_name,
+            metadata: request.metadata,
+            user_fields: request.user_fields,
+            owner: request.owner,
             begun_at: self.shared.clock.now(),
             lost_at: None,
             candidates: Vec::new(),
@@ -222,8 +89,8 @@ impl Engine {
         };
         let steps = account.adapter.submit(&job).map_err(|failure| about(&submission.provider, failure))?;
         let attendance = self.shared.active_submissions.begin(&marker);
-        let under_way = SubmissionRun { engine: self, account, spooled, submission, progress };
-        let registered = under_way.run(steps).await;
+        let run = SubmissionRun { engine: self, account, spooled, submission, progress };
+        let registered = run.run(steps).await;
         drop(attendance);
         registered
     }
@@ -329,7 +196,7 @@ impl SubmissionRun<'_> {
         let mut told = 0;
         let input = self.spooled.pieces().inspect(move |piece| {
             sent += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-            if sent - told >= TELL_EVERY || sent == total {
+            if sent - told >= PROGRESS_STEP || sent == total {
                 told = sent;
                 // Whoever watches sees the next one.
                 let _ = progress.try_send(Progress::Uploading(sent, total));
@@ -383,7 +250,7 @@ impl SubmissionRun<'_> {
         tracing::warn!(
             provider,
             submission = marker,
-            "the answer to the creation of a batch was lost ({failure}); looking for the batch"
+            "the answer to the creation of a batch was lost ({failure}); searching the provider's list for the batch"
         );
         let _ = self.progress.try_send(Progress::Searching);
         let mut submission = self.submission.clone();
@@ -391,7 +258,7 @@ impl SubmissionRun<'_> {
         submission.lost_at = Some(lost_at);
         // If this cannot be written, the next start does it.
         if let Err(error) = store.lose_submission(marker.clone(), lost_at).await {
-            tracing::error!(%error, "cannot note the lost answer");
+            tracing::error!(%error, "cannot record that the answer to the creation of a batch was lost");
         }
         let stopping = self.engine.shared.tasks.stopping();
         for wait in SEARCHES {
@@ -405,7 +272,9 @@ impl SubmissionRun<'_> {
                 }
                 Ok(Search::Several(_)) => break,
                 Ok(Search::Nothing | Search::Unsettled) => {}
-                Err(error) => tracing::debug!(provider, "cannot look for the batch: {error}"),
+                Err(error) => {
+                    tracing::debug!(provider, "cannot search the provider's list for the batch: {error}");
+                }
             }
         }
         self.engine.shared.lost.notify_one();
@@ -418,84 +287,9 @@ fn about(provider: &str, failure: Failure) -> ProviderError {
     ProviderError::Provider { provider: provider.to_owned(), failure }
 }
 
-/// Where a file is judged and kept, on a thread that may block; the next piece comes meanwhile.
-struct Staging {
-    account: Arc<Account>,
-    busy: JoinHandle<Result<Work, StoreError>>,
-}
-
-/// What goes to the thread and comes back.
-struct Work {
-    judge: InputChecker,
-    spool: Spool,
-    input: Vec<u8>,
-    is_good: bool,
-}
-
-impl Staging {
-    fn begin(store: Store, account: Arc<Account>, judge: InputChecker) -> Self {
-        let busy = tokio::task::spawn_blocking(move || {
-            Ok(Work { judge, spool: store.spool()?, input: Vec::new(), is_good: true })
-        });
-        Self { account, busy }
-    }
-
-    /// Gives the next pieces to the thread once it is done with those before; `false`: it need not go on.
-    async fn work(&mut self, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
-        let mut work = self.done().await?;
-        let is_good = work.is_good;
-        let account = self.account.clone();
-        self.busy = tokio::task::spawn_blocking(move || {
-            for piece in pieces {
-                work.is_good =
-                    work.is_good && work.judge.push(account.adapter.as_ref(), &piece, &mut work.input);
-                work.keep()?;
-            }
-            Ok(work)
-        });
-        Ok(is_good)
-    }
-
-    async fn done(&mut self) -> Result<Work, StoreError> {
-        match (&mut self.busy).await {
-            Ok(done) => done,
-            Err(_) => Err(StoreError::Internal("judging a file panicked; the log tells where".to_owned())),
-        }
-    }
-
-    async fn finish(mut self) -> Result<Staged, SubmitError> {
-        let mut work = self.done().await?;
-        let account = self.account;
-        let finished = tokio::task::spawn_blocking(move || {
-            let judged = work.judge.finish(account.adapter.as_ref(), &mut work.input);
-            work.spool.add(&work.input)?;
-            Ok::<_, StoreError>((judged, work.spool.finish()))
-        });
-        let finished = finished
-            .await
-            .map_err(|_| StoreError::Internal("judging a file panicked; the log tells where".to_owned()))?;
-        let (judged, spooled) = finished?;
-        Ok(Staged { judged: judged.map_err(SubmitError::Input)?, spooled })
-    }
-}
-
-impl Work {
-    fn keep(&mut self) -> Result<(), StoreError> {
-        self.spool.add(&self.input)?;
-        self.input.clear();
-        // One long line must not keep its memory for ever.
-        self.input.shrink_to(4 * AT_ONCE);
-        Ok(())
-    }
-}
-
-/// What goes to the thread at once.
-const AT_ONCE: usize = 256 << 10;
-/// How much of a file is read on that is refused already, in time.
-const REST: Duration = Duration::from_secs(30);
-/// How often an upload's progress is told.
-const TELL_EVERY: u64 = 1 << 20;
-/// When a batch is looked for whose creation was not answered, each counted from the one before.
+/// After how many bytes an upload's progress is told again.
+const PROGRESS_STEP: u64 = 1 << 20;
+/// When a batch is searched for after the answer to its creation was lost, each counted from the one before.
 const SEARCHES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_secs(1),

@@ -18,11 +18,11 @@ pub fn allowance(headers: &HeaderMap) -> Option<Allowance> {
         let date = text("date").and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         let now = date.map(|zoned| zoned.timestamp());
         let reset = text(reset).and_then(|value| until(value, now)).unwrap_or(MINUTE);
-        Some(Allowance { limit: number(limit), remaining: number(remaining)?, reset: reset.min(LONGEST) })
+        Some(Allowance { limit: number(limit), remaining: number(remaining)?, reset: reset.min(MAX_RESET) })
     })
 }
 
-/// The names of limit, what remains, and reset. Token limits say nothing about looks.
+/// The names of limit, what remains, and reset. Token limits say nothing about polls.
 const FAMILIES: [[&str; 3]; 4] = [
     [
         "anthropic-ratelimit-requests-limit",
@@ -35,8 +35,8 @@ const FAMILIES: [[&str; 3]; 4] = [
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// Limits by the day reset in a day; whether one of those concerns looks at all, the next request shows sooner.
-const LONGEST: Duration = Duration::from_mins(15);
+/// Limits by the day reset in a day; whether one of those concerns polls at all, the next request shows sooner.
+const MAX_RESET: Duration = Duration::from_mins(15);
 /// A number from here on is a Unix time, not a span.
 const YEAR_2001: f64 = 1e9;
 
@@ -162,7 +162,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_in_a_header_panics(value in "[ -~]{0,20}") {
-            prop_assert!(reset(&value) <= LONGEST);
+            prop_assert!(reset(&value) <= MAX_RESET);
             told(&[("x-ratelimit-remaining", &value)]);
         }
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 /// A request with the limits it is sent under. Its `Debug` shows no address and no header: both may be secrets.
 #[derive(Clone)]
 pub struct Call {
-    /// What is sent.
     pub request: http::Request<Bytes>,
     /// From the first byte out to the last byte in.
     pub timeout: Duration,
@@ -21,14 +20,11 @@ pub struct Call {
 /// What a call needs besides what is in it, to be added just before it leaves: it ends sooner than an adapter lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// AWS's signature.
     Aws {
         /// The service's name in the signature, such as `bedrock`.
         service: &'static str,
-        /// The region in it.
         region: String,
     },
-    /// Google's OAuth access token.
     Google,
 }
 
@@ -68,9 +64,7 @@ pub enum BodyLimit {
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status line's code.
     pub status: StatusCode,
-    /// The header fields.
     pub headers: HeaderMap,
     /// The body, as far as the limit allowed.
     pub body: Bytes,
@@ -101,9 +95,7 @@ impl std::fmt::Debug for Outgoing {
 
 /// The beginning of an answer whose body is read piece by piece.
 pub struct Incoming {
-    /// The status line's code.
     pub status: StatusCode,
-    /// The header fields.
     pub headers: HeaderMap,
     /// The body's pieces, as they come; a failure ends it.
     pub pieces: BoxStream<'static, Result<Bytes, Failure>>,

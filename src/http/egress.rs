@@ -1,14 +1,14 @@
 //! Where requests may go: the guard over every address that is about to be connected to.
 
 use super::failure::Failure;
-use super::transport::BoxFuture;
 use crate::config::Egress;
+use crate::sync::lock;
 use futures_util::FutureExt;
-use futures_util::future::Shared;
+use futures_util::future::{BoxFuture, Shared};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -62,7 +62,7 @@ impl Guard {
     }
 }
 
-/// Looks a name up; tests put their own answers here.
+/// Resolves a name; tests put their own answers here.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// The system's resolver.
@@ -85,25 +85,27 @@ type Found = Result<Vec<IpAddr>, (std::io::ErrorKind, String)>;
 /// The lookups under way, by name.
 type Running = Mutex<BTreeMap<String, Shared<BoxFuture<'static, Found>>>>;
 
-/// Looks `host` up by `lookup` in a thread of its own, or waits for the one that does so already.
+/// Resolves `host` by `lookup` in a thread of its own, or waits for the one that does so already.
 async fn shared(
     running: &'static Running,
     host: String,
     lookup: fn(&str) -> std::io::Result<Vec<IpAddr>>,
 ) -> std::io::Result<Vec<IpAddr>> {
     let answer = {
-        let mut under_way = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = lock(running);
         if let Some(answer) = under_way.get(&host) {
             answer.clone()
         } else {
             let (reply, answer) = oneshot::channel();
             let name = host.clone();
-            std::thread::Builder::new().name("lookup".to_owned()).stack_size(STACK).spawn(move || {
-                let found = lookup(&name).map_err(|error| (error.kind(), error.to_string()));
-                running.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-                // Nobody may wait any more.
-                let _ = reply.send(found);
-            })?;
+            std::thread::Builder::new().name("lookup".to_owned()).stack_size(LOOKUP_STACK).spawn(
+                move || {
+                    let found = lookup(&name).map_err(|error| (error.kind(), error.to_string()));
+                    lock(running).remove(&name);
+                    // Nobody may wait any more.
+                    let _ = reply.send(found);
+                },
+            )?;
             let lost = || Err((std::io::ErrorKind::Other, "the lookup failed".to_owned()));
             let answer: BoxFuture<'static, Found> =
                 Box::pin(async move { answer.await.unwrap_or_else(|_| lost()) });
@@ -180,8 +182,8 @@ fn reason(error: &std::io::Error) -> String {
 /// How long a name server may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Of a thread that looks a name up: what the C library's modules need, and no more.
-const STACK: usize = 512 * 1024;
+/// The stack of a thread that resolves a name, in bytes: what the C library's modules need, and no more.
+const LOOKUP_STACK: usize = 512 * 1024;
 
 /// A network by its first address and the length of its prefix.
 struct Net<A>(A, u32);
@@ -347,18 +349,18 @@ mod tests {
     static HANG: Mutex<()> = Mutex::new(());
 
     #[tokio::test]
-    #[expect(clippy::await_holding_lock, reason = "the thread that looks the name up is what waits for it")]
+    #[expect(clippy::await_holding_lock, reason = "the thread that resolves the name is what waits for it")]
     async fn c11_a_name_that_hangs_takes_one_thread_and_holds_up_no_other() {
         static RUNNING: Running = Mutex::new(BTreeMap::new());
-        let look = |host: &str| shared(&RUNNING, host.to_owned(), counted);
+        let resolve = |host: &str| shared(&RUNNING, host.to_owned(), counted);
         let stop = HANG.lock().unwrap();
-        let mut hung: Vec<_> = (0..100).map(|_| Box::pin(look("hung.example"))).collect();
+        let mut hung: Vec<_> = (0..100).map(|_| Box::pin(resolve("hung.example"))).collect();
         for one in &mut hung {
             assert!(futures_util::poll!(one).is_pending());
         }
         for number in 0..20 {
             assert_eq!(
-                look(&format!("host-{number}.example")).await.unwrap(),
+                resolve(&format!("host-{number}.example")).await.unwrap(),
                 [IpAddr::V4(Ipv4Addr::LOCALHOST)]
             );
         }

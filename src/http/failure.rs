@@ -7,13 +7,10 @@ use std::time::Duration;
 /// Why a request did not bring what was wanted. The texts hold no URL and no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The name could not be resolved.
     #[error("the host name does not resolve{0}")]
     Dns(String),
-    /// Nobody listens there.
     #[error("connection refused")]
     ConnectRefused,
-    /// No connection in time.
     #[error("no connection within {}", crate::domain::duration::human(super::limits::CONNECT_TIMEOUT))]
     ConnectTimeout,
     /// The connection could not be made for another reason.
@@ -22,28 +19,23 @@ pub enum Failure {
     /// The handshake failed, or the certificate is not trusted.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The connection broke.
     #[error("the connection was closed before the answer was complete")]
     Reset,
-    /// No complete answer in time.
     #[error("no complete answer within {}", crate::domain::duration::human(*.0))]
     Timeout(Duration),
     /// The address must not be connected to.
     #[error("{0} is an address that is never connected to")]
     Blocked(std::net::IpAddr),
-    /// What came is not HTTP.
     #[error("the answer is not valid HTTP")]
     BadResponse,
     /// The answer is longer than anything useful.
     #[error("the answer is longer than {0} bytes")]
     TooLarge(usize),
-    /// The request could not even be formed.
     #[error("the request cannot be formed: {0}")]
     BadRequest(String),
     /// An answer that is not a success.
     #[error("{}{}", status_line(*status), message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
     Status {
-        /// The status line's code.
         status: StatusCode,
         /// The server's own words, shortened.
         message: Option<String>,
@@ -68,7 +60,7 @@ pub enum Failure {
     Unsupported(String),
 }
 
-/// What a failure means for the schedule; nothing above looks at the variants.
+/// What a failure means for the schedule; nothing above reads the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Trouble on the way or over there: again, backing off.
@@ -182,9 +174,10 @@ pub fn status_line(status: StatusCode) -> String {
 /// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
 /// The past, a negative number and nonsense are no wish. At most six hours are honoured.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    const MOST: Duration = Duration::from_hours(6);
-    let seconds =
-        |value: f64| (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MOST).min(MOST));
+    const MAX_WAIT: Duration = Duration::from_hours(6);
+    let seconds = |value: f64| {
+        (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    };
     let text =
         |name: &str| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).map(str::trim);
     if let Some(wait) = text("retry-after-ms").find_map(|value| seconds(value.parse::<f64>().ok()? / 1000.0))
@@ -198,7 +191,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         let at = http_date(value)?;
         let from = text("date").find_map(http_date)?;
         let wait = Duration::try_from(at.duration_since(from)).ok()?;
-        (!wait.is_zero()).then_some(wait.min(MOST))
+        (!wait.is_zero()).then_some(wait.min(MAX_WAIT))
     })
 }
 

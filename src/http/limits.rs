@@ -15,5 +15,4 @@ pub const RECEIVER_BODY: usize = 64 * 1024;
 /// Of a receiver's answer, in the attempt's row.
 pub const EXCERPT: usize = 2 * 1024;
 
-/// What batchd calls itself.
 pub const USER_AGENT: &str = concat!("batchd/", env!("CARGO_PKG_VERSION"));

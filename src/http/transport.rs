@@ -6,25 +6,22 @@ use super::failure::Failure;
 use super::limits;
 use crate::clock::Clock;
 use crate::config::Proxy;
+use crate::sync::lock;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-
-/// A future that a trait object returns.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Sends one HTTP request and reads the answer. No retries, no redirects, no cookies.
 pub trait Transport: Send + Sync + 'static {
@@ -62,9 +59,7 @@ pub struct TransportConfig<'a> {
     pub proxy: &'a Proxy,
     /// Further certificate authorities, PEM, besides the platform's.
     pub ca_files: Vec<PathBuf>,
-    /// Trust any certificate.
     pub insecure_skip_verify: bool,
-    /// Which addresses are refused.
     pub guard: Guard,
 }
 
@@ -73,16 +68,9 @@ pub struct TransportConfig<'a> {
 pub enum TransportProblem {
     /// A file of certificates is missing or is none.
     #[error("cannot read certificates from {}: {what}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The proxy's URL is none.
+    CaFile { path: PathBuf, what: String },
     #[error("the proxy's URL cannot be read; write it like \"http://proxy.example.com:3128\"")]
     Proxy,
-    /// Something else.
     #[error("the HTTP client cannot be built: {0}")]
     Client(String),
 }
@@ -105,7 +93,7 @@ impl ReqwestTransport {
         Self::with_lookup(config, system_lookup())
     }
 
-    /// The same with another way to look names up.
+    /// The same with another way to resolve names.
     pub fn with_lookup(config: &TransportConfig<'_>, lookup: Lookup) -> Result<Self, TransportProblem> {
         let certificates = certificates(&config.ca_files)?;
         let proxy = match config.proxy {
@@ -124,7 +112,7 @@ impl ReqwestTransport {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(limits::CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE)
+                .pool_idle_timeout(IDLE_TIMEOUT)
                 .tls_danger_accept_invalid_certs(config.insecure_skip_verify)
                 .dns_resolver(Arc::clone(&resolver));
             if !matches!(config.proxy, Proxy::Env) {
@@ -190,7 +178,7 @@ impl ReqwestTransport {
             body.pieces.inspect(move |piece| {
                 moved.notify_one();
                 if let Err(error) = piece {
-                    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(unreadable(error));
+                    *lock(&trouble) = Some(unreadable(error));
                 }
             })
         };
@@ -215,7 +203,7 @@ impl ReqwestTransport {
                 () = tokio::time::sleep(timeout) => break Err(Failure::Timeout(timeout)),
             }
         };
-        let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let trouble = lock(&trouble).take();
         trouble.map_or(result, Err)
     }
 
@@ -281,7 +269,7 @@ fn warn_of_no_roots() {
 }
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole body, or a failure.
 async fn whole(mut response: reqwest::Response, most: usize, timeout: Duration) -> Result<Bytes, Failure> {

@@ -5,7 +5,7 @@
 //! minute's sign by [`Calendar`](crate::domain::calendar::Calendar). When a job last ran is kept in our own table, from
 //! which [`overdue`] tells what was missed while the daemon did not run.
 
-use super::jobs::Job;
+use super::job::Job;
 use crate::domain::time::since;
 use crate::store::jobs::JobRun;
 use jiff::Timestamp;
@@ -18,17 +18,17 @@ pub struct Cron {
     scheduler: JobScheduler,
 }
 
-/// What the clockwork says.
+/// What the scheduler says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// A job's turn has come.
+    /// A job is due.
     Job(Job),
     /// A minute has begun: something may be due by its own calendar.
     Minute,
 }
 
 impl Cron {
-    /// Starts the clockwork; what it says comes out of the receiver.
+    /// Starts the scheduler; what it says comes out of the receiver.
     pub async fn start(jobs: &[Job]) -> Result<(Self, mpsc::Receiver<Sign>), JobSchedulerError> {
         let signs: Vec<(Sign, &str)> = jobs
             .iter()
@@ -50,10 +50,10 @@ impl Cron {
         Ok((Self { scheduler }, taken_up))
     }
 
-    /// Stops the clockwork.
+    /// Stops the scheduler.
     pub async fn stop(mut self) {
         if let Err(error) = self.scheduler.shutdown().await {
-            tracing::warn!(%error, "the clockwork did not stop cleanly");
+            tracing::warn!(%error, "the scheduler of jobs did not stop cleanly");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Digests: put together from the state, and owed to exactly the webhooks that they name.
 
-use super::jobs::Housekeeping;
+use super::housekeeping::Housekeeping;
 use super::scheduled::digest_name;
 use crate::domain::digest::{Digest, MOST};
 use crate::domain::event::EventType;
@@ -43,7 +43,7 @@ impl Housekeeping {
         digest.stuck(&stuck, count);
         let routes = routes_to(&webhooks, &self.engine.routes());
         self.store.record_digest(digest.draft(name, at), run, Arc::new(routes)).await?;
-        tracing::info!(job = digest_name(name), "the digest {name} goes out");
+        tracing::info!(job = digest_name(name), "recorded the digest {name}; it is sent to its webhooks");
         Ok(())
     }
 }

@@ -1,77 +1,19 @@
-//! The jobs themselves, and the loop that takes them up.
+//! The loop that starts what is due, and the jobs with a fixed schedule.
 
 use super::cron::{Cron, Sign, overdue};
+use super::housekeeping::Housekeeping;
+use super::job::Job;
 use super::scheduled::{self, ScheduledRun};
-use crate::clock::Clock;
-use crate::config::Config;
 use crate::domain::time::earlier;
-use crate::engine::Engine;
+use crate::store::StoreError;
 use crate::store::jobs::JobRun;
-use crate::store::{Store, StoreError};
-use crate::tasks::{Pulse, Tasks};
+use crate::sync::lock;
+use crate::tasks::Pulse;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-
-/// Housekeeping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Job {
-    /// Deletes what ended longer ago than `state.retain`.
-    Prune,
-    /// Shortens the database's log.
-    Checkpoint,
-    /// Tells of results that their providers will soon delete.
-    Expiring,
-}
-
-impl Job {
-    /// All of it.
-    pub const ALL: [Self; 3] = [Self::Prune, Self::Checkpoint, Self::Expiring];
-
-    /// Its name in the table of runs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Prune => "prune",
-            Self::Checkpoint => "checkpoint",
-            Self::Expiring => "expiring",
-        }
-    }
-
-    /// When it runs, in UTC, with seconds. Off the full hour, when everybody else is busy.
-    pub(super) const fn pattern(self) -> &'static str {
-        match self {
-            Self::Prune => "40 23 3 * * *",
-            Self::Checkpoint => "20 11 * * * *",
-            Self::Expiring => "50 */5 * * * *",
-        }
-    }
-
-    /// How far its runs are apart.
-    pub(super) const fn period(self) -> Duration {
-        match self {
-            Self::Prune => Duration::from_hours(24),
-            Self::Checkpoint => Duration::from_hours(1),
-            Self::Expiring => Duration::from_mins(5),
-        }
-    }
-}
-
-/// What the jobs work on.
-#[derive(Clone)]
-pub struct Housekeeping {
-    /// The state.
-    pub store: Store,
-    /// The time.
-    pub clock: Clock,
-    /// Supervision.
-    pub tasks: Tasks,
-    /// Looks at the providers.
-    pub engine: Engine,
-    /// The configuration in force.
-    pub config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
-}
 
 /// What is to be done, by whichever calendar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +34,14 @@ impl Work {
 impl Housekeeping {
     /// Runs what is due until everything stops; what was missed is caught up first.
     pub async fn run(self, pulse: Pulse) {
-        const NAP: Duration = Duration::from_secs(15);
+        const MAX_SLEEP: Duration = Duration::from_secs(15);
         let stopping = self.tasks.stopping();
         let under_way = Arc::new(Mutex::new(BTreeSet::new()));
         let mut cron = match Cron::start(&Job::ALL).await {
             Ok((cron, signs)) => Some((cron, signs)),
             Err(error) => {
                 // The catch-up below does the same work, later.
-                tracing::error!(%error, "the clockwork does not start; housekeeping goes by the hour");
+                tracing::error!(%error, "the scheduler cannot be started; jobs still run, but up to a period late");
                 None
             }
         };
@@ -115,7 +57,7 @@ impl Housekeeping {
                         self.begin(work, &under_way);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "cannot tell which housekeeping is due"),
+                Err(error) => tracing::warn!(%error, "cannot read from the state which jobs are due"),
             }
             tokio::select! {
                 () = stopping.cancelled() => break,
@@ -123,7 +65,7 @@ impl Housekeeping {
                     Sign::Job(job) => self.begin(Work::Job(job), &under_way),
                     Sign::Minute => {}
                 },
-                () = tokio::time::sleep(NAP) => {}
+                () = tokio::time::sleep(MAX_SLEEP) => {}
             }
         }
         if let Some((cron, _)) = cron {
@@ -135,7 +77,7 @@ impl Housekeeping {
     fn begin(&self, work: Work, under_way: &Arc<Mutex<BTreeSet<String>>>) {
         let name = work.name();
         let set = |set: &Arc<Mutex<BTreeSet<String>>>, name: &str, insert: bool| {
-            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut set = lock(set);
             if insert { set.insert(name.to_owned()) } else { set.remove(name) }
         };
         if !set(under_way, &name, true) {
@@ -152,7 +94,7 @@ impl Housekeeping {
         };
         let panicked = under_way.clone();
         self.tasks.attempt(&TaskTracker::new(), run, move || {
-            tracing::error!(job = name, "housekeeping panicked");
+            tracing::error!(job = name, "the job {name} panicked; it is tried again");
             set(&panicked, &name, false);
         });
     }
@@ -161,7 +103,7 @@ impl Housekeeping {
         let started_at = self.clock.now();
         let result = self.attempt(job).await;
         if let Err(error) = &result {
-            tracing::error!(job = job.name(), %error, "housekeeping failed");
+            tracing::error!(job = job.name(), %error, "the job {} failed; it runs again at its next time", job.name());
         }
         let run = JobRun {
             name: job.name().to_owned(),
@@ -170,7 +112,7 @@ impl Housekeeping {
             error: result.err().map(|error| error.to_string()),
         };
         if let Err(error) = self.store.set_job_run(run).await {
-            tracing::warn!(job = job.name(), %error, "cannot note that housekeeping ran");
+            tracing::warn!(job = job.name(), %error, "cannot record that the job {} ran", job.name());
         }
     }
 
@@ -183,7 +125,7 @@ impl Housekeeping {
                     tracing::info!(
                         job = job.name(),
                         batches = gone,
-                        "deleted what is older than state.retain"
+                        "deleted {gone} batches that ended longer ago than state.retain"
                     );
                 }
                 Ok(())
@@ -195,7 +137,7 @@ impl Housekeeping {
                     tracing::info!(
                         job = job.name(),
                         batches = told,
-                        "told of results that will soon be deleted"
+                        "recorded events for {told} batches whose results will soon be deleted by their providers"
                     );
                 }
                 Ok(())

@@ -2,5 +2,7 @@
 
 pub mod cron;
 mod digest;
+pub mod housekeeping;
+pub mod job;
 pub mod jobs;
 pub mod scheduled;

@@ -1,6 +1,6 @@
 //! What has a calendar of its own in the configuration: rounds of discovery, and digests.
 
-use super::jobs::Housekeeping;
+use super::housekeeping::Housekeeping;
 use crate::config::Config;
 use crate::domain::calendar::Calendar;
 use crate::domain::time::since;
@@ -14,14 +14,11 @@ use std::time::Duration;
 pub enum ScheduledRun {
     /// A round of discovery.
     Discover {
-        /// At which provider.
         provider: String,
         /// What went wrong the last time, if it did.
         last_error: Option<String>,
     },
-    /// A digest.
     Digest {
-        /// Which.
         name: String,
         /// What it covers; `None`: it is new, and covers what comes from now on.
         since: Option<Timestamp>,
@@ -78,12 +75,12 @@ impl Housekeeping {
         let job = run.name();
         match run {
             ScheduledRun::Discover { provider, last_error } => {
-                self.discover(&provider, last_error.as_deref()).await
+                self.discover(&provider, last_error.as_deref()).await;
             }
             ScheduledRun::Digest { name, since, at } => {
                 if let Err(error) = self.digest(&name, since, at).await {
                     // It stays due.
-                    tracing::error!(job, %error, "cannot store the digest");
+                    tracing::error!(job, %error, "cannot record the digest; tried again at the next pass");
                 }
             }
         }
@@ -98,24 +95,27 @@ impl Housekeeping {
         };
         let error = match result {
             Ok(found) => {
-                tracing::debug!(provider, found, "searched its list");
+                tracing::debug!(provider, found, "searched the provider's list for new batches");
                 None
             }
-            // It has left the configuration, or stands there anew: the next look at the calendar knows.
+            // It has left the configuration, or stands there anew: the next pass over the calendar knows.
             Err(ProviderError::NoProvider(_) | ProviderError::Retired(_)) => return,
             Err(error) => {
                 let what = error.to_string();
                 if last_error == Some(&what) {
-                    tracing::debug!(provider, "its list still cannot be searched: {what}");
+                    tracing::debug!(
+                        provider,
+                        "the provider's list still cannot be searched for new batches: {what}"
+                    );
                 } else {
-                    tracing::warn!(provider, "its list cannot be searched for new batches: {what}");
+                    tracing::warn!(provider, "cannot search the provider's list for new batches: {what}");
                 }
                 Some(what)
             }
         };
         let run = JobRun { name: discovery_name(provider), started_at, finished_at: self.clock.now(), error };
         if let Err(error) = self.store.set_job_run(run).await {
-            tracing::warn!(provider, %error, "cannot note that its list was searched");
+            tracing::warn!(provider, %error, "cannot record that the provider's list was searched");
         }
     }
 }

@@ -40,7 +40,6 @@ impl Breaker {
         Self(if failures >= OPENS_AFTER { Phase::Open { probes: 0, next: now } } else { Phase::Closed })
     }
 
-    /// Whether only probes are let through.
     pub const fn is_open(&self) -> bool {
         matches!(self.0, Phase::Open { .. })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// What the clocks said when somebody last looked. Cheap to clone; all clones are one.
+/// What the clocks said when they were last compared. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub(super) struct ClockJumps(Arc<Mutex<(Timestamp, Duration)>>);
 
@@ -17,7 +17,7 @@ impl ClockJumps {
         Self(Arc::new(Mutex::new((clock.now(), clock.steady()))))
     }
 
-    /// Moves every wait with the clock, if it was set forward since the last look. Whoever asks meanwhile waits.
+    /// Moves every wait with the clock, if it was set forward since they were last compared. Whoever asks meanwhile waits.
     ///
     /// A clock that was set back is the store's affair: it sees that across a start, too.
     pub(super) async fn follow(&self, clock: &Clock, store: &Store) -> Result<(), StoreError> {
@@ -26,11 +26,11 @@ impl ClockJumps {
         let (before, steady_before) = *last;
         let passed = steady.saturating_sub(steady_before);
         let step = since(later(before, passed), now);
-        if step >= STEP {
+        if step >= MIN_JUMP {
             store.follow_step(later(before, passed), step).await?;
             tracing::warn!(
                 seconds = step.as_secs(),
-                "the clock was set forward by {}; what waits goes on waiting as long as it would have",
+                "the clock was set forward by {}; delayed deliveries keep their remaining waits",
                 crate::domain::duration::human(step)
             );
         }
@@ -40,4 +40,4 @@ impl ClockJumps {
 }
 
 /// What time servers do little by little is less.
-const STEP: Duration = Duration::from_secs(2);
+const MIN_JUMP: Duration = Duration::from_secs(2);

@@ -12,9 +12,7 @@ pub(super) struct CrashIsolation(Arc<RwLock<()>>);
 /// Leave to have attempts under way, for as long as it is kept.
 #[derive(Clone)]
 pub(super) enum Pass {
-    /// Among others.
     Shared { _guard: Arc<OwnedRwLockReadGuard<()>> },
-    /// Alone.
     Alone { _guard: Arc<OwnedRwLockWriteGuard<()>> },
 }
 

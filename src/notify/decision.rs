@@ -10,9 +10,7 @@ use std::time::Duration;
 /// What follows from an attempt; stored in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What becomes of the delivery.
     pub next: Next,
-    /// What is remembered of the webhook.
     pub state: WebhookState,
 }
 

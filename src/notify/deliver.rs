@@ -18,7 +18,6 @@ use tokio::time::Instant;
 /// What one attempt brought. No text in it holds a URL or a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// What it means.
     pub outcome: DeliveryOutcome,
     /// Whether the receiver or the way to it is to blame for a failure, not the making of the message.
     pub receiver_at_fault: bool,
@@ -30,7 +29,6 @@ pub struct Exchange {
     pub error: Option<String>,
     /// The beginning of the answer.
     pub excerpt: Option<String>,
-    /// How long it took.
     pub took: Duration,
 }
 

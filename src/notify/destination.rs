@@ -60,22 +60,18 @@ impl Destination {
         })
     }
 
-    /// The webhook's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The webhook's kind.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// Forms requests and judges answers.
     pub fn adapter(&self) -> &dyn Webhook {
         &*self.adapter
     }
 
-    /// Sends requests.
     pub fn transport(&self) -> &dyn Transport {
         &*self.transport
     }
@@ -85,7 +81,6 @@ impl Destination {
         &self.scrubber
     }
 
-    /// The waits after each failed attempt.
     pub fn delays(&self) -> &[Duration] {
         &self.delays
     }
@@ -100,12 +95,12 @@ impl Destination {
         self.insecure
     }
 
-    /// The secrets_digest over the secrets that it was made with.
+    /// The digest of the secrets that it was made with.
     pub const fn secrets_digest(&self) -> SecretsDigest {
         self.secrets_digest
     }
 
-    /// The secrets_digest over all secrets of `target`.
+    /// The digest of all secrets of `target`.
     pub fn secrets_digest_of(target: &Target) -> SecretsDigest {
         let mut hash = Sha256::new();
         hash.update(b"batchd/secrets");

@@ -13,7 +13,6 @@ use std::time::Duration;
 pub(super) struct News {
     /// Since when the trouble lasts that is told of; `None`: it is over.
     pub(super) told_since: Option<Timestamp>,
-    /// The words.
     pub(super) finding: Draft,
 }
 
@@ -46,8 +45,8 @@ pub(super) fn news(
              enable {name}"
         ),
         None => {
-            let patience: Duration = delays.iter().take(OPENS_AFTER as usize - 1).sum();
-            if state.failures < OPENS_AFTER || since(failing_since, now) < patience.min(PATIENCE) {
+            let quiet: Duration = delays.iter().take(OPENS_AFTER as usize - 1).sum();
+            if state.failures < OPENS_AFTER || since(failing_since, now) < quiet.min(MAX_QUIET) {
                 return None;
             }
             let error = last_error.map(|error| format!(": {error}")).unwrap_or_default();
@@ -58,8 +57,8 @@ pub(super) fn news(
     Some(News { told_since: Some(since), finding: draft(EventType::WebhookFailing, &words, since) })
 }
 
-/// Longer than most receivers take to restart.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// For how long a failing webhook is not told of at most: longer than most receivers take to restart.
+const MAX_QUIET: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_not_longer_than_the_webhooks_own_schedule() {
+    fn what_is_waited_is_not_longer_than_the_webhooks_own_schedule() {
         let short = [Duration::from_secs(1); 5];
         assert_eq!(told(&mut failing(5), &short, at(3)), None);
         assert!(told(&mut failing(5), &short, at(4)).is_some());

@@ -32,21 +32,31 @@ pub(super) fn attempt(webhook: &str, due: &Due, exchange: &Exchange, next: Next,
         };
     }
     match next {
-        Next::Delivered => line!(info, "delivered", "told webhook {webhook} of {}", fields.0),
+        Next::Delivered => line!(info, "delivered", "delivered {} to webhook {webhook}", fields.0),
         Next::Again { at, .. } => {
             let wait = human(since(now, at));
             let at = at.to_string();
-            line!(warn, at.as_str(), "webhook {webhook} did not take {}: {error}; again in {wait}", fields.0);
+            line!(
+                warn,
+                at.as_str(),
+                "webhook {webhook} did not accept {}: {error}; trying again in {wait}",
+                fields.0
+            );
         }
         Next::Dead => {
             line!(
                 error,
                 "dead",
-                "webhook {webhook} did not take {}: {error}; given up after {attempt} attempts; batchd deliveries retry {}",
+                "webhook {webhook} did not accept {}: {error}; given up after {attempt} attempts; to send it again: batchd deliveries retry {}",
                 fields.0,
                 due.pk
             );
         }
-        Next::Hold => line!(warn, "held", "webhook {webhook} did not take {}: {error}; held", fields.0),
+        Next::Hold => line!(
+            warn,
+            "held",
+            "webhook {webhook} did not accept {}: {error}; held until the webhook is enabled",
+            fields.0
+        ),
     }
 }

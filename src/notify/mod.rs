@@ -2,6 +2,7 @@
 
 pub mod breaker;
 mod clock_jumps;
+mod context;
 mod crash_isolation;
 pub mod decision;
 pub mod deliver;
@@ -10,15 +11,14 @@ pub mod dispatcher;
 mod episode;
 mod log;
 mod pacing;
+mod plan;
+mod run;
+mod settle;
+mod status;
 mod worker;
 
 pub use deliver::Exchange;
 pub use destination::Destination;
-pub use dispatcher::{Dispatcher, WebhookHealth};
+pub use dispatcher::Dispatcher;
 pub use pacing::GATHER;
-
-use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
-
-/// When a loop last completed a pass, in Unix milliseconds: a watchdog sees by it that the loop is alive.
-pub type Pulse = Arc<AtomicI64>;
+pub use status::WebhookHealth;

@@ -5,6 +5,7 @@ use super::refusal::Refusal;
 use super::vendor::Vendor;
 use super::wire::{self, Answer};
 use crate::domain::duration;
+use crate::sync::lock;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The faults that wait and the journal.
@@ -114,7 +115,7 @@ impl Control {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

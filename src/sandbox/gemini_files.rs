@@ -8,6 +8,7 @@ use super::memory::Gathered;
 use super::refusal::Refusal;
 use super::store::{Cabinet, File, Source};
 use super::wire::{self, Answer, Base, Params};
+use crate::sync::lock;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Uploads that have begun and not ended, by their id, which sorts by age and cannot be guessed. The oldest are
@@ -262,7 +263,7 @@ fn view(file: &File, base: &Base, now: Timestamp) -> Value {
 
 impl Uploads {
     fn put(&self, id: &str, upload: Upload) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.0);
         open.insert(id.to_owned(), upload);
         while open.len() > MOST_UPLOADS {
             open.pop_first();
@@ -270,12 +271,12 @@ impl Uploads {
     }
 
     fn take(&self, id: &str) -> Result<Upload, Refusal> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let taken = lock(&self.0).remove(id);
         taken.ok_or_else(|| Refusal::not_found("no such upload; start it again"))
     }
 
     fn received(&self, id: &str) -> Result<usize, Refusal> {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lock(&self.0);
         open.get(id)
             .map(|upload| upload.gathered.len())
             .ok_or_else(|| Refusal::not_found("no such upload; start it again"))

@@ -12,10 +12,11 @@ use super::vendor::Vendor;
 use super::{SandboxOptions, Speed};
 use crate::clock::Clock;
 use crate::domain::duration;
+use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 /// Everything that the simulated services keep.
@@ -112,7 +113,7 @@ impl Store {
 
     /// What is kept.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The batch of `vendor` called `id`.

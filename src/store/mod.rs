@@ -32,8 +32,8 @@ use lock::Lock;
 use reader::Readers;
 use rusqlite::{Connection, ErrorCode};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use writer::{Tx, Writer};
@@ -329,11 +329,6 @@ where
             StoreError::Closed
         }
     })
-}
-
-/// Locks for a moment; what a panic left half done behind such a lock is nothing that matters.
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long opening waits for another program that has the database locked.

@@ -1,6 +1,7 @@
 //! The connections that only read: each query has one to itself, whoever came first goes first.
 
-use super::{StoreError, guard, off_thread};
+use super::{StoreError, off_thread};
+use crate::sync::lock;
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
@@ -39,7 +40,7 @@ impl Readers {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let idle = Arc::clone(&self.idle);
         off_thread(move || {
-            let connection = guard(&idle).pop();
+            let connection = lock(&idle).pop();
             let loan = Loan { connection, idle };
             let result = match &loan.connection {
                 Some(connection) => query(connection),
@@ -61,7 +62,7 @@ impl Readers {
     /// Waits for the queries under way and closes.
     pub(super) async fn close(&self) {
         if let Ok(all) = self.slots.acquire_many(self.count).await {
-            guard(&self.idle).clear();
+            lock(&self.idle).clear();
             self.slots.close();
             drop(all);
         }
@@ -71,7 +72,7 @@ impl Readers {
 impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            guard(&self.idle).push(connection);
+            lock(&self.idle).push(connection);
         }
     }
 }

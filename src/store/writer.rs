@@ -6,10 +6,11 @@
 use super::batches::{self, PackedTouch, Touch};
 use super::connection::{self, checkpoint};
 use super::lock::{Lock, Marks};
-use super::{Pk, StoreError, guard, off_thread};
+use super::{Pk, StoreError, off_thread};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::failpoint;
+use crate::sync::lock;
 use jiff::Timestamp;
 use rusqlite::{Connection, ffi};
 use std::collections::BTreeMap;
@@ -226,7 +227,7 @@ impl Writer {
     }
 
     fn unanswered(&self) -> StoreError {
-        if guard(&self.core.open).is_none() {
+        if lock(&self.core.open).is_none() {
             StoreError::Closed
         } else if self.committer.is_finished() {
             StoreError::Internal("the writer has stopped; restart batchd".to_owned())
@@ -239,19 +240,19 @@ impl Writer {
 impl Core {
     /// Keeps `touch` until the next commit.
     pub(super) fn touch(&self, pk: Pk, touch: Touch) {
-        guard(&self.touches).waiting.insert(pk, touch.into());
+        lock(&self.touches).waiting.insert(pk, touch.into());
         self.touched.notify_one();
     }
 
     /// What is known of a batch's last look and not written yet.
     pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
-        let touches = guard(&self.touches);
+        let touches = lock(&self.touches);
         touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).map(|touch| Touch::from(*touch))
     }
 
     /// All such looks.
     pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
-        let touches = guard(&self.touches);
+        let touches = lock(&self.touches);
         // Newer after older.
         let both = touches.writing.iter().chain(&touches.waiting);
         both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
@@ -266,21 +267,21 @@ impl Core {
     }
 
     pub(super) fn recorded(&self) -> Vec<(EventType, u64)> {
-        guard(&self.recorded).iter().map(|(kind, count)| (*kind, *count)).collect()
+        lock(&self.recorded).iter().map(|(kind, count)| (*kind, *count)).collect()
     }
 
     pub(super) fn commits(&self) -> CommitStats {
-        guard(&self.commits).clone()
+        lock(&self.commits).clone()
     }
 
     /// Why the last commit failed, if it did.
     pub(super) fn trouble(&self) -> Option<StoreError> {
-        guard(&self.trouble).clone()
+        lock(&self.trouble).clone()
     }
 
     /// Copies the log into the database and empties it; `false` if somebody still reads from it.
     pub(super) fn checkpoint(&self) -> Result<bool, StoreError> {
-        let open = guard(&self.open);
+        let open = lock(&self.open);
         let open = open.as_ref().ok_or(StoreError::Closed)?;
         // Readers end soon or late; there is another checkpoint in an hour.
         open.connection.busy_timeout(CHECKPOINT_PATIENCE)?;
@@ -297,11 +298,11 @@ impl Core {
     /// Writes what waits, empties the log, gives up the lock.
     pub(super) fn close(&self) -> Result<(), StoreError> {
         let mut result = Ok(());
-        while result.is_ok() && !guard(&self.touches).waiting.is_empty() {
+        while result.is_ok() && !lock(&self.touches).waiting.is_empty() {
             result = self.commit(Vec::new());
         }
         let emptied = self.checkpoint();
-        let Some(open) = guard(&self.open).take() else { return Err(StoreError::Closed) };
+        let Some(open) = lock(&self.open).take() else { return Err(StoreError::Closed) };
         drop(open.connection);
         let marks = Marks { initialised: true, closed: emptied.is_ok(), runs: open.lock.runs() };
         if let Err(error) = open.lock.write(&marks, self.clock.now()) {
@@ -312,7 +313,7 @@ impl Core {
 
     /// Lets the database grow by `pages` at most from now on.
     pub(super) fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
-        let open = guard(&self.open);
+        let open = lock(&self.open);
         let connection = &open.as_ref().ok_or(StoreError::Closed)?.connection;
         let present: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         let most = pages.map_or(u32::MAX - 1, |pages| present + pages);
@@ -338,22 +339,22 @@ impl Core {
 
     /// Commits `writes` and some of the touches that wait as one transaction, and answers.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut open = guard(&self.open);
+        let mut open = lock(&self.open);
         let Some(open) = open.as_mut() else {
             refuse(writes, &StoreError::Closed);
             return Err(StoreError::Closed);
         };
-        let touches = guard(&self.touches).take();
+        let touches = lock(&self.touches).take();
         if writes.is_empty() && touches.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let mut answers = Vec::with_capacity(writes.len());
         let committed = open.transact(writes, &touches, self.clock.now(), &mut answers);
-        guard(&self.touches).settle(committed.is_ok());
+        lock(&self.touches).settle(committed.is_ok());
         let result = match committed {
             Ok(after_commit) => {
-                guard(&self.commits).add(started.elapsed());
+                lock(&self.commits).add(started.elapsed());
                 self.tell(after_commit);
                 for answer in answers {
                     answer(None);
@@ -367,7 +368,7 @@ impl Core {
                 Err(error)
             }
         };
-        let before = std::mem::replace(&mut *guard(&self.trouble), result.clone().err());
+        let before = std::mem::replace(&mut *lock(&self.trouble), result.clone().err());
         match &result {
             Err(error) if before.is_none() => tracing::error!("failed to write the state: {error}"),
             Ok(()) if before.is_some() => tracing::info!("the state can be written again"),
@@ -378,13 +379,13 @@ impl Core {
 
     fn tell(&self, after_commit: AfterCommit) {
         if !after_commit.superseded.is_empty() {
-            let mut touches = guard(&self.touches);
+            let mut touches = lock(&self.touches);
             for pk in after_commit.superseded {
                 touches.waiting.remove(&pk);
             }
         }
         if after_commit.newest > 0 {
-            let mut recorded = guard(&self.recorded);
+            let mut recorded = lock(&self.recorded);
             for kind in after_commit.events {
                 *recorded.entry(kind).or_default() += 1;
             }
@@ -495,7 +496,7 @@ async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, tou
         let jobs = std::mem::take(&mut jobs);
         let done = off_thread(move || {
             let result = core.work(jobs);
-            let left = !guard(&core.touches).waiting.is_empty();
+            let left = !lock(&core.touches).waiting.is_empty();
             (result.is_ok(), left)
         })
         .await;
@@ -668,7 +669,7 @@ mod tests {
         let store = Store::open(dir.path(), Clock::system()).unwrap();
         let fsync = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
         let failing = store.writer().unwrap().alone(move |core| {
-            let mut open = guard(&core.open);
+            let mut open = lock(&core.open);
             let open = open.as_mut().ok_or(StoreError::Closed)?;
             let failing: Write = Box::new(move |transaction| {
                 if let Ok(transaction) = transaction {

@@ -193,11 +193,13 @@ fn oddities_are_said_once() {
     let shown = world.json(&["show", "batch_1", "--json"]);
     assert_eq!(shown["status"], "in_progress");
     assert_eq!(shown["batchd"]["provider_status"], "pondering");
-    until("it is looked at again", || (daemon.log().matches("unchanged").count() > 1).then_some(()));
+    until("it is checked again", || (daemon.log().matches("unchanged").count() > 1).then_some(()));
     assert_eq!(daemon.log().matches("pondering").count(), 1, "{}", daemon.log());
     world.provider.fault(Some((500, "{\"error\":{\"message\":\"out of order\"}}")));
-    until("it fails again", || (daemon.log().matches("still: ").count() > 1).then_some(()));
-    assert_eq!(daemon.log().matches("cannot look at the batch").count(), 1, "{}", daemon.log());
+    until("it fails again", || {
+        (daemon.log().matches("the batch still cannot be checked: ").count() > 1).then_some(())
+    });
+    assert_eq!(daemon.log().matches("cannot check the batch").count(), 1, "{}", daemon.log());
     daemon.terminate();
 }
 
@@ -229,7 +231,7 @@ fn a_deadline_that_passes_is_told() {
     world.ok(&["track", "batch_1", "--name", "nightly", "--deadline", "1s"]);
     let slack = world.receiver.wait_for("/slack", 1)[0].json();
     assert!(slack.to_string().contains("nightly is late"), "{slack}");
-    until("it is looked at again", || (daemon.log().matches("unchanged").count() > 3).then_some(()));
+    until("it is checked again", || (daemon.log().matches("unchanged").count() > 3).then_some(()));
     let events = world.json(&["events", "batch_1", "--json"]);
     let kinds: Vec<&Value> = events["data"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds, ["batch.in_progress", "batch.overdue"]);

@@ -179,7 +179,7 @@ fn a12_a_worker_that_panics_is_begun_anew_and_takes_no_other_with_it() {
     world.ok(&["track", "batch_1"]);
     world.receiver.wait_for("/slack", 1);
     world.receiver.wait_for("/hooks", 1);
-    assert!(daemon.log().contains("the worker of webhook pipeline failed"), "{}", daemon.log());
+    assert!(daemon.log().contains("the worker of webhook pipeline panicked"), "{}", daemon.log());
     daemon.terminate();
 }
 

@@ -17,7 +17,7 @@ fn heartbeats_go_out_and_their_address_is_a_secret() {
     assert!(beats[0].body.is_empty());
     // A receiver in trouble is told of in the log, once and without its address.
     world.receiver.answer(503, "no");
-    until("the trouble is told", || daemon.log().contains("the heartbeat does not arrive").then_some(()));
+    until("the trouble is told", || daemon.log().contains("cannot send the heartbeat").then_some(()));
     world.receiver.answer(200, "ok");
     let shown = format!("{}{}{}", daemon.log(), world.ok(&["config", "show"]), world.ok(&["status"]));
     assert!(!shown.contains(PATH_SECRET), "{shown}");

@@ -16,10 +16,9 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 const UNFINISHED: &str = "part";
 /// The ending of a file that is.
 const FINISHED: &str = "jsonl";
-/// Longer names are no names for a file.
-const LONGEST_NAME: usize = 200;
+/// Bytes of a file's name; a longer one is replaced by its digest.
+const MAX_NAME_LENGTH: usize = 200;
 
-/// The directory.
 pub(super) struct ResultsDir<'a> {
     dir: &'a Path,
 }
@@ -53,7 +52,7 @@ impl<'a> ResultsDir<'a> {
 
     fn path(&self, provider: &str, id: &str) -> PathBuf {
         let mut name = utf8_percent_encode(id, NAME).to_string();
-        if name.len() > LONGEST_NAME {
+        if name.len() > MAX_NAME_LENGTH {
             name = data_encoding::HEXLOWER.encode(&Sha256::digest(id));
         }
         self.dir.join(provider).join(format!("{name}.{FINISHED}"))

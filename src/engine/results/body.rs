@@ -10,16 +10,16 @@ use http::{HeaderMap, Request, StatusCode};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
-/// Failures in a row, without a byte between them, that are sat out.
-const PATIENCE: u32 = 4;
+/// Failures in a row, without a byte between them, after which another try is made.
+const MAX_RETRIES: u32 = 4;
 /// The first wait; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// No server's wish to wait is heeded beyond this: somebody is waiting for the results.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 /// How much of a file is read at once.
 const FILE_PIECE: usize = 256 * 1024;
-/// How much of an answer is read that is no success.
-const REFUSAL: usize = 64 * 1024;
+/// How many bytes of an answer are read that is no success.
+const MAX_REFUSAL: usize = 64 * 1024;
 
 /// A body of any length.
 pub(super) struct Body {
@@ -133,7 +133,7 @@ impl Wire {
     async fn resume(&mut self, account: &Account, failure: Failure) -> Result<(), Failure> {
         let mut failure = failure;
         loop {
-            tracing::debug!(offset = self.offset, "results broke off: {failure}");
+            tracing::debug!(offset = self.offset, "fetching results was interrupted, resuming: {failure}");
             wait_after(failure, &mut self.failures).await?;
             match begin(account, &self.request, self.timeout, Some((self.offset, self.tag.as_ref()))).await {
                 Ok(incoming) => {
@@ -162,8 +162,8 @@ impl Wire {
     }
 }
 
-/// Sends a short request, with the patience of somebody who waits for results.
-pub(super) async fn send_patiently(account: &Account, call: Call) -> Result<Answer, Failure> {
+/// Sends a short request, trying again while somebody waits for the results.
+pub(super) async fn send_with_retries(account: &Account, call: Call) -> Result<Answer, Failure> {
     let Call { request, timeout, body_limit } = call;
     let mut failures = 0;
     loop {
@@ -196,7 +196,7 @@ async fn begin(
             headers.insert(IF_RANGE, tag.clone());
         }
     }
-    let call = Call { request, timeout, body_limit: crate::http::call::BodyLimit::Beginning(REFUSAL) };
+    let call = Call { request, timeout, body_limit: crate::http::call::BodyLimit::Beginning(MAX_REFUSAL) };
     let incoming = account.open(call).await?;
     if incoming.status.is_success() {
         return Ok(incoming);
@@ -204,7 +204,7 @@ async fn begin(
     if incoming.status.is_redirection() {
         return Err(Failure::from_status(incoming.status, &incoming.headers, Some(redirect(&incoming))));
     }
-    Err(answer::refusal(&incoming.into_answer(REFUSAL).await))
+    Err(answer::refusal(&incoming.into_answer(MAX_REFUSAL).await))
 }
 
 /// Where an answer sends on to: its host and no more, since the rest may be a secret.
@@ -225,10 +225,10 @@ async fn wait_after(failure: Failure, failures: &mut u32) -> Result<(), Failure>
         Verdict::Hold(retry_after) => retry_after,
         _ => return Err(failure),
     };
-    if *failures >= PATIENCE {
+    if *failures >= MAX_RETRIES {
         return Err(failure);
     }
-    let wait = retry_after.unwrap_or(FIRST_WAIT * 2_u32.saturating_pow(*failures)).min(LONGEST_WAIT);
+    let wait = retry_after.unwrap_or(FIRST_WAIT * 2_u32.saturating_pow(*failures)).min(MAX_WAIT);
     *failures += 1;
     tokio::time::sleep(wait).await;
     Ok(())

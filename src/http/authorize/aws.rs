@@ -1,7 +1,7 @@
 //! AWS: Signature Version 4, with the credentials that AWS's own chain finds.
 
-use super::CredentialRoutes;
 use super::cache::{Cache, Issued};
+use super::routes::CredentialRoutes;
 use crate::clock::Clock;
 use crate::http::call::{BodyLimit, Call};
 use crate::http::failure::Failure;
@@ -138,8 +138,7 @@ fn signed(
     }
     let unsigned =
         call.request.headers_mut().remove(CONTENT_HASH).is_some_and(|value| value == UNSIGNED_PAYLOAD);
-    let unsignable =
-        |_| Failure::BadRequest("it cannot be signed; look at `base_url` and `region`".to_owned());
+    let unsignable = |_| Failure::BadRequest("it cannot be signed; check `base_url` and `region`".to_owned());
     let identity = credentials.clone().into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)

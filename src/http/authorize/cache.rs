@@ -27,7 +27,7 @@ pub(super) struct Cache<T> {
 #[derive(Debug)]
 struct Held<T> {
     issued: Option<Issued<T>>,
-    /// When it was had.
+    /// When it was obtained.
     since: Timestamp,
     /// The last attempt that came to nothing.
     failed: Option<(Timestamp, Failure)>,
@@ -57,8 +57,8 @@ impl<T: Clone> Cache<T> {
         {
             return valid.map_or_else(|| Err(failure.clone()), |issued| Ok(issued.credential.clone()));
         }
-        let obtained = tokio::time::timeout(PATIENCE, obtain()).await.unwrap_or_else(|_| {
-            let message = format!("no credentials within {}", duration::human(PATIENCE));
+        let obtained = tokio::time::timeout(OBTAIN_TIMEOUT, obtain()).await.unwrap_or_else(|_| {
+            let message = format!("no credentials within {}", duration::human(OBTAIN_TIMEOUT));
             Err(Failure::Credentials { message, refused: false })
         });
         let now = self.clock.now();
@@ -73,7 +73,7 @@ impl<T: Clone> Cache<T> {
                 let result =
                     valid.map_or_else(|| Err(failure.clone()), |issued| Ok(issued.credential.clone()));
                 if result.is_ok() {
-                    tracing::warn!("credentials that end soon cannot be renewed: {failure}");
+                    tracing::warn!("cannot renew credentials that expire soon: {failure}");
                 }
                 held.failed = Some((now, failure));
                 result
@@ -103,7 +103,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const RETRY_VALID: Duration = Duration::from_secs(30);
 
 /// To obtain a credential, all steps together.
-const PATIENCE: Duration = Duration::from_secs(20);
+const OBTAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A credential younger than this that is refused is refused for another reason than its age.
 const NEW: Duration = Duration::from_mins(1);

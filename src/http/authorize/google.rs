@@ -4,8 +4,8 @@
 //! The three ways are one request each. Google's own library for them makes its HTTP clients itself, past the proxy,
 //! the certificate authorities and the guard that the configuration asks for; here they take our ways out.
 
-use super::CredentialRoutes;
 use super::cache::{Cache, Issued};
+use super::routes::CredentialRoutes;
 use crate::clock::Clock;
 use crate::config::Env;
 use crate::domain::time::later;
@@ -280,5 +280,5 @@ const METADATA_HOST: &str = "metadata.google.internal";
 
 const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
-/// For one request.
+/// For one request to a token service.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,22 +2,24 @@
 //!
 //! An adapter says of each call which [`Grant`] it needs, and of itself whose [`Issuer`] gives them out.
 //! [`Authorized`] is a [`Transport`] around another: whatever goes through it is complete when it leaves, so that polls,
-//! looks by hand, uploads and downloads have one way out and none of them knows of credentials. A call without a grant
+//! requests by hand, uploads and downloads have one way out and none of them knows of credentials. A call without a grant
 //! (its key is in it already, or its address is signed) passes as it is.
 
 mod aws;
 mod cache;
 mod google;
+mod routes;
 
 pub use aws::{AwsSource, CONTENT_HASH, S3, UNSIGNED_PAYLOAD};
 pub use google::GoogleSource;
+pub use routes::CredentialRoutes;
 
 use super::call::{Answer, Call, Grant, Incoming, Outgoing};
-use super::egress::Guard;
 use super::failure::Failure;
-use super::transport::{BoxFuture, ReqwestTransport, Transport, TransportConfig, TransportProblem};
+use super::transport::Transport;
 use crate::clock::Clock;
-use crate::config::{Env, Proxy};
+use crate::config::Env;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use std::sync::Arc;
 
@@ -28,29 +30,6 @@ pub enum Issuer {
     Aws(AwsSource),
     /// Google: calls carry an OAuth access token (`docs/providers.md#vertex-ai`).
     Google(GoogleSource),
-}
-
-/// The ways out by which credentials are had.
-#[derive(Clone)]
-pub struct CredentialRoutes {
-    /// To services on the network, as the configuration says.
-    pub outward: Arc<dyn Transport>,
-    /// To the machine's own cloud and to this machine: straight, and to the metadata addresses that nothing else may
-    /// reach.
-    pub metadata: Arc<dyn Transport>,
-}
-
-impl CredentialRoutes {
-    /// Beside `outward`, the configured way, a client for metadata alone.
-    pub fn new(outward: Arc<dyn Transport>) -> Result<Self, TransportProblem> {
-        let metadata = ReqwestTransport::new(&TransportConfig {
-            proxy: &Proxy::None,
-            ca_files: Vec::new(),
-            insecure_skip_verify: false,
-            guard: Guard::Credentials,
-        })?;
-        Ok(Self { outward, metadata: Arc::new(metadata) })
-    }
 }
 
 /// A transport that completes what it sends.

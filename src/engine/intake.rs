@@ -1,0 +1,158 @@
+//! Taking in a file of requests: it is checked as it comes, and what will be sent of it is kept beside the state.
+
+use super::submit_error::SubmitError;
+use super::{Account, Engine, ProviderError};
+use crate::provider::input_checker::{CheckedInput, InputChecker, Overrides};
+use crate::store::spool::{Spool, Spooled};
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How many bytes are given to the thread that checks them at once.
+const CHUNK: usize = 256 << 10;
+/// For how long the rest of a file is read that is refused already.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+const PANICKED: &str = "checking a file panicked; the log tells where";
+
+/// A file that was taken in: checked, and ready to be sent.
+#[derive(Debug)]
+pub struct Staged {
+    pub checked: CheckedInput,
+    pub(super) spooled: Spooled,
+}
+
+impl Engine {
+    /// Takes a file in: checks it as it comes, and keeps what will be sent of it on the disk that holds the state.
+    ///
+    /// A `body` that breaks off is an error; so is a file that the provider would not take, but only at its end, since
+    /// most clients read no answer before they have sent all.
+    pub async fn take_in(
+        &self,
+        provider: &str,
+        overrides: Overrides,
+        mut body: impl Stream<Item = Result<Bytes, String>> + Send + Unpin,
+    ) -> Result<Staged, SubmitError> {
+        let account = self.account(provider)?;
+        let about = |failure| ProviderError::Provider { provider: provider.to_owned(), failure };
+        let checker = match InputChecker::new(account.adapter.as_ref(), overrides) {
+            Ok(checker) => checker,
+            Err(failure) => {
+                self.pass_over(&mut body).await;
+                return Err(about(failure).into());
+            }
+        };
+        let mut staging = Staging::begin(self.shared.store.clone(), account, checker);
+        let stopping = self.shared.tasks.stopping();
+        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut gathered = 0;
+        loop {
+            let piece = tokio::select! {
+                piece = body.next() => piece,
+                () = stopping.cancelled() => return Err(SubmitError::Stopping),
+            };
+            match piece {
+                Some(Ok(piece)) => {
+                    gathered += piece.len();
+                    pieces.push(piece);
+                    if gathered < CHUNK {
+                        continue;
+                    }
+                    gathered = 0;
+                    if !staging.work(std::mem::take(&mut pieces)).await? {
+                        self.pass_over(&mut body).await;
+                        break;
+                    }
+                }
+                Some(Err(error)) => return Err(SubmitError::Cut(error)),
+                None => {
+                    staging.work(pieces).await?;
+                    break;
+                }
+            }
+        }
+        staging.finish().await
+    }
+
+    /// Reads the rest and throws it away: most clients read no answer before they have sent all.
+    pub async fn pass_over(&self, body: &mut (impl Stream<Item = Result<Bytes, String>> + Send + Unpin)) {
+        let stopping = self.shared.tasks.stopping();
+        let rest = async { while matches!(body.next().await, Some(Ok(_))) {} };
+        tokio::select! {
+            () = rest => {}
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(DISCARD_TIMEOUT) => {}
+        }
+    }
+}
+
+/// Checks a file and keeps it, on a thread that may block; the next piece comes meanwhile.
+struct Staging {
+    account: Arc<Account>,
+    busy: JoinHandle<Result<Work, StoreError>>,
+}
+
+/// What is handed to the thread and back.
+struct Work {
+    checker: InputChecker,
+    spool: Spool,
+    input: Vec<u8>,
+    is_good: bool,
+}
+
+impl Staging {
+    fn begin(store: Store, account: Arc<Account>, checker: InputChecker) -> Self {
+        let busy = tokio::task::spawn_blocking(move || {
+            Ok(Work { checker, spool: store.spool()?, input: Vec::new(), is_good: true })
+        });
+        Self { account, busy }
+    }
+
+    /// Gives the next pieces to the thread once it is done with those before; `false`: it need not go on.
+    async fn work(&mut self, pieces: Vec<Bytes>) -> Result<bool, StoreError> {
+        let mut work = self.done().await?;
+        let is_good = work.is_good;
+        let account = self.account.clone();
+        self.busy = tokio::task::spawn_blocking(move || {
+            for piece in pieces {
+                work.is_good =
+                    work.is_good && work.checker.push(account.adapter.as_ref(), &piece, &mut work.input);
+                work.keep()?;
+            }
+            Ok(work)
+        });
+        Ok(is_good)
+    }
+
+    async fn done(&mut self) -> Result<Work, StoreError> {
+        match (&mut self.busy).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Internal(PANICKED.to_owned())),
+        }
+    }
+
+    async fn finish(mut self) -> Result<Staged, SubmitError> {
+        let mut work = self.done().await?;
+        let account = self.account;
+        let finished = tokio::task::spawn_blocking(move || {
+            let checked = work.checker.finish(account.adapter.as_ref(), &mut work.input);
+            work.spool.add(&work.input)?;
+            Ok::<_, StoreError>((checked, work.spool.finish()))
+        });
+        let finished = finished.await.map_err(|_| StoreError::Internal(PANICKED.to_owned()))?;
+        let (checked, spooled) = finished?;
+        Ok(Staged { checked: checked.map_err(SubmitError::Input)?, spooled })
+    }
+}
+
+impl Work {
+    fn keep(&mut self) -> Result<(), StoreError> {
+        self.spool.add(&self.input)?;
+        self.input.clear();
+        // One long line must not keep its memory for ever.
+        self.input.shrink_to(4 * CHUNK);
+        Ok(())
+    }
+}
