@@ -3,8 +3,8 @@
 use super::api::{DiscoverAnswer, DiscoverError, DiscoverRequest, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
+use super::resolve::no_such_provider;
 use super::service::Service;
-use super::tracking::no_such_provider;
 use crate::domain::duration;
 use crate::domain::shape;
 use crate::domain::sighting::Sighting;

@@ -6,9 +6,9 @@
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
 use super::query::Query;
+use super::resolve::no_such_provider;
+use super::respond::{Answer, Shared, stream_of_lines};
 use super::results::Found;
-use super::server::{Answer, Shared, stream_of_lines};
-use super::tracking::no_such_provider;
 use crate::domain::shape;
 use crate::domain::tracked::BatchKey;
 use crate::engine::Account;

@@ -1,10 +1,12 @@
 //! The operations that tell how the daemon, its providers and its webhooks stand, and those that mend them.
 
 use super::api::ErrorCode;
-use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
+use super::api::{
+    CheckAnswer, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer, WebhookReport,
+};
 use super::api_error::ApiError;
+use super::resolve::no_such_provider;
 use super::service::{Service, delivery_number, delivery_view};
-use super::tracking::no_such_provider;
 use crate::config::Config;
 use crate::domain::batch::RequestCounts;
 use crate::domain::event::{Draft, EventType};
@@ -197,6 +199,11 @@ impl Service {
             excerpt: tried.excerpt,
             milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// Reads the configuration again.
+    pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
+        self.live()?.reload().await
     }
 
     /// Sends a delivery again, now.

@@ -2,6 +2,7 @@
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;
+use crate::config::Config;
 use crate::domain::tracked::BatchKey;
 use crate::provider;
 
@@ -74,12 +75,33 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
     }
 }
 
+/// Whether `text` can be the id of a batch at all.
+pub(super) fn is_an_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
+}
+
+/// A name that is none of the configured providers'.
+pub(super) fn no_such_provider(name: &str, config: &Config) -> ApiError {
+    let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    ApiError::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+        .param("provider")
+        .hint(if known.is_empty() {
+            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"
+                .to_owned()
+        } else {
+            format!("configured: {}", known.join(", "))
+        })
+}
+
 fn ambiguous<'a>(what: String, id: &str, names: impl Iterator<Item = &'a str>) -> ApiError {
     let choices: Vec<String> = names.map(|name| format!("{name}:{id}")).collect();
     ApiError::new(ErrorCode::AmbiguousId, what)
         .param("id")
         .hint(format!("say which one: {}", choices.join(" or ")))
 }
+
+/// Ids, names and labels that are longer are somebody's mistake.
+pub(super) const LONGEST_TEXT: usize = 512;
 
 #[cfg(test)]
 mod tests {

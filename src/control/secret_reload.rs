@@ -1,6 +1,7 @@
 //! Secrets that changed while the daemon ran: read again once a receiver refuses what was signed or sent with them.
 
-use super::live::{Live, target};
+use super::assembly::target;
+use super::live::Live;
 use crate::notify::Destination;
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ use super::draining::DrainingListener;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
-use super::results;
+use super::respond::{Answer, Shared, stream_of_lines};
 use super::service::Service;
 use super::stream;
 use axum::body::{Body, Bytes};
@@ -58,13 +58,6 @@ pub async fn serve_tcp(
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "TCP cannot be served any more");
     }
-}
-
-/// What every route works with.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) service: Service,
-    pub(super) stopping: CancellationToken,
 }
 
 fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
@@ -134,19 +127,6 @@ async fn in_our_words(response: Response) -> Response {
     let refusal = ApiError::invalid(String::from_utf8_lossy(&text).trim().to_ascii_lowercase());
     (status, Json(refusal.into_body())).into_response()
 }
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = (status, Json(self.into_body())).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
-
-pub(super) type Answer<T> = Result<T, ApiError>;
 
 /// The id of a batch in a path: one segment, or several with the slashes between them.
 struct BatchId(String);
@@ -227,18 +207,6 @@ async fn results(
     let (wanted, format) = query.results()?;
     let found = shared.service.results(query.text("provider").as_deref(), &id, wanted, format).await?;
     Ok(stream_of_lines(&shared, found, &headers))
-}
-
-/// Results, line by line.
-pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &HeaderMap) -> Response {
-    let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
-    let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
-    (
-        [kind, results::announced()],
-        results::body(shared.service.clone(), found, trailers, shared.stopping.clone()),
-    )
-        .into_response()
 }
 
 async fn discover(

@@ -3,8 +3,7 @@
 use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve;
-use super::tracking::no_such_provider;
+use super::resolve::{self, no_such_provider};
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -13,6 +12,7 @@ use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,16 @@ impl Service {
     /// Over the state of a stopped (or another) daemon: reading works, nothing else.
     pub fn offline(store: Store, clock: Clock) -> Self {
         Self { store, clock, live: None }
+    }
+
+    /// Over a running daemon.
+    pub fn running(live: Arc<Live>) -> Self {
+        Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
+    }
+
+    /// The bearer token in force.
+    pub(super) fn token(&self) -> Option<SecretString> {
+        self.live.as_ref().and_then(|live| live.token())
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.

@@ -5,8 +5,9 @@ use super::api::{
 };
 use super::api_error::ApiError;
 use super::live::Live;
+use super::resolve::no_such_provider;
 use super::service::Service;
-use super::tracking::{no_such_provider, user_fields};
+use super::tracking::user_fields;
 use crate::config::Config;
 use crate::domain::shape;
 use crate::engine::ProviderError;

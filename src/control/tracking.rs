@@ -3,7 +3,7 @@
 use super::api::{ErrorCode, PollAnswer, TrackAnswer, TrackItem};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve::{self, Candidate};
+use super::resolve::{self, Candidate, LONGEST_TEXT, is_an_id, no_such_provider};
 use super::service::Service;
 use crate::config::Config;
 use crate::domain::duration;
@@ -21,8 +21,6 @@ use std::collections::BTreeMap;
 const CHECKED_AT_ONCE: usize = 100;
 /// Looks by hand that are under way at the same time.
 const LOOKS_AT_ONCE: usize = 16;
-/// Longer texts are somebody's mistake.
-const LONGEST_TEXT: usize = 512;
 
 /// One batch to track, its id understood and its options judged.
 struct Wanted {
@@ -377,28 +375,10 @@ pub(super) fn user_fields(item: TrackItem, config: &Config, now: Timestamp) -> R
     })
 }
 
-/// Whether `text` can be the id of a batch at all.
-pub(super) fn is_an_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
-}
-
 fn candidates(config: &Config) -> Vec<Candidate> {
     config
         .providers
         .values()
         .map(|provider| Candidate { name: provider.name.clone(), kind: provider.kind.clone() })
         .collect()
-}
-
-/// A name that is none of the configured providers'.
-pub(super) fn no_such_provider(name: &str, config: &Config) -> ApiError {
-    let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    ApiError::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
-        .param("provider")
-        .hint(if known.is_empty() {
-            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"
-                .to_owned()
-        } else {
-            format!("configured: {}", known.join(", "))
-        })
 }
