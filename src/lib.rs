@@ -28,7 +28,7 @@
 //! | floor | modules | what lives there |
 //! |---|---|---|
 //! | 0 | [`domain`] | values and rules: pure functions, no I/O, no clock, no chance |
-//! | 1 | [`clock`], [`rng`], [`tasks`], [`config`], [`http`], [`failpoint`] | the outside world, narrowed |
+//! | 1 | [`clock`], [`rng`], [`tasks`], [`config`], [`http`], [`logging`], [`failpoint`] | the outside world, narrowed |
 //! | 2 | [`provider`], [`webhook`] | wire formats, sans-IO, one file a service |
 //! | 3 | [`store`] | durable state; the only place that names rusqlite |
 //! | 4 | [`engine`], [`notify`], [`maintenance`] | what runs: polling, delivery, housekeeping |
@@ -84,6 +84,7 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod http;
+pub mod logging;
 pub mod rng;
 pub mod tasks;
 

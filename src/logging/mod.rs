@@ -1,15 +1,13 @@
 //! The log: one line a record on stderr, readable on a terminal, with priorities under journald, JSON on request.
 
-use super::ui::clean;
+mod line;
+mod queue;
+
 use crate::clock::Clock;
-use serde_json::{Map, Value};
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use line::{Fields, Line, Shape, stamp};
+use queue::Queue;
+use std::io::IsTerminal;
 use std::time::Duration;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -28,16 +26,6 @@ pub enum Format {
     Text,
     /// A JSON object a line.
     Json,
-}
-
-/// Reads a format's word; completions know the words.
-pub fn parse_format() -> impl clap::builder::TypedValueParser<Value = Format> {
-    use clap::builder::{PossibleValuesParser, TypedValueParser};
-    PossibleValuesParser::new(["auto", "text", "json"]).map(|word| match word.as_str() {
-        "text" => Format::Text,
-        "json" => Format::Json,
-        _ => Format::Auto,
-    })
 }
 
 /// Keeps the log running; what is still to be written is written when it is dropped, within a second.
@@ -105,95 +93,6 @@ fn log_panics() {
     }));
 }
 
-/// What a line looks like.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent properties of a line")]
-struct Shape {
-    json: bool,
-    /// journald's `<N>` first; it has the time itself.
-    priorities: bool,
-    colour: bool,
-    targets: bool,
-}
-
-/// One record with the fields of the spans around it.
-#[derive(Debug)]
-struct Line<'a> {
-    at: String,
-    level: Level,
-    target: &'a str,
-    fields: Fields,
-}
-
-/// Fields in the order in which they were given; the message apart.
-#[derive(Clone, Debug, Default)]
-struct Fields {
-    message: String,
-    pairs: Vec<(String, Value)>,
-}
-
-impl Shape {
-    /// The record that says how many are missing.
-    fn notice(self, count: u64, clock: &Clock) -> String {
-        let message = "log records were dropped because stderr was not read".to_owned();
-        let fields = Fields { message, pairs: vec![("dropped".to_owned(), count.into())] };
-        self.render(&Line { at: stamp(clock), level: Level::WARN, target: module_path!(), fields })
-    }
-
-    fn render(self, line: &Line<'_>) -> String {
-        let mut text = String::new();
-        if self.priorities {
-            let _ = write!(text, "<{}>", priority(line.level));
-        }
-        if self.json {
-            Self::render_json(line, &mut text);
-        } else {
-            self.render_text(line, &mut text);
-        }
-        text.push('\n');
-        text
-    }
-
-    fn render_json(line: &Line<'_>, text: &mut String) {
-        let mut object = Map::new();
-        object.insert("timestamp".to_owned(), line.at.as_str().into());
-        object.insert("level".to_owned(), line.level.as_str().to_ascii_lowercase().into());
-        object.insert("target".to_owned(), line.target.into());
-        object.insert("message".to_owned(), line.fields.message.as_str().into());
-        for (name, value) in &line.fields.pairs {
-            // A field never hides what every record has.
-            let mut name = name.clone();
-            while object.contains_key(&name) {
-                name.push('_');
-            }
-            object.insert(name, value.clone());
-        }
-        text.push_str(&Value::Object(object).to_string());
-    }
-
-    fn render_text(self, line: &Line<'_>, text: &mut String) {
-        let paint = |code: &str, part: &str| {
-            if self.colour { format!("\x1b[{code}m{part}\x1b[0m") } else { part.to_owned() }
-        };
-        if !self.priorities {
-            let level = paint(colour_of(line.level), &format!("{:>5}", line.level.as_str()));
-            let _ = write!(text, "{} {level} ", paint("2", &line.at));
-        }
-        if self.targets {
-            let _ = write!(text, "{} ", paint("2", &format!("{}:", line.target)));
-        }
-        text.push_str(&clean(&line.fields.message));
-        for (name, value) in &line.fields.pairs {
-            let value = match value {
-                Value::String(word) if is_plain(word) => word.clone(),
-                Value::String(words) => quoted(words),
-                other => other.to_string(),
-            };
-            let _ = write!(text, " {}{value}", paint("2", &format!("{}=", clean(name))));
-        }
-    }
-}
-
 /// Turns records into lines and puts them into the queue.
 struct Lines {
     shape: Shape,
@@ -237,113 +136,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.add(field, format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, value.into());
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(Some(value), |error| error.source());
-        self.add(field, causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").into());
-    }
-}
-
-impl Fields {
-    fn add(&mut self, field: &Field, value: Value) {
-        if field.name() == "message" {
-            self.message = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        } else if let Some((_, old)) = self.pairs.iter_mut().find(|(name, _)| name == field.name()) {
-            *old = value;
-        } else {
-            self.pairs.push((field.name().to_owned(), value));
-        }
-    }
-}
-
-/// Lines on their way to stderr; a thread of its own writes them.
-#[derive(Clone, Debug)]
-struct Queue {
-    lines: SyncSender<Order>,
-    dropped: Arc<AtomicU64>,
-    /// The writer's answer to [`Order::Drain`].
-    drained: Arc<Mutex<Receiver<()>>>,
-}
-
-#[derive(Debug)]
-enum Order {
-    Write(String),
-    Drain,
-}
-
-impl Queue {
-    fn start(mut to: impl Write + Send + 'static, notice: impl Fn(u64) -> String + Send + 'static) -> Self {
-        let (lines, orders) = sync_channel::<Order>(CAPACITY);
-        let (done, drained) = sync_channel(1);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let missing = Arc::clone(&dropped);
-        std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || {
-                while let Ok(order) = orders.recv() {
-                    match order {
-                        Order::Write(line) => {
-                            let _ = to.write_all(line.as_bytes());
-                        }
-                        Order::Drain => {
-                            let _ = done.try_send(());
-                        }
-                    }
-                    let count = missing.swap(0, Ordering::Relaxed);
-                    if count > 0 {
-                        let _ = to.write_all(notice(count).as_bytes());
-                    }
-                }
-            })
-            // Without the thread the queue is closed and `put` writes nothing: a daemon without a log still works.
-            .ok();
-        Self { lines, dropped, drained: Arc::new(Mutex::new(drained)) }
-    }
-
-    fn put(&self, line: String) {
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(Order::Write(line)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until all that was put is written, but no longer than `limit`.
-    fn drain(&self, limit: Duration) {
-        let drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full queue takes no order yet; nothing is received on the way there, so this waits.
-        for _ in 0..100 {
-            if self.lines.try_send(Order::Drain).is_ok() {
-                break;
-            }
-            let _ = drained.recv_timeout(limit / 100);
-        }
-        let _ = drained.recv_timeout(limit);
-    }
-}
-
 /// Records that are not wanted whatever `RUST_LOG` says: of libraries that would log headers, and with them keys,
 /// below `INFO`; of one that tells its own doings as news, below `WARN`.
 fn is_capped(metadata: &Metadata<'_>) -> bool {
@@ -359,52 +151,16 @@ fn is_journal() -> bool {
     stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
-fn stamp(clock: &Clock) -> String {
-    format!("{:.3}", clock.now())
-}
-
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-fn colour_of(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "1;31",
-        Level::WARN => "33",
-        Level::INFO => "32",
-        Level::DEBUG => "34",
-        Level::TRACE => "35",
-    }
-}
-
-fn is_plain(word: &str) -> bool {
-    !word.is_empty()
-        && !word
-            .chars()
-            .any(|letter| letter.is_whitespace() || letter.is_control() || matches!(letter, '"' | '=' | '\\'))
-}
-
-fn quoted(words: &str) -> String {
-    let escaped = words.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{}\"", clean(&escaped))
-}
-
 const CHATTY: &str = "tokio_cron_scheduler";
 
 const CAPPED: [&str; 6] = ["hyper", "reqwest", "rustls", "h2", "tokio_util::codec", "aws_"];
 
-/// Lines that may wait for a reader that is slow.
-const CAPACITY: usize = 8192;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use queue::Order;
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, Mutex};
 
     /// Runs `work` with a log of this shape and returns the lines.
     fn logged(shape: Shape, work: impl FnOnce()) -> Vec<String> {
@@ -466,7 +222,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "{\"timestamp\":\"2026-11-18T11:06:40.000Z\",\"level\":\"info\",\"target\":\"batchd::cli::logging::tests\",\"message\":\"a\\nb\",\"level_\":\"x\",\"n\":1.5}\n"
+                "{\"timestamp\":\"2026-11-18T11:06:40.000Z\",\"level\":\"info\",\"target\":\"batchd::logging::tests\",\"message\":\"a\\nb\",\"level_\":\"x\",\"n\":1.5}\n"
             ]
         );
     }
@@ -482,46 +238,5 @@ mod tests {
             tracing::trace!(target: "batchd", "fine");
         });
         assert_eq!(lines.len(), 2, "{lines:?}");
-    }
-
-    /// A reader that is stuck until it is let go.
-    struct Stuck {
-        go: Receiver<()>,
-        held: bool,
-        written: Arc<Mutex<String>>,
-    }
-
-    impl Write for Stuck {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            if std::mem::take(&mut self.held) {
-                let _ = self.go.recv();
-            }
-            self.written.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn f14_a_stuck_reader_costs_records_and_never_blocks() {
-        let (go, stuck) = channel();
-        let written = Arc::new(Mutex::new(String::new()));
-        let reader = Stuck { go: stuck, held: true, written: Arc::clone(&written) };
-        let queue = Queue::start(reader, |count| format!("{count} dropped\n"));
-        for number in 0..CAPACITY + 100 {
-            queue.put(format!("{number}\n"));
-        }
-        assert!(queue.dropped.load(Ordering::Relaxed) >= 99);
-        go.send(()).unwrap();
-        while queue.lines.try_send(Order::Drain).is_err() {
-            std::thread::yield_now();
-        }
-        queue.drained.lock().unwrap().recv().unwrap();
-        let written = written.lock().unwrap();
-        assert!(written.contains(" dropped\n"), "{}", written.len());
-        assert!(written.contains("\n8000\n"));
     }
 }
