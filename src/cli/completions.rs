@@ -1,5 +1,6 @@
 //! `batchd completions`: scripts for the shell.
 
+use super::error::Error;
 use super::exit::Exit;
 use super::{Context, definition};
 use clap::Args;
@@ -18,9 +19,10 @@ pub struct Arguments {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments, context: &mut Context) -> Exit {
+#[expect(clippy::unnecessary_wraps, reason = "every command has this signature")]
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut definition(), "batchd", &mut script);
     context.ui.write(&String::from_utf8_lossy(&script));
-    Exit::Ok
+    Ok(Exit::Ok)
 }

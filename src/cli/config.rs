@@ -5,7 +5,7 @@ use super::error::Error;
 use super::exit::Exit;
 use crate::config::Config;
 use crate::config::environment::Env;
-use crate::control::live::catalog;
+use crate::control::assembly::catalog;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -33,11 +33,11 @@ enum Command {
 }
 
 /// Does it.
-pub fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    match arguments.command {
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    match &arguments.command {
         Command::Check { file, no_secrets } => {
-            let file = file.or_else(|| context.globals.config.clone());
-            let config = check(file.as_deref(), !no_secrets)?;
+            let file = file.as_deref().or(context.globals.config.as_deref());
+            let config = check(file, !no_secrets)?;
             context.ui.exhibit(|colour| config.rendered_warnings(colour));
             context.ui.line(&summary(&config));
             Ok(Exit::Ok)

@@ -1,18 +1,14 @@
 //! Finds the daemon (`docs/contract.md#finding-the-daemon`), and says what to do where it cannot be reached.
 
-use super::error::Error;
+use super::error::{Error, START_HINTS, denied};
 use super::exit::Exit;
 use crate::config::environment::Env;
 use crate::config::{self, ClientView, find};
-use crate::control::client::{Address, Client};
-use nix::unistd::{Gid, Group};
+use crate::control::address::Address;
+use crate::control::client::Client;
 use secrecy::SecretString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// How to start a daemon.
-pub const START_HINTS: [&str; 1] =
-    ["start it with `systemctl start batchd`, or with `batchd run` in a terminal"];
 
 /// A way to the daemon: the first place of the contract's order where somebody answers.
 ///
@@ -63,27 +59,6 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
     Err(refusing.map_or_else(|| nobody(&looked), |path| denied(&path)))
 }
 
-/// What is said where the socket exists and may not be opened.
-pub fn denied(socket: &Path) -> Error {
-    let group = group_of(socket);
-    let group = group.as_deref().unwrap_or("batchd");
-    Error::new(
-        Exit::Refused,
-        format!("the socket {} may be opened by the group `{group}` only", socket.display()),
-    )
-    .hint(admission(group))
-}
-
-/// How somebody comes to be let in by a socket of `group`.
-fn admission(group: &str) -> String {
-    if group == "root" {
-        return "run this with sudo, or as the user that runs the daemon".to_owned();
-    }
-    format!(
-        "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
-    )
-}
-
 /// What the configuration says to a client.
 pub fn client_view(config: Option<&Path>) -> Result<ClientView, Error> {
     Ok(config::client_view(config, &Env::of_process())?)
@@ -97,12 +72,6 @@ fn nobody(looked: &[(PathBuf, &str)]) -> Error {
     START_HINTS.into_iter().fold(error, Error::hint).hint(
         "or say where it is: `--host unix:///PATH`, BATCHD_HOST, or `--config FILE` with its `[api] socket`",
     )
-}
-
-fn group_of(socket: &Path) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-    let group = Gid::from_raw(std::fs::metadata(socket).ok()?.gid());
-    Some(Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name))
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -120,19 +89,5 @@ mod tests {
         assert_eq!(error.causes, ["/a.sock: no such socket"]);
         assert!(error.hints[0].contains("systemctl start batchd"));
         assert!(error.hints[0].contains("batchd run"));
-    }
-
-    #[test]
-    fn the_group_of_a_forbidden_socket_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("s");
-        std::fs::write(&socket, "").unwrap();
-        let name = group_of(&socket).unwrap();
-        let error = denied(&socket);
-        assert_eq!(error.kind, Exit::Refused);
-        assert!(error.message.contains(&name), "{error:?}");
-        assert_eq!(error.hints, [admission(&name)]);
-        assert!(admission("batchd").contains("-aG batchd $USER`, then log in again"));
-        assert!(!admission("root").contains("usermod"), "nobody should join that");
     }
 }

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::show::state_tone;
 use super::source::{Extent, Source, every};
-use super::ui::{Cell, Column, Table};
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{DeliveryView, RetryDead};
@@ -164,7 +164,7 @@ const STATES: [&str; 5] = ["pending", "inflight", "delivered", "dead", "held"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     #[test]

@@ -3,7 +3,8 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Tone, Ui};
+use super::style::Tone;
+use super::ui::Ui;
 use crate::clock::Clock;
 use crate::demo::{self, DemoError, Moment};
 use crate::domain::status::Status;

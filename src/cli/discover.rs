@@ -3,11 +3,12 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::style::Tone;
+use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_duration;
-use super::ui::{Cell, Column, Table, Tone, shorten};
 use super::view::{BatchView, Counts, tone};
 use crate::control::api::DiscoverRequest;
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
 use clap::Args;
@@ -108,7 +109,7 @@ const NAME_WIDTH: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
     use serde_json::json;
 

@@ -1,10 +1,11 @@
 //! The one type of error that commands end with.
 
-use super::connect;
 use super::exit::Exit;
 use crate::config::Refused;
 use crate::control::api::{ErrorCode, ErrorObject};
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
+use nix::unistd::{Gid, Group};
+use std::path::Path;
 
 /// What went wrong, as it is told to a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,9 +95,9 @@ impl From<ClientError> for Error {
         let message = error.to_string();
         match error {
             ClientError::Refused(object) => (*object).into(),
-            ClientError::Denied(path) => connect::denied(&path),
+            ClientError::Denied(path) => denied(&path),
             ClientError::Unreachable { .. } => {
-                connect::START_HINTS.into_iter().fold(Self::new(kind, message), Self::hint)
+                START_HINTS.into_iter().fold(Self::new(kind, message), Self::hint)
             }
             ClientError::Silent(_) => Self::new(kind, message)
                 .hint("look at its log: `journalctl -u batchd`, or the terminal it runs in"),
@@ -107,6 +108,37 @@ impl From<ClientError> for Error {
         }
     }
 }
+
+/// What is said where the socket exists and may not be opened.
+pub fn denied(socket: &Path) -> Error {
+    let group = group_of(socket);
+    let group = group.as_deref().unwrap_or("batchd");
+    Error::new(
+        Exit::Refused,
+        format!("the socket {} may be opened by the group `{group}` only", socket.display()),
+    )
+    .hint(admission(group))
+}
+
+/// How somebody comes to be let in by a socket of `group`.
+fn admission(group: &str) -> String {
+    if group == "root" {
+        return "run this with sudo, or as the user that runs the daemon".to_owned();
+    }
+    format!(
+        "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
+    )
+}
+
+fn group_of(socket: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let group = Gid::from_raw(std::fs::metadata(socket).ok()?.gid());
+    Some(Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name))
+}
+
+/// How to start a daemon.
+pub const START_HINTS: [&str; 1] =
+    ["start it with `systemctl start batchd`, or with `batchd run` in a terminal"];
 
 /// Whether `id` stands in `message` as a word of its own.
 fn names(message: &str, id: &str) -> bool {
@@ -161,5 +193,19 @@ mod tests {
     fn what_the_system_says_is_a_lowercase_fragment() {
         let error = Error::io("cannot open x", &std::io::Error::from_raw_os_error(2));
         assert_eq!(error.message, "cannot open x: no such file or directory");
+    }
+
+    #[test]
+    fn the_group_of_a_forbidden_socket_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        std::fs::write(&socket, "").unwrap();
+        let name = group_of(&socket).unwrap();
+        let error = denied(&socket);
+        assert_eq!(error.kind, Exit::Refused);
+        assert!(error.message.contains(&name), "{error:?}");
+        assert_eq!(error.hints, [admission(&name)]);
+        assert!(admission("batchd").contains("-aG batchd $USER`, then log in again"));
+        assert!(!admission("root").contains("usermod"), "nobody should join that");
     }
 }

@@ -1,7 +1,7 @@
 //! Every exit code, and what leads to which (`docs/contract.md#exit-codes`).
 
 use crate::control::api::ErrorCode;
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
 use crate::store::OpenError;
 
 /// How the program ends; the number is the exit code.

@@ -1,6 +1,8 @@
 //! Follows the daemon's event log live, through restarts of the daemon.
 
-use crate::control::client::{Client, ClientError, EventStream};
+use crate::control::client::Client;
+use crate::control::client_error::ClientError;
+use crate::control::streams::EventStream;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde_json::Value;

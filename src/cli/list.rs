@@ -4,12 +4,14 @@ use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::source::{Extent, Source, every};
+use super::style::{Style, Tone};
+use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_label;
-use super::ui::{Cell, Column, Style, Table, Tone, shorten};
 use super::view::{BatchView, tone};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
 use crate::domain::duration::human;
+use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use clap::Args;
@@ -330,7 +332,7 @@ impl Screen {
 
     fn trouble(&self, context: &mut Context, text: &str) {
         if self.style.terminal {
-            let told = self.style.paint(Tone::Warning, &super::ui::clean_lines(text));
+            let told = self.style.paint(Tone::Warning, &clean_lines(text));
             Self::paint(context, &format!("{told}; looking for it\n\n{}", self.last));
         }
     }

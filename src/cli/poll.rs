@@ -3,9 +3,9 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
-use super::ui::clean;
 use super::view::{BatchView, columns};
 use super::{Context, each};
+use crate::domain::printable::clean;
 use clap::Args;
 
 /// Look at batches now, whatever their schedule says

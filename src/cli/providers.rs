@@ -3,9 +3,11 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, Column, Table, Tone, clean};
+use super::style::Tone;
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use crate::control::api::{CheckAnswer, CheckRequest, ProviderReport};
+use crate::domain::printable::clean;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
@@ -157,7 +159,7 @@ const NONE: &str =
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     #[test]

@@ -6,7 +6,8 @@ use super::exit::Exit;
 use super::track::parse_id;
 use super::ui::Ui;
 use super::{Context, interrupted};
-use crate::control::client::{Client, Lines, Query};
+use crate::control::client::{Client, Query};
+use crate::control::streams::Lines;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 

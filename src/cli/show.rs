@@ -3,10 +3,12 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::style::{Style, Tone};
+use super::table::{Cell, Column, Table};
 use super::track::parse_id;
-use super::ui::{Cell, Column, Style, Table, Tone, clean};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use crate::domain::time::since;
 use clap::Args;
 use jiff::Timestamp;

@@ -3,11 +3,12 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Style, Tone, clean};
+use super::style::{Style, Tone};
 use super::view::{local, time};
 use super::{providers, webhooks};
 use crate::control::api::StatusReport;
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -1,7 +1,8 @@
 //! Batches and events as people read them, out of their JSON.
 
-use super::ui::{Tone, clean};
+use super::style::Tone;
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use jiff::Timestamp;

@@ -2,11 +2,13 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, Column, Table, Tone, clean};
+use super::style::Tone;
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{TestAnswer, TestRequest, WebhookReport};
 use crate::domain::event::EventType;
+use crate::domain::printable::clean;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -214,7 +216,7 @@ fn types() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     fn report(name: &str, health: &str) -> WebhookReport {
