@@ -1,4 +1,4 @@
-//! A file that is there whole or not at all: it grows under another name and is renamed once it is on the disk.
+//! A file that appears complete or not at all: it is written under another name, and renamed once it is on the disk.
 
 use super::error::Error;
 use super::exit::Exit;
@@ -84,7 +84,6 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {
-            // What is half-written is of no use to anybody.
             let _ = std::fs::remove_file(&self.aside);
         }
     }
@@ -110,7 +109,7 @@ pub fn sync_directory(file: &Path) -> std::io::Result<()> {
 pub fn failed(file: &Path, error: &std::io::Error) -> Error {
     let told = Error::io(format!("cannot write {}", file.display()), error);
     match error.kind() {
-        ErrorKind::StorageFull => told.hint("make room, or write it to another disk"),
+        ErrorKind::StorageFull => told.hint("free some space, or write to another disk"),
         _ => told,
     }
 }

@@ -11,7 +11,8 @@ use clap::Args;
 /// Ask the provider to cancel batches
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What was done until then may have been paid for, and is kept by most providers: `batchd results` fetches it."
+    after_help = "Requests that were finished before may be charged. Most providers keep their
+results; `batchd results` fetches them."
 )]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
@@ -19,7 +20,6 @@ pub struct Arguments {
     ids: Vec<String>,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     Ok(each(context, &arguments.ids, async |context, id| {

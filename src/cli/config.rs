@@ -1,4 +1,4 @@
-//! `batchd config`: looks at the configuration without a daemon.
+//! `batchd config`: checks or shows the configuration without a daemon.
 
 use super::Context;
 use super::error::Error;
@@ -19,20 +19,19 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say everything that is wrong with it; exit 78 if anything is
+    /// Report everything that is wrong with it; exit 78 if anything is
     Check {
         /// The file [default: the one that `run` would read]
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Do not look whether secrets can be read
+        /// Do not check whether secrets can be read
         #[arg(long)]
         no_secrets: bool,
     },
-    /// Print the effective configuration, every default included, secrets redacted
+    /// Print the effective configuration, defaults included, secrets redacted
     Show,
 }
 
-/// Does it.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     match &arguments.command {
         Command::Check { file, no_secrets } => {

@@ -1,4 +1,4 @@
-//! Finds the daemon (`docs/contract.md#finding-the-daemon`), and says what to do where it cannot be reached.
+//! Finds the daemon (`docs/contract.md#finding-the-daemon`), and says what was tried where there is none.
 
 use super::error::{Error, START_HINTS, denied};
 use super::exit::Exit;
@@ -29,18 +29,18 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
     let env = Env::of_process();
     let view = client_view(config)?;
     let mut there = Vec::new();
-    let mut looked = Vec::new();
+    let mut tried = Vec::new();
     for path in find::client_sockets(&view, &env) {
         match std::fs::metadata(&path) {
             Ok(_) => there.push(path),
-            Err(error) if error.kind() == ErrorKind::NotFound => looked.push((path, "no such socket")),
+            Err(error) if error.kind() == ErrorKind::NotFound => tried.push((path, "no such socket")),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 if view.api.socket.as_ref() == Some(&path) {
                     return Err(denied(&path));
                 }
-                looked.push((path, "this user may not look there"));
+                tried.push((path, "no permission to access it"));
             }
-            Err(_) => looked.push((path, "it cannot be looked at")),
+            Err(_) => tried.push((path, "cannot be accessed")),
         }
     }
     if let [path] = there.as_slice() {
@@ -53,10 +53,10 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 refusing.get_or_insert(path);
             }
-            Err(_) => looked.push((path, "nobody listens there")),
+            Err(_) => tried.push((path, "nothing listens there")),
         }
     }
-    Err(refusing.map_or_else(|| nobody(&looked), |path| denied(&path)))
+    Err(refusing.map_or_else(|| nobody(&tried), |path| denied(&path)))
 }
 
 /// What the configuration says to a client.
@@ -64,13 +64,13 @@ pub fn client_view(config: Option<&Path>) -> Result<ClientView, Error> {
     Ok(config::client_view(config, &Env::of_process())?)
 }
 
-fn nobody(looked: &[(PathBuf, &str)]) -> Error {
-    let error = looked.iter().fold(
-        Error::new(Exit::Unreachable, "the daemon is not running, or not where it was looked for"),
+fn nobody(tried: &[(PathBuf, &str)]) -> Error {
+    let error = tried.iter().fold(
+        Error::new(Exit::Unreachable, "no daemon found: it is not running, or listens elsewhere"),
         |error, (path, what)| error.cause(format!("{}: {what}", path.display())),
     );
     START_HINTS.into_iter().fold(error, Error::hint).hint(
-        "or say where it is: `--host unix:///PATH`, BATCHD_HOST, or `--config FILE` with its `[api] socket`",
+        "or say where it listens: `--host unix:///PATH`, BATCHD_HOST, or `--config FILE` with its `[api] socket`",
     )
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_finds_nobody_is_told_where_was_looked_and_what_to_do() {
+    fn without_a_daemon_the_error_says_what_was_tried_and_what_to_do() {
         let error = nobody(&[("/a.sock".into(), "no such socket")]);
         assert_eq!(error.kind, Exit::Unreachable);
         assert_eq!(error.causes, ["/a.sock: no such socket"]);

@@ -28,7 +28,7 @@ impl Error {
         Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), refused: None }
     }
 
-    /// The command line makes no sense.
+    /// The command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -100,34 +100,28 @@ impl From<ClientError> for Error {
                 START_HINTS.into_iter().fold(Self::new(kind, message), Self::hint)
             }
             ClientError::Silent(_) => Self::new(kind, message)
-                .hint("look at its log: `journalctl -u batchd`, or the terminal it runs in"),
-            ClientError::Malformed(_) => Self::new(kind, message).hint(
-                "the daemon may be of another version: compare `batchd status` with `batchd --version`",
-            ),
+                .hint("check its log: `journalctl -u batchd`, or the terminal it runs in"),
+            ClientError::Malformed(_) => Self::new(kind, message)
+                .hint("the daemon may be another version: compare `batchd status` with `batchd --version`"),
             ClientError::Broken(_) | ClientError::Unprepared(_) => Self::new(kind, message),
         }
     }
 }
 
-/// What is said where the socket exists and may not be opened.
+/// The error for a socket that exists and may not be opened.
 pub fn denied(socket: &Path) -> Error {
     let group = group_of(socket);
     let group = group.as_deref().unwrap_or("batchd");
-    Error::new(
-        Exit::Refused,
-        format!("the socket {} may be opened by the group `{group}` only", socket.display()),
-    )
-    .hint(admission(group))
+    Error::new(Exit::Refused, format!("the socket {} is only for the group `{group}`", socket.display()))
+        .hint(admission(group))
 }
 
-/// How somebody comes to be let in by a socket of `group`.
+/// How to get access to a socket of `group`.
 fn admission(group: &str) -> String {
     if group == "root" {
         return "run this with sudo, or as the user that runs the daemon".to_owned();
     }
-    format!(
-        "add yourself to it with `sudo usermod -aG {group} $USER`, then log in again: membership counts from the next login"
-    )
+    format!("add yourself with `sudo usermod -aG {group} $USER`, then log in again: groups are read at login")
 }
 
 fn group_of(socket: &Path) -> Option<String> {
@@ -150,7 +144,7 @@ fn names(message: &str, id: &str) -> bool {
     })
 }
 
-/// What to do where the daemon itself gives no advice.
+/// A hint for errors that come without one.
 fn hint_for(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::Unauthorized => "set BATCHD_TOKEN to the token of the daemon's `[api] token`",
@@ -163,8 +157,10 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ProviderRefused => "check the key with `batchd providers check`",
         ErrorCode::UnknownProvider => "`batchd providers` lists what is configured",
         ErrorCode::UnknownWebhook => "`batchd webhooks` lists what is configured",
-        ErrorCode::StateUnwritable => "make room or make it writable; nothing acknowledged is lost",
-        ErrorCode::Internal => "this is a defect of batchd; its log says more",
+        ErrorCode::StateUnwritable => {
+            "free space or make the state directory writable; nothing acknowledged is lost"
+        }
+        ErrorCode::Internal => "this is a bug in batchd; please report it with the daemon's log",
         _ => return None,
     })
 }

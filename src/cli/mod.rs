@@ -89,7 +89,7 @@ pub struct Globals {
     /// How log records are written
     #[arg(long, global = true, value_name = "FORMAT", default_value = "auto", value_parser = parse_format())]
     pub log_format: logging::Format,
-    /// Say less: data, warnings and errors only
+    /// Print only data, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Log more; twice: everything
@@ -323,8 +323,8 @@ fn overview(command: &clap::Command) -> String {
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n");
     text.push_str(concat!(
-        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr. Commands\n",
-        "that read take --json. `batchd COMMAND -h` tells more, `batchd man` everything.",
+        "Ids may be written PROVIDER:ID. Data goes to stdout, messages to stderr. Commands\n",
+        "that read take --json. `batchd COMMAND -h` says more, `batchd man` everything.",
     ));
     text
 }

@@ -1,4 +1,4 @@
-//! `batchd poll`: looks at batches now.
+//! `batchd poll`: checks batches now.
 
 use super::error::Error;
 use super::exit::Exit;
@@ -8,7 +8,7 @@ use super::{Context, each};
 use crate::domain::printable::clean;
 use clap::Args;
 
-/// Look at batches now, whatever their schedule says
+/// Check batches now, whatever their schedule says
 #[derive(Debug, Args)]
 #[command()]
 pub struct Arguments {
@@ -20,7 +20,6 @@ pub struct Arguments {
     all: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     if arguments.all {

@@ -5,7 +5,7 @@
 pub struct Style {
     /// Whether escape sequences for colour are wanted.
     pub colour: bool,
-    /// Whether somebody looks at it.
+    /// Whether it is a terminal.
     pub terminal: bool,
     /// How many columns there are; `None`: as many as are needed.
     pub width: Option<u16>,
@@ -21,7 +21,7 @@ pub enum Tone {
     Plain,
     /// Well.
     Good,
-    /// Worth a look.
+    /// Needs attention.
     Warning,
     /// Bad.
     Bad,

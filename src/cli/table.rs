@@ -146,7 +146,7 @@ impl Table {
 }
 
 impl Column {
-    /// A column that is never shortened: ids, and words that programs look for.
+    /// A column that is never shortened: ids, and words that programs search for.
     pub const fn whole(title: &'static str) -> Self {
         Self { title, kind: ColumnKind::Whole, drops: 0 }
     }

@@ -1,4 +1,4 @@
-//! The only printer: data to stdout, talk to stderr, colour only where somebody sees it.
+//! The only printer: data to stdout, everything else to stderr, colour only on a terminal.
 
 use super::error::Error;
 use super::exit::Exit;
@@ -57,14 +57,14 @@ impl Ui {
         self.out_style
     }
 
-    /// Looks again at what stdout can show: a terminal's size changes while something is watched on it.
+    /// Measures stdout again: a terminal's size changes while something is watched on it.
     pub fn measure(&mut self) -> Style {
         let out = std::io::stdout();
         self.out_style = Style::of(out.is_terminal(), terminal_size::terminal_size_of(&out));
         self.out_style
     }
 
-    /// Whether stdout still has a reader: what streams for ever stops when it has not.
+    /// Whether stdout still has a reader; without one, endless output stops.
     pub fn is_open(&self) -> bool {
         matches!(self.fate, Fate::Open)
     }
@@ -83,7 +83,7 @@ impl Ui {
         }
     }
 
-    /// A bar for bytes that go or come, `length` of them if that is known; hidden where nobody looks.
+    /// A bar for bytes that go or come, `length` of them if that is known; hidden unless stderr is a terminal.
     pub fn bar(&self, length: Option<u64>) -> ProgressBar {
         let template = match length {
             Some(_) => "{bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
@@ -140,14 +140,14 @@ impl Ui {
         self.flush();
     }
 
-    /// Talk: what a script does not need.
+    /// For people only; hidden with `--quiet`.
     pub fn note(&mut self, text: &str) {
         if !self.quiet {
             self.talk(text);
         }
     }
 
-    /// Talk that has a form of its own, plain and in colour, such as text with the place it is about.
+    /// For people, and rendered with colour or without, such as the problems of a configuration.
     pub fn exhibit(&mut self, render: impl FnOnce(bool) -> String) {
         let text = render(self.err_style.colour);
         if !text.trim().is_empty() {
@@ -155,7 +155,7 @@ impl Ui {
         }
     }
 
-    /// Whether somebody looks at stderr.
+    /// Whether stderr is a terminal.
     pub fn is_watched(&self) -> bool {
         self.err_style.terminal
     }
@@ -184,7 +184,7 @@ impl Ui {
         self.talk(&text);
     }
 
-    /// A line on the terminal that the next one replaces; nothing where nobody looks.
+    /// A line on the terminal that the next one replaces; nothing elsewhere.
     pub fn progress(&mut self, text: &str) {
         if self.quiet || !self.err_style.terminal {
             return;

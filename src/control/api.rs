@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `GET /v1/batches?active=true&owner=NAME` | filters of `list` beside the contract's |
 //! | `GET /v1/batches/{id}?detail=true` | the batch with `transitions`, `deliveries` and `schedule` under `batchd` |
-//! | `GET /v1/batches/{id}?fetch=true&provider=P` | a fresh look, tracked or not; changes nothing |
+//! | `GET /v1/batches/{id}?fetch=true&provider=P` | a check, tracked or not; changes nothing |
 //! | `DELETE /v1/batches/{id}?purge=true` | untrack and delete the history |
 //! | `POST /v1/discover` [`DiscoverRequest`] | what the providers' lists have, tracked or not: [`DiscoverAnswer`] |
 //! | `GET /v1/batches/{id}/results?format=openai\|raw&errors=true&provider=P` | the results as JSON lines, streamed; see [`trailer`] |
@@ -49,13 +49,13 @@ pub struct TrackItem {
     /// Webhooks that get its events besides those whose filters match.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub notify: BTreeSet<String>,
-    /// Tell nobody.
+    /// Notify nobody.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_notify: bool,
     /// How long after now it should be over, such as `"6h"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
-    /// Look at the provider before registering; the default is `true` for up to 100 at once.
+    /// Ask the provider before registering; the default is `true` for up to 100 at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<bool>,
 }
@@ -274,7 +274,7 @@ impl SubmitProgress {
     }
 }
 
-/// A batch whose creation was not answered: it may exist, and is looked for.
+/// A batch whose creation was not answered: it may exist, and is searched for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSubmission {
     /// At which provider.
@@ -298,7 +298,7 @@ pub mod trailer {
     pub const ERROR: &str = "batchd-error";
     /// How many lines there were.
     pub const LINES: &str = "batchd-lines";
-    /// How many of them are of requests that did not succeed; absent where nobody looked.
+    /// How many of them are of requests that did not succeed; absent where that was not counted.
     pub const FAILED: &str = "batchd-failed";
 }
 
@@ -417,7 +417,7 @@ pub struct TestRequest {
     pub event: Option<String>,
 }
 
-/// What a try-out brought.
+/// What a test brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestAnswer {
     /// Whether the receiver accepted it.
@@ -453,7 +453,7 @@ pub struct ProviderReport {
     pub last_error: Option<String>,
     /// RFC 3339.
     pub last_success_at: Option<String>,
-    /// Until when it wants to be left alone, RFC 3339.
+    /// Until when it asked not to be polled, RFC 3339.
     pub held_until: Option<String>,
     /// Requests in flight.
     pub in_flight: u64,
@@ -513,7 +513,7 @@ pub struct StatusReport {
     pub late_seconds: u64,
     /// Events recorded.
     pub events: i64,
-    /// What the configuration deserves to be told.
+    /// Warnings about the configuration.
     pub warnings: Vec<String>,
     /// Why the last reload was refused.
     pub reload_error: Option<String>,
@@ -535,7 +535,7 @@ pub struct StatusReport {
 pub struct ReloadAnswer {
     /// Always true; a refusal is an error.
     pub reloaded: bool,
-    /// What the new configuration deserves to be told.
+    /// Warnings about the new configuration.
     pub warnings: Vec<String>,
     /// Keys that changed and need a restart.
     pub restart_needed: Vec<String>,

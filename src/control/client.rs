@@ -104,7 +104,7 @@ impl Client {
         self.json(self.to_query(Method::GET, &["v1", "batches", id], &query)).await
     }
 
-    /// A fresh look at a batch, tracked or not.
+    /// Checks a batch, tracked or not.
     pub async fn fetch(&self, id: &str, provider: Option<&str>) -> Result<Value, ClientError> {
         let mut query = Query::default().with("fetch", "true");
         if let Some(provider) = provider {

@@ -24,7 +24,7 @@ pub enum ClientError {
     #[error("the connection to the daemon was lost: {0}")]
     Broken(String),
     /// What came is not what this version of batchd understands.
-    #[error("the daemon's answer makes no sense: {0}")]
+    #[error("the daemon's answer cannot be understood: {0}")]
     Malformed(String),
     /// The client could not be made.
     #[error("the connection cannot be prepared: {0}")]

@@ -16,7 +16,7 @@ impl Service {
     pub async fn hook(&self, provider: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         let live = self.live()?;
         let inbound = live.hooks.of(provider).ok_or_else(|| {
-            ApiError::new(ErrorCode::NotFound, format!("no webhooks of `{provider}` are taken here"))
+            ApiError::new(ErrorCode::NotFound, format!("no webhooks of `{provider}` are accepted here"))
                 .hint("set `webhook_secret` in the provider's table, then `batchd reload`")
         })?;
         let now = self.clock.now();
@@ -60,7 +60,7 @@ impl Service {
         }
         // Due at once; what the message says of it is not used.
         let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
-        let tracked = unseen.map_err(|error| ApiError::from_look(error, &key.id))?;
+        let tracked = unseen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         let registration = Registration { tracked, first_look: None, user_fields: UserFields::default() };
         let registered = self.store.register(vec![registration], live.routes()).await?;
         live.engine.adopt(&registered);
@@ -74,7 +74,7 @@ fn refusal(problem: BadSignature) -> ApiError {
         BadSignature::Missing(_) | BadSignature::Timestamp => ApiError::invalid(problem.to_string()),
         BadSignature::Age | BadSignature::Mismatch => {
             ApiError::new(ErrorCode::Unauthorized, problem.to_string())
-                .hint("is `webhook_secret` the one of this very endpoint, and are both clocks right?")
+                .hint("check that `webhook_secret` belongs to this endpoint, and that both clocks are right")
         }
     }
 }

@@ -42,9 +42,9 @@ pub struct Parts {
 
 /// A running daemon's parts.
 pub struct Live {
-    /// Looks at providers.
+    /// Polls providers.
     pub engine: Engine,
-    /// Tells webhooks.
+    /// Delivers to webhooks.
     pub dispatcher: Dispatcher,
     /// When it all began.
     pub started_at: Timestamp,

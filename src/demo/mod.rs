@@ -29,10 +29,10 @@ use submit::{PLAN, submit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// How much faster than life the simulated providers are.
+/// How much faster than real ones the simulated providers are.
 const SPEED: f64 = 45.0;
 /// The demo gives up after this long.
-const LONGEST: Duration = Duration::from_secs(18);
+const DEMO_TIMEOUT: Duration = Duration::from_secs(18);
 
 /// Something to show.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub enum Moment {
     Ready {
         /// The simulated providers.
         sandbox: String,
-        /// How much faster than life they are.
+        /// How much faster than real ones they are.
         speed: f64,
         /// The receiver.
         receiver: String,
@@ -111,7 +111,7 @@ pub enum DemoError {
     #[error("{0}")]
     Failed(String),
     /// It took too long.
-    #[error("not everything had ended after {}: {missing}", duration::human(LONGEST))]
+    #[error("not everything had ended after {}: {missing}", duration::human(DEMO_TIMEOUT))]
     TooLong {
         /// What had not.
         missing: String,
@@ -213,7 +213,7 @@ async fn watch(
     let mut ended = BTreeSet::new();
     let mut told = BTreeSet::new();
     let mut retried = 0;
-    let deadline = tokio::time::sleep(LONGEST);
+    let deadline = tokio::time::sleep(DEMO_TIMEOUT);
     tokio::pin!(deadline);
     while ended.len() < names.len() || !ended.is_subset(&told) {
         tokio::select! {
