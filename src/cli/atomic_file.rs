@@ -21,14 +21,10 @@ pub struct AtomicFile {
     done: bool,
 }
 
-/// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Where.
     pub path: PathBuf,
-    /// How long it is.
     pub bytes: u64,
-    /// Its digest, in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -52,7 +48,6 @@ impl AtomicFile {
         })
     }
 
-    /// Writes some more.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;

@@ -10,10 +10,8 @@ use clap::Args;
 
 /// Ask the provider to cancel batches
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Requests that were finished before may be charged. Most providers keep their
-results; `batchd results` fetches them."
-)]
+#[command(after_help = "Requests that were finished before may be charged. Most providers keep their
+results; `batchd results` fetches them.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]

@@ -10,9 +10,7 @@ use std::path::Path;
 /// What went wrong, as it is told to a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The exit code that follows.
     pub kind: Exit,
-    /// A lowercase fragment.
     pub message: String,
     /// What led to it, one line each.
     pub causes: Vec<String>,
@@ -28,7 +26,6 @@ impl Error {
         Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), refused: None }
     }
 
-    /// The command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -38,7 +35,6 @@ impl Error {
         Self::new(Exit::Failed, format!("{what}: {}", system_words(error)))
     }
 
-    /// With what led to it.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
@@ -130,7 +126,6 @@ fn group_of(socket: &Path) -> Option<String> {
     Some(Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name))
 }
 
-/// How to start a daemon.
 pub const START_HINTS: [&str; 1] =
     ["start it with `systemctl start batchd`, or with `batchd run` in a terminal"];
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 /// What comes while the log is followed.
 #[derive(Debug)]
 pub enum Followed {
-    /// The next event.
     Event(Value),
     /// The daemon is away and is tried again until it is back. Reported once per absence.
     Away(ClientError),

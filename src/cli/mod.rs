@@ -53,7 +53,6 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use ui::Ui;
 
-/// batchd, as called.
 #[derive(Debug, Parser)]
 #[command(name = "batchd", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
@@ -156,11 +155,8 @@ commands! {
 /// What every command works with.
 #[derive(Debug)]
 pub struct Context {
-    /// The global options.
     pub globals: Globals,
-    /// The printer.
     pub ui: Ui,
-    /// The time.
     pub clock: Clock,
     /// The reader's time zone.
     pub zone: TimeZone,
@@ -323,8 +319,8 @@ fn overview(command: &clap::Command) -> String {
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n");
     text.push_str(concat!(
-        "Ids may be written PROVIDER:ID. Data goes to stdout, messages to stderr. Commands\n",
-        "that read take --json. `batchd COMMAND -h` says more, `batchd man` everything.",
+        "Ids may be written PROVIDER:ID. Data goes to stdout, messages to stderr.\n",
+        "Commands that read take --json. See also `batchd COMMAND -h` and `batchd man`.",
     ));
     text
 }

@@ -9,21 +9,16 @@ pub struct Style {
     pub terminal: bool,
     /// How many columns there are; `None`: as many as are needed.
     pub width: Option<u16>,
-    /// How many lines there are.
     pub height: Option<u16>,
 }
 
 /// How a piece of text is meant; the words say it too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
-    /// As it is.
     #[default]
     Plain,
-    /// Well.
     Good,
-    /// Needs attention.
     Warning,
-    /// Bad.
     Bad,
     /// Beside the point.
     Faint,

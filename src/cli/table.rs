@@ -36,7 +36,6 @@ enum ColumnKind {
 }
 
 impl Cell {
-    /// A cell of this tone.
     pub fn new(tone: Tone, text: impl Into<String>) -> Self {
         Self { text: text.into(), tone }
     }
@@ -49,7 +48,6 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Table {
-    /// A table with these columns.
     pub fn new(columns: &[Column]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
@@ -59,7 +57,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -52,7 +52,6 @@ impl Ui {
         Self { out: BufWriter::new(out), err, fate: Fate::Open, out_style, err_style, quiet, progress: false }
     }
 
-    /// What stdout can show.
     pub fn style(&self) -> Style {
         self.out_style
     }
@@ -95,7 +94,6 @@ impl Ui {
         ProgressBar::with_draw_target(length, target).with_style(style)
     }
 
-    /// A line of data.
     pub fn line(&mut self, text: &str) {
         self.write(text);
         self.write("\n");
@@ -109,7 +107,6 @@ impl Ui {
         }
     }
 
-    /// A table of data.
     pub fn table(&mut self, table: &Table) {
         let text = table.render(self.out_style);
         self.write(&text);
@@ -160,7 +157,6 @@ impl Ui {
         self.err_style.terminal
     }
 
-    /// A warning.
     pub fn warn(&mut self, text: &str) {
         let label = self.err_style.paint(Tone::Warning, "warning:");
         self.talk(&format!("{label} {}", clean_lines(text)));
@@ -235,7 +231,6 @@ impl Ui {
 }
 
 impl JsonList {
-    /// The next entry.
     pub fn entry(&mut self, ui: &mut Ui, entry: &impl Serialize) {
         if self.entries > 0 {
             ui.write(",");

@@ -22,11 +22,8 @@ pub struct EventView<'a>(pub &'a Value);
 /// How many requests a batch has and how they fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
     pub total: u64,
-    /// Those that succeeded.
     pub completed: u64,
-    /// Those that did not.
     pub failed: u64,
 }
 
@@ -46,7 +43,6 @@ impl<'a> BatchView<'a> {
         format!("{}:{}", self.provider(), self.id())
     }
 
-    /// The status word.
     pub fn status(self) -> &'a str {
         self.0["status"].as_str().unwrap_or("unknown")
     }
@@ -56,7 +52,6 @@ impl<'a> BatchView<'a> {
         self.added("outcome").as_str()
     }
 
-    /// Whether it has ended.
     pub fn is_over(self) -> bool {
         Status::from_word(self.status()).is_some_and(Status::is_terminal)
     }
@@ -90,14 +85,12 @@ impl<'a> BatchView<'a> {
         (counts.total > 0 || counts.done() > 0).then_some(counts)
     }
 
-    /// When it ended.
     pub fn ended_at(self) -> Option<Timestamp> {
         self.is_over().then(|| self.stamp(&format!("{}_at", self.status()))).flatten()
     }
 }
 
 impl Counts {
-    /// How many are over.
     pub fn done(self) -> u64 {
         self.completed.saturating_add(self.failed)
     }
@@ -138,7 +131,6 @@ impl<'a> EventView<'a> {
         self.0["sequence"].as_i64().unwrap_or(0)
     }
 
-    /// Its type.
     pub fn kind(self) -> &'a str {
         self.0["type"].as_str().unwrap_or("unknown")
     }

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::UnixListener;
 
-/// A way in.
 #[derive(Clone, Debug)]
 pub(super) enum AccessPolicy {
     /// The Unix socket: whoever may open it may do everything.

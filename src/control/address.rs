@@ -5,7 +5,6 @@ use std::path::PathBuf;
 /// Where a daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket.
     Unix(PathBuf),
     /// `http://HOST:PORT` (or `https`, behind a proxy), no slash at the end.
     Http(String),

@@ -16,12 +16,10 @@ pub struct ApiError {
     pub message: String,
     /// The parameter at fault.
     pub param: Option<String>,
-    /// What to do about it.
     pub hints: Vec<String>,
 }
 
 impl ApiError {
-    /// A refusal without hints.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, hints: Vec::new() }
     }
@@ -31,14 +29,12 @@ impl ApiError {
         Self::new(ErrorCode::InvalidRequest, message)
     }
 
-    /// With a hint more.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// With the parameter at fault.
     #[must_use]
     pub fn param(mut self, name: impl Into<String>) -> Self {
         self.param = Some(name.into());
@@ -99,7 +95,6 @@ impl ApiError {
         }
     }
 
-    /// The HTTP status that fits.
     pub fn status(&self) -> StatusCode {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,

@@ -24,9 +24,7 @@ use std::time::Duration;
 pub struct Heartbeat {
     /// Where to; whoever knows it can pretend that all is well.
     pub url: SecretString,
-    /// How often.
     pub every: Duration,
-    /// The way out.
     pub transport: Arc<dyn Transport>,
 }
 

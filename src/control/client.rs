@@ -61,7 +61,6 @@ impl Client {
         Ok(Self { http, address, base, token })
     }
 
-    /// Where it sends to.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -93,7 +92,6 @@ impl Client {
         self.json(self.to_query(Method::DELETE, &["v1", "batches", id], &query)).await
     }
 
-    /// A page of tracked batches.
     pub async fn batches(&self, query: &Query) -> Result<Listing<Value>, ClientError> {
         self.json(self.to_query(Method::GET, &["v1", "batches"], query)).await
     }
@@ -113,7 +111,6 @@ impl Client {
         self.json(self.to_query(Method::GET, &["v1", "batches", id], &query).timeout(LONG_TIMEOUT)).await
     }
 
-    /// Polls one batch now.
     pub async fn poll(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "batches", id, "poll"]).timeout(LONG_TIMEOUT)).await
     }
@@ -123,7 +120,6 @@ impl Client {
         self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG_TIMEOUT)).await
     }
 
-    /// What the providers' lists have.
     pub async fn discover(&self, request: &DiscoverRequest) -> Result<DiscoverAnswer, ClientError> {
         let post = self.to(Method::POST, &["v1", "discover"]).timeout(LONG_TIMEOUT);
         self.json(with_body(post, request)?).await
@@ -151,7 +147,6 @@ impl Client {
         Ok(Lines::new(body(response)))
     }
 
-    /// Polls every active batch now.
     pub async fn poll_all(&self) -> Result<PollAnswer, ClientError> {
         self.json(self.to(Method::POST, &["v1", "poll"])).await
     }
@@ -177,12 +172,10 @@ impl Client {
         Ok(EventStream::new(body(response)))
     }
 
-    /// A page of the outbox.
     pub async fn deliveries(&self, query: &Query) -> Result<Listing<DeliveryView>, ClientError> {
         self.json(self.to_query(Method::GET, &["v1", "deliveries"], query)).await
     }
 
-    /// Sends one delivery again.
     pub async fn retry_delivery(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "deliveries", id, "retry"])).await
     }
@@ -192,7 +185,6 @@ impl Client {
         self.json(with_body(self.to(Method::POST, &["v1", "deliveries", "retry"]), which)?).await
     }
 
-    /// Every webhook and its health.
     pub async fn webhooks(&self) -> Result<Listing<WebhookReport>, ClientError> {
         self.json(self.to(Method::GET, &["v1", "webhooks"])).await
     }
@@ -209,7 +201,6 @@ impl Client {
         self.json(self.to(Method::POST, &["v1", "webhooks", name, verb])).await
     }
 
-    /// Every provider and its health.
     pub async fn providers(&self) -> Result<Listing<ProviderReport>, ClientError> {
         self.json(self.to(Method::GET, &["v1", "providers"])).await
     }
@@ -220,7 +211,6 @@ impl Client {
         self.json(with_body(request, which)?).await
     }
 
-    /// The daemon's health.
     pub async fn status(&self) -> Result<StatusReport, ClientError> {
         self.json(self.to(Method::GET, &["v1", "status"])).await
     }
@@ -301,7 +291,6 @@ impl Client {
 }
 
 impl Query {
-    /// With one more pair.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.0.push((key, value.into()));
@@ -313,7 +302,6 @@ impl Query {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Every pair.
     pub fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.0.iter().map(|(key, value)| ((*key).to_owned(), value.clone()))
     }

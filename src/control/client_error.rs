@@ -8,16 +8,10 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     #[error("no daemon answers at {address}: {reason}")]
-    Unreachable {
-        /// Where.
-        address: Address,
-        /// What the system says.
-        reason: String,
-    },
+    Unreachable { address: Address, reason: String },
     /// The socket may not be opened by this user.
     #[error("the socket {} may not be opened by this user", .0.display())]
     Denied(PathBuf),
-    /// No answer in time.
     #[error("the daemon at {0} does not answer in time")]
     Silent(Address),
     /// The connection broke within an answer.
@@ -29,7 +23,6 @@ pub enum ClientError {
     /// The client could not be made.
     #[error("the connection cannot be prepared: {0}")]
     Unprepared(String),
-    /// The daemon says no.
     #[error("{}", .0.message)]
     Refused(Box<ErrorObject>),
 }
@@ -44,7 +37,6 @@ impl ClientError {
         }
     }
 
-    /// The code of a refusal.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused(error) => error.code,

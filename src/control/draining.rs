@@ -63,7 +63,6 @@ impl<L: Listener> Listener for DrainingListener<L> {
     }
 }
 
-/// An accepted connection.
 pub(super) struct DrainingStream<S> {
     stream: S,
     silent: Option<TaskTrackerToken>,

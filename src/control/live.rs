@@ -26,13 +26,10 @@ use tokio::sync::Mutex as AsyncMutex;
 /// What a daemon is made from, besides its configuration.
 #[derive(Clone)]
 pub struct Parts {
-    /// The open state.
     pub store: Store,
-    /// The time.
     pub clock: Clock,
     /// Chance.
     pub rng: Rng,
-    /// Supervision.
     pub tasks: Tasks,
     /// The environment that the configuration speaks of.
     pub env: Env,
@@ -40,11 +37,8 @@ pub struct Parts {
     pub config_file: Option<PathBuf>,
 }
 
-/// A running daemon's parts.
 pub struct Live {
-    /// Polls providers.
     pub engine: Engine,
-    /// Delivers to webhooks.
     pub dispatcher: Dispatcher,
     /// When it all began.
     pub started_at: Timestamp,
@@ -123,12 +117,10 @@ impl Live {
         Ok(live)
     }
 
-    /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.engine.routes()
     }
@@ -179,7 +171,6 @@ impl Live {
         }
     }
 
-    /// The bearer token in force.
     pub fn token(&self) -> Option<SecretString> {
         self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -189,7 +180,6 @@ impl Live {
         &self.parts.env
     }
 
-    /// Supervision.
     pub fn tasks(&self) -> &Tasks {
         &self.parts.tasks
     }
@@ -213,7 +203,6 @@ impl Live {
         };
     }
 
-    /// The lasting troubles.
     pub fn troubles(&self) -> Vec<String> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }

@@ -201,7 +201,6 @@ impl Service {
         })
     }
 
-    /// Reads the configuration again.
     pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
         self.live()?.reload().await
     }

@@ -9,9 +9,7 @@ use crate::provider;
 /// A configured provider, as far as ids go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
 }
 

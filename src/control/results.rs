@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Results that have been found, and whose they are.
 pub struct Found {
-    /// Which batch.
     pub key: BatchKey,
     /// `None`: the batch has no such results.
     pub results: Option<Results>,

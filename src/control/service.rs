@@ -68,12 +68,10 @@ impl Service {
         Self { store, clock, live: None }
     }
 
-    /// Over a running daemon.
     pub fn running(live: Arc<Live>) -> Self {
         Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
     }
 
-    /// The bearer token in force.
     pub(super) fn token(&self) -> Option<SecretString> {
         self.live.as_ref().and_then(|live| live.token())
     }

@@ -32,7 +32,6 @@ pub struct SubmitOptions {
     pub overrides: Overrides,
     /// Such as `24h`, which it is if nothing is said.
     pub completion_window: Option<String>,
-    /// What the user attaches.
     pub metadata: BTreeMap<String, String>,
     /// The file's name, for people.
     pub file_name: Option<String>,

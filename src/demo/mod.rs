@@ -34,40 +34,23 @@ const SPEED: f64 = 45.0;
 /// The demo gives up after this long.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(18);
 
-/// Something to show.
 #[derive(Clone, Debug)]
 pub enum Moment {
     /// Everything runs.
     Ready {
-        /// The simulated providers.
         sandbox: String,
         /// How much faster than real ones they are.
         speed: f64,
-        /// The receiver.
         receiver: String,
-        /// The daemon's state.
         state: PathBuf,
     },
     /// A batch was created at a provider and is tracked.
-    Submitted {
-        /// The provider.
-        provider: String,
-        /// What it is called here.
-        name: String,
-        /// Its id.
-        id: String,
-        /// How many requests it has.
-        requests: usize,
-    },
+    Submitted { provider: String, name: String, id: String, requests: usize },
     /// batchd saw a batch change.
     Changed {
-        /// The provider.
         provider: String,
-        /// What it is called here.
         name: String,
-        /// The status before.
         from: Option<String>,
-        /// The status now.
         to: Status,
         /// How it really ended, if it has.
         outcome: Option<String>,
@@ -80,16 +63,12 @@ pub enum Moment {
         provider: String,
         /// The batch that it is about.
         name: String,
-        /// The type of event.
         kind: String,
-        /// Whether the signature was right.
         verified: bool,
-        /// What the receiver answered.
         answered: u16,
     },
     /// All is over.
     Done {
-        /// Batches that ended.
         batches: usize,
         /// Webhooks whose signature was right.
         verified: usize,
@@ -104,18 +83,13 @@ pub enum DemoError {
     /// The system refuses a directory, a port or a thread.
     #[error("cannot set up the demo: {0}")]
     System(#[from] std::io::Error),
-    /// The daemon did not start.
     #[error("the daemon did not start: {0}")]
     Daemon(#[from] RunError),
     /// A part did not do what it should.
     #[error("{0}")]
     Failed(String),
-    /// It took too long.
     #[error("not everything had ended after {}: {missing}", duration::human(DEMO_TIMEOUT))]
-    TooLong {
-        /// What had not.
-        missing: String,
-    },
+    TooLong { missing: String },
 }
 
 /// Plays the demo, telling `show` each moment as it comes.
