@@ -273,4 +273,13 @@ mod tests {
         answer.error = Some("connection refused".into());
         assert_eq!(told("ops", &answer), "ops: not delivered, 31 ms: connection refused");
     }
+
+    #[test]
+    fn switching_says_what_becomes_of_its_deliveries() {
+        let backlog = |held| BTreeMap::from([("held".to_owned(), held), ("delivered".to_owned(), 7)]);
+        assert_eq!(switched("broken", true, &backlog(20)), "broken enabled; sending 20 held deliveries");
+        assert_eq!(switched("broken", true, &backlog(0)), "broken enabled");
+        assert_eq!(switched("broken", false, &backlog(1)), "broken disabled; holding 1 delivery");
+        assert_eq!(switched("broken", false, &backlog(0)), "broken disabled; its deliveries will be held");
+    }
 }

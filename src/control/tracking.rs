@@ -327,7 +327,7 @@ fn understand(
     key.id = live.engine.canonical_id(&key.provider, &key.id);
     if !is_an_id(&key.id) {
         return Err(ApiError::invalid(format!(
-            "`{}` cannot be the id of a batch",
+            "`{}` is not the id of a batch",
             key.id.chars().take(80).collect::<String>().escape_debug()
         ))
         .param("id"));
