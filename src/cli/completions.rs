@@ -18,7 +18,6 @@ pub struct Arguments {
     shell: Shell,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every command has this signature")]
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut definition(), "batchd", &mut script);
