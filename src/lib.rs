@@ -16,7 +16,7 @@
 //! | floor | modules | content |
 //! |---|---|---|
 //! | 0 | [`domain`] | values and rules: pure functions without I/O, clock or randomness |
-//! | 1 | [`clock`], [`rng`], [`sync`], [`tasks`], [`config`], [`http`], [`failpoint`] | the outside world behind narrow interfaces |
+//! | 1 | [`clock`], [`rng`], [`sync`], [`tasks`], [`config`], [`http`], [`logging`], [`failpoint`] | the outside world behind narrow interfaces |
 //! | 2 | [`provider`], [`webhook`] | wire formats; they form requests and read answers and do no I/O |
 //! | 3 | [`store`] | durable state; the only place that names rusqlite |
 //! | 4 | [`engine`], [`notify`], [`maintenance`] | what runs: polling, delivery, jobs at set times |
@@ -33,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod http;
+pub mod logging;
 pub mod rng;
 pub mod sync;
 pub mod tasks;

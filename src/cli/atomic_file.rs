@@ -1,4 +1,4 @@
-//! A file that is there whole or not at all: it grows under another name and is renamed once it is on the disk.
+//! A file that appears complete or not at all: it is written under another name, and renamed once it is on the disk.
 
 use super::error::Error;
 use super::exit::Exit;
@@ -21,14 +21,10 @@ pub struct AtomicFile {
     done: bool,
 }
 
-/// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Where.
     pub path: PathBuf,
-    /// How long it is.
     pub bytes: u64,
-    /// Its digest, in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -52,7 +48,6 @@ impl AtomicFile {
         })
     }
 
-    /// Writes some more.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -84,7 +79,6 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {
-            // What is half-written is of no use to anybody.
             let _ = std::fs::remove_file(&self.aside);
         }
     }
@@ -110,7 +104,7 @@ pub fn sync_directory(file: &Path) -> std::io::Result<()> {
 pub fn failed(file: &Path, error: &std::io::Error) -> Error {
     let told = Error::io(format!("cannot write {}", file.display()), error);
     match error.kind() {
-        ErrorKind::StorageFull => told.hint("make room, or write it to another disk"),
+        ErrorKind::StorageFull => told.hint("free some space, or write to another disk"),
         _ => told,
     }
 }

@@ -13,10 +13,10 @@ use tokio::io::AsyncWriteExt;
 
 /// Write a consistent copy of the live state to a file
 #[derive(Debug, Args)]
-#[command(after_help = "Restore: stop socket and service, copy the file to `batchd.db` in the state
-directory, start.")]
+#[command(after_help = "To restore: stop the socket and the service, copy the file to `batchd.db` in the
+state directory, and start them again.")]
 pub struct Arguments {
-    /// The file to write; it holds no secrets, and is made for its owner alone
+    /// The file to write; it holds no secrets, and only its owner may read it
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Replace the file if it exists
@@ -24,7 +24,6 @@ pub struct Arguments {
     force: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let file = arguments.file.as_path();
     if !arguments.force && file.symlink_metadata().is_ok() {
@@ -34,7 +33,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let aside = aside(file);
     let copied = tokio::select! {
         copied = copy(&source, &aside) => copied,
-        () = interrupted() => Err(Error::new(Exit::Interrupted, "interrupted: nothing was written")),
+        () = interrupted() => Err(Error::new(Exit::Interrupted, "interrupted; nothing was written")),
     };
     let named = copied.and_then(|bytes| {
         if !arguments.force && file.symlink_metadata().is_ok() {
@@ -50,7 +49,6 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
             Ok(Exit::Ok)
         }
         Err(error) => {
-            // What is half-written is of no use to anybody.
             let _ = std::fs::remove_file(&aside);
             Err(error)
         }

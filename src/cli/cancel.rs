@@ -3,23 +3,21 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
-use super::ui::clean;
 use super::view::{BatchView, columns};
 use super::{Context, each};
+use crate::domain::printable::clean;
 use clap::Args;
 
 /// Ask the provider to cancel batches
 #[derive(Debug, Args)]
-#[command(
-    after_help = "What was done until then may have been paid for, and is kept by most providers: `batchd results` fetches it."
-)]
+#[command(after_help = "Requests that were finished before may be charged. Most providers keep their
+results; `batchd results` fetches them.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     Ok(each(context, &arguments.ids, async |context, id| {

@@ -1,11 +1,11 @@
-//! `batchd config`: looks at the configuration without a daemon.
+//! `batchd config`: checks or shows the configuration without a daemon.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use crate::config::Config;
 use crate::config::environment::Env;
-use crate::control::live::catalog;
+use crate::control::assembly::catalog;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -19,25 +19,24 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say everything that is wrong with it; exit 78 if anything is
+    /// Report everything that is wrong with it; exit 78 if anything is
     Check {
         /// The file [default: the one that `run` would read]
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Do not look whether secrets can be read
+        /// Do not check whether secrets can be read
         #[arg(long)]
         no_secrets: bool,
     },
-    /// Print the effective configuration, every default included, secrets redacted
+    /// Print the effective configuration, defaults included, secrets redacted
     Show,
 }
 
-/// Does it.
-pub fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    match arguments.command {
+pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+    match &arguments.command {
         Command::Check { file, no_secrets } => {
-            let file = file.or_else(|| context.globals.config.clone());
-            let config = check(file.as_deref(), !no_secrets)?;
+            let file = file.as_deref().or(context.globals.config.as_deref());
+            let config = check(file, !no_secrets)?;
             context.ui.exhibit(|colour| config.rendered_warnings(colour));
             context.ui.line(&summary(&config));
             Ok(Exit::Ok)

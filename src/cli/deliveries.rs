@@ -1,10 +1,10 @@
-//! `batchd deliveries`: what webhooks were and are owed.
+//! `batchd deliveries`: what was sent to webhooks, and what still has to be.
 
 use super::error::Error;
 use super::exit::Exit;
 use super::show::state_tone;
 use super::source::{Extent, Source, every};
-use super::ui::{Cell, Column, Table};
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{DeliveryView, RetryDead};
@@ -13,7 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List what webhooks were and are owed; `retry` sends it again
+/// List deliveries to webhooks; `retry` sends them again
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -37,7 +37,7 @@ struct List {
     /// Only to this webhook
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
-    /// At most so many, the newest
+    /// At most this many, the newest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Print one JSON document
@@ -52,7 +52,7 @@ enum Command {
         /// Ids of deliveries
         #[arg(required_unless_present = "dead", value_name = "ID")]
         ids: Vec<String>,
-        /// All that were given up
+        /// Every dead one: given up after its last attempt
         #[arg(long, conflicts_with = "ids")]
         dead: bool,
         /// Of those, only the ones to this webhook
@@ -61,10 +61,11 @@ enum Command {
     },
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
-        Some(_) if context.globals.offline => Err(Error::usage("--offline reads only")),
+        Some(_) if context.globals.offline => {
+            Err(Error::usage("`deliveries retry` needs the daemon; leave out --offline"))
+        }
         Some(Command::Retry { ids, dead: false, .. }) => {
             let client = context.client().await?;
             Ok(each(context, &ids, async |context, id| {
@@ -105,7 +106,7 @@ async fn list(arguments: &List, context: &mut Context) -> Result<Exit, Error> {
     })
     .await?;
     if table.is_empty() {
-        context.ui.note("no deliveries; `batchd webhooks` shows who is told what");
+        context.ui.note("no deliveries; `batchd webhooks` shows which events each webhook gets");
     }
     context.ui.table(&table);
     Ok(Exit::Ok)
@@ -164,7 +165,7 @@ const STATES: [&str; 5] = ["pending", "inflight", "delivered", "dead", "held"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     #[test]

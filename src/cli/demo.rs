@@ -1,9 +1,10 @@
-//! `batchd demo`: everything at once, on simulated providers.
+//! `batchd demo`: all of batchd at work on simulated providers.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Tone, Ui};
+use super::style::Tone;
+use super::ui::Ui;
 use crate::clock::Clock;
 use crate::demo::{self, DemoError, Moment};
 use crate::domain::status::Status;
@@ -11,12 +12,11 @@ use crate::domain::time::since;
 use clap::Args;
 use jiff::Timestamp;
 
-/// See it all work on simulated providers, in under 20 s
+/// Watch it work on simulated providers, in under 20 seconds
 #[derive(Debug, Args)]
 #[command(after_help = "Needs no key, no network and no configuration; leaves nothing behind.")]
 pub struct Arguments {}
 
-/// Does it.
 pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let begun = context.clock.now();
     let (clock, ui) = (context.clock.clone(), &mut context.ui);
@@ -50,13 +50,14 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
             say(
                 "sandbox",
                 Tone::Faint,
-                format!("four simulated providers at {sandbox}, {speed} times faster than life"),
+                format!("four simulated providers at {sandbox}, {speed} times faster than real ones"),
             );
             say("receiver", Tone::Faint, format!("webhooks go to {receiver}, which checks every signature"));
             say("daemon", Tone::Faint, format!("state in {}", state.display()));
         }
         Moment::Submitted { provider, name, id, requests } => {
-            let requests = format!("{requests} requests");
+            let requests =
+                if *requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") };
             say(
                 "submit",
                 Tone::Strong,
@@ -86,7 +87,7 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
                 if *verified { (Tone::Good, "signature ✓") } else { (Tone::Bad, "signature ✗") };
             let answer = match answered {
                 200 => "200".to_owned(),
-                other => format!("{other}: it will come again"),
+                other => format!("{other}; it will be sent again"),
             };
             say(
                 "webhook",
@@ -97,13 +98,13 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
         Moment::Done { batches, verified, retried } => {
             let again = match retried {
                 0 => String::new(),
-                1 => ", one of them at the second attempt".to_owned(),
-                more => format!(", {more} of them at a later attempt"),
+                1 => ", one after a retry".to_owned(),
+                more => format!(", {more} after retries"),
             };
             say(
                 "done",
                 Tone::Good,
-                format!("{batches} batches ended, {verified} ends told by signed webhooks{again}"),
+                format!("{batches} batches ended, {verified} signed webhooks delivered{again}"),
             );
         }
     }

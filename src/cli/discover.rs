@@ -1,35 +1,36 @@
-//! `batchd discover`: what the providers have, whoever created it.
+//! `batchd discover`: the batches that the providers have, whoever created them.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::style::Tone;
+use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_duration;
-use super::ui::{Cell, Column, Table, Tone, shorten};
 use super::view::{BatchView, Counts, tone};
 use crate::control::api::DiscoverRequest;
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
 use clap::Args;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// List what the providers have, registered here or not
+/// List the batches that the providers have, tracked or not
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd discover
   batchd discover --provider openai --since 30d
   batchd discover --track
 
-With `discover = \"*/5 * * * *\"` in a provider's table the daemon does that by itself.")]
+With `discover = \"*/5 * * * *\"` in a provider's table the daemon does this by itself.")]
 pub struct Arguments {
     /// Only this provider
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
-    /// Only what was created since so long ago
+    /// Only batches created within this time
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
     since: String,
-    /// Register what has not ended
+    /// Track those that have not ended
     #[arg(long)]
     track: bool,
     /// Print one JSON document
@@ -37,7 +38,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let request = DiscoverRequest {
         provider: arguments.provider,
@@ -56,12 +56,12 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         context.ui.table(&table);
         if batches.is_empty() && answer.errors.is_empty() {
-            context.ui.note(&format!("nothing was created in the last {}", arguments.since));
+            context.ui.note(&format!("no batch was created in the last {}", arguments.since));
         }
     }
     if arguments.track {
         let what = if answer.tracked == 1 { "batch is" } else { "batches are" };
-        context.ui.note(&format!("{} {what} tracked from now on", answer.tracked));
+        context.ui.note(&format!("{} {what} now tracked", answer.tracked));
     }
     let mut exit = Exit::Ok;
     for failed in answer.errors {
@@ -108,7 +108,7 @@ const NAME_WIDTH: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
     use serde_json::json;
 

@@ -1,17 +1,16 @@
 //! The one type of error that commands end with.
 
-use super::connect;
 use super::exit::Exit;
 use crate::config::Refused;
 use crate::control::api::{ErrorCode, ErrorObject};
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
+use nix::unistd::{Gid, Group};
+use std::path::Path;
 
 /// What went wrong, as it is told to a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The exit code that follows.
     pub kind: Exit,
-    /// A lowercase fragment.
     pub message: String,
     /// What led to it, one line each.
     pub causes: Vec<String>,
@@ -27,7 +26,6 @@ impl Error {
         Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), refused: None }
     }
 
-    /// The command line makes no sense.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -37,7 +35,6 @@ impl Error {
         Self::new(Exit::Failed, format!("{what}: {}", system_words(error)))
     }
 
-    /// With what led to it.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
@@ -94,19 +91,43 @@ impl From<ClientError> for Error {
         let message = error.to_string();
         match error {
             ClientError::Refused(object) => (*object).into(),
-            ClientError::Denied(path) => connect::denied(&path),
+            ClientError::Denied(path) => denied(&path),
             ClientError::Unreachable { .. } => {
-                connect::START_HINTS.into_iter().fold(Self::new(kind, message), Self::hint)
+                START_HINTS.into_iter().fold(Self::new(kind, message), Self::hint)
             }
             ClientError::Silent(_) => Self::new(kind, message)
-                .hint("look at its log: `journalctl -u batchd`, or the terminal it runs in"),
-            ClientError::Malformed(_) => Self::new(kind, message).hint(
-                "the daemon may be of another version: compare `batchd status` with `batchd --version`",
-            ),
+                .hint("check its log: `journalctl -u batchd`, or the terminal it runs in"),
+            ClientError::Malformed(_) => Self::new(kind, message)
+                .hint("the daemon may be another version: compare `batchd status` with `batchd --version`"),
             ClientError::Broken(_) | ClientError::Unprepared(_) => Self::new(kind, message),
         }
     }
 }
+
+/// The error for a socket that exists and may not be opened.
+pub fn denied(socket: &Path) -> Error {
+    let group = group_of(socket);
+    let group = group.as_deref().unwrap_or("batchd");
+    Error::new(Exit::Refused, format!("the socket {} is only for the group `{group}`", socket.display()))
+        .hint(admission(group))
+}
+
+/// How to get access to a socket of `group`.
+fn admission(group: &str) -> String {
+    if group == "root" {
+        return "run this with sudo, or as the user that runs the daemon".to_owned();
+    }
+    format!("add yourself with `sudo usermod -aG {group} $USER`, then log in again: groups are read at login")
+}
+
+fn group_of(socket: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let group = Gid::from_raw(std::fs::metadata(socket).ok()?.gid());
+    Some(Group::from_gid(group).ok().flatten().map_or_else(|| group.to_string(), |group| group.name))
+}
+
+pub const START_HINTS: [&str; 1] =
+    ["start it with `systemctl start batchd`, or with `batchd run` in a terminal"];
 
 /// Whether `id` stands in `message` as a word of its own.
 fn names(message: &str, id: &str) -> bool {
@@ -118,7 +139,7 @@ fn names(message: &str, id: &str) -> bool {
     })
 }
 
-/// What to do where the daemon itself gives no advice.
+/// A hint for errors that come without one.
 fn hint_for(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::Unauthorized => "set BATCHD_TOKEN to the token of the daemon's `[api] token`",
@@ -131,8 +152,10 @@ fn hint_for(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::ProviderRefused => "check the key with `batchd providers check`",
         ErrorCode::UnknownProvider => "`batchd providers` lists what is configured",
         ErrorCode::UnknownWebhook => "`batchd webhooks` lists what is configured",
-        ErrorCode::StateUnwritable => "make room or make it writable; nothing acknowledged is lost",
-        ErrorCode::Internal => "this is a defect of batchd; its log says more",
+        ErrorCode::StateUnwritable => {
+            "free space or make the state directory writable; nothing acknowledged is lost"
+        }
+        ErrorCode::Internal => "this is a bug in batchd; please report it with the daemon's log",
         _ => return None,
     })
 }
@@ -161,5 +184,19 @@ mod tests {
     fn what_the_system_says_is_a_lowercase_fragment() {
         let error = Error::io("cannot open x", &std::io::Error::from_raw_os_error(2));
         assert_eq!(error.message, "cannot open x: no such file or directory");
+    }
+
+    #[test]
+    fn the_group_of_a_forbidden_socket_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        std::fs::write(&socket, "").unwrap();
+        let name = group_of(&socket).unwrap();
+        let error = denied(&socket);
+        assert_eq!(error.kind, Exit::Refused);
+        assert!(error.message.contains(&name), "{error:?}");
+        assert_eq!(error.hints, [admission(&name)]);
+        assert!(admission("batchd").contains("-aG batchd $USER`, then log in again"));
+        assert!(!admission("root").contains("usermod"), "nobody should join that");
     }
 }

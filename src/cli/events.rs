@@ -20,21 +20,21 @@ use std::pin::pin;
   batchd events batch_68fd8e2f1c0c8190
   batchd events --follow --json | while read -r event; do …; done
 
-With --json the log is one JSON document, each event in the shape of the webhook
-body; with --follow it is one event a line. Following goes on through restarts
-of the daemon.")]
+With --json the log is one JSON document, each event in the form of a webhook's
+body; with --follow it is one event per line. --follow survives restarts of the
+daemon.")]
 pub struct Arguments {
     /// Only the events of this batch, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: Option<String>,
-    /// Go on with new events as they happen
+    /// Wait for new events and print them as they happen
     #[arg(long, short, conflicts_with_all = ["offline", "limit"])]
     follow: bool,
-    /// Begin behind this number
+    /// Only events after this sequence number
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0, hide_default_value = true,
           value_parser = clap::value_parser!(i64).range(0..))]
     after: i64,
-    /// At most so many, the oldest
+    /// At most this many, the oldest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Print JSON
@@ -42,7 +42,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let source = context.source().await?;
     if arguments.follow {
@@ -126,7 +125,7 @@ async fn live(source: Source, arguments: &Arguments, context: &mut Context) -> R
                 }
             }
             Some(Followed::Away(error)) => {
-                context.ui.note(&format!("{error}; following goes on when it is back"));
+                context.ui.note(&format!("{error}; following continues when it is back"));
             }
             Some(Followed::Back { announced: true }) => context.ui.note("the daemon is back"),
             Some(Followed::Back { announced: false }) => {}

@@ -1,7 +1,7 @@
 //! Every exit code, and what leads to which (`docs/contract.md#exit-codes`).
 
 use crate::control::api::ErrorCode;
-use crate::control::client::ClientError;
+use crate::control::client_error::ClientError;
 use crate::store::OpenError;
 
 /// How the program ends; the number is the exit code.
@@ -12,9 +12,9 @@ pub enum Exit {
     Ok = 0,
     /// It did not work.
     Failed = 1,
-    /// The command line makes no sense, or an id is ambiguous.
+    /// The command line is wrong, or an id is ambiguous.
     Usage = 2,
-    /// `wait`: a batch failed, or not one of its requests succeeded.
+    /// `wait`: a batch failed, or none of its requests succeeded.
     BatchFailed = 3,
     /// `wait`: a batch expired.
     BatchExpired = 4,
@@ -26,9 +26,9 @@ pub enum Exit {
     NoSuchBatch = 66,
     /// The daemon is needed and not reachable.
     Unreachable = 69,
-    /// A defect of batchd, or state that is newer than this binary.
+    /// A bug in batchd, or state that is newer than this binary.
     Internal = 70,
-    /// The state cannot be made or written.
+    /// The state cannot be created or written.
     StateUnwritable = 73,
     /// Another daemon holds the state.
     StateHeld = 75,
@@ -43,7 +43,6 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number.
     pub const fn code(self) -> u8 {
         self as u8
     }

@@ -1,21 +1,22 @@
 //! Follows the daemon's event log live, through restarts of the daemon.
 
-use crate::control::client::{Client, ClientError, EventStream};
+use crate::control::client::Client;
+use crate::control::client_error::ClientError;
+use crate::control::streams::EventStream;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What following the log brings.
+/// What comes while the log is followed.
 #[derive(Debug)]
 pub enum Followed {
-    /// The next event.
     Event(Value),
-    /// The daemon is away; it is looked for until it is back. Said once an absence.
+    /// The daemon is away and is tried again until it is back. Reported once per absence.
     Away(ClientError),
     /// The stream was joined anew, and nothing of the log was missed. `announced`: after an [`Followed::Away`].
     Back {
-        /// Whether its absence was said.
+        /// Whether its absence was reported.
         announced: bool,
     },
     /// It refuses: nothing more comes.

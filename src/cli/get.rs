@@ -1,4 +1,4 @@
-//! `batchd get`: one fresh look at any batch.
+//! `batchd get`: checks any batch once.
 
 use super::Context;
 use super::error::Error;
@@ -7,7 +7,7 @@ use super::show::page;
 use super::track::parse_id;
 use clap::Args;
 
-/// Look at any batch once, tracked or not; changes nothing
+/// Check any batch once, tracked or not; changes nothing
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd get batch_68fd8e2f1c0c8190
@@ -16,7 +16,7 @@ pub struct Arguments {
     /// The id, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
-    /// The provider that has it; without it the id's shape tells
+    /// The provider that has it [default: found by the form of the id]
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
     /// Print one JSON document: the Batch
@@ -24,7 +24,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     let answer = client.fetch(&arguments.id, arguments.provider.as_deref()).await;

@@ -1,15 +1,17 @@
-//! `batchd list`: the batches, how far they are, and when they will be done.
+//! `batchd list`: the batches, their progress, and when they should end.
 
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::source::{Extent, Source, every};
+use super::style::{Style, Tone};
+use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_label;
-use super::ui::{Cell, Column, Style, Table, Tone, shorten};
 use super::view::{BatchView, tone};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
 use crate::domain::duration::human;
+use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use clap::Args;
@@ -19,7 +21,7 @@ use serde_json::Value;
 use std::pin::pin;
 use std::time::Duration;
 
-/// List batches with their progress and when they should be done
+/// List batches with their progress and when they should end
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_help = "Examples:
@@ -40,13 +42,13 @@ pub struct Arguments {
     /// Only those that you tracked
     #[arg(long)]
     mine: bool,
-    /// The ended ones too
+    /// Ended batches too
     #[arg(long)]
     all: bool,
-    /// Show them live
+    /// Keep the list on the screen up to date
     #[arg(long, conflicts_with_all = ["json", "offline"])]
     watch: bool,
-    /// At most so many, the newest
+    /// At most this many, the newest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Print one JSON document
@@ -54,7 +56,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let query = query(&arguments)?;
     if arguments.watch {
@@ -136,7 +137,9 @@ fn query(arguments: &Arguments) -> Result<Query, Error> {
 fn own_name() -> Result<String, Error> {
     let user = nix::unistd::getuid();
     Ok(nix::unistd::User::from_uid(user)
-        .map_err(|error| Error::new(Exit::Failed, format!("cannot look up user {user}: {}", error.desc())))?
+        .map_err(|error| {
+            Error::new(Exit::Failed, format!("cannot find the name of user {user}: {}", error.desc()))
+        })?
         .map_or_else(|| user.to_string(), |user| user.name))
 }
 
@@ -146,10 +149,10 @@ fn nothing(arguments: &Arguments) -> &'static str {
         || !arguments.statuses.is_empty()
         || !arguments.labels.is_empty();
     match (filtered, arguments.all) {
-        (true, _) => "no batch fits; `batchd list --all` shows every one",
+        (true, _) => "no batch matches; `batchd list --all` shows all of them",
         (false, true) => "no batches yet; `batchd track ID` watches one",
         (false, false) => {
-            "no active batches; `batchd track ID` watches one, `batchd list --all` shows the ended ones"
+            "no active batches; `batchd track ID` watches one, `batchd list --all` shows ended ones"
         }
     }
 }
@@ -205,12 +208,12 @@ fn whole_seconds(span: Duration) -> String {
     human(Duration::from_secs(span.as_secs()))
 }
 
-/// What keeps a batch from going its way.
+/// What is wrong with a batch.
 fn note(batch: BatchView<'_>) -> (String, Tone) {
     if !batch.added("untracked_at").is_null() {
         ("untracked".to_owned(), Tone::Faint)
     } else if batch.added("lost") == true {
-        ("lost: its provider does not know it any more".to_owned(), Tone::Bad)
+        ("lost: its provider no longer knows it".to_owned(), Tone::Bad)
     } else if let (false, Some(error)) = (batch.is_over(), batch.added("last_error").as_str()) {
         (error.trim().to_owned(), Tone::Warning)
     } else if batch.added("stalled") == true {
@@ -229,7 +232,7 @@ async fn watch(
 ) -> Result<Exit, Error> {
     let after = client.status().await?.events;
     let mut events = pin!(follow(client.clone(), after));
-    let mut clock = tokio::time::interval(EVERY);
+    let mut clock = tokio::time::interval(REDRAW_INTERVAL);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = pin!(interrupted());
     let source = Source::Remote(client.clone());
@@ -320,7 +323,7 @@ impl Screen {
         }
         if self.style.terminal {
             let at = context.clock.now().to_zoned(context.zone.clone()).strftime("%H:%M:%S").to_string();
-            Self::paint(context, &format!("batchd list  {at}  (Ctrl-C ends)\n\n{body}"));
+            Self::paint(context, &format!("batchd list  {at}  (Ctrl-C to quit)\n\n{body}"));
         } else if body != self.last {
             context.ui.line(&body);
             context.ui.flush();
@@ -330,8 +333,8 @@ impl Screen {
 
     fn trouble(&self, context: &mut Context, text: &str) {
         if self.style.terminal {
-            let told = self.style.paint(Tone::Warning, &super::ui::clean_lines(text));
-            Self::paint(context, &format!("{told}; looking for it\n\n{}", self.last));
+            let told = self.style.paint(Tone::Warning, &clean_lines(text));
+            Self::paint(context, &format!("{told}; trying again\n\n{}", self.last));
         }
     }
 
@@ -352,7 +355,7 @@ impl Screen {
 const NAME_WIDTH: usize = 32;
 
 /// How old the live list may get.
-const EVERY: Duration = Duration::from_secs(2);
+const REDRAW_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

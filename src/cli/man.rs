@@ -13,7 +13,6 @@ use std::io::Write;
 #[command(after_help = "Example:\n  batchd man | man -l -")]
 pub struct Arguments {}
 
-/// Does it.
 pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let page = page().map_err(|error| Error::io("cannot write the page", &error))?;
     context.ui.write(&String::from_utf8_lossy(&page));
@@ -104,16 +103,16 @@ fn terms(page: &mut Vec<u8>, terms: &[(&str, &str)]) -> std::io::Result<()> {
 
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "done"),
-    ("1", "it did not work"),
-    ("2", "the command line makes no sense, or an id is ambiguous"),
-    ("3", "wait: a batch failed, or not one of its requests succeeded"),
+    ("1", "it failed"),
+    ("2", "the command line is wrong, or an id is ambiguous"),
+    ("3", "wait: a batch failed, or none of its requests succeeded"),
     ("4", "wait: a batch expired"),
     ("5", "wait: a batch was cancelled"),
     ("65", "the state is damaged"),
     ("66", "no such batch"),
-    ("69", "the daemon is needed and not reachable"),
-    ("70", "the state is newer than this program, or a defect of it"),
-    ("73", "the state cannot be made or written"),
+    ("69", "the daemon is needed and cannot be reached"),
+    ("70", "the state is newer than this program, or there is a bug in it"),
+    ("73", "the state cannot be created or written"),
     ("75", "another daemon holds the state"),
     ("77", "credentials are refused, or this user may not open the socket"),
     ("78", "the configuration is wrong"),

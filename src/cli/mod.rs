@@ -1,23 +1,28 @@
 //! Floor 7: the command line, one file a command; the only floor that prints.
 
 pub mod atomic_file;
+pub mod connect;
+pub mod error;
+pub mod exit;
+pub mod follow;
+pub mod offline;
+pub mod source;
+pub mod style;
+pub mod table;
+pub mod ui;
+pub mod view;
+
 pub mod backup;
 pub mod cancel;
 pub mod completions;
 pub mod config;
-pub mod connect;
 pub mod deliveries;
 pub mod demo;
 pub mod discover;
-pub mod error;
 pub mod events;
-pub mod exit;
-pub mod follow;
 pub mod get;
 pub mod list;
-pub mod logging;
 pub mod man;
-pub mod offline;
 pub mod poll;
 pub mod providers;
 pub mod reload;
@@ -25,18 +30,17 @@ pub mod results;
 pub mod run;
 pub mod sandbox;
 pub mod show;
-pub mod source;
 pub mod status;
 pub mod submit;
 pub mod track;
-pub mod ui;
 pub mod untrack;
-pub mod view;
 pub mod wait;
 pub mod webhooks;
 
 use crate::clock::Clock;
-use crate::control::client::{Address, Client};
+use crate::control::address::Address;
+use crate::control::client::Client;
+use crate::logging;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::Error;
 use exit::Exit;
@@ -49,7 +53,6 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use ui::Ui;
 
-/// batchd, as called.
 #[derive(Debug, Parser)]
 #[command(name = "batchd", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
@@ -83,9 +86,9 @@ pub struct Globals {
     #[arg(long, global = true, conflicts_with = "host")]
     pub offline: bool,
     /// How log records are written
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto", value_parser = logging::parse_format())]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "auto", value_parser = parse_format())]
     pub log_format: logging::Format,
-    /// Say less: data, warnings and errors only
+    /// Print only data, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Log more; twice: everything
@@ -93,42 +96,67 @@ pub struct Globals {
     pub verbose: u8,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Run(run::Arguments),
-    Reload(reload::Arguments),
-    Track(track::Arguments),
-    Untrack(untrack::Arguments),
-    Get(get::Arguments),
-    List(list::Arguments),
-    Show(show::Arguments),
-    Events(events::Arguments),
-    Wait(wait::Arguments),
-    Poll(poll::Arguments),
-    Discover(discover::Arguments),
-    Submit(submit::Arguments),
-    Cancel(cancel::Arguments),
-    Results(results::Arguments),
-    Status(status::Arguments),
-    Webhooks(webhooks::Arguments),
-    Deliveries(deliveries::Arguments),
-    Providers(providers::Arguments),
-    Config(config::Arguments),
-    Backup(backup::Arguments),
-    Sandbox(sandbox::Arguments),
-    Demo(demo::Arguments),
-    Completions(completions::Arguments),
-    Man(man::Arguments),
+/// Declares the commands from a table: by what they are for, the most used first.
+///
+/// `inside` runs in the program itself, `remote` is a future that is run on a small runtime.
+macro_rules! commands {
+    ($($title:literal: $($module:ident $variant:ident $place:ident),+;)+) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($($variant($module::Arguments),)+)+
+        }
+
+        /// The commands by what they are for.
+        const GROUPS: &[(&str, &[&str])] = &[$(($title, &[$(stringify!($module)),+])),+];
+
+        fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
+            match command {
+                $($(Command::$variant(arguments) => commands!($place $module arguments context),)+)+
+            }
+        }
+    };
+    (inside $module:ident $arguments:ident $context:ident) => { $module::run(&$arguments, $context) };
+    (remote $module:ident $arguments:ident $context:ident) => { on_runtime($module::run($arguments, $context)) };
+}
+
+commands! {
+    "Watch batches":
+        track Track remote,
+        wait Wait remote,
+        list List remote,
+        show Show remote,
+        events Events remote,
+        get Get remote,
+        poll Poll remote,
+        untrack Untrack remote,
+        discover Discover remote;
+    "Send, fetch, cancel":
+        submit Submit remote,
+        results Results remote,
+        cancel Cancel remote;
+    "Notify":
+        webhooks Webhooks remote,
+        deliveries Deliveries remote;
+    "Run the daemon":
+        run Run inside,
+        status Status remote,
+        providers Providers remote,
+        config Config inside,
+        reload Reload remote,
+        backup Backup remote;
+    "Try it out":
+        demo Demo inside,
+        sandbox Sandbox inside;
+    "For the shell":
+        completions Completions inside,
+        man Man inside;
 }
 
 /// What every command works with.
 #[derive(Debug)]
 pub struct Context {
-    /// The global options.
     pub globals: Globals,
-    /// The printer.
     pub ui: Ui,
-    /// The time.
     pub clock: Clock,
     /// The reader's time zone.
     pub zone: TimeZone,
@@ -229,11 +257,13 @@ fn run_command_line() -> Exit {
     let _log = logging::init(globals.log_format, level(&globals, &cli.command));
     let mut context =
         Context { ui: Ui::new(globals.quiet), clock: Clock::system(), zone: TimeZone::system(), globals };
-    let result = dispatch(cli.command, &mut context);
+    let result =
+        check_offline(&context.globals, &cli.command).and_then(|()| dispatch(cli.command, &mut context));
     context.ui.finish(result)
 }
 
-fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
+/// Refuses `--offline` where it means nothing.
+fn check_offline(globals: &Globals, command: &Command) -> Result<(), Error> {
     let reads_state = matches!(
         command,
         Command::List(_)
@@ -242,54 +272,35 @@ fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
             | Command::Deliveries(_)
             | Command::Backup(_)
     );
-    if context.globals.offline && !reads_state {
-        return Err(Error::usage("--offline reads only: list, show, events, deliveries, backup"));
+    if globals.offline && !reads_state {
+        return Err(Error::usage("--offline is only for list, show, events, deliveries and backup"));
     }
-    match command {
-        Command::Run(arguments) => run::run(&arguments, context),
-        Command::Sandbox(arguments) => sandbox::run(&arguments, context),
-        Command::Demo(arguments) => demo::run(&arguments, context),
-        Command::Config(arguments) => config::run(arguments, context),
-        Command::Completions(arguments) => Ok(completions::run(&arguments, context)),
-        Command::Man(arguments) => man::run(&arguments, context),
-        Command::Reload(arguments) => on_runtime(reload::run(arguments, context)),
-        Command::Track(arguments) => on_runtime(track::run(arguments, context)),
-        Command::Untrack(arguments) => on_runtime(untrack::run(arguments, context)),
-        Command::Get(arguments) => on_runtime(get::run(arguments, context)),
-        Command::List(arguments) => on_runtime(list::run(arguments, context)),
-        Command::Show(arguments) => on_runtime(show::run(arguments, context)),
-        Command::Events(arguments) => on_runtime(events::run(arguments, context)),
-        Command::Wait(arguments) => on_runtime(wait::run(arguments, context)),
-        Command::Poll(arguments) => on_runtime(poll::run(arguments, context)),
-        Command::Discover(arguments) => on_runtime(discover::run(arguments, context)),
-        Command::Submit(arguments) => on_runtime(submit::run(arguments, context)),
-        Command::Cancel(arguments) => on_runtime(cancel::run(arguments, context)),
-        Command::Results(arguments) => on_runtime(results::run(arguments, context)),
-        Command::Status(arguments) => on_runtime(status::run(arguments, context)),
-        Command::Webhooks(arguments) => on_runtime(webhooks::run(arguments, context)),
-        Command::Deliveries(arguments) => on_runtime(deliveries::run(arguments, context)),
-        Command::Providers(arguments) => on_runtime(providers::run(arguments, context)),
-        Command::Backup(arguments) => on_runtime(backup::run(arguments, context)),
-    }
+    Ok(())
 }
 
-/// What the log tells: a daemon its doings, a client only trouble.
+/// What is logged: a daemon logs what it does, a client only trouble.
 fn level(globals: &Globals, command: &Command) -> LevelFilter {
     let daemon = matches!(command, Command::Run(_) | Command::Sandbox(_));
-    // The demo's first webhook is refused on purpose; it shows that itself.
+    // A failure belongs to the demo, which shows it itself.
     let demo = matches!(command, Command::Demo(_));
-    if matches!(command, Command::Demo(_)) && globals.verbose == 0 {
-        // It tells its own story, with a failure that belongs to it.
-        return LevelFilter::ERROR;
-    }
     match (daemon, globals.quiet, globals.verbose) {
         (false, true, _) => LevelFilter::ERROR,
         (false, false, 0) if demo => LevelFilter::ERROR,
-        (true, false, 0) | (false, false, 1) => LevelFilter::INFO,
         (true, true, _) | (false, false, 0) => LevelFilter::WARN,
+        (true, false, 0) | (false, false, 1) => LevelFilter::INFO,
         (true, false, 1) | (false, false, 2) => LevelFilter::DEBUG,
         (_, false, _) => LevelFilter::TRACE,
     }
+}
+
+/// Reads a format's word; completions know the words.
+fn parse_format() -> impl clap::builder::TypedValueParser<Value = logging::Format> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(["auto", "text", "json"]).map(|word| match word.as_str() {
+        "text" => logging::Format::Text,
+        "json" => logging::Format::Json,
+        _ => logging::Format::Auto,
+    })
 }
 
 /// The help of the whole program: its commands by what they are for.
@@ -308,21 +319,11 @@ fn overview(command: &clap::Command) -> String {
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n");
     text.push_str(concat!(
-        "An id may be written PROVIDER:ID. Data goes to stdout, talk to stderr. Commands\n",
-        "that read take --json. `batchd COMMAND -h` tells more, `batchd man` everything.",
+        "Ids may be written PROVIDER:ID. Data goes to stdout, messages to stderr.\n",
+        "Commands that read take --json. See also `batchd COMMAND -h` and `batchd man`.",
     ));
     text
 }
-
-/// The commands by what they are for, the most used first.
-const GROUPS: &[(&str, &[&str])] = &[
-    ("Watch batches", &["track", "wait", "list", "show", "events", "get", "poll", "untrack", "discover"]),
-    ("Send, fetch, cancel", &["submit", "results", "cancel"]),
-    ("Tell others", &["webhooks", "deliveries"]),
-    ("Look after the daemon", &["run", "status", "providers", "config", "reload", "backup"]),
-    ("Try it out", &["demo", "sandbox"]),
-    ("For the shell", &["completions", "man"]),
-];
 
 #[cfg(test)]
 mod tests {

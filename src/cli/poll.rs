@@ -1,14 +1,14 @@
-//! `batchd poll`: looks at batches now.
+//! `batchd poll`: checks batches now.
 
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
-use super::ui::clean;
 use super::view::{BatchView, columns};
 use super::{Context, each};
+use crate::domain::printable::clean;
 use clap::Args;
 
-/// Look at batches now, whatever their schedule says
+/// Check batches now, whatever their schedule says
 #[derive(Debug, Args)]
 #[command()]
 pub struct Arguments {
@@ -20,7 +20,6 @@ pub struct Arguments {
     all: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     if arguments.all {

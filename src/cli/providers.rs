@@ -1,15 +1,17 @@
-//! `batchd providers`: whom batchd asks, and how that goes.
+//! `batchd providers`: the configured providers and their health.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, Column, Table, Tone, clean};
+use super::style::Tone;
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use crate::control::api::{CheckAnswer, CheckRequest, ProviderReport};
+use crate::domain::printable::clean;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-/// List whom batchd asks; `check` makes a live call
+/// List providers and their health; `check` makes a live call
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -27,7 +29,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a live call to each, or to one; exit 77 if a key is refused, 1 if something else is wrong
+    /// Test each, or one, with a live call; exit 77 if a key is refused, 1 if something else is wrong
     Check {
         /// Only this provider
         #[arg(value_name = "NAME")]
@@ -38,7 +40,6 @@ enum Command {
     },
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
         None => list(arguments.json, context).await,
@@ -138,7 +139,7 @@ pub fn is_well(report: &ProviderReport) -> bool {
 /// What is wrong with a provider, in a phrase.
 pub fn why(report: &ProviderReport, now: Timestamp) -> String {
     let held = report.held_until.as_deref().and_then(|at| time(&at.into())).filter(|until| *until > now);
-    let held = held.map(|until| format!("wants to be left alone, asked again {}", distance(until, now)));
+    let held = held.map(|until| format!("paused at its request, polled again {}", distance(until, now)));
     let error = report.last_error.clone().filter(|_| !is_well(report));
     [error, held].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
@@ -152,12 +153,11 @@ fn health_tone(health: &str) -> Tone {
     }
 }
 
-const NONE: &str =
-    "no providers are configured: set OPENAI_API_KEY or the like for the daemon, or write `[providers.NAME]`";
+const NONE: &str = "no providers are configured: set a key such as OPENAI_API_KEY for the daemon, or add a [providers.NAME] table";
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     #[test]

@@ -1,17 +1,16 @@
-//! `batchd reload`: has the daemon read its configuration again.
+//! `batchd reload`: makes the daemon read its configuration again.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use clap::Args;
 
-/// Have the daemon read its configuration again
+/// Make the daemon read its configuration again
 #[derive(Debug, Args)]
-#[command(after_help = "An invalid file is refused as a whole: the daemon keeps what it has, and this
-says why and ends with 78.")]
+#[command(after_help = "An invalid file is refused as a whole: the daemon keeps the configuration it has,
+and this command prints the reason and exits with 78.")]
 pub struct Arguments {}
 
-/// Does it.
 pub async fn run(_: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let answer = context.client().await?.reload().await?;
     for warning in &answer.warnings {

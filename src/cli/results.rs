@@ -1,4 +1,4 @@
-//! `batchd results`: streams the results of a batch to standard output, or into a file that is there whole or not at all.
+//! `batchd results`: streams the results of a batch to standard output, or into a file that appears only when complete.
 
 use super::atomic_file::AtomicFile;
 use super::error::Error;
@@ -6,7 +6,8 @@ use super::exit::Exit;
 use super::track::parse_id;
 use super::ui::Ui;
 use super::{Context, interrupted};
-use crate::control::client::{Client, Lines, Query};
+use crate::control::client::{Client, Query};
+use crate::control::streams::Lines;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -17,19 +18,19 @@ use std::path::PathBuf;
   batchd results msgbatch_01Hkc | jq -r '.response.body.choices[0].message.content'
   batchd results batch_68fd8e2f1c0c8190 --errors
 
-Requests that failed stand in a file of their own at most providers: --errors gives
-those, and where the provider keeps them among the others, only those.")]
+Most providers keep failed requests in a file of their own. --errors prints the
+failed requests alone, also where the provider mixes them with the others.")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
-    /// The provider that has it; without it the id's shape tells
+    /// The provider that has it [default: found by the form of the id]
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
     /// Write to this file, which appears only once it is complete
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// OpenAI's output lines whatever the provider, or the provider's own bytes
+    /// Lines in OpenAI's format for every provider, or the provider's own bytes
     #[arg(long, value_enum, default_value_t = Format::Openai)]
     format: Format,
     /// Only the requests that failed
@@ -46,7 +47,6 @@ enum Format {
     Raw,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut file = match &arguments.output {
         Some(path) => Some(AtomicFile::begin(path, arguments.force)?),
@@ -59,8 +59,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
             told(&arguments, context, file, &lines)
         }
         () = interrupted() => Err(Error::new(Exit::Interrupted, match arguments.output {
-            Some(_) => "interrupted: nothing was written",
-            None => "interrupted: the results are not complete",
+            Some(_) => "interrupted; nothing was written",
+            None => "interrupted; the results are incomplete",
         })),
     }
 }
@@ -83,7 +83,7 @@ async fn fetch(
         query = query.with("provider", provider);
     }
     let mut lines = client.results(&arguments.id, &query).await?;
-    // How much will come nobody knows before.
+    // The length is not known before the end.
     let bar = file.as_ref().map(|_| ui.bar(None));
     while let Some(bytes) = lines.next().await? {
         match &mut file {
@@ -123,10 +123,10 @@ fn told(
     match lines.failed {
         Some(failed) if failed > 0 && !arguments.errors => {
             let requests = if failed == 1 { "request" } else { "requests" };
-            context.ui.warn(&format!("{failed} {requests} did not succeed; --errors gives those alone"));
+            context.ui.warn(&format!("{failed} {requests} did not succeed; --errors prints those alone"));
         }
         _ if lines.lines == 0 && !arguments.errors && context.ui.is_open() => {
-            context.ui.note("no request has output; --errors gives those that failed");
+            context.ui.note("no request succeeded; --errors prints those that failed");
         }
         _ => {}
     }

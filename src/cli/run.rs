@@ -10,14 +10,13 @@ use clap::Args;
 
 /// Run the daemon in the foreground
 #[derive(Debug, Args)]
-#[command(after_help = "Without a configuration file each provider whose usual variable is set is
-watched (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY),
-and ends are told to SLACK_WEBHOOK_URL.
+#[command(after_help = "Without a configuration file each provider whose usual variable is set is used
+(OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY, …), and
+SLACK_WEBHOOK_URL, if set, is notified when batches end.
 
-SIGHUP reads the configuration again, SIGTERM ends it with nothing half-written.")]
+SIGHUP reads the configuration again; SIGTERM stops the daemon cleanly.")]
 pub struct Arguments {}
 
-/// Does it.
 pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let options = RunOptions { config_file: context.globals.config.clone(), env: Env::of_process() };
     match daemon::run(&options).map_err(Error::from) {
@@ -44,7 +43,7 @@ impl From<RunError> for Error {
             }
             RunError::Open(open) => open.into(),
             RunError::Bind(BindError::Alive { .. }) => {
-                Self::new(Exit::StateHeld, message).hint("`batchd status` asks it how it does")
+                Self::new(Exit::StateHeld, message).hint("`batchd status` shows how it is doing")
             }
             RunError::State(StoreError::Damaged(_)) => Self::new(Exit::StateDamaged, message),
             RunError::State(_) => Self::new(Exit::StateUnwritable, message),

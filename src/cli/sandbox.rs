@@ -1,4 +1,4 @@
-//! `batchd sandbox`: simulated providers to try things out on.
+//! `batchd sandbox`: simulated providers for trying things out.
 
 use super::error::Error;
 use super::exit::Exit;
@@ -8,16 +8,16 @@ use clap::Args;
 use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
-/// Run simulated providers to try things out on
+/// Run simulated providers for trying things out
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd sandbox --speed 600
   OPENAI_BASE_URL=http://127.0.0.1:9399/v1 OPENAI_API_KEY=any my-submit-script
 
-OpenAI, Anthropic, Gemini and Mistral are there at one address: base_url is
+OpenAI, Anthropic, Gemini and Mistral share one address: base_url is
 http://ADDRESS/v1 for OpenAI, http://ADDRESS for Anthropic and Mistral, and
 http://ADDRESS/v1beta for Gemini. Any key is accepted. Every request succeeds
-unless metadata `sandbox_outcome` or the model's name asks for another end.")]
+unless metadata `sandbox_outcome` or the model's name asks for another outcome.")]
 pub struct Arguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9399")]
@@ -27,7 +27,6 @@ pub struct Arguments {
     speed: Speed,
 }
 
-/// Does it.
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     simulate(arguments.listen, arguments.speed, context)
 }
@@ -43,7 +42,7 @@ fn simulate(listen: SocketAddr, speed: Speed, context: &mut Context) -> Result<E
         let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         context.ui.note(&format!(
-            "simulated providers at http://{address}, {speed} times faster than life; Ctrl-C ends them"
+            "simulated providers at http://{address}, {speed} times faster than real ones; Ctrl-C stops them"
         ));
         for (name, path) in [("OpenAI", "/v1"), ("Anthropic", ""), ("Gemini", "/v1beta"), ("Mistral", "")] {
             context.ui.note(&format!("  {name:<10} base_url http://{address}{path}"));

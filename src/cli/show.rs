@@ -1,12 +1,14 @@
-//! `batchd show`: everything that is known of a batch, on a page.
+//! `batchd show`: everything that is known about a batch, on one page.
 
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::style::{Style, Tone};
+use super::table::{Cell, Column, Table};
 use super::track::parse_id;
-use super::ui::{Cell, Column, Style, Table, Tone, clean};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use crate::domain::time::since;
 use clap::Args;
 use jiff::Timestamp;
@@ -14,7 +16,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Show all that is known of a batch, its schedule and why
+/// Show all that is known about a batch, and when it is checked next
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
@@ -25,13 +27,12 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let source = context.source().await?;
     let batch = source.batch(&arguments.id, true).await.map_err(|error| {
         let missing = error.kind == Exit::NoSuchBatch && error.hints.is_empty();
         let error = error.about(&arguments.id);
-        if missing { error.hint("`batchd get` looks at a batch that is not tracked") } else { error }
+        if missing { error.hint("`batchd get` checks a batch that is not tracked") } else { error }
     })?;
     if arguments.json {
         context.ui.json(&batch);
@@ -105,7 +106,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     }
     match added("provider_status") {
         Some(own) if own != batch.status() => {
-            let _ = write!(status, " (its provider says: {own})");
+            let _ = write!(status, " (provider: {own})");
         }
         _ => {}
     }
@@ -125,7 +126,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     }
     page.toned("trouble", Tone::Warning, added("last_error"));
     if batch.added("lost") == true {
-        page.toned("lost", Tone::Bad, Some("its provider does not know it any more"));
+        page.toned("lost", Tone::Bad, Some("its provider no longer knows it"));
     }
     if batch.added("stalled") == true {
         page.toned("stalled", Tone::Warning, Some("no progress for a long time"));
@@ -153,7 +154,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("input", word("input_file_id"));
     page.fact("output", word("output_file_id"));
     page.fact("errors", word("error_file_id"));
-    page.fact("results", at("results_expire_at").map(|at| format!("deleted by the provider {at}")));
+    page.fact("results", at("results_expire_at").map(|at| format!("kept by the provider until {at}")));
     let kept = batch.added("results");
     page.fact("kept", kept["path"].as_str().map(|path| format!("{path}, {} lines", kept["lines"])));
     page.fact("tokens", tokens(batch.field("usage")));
@@ -168,7 +169,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
         }),
     );
     page.fact("untracked", at("untracked_at"));
-    page.fact("looked at", at("last_polled_at"));
+    page.fact("checked", at("last_polled_at"));
 }
 
 fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
@@ -221,12 +222,16 @@ fn schedule(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZo
     let Some(reasons) = reasons.filter(|reasons| !reasons.is_empty()) else { return };
     page.heading("Schedule");
     page.fact(
-        "next look",
+        "next check",
         Some(match batch.time("next_poll_at") {
             Some(at) => local_and_ago(at, now, zone),
-            None => "never by itself".to_owned(),
+            None if batch.is_over() => "none (batch has ended)".to_owned(),
+            None => "none".to_owned(),
         }),
     );
+    if batch.is_over() && batch.time("next_poll_at").is_none() {
+        return;
+    }
     let mut name = "because";
     for reason in reasons.iter().filter_map(Value::as_str) {
         page.fact(name, Some(reason));
@@ -237,7 +242,7 @@ fn schedule(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZo
 /// Between when and when a batch ends, most likely.
 fn between(interval: &Value, zone: &TimeZone) -> Option<String> {
     let (earliest, latest) = (time(&interval[0])?, time(&interval[1])?);
-    Some(format!("four chances in five: between {} and {}", local(earliest, zone), local(latest, zone)))
+    Some(format!("80% likely between {} and {}", local(earliest, zone), local(latest, zone)))
 }
 
 /// How a delivery's state is meant.
@@ -256,7 +261,7 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
         "{}. {}  {}",
         attempt["number"],
         began.map(|at| local(at, zone)).unwrap_or_default(),
-        attempt["outcome"].as_str().unwrap_or("under way"),
+        attempt["outcome"].as_str().unwrap_or("running"),
     );
     let error = attempt["error"].as_str();
     if let Some(status) = attempt["http_status"].as_u64()
@@ -279,7 +284,8 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
 }
 
 fn batch_error(error: &Value) -> String {
-    let mut text = error["message"].as_str().or(error["code"].as_str()).unwrap_or("not told").to_owned();
+    let mut text =
+        error["message"].as_str().or(error["code"].as_str()).unwrap_or("no reason given").to_owned();
     if let Some(line) = error["line"].as_u64() {
         let _ = write!(text, " (line {line})");
     }

@@ -6,10 +6,8 @@ use crate::control::api::{DeliveryView, Listing};
 use crate::control::client::{Client, Query};
 use serde_json::Value;
 
-/// What can be read from.
 #[derive(Debug)]
 pub enum Source {
-    /// A daemon.
     Remote(Client),
     /// A state directory, read-only.
     Offline(Offline),
@@ -20,7 +18,6 @@ pub enum Source {
 pub struct Extent {
     /// The first entry's cursor.
     pub first_id: Option<String>,
-    /// The last entry's.
     pub last_id: Option<String>,
     /// Whether there is more behind it.
     pub has_more: bool,
@@ -35,7 +32,6 @@ impl Extent {
 }
 
 impl Source {
-    /// A page of batches.
     pub async fn batches(&self, query: &Query) -> Result<Listing<Value>, Error> {
         Ok(match self {
             Self::Remote(client) => client.batches(query).await?,
@@ -59,7 +55,6 @@ impl Source {
         })
     }
 
-    /// A page of the outbox.
     pub async fn deliveries(&self, query: &Query) -> Result<Listing<DeliveryView>, Error> {
         Ok(match self {
             Self::Remote(client) => client.deliveries(query).await?,

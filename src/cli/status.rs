@@ -3,11 +3,12 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Style, Tone, clean};
+use super::style::{Style, Tone};
 use super::view::{local, time};
 use super::{providers, webhooks};
 use crate::control::api::StatusReport;
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -22,7 +23,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let report = context.client().await?.status().await?;
     if arguments.json {
@@ -55,7 +55,7 @@ fn screen(report: &StatusReport, now: Timestamp, zone: &TimeZone, style: Style) 
             report.pid
         ),
     );
-    fact("config", report.config_file.as_deref().unwrap_or("no file: the environment's keys"));
+    fact("config", report.config_file.as_deref().unwrap_or("no file; keys come from the environment"));
     fact("state", &report.state_dir);
     fact("batches", &batches(report));
     fact("polling", &polling(report));
@@ -104,7 +104,7 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
     }
     for open in &report.submissions {
         let searching =
-            || format!("the creation of a batch from {} was not answered; looking for it", open.file_name);
+            || format!("the creation of a batch from {} was not answered; searching for it", open.file_name);
         let mut text =
             format!("provider {}: {}", open.provider, open.trouble.clone().unwrap_or_else(searching));
         if !open.candidates.is_empty() {
@@ -114,7 +114,7 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
     }
     for job in &report.jobs {
         if let (Some(name), Some(error)) = (job["name"].as_str(), job["error"].as_str()) {
-            all.push(warning(format!("the job {name} failed the last time: {error}")));
+            all.push(warning(format!("the last run of job {name} failed: {error}")));
         }
     }
     all.extend(report.warnings.iter().cloned().map(warning));
@@ -137,7 +137,7 @@ fn batches(report: &StatusReport) -> String {
 
 fn polling(report: &StatusReport) -> String {
     match (report.due, report.late_seconds) {
-        (0, _) => "nothing is due".to_owned(),
+        (0, _) => "nothing due".to_owned(),
         (due, 0) => format!("{due} due now"),
         (due, late) => {
             format!("{due} due now, the latest {} late", human(Duration::from_secs(late)))

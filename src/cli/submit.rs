@@ -4,10 +4,13 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::track::{Options, parse_label};
-use super::ui::{Ui, clean};
+use super::ui::Ui;
 use super::view::BatchView;
 use crate::control::api::{ErrorBody, SubmitChecked, SubmitProgress, SubmitWarning};
-use crate::control::client::{Client, ClientError, Query, Submitting};
+use crate::control::client::{Client, Query};
+use crate::control::client_error::ClientError;
+use crate::control::streams::Submitting;
+use crate::domain::printable::clean;
 use crate::sync::lock;
 use bytes::Bytes;
 use clap::Args;
@@ -29,19 +32,19 @@ use std::sync::{Arc, Mutex};
 Each line of FILE is one request: in OpenAI's form ({\"custom_id\", \"method\",
 \"url\", \"body\"}), which is translated where the provider has a form of its own,
 or in the provider's own form, which is sent as it is. The file is checked before
-anything is sent, and its faults are told line by line.
+anything is sent; problems are reported line by line.
 
 Prints the batch's id. Exit codes: 1 the file or the batch is refused, 77 key
 refused. If the connection to the provider is lost while the batch is created,
-batchd looks for it and never creates it twice.")]
+batchd searches for the batch and never creates it twice.")]
 pub struct Arguments {
     /// The file, one JSON object a line; `-` reads standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// At which provider; may be left out if there is one only
+    /// The provider [default: the only one that is configured]
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
-    /// What the requests are for [default: the `url` of the lines]
+    /// The endpoint of the requests [default: the `url` of the lines]
     #[arg(long, value_name = "PATH")]
     endpoint: Option<String>,
     /// The model of every request, in place of what the lines name
@@ -50,7 +53,7 @@ pub struct Arguments {
     /// How long the provider may take, where it gives a choice
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     completion_window: String,
-    /// Something to attach to the batch at the provider; may be repeated
+    /// Metadata for the batch at the provider; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_metadata)]
     metadata: Vec<(String, String)>,
     #[command(flatten)]
@@ -60,7 +63,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let (file, length) = open(&arguments.file)?;
     let client = context.client().await?;
@@ -165,7 +167,7 @@ async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
     let result = loop {
         let line = match answer.next().await {
             Ok(Some(line)) => line,
-            Ok(None) => break Err(lost(ClientError::Broken("the answer has no end".to_owned()))),
+            Ok(None) => break Err(lost(ClientError::Broken("the answer was cut off".to_owned()))),
             Err(error) => break Err(lost(error)),
         };
         match line["object"].as_str() {
@@ -192,7 +194,7 @@ async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
                     bar.finish_and_clear();
                 }
                 if step.phase == "searching" {
-                    ui.warn("the answer was lost; looking whether the batch was created");
+                    ui.warn("the answer was lost; checking whether the batch was created");
                 } else {
                     ui.progress("creating the batch");
                 }
@@ -218,8 +220,8 @@ fn lost(error: ClientError) -> Error {
     let error = Error::from(error);
     if broken {
         return error.hint(
-            "whether the batch was created shows in `batchd list` and `batchd status` once the daemon runs; if it was, \
-             it is tracked",
+            "once the daemon runs, `batchd list` and `batchd status` show whether the batch was created; if it was, it \
+             is tracked",
         );
     }
     error

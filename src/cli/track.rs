@@ -4,34 +4,34 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Extent;
-use super::ui::clean;
 use super::view;
 use crate::control::api::{TrackAnswer, TrackItem, TrackMany};
 use crate::control::client::Query;
+use crate::domain::printable::clean;
 use clap::Args;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use unicode_width::UnicodeWidthStr;
 
-/// Keep watch over batches: register them by id
+/// Watch batches: register them by id
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd track batch_68fd8e2f1c0c8190
   batchd track anthropic:msgbatch_01Hkc --name 'nightly evals' --deadline 6h
   my-submit-script | batchd track - --provider openai --label team=evals
 
-Tracking twice changes nothing but what is given.
+Tracking a batch again only changes the options that are given.
 Exit codes: 66 no such batch, 77 key refused.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID; `-` reads them from standard input, one a line
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
-    /// The provider that has them; without it the id's shape tells
+    /// The provider that has them [default: found by the form of each id]
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
     #[command(flatten)]
     options: Options,
-    /// Register without a look at the provider first
+    /// Register without asking the provider first
     #[arg(long)]
     no_check: bool,
     /// Print one JSON document
@@ -51,10 +51,10 @@ pub struct Options {
     /// A webhook that gets its events, even one that is `on_request`; may be repeated
     #[arg(long, value_name = "WEBHOOK", conflicts_with = "no_notify")]
     notify: Vec<String>,
-    /// Record its events but tell nobody
+    /// Record its events but notify nobody
     #[arg(long)]
     no_notify: bool,
-    /// How long from now it should be over, such as 6h: later it is told as overdue
+    /// How long from now it should have ended, such as 6h; after that it is reported as overdue
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<String>,
 }
@@ -82,11 +82,10 @@ impl Options {
     }
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let ids = every_id(&arguments.ids, || std::io::stdin().lock())?;
     if ids.is_empty() {
-        context.ui.note("no ids on standard input: nothing to track");
+        context.ui.note("no ids on standard input; nothing to track");
     }
     let client = context.client().await?;
     let items: Vec<TrackItem> = ids.into_iter().map(|id| item(id, &arguments)).collect();
@@ -139,7 +138,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 /// Reads an id: anything that is not empty and holds no spaces at its ends.
 pub fn parse_id(text: &str) -> Result<String, String> {
     let id = text.trim();
-    if id.is_empty() { Err("an id is not empty".to_owned()) } else { Ok(id.to_owned()) }
+    if id.is_empty() { Err("an id cannot be empty".to_owned()) } else { Ok(id.to_owned()) }
 }
 
 /// Reads `k=v`; the value may be empty and may hold `=`.
@@ -165,7 +164,7 @@ fn every_id<R: BufRead>(given: &[String], stdin: impl FnOnce() -> R) -> Result<V
             continue;
         }
         let Some(stdin) = stdin.take() else {
-            return Err(Error::usage("`-` stands for standard input and can be read once"));
+            return Err(Error::usage("`-` is standard input and can be given only once"));
         };
         for (number, line) in stdin().lines().enumerate() {
             let line =

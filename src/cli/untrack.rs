@@ -8,7 +8,7 @@ use clap::Args;
 
 /// Stop watching batches; their history stays
 #[derive(Debug, Args)]
-#[command(after_help = "The batch itself goes on at its provider. `batchd track` takes it up again.")]
+#[command(after_help = "The batch itself continues at its provider. `batchd track` watches it again.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
@@ -18,7 +18,6 @@ pub struct Arguments {
     purge: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     let done = if arguments.purge { "no longer watched, history deleted" } else { "no longer watched" };

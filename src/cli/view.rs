@@ -1,7 +1,8 @@
 //! Batches and events as people read them, out of their JSON.
 
-use super::ui::{Tone, clean};
+use super::style::Tone;
 use crate::domain::duration::human;
+use crate::domain::printable::clean;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use jiff::Timestamp;
@@ -21,11 +22,8 @@ pub struct EventView<'a>(pub &'a Value);
 /// How many requests a batch has and how they fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
     pub total: u64,
-    /// Those that succeeded.
     pub completed: u64,
-    /// Those that did not.
     pub failed: u64,
 }
 
@@ -45,7 +43,6 @@ impl<'a> BatchView<'a> {
         format!("{}:{}", self.provider(), self.id())
     }
 
-    /// The status word.
     pub fn status(self) -> &'a str {
         self.0["status"].as_str().unwrap_or("unknown")
     }
@@ -55,7 +52,6 @@ impl<'a> BatchView<'a> {
         self.added("outcome").as_str()
     }
 
-    /// Whether it has ended.
     pub fn is_over(self) -> bool {
         Status::from_word(self.status()).is_some_and(Status::is_terminal)
     }
@@ -89,14 +85,12 @@ impl<'a> BatchView<'a> {
         (counts.total > 0 || counts.done() > 0).then_some(counts)
     }
 
-    /// When it ended.
     pub fn ended_at(self) -> Option<Timestamp> {
         self.is_over().then(|| self.stamp(&format!("{}_at", self.status()))).flatten()
     }
 }
 
 impl Counts {
-    /// How many are over.
     pub fn done(self) -> u64 {
         self.completed.saturating_add(self.failed)
     }
@@ -137,7 +131,6 @@ impl<'a> EventView<'a> {
         self.0["sequence"].as_i64().unwrap_or(0)
     }
 
-    /// Its type.
     pub fn kind(self) -> &'a str {
         self.0["type"].as_str().unwrap_or("unknown")
     }

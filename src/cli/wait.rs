@@ -1,17 +1,18 @@
-//! `batchd wait`: blocks until batches have ended, and says by its exit code how.
+//! `batchd wait`: blocks until batches have ended; its exit code says how.
 
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow, pause};
 use super::source::Extent;
 use super::track::parse_id;
-use super::ui::clean;
 use super::view::{BatchView, EventView, columns};
 use super::{Context, interrupted};
 use crate::control::api::{ErrorCode, TrackItem};
-use crate::control::client::{Client, ClientError};
+use crate::control::client::Client;
+use crate::control::client_error::ClientError;
 use crate::domain::duration::{self, human};
 use crate::domain::outcome::Outcome;
+use crate::domain::printable::clean;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use clap::Args;
@@ -35,14 +36,15 @@ Exit codes:
   4    expired
   5    cancelled
   124  timed out
-Of several batches the first in this order counts: 3, 4, 5, 124. Before those:
-66 for an id that no provider knows, 77 for a key that is refused.
-A restart of the daemon is waited through.")]
+With several batches the first of these that applies is used: 66 (no provider
+knows the id), 77 (key refused), 3, 4, 5, 124.
+The daemon may restart meanwhile.
+Interrupted with Ctrl-C, it ends with 130.")]
 pub struct Arguments {
-    /// Ids, also as PROVIDER:ID; what is not tracked yet is tracked
+    /// Ids, also as PROVIDER:ID; a batch that is not tracked yet is tracked
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
-    /// End when the first of them has ended
+    /// Return when the first of them has ended
     #[arg(long)]
     any: bool,
     /// A batch with failed requests counts as failed
@@ -56,21 +58,20 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
     let began = Instant::now();
-    // The log's end as it was before the first look: what happens after that look is in the stream.
+    // The end of the log before the first check: what happens after that check is in the stream.
     let after = client.status().await?.events;
     let mut waiting = Waiting::new(&arguments, &client);
     let mut stop = pin!(interrupted());
 
     let deadline = arguments.timeout.map(|timeout| began + timeout);
-    // The first look is had even with a timeout of nothing.
-    let first_look = deadline.map(|deadline| deadline.max(began + FIRST_LOOK));
+    // The first check happens even with a timeout of 0.
+    let first_check = deadline.map(|deadline| deadline.max(began + FIRST_CHECK_TIMEOUT));
     let end = tokio::select! {
-        () = waiting.look(context) => End::Done,
-        () = until(first_look) => End::TimedOut,
+        () = waiting.check_all(context) => End::Done,
+        () = until(first_check) => End::TimedOut,
         () = &mut stop => End::Interrupted,
     };
     let end = match end {
@@ -96,7 +97,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let live = waiting.items.iter().filter(|item| item.is_live()).count();
     match end {
         End::Interrupted => {
-            return Err(Error::new(Exit::Interrupted, "interrupted; the daemon goes on watching"));
+            context.ui.note("Interrupted. The daemon is still watching; run wait again.");
+            return Ok(Exit::Interrupted);
         }
         End::TimedOut if live > 0 => {
             let timeout = arguments.timeout.unwrap_or_default();
@@ -119,7 +121,7 @@ pub enum Fate {
     Trouble(Exit),
     /// It has ended, so.
     Ended(Exit),
-    /// It lives.
+    /// It has not ended.
     Live,
 }
 
@@ -183,7 +185,7 @@ struct Waiting<'a> {
     items: Vec<Item>,
     /// Widths of provider and id in what is printed.
     widths: (usize, usize),
-    /// Those that have been told as lost.
+    /// Those that have been reported as lost.
     lost: Vec<String>,
 }
 
@@ -204,27 +206,27 @@ impl<'a> Waiting<'a> {
         live.next().is_none() || self.arguments.any && self.items.iter().any(|item| item.ended().is_some())
     }
 
-    /// The first look at each: tracks what is not tracked.
-    async fn look(&mut self, context: &mut Context) {
+    /// Checks each for the first time; tracks what is not tracked.
+    async fn check_all(&mut self, context: &mut Context) {
         let client = self.client;
         let ids: Vec<String> = self.items.iter().map(|item| item.given.clone()).collect();
-        let looks =
+        let checks =
             stream::iter(ids).map(|id| async move { patiently(async || first(client, &id).await).await });
-        let mut looks = pin!(looks.buffered(AT_ONCE));
+        let mut checks = pin!(checks.buffered(MAX_REQUESTS));
         let mut seen = Vec::with_capacity(self.items.len());
-        while let Some(look) = looks.next().await {
-            seen.push(look);
+        while let Some(check) = checks.next().await {
+            seen.push(check);
         }
-        let found = seen.iter().filter_map(|look| look.as_ref().ok()).map(BatchView);
+        let found = seen.iter().filter_map(|check| check.as_ref().ok()).map(BatchView);
         self.widths = found.fold((0, 0), |(provider, id), batch| {
             (provider.max(clean(batch.provider()).width()), id.max(clean(batch.id()).width()))
         });
-        for (place, look) in seen.into_iter().enumerate() {
-            self.learn(place, look, context);
+        for (place, check) in seen.into_iter().enumerate() {
+            self.learn(place, check, context);
         }
     }
 
-    /// Follows the events, and looks again from time to time whatever they say.
+    /// Follows the events, and checks again from time to time whatever they say.
     async fn follow(&mut self, after: i64, context: &mut Context) -> Result<(), Error> {
         let mut events = pin!(follow(self.client.clone(), after));
         let mut again = tokio::time::interval(self.interval(context));
@@ -236,27 +238,27 @@ impl<'a> Waiting<'a> {
                 followed = events.next() => match followed {
                     Some(Followed::Event(event)) => self.hear(&event, context),
                     Some(Followed::Away(error)) => {
-                        context.ui.note(&format!("{error}; waiting goes on when it is back"));
+                        context.ui.note(&format!("{error}; waiting continues when it is back"));
                     }
                     Some(Followed::Back { announced }) => {
                         if announced {
                             context.ui.note("the daemon is back");
                         }
-                        self.look_again(context).await;
+                        self.check_again(context).await;
                     }
                     Some(Followed::Refused(error)) => return Err(error.into()),
-                    None => return Err(Error::new(Exit::Internal, "the event log cannot be followed any more")),
+                    None => return Err(Error::new(Exit::Internal, "the event log can no longer be followed")),
                 },
-                _ = again.tick() => self.look_again(context).await,
+                _ = again.tick() => self.check_again(context).await,
             }
         }
         Ok(())
     }
 
-    /// Somebody who looks on sees progress, which makes no events.
+    /// On a terminal progress is shown, which makes no events.
     fn interval(&self, context: &Context) -> Duration {
-        let looked_at = context.ui.style().terminal && self.items.len() <= AT_ONCE;
-        if looked_at { WATCHED } else { UNWATCHED }
+        let watched = context.ui.style().terminal && self.items.len() <= MAX_REQUESTS;
+        if watched { WATCHED_INTERVAL } else { UNWATCHED_INTERVAL }
     }
 
     fn hear(&mut self, event: &Value, context: &mut Context) {
@@ -272,24 +274,24 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    async fn look_again(&mut self, context: &mut Context) {
+    async fn check_again(&mut self, context: &mut Context) {
         let client = self.client;
         let live = self.items.iter().enumerate().filter_map(|(place, item)| match &item.state {
             State::Live(batch) => Some((place, BatchView(batch).key())),
             State::Unseen | State::Ended(_) | State::Trouble(_) => None,
         });
-        let looks = stream::iter(live.collect::<Vec<_>>())
+        let checks = stream::iter(live.collect::<Vec<_>>())
             .map(|(place, key)| async move { (place, client.batch(&key, false).await) });
-        let looks: Vec<_> = looks.buffered(AT_ONCE).collect().await;
-        for (place, look) in looks {
-            match look {
+        let checks: Vec<_> = checks.buffered(MAX_REQUESTS).collect().await;
+        for (place, check) in checks {
+            match check {
                 // The stream of events says that the daemon is away, once.
                 Err(error) if error.is_outage() => {}
                 Ok(batch) if is_untracked(&batch) => {
-                    let gone = Error::new(Exit::Failed, "somebody has untracked it meanwhile");
+                    let gone = Error::new(Exit::Failed, "it was untracked meanwhile");
                     self.trouble(place, gone, context);
                 }
-                look => self.learn(place, look, context),
+                check => self.learn(place, check, context),
             }
             if self.is_over() {
                 break;
@@ -297,18 +299,16 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Takes in what was seen of a batch, and tells its end.
-    fn learn(&mut self, place: usize, look: Result<Value, ClientError>, context: &mut Context) {
-        let batch = match look {
+    /// Takes in what a check found, and reports the batch's end.
+    fn learn(&mut self, place: usize, check: Result<Value, ClientError>, context: &mut Context) {
+        let batch = match check {
             Ok(batch) => batch,
             Err(error) => return self.trouble(place, error.into(), context),
         };
         let view = BatchView(&batch);
         if !view.is_over() {
             if view.added("lost") == true && !self.lost.contains(&view.key()) {
-                context
-                    .ui
-                    .warn(&format!("{}: its provider does not know it any more; still waiting", view.key()));
+                context.ui.warn(&format!("{}: its provider no longer knows it; still waiting", view.key()));
                 self.lost.push(view.key());
             }
             self.items[place].state = State::Live(batch);
@@ -361,7 +361,7 @@ impl<'a> Waiting<'a> {
             let all = live.iter().filter_map(|batch| batch.counts());
             let (done, total) =
                 all.fold((0, 0), |(done, total), counts| (done + counts.done(), total + counts.total));
-            let mut text = format!("{} of {} batches still run", live.len(), self.items.len());
+            let mut text = format!("{} of {} batches still running", live.len(), self.items.len());
             if total > 0 {
                 let _ = write!(text, "  {done}/{total} requests");
             }
@@ -448,14 +448,14 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// How long the first look may take whatever the timeout.
-const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// How long the first check may take whatever the timeout.
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at once.
-const AT_ONCE: usize = 8;
-/// How often it is looked again where somebody watches the progress …
-const WATCHED: Duration = Duration::from_secs(5);
+const MAX_REQUESTS: usize = 8;
+/// How often batches are checked again where somebody watches the progress …
+const WATCHED_INTERVAL: Duration = Duration::from_secs(5);
 /// … and where nobody does.
-const UNWATCHED: Duration = Duration::from_secs(30);
+const UNWATCHED_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

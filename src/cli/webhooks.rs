@@ -1,19 +1,21 @@
-//! `batchd webhooks`: where events are told, and how that goes.
+//! `batchd webhooks`: where events are sent, and how that goes.
 
 use super::error::Error;
 use super::exit::Exit;
-use super::ui::{Cell, Column, Table, Tone, clean};
+use super::style::Tone;
+use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{TestAnswer, TestRequest, WebhookReport};
 use crate::domain::event::EventType;
+use crate::domain::printable::clean;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// List where events are told; `test`, `disable` or `enable` one
+/// List webhooks and their health; `test`, `disable` or `enable` one
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -44,13 +46,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Tell it nothing for now and hold what it is owed
+    /// Stop sending to it; its deliveries are held
     Disable {
         /// The webhook
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Go on, and send what was held
+    /// Send to it again, beginning with what was held
     Enable {
         /// The webhook
         #[arg(required = true, value_name = "NAME")]
@@ -58,7 +60,6 @@ enum Command {
     },
 }
 
-/// Does it.
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
         None => list(arguments.json, context).await,
@@ -75,9 +76,9 @@ async fn list(json: bool, context: &mut Context) -> Result<Exit, Error> {
         return Ok(Exit::Ok);
     }
     if listing.data.is_empty() {
-        context
-            .ui
-            .note("no webhooks are configured: nobody is told; see `[webhooks.NAME]` in config.example.toml");
+        context.ui.note(
+            "no webhooks are configured: nobody is notified; see [webhooks.NAME] in config.example.toml",
+        );
     }
     let table = table(&listing.data, context.clock.now());
     context.ui.table(&table);
@@ -104,13 +105,21 @@ async fn switch(names: &[String], on: bool, context: &mut Context) -> Result<Exi
     let client = context.client().await?;
     Ok(each(context, names, async |context, name| {
         let report = client.switch_webhook(name, on).await?;
-        let owed = backlog(&report.backlog);
-        let state = if on { "goes on" } else { "disabled: what it is owed is held" };
-        let owed = if owed.is_empty() { String::new() } else { format!(" ({owed})") };
-        context.ui.note(&format!("{name}: {state}{owed}"));
+        context.ui.note(&switched(name, on, &report.backlog));
         Ok(())
     })
     .await)
+}
+
+fn switched(name: &str, on: bool, backlog: &BTreeMap<String, u64>) -> String {
+    let owed: u64 = ["pending", "held"].iter().filter_map(|state| backlog.get(*state)).sum();
+    let deliveries = if owed == 1 { "delivery" } else { "deliveries" };
+    match (on, owed) {
+        (true, 0) => format!("{name} enabled"),
+        (true, _) => format!("{name} enabled; sending {owed} held {deliveries}"),
+        (false, 0) => format!("{name} disabled; its deliveries will be held"),
+        (false, _) => format!("{name} disabled; holding {owed} {deliveries}"),
+    }
 }
 
 fn told(name: &str, answer: &TestAnswer) -> String {
@@ -132,7 +141,7 @@ pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
         Column::whole("NAME"),
         Column::whole("KIND"),
         Column::text("TARGET").drops(3),
-        Column::text("TOLD").drops(4),
+        Column::text("EVENTS").drops(4),
         Column::whole("HEALTH"),
         Column::text("OWED"),
         Column::text("LAST SUCCESS").drops(2),
@@ -146,7 +155,7 @@ pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
             report.name.as_str().into(),
             report.kind.as_str().into(),
             report.target.as_str().into(),
-            what_is_told(report).into(),
+            events_of(report).into(),
             Cell::new(health_tone(&report.health), report.health.as_str()),
             backlog(&report.backlog).into(),
             success.map(|at| distance(at, now)).unwrap_or_default().into(),
@@ -165,7 +174,7 @@ fn health_tone(health: &str) -> Tone {
     }
 }
 
-/// What a webhook is owed, by state; what is delivered is owed no more.
+/// What is still to be delivered, by state.
 pub fn backlog(backlog: &BTreeMap<String, u64>) -> String {
     let owed = backlog.iter().filter(|(state, count)| *state != "delivered" && **count > 0);
     owed.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
@@ -181,25 +190,24 @@ pub fn why(report: &WebhookReport, now: Timestamp) -> String {
         parts.push(format!("{} {times}{}", report.failures, since.unwrap_or_default()));
     }
     if let Some(until) = at(&report.paused_until).filter(|until| *until > now) {
-        parts.push(format!("paused by its receiver, goes on {}", distance(until, now)));
+        parts.push(format!("paused by its receiver, continues {}", distance(until, now)));
     }
     parts.extend(report.reason.clone());
     parts.join("; ")
 }
 
-fn what_is_told(report: &WebhookReport) -> String {
+fn events_of(report: &WebhookReport) -> String {
     let ends: Vec<&str> = EventType::ENDS.iter().map(|kind| kind.as_str()).collect();
     let others: Vec<&str> =
         report.events.iter().map(String::as_str).filter(|kind| !ends.contains(kind)).collect();
     let has_ends = ends.iter().all(|end| report.events.iter().any(|kind| kind == end));
     let mut text = match (has_ends, others.len()) {
-        (true, 0) => "ends".to_owned(),
-        (true, 1) => format!("ends, {}", others[0]),
-        (true, more) => format!("ends and {more} more"),
-        (false, _) => report.events.join(", "),
+        (true, 0) => "batch ends".to_owned(),
+        (false, 1) => others[0].to_owned(),
+        _ => format!("{} types", report.events.len()),
     };
     if report.severity != "info" {
-        let _ = write!(text, " from {}", report.severity);
+        let _ = write!(text, ", severity ≥ {}", report.severity);
     }
     if report.on_request {
         text.push_str(", on request");
@@ -214,7 +222,7 @@ fn types() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ui::Style;
+    use super::super::style::Style;
     use super::*;
 
     fn report(name: &str, health: &str) -> WebhookReport {
@@ -264,5 +272,14 @@ mod tests {
         answer.http_status = None;
         answer.error = Some("connection refused".into());
         assert_eq!(told("ops", &answer), "ops: not delivered, 31 ms: connection refused");
+    }
+
+    #[test]
+    fn switching_says_what_becomes_of_its_deliveries() {
+        let backlog = |held| BTreeMap::from([("held".to_owned(), held), ("delivered".to_owned(), 7)]);
+        assert_eq!(switched("broken", true, &backlog(20)), "broken enabled; sending 20 held deliveries");
+        assert_eq!(switched("broken", true, &backlog(0)), "broken enabled");
+        assert_eq!(switched("broken", false, &backlog(1)), "broken disabled; holding 1 delivery");
+        assert_eq!(switched("broken", false, &backlog(0)), "broken disabled; its deliveries will be held");
     }
 }

@@ -687,7 +687,7 @@ mod tests {
         assert_eq!(
             problem("polling.timeout = \"30 seconds\""),
             (
-                "`polling.timeout` must be a duration, and `30 seconds` is none".to_owned(),
+                "`polling.timeout`: `30 seconds` is not a duration".to_owned(),
                 "did you mean \"30s\"?".to_owned()
             )
         );

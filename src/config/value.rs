@@ -137,7 +137,7 @@ pub fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
     const FORMS: &str = "durations are written \"15s\", \"10m\", \"24h\" or \"7d\"";
     match cell.value.get_ref() {
         DeValue::String(text) => duration::parse(text).ok().or_else(|| {
-            let message = format!("`{}` must be a duration, and {} is none", cell.path, quote(text));
+            let message = format!("`{}`: {} is not a duration", cell.path, quote(text));
             let help = duration_guess(text)
                 .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
             cell.wrong(message, help);
@@ -163,7 +163,7 @@ pub fn bytes(cell: &mut Cell<'_, '_>) -> Option<u64> {
     const FORMS: &str = "sizes are written \"500MB\" or \"50GiB\"";
     match cell.value.get_ref() {
         DeValue::String(text) => size::parse(text).or_else(|| {
-            let message = format!("`{}` must be a size, and {} is none", cell.path, quote(text));
+            let message = format!("`{}`: {} is not a size", cell.path, quote(text));
             let help = size::guess(text)
                 .map_or_else(|| FORMS.to_owned(), |guess| format!("did you mean \"{guess}\"?"));
             cell.wrong(message, help);
@@ -218,7 +218,7 @@ pub fn rate(cell: &mut Cell<'_, '_>) -> Option<Rate> {
     if read.is_some() {
         return read;
     }
-    let message = format!("`{}` must be a rate, and {} is none", cell.path, quote(&rate));
+    let message = format!("`{}`: {} is not a rate", cell.path, quote(&rate));
     cell.wrong(message, "rates are written \"1/s\", \"60/m\" or \"500/h\"".to_owned());
     None
 }

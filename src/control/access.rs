@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::UnixListener;
 
-/// A way in.
 #[derive(Clone, Debug)]
 pub(super) enum AccessPolicy {
     /// The Unix socket: whoever may open it may do everything.
@@ -75,7 +74,7 @@ impl AccessPolicy {
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if changes && token.is_none() && !path.starts_with("/hooks/") {
-            return Err(ApiError::new(ErrorCode::Forbidden, "without a token, TCP only reads")
+            return Err(ApiError::new(ErrorCode::Forbidden, "without a token, TCP is read-only")
                 .hint("use the socket, or set [api] token"));
         }
         if changes && !rules.is_own_origin(request) {

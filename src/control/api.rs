@@ -1,26 +1,4 @@
-//! What goes over the API: the shapes that server and client share.
-//!
-//! Beside the routes of `docs/contract.md#http-api` there are these, for the command line:
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/batches?active=true&owner=NAME` | filters of `list` beside the contract's |
-//! | `GET /v1/batches/{id}?detail=true` | the batch with `transitions`, `deliveries` and `schedule` under `batchd` |
-//! | `GET /v1/batches/{id}?fetch=true&provider=P` | a fresh look, tracked or not; changes nothing |
-//! | `DELETE /v1/batches/{id}?purge=true` | untrack and delete the history |
-//! | `POST /v1/discover` [`DiscoverRequest`] | what the providers' lists have, tracked or not: [`DiscoverAnswer`] |
-//! | `GET /v1/batches/{id}/results?format=openai\|raw&errors=true&provider=P` | the results as JSON lines, streamed; see [`trailer`] |
-//! | `POST /v1/poll` | poll every active batch now: [`PollAnswer`] |
-//! | `POST /v1/deliveries/retry` [`RetryDead`] | send again what was given up: [`RetryAnswer`] |
-//! | `POST /v1/submit?provider=P&endpoint=E&model=M&completion_window=24h&metadata=k%3Dv&file_name=F&name=N&label=k%3Dv&notify=W&no_notify=true&deadline=6h` | the body is the file, of any length. What is wrong with it or with the query is an error. Otherwise the answer is NDJSON while the batch is created: [`SubmitWarning`]s, [`SubmitChecked`], [`SubmitProgress`], and at last the batch, or `{"error"}` as everywhere |
-//! | `GET /v1/webhooks` | [`Listing`] of [`WebhookReport`] |
-//! | `POST /v1/webhooks/{name}/test` [`TestRequest`] | [`TestAnswer`] |
-//! | `POST /v1/webhooks/{name}/disable`, `…/enable` | [`WebhookReport`] |
-//! | `GET /v1/providers` | [`Listing`] of [`ProviderReport`] |
-//! | `POST /v1/providers/check` [`CheckRequest`] | [`Listing`] of [`CheckAnswer`] |
-//! | `GET /v1/status` | [`StatusReport`] |
-//! | `POST /v1/reload` | [`ReloadAnswer`], or 422 `config_refused` |
-//! | `GET /v1/backup` | the bytes of a consistent copy of the database |
+//! What goes over the API (`docs/contract.md#http-api`): the shapes that server and client share.
 //!
 //! Batches and events travel as JSON values: their shape is `docs/contract.md#the-batch-shape` and `docs/contract.md#body`.
 
@@ -40,22 +18,19 @@ pub struct TrackItem {
     /// The provider's name; if absent it is found by the rules of `docs/contract.md#ids`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// What to call it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Labels to set.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Webhooks that get its events besides those whose filters match.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub notify: BTreeSet<String>,
-    /// Tell nobody.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_notify: bool,
     /// How long after now it should be over, such as `"6h"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
-    /// Look at the provider before registering; the default is `true` for up to 100 at once.
+    /// Ask the provider before registering; the default is `true` for up to 100 at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<bool>,
 }
@@ -64,7 +39,6 @@ pub struct TrackItem {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrackMany {
-    /// What to track.
     pub items: Vec<TrackItem>,
 }
 
@@ -88,7 +62,6 @@ pub struct TrackAnswer {
 pub struct Listing<T> {
     /// Always `"list"`.
     pub object: String,
-    /// The entries.
     pub data: Vec<T>,
     /// The first entry's cursor.
     pub first_id: Option<String>,
@@ -114,11 +87,9 @@ impl<T> Listing<T> {
 /// The body of every answer that is not a success: OpenAI's error object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What is wrong.
     pub error: ErrorObject,
 }
 
-/// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorObject {
     /// For people.
@@ -211,9 +182,7 @@ pub struct DiscoverAnswer {
 /// What went wrong at one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscoverError {
-    /// Which.
     pub provider: String,
-    /// What.
     pub error: ErrorObject,
 }
 
@@ -227,7 +196,6 @@ pub struct SubmitWarning {
 }
 
 impl SubmitWarning {
-    /// A warning.
     pub fn new(message: &str) -> Self {
         Self { object: "submission.warning".to_owned(), message: message.to_owned() }
     }
@@ -238,7 +206,6 @@ impl SubmitWarning {
 pub struct SubmitChecked {
     /// Always `"submission.checked"`.
     pub object: String,
-    /// How many requests there are.
     pub requests: u64,
     /// The endpoint of all of them.
     pub endpoint: String,
@@ -247,7 +214,6 @@ pub struct SubmitChecked {
 }
 
 impl SubmitChecked {
-    /// A good file.
     pub fn new(requests: u64, endpoint: &str, model: Option<&str>) -> Self {
         let (object, model) = ("submission.checked".to_owned(), model.map(str::to_owned));
         Self { object, requests, endpoint: endpoint.to_owned(), model }
@@ -263,31 +229,25 @@ pub struct SubmitProgress {
     pub phase: String,
     /// How many bytes have left.
     pub bytes: Option<u64>,
-    /// Of how many.
     pub total: Option<u64>,
 }
 
 impl SubmitProgress {
-    /// One step.
     pub fn new(phase: &str, bytes: Option<u64>, total: Option<u64>) -> Self {
         Self { object: "submission.progress".to_owned(), phase: phase.to_owned(), bytes, total }
     }
 }
 
-/// A batch whose creation was not answered: it may exist, and is looked for.
+/// A batch whose creation was not answered: it may exist, and is searched for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSubmission {
-    /// At which provider.
     pub provider: String,
-    /// From which file.
     pub file_name: String,
-    /// How many requests it has.
     pub requests: u64,
     /// When the provider was asked, RFC 3339.
     pub begun_at: String,
     /// Ids of the batches that it may be, where a person has to say which.
     pub candidates: Vec<String>,
-    /// What keeps it open.
     pub trouble: Option<String>,
 }
 
@@ -296,9 +256,8 @@ pub struct OpenSubmission {
 pub mod trailer {
     /// Why the stream ends early, as the JSON of an [`ErrorObject`](super::ErrorObject).
     pub const ERROR: &str = "batchd-error";
-    /// How many lines there were.
     pub const LINES: &str = "batchd-lines";
-    /// How many of them are of requests that did not succeed; absent where nobody looked.
+    /// How many of them are of requests that did not succeed; absent where that was not counted.
     pub const FAILED: &str = "batchd-failed";
 }
 
@@ -331,16 +290,13 @@ pub struct DeliveryView {
     pub id: String,
     /// Always `"delivery"`.
     pub object: String,
-    /// The event's id.
     pub event_id: String,
-    /// The event's type.
     #[serde(rename = "type")]
     pub kind: String,
     /// The batch that it is about.
     pub batch_id: Option<String>,
     /// The provider that it is about.
     pub provider: Option<String>,
-    /// To whom.
     pub webhook: String,
     /// `pending inflight delivered dead held`
     pub state: String,
@@ -368,20 +324,15 @@ pub struct AttemptView {
     pub trigger: String,
     /// One word.
     pub outcome: Option<String>,
-    /// The answer's code.
     pub http_status: Option<u16>,
-    /// What went wrong.
     pub error: Option<String>,
-    /// The beginning of the answer.
     pub excerpt: Option<String>,
 }
 
 /// A webhook and its health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookReport {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
     /// Scheme and host of where it points; the rest may be secret.
     pub target: String,
@@ -389,7 +340,6 @@ pub struct WebhookReport {
     pub events: Vec<String>,
     /// Its floor of severity.
     pub severity: String,
-    /// Whether it is signed.
     pub signed: bool,
     /// Whether only batches that name it reach it.
     pub on_request: bool,
@@ -417,35 +367,26 @@ pub struct TestRequest {
     pub event: Option<String>,
 }
 
-/// What a try-out brought.
+/// What a test brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestAnswer {
     /// Whether the receiver accepted it.
     pub delivered: bool,
     /// The id that was sent.
     pub event_id: String,
-    /// The answer's code.
     pub http_status: Option<u16>,
-    /// What went wrong.
     pub error: Option<String>,
-    /// The beginning of the answer.
     pub excerpt: Option<String>,
-    /// How long it took.
     pub milliseconds: u64,
 }
 
 /// A provider and its health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderReport {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
-    /// Its address.
     pub base_url: String,
-    /// Whether it has a key.
     pub key: bool,
-    /// Active batches.
     pub active: u64,
     /// `ok`, `untried`, `refused`, `unreachable`, `held`
     pub health: String,
@@ -453,9 +394,8 @@ pub struct ProviderReport {
     pub last_error: Option<String>,
     /// RFC 3339.
     pub last_success_at: Option<String>,
-    /// Until when it wants to be left alone, RFC 3339.
+    /// Until when it asked not to be polled, RFC 3339.
     pub held_until: Option<String>,
-    /// Requests in flight.
     pub in_flight: u64,
 }
 
@@ -470,50 +410,37 @@ pub struct CheckRequest {
 /// What a live call to a provider brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckAnswer {
-    /// Its name.
     pub name: String,
     /// Whether it answered as it should.
     pub ok: bool,
-    /// Whether it refuses the key.
     pub refused: bool,
-    /// What is wrong.
     pub error: Option<String>,
-    /// What to do about it.
     pub hint: Option<String>,
-    /// How long it took.
     pub milliseconds: u64,
 }
 
 /// The daemon's health in one answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
-    /// batchd's version.
     pub version: String,
-    /// The daemon's process.
     pub pid: u32,
     /// RFC 3339.
     pub started_at: String,
-    /// Seconds.
     pub uptime_seconds: u64,
     /// The configuration file; null if there is none.
     pub config_file: Option<String>,
-    /// The state directory.
     pub state_dir: String,
-    /// Whether it is ready.
     pub ready: bool,
     /// What keeps it from being healthy, one sentence each.
     pub troubles: Vec<String>,
-    /// Batches by status.
     pub batches: BTreeMap<String, u64>,
-    /// Active batches.
     pub active: u64,
     /// Active batches that are due now.
     pub due: u64,
     /// How late the latest of them is, in seconds.
     pub late_seconds: u64,
-    /// Events recorded.
     pub events: i64,
-    /// What the configuration deserves to be told.
+    /// Warnings about the configuration.
     pub warnings: Vec<String>,
     /// Why the last reload was refused.
     pub reload_error: Option<String>,
@@ -522,9 +449,7 @@ pub struct StatusReport {
     /// Batches whose creation was not answered.
     #[serde(default)]
     pub submissions: Vec<OpenSubmission>,
-    /// Every provider.
     pub providers: Vec<ProviderReport>,
-    /// Every webhook.
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.
     pub jobs: Vec<Value>,
@@ -535,7 +460,7 @@ pub struct StatusReport {
 pub struct ReloadAnswer {
     /// Always true; a refusal is an error.
     pub reloaded: bool,
-    /// What the new configuration deserves to be told.
+    /// Warnings about the new configuration.
     pub warnings: Vec<String>,
     /// Keys that changed and need a restart.
     pub restart_needed: Vec<String>,

@@ -1,4 +1,4 @@
-//! Why an operation was not done, as every way in tells it.
+//! Why an operation was not done, as every client is told.
 
 use super::api::{ErrorBody, ErrorCode, ErrorObject};
 use crate::engine::ProviderError;
@@ -16,12 +16,10 @@ pub struct ApiError {
     pub message: String,
     /// The parameter at fault.
     pub param: Option<String>,
-    /// What to do about it.
     pub hints: Vec<String>,
 }
 
 impl ApiError {
-    /// A refusal without hints.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, hints: Vec::new() }
     }
@@ -31,22 +29,20 @@ impl ApiError {
         Self::new(ErrorCode::InvalidRequest, message)
     }
 
-    /// With a hint more.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// With the parameter at fault.
     #[must_use]
     pub fn param(mut self, name: impl Into<String>) -> Self {
         self.param = Some(name.into());
         self
     }
 
-    /// A look at `id` by hand that failed.
-    pub fn from_look(error: ProviderError, id: &str) -> Self {
+    /// A check of `id` that failed.
+    pub fn from_provider(error: ProviderError, id: &str) -> Self {
         match error {
             ProviderError::NoProvider(name) => {
                 Self::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
@@ -66,12 +62,12 @@ impl ApiError {
                 ErrorCode::NotFound,
                 format!("provider `{provider}` has no results of `{id}` (any more): {failure}"),
             )
-            .hint("most providers keep results for about a month; `[results] download = true` fetches them in time"),
+            .hint("most providers keep results for about a month; `[results] download = true` saves them when a batch ends"),
             Verdict::Again | Verdict::Hold(_) if !matches!(failure, Failure::Unsupported(_)) => Self::new(
                 ErrorCode::ProviderFailed,
                 format!("the results of `{id}` cannot be fetched from provider `{provider}`: {failure}"),
             )
-            .hint("it can be tried again at any time"),
+            .hint("try again at any time"),
             _ => Self::from_failure(provider, failure, id),
         }
     }
@@ -86,7 +82,7 @@ impl ApiError {
                 ErrorCode::BatchNotFound,
                 format!("provider `{provider}` knows no batch `{id}`"),
             )
-            .hint("is the id complete, and is the key of the same account or project that created the batch?"),
+            .hint("check that the id is complete, and that the key belongs to the account or project that created the batch"),
             Verdict::Refused => Self::new(
                 ErrorCode::ProviderRefused,
                 format!("provider `{provider}` refuses the key: {failure}"),
@@ -94,12 +90,11 @@ impl ApiError {
             .hint(format!("check the key of `{provider}`, then `batchd reload`; `batchd providers check {provider}` tries it")),
             Verdict::Again | Verdict::Hold(_) => Self::new(
                 ErrorCode::ProviderFailed,
-                format!("provider `{provider}` cannot be asked about `{id}`: {failure}"),
+                format!("provider `{provider}` could not be asked about `{id}`: {failure}"),
             ),
         }
     }
 
-    /// The HTTP status that fits.
     pub fn status(&self) -> StatusCode {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,

@@ -1,12 +1,14 @@
 //! The client of the API: one method a route, over the Unix socket or HTTP.
 
+use super::address::Address;
 use super::api::{
-    CheckAnswer, CheckRequest, DeliveryView, DiscoverAnswer, DiscoverRequest, ErrorBody, ErrorCode,
-    ErrorObject, Listing, PollAnswer, ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport,
-    TestAnswer, TestRequest, TrackAnswer, TrackItem, TrackMany, WebhookReport, trailer,
+    CheckAnswer, CheckRequest, DeliveryView, DiscoverAnswer, DiscoverRequest, Listing, PollAnswer,
+    ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
+    TrackItem, TrackMany, WebhookReport,
 };
-use super::event_stream::{Message, Parser};
-use bytes::{Bytes, BytesMut};
+use super::client_error::{ClientError, io_error, plain, reason, refusal};
+use super::streams::{Body, Download, EventStream, Lines, Submitting};
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http::Method;
 use http_body_util::BodyExt as _;
@@ -16,18 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::Duration;
-
-/// Where a daemon listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// `http://HOST:PORT` (or `https`, behind a proxy), no slash at the end.
-    Http(String),
-}
 
 /// A way to one daemon. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,69 +29,9 @@ pub struct Client {
     token: Option<SecretString>,
 }
 
-/// Why a request brought no answer that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody listens there.
-    #[error("no daemon answers at {address}: {reason}")]
-    Unreachable {
-        /// Where.
-        address: Address,
-        /// What the system says.
-        reason: String,
-    },
-    /// The socket may not be opened by this user.
-    #[error("the socket {} may not be opened by this user", .0.display())]
-    Denied(PathBuf),
-    /// No answer in time.
-    #[error("the daemon at {0} does not answer in time")]
-    Silent(Address),
-    /// The connection broke within an answer.
-    #[error("the connection to the daemon was lost: {0}")]
-    Broken(String),
-    /// What came is not what this version of batchd understands.
-    #[error("the daemon's answer makes no sense: {0}")]
-    Malformed(String),
-    /// The client could not be made.
-    #[error("the connection cannot be prepared: {0}")]
-    Unprepared(String),
-    /// The daemon says no.
-    #[error("{}", .0.message)]
-    Refused(Box<ErrorObject>),
-}
-
 /// Filters and paging of a list; keys may repeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(&'static str, String)>);
-
-/// A live stream of the event log.
-#[derive(Debug)]
-pub struct EventStream {
-    response: Response,
-    parser: Parser,
-    ready: VecDeque<Message>,
-}
-
-/// The answer to a submission, line by line.
-#[derive(Debug)]
-pub struct Submitting {
-    response: Response,
-    unread: BytesMut,
-}
-
-/// The bytes of a long answer, as they come.
-#[derive(Debug)]
-pub struct Download(Response);
-
-/// Results as they come, with what stands behind them.
-#[derive(Debug)]
-pub struct Lines {
-    body: reqwest::Body,
-    /// How many lines there were, as the daemon counts them; known at the end.
-    pub lines: u64,
-    /// Of those, lines of requests that did not succeed, where somebody looked; known at the end.
-    pub failed: Option<u64>,
-}
 
 impl Client {
     /// A client of the daemon at `address`; `token` is sent over HTTP only, a socket needs none.
@@ -130,14 +61,13 @@ impl Client {
         Ok(Self { http, address, base, token })
     }
 
-    /// Where it sends to.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
     /// Tracks many: `POST /v1/batches/track`, an answer an item.
     pub async fn track_many(&self, items: &TrackMany) -> Result<Vec<TrackAnswer>, ClientError> {
-        let request = self.to(Method::POST, &["v1", "batches", "track"]).timeout(LONG);
+        let request = self.to(Method::POST, &["v1", "batches", "track"]).timeout(LONG_TIMEOUT);
         let answers: Listing<TrackAnswer> = self.json(with_body(request, items)?).await?;
         if answers.data.len() == items.items.len() {
             Ok(answers.data)
@@ -152,7 +82,7 @@ impl Client {
 
     /// Tracks one: `PUT /v1/batches/{id}`.
     pub async fn track(&self, item: &TrackItem) -> Result<Value, ClientError> {
-        let request = self.to(Method::PUT, &["v1", "batches", &item.id]).timeout(LONG);
+        let request = self.to(Method::PUT, &["v1", "batches", &item.id]).timeout(LONG_TIMEOUT);
         self.json(with_body(request, item)?).await
     }
 
@@ -162,7 +92,6 @@ impl Client {
         self.json(self.to_query(Method::DELETE, &["v1", "batches", id], &query)).await
     }
 
-    /// A page of tracked batches.
     pub async fn batches(&self, query: &Query) -> Result<Listing<Value>, ClientError> {
         self.json(self.to_query(Method::GET, &["v1", "batches"], query)).await
     }
@@ -173,28 +102,26 @@ impl Client {
         self.json(self.to_query(Method::GET, &["v1", "batches", id], &query)).await
     }
 
-    /// A fresh look at a batch, tracked or not.
+    /// Checks a batch, tracked or not.
     pub async fn fetch(&self, id: &str, provider: Option<&str>) -> Result<Value, ClientError> {
         let mut query = Query::default().with("fetch", "true");
         if let Some(provider) = provider {
             query = query.with("provider", provider);
         }
-        self.json(self.to_query(Method::GET, &["v1", "batches", id], &query).timeout(LONG)).await
+        self.json(self.to_query(Method::GET, &["v1", "batches", id], &query).timeout(LONG_TIMEOUT)).await
     }
 
-    /// Polls one batch now.
     pub async fn poll(&self, id: &str) -> Result<Value, ClientError> {
-        self.json(self.to(Method::POST, &["v1", "batches", id, "poll"]).timeout(LONG)).await
+        self.json(self.to(Method::POST, &["v1", "batches", id, "poll"]).timeout(LONG_TIMEOUT)).await
     }
 
     /// Asks the provider to cancel a batch.
     pub async fn cancel(&self, id: &str) -> Result<Value, ClientError> {
-        self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG)).await
+        self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG_TIMEOUT)).await
     }
 
-    /// What the providers' lists have.
     pub async fn discover(&self, request: &DiscoverRequest) -> Result<DiscoverAnswer, ClientError> {
-        let post = self.to(Method::POST, &["v1", "discover"]).timeout(LONG);
+        let post = self.to(Method::POST, &["v1", "discover"]).timeout(LONG_TIMEOUT);
         self.json(with_body(post, request)?).await
     }
 
@@ -207,7 +134,7 @@ impl Client {
         let request =
             self.open(Method::POST, &["v1", "submit"], query).body(reqwest::Body::wrap_stream(file));
         let response = self.send(request).await?;
-        Ok(Submitting { response, unread: BytesMut::new() })
+        Ok(Submitting::new(body(response)))
     }
 
     /// The results of a batch that has ended, as JSON lines.
@@ -216,11 +143,10 @@ impl Client {
         let request = self
             .open(Method::GET, &["v1", "batches", id, "results"], query)
             .header(http::header::TE, "trailers");
-        let response = self.within(LONG, self.send(request)).await?;
-        Ok(Lines { body: http::Response::from(response).into_body(), lines: 0, failed: None })
+        let response = self.within(LONG_TIMEOUT, self.send(request)).await?;
+        Ok(Lines::new(body(response)))
     }
 
-    /// Polls every active batch now.
     pub async fn poll_all(&self) -> Result<PollAnswer, ClientError> {
         self.json(self.to(Method::POST, &["v1", "poll"])).await
     }
@@ -242,16 +168,14 @@ impl Client {
             .header(http::header::ACCEPT, "text/event-stream")
             .header("last-event-id", after.to_string());
         // The whole never ends; only its beginning has a time limit.
-        let response = self.within(SHORT, self.send(request)).await?;
-        Ok(EventStream { response, parser: Parser::default(), ready: VecDeque::new() })
+        let response = self.within(TIMEOUT, self.send(request)).await?;
+        Ok(EventStream::new(body(response)))
     }
 
-    /// A page of the outbox.
     pub async fn deliveries(&self, query: &Query) -> Result<Listing<DeliveryView>, ClientError> {
         self.json(self.to_query(Method::GET, &["v1", "deliveries"], query)).await
     }
 
-    /// Sends one delivery again.
     pub async fn retry_delivery(&self, id: &str) -> Result<Value, ClientError> {
         self.json(self.to(Method::POST, &["v1", "deliveries", id, "retry"])).await
     }
@@ -261,14 +185,13 @@ impl Client {
         self.json(with_body(self.to(Method::POST, &["v1", "deliveries", "retry"]), which)?).await
     }
 
-    /// Every webhook and its health.
     pub async fn webhooks(&self) -> Result<Listing<WebhookReport>, ClientError> {
         self.json(self.to(Method::GET, &["v1", "webhooks"])).await
     }
 
     /// Sends a test event to a webhook and waits for its answer.
     pub async fn test_webhook(&self, name: &str, test: &TestRequest) -> Result<TestAnswer, ClientError> {
-        let request = self.to(Method::POST, &["v1", "webhooks", name, "test"]).timeout(LONG);
+        let request = self.to(Method::POST, &["v1", "webhooks", name, "test"]).timeout(LONG_TIMEOUT);
         self.json(with_body(request, test)?).await
     }
 
@@ -278,32 +201,30 @@ impl Client {
         self.json(self.to(Method::POST, &["v1", "webhooks", name, verb])).await
     }
 
-    /// Every provider and its health.
     pub async fn providers(&self) -> Result<Listing<ProviderReport>, ClientError> {
         self.json(self.to(Method::GET, &["v1", "providers"])).await
     }
 
     /// A live call to one provider or to each.
     pub async fn check_providers(&self, which: &CheckRequest) -> Result<Listing<CheckAnswer>, ClientError> {
-        let request = self.to(Method::POST, &["v1", "providers", "check"]).timeout(LONG);
+        let request = self.to(Method::POST, &["v1", "providers", "check"]).timeout(LONG_TIMEOUT);
         self.json(with_body(request, which)?).await
     }
 
-    /// The daemon's health.
     pub async fn status(&self) -> Result<StatusReport, ClientError> {
         self.json(self.to(Method::GET, &["v1", "status"])).await
     }
 
     /// Has the daemon read its configuration again; it has ten seconds, so that `systemctl reload` cannot hang.
     pub async fn reload(&self) -> Result<ReloadAnswer, ClientError> {
-        self.json(self.to(Method::POST, &["v1", "reload"]).timeout(RELOAD)).await
+        self.json(self.to(Method::POST, &["v1", "reload"]).timeout(RELOAD_TIMEOUT)).await
     }
 
     /// A consistent copy of the database.
     pub async fn backup(&self) -> Result<Download, ClientError> {
         // The copy is made before the first byte comes.
         let request = self.open(Method::GET, &["v1", "backup"], &Query::default());
-        Ok(Download(self.within(LONG, self.send(request)).await?))
+        Ok(Download::new(body(self.within(LONG_TIMEOUT, self.send(request)).await?)))
     }
 
     fn to(&self, method: Method, segments: &[&str]) -> RequestBuilder {
@@ -311,7 +232,7 @@ impl Client {
     }
 
     fn to_query(&self, method: Method, segments: &[&str], query: &Query) -> RequestBuilder {
-        self.open(method, segments, query).timeout(SHORT)
+        self.open(method, segments, query).timeout(TIMEOUT)
     }
 
     /// A request without a time limit for the whole of its answer.
@@ -339,7 +260,7 @@ impl Client {
         }
         let status = response.status();
         let body =
-            self.within(SHORT, async { response.bytes().await.map_err(|error| self.failed(&error)) }).await;
+            self.within(TIMEOUT, async { response.bytes().await.map_err(|error| self.failed(&error)) }).await;
         Err(ClientError::Refused(Box::new(refusal(status, &body.unwrap_or_default()))))
     }
 
@@ -369,27 +290,7 @@ impl Client {
     }
 }
 
-impl ClientError {
-    /// Whether the daemon is away, or on its way out or in: what somebody who waits for it sits out.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Silent(_) | Self::Broken(_) => true,
-            Self::Refused(error) => error.code == Some(ErrorCode::Unavailable),
-            Self::Denied(_) | Self::Malformed(_) | Self::Unprepared(_) => false,
-        }
-    }
-
-    /// The code of a refusal.
-    pub fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Refused(error) => error.code,
-            _ => None,
-        }
-    }
-}
-
 impl Query {
-    /// With one more pair.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.0.push((key, value.into()));
@@ -401,7 +302,6 @@ impl Query {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Every pair.
     pub fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.0.iter().map(|(key, value)| ((*key).to_owned(), value.clone()))
     }
@@ -412,137 +312,9 @@ impl Query {
     }
 }
 
-impl EventStream {
-    /// The next message; `None` when the daemon has closed the stream.
-    ///
-    /// Nothing is lost if the future is dropped. A stream that says nothing at all for 90 s counts as broken.
-    pub async fn next(&mut self) -> Option<Result<Message, ClientError>> {
-        loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Some(Ok(message));
-            }
-            match tokio::time::timeout(IDLE, self.response.chunk()).await {
-                Ok(Ok(Some(bytes))) => self.ready.extend(self.parser.push(&bytes)),
-                Ok(Ok(None)) => return None,
-                Ok(Err(error)) => return Some(Err(ClientError::Broken(reason(&error)))),
-                Err(_) => return Some(Err(ClientError::Broken("silence".to_owned()))),
-            }
-        }
-    }
-}
-
-impl Submitting {
-    /// The next line; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Value>, ClientError> {
-        loop {
-            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
-                let line = self.unread.split_to(end + 1);
-                let line = serde_json::from_slice(&line);
-                return line.map(Some).map_err(|error| ClientError::Malformed(error.to_string()));
-            }
-            match self.response.chunk().await {
-                Ok(Some(bytes)) => self.unread.extend_from_slice(&bytes),
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(ClientError::Broken(reason(&error))),
-            }
-        }
-    }
-}
-
-impl Download {
-    /// The next bytes; `None` at the end. A body that is cut short is an error.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        match tokio::time::timeout(IDLE, self.0.chunk()).await {
-            Ok(chunk) => chunk.map_err(|error| ClientError::Broken(reason(&error))),
-            Err(_) => Err(ClientError::Broken("silence".to_owned())),
-        }
-    }
-
-    /// How many bytes there will be, if the daemon says so.
-    pub fn length(&self) -> Option<u64> {
-        self.0.content_length()
-    }
-}
-
-impl Lines {
-    /// The next bytes; `None` at the end. Results that end early are the error that the daemon tells.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        loop {
-            let frame = match tokio::time::timeout(LONG, self.body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(ClientError::Broken(reason(&error))),
-                Ok(None) => return Ok(None),
-                Err(_) => return Err(ClientError::Broken("silence".to_owned())),
-            };
-            match frame.into_data() {
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(frame) => {
-                    if let Ok(fields) = frame.into_trailers() {
-                        self.ended(&fields)?;
-                    }
-                }
-            }
-        }
-    }
-
-    fn ended(&mut self, fields: &http::HeaderMap) -> Result<(), ClientError> {
-        if let Some(error) = fields.get(trailer::ERROR) {
-            let error = serde_json::from_slice(error.as_bytes())
-                .map_err(|error| ClientError::Malformed(error.to_string()))?;
-            return Err(ClientError::Refused(Box::new(error)));
-        }
-        let count = |name| fields.get(name)?.to_str().ok()?.parse().ok();
-        self.lines = count(trailer::LINES).unwrap_or_default();
-        self.failed = count(trailer::FAILED);
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Http(base) => f.write_str(base),
-        }
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = BadAddress;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = |what| BadAddress { text: text.to_owned(), what };
-        if let Some(path) = text.strip_prefix("unix://") {
-            return if path.starts_with('/') {
-                Ok(Self::Unix(PathBuf::from(path)))
-            } else {
-                Err(bad("the path of a socket is absolute"))
-            };
-        }
-        if !text.starts_with("http://") && !text.starts_with("https://") {
-            return Err(bad("it has no scheme that batchd knows"));
-        }
-        let url = reqwest::Url::parse(text).map_err(|_| bad("it is not a URL"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            // Repeating it would show the password.
-            return Err(BadAddress {
-                text: "the address".to_owned(),
-                what: "it holds a password; a token goes into BATCHD_TOKEN",
-            });
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(bad("nothing may follow the path"));
-        }
-        Ok(Self::Http(url.as_str().trim_end_matches('/').to_owned()))
-    }
-}
-
-/// A text that is no [`Address`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text} cannot be used: {what}; write unix:///PATH or http://HOST:PORT")]
-pub struct BadAddress {
-    text: String,
-    what: &'static str,
+fn body(response: Response) -> Body {
+    let body = http::Response::from(response).into_body();
+    body.map_err(|error| ClientError::Broken(reason(&error))).boxed_unsync()
 }
 
 /// No certificates are loaded where none are needed: a machine may have none, and reading them takes time.
@@ -571,71 +343,15 @@ fn target(segments: &[&str], query: &Query) -> String {
     target
 }
 
-/// The error that an answer holds, or what its status line means if it holds none.
-fn refusal(status: http::StatusCode, body: &[u8]) -> ErrorObject {
-    if let Ok(body) = serde_json::from_slice::<ErrorBody>(body) {
-        let mut error = body.error;
-        error.code = error.code.or(Some(code_of(status)));
-        return error;
-    }
-    ErrorObject {
-        message: format!("the daemon answered {status}"),
-        kind: "api_error".to_owned(),
-        param: None,
-        code: Some(code_of(status)),
-        hints: Vec::new(),
-    }
-}
-
-fn code_of(status: http::StatusCode) -> ErrorCode {
-    match status.as_u16() {
-        400 => ErrorCode::InvalidRequest,
-        401 => ErrorCode::Unauthorized,
-        403 => ErrorCode::Forbidden,
-        404 => ErrorCode::NotFound,
-        421 => ErrorCode::Misdirected,
-        500 => ErrorCode::Internal,
-        501 => ErrorCode::NotSupported,
-        503 => ErrorCode::Unavailable,
-        _ => ErrorCode::Other,
-    }
-}
-
-fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// The innermost reason: reqwest's own text would repeat the URL.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    match io_error(error) {
-        Some(io) => plain(io),
-        None => std::iter::successors(Some(error), |error| error.source())
-            .last()
-            .map_or_else(String::new, ToString::to_string),
-    }
-}
-
-/// An operating system's reason in a few words.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such socket".to_owned(),
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        std::io::ErrorKind::WouldBlock => "too many clients are waiting".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 /// Filters and ids as parameters: what is not plainly harmless is encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what the daemon knows by itself.
-const SHORT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// For what has to ask a provider or a receiver, or write 100,000 rows.
-const LONG: Duration = Duration::from_mins(10);
-const RELOAD: Duration = Duration::from_secs(10);
-/// A live stream sends at least a comment more often than this.
-const IDLE: Duration = Duration::from_secs(90);
+const LONG_TIMEOUT: Duration = Duration::from_mins(10);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -648,29 +364,5 @@ mod tests {
             target(&["v1", "batches", "gemini:batches/a b", "poll"], &query),
             "/v1/batches/gemini%3Abatches%2Fa%20b/poll?label=team%3Da%26b&label=x%3D1"
         );
-    }
-
-    #[test]
-    fn addresses_are_read_and_shown_again() {
-        for text in ["unix:///run/batchd/batchd.sock", "http://127.0.0.1:8765", "https://batchd.example.com"]
-        {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
-        }
-        assert_eq!("http://h:1/".parse::<Address>().unwrap().to_string(), "http://h:1");
-        for bad in ["", "/run/x", "unix://run/x", "ftp://h", "127.0.0.1:80", "http://", "http://h?x=1"] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
-        }
-        let error = "http://u:hunter2@h".parse::<Address>().unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn an_answer_without_an_error_object_is_judged_by_its_status() {
-        let error = refusal(http::StatusCode::UNAUTHORIZED, b"<html>");
-        assert_eq!(error.code, Some(ErrorCode::Unauthorized));
-        assert_eq!(error.message, "the daemon answered 401 Unauthorized");
-        let body = br#"{"error":{"message":"m","type":"t","param":null,"code":"of_a_later_version"}}"#;
-        let error = refusal(http::StatusCode::CONFLICT, body);
-        assert_eq!((error.code, error.message.as_str()), (Some(ErrorCode::Other), "m"));
     }
 }

@@ -1,10 +1,10 @@
-//! Discovery by hand: what the providers' lists have, and tracking what of it lives.
+//! Discovery on request: what the providers' lists have, and tracking what has not ended.
 
 use super::api::{DiscoverAnswer, DiscoverError, DiscoverRequest, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
+use super::resolve::no_such_provider;
 use super::service::Service;
-use super::tracking::no_such_provider;
 use crate::domain::duration;
 use crate::domain::shape;
 use crate::domain::sighting::Sighting;
@@ -41,7 +41,7 @@ impl Service {
             Some(text) => {
                 duration::parse(text).map_err(|error| ApiError::invalid(error.to_string()).param("since"))?
             }
-            None => LOOK_BACK,
+            None => DEFAULT_SINCE,
         };
         let since = earlier(self.clock.now(), since);
         let rounds =
@@ -83,7 +83,7 @@ impl Service {
         if let Some(until) = live.engine.held_until(provider) {
             return Err(ApiError::new(
                 ErrorCode::ProviderFailed,
-                format!("provider `{provider}` wants to be left alone until {until}"),
+                format!("provider `{provider}` asked for a pause until {until}"),
             ));
         }
         let refusal = |error| listing_refusal(error, provider);
@@ -130,18 +130,18 @@ fn listing_refusal(error: ProviderError, provider: &str) -> ApiError {
             ErrorCode::NotSupported,
             format!("provider `{provider}` has no list of batches: {failure}"),
         )
-        .hint("batches there are found by their ids only: `batchd track ID`"),
+        .hint("track its batches by id: `batchd track ID`"),
         ProviderError::Provider { failure, .. }
             if failure.verdict() == Verdict::Again && !matches!(failure, Failure::Unsupported(_)) =>
         {
             ApiError::new(
                 ErrorCode::ProviderFailed,
-                format!("provider `{provider}` cannot be asked for its list: {failure}"),
+                format!("provider `{provider}` did not give its list: {failure}"),
             )
         }
-        _ => ApiError::from_look(error, "a list"),
+        _ => ApiError::from_provider(error, "a list"),
     }
 }
 
-/// How far back the lists are read unless more or less is asked for.
-const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
+/// How far back lists are read by default.
+const DEFAULT_SINCE: Duration = Duration::from_hours(7 * 24);

@@ -1,7 +1,7 @@
-//! A listener that owes everybody whom it let in an answer: at the stop, a first request on its way is waited for.
+//! A listener that answers every client it has accepted: at the stop, a first request on its way is waited for.
 //!
 //! Without it, a connection that was accepted a moment before the stop would be closed before its request is read.
-//! Who has not been let in yet waits in the queue of a socket that systemd keeps, for the next daemon.
+//! Clients that are not accepted yet wait for the next daemon in the queue of a socket that systemd keeps.
 
 use axum::serve::Listener;
 use std::io;
@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How long the stop waits for those who were let in and have said nothing yet.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the stop waits for clients that are connected and have sent nothing yet.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lets in until `stopping`.
+/// Accepts until `stopping`.
 pub(super) struct DrainingListener<L> {
     listener: L,
     stopping: CancellationToken,
-    /// One token for each guest who has said nothing yet.
+    /// One token for each client that has sent nothing yet.
     silent: TaskTracker,
 }
 
@@ -29,13 +29,13 @@ impl<L: Listener> DrainingListener<L> {
         Self { listener, stopping, silent: TaskTracker::new() }
     }
 
-    /// Resolves when connections may be closed: nobody is let in any more, and every guest has begun to speak.
+    /// Resolves when connections may be closed: none is accepted any more, and every client has sent something.
     pub(super) fn over(&self) -> impl Future<Output = ()> + Send + use<L> {
         let (stopping, silent) = (self.stopping.clone(), self.silent.clone());
         async move {
             stopping.cancelled().await;
             silent.close();
-            let _ = tokio::time::timeout(PATIENCE, silent.wait()).await;
+            let _ = tokio::time::timeout(SILENCE_TIMEOUT, silent.wait()).await;
         }
     }
 }
@@ -63,7 +63,6 @@ impl<L: Listener> Listener for DrainingListener<L> {
     }
 }
 
-/// A connection that was let in.
 pub(super) struct DrainingStream<S> {
     stream: S,
     silent: Option<TaskTrackerToken>,

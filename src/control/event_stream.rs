@@ -1,11 +1,9 @@
 //! Reads server-sent events: the live form of `GET /v1/events`.
 
-/// One message of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The last `id` that was sent, on this message or before it.
     pub id: Option<String>,
-    /// The `event` field.
     pub event: Option<String>,
     /// The `data` lines, joined by newlines.
     pub data: String,

@@ -32,7 +32,7 @@ impl Service {
             set(&batches, &vec![("provider", provider), ("status", status.to_string())], float(count));
         }
 
-        let polls = counters(&mut registry, "batchd_polls", "Looks at providers, by provider and result");
+        let polls = counters(&mut registry, "batchd_polls", "Polls of providers, by provider and result");
         let succeeded = gauges(
             &mut registry,
             "batchd_last_poll_success_timestamp_seconds",
@@ -65,7 +65,7 @@ impl Service {
             "batchd_oldest_pending_delivery_seconds",
             "How long the oldest delivery that is owed has waited",
         );
-        // What is owed nothing shows as zero, so that an alarm has something to look at.
+        // A webhook without deliveries shows as zero, so that an alert has a series to watch.
         for webhook in live.config().webhooks.keys() {
             for state in DeliveryState::ALL.into_iter().filter(|state| state.is_owed()) {
                 let labels = vec![("webhook", webhook.clone()), ("state", state.as_str().to_owned())];
@@ -207,14 +207,14 @@ mod tests {
     #[test]
     fn a_counter_is_named_by_its_sample_in_prometheus_text() {
         let mut registry = Registry::default();
-        let counted = counters(&mut registry, "batchd_polls", "Looks");
+        let counted = counters(&mut registry, "batchd_polls", "Polls");
         add(&counted, &vec![("provider", "a # TYPE b counter".to_owned())], 3);
         gauge(&mut registry, "batchd_polls_late", "Late").set(1.0);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert_eq!(
             as_prometheus_text(&text),
-            "# HELP batchd_polls_total Looks.\n# TYPE batchd_polls_total counter\n\
+            "# HELP batchd_polls_total Polls.\n# TYPE batchd_polls_total counter\n\
              batchd_polls_total{provider=\"a # TYPE b counter\"} 3\n\
              # HELP batchd_polls_late Late.\n# TYPE batchd_polls_late gauge\nbatchd_polls_late 1.0\n"
         );

@@ -6,9 +6,9 @@
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
 use super::query::Query;
+use super::resolve::no_such_provider;
+use super::respond::{Answer, Shared, stream_of_lines};
 use super::results::Found;
-use super::server::{Answer, Shared, stream_of_lines};
-use super::tracking::no_such_provider;
 use crate::domain::shape;
 use crate::domain::tracked::BatchKey;
 use crate::engine::Account;
@@ -29,10 +29,10 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Of an answer to an upload or a creation.
-const ANSWER: usize = 4 * 1024 * 1024;
-/// Of the body of a creation.
-const CREATION: usize = 1024 * 1024;
+/// The longest answer to an upload or a creation, in bytes.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// The longest body of a creation, in bytes.
+const MAX_CREATION: usize = 1024 * 1024;
 
 /// The routes of one provider's own API.
 pub(super) fn of_providers() -> Router<Shared> {
@@ -58,10 +58,11 @@ pub(super) async fn file_content(
     named.dedup_by(|(_, a), (_, b)| a.key.provider == b.key.provider);
     match named.as_slice() {
         [] => Err(ApiError::new(ErrorCode::NotFound, format!("no tracked batch names a file `{file}`"))
-            .hint("below /providers/NAME/v1/files every file of a provider can be read")),
+            .hint("/providers/NAME/v1/files/ID/content gives any file of a provider")),
         [(_, tracked)] => {
             let provider = &tracked.key.provider;
-            let account = live.engine.account(provider).map_err(|error| ApiError::from_look(error, file))?;
+            let account =
+                live.engine.account(provider).map_err(|error| ApiError::from_provider(error, file))?;
             file_of(&account, provider, file).await
         }
         several => {
@@ -70,7 +71,7 @@ pub(super) async fn file_content(
                 ErrorCode::AmbiguousId,
                 format!("`{file}` is a file at several providers: {}", at.join(", ")),
             )
-            .hint("below /providers/NAME/v1/files it is one provider's"))
+            .hint("use /providers/NAME/v1/files for one provider's"))
         }
     }
 }
@@ -78,7 +79,10 @@ pub(super) async fn file_content(
 /// The file of `FILE/content`.
 fn content_of(path: &str) -> Result<&str, ApiError> {
     path.strip_suffix("/content").filter(|file| !file.is_empty()).ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, "there is only the content of a file here: /v1/files/ID/content")
+        ApiError::new(
+            ErrorCode::NotFound,
+            "only the content of a file is available here: /v1/files/ID/content",
+        )
     })
 }
 
@@ -102,7 +106,7 @@ async fn file_of(account: &Account, provider: &str, file: &str) -> Answer<Respon
     if incoming.status.is_success() {
         return Ok(passed_on(incoming));
     }
-    let answer = incoming.into_answer(ANSWER).await;
+    let answer = incoming.into_answer(MAX_ANSWER).await;
     Err(refusal(crate::provider::answer::refusal(&answer)))
 }
 
@@ -152,12 +156,12 @@ async fn create(
     let refusal = |failure: Failure| refused(&name, &failure);
     let mut call = account.adapter.pass(&Method::POST, "/batches", None).map_err(refusal)?;
     let kind = request.headers().get(CONTENT_TYPE).cloned();
-    let body = axum::body::to_bytes(request.into_body(), CREATION)
+    let body = axum::body::to_bytes(request.into_body(), MAX_CREATION)
         .await
-        .map_err(|_| ApiError::invalid(format!("the body is longer than {CREATION} bytes")))?;
+        .map_err(|_| ApiError::invalid(format!("the body is longer than {MAX_CREATION} bytes")))?;
     call.request.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
     *call.request.body_mut() = body;
-    call.body_limit = BodyLimit::Whole(ANSWER);
+    call.body_limit = BodyLimit::Whole(MAX_ANSWER);
     let answer = account.send(call).await.map_err(refusal)?;
     if !answer.status.is_success() {
         return Ok(passed_on(answer.into()));
@@ -169,7 +173,7 @@ async fn create(
     let Some(id) = id else {
         tracing::warn!(
             provider = name,
-            "a batch was created, and the answer does not tell its id: it is not tracked"
+            "a batch was created, but the answer has no id, so it is not tracked"
         );
         return Ok(passed_on(answer.into()));
     };
@@ -177,14 +181,10 @@ async fn create(
     match shared.service.track(TrackItem { check: Some(true), ..item.clone() }, None).await {
         Ok((batch, _)) => return Ok(Json(batch).into_response()),
         Err(refusal) => {
-            tracing::debug!(
-                provider = name,
-                batch = id,
-                "a created batch cannot be looked at yet: {refusal}"
-            );
+            tracing::debug!(provider = name, batch = id, "a created batch cannot be checked yet: {refusal}");
         }
     }
-    // It exists, whatever its first look says.
+    // It exists, whatever the first check says.
     shared.service.track(TrackItem { check: Some(false), ..item }, None).await?;
     Ok(passed_on(answer.into()))
 }
@@ -265,7 +265,7 @@ async fn cancel(
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
     let id = path.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, "there is only POST /providers/NAME/v1/batches/ID/cancel here")
+        ApiError::new(ErrorCode::NotFound, "only POST /providers/NAME/v1/batches/ID/cancel is available here")
     })?;
     Ok(Json(shared.service.cancel(Some(&name), id).await?))
 }
@@ -304,16 +304,13 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
     if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
         call.request.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
-    call.body_limit = BodyLimit::Whole(ANSWER);
+    call.body_limit = BodyLimit::Whole(MAX_ANSWER);
     if parts.method != Method::POST {
         return Ok(passed_on(account.open(call).await.map_err(refusal)?));
     }
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let Some(length) = length else {
-        return Err(ApiError::new(
-            ErrorCode::InvalidRequest,
-            "an upload says how long it is: send Content-Length",
-        ));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "an upload needs a Content-Length header"));
     };
     let pieces = body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed();
     let answer = account.upload(call, Outgoing { length, pieces }).await.map_err(refusal)?;
@@ -323,7 +320,7 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
     Ok(passed_on(answer.into()))
 }
 
-/// The file that an answer has in an envelope of its own, where OpenAI's clients look for it bare.
+/// The file that an answer has in an envelope of its own, where OpenAI's clients expect it bare.
 fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
     let whole: Value = serde_json::from_slice(&answer.body).ok()?;
     let file = whole.get("data").filter(|data| answer.status.is_success() && data["id"].is_string())?;
@@ -344,7 +341,7 @@ fn passed_on(incoming: Incoming) -> Response {
     }
     let pieces = incoming.pieces.map(|piece: Result<Bytes, Failure>| {
         piece.map_err(|failure| {
-            tracing::warn!("an answer that is passed on breaks off: {failure}");
+            tracing::warn!("an answer that is passed on broke off: {failure}");
             std::io::Error::other(failure)
         })
     });

@@ -1,10 +1,12 @@
-//! The operations that tell how the daemon, its providers and its webhooks stand, and those that mend them.
+//! The health of the daemon, its providers and its webhooks, and the operations that repair it.
 
 use super::api::ErrorCode;
-use super::api::{CheckAnswer, DeliveryView, ProviderReport, StatusReport, TestAnswer, WebhookReport};
+use super::api::{
+    CheckAnswer, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer, WebhookReport,
+};
 use super::api_error::ApiError;
+use super::resolve::no_such_provider;
 use super::service::{Service, delivery_number, delivery_view};
-use super::tracking::no_such_provider;
 use crate::config::Config;
 use crate::domain::batch::RequestCounts;
 use crate::domain::event::{Draft, EventType};
@@ -21,7 +23,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A loop that has not completed a pass for this long is late. No loop naps longer than half of it.
+/// A loop that has not completed a pass for this long is late. No loop sleeps longer than half of it.
 pub const LATE: Duration = Duration::from_secs(45);
 
 impl Service {
@@ -83,12 +85,12 @@ impl Service {
 
     /// What keeps the daemon from being ready, one sentence each: the state, or a loop that is late.
     pub async fn not_ready(&self) -> Vec<String> {
-        let Some(live) = &self.live else { return vec!["the daemon does not run".to_owned()] };
+        let Some(live) = &self.live else { return vec!["the daemon is not running".to_owned()] };
         let mut troubles = live.troubles();
         if let Err(error) = self.store.healthy().await {
             troubles.push(error.to_string());
         }
-        troubles.extend(live.late(LATE).into_iter().map(|name| format!("{name} does not come round")));
+        troubles.extend(live.late(LATE).into_iter().map(|name| format!("the loop {name} is stuck")));
         troubles
     }
 
@@ -174,7 +176,7 @@ impl Service {
             .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the webhook is gone"))
     }
 
-    /// Sends a real, marked try-out and tells what came back.
+    /// Sends a real event that is marked as a test, and gives what came back.
     pub async fn test_webhook(&self, name: &str, event: Option<&str>) -> Result<TestAnswer, ApiError> {
         self.known_webhook(name)?;
         let word = event.unwrap_or("batch.completed");
@@ -199,6 +201,10 @@ impl Service {
         })
     }
 
+    pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
+        self.live()?.reload().await
+    }
+
     /// Sends a delivery again, now.
     pub async fn retry(&self, id: &str) -> Result<DeliveryView, ApiError> {
         let dispatcher = &self.live()?.dispatcher;
@@ -217,9 +223,9 @@ impl Service {
         }
         let refusal = |why: &str| ApiError::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
         Err(match delivery.state {
-            DeliveryState::Held => refusal("is held: its webhook takes nothing at the moment")
-                .hint(format!("`batchd webhooks enable {}` sends what it is owed", delivery.webhook)),
-            _ => refusal("is being sent at this moment"),
+            DeliveryState::Held => refusal("is held because its webhook is disabled")
+                .hint(format!("`batchd webhooks enable {}` sends what was held", delivery.webhook)),
+            _ => refusal("is being sent right now"),
         })
     }
 
@@ -242,8 +248,7 @@ impl Service {
         let known: Vec<&str> = config.webhooks.keys().map(String::as_str).collect();
         let refusal = ApiError::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"));
         Err(refusal.param("webhook").hint(if known.is_empty() {
-            "no webhook is configured at all; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table"
-                .to_owned()
+            "no webhooks are configured; set SLACK_WEBHOOK_URL or write a [webhooks.NAME] table".to_owned()
         } else {
             format!("configured: {}", known.join(", "))
         }))
@@ -303,7 +308,7 @@ fn check_answer(
         Verdict::Refused => format!("the key is wrong or lacks rights: see providers.{name}.api_key"),
         Verdict::Missing => format!("there is no batch API at {base_url}: see providers.{name}.base_url"),
         Verdict::Hold(_) => "too many requests at the moment; the key and the address are right".to_owned(),
-        Verdict::Again => format!("is {base_url} right, and does the network reach it?"),
+        Verdict::Again => format!("check {base_url}, and that the network reaches it"),
     });
     answer
 }
@@ -312,7 +317,7 @@ fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option
     if let Some(reason) = &state.disabled {
         ("disabled", Some(reason.clone()))
     } else if let Some(until) = state.paused_until.filter(|until| *until > now) {
-        ("paused", Some(format!("its receiver wants to be left alone until {until}")))
+        ("paused", Some(format!("its receiver asked for a pause until {until}")))
     } else if state.failures > 0 {
         // `failures` and `failing_since` say the rest.
         ("failing", None)
@@ -321,11 +326,11 @@ fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option
     }
 }
 
-/// A batch that never was, for try-outs.
+/// A batch that does not exist, for tests.
 fn sample(kind: EventType, now: Timestamp) -> Tracked {
     let key = BatchKey { provider: "example".to_owned(), id: "batch_batchd_test".to_owned() };
     let mut tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, now);
-    tracked.name = Some("a try-out of batchd".to_owned());
+    tracked.name = Some("batchd test".to_owned());
     tracked.next_poll_at = None;
     let status = if let EventType::Batch(status) = kind { status } else { Status::InProgress };
     let (completed, failed) = match status {

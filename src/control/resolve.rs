@@ -2,15 +2,14 @@
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;
+use crate::config::Config;
 use crate::domain::tracked::BatchKey;
 use crate::provider;
 
 /// A configured provider, as far as ids go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name.
     pub name: String,
-    /// Its kind.
     pub kind: String,
 }
 
@@ -55,7 +54,7 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
         [one] => Ok(key(one)),
         [] => {
             let what = if claiming.is_empty() {
-                format!("the id `{id}` does not tell which provider has it")
+                format!("the id `{id}` does not show which provider has it")
             } else {
                 let kinds = claiming.join(" or ");
                 format!("`{id}` looks like a batch of kind {kinds}, and no such provider is configured")
@@ -74,12 +73,33 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
     }
 }
 
+/// Whether `text` can be the id of a batch at all.
+pub(super) fn is_an_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
+}
+
+/// The error for a provider that is not configured.
+pub(super) fn no_such_provider(name: &str, config: &Config) -> ApiError {
+    let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    ApiError::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
+        .param("provider")
+        .hint(if known.is_empty() {
+            "no providers are configured; set a key such as OPENAI_API_KEY in the daemon's environment"
+                .to_owned()
+        } else {
+            format!("configured: {}", known.join(", "))
+        })
+}
+
 fn ambiguous<'a>(what: String, id: &str, names: impl Iterator<Item = &'a str>) -> ApiError {
     let choices: Vec<String> = names.map(|name| format!("{name}:{id}")).collect();
     ApiError::new(ErrorCode::AmbiguousId, what)
         .param("id")
-        .hint(format!("say which one: {}", choices.join(" or ")))
+        .hint(format!("write which one: {}", choices.join(" or ")))
 }
+
+/// Ids, names and labels that are longer are somebody's mistake.
+pub(super) const MAX_TEXT: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Results that have been found, and whose they are.
 pub struct Found {
-    /// Which batch.
     pub key: BatchKey,
     /// `None`: the batch has no such results.
     pub results: Option<Results>,
@@ -43,7 +42,7 @@ impl Service {
                     tracing::info!(
                         provider = key.provider,
                         batch = key.id,
-                        "giving the copy of the results: {error}"
+                        "serving the downloaded copy of the results: {error}"
                     );
                     Ok(Found { key, results: Some(results) })
                 }
@@ -68,11 +67,11 @@ impl Service {
     /// Keeps the tokens that the results of a batch tell, if nothing else has told them.
     async fn keep_usage(&self, key: BatchKey, usage: Usage) {
         if let Err(error) = self.store.set_usage(key, usage).await {
-            tracing::warn!(%error, "cannot keep the tokens that results tell");
+            tracing::warn!(%error, "cannot store the token counts of the results");
         }
     }
 
-    /// The batch, if it has ended: as it is known, or as a fresh look shows it.
+    /// The batch, if it has ended: as it is known, or as a check shows it.
     async fn ended(&self, key: &BatchKey) -> Result<Tracked, ApiError> {
         let live = self.live()?;
         let known = self.store.get(key.clone()).await?.map(|(_, tracked)| tracked);
@@ -81,7 +80,7 @@ impl Service {
         }
         // It may have ended since, or its files may have come after its end.
         let seen = live.engine.retrieve(&key.provider, &key.id).await;
-        let sighting = seen.map_err(|error| ApiError::from_look(error, &key.id))?;
+        let sighting = seen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         let tracked = self.untracked(live, key, &sighting)?;
         let status = tracked.batch.status;
         if status.is_terminal() {
@@ -99,7 +98,7 @@ impl Service {
 fn refusal(error: ProviderError, key: &BatchKey) -> ApiError {
     match error {
         ProviderError::Provider { provider, failure } => ApiError::from_results(&provider, &failure, &key.id),
-        other => ApiError::from_look(other, &key.id),
+        other => ApiError::from_provider(other, &key.id),
     }
 }
 
@@ -148,7 +147,7 @@ fn frames(
                     tracing::warn!(
                         provider,
                         batch,
-                        "the results of {key} cannot be fetched whole: {failure}"
+                        "the results of {key} could not be fetched completely: {failure}"
                     );
                     let refusal = ApiError::from_results(provider, &failure, batch);
                     Some((behind(trailers, &refusal), Stage::Over))

@@ -1,11 +1,12 @@
 //! Secrets that changed while the daemon ran: read again once a receiver refuses what was signed or sent with them.
 
-use super::live::{Live, target};
+use super::assembly::target;
+use super::live::Live;
 use crate::notify::Destination;
 use std::collections::BTreeSet;
 
 impl Live {
-    /// Reads the secrets of these webhooks again, whose receivers refuse what they are sent (401, 403), and goes on with
+    /// Reads the secrets of these webhooks again, whose receivers refuse what they are sent (401, 403), and uses
     /// those that have changed. A secret that cannot be read is kept as it was (`docs/delivery.md#secrets`).
     pub(super) fn renew(&self, refused: BTreeSet<String>) {
         let config = self.config();
@@ -16,7 +17,7 @@ impl Live {
                 let read = target(webhook, |key, source| match source.resolve(self.env()) {
                     Ok(secret) => Some(secret),
                     Err(problem) => {
-                        tracing::debug!(webhook = %name, "{key}: {problem}; the one read before is used");
+                        tracing::debug!(webhook = %name, "{key}: {problem}; the previous one is used");
                         None
                     }
                 });
@@ -34,7 +35,7 @@ impl Live {
                 for destination in destinations.filter(|destination| changed.contains(destination.name())) {
                     tracing::info!(
                         webhook = destination.name(),
-                        "the secrets of webhook {} have changed; it goes on with the new ones",
+                        "the secrets of webhook {} have changed; it now uses the new ones",
                         destination.name()
                     );
                     self.dispatcher.renew(destination);

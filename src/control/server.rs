@@ -9,7 +9,7 @@ use super::draining::DrainingListener;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
-use super::results;
+use super::respond::{Answer, Shared, stream_of_lines};
 use super::service::Service;
 use super::stream;
 use axum::body::{Body, Bytes};
@@ -28,10 +28,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 /// A hundred thousand ids with their options fit.
-const LONGEST_BODY: usize = 64 * 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
 
 /// What services send is a few hundred bytes.
-const LONGEST_HOOK: usize = 64 * 1024;
+const MAX_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
@@ -40,7 +40,7 @@ pub async fn serve_socket(service: Service, listener: UnixListener, stopping: Ca
     let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "the socket cannot be served any more");
+        tracing::error!(%error, "the socket can no longer be served");
     }
 }
 
@@ -56,15 +56,8 @@ pub async fn serve_tcp(
     let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "TCP cannot be served any more");
+        tracing::error!(%error, "TCP can no longer be served");
     }
-}
-
-/// What every route works with.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) service: Service,
-    pub(super) stopping: CancellationToken,
 }
 
 fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
@@ -101,13 +94,13 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/backup", get(backup))
-        .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(LONGEST_HOOK)))
+        .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(MAX_HOOK)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             let policy = policy.clone();
             let service = service.clone();
@@ -124,29 +117,16 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
 /// What the server's own machinery refuses (a body that is too long, a path that is not UTF-8) it says in plain text;
 /// here it gets the shape that every other error has.
 async fn in_our_words(response: Response) -> Response {
-    const LONGEST: usize = 4096;
+    const MAX_TEXT: usize = 4096;
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if !response.status().is_client_error() || !kind.is_some_and(|kind| kind.starts_with("text/plain")) {
         return response;
     }
     let status = response.status();
-    let text = axum::body::to_bytes(response.into_body(), LONGEST).await.unwrap_or_default();
+    let text = axum::body::to_bytes(response.into_body(), MAX_TEXT).await.unwrap_or_default();
     let refusal = ApiError::invalid(String::from_utf8_lossy(&text).trim().to_ascii_lowercase());
     (status, Json(refusal.into_body())).into_response()
 }
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = (status, Json(self.into_body())).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
-
-pub(super) type Answer<T> = Result<T, ApiError>;
 
 /// The id of a batch in a path: one segment, or several with the slashes between them.
 struct BatchId(String);
@@ -175,7 +155,7 @@ async fn track(
 ) -> Answer<(StatusCode, Json<Value>)> {
     let mut item: TrackItem = if body.is_empty() { TrackItem::default() } else { read(&body)? };
     if !item.id.is_empty() && item.id != id {
-        return Err(ApiError::invalid("the path names another batch than the body").param("id"));
+        return Err(ApiError::invalid("the path and the body name different batches").param("id"));
     }
     item.id = id;
     let (batch, new) = shared.service.track(item, owner(peer)).await?;
@@ -227,18 +207,6 @@ async fn results(
     let (wanted, format) = query.results()?;
     let found = shared.service.results(query.text("provider").as_deref(), &id, wanted, format).await?;
     Ok(stream_of_lines(&shared, found, &headers))
-}
-
-/// Results, line by line.
-pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &HeaderMap) -> Response {
-    let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
-    let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
-    (
-        [kind, results::announced()],
-        results::body(shared.service.clone(), found, trailers, shared.stopping.clone()),
-    )
-        .into_response()
 }
 
 async fn discover(
@@ -429,7 +397,6 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|error| {
-        ApiError::invalid(format!("the body is not what it should be: {error}")).param("body")
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("invalid body: {error}")).param("body"))
 }

@@ -3,8 +3,7 @@
 use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve;
-use super::tracking::no_such_provider;
+use super::resolve::{self, no_such_provider};
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -13,6 +12,7 @@ use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,15 +57,23 @@ pub struct DeliveryQuery {
     pub limit: Option<u32>,
 }
 
-/// How many entries a list has unless it is asked for more or fewer.
-const USUAL_PAGE: u32 = 100;
-/// How many it has at the most.
-const LONGEST_PAGE: u32 = 1000;
+/// How many entries a page has unless the request says otherwise.
+const DEFAULT_PAGE: u32 = 100;
+/// How many entries a page has at most.
+const MAX_PAGE: u32 = 1000;
 
 impl Service {
     /// Over the state of a stopped (or another) daemon: reading works, nothing else.
     pub fn offline(store: Store, clock: Clock) -> Self {
         Self { store, clock, live: None }
+    }
+
+    pub fn running(live: Arc<Live>) -> Self {
+        Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
+    }
+
+    pub(super) fn token(&self) -> Option<SecretString> {
+        self.live.as_ref().and_then(|live| live.token())
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
@@ -80,14 +88,15 @@ impl Service {
         text: &str,
     ) -> Result<(Pk, Tracked), ApiError> {
         let absent = || {
-            ApiError::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked"))
-                .hint(format!("`batchd track {text}` registers it; `batchd list --all` shows what is there"))
+            ApiError::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked")).hint(format!(
+                "`batchd track {text}` tracks it; `batchd list --all` shows all tracked batches"
+            ))
         };
         if let Some(provider) = provider {
             let key = BatchKey { provider: provider.to_owned(), id: text.to_owned() };
             return self.store.get(key).await?.ok_or_else(absent);
         }
-        // `PROVIDER:ID` first: an id that merely looks like that is found below.
+        // `PROVIDER:ID` first: an id of that form is found below.
         if let Some((prefix, id)) = text.split_once(':') {
             let key = BatchKey { provider: prefix.to_owned(), id: id.to_owned() };
             if let Some(found) = self.store.get(key).await? {
@@ -161,7 +170,7 @@ impl Service {
         added["deliveries"] = json!(deliveries);
         let reasons = match &self.live {
             Some(live) => live.engine.explain(&tracked).reasons,
-            None => vec!["read from the state directory: only the daemon can say".to_owned()],
+            None => vec!["read from the state directory; only the daemon knows the schedule".to_owned()],
         };
         added["schedule"] = json!({
             "next_poll_at": added["next_poll_at"].clone(),
@@ -186,7 +195,7 @@ impl Service {
             labels: query.labels,
             owner: query.owner,
             after,
-            limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
+            limit: Some(query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)),
         };
         let (found, has_more) = self.store.list(filter).await?;
         if let (true, Some(name), Some(live)) = (found.is_empty(), named, &self.live) {
@@ -226,7 +235,7 @@ impl Service {
             Some(text) => Some(self.find(text).await?.1.key),
             None => None,
         };
-        let limit = limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE);
+        let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
         let filter = EventFilter { after, batch, limit: Some(limit + 1) };
         let mut events = self.store.events(filter).await?;
         let has_more = events.len() > limit as usize;
@@ -260,7 +269,7 @@ impl Service {
             webhook: query.webhook,
             batch: None,
             after,
-            limit: Some(query.limit.unwrap_or(USUAL_PAGE).clamp(1, LONGEST_PAGE)),
+            limit: Some(query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)),
         };
         let (found, has_more) = self.store.deliveries(filter).await?;
         let data: Vec<DeliveryView> =

@@ -5,8 +5,9 @@ use super::api::{
 };
 use super::api_error::ApiError;
 use super::live::Live;
+use super::resolve::no_such_provider;
 use super::service::Service;
-use super::tracking::{no_such_provider, user_fields};
+use super::tracking::user_fields;
 use crate::config::Config;
 use crate::domain::shape;
 use crate::engine::intake::Staged;
@@ -32,7 +33,6 @@ pub struct SubmitOptions {
     pub overrides: Overrides,
     /// Such as `24h`, which it is if nothing is said.
     pub completion_window: Option<String>,
-    /// What the user attaches.
     pub metadata: BTreeMap<String, String>,
     /// The file's name, for people.
     pub file_name: Option<String>,
@@ -44,8 +44,8 @@ pub struct SubmitOptions {
 pub type Incoming = BoxStream<'static, Result<Bytes, String>>;
 
 impl Service {
-    /// Takes the file in (even if the request makes no sense: whoever sends it hears the answer then), then creates the batch while the answer is read: lines of JSON, the last of which is the
-    /// batch or an error.
+    /// Takes the file in, then creates the batch while the answer is read: lines of JSON, the last of which is the
+    /// batch or an error. The file is read even if the request is invalid, because clients read answers only after that.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ fn create(
 
 /// The batch, or why there is none.
 fn last_line(result: Option<Result<Registered, ApiError>>) -> Bytes {
-    let defect = || ApiError::new(ErrorCode::Internal, "submitting panicked; the log tells where");
+    let defect = || ApiError::new(ErrorCode::Internal, "submitting panicked; see the log");
     match result.unwrap_or_else(|| Err(defect())) {
         Ok(registered) => line(&shape::batch(&registered.tracked)),
         Err(refusal) => line::<ErrorBody>(&refusal.into_body()),
@@ -183,9 +183,9 @@ fn only_provider(config: &Config) -> Result<String, ApiError> {
         (None, _) => Err(no_such_provider("", config)),
         (Some(_), Some(_)) => {
             let names: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-            Err(ApiError::invalid("several providers are configured, and nothing says which one is meant")
+            Err(ApiError::invalid("several providers are configured; the request names none")
                 .param("provider")
-                .hint(format!("say it with --provider: {}", names.join(", "))))
+                .hint(format!("choose one with --provider: {}", names.join(", "))))
         }
     }
 }
@@ -202,24 +202,26 @@ fn file_name(given: &str) -> String {
 
 fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
     match error {
-        SubmitError::Input(problems) => ApiError::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file"),
-        SubmitError::Cut(how) => {
-            ApiError::new(ErrorCode::InvalidInput, format!("{file} did not come to its end: {how}"))
-                .param("file")
-                .hint("nothing was submitted; it can be done again")
+        SubmitError::Input(problems) => {
+            ApiError::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file")
         }
+        SubmitError::Cut(how) => ApiError::new(ErrorCode::InvalidInput, format!("{file} was cut off: {how}"))
+            .param("file")
+            .hint("nothing was submitted; try again"),
         SubmitError::Stopping | SubmitError::Abandoned => {
-            ApiError::new(ErrorCode::Unavailable, "the daemon is stopping: nothing was submitted")
+            ApiError::new(ErrorCode::Unavailable, "the daemon is stopping; nothing was submitted")
                 .hint("submit it again once the daemon runs")
         }
         SubmitError::Lost { provider, failure } => ApiError::new(
             ErrorCode::ProviderFailed,
             format!("provider `{provider}` did not answer whether it created the batch: {failure}"),
         )
-        .hint("it may have: batchd goes on looking for the batch and tracks it once it is found; `batchd status` tells")
+        .hint(
+            "it may have: batchd keeps searching for the batch and tracks it once found; see `batchd status`",
+        )
         .hint("do not submit the file again before that is settled"),
         SubmitError::Provider(ProviderError::Provider { failure, .. }) => not_created(provider, &failure),
-        SubmitError::Provider(error) => ApiError::from_look(error, file),
+        SubmitError::Provider(error) => ApiError::from_provider(error, file),
     }
 }
 
@@ -232,7 +234,7 @@ fn not_created(provider: &str, failure: &Failure) -> ApiError {
         ErrorCode::ProviderFailed,
         format!("provider `{provider}` did not create the batch: {failure}"),
     )
-    .hint("nothing was created; it can be submitted again")
+    .hint("nothing was created; you can submit it again")
 }
 
 /// Everything that is wrong with a file.

@@ -1,9 +1,9 @@
-//! The operations on batches that a running daemon does: track, untrack, look, poll.
+//! The operations on batches that a running daemon does: track, untrack, check, poll.
 
 use super::api::{ErrorCode, PollAnswer, TrackAnswer, TrackItem};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve::{self, Candidate};
+use super::resolve::{self, Candidate, MAX_TEXT, is_an_id, no_such_provider};
 use super::service::Service;
 use crate::config::Config;
 use crate::domain::duration;
@@ -17,12 +17,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Up to this many at once, batches are looked at before they are registered, unless the caller says otherwise.
-const CHECKED_AT_ONCE: usize = 100;
-/// Looks by hand that are under way at the same time.
-const LOOKS_AT_ONCE: usize = 16;
-/// Longer texts are somebody's mistake.
-const LONGEST_TEXT: usize = 512;
+/// Up to this many at once, batches are checked before they are registered, unless the caller says otherwise.
+const MAX_CHECKED: usize = 100;
+/// Checks for one request that run at the same time.
+const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// One batch to track, its id understood and its options judged.
 struct Wanted {
@@ -81,7 +79,7 @@ impl Service {
         let live = self.live()?;
         let config = live.config();
         let now = self.clock.now();
-        let check = items.len() <= CHECKED_AT_ONCE;
+        let check = items.len() <= MAX_CHECKED;
         let known = self
             .store
             .providers_of(items.iter().flat_map(|item| possible_ids(live, &item.id)).collect())
@@ -89,15 +87,15 @@ impl Service {
 
         let wanted: Vec<Result<Wanted, ApiError>> =
             items.into_iter().map(|item| understand(item, live, &config, &known, check, now)).collect();
-        let mut looked = stream::iter(wanted)
+        let mut checked = stream::iter(wanted)
             .map(|wanted| async {
                 let wanted = wanted?;
                 self.prepare(live, wanted, owner.clone(), now).await
             })
-            .buffered(LOOKS_AT_ONCE);
+            .buffered(MAX_CONCURRENT_CHECKS);
         let mut registrations = Vec::new();
         let mut answers = Vec::new();
-        while let Some(prepared) = looked.next().await {
+        while let Some(prepared) = checked.next().await {
             answers.push(match prepared {
                 Ok(registration) => {
                     registrations.push(registration);
@@ -106,7 +104,7 @@ impl Service {
                 Err(refusal) => Err(refusal),
             });
         }
-        drop(looked);
+        drop(checked);
 
         let registered = self.store.register(registrations, live.routes()).await?;
         live.engine.adopt(&registered);
@@ -136,7 +134,7 @@ impl Service {
     ) -> Result<Registration, ApiError> {
         let Wanted { key, known, user_fields, check } = wanted;
         let unseen = live.engine.unseen(&key, Origin::Hand, now);
-        let mut tracked = unseen.map_err(|error| ApiError::from_look(error, &key.id))?;
+        let mut tracked = unseen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         tracked.owner = owner;
         tracked.name.clone_from(&user_fields.name);
         tracked.labels.clone_from(&user_fields.labels);
@@ -145,26 +143,26 @@ impl Service {
         tracked.deadline = user_fields.deadline;
         let first_look = if check && !known {
             let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(|error| {
-                let refusal = ApiError::from_look(error, &key.id);
+                let refusal = ApiError::from_provider(error, &key.id);
                 if refusal.code == ErrorCode::ProviderFailed {
-                    refusal.hint("--no-check registers it without asking the provider first")
+                    refusal.hint("--no-check tracks it without asking the provider first")
                 } else {
                     refusal
                 }
             })?;
-            let look_error = |error| ApiError::from_look(error, &key.id);
-            Some(live.engine.first_step(&tracked, &sighting).map_err(look_error)?)
+            let refusal = |error| ApiError::from_provider(error, &key.id);
+            Some(live.engine.first_step(&tracked, &sighting).map_err(refusal)?)
         } else {
             None
         };
         Ok(Registration { tracked, first_look, user_fields })
     }
 
-    /// One fresh look at any batch of a configured provider, tracked or not; changes nothing.
+    /// Checks any batch of a configured provider once, tracked or not; changes nothing.
     pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
-        let refusal = |error| ApiError::from_look(error, &key.id);
+        let refusal = |error| ApiError::from_provider(error, &key.id);
         let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(refusal)?;
         let Some((_, before)) = self.store.get(key.clone()).await? else {
             return self.untracked_shape(live, &key, &sighting);
@@ -186,11 +184,11 @@ impl Service {
         {
             let status = tracked.batch.status;
             return Err(ApiError::invalid(format!(
-                "batch `{}` is {status}: there is nothing to cancel",
+                "batch `{}` has ended ({status}); there is nothing to cancel",
                 key.id
             )));
         }
-        let refusal = |error| ApiError::from_look(error, &key.id);
+        let refusal = |error| ApiError::from_provider(error, &key.id);
         let seen = live.engine.cancel(&key.provider, &key.id).await.map_err(refusal)?;
         tracing::info!(provider = key.provider, batch = key.id, "asked to cancel {key}");
         match (tracked, seen) {
@@ -200,7 +198,7 @@ impl Service {
                     tracing::warn!(
                         provider = key.provider,
                         batch = key.id,
-                        "cannot look at what was cancelled: {error}"
+                        "cannot check the cancelled batch: {error}"
                     );
                 }
                 self.batch(&key.to_string()).await
@@ -245,18 +243,21 @@ impl Service {
         key: &BatchKey,
         sighting: &Sighting,
     ) -> Result<Tracked, ApiError> {
-        let refusal = |error| ApiError::from_look(error, &key.id);
+        let refusal = |error| ApiError::from_provider(error, &key.id);
         let unseen = live.engine.unseen(key, Origin::Hand, self.clock.now()).map_err(refusal)?;
         let seen = live.engine.first_step(&unseen, sighting).map_err(refusal)?.tracked;
         Ok(Tracked { next_poll_at: None, ..seen })
     }
 
-    /// Looks at a tracked batch now, and gives it as it then is.
+    /// Polls a tracked batch now, and gives it as it then is.
     pub async fn poll(&self, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let (pk, tracked) = self.find(text).await?;
         let key = tracked.key;
-        live.engine.poll_now(&key.provider, pk).await.map_err(|error| ApiError::from_look(error, &key.id))?;
+        live.engine
+            .poll_now(&key.provider, pk)
+            .await
+            .map_err(|error| ApiError::from_provider(error, &key.id))?;
         self.batch(&key.to_string()).await
     }
 
@@ -306,7 +307,7 @@ fn understand(
         // `--provider openai openai:batch_1` says it twice; two different names contradict each other.
         Some(name) => match resolve::split(text, |prefix| config.providers.contains_key(prefix)) {
             (Some(other), _) if other != name => {
-                return Err(ApiError::invalid(format!("`{text}` is of provider `{other}`, not `{name}`"))
+                return Err(ApiError::invalid(format!("`{text}` names provider `{other}`, not `{name}`"))
                     .param("provider"));
             }
             (_, id) => BatchKey { provider: name.clone(), id: id.to_owned() },
@@ -347,15 +348,15 @@ pub(super) fn user_fields(item: TrackItem, config: &Config, now: Timestamp) -> R
         return Err(ApiError::new(ErrorCode::UnknownWebhook, format!("no webhook `{name}` is configured"))
             .param("notify")
             .hint(if known.is_empty() {
-                "no webhook is configured at all".to_owned()
+                "no webhooks are configured".to_owned()
             } else {
                 format!("configured: {}", known.join(", "))
             }));
     }
     let texts = item.labels.iter().flat_map(|(key, value)| [key, value]).chain(&item.name);
-    if texts.into_iter().any(|text| text.len() > LONGEST_TEXT) || item.labels.len() > 64 {
+    if texts.into_iter().any(|text| text.len() > MAX_TEXT) || item.labels.len() > 64 {
         return Err(ApiError::invalid("a name or label is too long, or there are too many labels")
-            .hint(format!("at most {LONGEST_TEXT} bytes each, at most 64 labels")));
+            .hint(format!("at most {MAX_TEXT} bytes each, at most 64 labels")));
     }
     if item.labels.keys().any(String::is_empty) {
         return Err(ApiError::invalid("a label has no name").param("labels"));
@@ -377,28 +378,10 @@ pub(super) fn user_fields(item: TrackItem, config: &Config, now: Timestamp) -> R
     })
 }
 
-/// Whether `text` can be the id of a batch at all.
-pub(super) fn is_an_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
-}
-
 fn candidates(config: &Config) -> Vec<Candidate> {
     config
         .providers
         .values()
         .map(|provider| Candidate { name: provider.name.clone(), kind: provider.kind.clone() })
         .collect()
-}
-
-/// A name that is none of the configured providers'.
-pub(super) fn no_such_provider(name: &str, config: &Config) -> ApiError {
-    let known: Vec<&str> = config.providers.keys().map(String::as_str).collect();
-    ApiError::new(ErrorCode::UnknownProvider, format!("no provider `{name}` is configured"))
-        .param("provider")
-        .hint(if known.is_empty() {
-            "no provider is configured at all; set a key such as OPENAI_API_KEY in the daemon's environment"
-                .to_owned()
-        } else {
-            format!("configured: {}", known.join(", "))
-        })
 }

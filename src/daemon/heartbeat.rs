@@ -1,6 +1,7 @@
 //! A sign of life to a service that misses it: who watches the watcher (`docs/contract.md#heartbeat`, `[heartbeat]`).
 
-use crate::control::live::{Heartbeat, Live, Parts};
+use crate::control::assembly::Heartbeat;
+use crate::control::live::{Live, Parts};
 use crate::control::reports::LATE;
 use crate::domain::time::{later, since};
 use crate::engine::poller::Snapshot;

@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
 use crate::control::access::TcpRules;
-use crate::control::live::{Live, Parts, catalog};
+use crate::control::assembly::catalog;
+use crate::control::live::{Live, Parts};
 use crate::control::server;
 use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
@@ -130,13 +131,14 @@ impl Running {
         let live = Live::start(parts.clone(), config).await.map_err(RunError::Setup)?;
         let service = Service::running(live.clone());
         let configured = live.config();
+        let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             state = %configured.state.dir.display(),
             providers = configured.providers.len(),
             webhooks = configured.webhooks.len(),
-            "batchd watches {} batches",
-            live.engine.snapshot().iter().map(|poller| poller.active).sum::<u64>()
+            "watching {active} {}",
+            if active == 1 { "batch" } else { "batches" }
         );
         let config = live.clone();
         let housekeeping = Housekeeping {

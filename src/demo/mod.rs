@@ -9,7 +9,8 @@ mod submit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
-use crate::control::live::{Parts, catalog};
+use crate::control::assembly::catalog;
+use crate::control::live::Parts;
 use crate::daemon::{RunError, Running};
 use crate::domain::duration;
 use crate::domain::event::EventType;
@@ -28,45 +29,28 @@ use submit::{PLAN, submit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// How much faster than life the simulated providers are.
+/// How much faster than real ones the simulated providers are.
 const SPEED: f64 = 45.0;
 /// The demo gives up after this long.
-const LONGEST: Duration = Duration::from_secs(18);
+const DEMO_TIMEOUT: Duration = Duration::from_secs(18);
 
-/// Something to show.
 #[derive(Clone, Debug)]
 pub enum Moment {
     /// Everything runs.
     Ready {
-        /// The simulated providers.
         sandbox: String,
-        /// How much faster than life they are.
+        /// How much faster than real ones they are.
         speed: f64,
-        /// The receiver.
         receiver: String,
-        /// The daemon's state.
         state: PathBuf,
     },
     /// A batch was created at a provider and is tracked.
-    Submitted {
-        /// The provider.
-        provider: String,
-        /// What it is called here.
-        name: String,
-        /// Its id.
-        id: String,
-        /// How many requests it has.
-        requests: usize,
-    },
+    Submitted { provider: String, name: String, id: String, requests: usize },
     /// batchd saw a batch change.
     Changed {
-        /// The provider.
         provider: String,
-        /// What it is called here.
         name: String,
-        /// The status before.
         from: Option<String>,
-        /// The status now.
         to: Status,
         /// How it really ended, if it has.
         outcome: Option<String>,
@@ -79,16 +63,12 @@ pub enum Moment {
         provider: String,
         /// The batch that it is about.
         name: String,
-        /// The type of event.
         kind: String,
-        /// Whether the signature was right.
         verified: bool,
-        /// What the receiver answered.
         answered: u16,
     },
     /// All is over.
     Done {
-        /// Batches that ended.
         batches: usize,
         /// Webhooks whose signature was right.
         verified: usize,
@@ -103,18 +83,13 @@ pub enum DemoError {
     /// The system refuses a directory, a port or a thread.
     #[error("cannot set up the demo: {0}")]
     System(#[from] std::io::Error),
-    /// The daemon did not start.
     #[error("the daemon did not start: {0}")]
     Daemon(#[from] RunError),
     /// A part did not do what it should.
     #[error("{0}")]
     Failed(String),
-    /// It took too long.
-    #[error("not everything had ended after {}: {missing}", duration::human(LONGEST))]
-    TooLong {
-        /// What had not.
-        missing: String,
-    },
+    #[error("not everything had ended after {}: {missing}", duration::human(DEMO_TIMEOUT))]
+    TooLong { missing: String },
 }
 
 /// Plays the demo, telling `show` each moment as it comes.
@@ -212,7 +187,7 @@ async fn watch(
     let mut ended = BTreeSet::new();
     let mut told = BTreeSet::new();
     let mut retried = 0;
-    let deadline = tokio::time::sleep(LONGEST);
+    let deadline = tokio::time::sleep(DEMO_TIMEOUT);
     tokio::pin!(deadline);
     while ended.len() < names.len() || !ended.is_subset(&told) {
         tokio::select! {

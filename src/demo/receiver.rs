@@ -17,13 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// One webhook as it arrived.
 pub(super) struct Receipt {
-    /// The body.
     pub body: Value,
-    /// Whether the signature was right.
     pub verified: bool,
-    /// What was answered.
     pub answered: u16,
 }
 

@@ -7,13 +7,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
-/// A batch of the demo.
 pub(super) struct Planned {
-    /// At which provider.
     pub provider: &'static str,
-    /// What to call it.
     pub name: &'static str,
-    /// How many requests it has.
     pub requests: usize,
     /// How the simulation is to end it.
     outcome: &'static str,
@@ -28,7 +24,6 @@ const fn planned(
     Planned { provider, name, requests, outcome }
 }
 
-/// What the demo submits.
 pub(super) const PLAN: [Planned; 8] = [
     planned("openai", "nightly-evals", 48, "succeeded"),
     planned("openai", "relabel-tickets", 30, "partial"),

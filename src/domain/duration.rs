@@ -82,7 +82,7 @@ pub fn human(duration: Duration) -> String {
 
 /// A text that is no duration.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a duration; write it like \"15s\", \"10m\", \"24h\" or \"7d\"")]
+#[error("\"{0}\" is not a duration; write it like \"15s\", \"10m\", \"24h\" or \"7d\"")]
 pub struct BadDuration(String);
 
 #[cfg(test)]

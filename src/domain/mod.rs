@@ -13,6 +13,7 @@ pub mod history;
 pub mod outcome;
 pub mod outlook;
 pub mod pace;
+pub mod printable;
 pub mod progress;
 pub mod retry;
 pub mod rounds;

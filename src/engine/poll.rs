@@ -150,8 +150,9 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
             batch = key.id,
             status = %transition.to,
             outcome = step.tracked.outcome().map(tracing::field::display),
-            "batch {} is {}",
+            "{} {}{}",
             key.id,
+            if transition.to.is_terminal() { "" } else { "is " },
             transition.to
         );
     } else {

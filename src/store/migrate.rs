@@ -31,9 +31,12 @@ pub(super) fn migrate(connection: &mut Connection, schemas: &[&str], dir: &Path)
         connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
         step(connection, statements, number).map_err(failed)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-        if number > 1 {
-            tracing::info!(schema = number, "migrated the state");
+        if done > 0 {
+            tracing::info!(schema = number, "migrated the state database");
         }
+    }
+    if done == 0 && !schemas.is_empty() {
+        tracing::info!("created the state database in {}", dir.display());
     }
     Ok(())
 }

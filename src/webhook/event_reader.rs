@@ -493,7 +493,7 @@ mod tests {
         let draft = Draft::test(&tracked, EventType::Batch(Status::Completed), "1", NOW);
         let message = Message::from_event(&draft.body(0), NOW).unwrap();
         assert_eq!(message.headline(), "✅ TEST: nightly-eval — completed");
-        assert!(message.line.starts_with("Test from batchd"), "{}", message.line);
+        assert!(message.line.starts_with("Test message from batchd. No action needed."), "{}", message.line);
         assert!(message.notes.iter().any(|note| note.contains("test")));
     }
 

@@ -148,7 +148,7 @@ impl Message {
         };
         if event.is_test() {
             message.title = format!("TEST: {}", message.title);
-            message.line = format!("Test from batchd, nothing has happened: {}", message.line);
+            message.line = format!("Test message from batchd. No action needed. {}", message.line);
             message.notes.push("This is a test message; the batch in it does not exist.".to_owned());
         }
         message

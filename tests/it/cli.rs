@@ -1017,7 +1017,7 @@ fn waiting_survives_a_restart_of_the_daemon() {
     daemon.up();
     let run = running.finish().code(5);
     assert_eq!(run.out, "openai  a  cancelled    cancelled\n");
-    assert!(run.err.matches("waiting goes on").count() <= 1, "{}", run.err);
+    assert!(run.err.matches("waiting continues").count() <= 1, "{}", run.err);
 }
 
 #[test]
@@ -1031,7 +1031,7 @@ fn waiting_notices_what_is_untracked_meanwhile() {
     daemon.down();
     daemon.up();
     daemon.until(|world| world.streams >= 2);
-    running.finish().code(1).says("error: a: somebody has untracked it meanwhile");
+    running.finish().code(1).says("error: a: it was untracked meanwhile");
 }
 
 // Looking after the daemon.
@@ -1147,10 +1147,10 @@ fn the_status_is_one_screen() {
     let daemon = Daemon::start();
     insta::assert_snapshot!(daemon.run(&["status"]).code(0).out, @r"
     batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00, pid 1
-    config     no file: the environment's keys
+    config     no file; keys come from the environment
     state      /var/lib/batchd
     batches    none yet
-    polling    nothing is due
+    polling    nothing due
     events     0
     owed       nothing
     providers  none

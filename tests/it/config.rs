@@ -196,7 +196,7 @@ retry = []
             "3:10: error: `state.retain` must be a duration, not a whole number; did you mean \"90s\"? durations are written \"15s\", \"10m\", \"24h\" or \"7d\"",
             "5:10: error: `api.listen` is reachable from other machines, and no `token` protects it; set `token` in `[api]`, or listen on 127.0.0.1",
             "7:1: error: unknown key `min_intervall` in `[polling]`; did you mean `min_interval`?",
-            "8:11: error: `polling.timeout` must be a duration, and `30 sec` is none; did you mean \"30s\"?",
+            "8:11: error: `polling.timeout`: `30 sec` is not a duration; did you mean \"30s\"?",
             "9:2: error: unknown key `provider`; did you mean `providers`?",
             "12:13: error: unknown key `envv` in `providers.openai.api_key`; did you mean `env`?",
             "13:12: error: `providers.openai.base_url` must be an address such as https://example.com/path",

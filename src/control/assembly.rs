@@ -1,0 +1,225 @@
+//! A configuration made real: its secrets are resolved, its adapters, clients and routes are built.
+
+use super::ingress::{self, InboundHook};
+use crate::clock::Clock;
+use crate::config::environment::Env;
+use crate::config::secret::SecretSource;
+use crate::config::{Config, WebhookConfig};
+use crate::domain::route::{Route, Routes};
+use crate::engine::Account;
+use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
+use crate::http::egress::Guard;
+use crate::http::scrub::Scrubber;
+use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
+use crate::notify::Destination;
+use crate::provider;
+use crate::webhook::Target;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where signs of life go.
+pub struct Heartbeat {
+    /// Where to; whoever knows it can pretend that all is well.
+    pub url: SecretString,
+    pub every: Duration,
+    pub transport: Arc<dyn Transport>,
+}
+
+/// A configuration made real: secrets resolved, adapters and clients built. Nothing of it runs yet.
+pub(super) struct Assembly {
+    pub(super) accounts: Vec<Account>,
+    pub(super) destinations: Vec<Destination>,
+    pub(super) targets: BTreeMap<String, String>,
+    pub(super) inbound: BTreeMap<String, InboundHook>,
+    pub(super) heartbeat: Option<Arc<Heartbeat>>,
+    pub(super) token: Option<SecretString>,
+}
+
+impl Assembly {
+    /// Resolves every secret and builds what the configuration asks for; all problems at once.
+    pub(super) fn of(config: &Config, env: &Env, clock: &Clock) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut secrets = Vec::new();
+        let mut resolve = |what: String, source: &SecretSource| match source.resolve(env) {
+            Ok(secret) => {
+                secrets.push(secret.clone());
+                Some(secret)
+            }
+            Err(problem) => {
+                problems.push(format!("{what}: {problem}"));
+                None
+            }
+        };
+        let token = config.api.token.as_ref().and_then(|source| resolve("api.token".to_owned(), source));
+        let keys: BTreeMap<&str, Option<SecretString>> = config
+            .providers
+            .values()
+            .map(|provider| {
+                let key = provider
+                    .api_key
+                    .as_ref()
+                    .and_then(|source| resolve(format!("providers.{}.api_key", provider.name), source));
+                (provider.name.as_str(), key)
+            })
+            .collect();
+        let inbound = ingress::inbound(config, &mut resolve);
+        let targets: Vec<(&WebhookConfig, Option<Target>)> =
+            config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
+        let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
+            Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
+        });
+        let scrubber = Arc::new(Scrubber::new(&secrets));
+
+        let mut accounts = Vec::new();
+        let mut sign_of_life = None;
+        let provider_ca: Vec<PathBuf> = config.http.ca_file.iter().cloned().collect();
+        let transport = TransportConfig {
+            proxy: &config.http.proxy,
+            ca_files: provider_ca.clone(),
+            insecure_skip_verify: false,
+            guard: Guard::Local,
+        };
+        // One client for every provider: connections are kept apart by host anyway.
+        match ReqwestTransport::new(&transport) {
+            Ok(transport) => {
+                let transport: Arc<dyn Transport> = Arc::new(transport);
+                sign_of_life = heartbeat
+                    .map(|(url, every)| Arc::new(Heartbeat { url, every, transport: transport.clone() }));
+                for provider in config.providers.values() {
+                    let Some(kind) = provider::kind(&provider.kind) else {
+                        problems.push(format!("providers.{}: no such kind", provider.name));
+                        continue;
+                    };
+                    let api_key = keys.get(provider.name.as_str()).cloned().flatten();
+                    let adapter = (kind.build)(&provider::Account { config: provider, api_key });
+                    match authorized(&transport, adapter.issuer(), env, clock) {
+                        Ok(transport) => {
+                            accounts.push(Account { config: provider.clone(), adapter, transport });
+                        }
+                        Err(problem) => problems.push(format!("providers.{}: {problem}", provider.name)),
+                    }
+                }
+            }
+            Err(problem) => problems.push(format!("http: {problem}")),
+        }
+
+        let mut destinations = Vec::new();
+        let mut shown = BTreeMap::new();
+        for (webhook, target) in targets {
+            let Some(target) = target else { continue };
+            shown.insert(webhook.name.clone(), scheme_and_host(target.url.expose_secret()));
+            match destination(webhook, &target, config, &scrubber) {
+                Ok(destination) => destinations.push(destination),
+                Err(problem) => problems.push(format!("webhooks.{}: {problem}", webhook.name)),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, token })
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// `transport`, or one around it that adds the credentials of `issuer`.
+fn authorized(
+    transport: &Arc<dyn Transport>,
+    issuer: Option<Issuer>,
+    env: &Env,
+    clock: &Clock,
+) -> Result<Arc<dyn Transport>, TransportProblem> {
+    let Some(issuer) = issuer else { return Ok(transport.clone()) };
+    let routes = CredentialRoutes::new(transport.clone())?;
+    Ok(Arc::new(Authorized::new(transport.clone(), issuer, routes, clock.clone(), env)))
+}
+
+/// The kinds there are, for the configuration.
+pub fn catalog() -> crate::config::Catalog {
+    crate::config::Catalog {
+        providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
+        webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
+        hooked: provider::KINDS
+            .iter()
+            .filter(|kind| kind.hook.is_some())
+            .map(|kind| kind.facts.name)
+            .collect(),
+    }
+}
+
+/// The address of a webhook that the configuration gives none.
+fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
+    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
+}
+
+/// Where a webhook points, by its configuration and `resolve`, which has its secrets; `None` if it lacks one.
+pub(super) fn target(
+    webhook: &WebhookConfig,
+    mut resolve: impl FnMut(String, &SecretSource) -> Option<SecretString>,
+) -> Option<Target> {
+    let name = &webhook.name;
+    let mut of = |key: &str, source| resolve(format!("webhooks.{name}.{key}"), source);
+    let url = match &webhook.url {
+        Some(source) => of("url", source),
+        None => usual_url(webhook),
+    };
+    let signing = webhook.secrets.iter().map(|source| of("secret", source));
+    let signing: Option<Vec<SecretString>> = signing.collect();
+    let options = webhook.options.iter().map(|(key, source)| Some((*key, of(key, source)?)));
+    let options: Option<BTreeMap<&'static str, SecretString>> = options.collect();
+    url.zip(signing).zip(options).map(|((url, secrets), options)| Target {
+        name: name.clone(),
+        url,
+        secrets,
+        options,
+        template: webhook.template.as_ref().map(|template| template.text.clone()),
+        timeout: webhook.timeout,
+    })
+}
+
+fn destination(
+    webhook: &WebhookConfig,
+    target: &Target,
+    config: &Config,
+    scrubber: &Arc<Scrubber>,
+) -> Result<Destination, String> {
+    let ca_files = config.http.ca_file.iter().chain(&webhook.ca_file).cloned().collect();
+    let transport = TransportConfig {
+        proxy: &config.http.proxy,
+        ca_files,
+        insecure_skip_verify: webhook.insecure_skip_verify,
+        guard: Guard::from(config.http.egress),
+    };
+    let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
+    Destination::new(webhook, target, Arc::new(transport), scrubber.clone())
+        .map_err(|problem| problem.to_string())
+}
+
+/// What may be shown of a webhook's URL: its path, its user and its query may be secrets.
+fn scheme_and_host(url: &str) -> String {
+    let Ok(uri) = url.parse::<http::Uri>() else { return "…".to_owned() };
+    let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}/…", uri.scheme_str().unwrap_or("http"))
+}
+
+/// The routes of a configuration; what webhooks that are `off` would get is held.
+pub(super) fn routes(config: &Config, off: &BTreeSet<String>) -> Routes {
+    Routes(
+        config
+            .webhooks
+            .values()
+            .map(|webhook| Route {
+                webhook: webhook.name.clone(),
+                events: webhook.events.clone(),
+                severity: webhook.severity,
+                providers: webhook.providers.clone(),
+                labels: webhook.labels.clone(),
+                on_request: webhook.on_request,
+                disabled: off.contains(&webhook.name),
+            })
+            .collect(),
+    )
+}

@@ -1,0 +1,42 @@
+//! What the routes share: what they work with, and the form of their answers.
+
+use super::api_error::ApiError;
+use super::results;
+use super::service::Service;
+use axum::Json;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio_util::sync::CancellationToken;
+
+/// What every route works with.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) service: Service,
+    pub(super) stopping: CancellationToken,
+}
+
+/// What a route gives.
+pub(super) type Answer<T> = Result<T, ApiError>;
+
+/// Results, line by line.
+pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &HeaderMap) -> Response {
+    let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
+    let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
+    (
+        [kind, results::announced()],
+        results::body(shared.service.clone(), found, trailers, shared.stopping.clone()),
+    )
+        .into_response()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(self.into_body())).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
