@@ -9,8 +9,7 @@ use super::hazard::Estimate;
 use super::history::Stage;
 use super::outlook::Outlook;
 use super::time::{from_seconds, later, since, to_millis};
-use super::tracked::Tracked;
-use super::transition::HOLD;
+use super::tracked::{Eta, HOLD, Tracked};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,17 +130,6 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         }
     }
     NextPoll { at: Some(at), reasons }
-}
-
-/// When a live batch is likely to end: with a chance of one half by `at`, with four in five between the other two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Eta {
-    /// As likely before as after.
-    pub at: Timestamp,
-    /// One of ten such batches ends before.
-    pub earliest: Timestamp,
-    /// One of ten ends after.
-    pub latest: Timestamp,
 }
 
 /// When `tracked` is likely to end; `None` if nothing but its age is known.

@@ -3,10 +3,14 @@
 use super::batch::Batch;
 use super::outcome::Outcome;
 use super::progress::Trail;
-use super::schedule::Eta;
+use super::status::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a `completed` without its files is shown as `finalizing`.
+pub const HOLD: Duration = Duration::from_mins(1);
 
 /// Which batch: ids are unique at one provider only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -131,6 +135,32 @@ pub struct Missing {
     pub since: Timestamp,
     /// How many in a row.
     pub count: u32,
+}
+
+/// A status transition that was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// The status before; `None` when the batch is seen for the first time.
+    pub from: Option<Status>,
+    /// The status now.
+    pub to: Status,
+    /// The provider's own word.
+    pub provider_status: Option<String>,
+    /// The provider's time of it, where it tells one.
+    pub occurred_at: Option<Timestamp>,
+    /// When batchd saw it.
+    pub observed_at: Timestamp,
+}
+
+/// When a live batch is likely to end: with a chance of one half by `at`, with four in five between the other two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eta {
+    /// As likely before as after.
+    pub at: Timestamp,
+    /// One of ten such batches ends before.
+    pub earliest: Timestamp,
+    /// One of ten ends after.
+    pub latest: Timestamp,
 }
 
 impl Tracked {

@@ -1,16 +1,14 @@
 //! What a sighting means for a watched batch: its new state and the events worth telling.
 
 use super::batch::RequestCounts;
-use super::event::{Draft, EventType};
+use super::event::{EventType, Occurrence};
+use super::hazard::Usual;
 use super::sighting::Sighting;
 use super::status::Status;
 use super::time::{from_seconds, since};
-use super::tracked::{Missing, Origin, Tracked};
+use super::tracked::{HOLD, Missing, Origin, Tracked, Transition};
 use jiff::Timestamp;
 use std::time::Duration;
-
-/// How long a `completed` without its files is shown as `finalizing`.
-pub const HOLD: Duration = Duration::from_mins(1);
 
 /// How many "no such batch" in a row make a batch lost …
 const LOST_AFTER_LOOKS: u32 = 3;
@@ -20,21 +18,6 @@ const LOST_AFTER: Duration = Duration::from_mins(10);
 /// After this many failed second looks an ended batch's record stays as it is.
 const SETTLED_AFTER_FAILURES: u32 = 5;
 
-/// A change of a batch's status that was observed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Transition {
-    /// The status before; `None` at the first sighting.
-    pub from: Option<Status>,
-    /// The status now.
-    pub to: Status,
-    /// The provider's own word.
-    pub provider_status: Option<String>,
-    /// The provider's time of it, where it tells one.
-    pub occurred_at: Option<Timestamp>,
-    /// When batchd saw it.
-    pub observed_at: Timestamp,
-}
-
 /// What one look changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -42,13 +25,20 @@ pub struct Step {
     pub tracked: Tracked,
     /// The change of status, if there was one.
     pub transition: Option<Transition>,
-    /// What is worth telling; each is recorded once, ever.
-    pub events: Vec<Draft>,
+    /// What is worth telling; the event of each is recorded once, ever.
+    pub events: Vec<Occurrence>,
+    /// How long batches like it usually take, for the events; the caller knows it.
+    pub usual: Option<Usual>,
     /// New oddities for the log, said once a batch.
     pub warnings: Vec<String>,
 }
 
 impl Step {
+    /// A step without a status transition or anything to tell.
+    pub const fn quiet(tracked: Tracked) -> Self {
+        Self { tracked, transition: None, events: Vec::new(), usual: None, warnings: Vec::new() }
+    }
+
     /// Whether more than the times of the poll changed, so that it cannot wait for the next commit.
     pub fn is_news(&self, before: &Tracked) -> bool {
         self.transition.is_some() || !self.events.is_empty() || {
@@ -101,7 +91,7 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     tracked.settled =
         status.is_terminal() && (before.batch.status.is_terminal() && !first || says_all(&tracked));
 
-    // Decided by the caller from all this; an event tells no plan rather than the one that was carried out.
+    // Decided by the caller from all this.
     tracked.next_poll_at = None;
     tracked.eta = None;
     let changed = first || status != before.batch.status;
@@ -121,9 +111,9 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     let events = transition
         .iter()
         .filter(|transition| !is_old_news(before, transition))
-        .map(|transition| Draft::status(&tracked, transition))
+        .map(|transition| Occurrence::Status(transition.clone()))
         .collect();
-    Step { tracked, transition, events, warnings }
+    Step { tracked, transition, events, usual: None, warnings }
 }
 
 /// What it means that the provider, asked at `now`, does not know the batch.
@@ -135,7 +125,7 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
         // It has ended and been deleted since: there is nothing more to learn.
         tracked.settled = true;
         tracked.last_polled_at = Some(now);
-        return Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
+        return Step::quiet(tracked);
     }
     let missing = before.missing.map_or(Missing { since: now, count: 1 }, |earlier| Missing {
         // A clock that was set back must not put the end off.
@@ -152,9 +142,9 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
         && since(missing.since, now) >= LOST_AFTER
     {
         tracked.lost_since = Some(now);
-        events.push(Draft::finding(EventType::BatchLost, &tracked, missing.since, now));
+        events.push(Occurrence::finding(EventType::BatchLost, missing.since, now));
     }
-    Step { tracked, transition: None, events, warnings: Vec::new() }
+    Step { events, ..Step::quiet(tracked) }
 }
 
 /// What it means that a look failed for a reason that says nothing about the batch.
@@ -170,8 +160,8 @@ pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Track
 
 fn warn_once(tracked: &mut Tracked, warnings: &mut Vec<String>, what: String) {
     // A server that finds ever new oddities must not grow the record for ever.
-    const MOST: usize = 32;
-    if tracked.warned.len() < MOST && tracked.warned.insert(what.clone()) {
+    const MAX_WARNINGS: usize = 32;
+    if tracked.warned.len() < MAX_WARNINGS && tracked.warned.insert(what.clone()) {
         warnings.push(what);
     }
 }
@@ -430,7 +420,7 @@ mod tests {
             for (before, step, now) in steps(hold, &life) {
                 let changed = first || before.batch.status != step.tracked.batch.status;
                 prop_assert_eq!(step.transition.is_some(), changed);
-                let kinds: Vec<EventType> = step.events.iter().map(|event| event.kind).collect();
+                let kinds: Vec<EventType> = step.events.iter().map(Occurrence::kind).collect();
                 let expected = changed.then_some(EventType::Batch(step.tracked.batch.status));
                 prop_assert_eq!(kinds, Vec::from_iter(expected));
                 if let Some(transition) = step.transition {
@@ -448,7 +438,8 @@ mod tests {
             let mut ids = std::collections::BTreeMap::new();
             for (_, step, _) in steps(hold, &life) {
                 for event in step.events {
-                    prop_assert_eq!(ids.entry(event.kind).or_insert_with(|| event.id.clone()), &event.id);
+                    let id = event.draft(&step.tracked).id;
+                    prop_assert_eq!(ids.entry(event.kind()).or_insert_with(|| id.clone()), &id);
                 }
             }
             let distinct: std::collections::BTreeSet<_> = ids.values().collect();

@@ -313,7 +313,7 @@ impl Worker {
     /// what must go in another form, or by itself.
     fn together(&self, due: Vec<Due>) -> Vec<Vec<Due>> {
         let by_itself = |due: &Due| {
-            self.apart.contains(&due.pk) || matches!(due.kind, EventType::Digest | EventType::Test)
+            self.apart.contains(&due.pk) || due.kind.subject() == Subject::Nothing
         };
         let Some(first) = due.first() else { return Vec::new() };
         if by_itself(first) {

@@ -196,7 +196,7 @@ async fn without_a_daemon_the_state_can_be_read_and_not_written() {
     let pk = track(&store, "batch_1").await;
     assert_eq!(offline.load(pk).await.unwrap(), store.load(pk).await.unwrap());
     assert_eq!(offline.purge(pk).await.unwrap_err(), StoreError::ReadOnly);
-    offline.touch(pk, batchd::store::batches::Touch { last_polled_at: EPOCH, next_poll_at: None, eta: None });
+    offline.touch(pk, batchd::store::touch::Touch { last_polled_at: EPOCH, next_poll_at: None, eta: None });
     offline.healthy().await.unwrap();
     assert!(offline.due("pipeline".to_owned(), EPOCH, 10).await.unwrap().is_empty());
     // … and without one.
