@@ -286,9 +286,7 @@ impl Occurrence {
         let word = self.kind().as_str();
         match self {
             Self::Status(_) => event_id(&[&key.provider, &key.id, word]),
-            Self::Finding(finding) => {
-                event_id(&[&key.provider, &key.id, word, &finding.since.to_string()])
-            }
+            Self::Finding(finding) => event_id(&[&key.provider, &key.id, word, &finding.since.to_string()]),
         }
     }
 }

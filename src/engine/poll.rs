@@ -11,7 +11,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
 use crate::http::failure::{Failure, Verdict};
-use crate::store::batches::Touch;
+use crate::store::touch::Touch;
 use crate::store::{Pk, StoreError};
 use jiff::Timestamp;
 

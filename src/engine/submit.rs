@@ -3,11 +3,11 @@
 use super::reconcile::Search;
 use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::domain::user_fields::UserFields;
 use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
 use crate::provider::input_checker::{CheckedInput, InputChecker, InputProblem, Overrides};
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
-use crate::domain::user_fields::UserFields;
 use crate::store::recording::{Registered, Registration};
 use crate::store::spool::{Spool, Spooled};
 use crate::store::submissions::Submission;

@@ -11,7 +11,7 @@ use super::dispatcher::{AttemptCounts, WorkerStatus};
 use super::pacing::{Load, Pacing};
 use super::{episode, log};
 use crate::clock::Clock;
-use crate::domain::event::EventType;
+use crate::domain::event::Subject;
 use crate::domain::route::Routes;
 use crate::domain::time::since;
 use crate::failpoint;
@@ -312,9 +312,7 @@ impl Worker {
     /// Of what is due, soonest first, what one message can tell: all that comes after the first in the log's order, but
     /// what must go in another form, or by itself.
     fn together(&self, due: Vec<Due>) -> Vec<Vec<Due>> {
-        let by_itself = |due: &Due| {
-            self.apart.contains(&due.pk) || due.kind.subject() == Subject::Nothing
-        };
+        let by_itself = |due: &Due| self.apart.contains(&due.pk) || due.kind.subject() == Subject::Nothing;
         let Some(first) = due.first() else { return Vec::new() };
         if by_itself(first) {
             return due.into_iter().take(1).map(|due| vec![due]).collect();

@@ -1,6 +1,7 @@
 //! The connections that only read: each query has one to itself, whoever came first goes first.
 
-use super::{StoreError, guard, off_thread};
+use super::error::StoreError;
+use super::threads::{guard, off_thread};
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;

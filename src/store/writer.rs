@@ -3,17 +3,19 @@
 //! An operation is a closure over the open transaction. Whatever has queued up while the last commit ran goes into
 //! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
 
-use super::batches::{self, PackedTouch, Touch};
-use super::connection::{self, checkpoint};
+use super::column::Pk;
+use super::database;
+use super::error::StoreError;
 use super::lock::{Lock, Marks};
-use super::{Pk, StoreError, guard, off_thread};
+use super::threads::{guard, off_thread};
+use super::touch::{PackedTouch, Touch, Touches};
+use super::transaction::{AfterCommit, Tx};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::failpoint;
 use jiff::Timestamp;
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
@@ -30,81 +32,6 @@ pub struct CommitStats {
     pub seconds_total: f64,
     /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::INFINITY`].
     pub buckets: Vec<(f64, u64)>,
-}
-
-/// The open transaction, as an operation sees it, and what is to be told once it is committed.
-#[derive(Debug)]
-pub(super) struct Tx<'c> {
-    connection: &'c Connection,
-    /// When the transaction began.
-    pub(super) now: Timestamp,
-    after_commit: AfterCommit,
-}
-
-/// What watchers and metrics hear of after the commit.
-#[derive(Debug, Default)]
-struct AfterCommit {
-    events: Vec<EventType>,
-    newest: i64,
-    deliveries: bool,
-    superseded: Vec<Pk>,
-}
-
-/// How much there was to tell before an operation.
-struct Mark {
-    events: usize,
-    newest: i64,
-    deliveries: bool,
-    superseded: usize,
-}
-
-impl AfterCommit {
-    /// The types of the events, for failpoints.
-    fn kinds(&self) -> String {
-        self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            events: self.events.len(),
-            newest: self.newest,
-            deliveries: self.deliveries,
-            superseded: self.superseded.len(),
-        }
-    }
-
-    fn back_to(&mut self, mark: &Mark) {
-        self.events.truncate(mark.events);
-        self.newest = mark.newest;
-        self.deliveries = mark.deliveries;
-        self.superseded.truncate(mark.superseded);
-    }
-}
-
-impl Deref for Tx<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection
-    }
-}
-
-impl Tx<'_> {
-    /// An event was recorded.
-    pub(super) fn tell_event(&mut self, sequence: i64, kind: EventType) {
-        self.after_commit.newest = self.after_commit.newest.max(sequence);
-        self.after_commit.events.push(kind);
-    }
-
-    /// What was noted of a batch's looks before is old now.
-    pub(super) fn supersede(&mut self, pk: Pk) {
-        self.after_commit.superseded.push(pk);
-    }
-
-    /// Deliveries were added or made due.
-    pub(super) fn tell_deliveries(&mut self) {
-        self.after_commit.deliveries = true;
-    }
 }
 
 /// The queue to the writer, and what it shares with everybody.
@@ -137,13 +64,6 @@ struct Open {
     lock: Lock,
     /// A failed fsync leaves the file in a state that nobody knows; only a new start can tell.
     poisoned: bool,
-}
-
-/// Looks that changed nothing, not written yet; `writing` are those of the commit that is under way.
-#[derive(Debug, Default)]
-struct Touches {
-    waiting: BTreeMap<Pk, PackedTouch>,
-    writing: BTreeMap<Pk, PackedTouch>,
 }
 
 enum Job {
@@ -243,18 +163,14 @@ impl Core {
         self.touched.notify_one();
     }
 
-    /// What is known of a batch's last look and not written yet.
+    /// What is known of a batch's last check and not written yet.
     pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
-        let touches = guard(&self.touches);
-        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).map(|touch| Touch::from(*touch))
+        guard(&self.touches).of(pk)
     }
 
-    /// All such looks.
+    /// All such checks.
     pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
-        let touches = guard(&self.touches);
-        // Newer after older.
-        let both = touches.writing.iter().chain(&touches.waiting);
-        both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
+        guard(&self.touches).all()
     }
 
     pub(super) fn watch_events(&self) -> watch::Receiver<i64> {
@@ -283,11 +199,11 @@ impl Core {
         let open = guard(&self.open);
         let open = open.as_ref().ok_or(StoreError::Closed)?;
         // Readers end soon or late; there is another checkpoint in an hour.
-        open.connection.busy_timeout(CHECKPOINT_PATIENCE)?;
-        let emptied = checkpoint(&open.connection);
-        open.connection.busy_timeout(connection::BUSY_TIMEOUT)?;
+        open.connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
+        let emptied = database::checkpoint(&open.connection);
+        open.connection.busy_timeout(database::BUSY_TIMEOUT)?;
         let emptied = emptied?;
-        let length = connection::length(&connection::log(&self.dir)).unwrap_or(0);
+        let length = database::length(&database::log(&self.dir)).unwrap_or(0);
         if length > LOG_WARNING {
             tracing::warn!(bytes = length, "the database's log is long: something keeps a read open");
         }
@@ -407,14 +323,12 @@ impl Open {
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
-        let mut transaction = Tx { connection: &self.connection, now, after_commit: AfterCommit::default() };
+        let mut transaction = Tx::of(&self.connection, now);
         let result = if self.poisoned {
             Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
         } else {
             begin(&self.connection)
-                .and_then(|()| {
-                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, *touch))
-                })
+                .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| {
                     failpoint::reach("store.commit", || transaction.after_commit.kinds());
@@ -430,31 +344,10 @@ impl Open {
             {
                 tracing::error!("failed to roll back: {error}");
             }
-            self.poisoned |= matches!(error, StoreError::Io(text) if text.ends_with(FSYNC));
+            self.poisoned |= error.is_doubtful();
             answers.extend(writes.map(|write| write(Err(error.clone())).answer));
         }
         result.map(|()| after_commit)
-    }
-}
-
-impl Touches {
-    /// Some of what waits, oldest batch first: one commit must not take long.
-    fn take(&mut self) -> BTreeMap<Pk, PackedTouch> {
-        let rest = match self.waiting.keys().nth(MOST_TOUCHES).copied() {
-            Some(first) => self.waiting.split_off(&first),
-            None => BTreeMap::new(),
-        };
-        self.writing = std::mem::replace(&mut self.waiting, rest);
-        self.writing.clone()
-    }
-
-    /// Forgets what was written; what was not waits again, unless there is newer.
-    fn settle(&mut self, written: bool) {
-        for (pk, touch) in std::mem::take(&mut self.writing) {
-            if !written {
-                self.waiting.entry(pk).or_insert(touch);
-            }
-        }
     }
 }
 
@@ -484,7 +377,7 @@ async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, tou
         let mut flush = false;
         tokio::select! {
             biased;
-            count = queue.recv_many(&mut jobs, MOST) => if count == 0 { return },
+            count = queue.recv_many(&mut jobs, MAX_OPERATIONS) => if count == 0 { return },
             () = touched.notified(), if flush_at.is_none() => {
                 flush_at = Some(Instant::now() + FLUSH_AFTER);
                 continue;
@@ -525,7 +418,7 @@ fn begin(connection: &Connection) -> Result<(), StoreError> {
 
 /// Runs one operation in its savepoint. An error of its own is its own; an error here is the whole transaction's.
 fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let connection = transaction.connection;
+    let connection = transaction.connection();
     if let Err(error) = connection.prepare_cached("SAVEPOINT operation").and_then(|mut sql| sql.execute([])) {
         let error = StoreError::from(error);
         answers.push(write(Err(error.clone())).answer);
@@ -557,22 +450,14 @@ fn refuse(writes: Vec<Write>, error: &StoreError) {
     }
 }
 
-/// The end of the text of an error whose data may or may not have reached the disk.
-pub(super) const FSYNC: &str = "(fsync)";
-
-/// Whether SQLite's error is that of a failed fsync.
-pub(super) fn is_fsync(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
-}
-
 /// Callers that wait to be queued wait in order.
 const QUEUE: usize = 1024;
-/// Operations a transaction.
-const MOST: usize = 500;
-/// Touches a transaction.
-const MOST_TOUCHES: usize = 1000;
+/// Operations in one transaction.
+const MAX_OPERATIONS: usize = 500;
+/// How long a touch waits for a commit that takes it along.
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
-const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a checkpoint waits for readers.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(500);
 /// `docs/delivery.md#checkpoints`.
 const LOG_WARNING: u64 = 64 << 20;
 const BOUNDS: [f64; 13] =

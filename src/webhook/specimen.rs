@@ -47,9 +47,7 @@ fn draft(kind: EventType) -> Draft {
         | EventType::BatchOverdue
         | EventType::BatchLost
         | EventType::ResultsDownloaded
-        | EventType::ResultsExpiring => {
-            Occurrence::finding(kind, NOW, NOW).draft(&batch(Status::InProgress))
-        }
+        | EventType::ResultsExpiring => Occurrence::finding(kind, NOW, NOW).draft(&batch(Status::InProgress)),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::*;
 use batchd::domain::event::Draft;
-use batchd::domain::tracked::Eta;
 use batchd::domain::time::{earlier, later};
+use batchd::domain::tracked::Eta;
 use batchd::store::StoreError;
 use batchd::store::batches::BatchFilter;
-use batchd::store::touch::Touch;
 use batchd::store::events::EventFilter;
 use batchd::store::jobs::JobRun;
 use batchd::store::providers::ProviderState;
+use batchd::store::touch::Touch;
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -1,0 +1,29 @@
+//! Where blocking work runs, and how what threads share is locked.
+
+use super::error::StoreError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// Runs what may block where it holds up nobody; inline on a current-thread runtime, so that simulations do the same
+/// every time.
+pub(super) async fn off_thread<T, F>(work: F) -> Result<T, StoreError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        if error.is_panic() {
+            StoreError::Internal("a task of the store panicked; the log tells where".to_owned())
+        } else {
+            StoreError::Closed
+        }
+    })
+}
+
+/// Locks for a moment; what a panic left half done behind such a lock is nothing that matters.
+pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
