@@ -96,7 +96,7 @@ impl Digest {
 
 /// What every entry begins with.
 fn entry(batch: &Tracked) -> Value {
-    let name = batch.name.as_deref().map(|name| name.chars().take(LONGEST_NAME).collect::<String>());
+    let name = batch.name.as_deref().map(|name| name.chars().take(MAX_NAME_LENGTH).collect::<String>());
     json!({
         "id": batch.key.id,
         "provider": batch.key.provider,
@@ -140,10 +140,10 @@ fn stuck(batch: &Tracked, now: Timestamp) -> Value {
     entry
 }
 
-/// Entries of each kind.
+/// Entries of each kind in one digest.
 pub const MAX_ENTRIES: usize = 40;
 /// In characters.
-const LONGEST_NAME: usize = 80;
+const MAX_NAME_LENGTH: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(data["ended"][0]["outcome"], "failed", "the worst comes first");
         assert_eq!(data["ended"][1]["duration_seconds"], 3540);
         assert_eq!(data["running"][0]["eta"], later(NOW, HOUR).to_string());
-        assert_eq!(data["running"][0]["name"].as_str().unwrap().len(), LONGEST_NAME);
+        assert_eq!(data["running"][0]["name"].as_str().unwrap().len(), MAX_NAME_LENGTH);
         assert_eq!(data["stuck"][0]["why"], "1 h past its deadline");
     }
 

@@ -454,3 +454,38 @@ fn event_id(fields: &[&str]) -> String {
     id.truncate(26);
     format!("evt_{id}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tracked::{Eta, Origin};
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    #[test]
+    fn an_event_shows_the_state_that_is_stored_with_it_and_no_plan() {
+        let key = BatchKey { provider: "openai".to_owned(), id: "batch_1".to_owned() };
+        let mut tracked = Tracked::new(key, "openai", "/v1/responses", Origin::Hand, NOW);
+        let found = Occurrence::finding(EventType::BatchStalled, NOW, NOW);
+        let id = found.draft(&tracked).id;
+        tracked.name = Some("given meanwhile".to_owned());
+        tracked.stalled_since = Some(NOW);
+        tracked.eta = Some(Eta { at: NOW, earliest: NOW, latest: NOW });
+        let Draft { id: same, data, .. } = found.draft_of_check(&tracked, None);
+        assert_eq!(same, id);
+        assert_eq!((&data["name"], &data["usual_seconds"]), (&json!("given meanwhile"), &Value::Null));
+        let added = &data["batch"]["batchd"];
+        assert_eq!(added["stalled"], true);
+        assert_eq!(added["eta"], NOW.to_string());
+        assert_eq!(added["next_poll_at"], Value::Null);
+        assert_eq!(shape::batch(&tracked)["batchd"]["next_poll_at"], NOW.to_string());
+    }
+
+    #[test]
+    fn every_word_round_trips() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::from_word(kind.as_str()), Some(kind));
+        }
+        assert_eq!(EventType::from_word("batch.Completed"), None);
+    }
+}

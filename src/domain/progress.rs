@@ -6,7 +6,7 @@ use super::time::{from_millis, since};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How many of a batch's requests were over at some of the looks at it: few, and the farther back the farther apart.
+/// How many of a batch's requests were over at some of the checks of it: few, and the farther back the farther apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Trail(Vec<(i64, u64)>);

@@ -91,7 +91,7 @@ pub struct Tracked {
     pub next_poll_at: Option<Timestamp>,
     /// What went wrong the last time, if it did.
     pub last_error: Option<String>,
-    /// Failed looks in a row.
+    /// Failed checks in a row.
     pub failures: u32,
     /// Since when, and how often in a row, the provider has not known the id.
     pub missing: Option<Missing>,
@@ -107,7 +107,7 @@ pub struct Tracked {
     pub results_expire_at: Option<Timestamp>,
     /// Since when a `completed` without files is shown as `finalizing`.
     pub held_since: Option<Timestamp>,
-    /// A second look after the end has been had, or is not needed.
+    /// A second check after the end has been had, or is not needed.
     pub settled: bool,
     /// What has been warned of already, so that each is said once.
     pub warned: BTreeSet<String>,
@@ -164,7 +164,7 @@ pub struct Eta {
 }
 
 impl Tracked {
-    /// A batch at the moment of its registration: nobody has looked at it, and it is due at once.
+    /// A batch at the moment of its registration: nobody has checked it, and it is due at once.
     pub fn new(
         key: BatchKey,
         kind: impl Into<String>,

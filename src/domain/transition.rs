@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 /// How many "no such batch" in a row make a batch lost …
-const LOST_AFTER_LOOKS: u32 = 3;
+const LOST_AFTER_CHECKS: u32 = 3;
 /// … over at least this time.
 const LOST_AFTER: Duration = Duration::from_mins(10);
 
-/// After this many failed second looks an ended batch's record stays as it is.
+/// After this many failed second checks an ended batch's record stays as it is.
 const SETTLED_AFTER_FAILURES: u32 = 5;
 
-/// What one look changed.
+/// What one check changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The batch as it is now.
@@ -138,7 +138,7 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
     tracked.failures = 0;
     let mut events = Vec::new();
     if before.lost_since.is_none()
-        && missing.count >= LOST_AFTER_LOOKS
+        && missing.count >= LOST_AFTER_CHECKS
         && since(missing.since, now) >= LOST_AFTER
     {
         tracked.lost_since = Some(now);
@@ -147,13 +147,13 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
     Step { events, ..Step::quiet(tracked) }
 }
 
-/// What it means that a look failed for a reason that says nothing about the batch.
+/// What it means that a check failed for a reason that says nothing about the batch.
 pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Tracked {
     let mut tracked = before.clone();
     tracked.last_polled_at = Some(now);
     tracked.last_error = Some(error);
     tracked.failures = before.failures.saturating_add(1);
-    // The second look after the end is a courtesy.
+    // The second check after the end is a courtesy.
     tracked.settled |= before.batch.status.is_terminal() && tracked.failures >= SETTLED_AFTER_FAILURES;
     tracked
 }
@@ -274,7 +274,7 @@ fn take_fields(tracked: &mut Tracked, sighting: &Sighting) {
 }
 
 /// Fills the time of the present status: the provider's own, else its one time for every end, else (only for a
-/// change that was really witnessed) the time of the look.
+/// change that was really witnessed) the time of the check.
 fn stamp(tracked: &mut Tracked, before: &Tracked, sighting: &Sighting, first: bool, now: Timestamp) {
     let status = tracked.batch.status;
     // Azure tells the end of a failed batch in `completed_at`.
@@ -321,7 +321,7 @@ mod tests {
         Tracked::new(key, "openai", "/v1/responses", origin, NOW)
     }
 
-    /// The statuses that one look after another makes of what a service says that may take an end back.
+    /// The statuses that one check after another makes of what a service says that may take an end back.
     fn lived(said: &[Status]) -> Vec<Status> {
         let mut tracked = fresh(Origin::Hand);
         said.iter()
@@ -479,7 +479,7 @@ mod tests {
         fn the_same_sighting_again_is_no_news(life in life(), gap in 0_u64..1000) {
             let (_, step, now) = steps(false, &life).pop().unwrap();
             let sighting = &life.last().unwrap().0;
-            // An ended batch is settled by its second look; after that there is nothing left to learn.
+            // An ended batch is settled by its second check; after that there is nothing left to learn.
             let settled = observe(&step.tracked, sighting, false, now).tracked;
             let again = observe(&settled, sighting, false, later(now, Duration::from_secs(gap)));
             prop_assert!(!again.is_news(&settled), "{:?} {:?}", settled, again);
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn three_looks_over_ten_minutes_lose_a_batch_once_whatever_the_clock_does() {
+    fn three_checks_over_ten_minutes_lose_a_batch_once_whatever_the_clock_does() {
         let mut tracked = fresh(Origin::Hand);
         let mut lost = 0;
         for minute in [600, 0, 5, 10, 15, 20] {

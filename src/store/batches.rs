@@ -70,17 +70,17 @@ impl Store {
         .await
     }
 
-    /// Stores a look: state, transition, events and one delivery for each webhook that wants one, in one
+    /// Stores a check: state, transition, events and one delivery for each webhook that wants one, in one
     /// transaction. What only users change (name if set, labels, notify, deadline, untracked) is left alone; so is
-    /// the next poll of a batch that is watched again since the look began.
+    /// the next poll of a batch that is watched again since the check began.
     ///
-    /// A look that was overtaken by another one, which saw the end, changes nothing. Returns how many events were
+    /// A check that was overtaken by another one, which saw the end, changes nothing. Returns how many events were
     /// new.
     pub async fn record(&self, pk: Pk, step: Step, routes: Arc<Routes>) -> Result<usize, StoreError> {
         self.write(move |tx| recording::record(tx, pk, &step, &routes)).await
     }
 
-    /// Notes a look that changed nothing; written with the next commit, or within 30 s.
+    /// Notes a check that changed nothing; written with the next commit, or within 30 s.
     pub fn touch(&self, pk: Pk, touch: Touch) {
         if let Some(daemon) = &self.0.daemon {
             daemon.writer.core.touch(pk, touch);
@@ -106,7 +106,7 @@ impl Store {
         self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
     }
 
-    /// Of a provider's batches with these ids those that are to be looked at some day.
+    /// Of a provider's batches with these ids those that are to be checked some day.
     pub async fn watched(
         &self,
         provider: String,
@@ -289,7 +289,7 @@ impl Store {
         .await
     }
 
-    /// Reads batches, with what is known of their last looks and not written yet.
+    /// Reads batches, with what is known of their last checks and not written yet.
     async fn select(&self, rest: String, values: Vec<Value>) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
@@ -301,7 +301,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Shows in `batches` what is known of their last looks and not written yet.
+    /// Shows in `batches` what is known of their last checks and not written yet.
     fn show_touches(&self, batches: &mut [(Pk, Tracked)]) {
         let Some(daemon) = &self.0.daemon else { return };
         for (pk, tracked) in batches {

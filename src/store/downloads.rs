@@ -36,7 +36,7 @@ pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Occurrence]) -> Result<(), Store
 impl Store {
     /// The results that are due at `now`, the longest due first.
     ///
-    /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second look.
+    /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second check.
     pub async fn downloads_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.read(move |connection| {
             let mut query = connection.prepare_cached(&row::select_with(

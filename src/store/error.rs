@@ -68,7 +68,7 @@ pub enum StoreError {
     #[error("the database is damaged: {0}; stop the service, copy the newest backup to batchd.db, and start")]
     Damaged(String),
     /// Reading or writing failed.
-    #[error("the database cannot be read or written; look at the disk: {0}")]
+    #[error("the database cannot be read or written; check the disk: {0}")]
     Io(String),
     /// The store has been closed.
     #[error("the state is closed; batchd is stopping")]

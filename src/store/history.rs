@@ -154,7 +154,7 @@ pub(super) fn begin(connection: &mut Connection, now: Timestamp) -> Result<(), S
     let ended = {
         let mut query = transaction.prepare(&row::select(&format!(
             "WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
-             ORDER BY over_at DESC LIMIT {LOOKED_BACK}"
+             ORDER BY over_at DESC LIMIT {MAX_LEARNT_AT_START}"
         )))?;
         collect(query.query([])?, row::read)?
     };
@@ -243,7 +243,7 @@ fn running(connection: &Connection, provider: &str, now: Timestamp) -> Result<Ve
 const KEPT: usize = 500;
 /// How many batches that run are compared with those that ended.
 const RUNNING: i64 = 2000;
-/// How far back the first start looks.
-const LOOKED_BACK: usize = 5000;
+/// How many ended batches the first start learns from.
+const MAX_LEARNT_AT_START: usize = 5000;
 /// What stands for batchd's own record among the providers' names, of which none is empty.
 const OWN: &str = "";

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod batches;
 mod column;
+mod commit_stats;
 mod connection;
 mod database;
 mod digest;
@@ -36,6 +37,6 @@ mod transaction;
 mod writer;
 
 pub use column::Pk;
+pub use commit_stats::CommitStats;
 pub use error::{OpenError, StoreError};
 pub use state::Store;
-pub use writer::CommitStats;

@@ -1,12 +1,13 @@
 //! The open state directory: reading, writing, closing and its health.
 
+use super::commit_stats::CommitStats;
 use super::database;
 use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::reader::Readers;
 use super::threads::off_thread;
 use super::transaction::Tx;
-use super::writer::{CommitStats, Core, Writer};
+use super::writer::{Core, Writer};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

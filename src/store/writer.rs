@@ -4,6 +4,7 @@
 //! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
 
 use super::column::Pk;
+use super::commit_stats::CommitStats;
 use super::database;
 use super::error::StoreError;
 use super::lock::{Lock, Marks};
@@ -22,17 +23,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-
-/// How long commits took: a histogram for metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CommitStats {
-    /// Commits so far.
-    pub count: u64,
-    /// Seconds that all of them took.
-    pub seconds_total: f64,
-    /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::INFINITY`].
-    pub buckets: Vec<(f64, u64)>,
-}
 
 /// The queue to the writer, and what it shares with everybody.
 #[derive(Debug)]
@@ -351,23 +341,6 @@ impl Open {
     }
 }
 
-impl Default for CommitStats {
-    fn default() -> Self {
-        Self { count: 0, seconds_total: 0.0, buckets: BOUNDS.map(|bound| (bound, 0)).to_vec() }
-    }
-}
-
-impl CommitStats {
-    fn add(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        self.count += 1;
-        self.seconds_total += seconds;
-        if let Some((_, count)) = self.buckets.iter_mut().find(|(bound, _)| seconds <= *bound) {
-            *count += 1;
-        }
-    }
-}
-
 /// The committer: takes whatever waits, and writes touches that nothing else took along after a while.
 async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, touched: Arc<Notify>) {
     let mut jobs = Vec::new();
@@ -460,15 +433,12 @@ const FLUSH_AFTER: Duration = Duration::from_secs(30);
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(500);
 /// `docs/delivery.md#checkpoints`.
 const LOG_WARNING: u64 = 64 << 20;
-const BOUNDS: [f64; 13] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::INFINITY];
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
-    use rusqlite::params;
+    use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
         store
@@ -589,17 +559,5 @@ mod tests {
         };
         let error = store.set_job_run(run).await.unwrap_err();
         assert!(matches!(&error, StoreError::Internal(what) if what.contains("has stopped")), "{error}");
-    }
-
-    #[test]
-    fn every_commit_falls_into_one_bucket() {
-        let mut stats = CommitStats::default();
-        for micros in [0, 1000, 1001, 4000, 400_000, 99_000_000] {
-            stats.add(Duration::from_micros(micros));
-        }
-        assert_eq!(stats.count, 6);
-        assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
-        assert_eq!(stats.buckets[0], (0.001, 2));
-        assert_eq!(stats.buckets.last(), Some(&(f64::INFINITY, 1)));
     }
 }

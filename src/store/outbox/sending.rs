@@ -244,7 +244,7 @@ impl Store {
     async fn follow_clock(&self, now: Timestamp) -> Result<(), StoreError> {
         let Some(daemon) = &self.0.daemon else { return Ok(()) };
         let before = daemon.asked_at.swap(ms(now), Ordering::Relaxed);
-        // Callers that looked at the clock a moment apart may come in any order.
+        // Callers that read the clock a moment apart may come in any order.
         if ms(now) >= before.saturating_sub(CLOCK_STEP) {
             return Ok(());
         }
