@@ -33,7 +33,7 @@ impl Offline {
                 .hint("name it in the configuration: `[state] dir`"));
         };
         let clock = Clock::system();
-        let store = Store::open_offline(dir, clock.clone())?;
+        let store = Store::open_offline(dir)?;
         Ok(Self { service: Service::offline(store.clone(), clock), store })
     }
 

@@ -15,7 +15,7 @@ use crate::engine::submit::{Progress, SubmitRequest};
 use crate::engine::{ProviderError, SubmitError};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
-use crate::store::batches::Registered;
+use crate::store::recording::Registered;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde::Serialize;

@@ -11,7 +11,8 @@ use crate::domain::shape;
 use crate::domain::sighting::Sighting;
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
-use crate::store::batches::{Registered, Registration, UserFields};
+use crate::domain::user_fields::UserFields;
+use crate::store::recording::{Registered, Registration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -136,11 +137,7 @@ impl Service {
         let unseen = live.engine.unseen(&key, Origin::Hand, now);
         let mut tracked = unseen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         tracked.owner = owner;
-        tracked.name.clone_from(&user_fields.name);
-        tracked.labels.clone_from(&user_fields.labels);
-        tracked.notify.also.clone_from(&user_fields.notify_also);
-        tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(false);
-        tracked.deadline = user_fields.deadline;
+        user_fields.apply(&mut tracked);
         let first_look = if check && !known {
             let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(|error| {
                 let refusal = ApiError::from_provider(error, &key.id);

@@ -143,7 +143,7 @@ pub struct OutputTokensDetails {
 }
 
 impl Batch {
-    /// A batch that nobody has looked at yet: `validating`, created when it was tracked.
+    /// A batch that nobody has checked yet: `validating`, created when it was tracked.
     pub fn unseen(id: impl Into<String>, endpoint: impl Into<String>, tracked_at: i64) -> Self {
         Self {
             id: id.into(),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// A digest in the making. However much there is to tell, its body stays short: beyond [`MOST`] entries of each kind
+/// A digest in the making. However much there is to tell, its body stays short: beyond [`MAX_ENTRIES`] entries of each kind
 /// only the counts go on.
 #[derive(Clone, Debug)]
 pub struct Digest {
@@ -45,20 +45,20 @@ impl Digest {
         let Some(outcome) = batch.outcome() else { return };
         *self.outcomes.entry(outcome.as_str()).or_default() += 1;
         self.ended.push((outcome.severity(), batch.status_since, ended(batch, outcome)));
-        if self.ended.len() > MOST * 4 {
+        if self.ended.len() > MAX_ENTRIES * 4 {
             self.keep_the_worst();
         }
     }
 
     /// Batches that run, the next to end first, and how many there are in all.
     pub fn running(&mut self, batches: &[Tracked], count: u64) {
-        self.running = batches.iter().take(MOST).map(running).collect();
+        self.running = batches.iter().take(MAX_ENTRIES).map(running).collect();
         self.running_count = count;
     }
 
     /// Batches that do not get on, and how many there are in all.
     pub fn stuck(&mut self, batches: &[Tracked], count: u64) {
-        self.stuck = batches.iter().take(MOST).map(|batch| stuck(batch, self.until)).collect();
+        self.stuck = batches.iter().take(MAX_ENTRIES).map(|batch| stuck(batch, self.until)).collect();
         self.stuck_count = count;
     }
 
@@ -90,13 +90,13 @@ impl Digest {
         self.ended.sort_by(|(a_severity, a_at, _), (b_severity, b_at, _)| {
             b_severity.cmp(a_severity).then(b_at.cmp(a_at))
         });
-        self.ended.truncate(MOST);
+        self.ended.truncate(MAX_ENTRIES);
     }
 }
 
 /// What every entry begins with.
 fn entry(batch: &Tracked) -> Value {
-    let name = batch.name.as_deref().map(|name| name.chars().take(LONGEST_NAME).collect::<String>());
+    let name = batch.name.as_deref().map(|name| name.chars().take(MAX_NAME_LENGTH).collect::<String>());
     json!({
         "id": batch.key.id,
         "provider": batch.key.provider,
@@ -140,19 +140,18 @@ fn stuck(batch: &Tracked, now: Timestamp) -> Value {
     entry
 }
 
-/// Entries of each kind.
-pub const MOST: usize = 40;
+/// Entries of each kind in one digest.
+pub const MAX_ENTRIES: usize = 40;
 /// In characters.
-const LONGEST_NAME: usize = 80;
+const MAX_NAME_LENGTH: usize = 80;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::batch::RequestCounts;
-    use crate::domain::schedule::Eta;
     use crate::domain::status::Status;
     use crate::domain::time::{earlier, later};
-    use crate::domain::tracked::{BatchKey, Origin};
+    use crate::domain::tracked::{BatchKey, Eta, Origin};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
@@ -191,7 +190,7 @@ mod tests {
         assert_eq!(data["ended"][0]["outcome"], "failed", "the worst comes first");
         assert_eq!(data["ended"][1]["duration_seconds"], 3540);
         assert_eq!(data["running"][0]["eta"], later(NOW, HOUR).to_string());
-        assert_eq!(data["running"][0]["name"].as_str().unwrap().len(), LONGEST_NAME);
+        assert_eq!(data["running"][0]["name"].as_str().unwrap().len(), MAX_NAME_LENGTH);
         assert_eq!(data["stuck"][0]["why"], "1 h past its deadline");
     }
 
@@ -204,7 +203,7 @@ mod tests {
         }
         let draft = digest.draft("morning", NOW);
         let ended = draft.data["ended"].as_array().unwrap();
-        assert_eq!(ended.len(), MOST);
+        assert_eq!(ended.len(), MAX_ENTRIES);
         assert_eq!(ended.iter().filter(|entry| entry["outcome"] == "failed").count(), 10);
         assert_eq!(draft.data["counts"]["ended"], 10_000);
         assert!(draft.body(1).len() < 64 * 1024);

@@ -94,7 +94,7 @@ impl Reading {
     }
 }
 
-/// How far the first round looks back.
+/// How far back the first round reads.
 const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
 /// By so much a provider's clock and list may be behind.
 const SLACK: Duration = Duration::from_mins(10);

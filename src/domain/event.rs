@@ -4,68 +4,83 @@ use super::hazard::Usual;
 use super::outcome::{Outcome, Severity};
 use super::shape;
 use super::status::Status;
-use super::tracked::Tracked;
-use super::transition::Transition;
+use super::tracked::{BatchKey, Tracked, Transition};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The type of an event; its words are OpenAI's own where OpenAI has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EventType {
-    /// A batch reached this status.
-    Batch(Status),
+/// Declares the types of events that are not a status of a batch, each with its word on the wire. The enum, the list of
+/// all of them and their words come from this one declaration: whatever else a type needs, the compiler asks for.
+macro_rules! event_types {
+    ($($(#[$doc:meta])+ $name:ident => $word:literal,)+) => {
+        /// The type of an event; its words are OpenAI's own where OpenAI has one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum EventType {
+            /// A batch reached this status.
+            Batch(Status),
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl EventType {
+            /// Every type there is.
+            pub const ALL: [Self; Status::ALL.len() + [$($word),+].len()] = [
+                Self::Batch(Status::Validating),
+                Self::Batch(Status::InProgress),
+                Self::Batch(Status::Finalizing),
+                Self::Batch(Status::Completed),
+                Self::Batch(Status::Failed),
+                Self::Batch(Status::Expired),
+                Self::Batch(Status::Cancelling),
+                Self::Batch(Status::Cancelled),
+                $(Self::$name,)+
+            ];
+
+            /// The word on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    Self::Batch(Status::Validating) => "batch.validating",
+                    Self::Batch(Status::InProgress) => "batch.in_progress",
+                    Self::Batch(Status::Finalizing) => "batch.finalizing",
+                    Self::Batch(Status::Completed) => "batch.completed",
+                    Self::Batch(Status::Failed) => "batch.failed",
+                    Self::Batch(Status::Expired) => "batch.expired",
+                    Self::Batch(Status::Cancelling) => "batch.cancelling",
+                    Self::Batch(Status::Cancelled) => "batch.cancelled",
+                    $(Self::$name => $word,)+
+                }
+            }
+        }
+    };
+}
+
+event_types! {
     /// A batch makes no progress.
-    BatchStalled,
+    BatchStalled => "batch.stalled",
     /// A batch is past its deadline, or near the end of its window.
-    BatchOverdue,
+    BatchOverdue => "batch.overdue",
     /// The provider does not know the batch any more.
-    BatchLost,
+    BatchLost => "batch.lost",
     /// A batch's results have been downloaded.
-    ResultsDownloaded,
+    ResultsDownloaded => "batch.results_downloaded",
     /// A batch's results will soon be deleted by the provider.
-    ResultsExpiring,
+    ResultsExpiring => "batch.results_expiring",
     /// The provider refuses the key.
-    ProviderUnauthorized,
+    ProviderUnauthorized => "provider.unauthorized",
     /// The provider has not answered for a while.
-    ProviderUnreachable,
+    ProviderUnreachable => "provider.unreachable",
     /// The provider answers again.
-    ProviderRecovered,
+    ProviderRecovered => "provider.recovered",
     /// A webhook has been failing for a while.
-    WebhookFailing,
+    WebhookFailing => "webhook.failing",
     /// A webhook accepts again.
-    WebhookRecovered,
+    WebhookRecovered => "webhook.recovered",
     /// A summary at a set time.
-    Digest,
+    Digest => "batchd.digest",
     /// A try-out, asked for by hand.
-    Test,
+    Test => "batchd.test",
 }
 
 impl EventType {
-    /// Every type there is.
-    pub const ALL: [Self; 20] = [
-        Self::Batch(Status::Validating),
-        Self::Batch(Status::InProgress),
-        Self::Batch(Status::Finalizing),
-        Self::Batch(Status::Completed),
-        Self::Batch(Status::Failed),
-        Self::Batch(Status::Expired),
-        Self::Batch(Status::Cancelling),
-        Self::Batch(Status::Cancelled),
-        Self::BatchStalled,
-        Self::BatchOverdue,
-        Self::BatchLost,
-        Self::ResultsDownloaded,
-        Self::ResultsExpiring,
-        Self::ProviderUnauthorized,
-        Self::ProviderUnreachable,
-        Self::ProviderRecovered,
-        Self::WebhookFailing,
-        Self::WebhookRecovered,
-        Self::Digest,
-        Self::Test,
-    ];
-
     /// The four that a webhook gets unless it asks for others.
     pub const ENDS: [Self; 4] = [
         Self::Batch(Status::Completed),
@@ -73,32 +88,6 @@ impl EventType {
         Self::Batch(Status::Expired),
         Self::Batch(Status::Cancelled),
     ];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Batch(Status::Validating) => "batch.validating",
-            Self::Batch(Status::InProgress) => "batch.in_progress",
-            Self::Batch(Status::Finalizing) => "batch.finalizing",
-            Self::Batch(Status::Completed) => "batch.completed",
-            Self::Batch(Status::Failed) => "batch.failed",
-            Self::Batch(Status::Expired) => "batch.expired",
-            Self::Batch(Status::Cancelling) => "batch.cancelling",
-            Self::Batch(Status::Cancelled) => "batch.cancelled",
-            Self::BatchStalled => "batch.stalled",
-            Self::BatchOverdue => "batch.overdue",
-            Self::BatchLost => "batch.lost",
-            Self::ResultsDownloaded => "batch.results_downloaded",
-            Self::ResultsExpiring => "batch.results_expiring",
-            Self::ProviderUnauthorized => "provider.unauthorized",
-            Self::ProviderUnreachable => "provider.unreachable",
-            Self::ProviderRecovered => "provider.recovered",
-            Self::WebhookFailing => "webhook.failing",
-            Self::WebhookRecovered => "webhook.recovered",
-            Self::Digest => "batchd.digest",
-            Self::Test => "batchd.test",
-        }
-    }
 
     /// The type that exactly `word` names, if any.
     pub fn from_word(word: &str) -> Option<Self> {
@@ -113,30 +102,192 @@ impl EventType {
             }
             Self::ProviderRecovered => &[Self::ProviderUnauthorized, Self::ProviderUnreachable],
             Self::WebhookRecovered => &[Self::WebhookFailing],
-            _ => &[],
+            Self::Batch(
+                Status::Validating | Status::InProgress | Status::Finalizing | Status::Cancelling,
+            )
+            | Self::BatchStalled
+            | Self::BatchOverdue
+            | Self::BatchLost
+            | Self::ResultsDownloaded
+            | Self::ResultsExpiring
+            | Self::ProviderUnauthorized
+            | Self::ProviderUnreachable
+            | Self::WebhookFailing
+            | Self::Digest
+            | Self::Test => &[],
         }
     }
 
     /// Whether it is a finding that needs a person: what chat webhooks get besides the four ends.
     pub const fn needs_a_person(self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::BatchStalled
-                | Self::BatchOverdue
-                | Self::BatchLost
-                | Self::ResultsExpiring
-                | Self::ProviderUnauthorized
-                | Self::ProviderUnreachable
-                | Self::ProviderRecovered
-                | Self::WebhookFailing
-                | Self::WebhookRecovered
-        )
+            | Self::BatchOverdue
+            | Self::BatchLost
+            | Self::ResultsExpiring
+            | Self::ProviderUnauthorized
+            | Self::ProviderUnreachable
+            | Self::ProviderRecovered
+            | Self::WebhookFailing
+            | Self::WebhookRecovered => true,
+            Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
+        }
     }
+
+    /// Whether it is good news whatever else the event says: it closes an alert, if there is one.
+    pub const fn is_good_news(self) -> bool {
+        match self {
+            Self::ProviderRecovered | Self::WebhookRecovered | Self::ResultsDownloaded => true,
+            Self::Batch(_)
+            | Self::BatchStalled
+            | Self::BatchOverdue
+            | Self::BatchLost
+            | Self::ResultsExpiring
+            | Self::ProviderUnauthorized
+            | Self::ProviderUnreachable
+            | Self::WebhookFailing
+            | Self::Digest
+            | Self::Test => false,
+        }
+    }
+
+    /// What it is about.
+    pub const fn subject(self) -> Subject {
+        match self {
+            Self::Batch(_) | Self::BatchStalled | Self::BatchOverdue | Self::BatchLost => Subject::Batch,
+            Self::ResultsDownloaded | Self::ResultsExpiring => Subject::Results,
+            Self::ProviderUnauthorized | Self::ProviderUnreachable | Self::ProviderRecovered => {
+                Subject::Provider
+            }
+            Self::WebhookFailing | Self::WebhookRecovered => Subject::Webhook,
+            Self::Digest | Self::Test => Subject::Nothing,
+        }
+    }
+
+    /// How severe a finding of this type is. How severe a status is, the batch's outcome says.
+    const fn severity(self) -> Severity {
+        match self {
+            Self::BatchLost
+            | Self::ProviderUnauthorized
+            | Self::ProviderUnreachable
+            | Self::WebhookFailing => Severity::Error,
+            Self::BatchStalled | Self::BatchOverdue | Self::ResultsExpiring => Severity::Warning,
+            Self::Batch(_)
+            | Self::ResultsDownloaded
+            | Self::ProviderRecovered
+            | Self::WebhookRecovered
+            | Self::Digest
+            | Self::Test => Severity::Info,
+        }
+    }
+}
+
+/// What a type of event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// How a batch gets on.
+    Batch,
+    /// The results of a batch.
+    Results,
+    /// A provider.
+    Provider,
+    /// A webhook.
+    Webhook,
+    /// Nothing that goes on or ends: such an event is never put into one message with others.
+    Nothing,
 }
 
 impl std::fmt::Display for EventType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// What occurred to a batch: a plain value, of which the event is made once the batch's state is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occurrence {
+    /// Its status changed.
+    Status(Transition),
+    /// Something was found out about it.
+    Finding(Finding),
+}
+
+/// See [`Occurrence::Finding`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was found out.
+    pub kind: EventType,
+    /// When the episode began: a later one is another event.
+    pub since: Timestamp,
+    /// When batchd saw it.
+    pub observed_at: Timestamp,
+    /// The reason in words; `None`: the batch's last error, if it has one.
+    pub message: Option<String>,
+}
+
+impl Occurrence {
+    /// A finding about a batch; the episode began at `since`.
+    pub const fn finding(kind: EventType, since: Timestamp, now: Timestamp) -> Self {
+        Self::Finding(Finding { kind, since, observed_at: now, message: None })
+    }
+
+    /// A finding with its reason in words.
+    pub const fn finding_because(kind: EventType, since: Timestamp, now: Timestamp, why: String) -> Self {
+        Self::Finding(Finding { kind, since, observed_at: now, message: Some(why) })
+    }
+
+    /// The type of its event.
+    pub const fn kind(&self) -> EventType {
+        match self {
+            Self::Status(transition) => EventType::Batch(transition.to),
+            Self::Finding(finding) => finding.kind,
+        }
+    }
+
+    /// Its event, `tracked` being the batch in the state that is stored with it.
+    pub fn draft(&self, tracked: &Tracked) -> Draft {
+        let (id, kind, key) = (self.id(&tracked.key), self.kind(), &tracked.key);
+        let (severity, observed_at) = match self {
+            Self::Status(transition) => {
+                (tracked.outcome().map_or(Severity::Info, Outcome::severity), transition.observed_at)
+            }
+            Self::Finding(finding) => (kind.severity(), finding.observed_at),
+        };
+        let data = match self {
+            Self::Status(Transition { from, occurred_at, .. }) => {
+                batch_data(tracked, severity, *from, *occurred_at, observed_at, None)
+            }
+            Self::Finding(finding) => {
+                let message = finding.message.as_deref().or(tracked.last_error.as_deref());
+                batch_data(tracked, severity, Some(tracked.batch.status), None, observed_at, message)
+            }
+        };
+        Draft {
+            id,
+            kind,
+            severity,
+            provider: Some(key.provider.clone()),
+            batch_id: Some(key.id.clone()),
+            observed_at,
+            data,
+        }
+    }
+
+    /// Its event where it came of a check of the batch: it says how long batches like it usually take too.
+    pub fn draft_of_check(&self, tracked: &Tracked, usual: Option<Usual>) -> Draft {
+        let mut draft = self.draft(tracked);
+        draft.data["usual_seconds"] = json!(usual.map(|usual| usual.seconds));
+        draft.data["usual_of"] = json!(usual.map(|usual| usual.count));
+        draft
+    }
+
+    /// The id of its event: the same whenever and however often it is seen.
+    fn id(&self, key: &BatchKey) -> String {
+        let word = self.kind().as_str();
+        match self {
+            Self::Status(_) => event_id(&[&key.provider, &key.id, word]),
+            Self::Finding(finding) => event_id(&[&key.provider, &key.id, word, &finding.since.to_string()]),
+        }
     }
 }
 
@@ -160,69 +311,6 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The event of a change of status.
-    pub fn status(tracked: &Tracked, transition: &Transition) -> Self {
-        let kind = EventType::Batch(transition.to);
-        let severity = tracked.outcome().map_or(Severity::Info, Outcome::severity);
-        let key = &tracked.key;
-        Self {
-            id: event_id(&[&key.provider, &key.id, kind.as_str()]),
-            kind,
-            severity,
-            provider: Some(key.provider.clone()),
-            batch_id: Some(key.id.clone()),
-            observed_at: transition.observed_at,
-            data: batch_data(
-                tracked,
-                severity,
-                transition.from,
-                transition.occurred_at,
-                transition.observed_at,
-                None,
-            ),
-        }
-    }
-
-    /// A finding about a batch; the episode began at `since`.
-    pub fn finding(kind: EventType, tracked: &Tracked, since: Timestamp, now: Timestamp) -> Self {
-        let severity = match kind {
-            EventType::BatchLost => Severity::Error,
-            EventType::ResultsDownloaded => Severity::Info,
-            _ => Severity::Warning,
-        };
-        let key = &tracked.key;
-        Self {
-            id: event_id(&[&key.provider, &key.id, kind.as_str(), &since.to_string()]),
-            kind,
-            severity,
-            provider: Some(key.provider.clone()),
-            batch_id: Some(key.id.clone()),
-            observed_at: now,
-            data: batch_data(
-                tracked,
-                severity,
-                Some(tracked.batch.status),
-                None,
-                now,
-                tracked.last_error.as_deref(),
-            ),
-        }
-    }
-
-    /// With the reason in words.
-    #[must_use]
-    pub fn because(mut self, why: &str) -> Self {
-        self.data["message"] = Value::String(why.to_owned());
-        self
-    }
-
-    /// With when the batch should end, and how long its like usually take: known only once the step is complete.
-    pub fn foretell(&mut self, tracked: &Tracked, usual: Option<Usual>) {
-        shape::foretell(&mut self.data["batch"]["batchd"], tracked);
-        self.data["usual_seconds"] = usual.map_or(Value::Null, |usual| json!(usual.seconds));
-        self.data["usual_of"] = usual.map_or(Value::Null, |usual| json!(usual.count));
-    }
-
     /// A finding about a provider; the episode began at `since`.
     pub fn about_provider(
         kind: EventType,
@@ -231,10 +319,7 @@ impl Draft {
         since: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let severity = match kind {
-            EventType::ProviderRecovered => Severity::Info,
-            _ => Severity::Error,
-        };
+        let severity = kind.severity();
         Self {
             id: event_id(&[provider, "", kind.as_str(), &since.to_string()]),
             kind,
@@ -261,7 +346,7 @@ impl Draft {
         since: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let severity = if kind == EventType::WebhookRecovered { Severity::Info } else { Severity::Error };
+        let severity = kind.severity();
         Self {
             id: event_id(&["", "", kind.as_str(), webhook, &since.to_string()]),
             kind,
@@ -347,7 +432,7 @@ fn batch_data(
         "duration_seconds": tracked.duration_seconds(),
         "name": tracked.name,
         "labels": tracked.labels,
-        "batch": shape::batch(tracked),
+        "batch": shape::batch_in_event(tracked),
     });
     if let Some(message) = message {
         data["message"] = Value::String(message.to_owned());
@@ -368,4 +453,39 @@ fn event_id(fields: &[&str]) -> String {
     let mut id = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
     id.truncate(26);
     format!("evt_{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tracked::{Eta, Origin};
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    #[test]
+    fn an_event_shows_the_state_that_is_stored_with_it_and_no_plan() {
+        let key = BatchKey { provider: "openai".to_owned(), id: "batch_1".to_owned() };
+        let mut tracked = Tracked::new(key, "openai", "/v1/responses", Origin::Hand, NOW);
+        let found = Occurrence::finding(EventType::BatchStalled, NOW, NOW);
+        let id = found.draft(&tracked).id;
+        tracked.name = Some("given meanwhile".to_owned());
+        tracked.stalled_since = Some(NOW);
+        tracked.eta = Some(Eta { at: NOW, earliest: NOW, latest: NOW });
+        let Draft { id: same, data, .. } = found.draft_of_check(&tracked, None);
+        assert_eq!(same, id);
+        assert_eq!((&data["name"], &data["usual_seconds"]), (&json!("given meanwhile"), &Value::Null));
+        let added = &data["batch"]["batchd"];
+        assert_eq!(added["stalled"], true);
+        assert_eq!(added["eta"], NOW.to_string());
+        assert_eq!(added["next_poll_at"], Value::Null);
+        assert_eq!(shape::batch(&tracked)["batchd"]["next_poll_at"], NOW.to_string());
+    }
+
+    #[test]
+    fn every_word_round_trips() {
+        for kind in EventType::ALL {
+            assert_eq!(EventType::from_word(kind.as_str()), Some(kind));
+        }
+        assert_eq!(EventType::from_word("batch.Completed"), None);
+    }
 }

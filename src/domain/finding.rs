@@ -1,7 +1,7 @@
 //! Findings about a batch that the clock alone brings: it is late, it gets nowhere, its results will go (`docs/contract.md#findings`).
 
 use super::duration::human;
-use super::event::{Draft, EventType};
+use super::event::{EventType, Occurrence};
 use super::time::{earlier, from_seconds, later, since};
 use super::tracked::Tracked;
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ pub struct Patience {
 /// Late is what its deadline has passed, or nine tenths of the provider's window. Stalled is what has made no progress
 /// for `stalled_after` where the provider reports any while the batch runs (its kind says so, or its counts have moved
 /// before); elsewhere, what takes longer than nearly all did before, or nine tenths of the window.
-pub fn findings(tracked: &mut Tracked, patience: &Patience, now: Timestamp) -> Vec<Draft> {
+pub fn findings(tracked: &mut Tracked, patience: &Patience, now: Timestamp) -> Vec<Occurrence> {
     let mut found = Vec::new();
     if !tracked.is_active() || tracked.lost_since.is_some() {
         return found;
@@ -31,14 +31,14 @@ pub fn findings(tracked: &mut Tracked, patience: &Patience, now: Timestamp) -> V
     if let Some((due, why)) = due_at(tracked).filter(|(due, _)| *due <= now)
         && tracked.warned.insert(format!("{OVERDUE}{due}"))
     {
-        found.push(Draft::finding(EventType::BatchOverdue, tracked, due, now).because(&why));
+        found.push(Occurrence::finding_because(EventType::BatchOverdue, due, now, why));
     }
     if tracked.stalled_since.is_none()
         && tracked.first_seen_at.is_some()
         && let Some((begun, why)) = stalled(tracked, patience, now)
     {
         tracked.stalled_since = Some(now);
-        found.push(Draft::finding(EventType::BatchStalled, tracked, begun, now).because(&why));
+        found.push(Occurrence::finding_because(EventType::BatchStalled, begun, now, why));
     }
     found
 }
@@ -70,11 +70,11 @@ pub fn results_warn_at(tracked: &Tracked) -> Option<Timestamp> {
         && tracked.results.is_none()
         && !tracked.warned.contains(&expiring(expire_at));
     let ended = tracked.batch.ended_at().and_then(from_seconds).unwrap_or(tracked.status_since);
-    wanted.then(|| earlier(expire_at, (since(ended, expire_at) / 10).min(LONGEST_WARNING)))
+    wanted.then(|| earlier(expire_at, (since(ended, expire_at) / 10).min(WARNED_BEFORE_AT_MOST)))
 }
 
 /// That the results will soon be deleted, if it is time to tell; noted in `tracked`. Once they are gone it is no use.
-pub fn results_expiring(tracked: &mut Tracked, now: Timestamp) -> Option<Draft> {
+pub fn results_expiring(tracked: &mut Tracked, now: Timestamp) -> Option<Occurrence> {
     let expire_at = tracked.results_expire_at?;
     if results_warn_at(tracked)? > now || expire_at <= now {
         return None;
@@ -84,7 +84,7 @@ pub fn results_expiring(tracked: &mut Tracked, now: Timestamp) -> Option<Draft> 
         "its provider deletes the results in {}, at {expire_at}; `batchd results` fetches them",
         human(since(now, expire_at))
     );
-    Some(Draft::finding(EventType::ResultsExpiring, tracked, expire_at, now).because(&why))
+    Some(Occurrence::finding_because(EventType::ResultsExpiring, expire_at, now, why))
 }
 
 fn expiring(expire_at: Timestamp) -> String {
@@ -114,7 +114,7 @@ pub const OVERDUE: &str = "overdue since ";
 /// How much of the provider's window may pass before a batch counts as late.
 const MOST_OF_THE_WINDOW: f64 = 0.9;
 /// How long before their end results are told of at the earliest.
-const LONGEST_WARNING: Duration = Duration::from_hours(3 * 24);
+const WARNED_BEFORE_AT_MOST: Duration = Duration::from_hours(3 * 24);
 
 #[cfg(test)]
 mod tests {
@@ -135,8 +135,12 @@ mod tests {
         tracked
     }
 
+    fn message(found: &Occurrence, tracked: &Tracked) -> String {
+        found.draft(tracked).data["message"].as_str().unwrap().to_owned()
+    }
+
     fn told(tracked: &mut Tracked, now: Timestamp) -> Vec<EventType> {
-        findings(tracked, &PATIENCE, now).into_iter().map(|draft| draft.kind).collect()
+        findings(tracked, &PATIENCE, now).iter().map(Occurrence::kind).collect()
     }
 
     #[test]
@@ -158,8 +162,8 @@ mod tests {
         batch.batch.expires_at = Some(batch.batch.created_at + 24 * 3600);
         assert_eq!(told(&mut batch, later(NOW, HOUR * 21)), []);
         let late = findings(&mut batch, &PATIENCE, later(NOW, HOUR * 22));
-        assert_eq!(late[0].kind, EventType::BatchOverdue);
-        assert!(late[0].data["message"].as_str().unwrap().contains("gives it up"));
+        assert_eq!(late[0].kind(), EventType::BatchOverdue);
+        assert!(message(&late[0], &batch).contains("gives it up"));
     }
 
     #[test]
@@ -179,8 +183,8 @@ mod tests {
         let mut batch = live();
         assert_eq!(findings(&mut batch, &patience, later(NOW, HOUR * 5)), []);
         let found = findings(&mut batch, &patience, later(NOW, HOUR * 6));
-        assert_eq!(found[0].kind, EventType::BatchStalled);
-        assert_eq!(found[0].data["message"], "no progress for 6 h");
+        assert_eq!(found[0].kind(), EventType::BatchStalled);
+        assert_eq!(message(&found[0], &batch), "no progress for 6 h");
         // One that nobody has seen yet cannot stand still.
         let mut unseen = Tracked { first_seen_at: None, ..live() };
         assert_eq!(findings(&mut unseen, &patience, later(NOW, HOUR * 60)), []);
@@ -191,7 +195,7 @@ mod tests {
         let usual = Patience { longest_usual: Some(HOUR * 8), ..PATIENCE };
         let mut batch = live();
         assert_eq!(findings(&mut batch, &usual, later(NOW, HOUR * 7)), []);
-        assert_eq!(findings(&mut batch, &usual, later(NOW, HOUR * 8))[0].kind, EventType::BatchStalled);
+        assert_eq!(findings(&mut batch, &usual, later(NOW, HOUR * 8))[0].kind(), EventType::BatchStalled);
         assert_eq!(findings(&mut batch, &usual, later(NOW, HOUR * 9)), []);
         // Nothing learnt: most of the window. That it is late is another finding.
         let mut batch = live();
@@ -218,8 +222,8 @@ mod tests {
         let mut batch = ended(day * 30);
         assert_eq!(results_expiring(&mut batch, later(NOW, day * 26)), None);
         let told = results_expiring(&mut batch, later(NOW, day * 28)).unwrap();
-        assert_eq!(told.kind, EventType::ResultsExpiring);
-        assert!(told.data["message"].as_str().unwrap().contains("in 2 d"), "{}", told.data);
+        assert_eq!(told.kind(), EventType::ResultsExpiring);
+        assert!(message(&told, &batch).contains("in 2 d"), "{told:?}");
         assert_eq!(results_expiring(&mut batch, later(NOW, day * 29)), None);
         assert_eq!(results_warn_at(&batch), None);
         // Gone is gone.

@@ -81,7 +81,7 @@ impl Estimate {
         (between(low.0, high.0) / age, between(low.1, high.1))
     }
 
-    /// By how much better placed looks are with this estimate than without: what a look may be worth more so that
+    /// By how much better placed checks are with this estimate than without: what a check may be worth more so that
     /// a batch still gets as many.
     pub fn thrift(&self) -> f64 {
         self.thrift
@@ -234,7 +234,7 @@ fn thrift(table: &[(f32, f32)]) -> f64 {
         unplaced += surviving * age.sqrt();
         surviving *= (-blended * STEP).exp();
     }
-    // Where all end at once the least interval allows no more looks there, and elsewhere they would be for nothing.
+    // Where all end at once the least interval allows no more checks there, and elsewhere they would be for nothing.
     (placed / unplaced).clamp(0.3, 2.0)
 }
 

@@ -163,7 +163,7 @@ pub fn lessons(provider: &str, batch: &Batch) -> Vec<Lesson> {
         .filter_map(|(stage, from, to, ended)| {
             let seconds = to.checked_sub(from?)?;
             #[expect(clippy::cast_precision_loss, reason = "within the bound it is exact")]
-            (0..=LONGEST).contains(&seconds).then(|| Lesson {
+            (0..=MAX_LIFE_SECONDS).contains(&seconds).then(|| Lesson {
                 class: Class::exactly(provider, batch, stage),
                 seconds: (seconds as f64).max(1.0),
                 ended,
@@ -173,7 +173,7 @@ pub fn lessons(provider: &str, batch: &Batch) -> Vec<Lesson> {
 }
 
 /// No service lets a batch live longer than 60 days; whatever says so has its clock wrong.
-const LONGEST: i64 = 60 * 86_400;
+const MAX_LIFE_SECONDS: i64 = 60 * 86_400;
 
 #[cfg(test)]
 mod tests {

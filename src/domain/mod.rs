@@ -25,3 +25,4 @@ pub mod status;
 pub mod time;
 pub mod tracked;
 pub mod transition;
+pub mod user_fields;

@@ -33,7 +33,7 @@ pub enum Severity {
     /// Good to know.
     #[default]
     Info,
-    /// Look when there is time.
+    /// Check when there is time.
     Warning,
     /// Something did not work.
     Error,

@@ -157,14 +157,14 @@ mod tests {
         Outlook { age, quiet: age, youth: 60.0, estimate, forecast: None }
     }
 
-    /// Looks as the rule places them, from `age` on, as far as `until`.
-    fn looks(mut age: f64, until: f64, estimate: &Estimate, effort: f64) -> Vec<f64> {
-        let mut looks = Vec::new();
+    /// Checks as the rule places them, from `age` on, as far as `until`.
+    fn checks(mut age: f64, until: f64, estimate: &Estimate, effort: f64) -> Vec<f64> {
+        let mut checks = Vec::new();
         while age < until {
             age += outlook(age, Some(estimate)).until(effort * estimate.thrift(), f64::INFINITY).max(1.0);
-            looks.push(age);
+            checks.push(age);
         }
-        looks
+        checks
     }
 
     #[test]
@@ -223,12 +223,12 @@ mod tests {
                 })
                 .collect();
             let estimate = estimate(&durations);
-            // Under this a batch gets about so many looks.
+            // Under this a batch gets about so many checks.
             let mean = durations.iter().map(|duration| duration.sqrt()).sum::<f64>() / 100.0;
-            let looks = looks(1.0, second * 2.0, &estimate, 2.0 * mean / budget);
+            let checks = checks(1.0, second * 2.0, &estimate, 2.0 * mean / budget);
             for mode in [first, second] {
-                let within = looks.iter().filter(|at| (mode * 0.85..mode * 1.25).contains(*at)).count();
-                prop_assert!(within >= 2, "{} looks around {}: {:?}", within, mode, looks);
+                let within = checks.iter().filter(|at| (mode * 0.85..mode * 1.25).contains(*at)).count();
+                prop_assert!(within >= 2, "{} checks around {}: {:?}", within, mode, checks);
             }
         }
 

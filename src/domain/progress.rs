@@ -6,7 +6,7 @@ use super::time::{from_millis, since};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How many of a batch's requests were over at some of the looks at it: few, and the farther back the farther apart.
+/// How many of a batch's requests were over at some of the checks of it: few, and the farther back the farther apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Trail(Vec<(i64, u64)>);
@@ -33,10 +33,10 @@ impl Trail {
             self.0.clear();
         }
         self.0.push((at, done));
-        if self.0.len() > LONGEST {
+        if self.0.len() > MAX_MARKS {
             // The one whose neighbours are closest, measured by how long ago they are.
             let ago = |index: usize| at - self.0[index].0 + 1;
-            let crowded = (1..LONGEST - 1).min_by(|a, b| {
+            let crowded = (1..MAX_MARKS - 1).min_by(|a, b| {
                 let gap = |index: usize| ago(index - 1) as f64 / ago(index + 1) as f64;
                 gap(*a).total_cmp(&gap(*b))
             });
@@ -99,7 +99,7 @@ impl Forecast {
 }
 
 /// So many marks tell the pace and its steadiness.
-const LONGEST: usize = 8;
+const MAX_MARKS: usize = 8;
 /// How unsteady a pace of which nothing else is known is taken to be: the variance of a span, by its square.
 const EXPECTED: f64 = 0.02;
 /// No clock of requests is surer than this, in squared parts of the time that is left.
@@ -166,7 +166,7 @@ mod tests {
                 (seconds, done) = (seconds + gap, done + more);
                 trail.mark(at(seconds), done);
             }
-            prop_assert!(trail.0.len() <= LONGEST);
+            prop_assert!(trail.0.len() <= MAX_MARKS);
             prop_assert_eq!(trail.0.first(), Some(&(at(gaps[0].0).as_millisecond(), gaps[0].1)));
             prop_assert_eq!(trail.0.last(), Some(&(at(seconds).as_millisecond(), done)));
             prop_assert!(trail.0.windows(2).all(|pair| pair[0] < pair[1]));

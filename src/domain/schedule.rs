@@ -1,7 +1,7 @@
-//! When to look at a batch again: one pure function of what is known of it.
+//! When to check a batch again: one pure function of what is known of it.
 //!
-//! A look that comes too early is a wasted request, one that comes too late is a late answer. Their product is least
-//! if the next look comes when ∫ √(hazard / (2 · cost)) since the last one has come to 1, where the hazard is the chance
+//! A check that comes too early is a wasted request, one that comes too late is a late answer. Their product is least
+//! if the next check comes when ∫ √(hazard / (2 · cost)) since the last one has come to 1, where the hazard is the chance
 //! per second that the batch ends, and `cost` what a request is worth in seconds of lateness.
 
 use super::duration::human;
@@ -9,8 +9,7 @@ use super::hazard::Estimate;
 use super::history::Stage;
 use super::outlook::Outlook;
 use super::time::{from_seconds, later, since, to_millis};
-use super::tracked::Tracked;
-use super::transition::HOLD;
+use super::tracked::{Eta, HOLD, Tracked};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +17,11 @@ use std::time::Duration;
 /// The bounds that the configuration sets for one provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// No two looks by the batch's own schedule are closer than this.
+    /// No two checks by the batch's own schedule are closer than this.
     pub min_interval: Duration,
     /// No two are farther apart.
     pub max_interval: Duration,
-    /// How long a lost batch is still looked for.
+    /// How long a lost batch is still asked for.
     pub retain: Duration,
 }
 
@@ -33,13 +32,13 @@ pub struct Terms {
     pub plan: Plan,
     /// The provider refuses the key.
     pub key_refused: bool,
-    /// What one look costs, in requests: 1 alone, 1/k where one page of a list settles k due batches.
+    /// What one check costs, in requests: 1 alone, 1/k where one page of a list settles k due batches.
     pub cost: f64,
     /// What its provider's earlier batches teach.
     pub estimate: Option<Arc<Estimate>>,
 }
 
-/// When to look next, and why then.
+/// When to check next, and why then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextPoll {
     /// The instant; `None`: never again by itself.
@@ -48,24 +47,24 @@ pub struct NextPoll {
     pub reasons: Vec<String>,
 }
 
-/// What part of `min_interval` a look is worth, as twice the seconds of lateness that it may save: under it a batch of
-/// which nothing is known is looked at about 54 times in an hour if `min_interval` is 15 s.
+/// What part of `min_interval` a check is worth, as twice the seconds of lateness that it may save: under it a batch of
+/// which nothing is known is checked about 54 times in an hour if `min_interval` is 15 s.
 const SHARE: f64 = 0.25;
 /// What is farther off is not told to the second.
 const MOST_TOLD: f64 = 60.0 * 86_400.0;
-/// How often a `completed` that still lacks its files is looked at.
+/// How often a `completed` that still lacks its files is checked.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How often an id that the provider does not know is asked for until it counts as lost.
 const MISSING_INTERVAL: Duration = Duration::from_mins(5);
 
-/// When `tracked`, looked at just now (at `now`), is to be looked at again.
+/// When `tracked`, checked just now (at `now`), is to be checked again.
 ///
 /// With nothing learnt the chance that a batch of age t ends within the next second falls as 1/t, so that the interval
 /// grows as √t from `min_interval` on, and begins anew when the status changes. What the provider's earlier batches
-/// took places the looks better, and the batch's own progress better still; either way a batch gets about as many of
+/// took places the checks better, and the batch's own progress better still; either way a batch gets about as many of
 /// them. `jitter` (0 to 1) keeps batches that began together apart.
 ///
-/// A failed look backs off from `min_interval` by doubling, apart from the batch's own schedule.
+/// A failed check backs off from `min_interval` by doubling, apart from the batch's own schedule.
 pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
     let Terms { plan, key_refused, .. } = terms;
     let never = |reason: &str| NextPoll { at: None, reasons: vec![reason.to_owned()] };
@@ -91,18 +90,18 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
     } else if tracked.failures > 0 {
         (
             backoff(plan.min_interval, tracked.failures),
-            format!("{} failed look(s) in a row: backing off", tracked.failures),
+            format!("{} failed check(s) in a row: backing off", tracked.failures),
         )
     } else if tracked.held_since.is_some() {
         (
             HOLD_INTERVAL.min(plan.min_interval),
             format!(
-                "completed, but its files are not there yet or more may come: looked at quickly for {}",
+                "completed, but its files are not there yet or more may come: checked quickly for {}",
                 human(HOLD)
             ),
         )
     } else if tracked.batch.status.is_terminal() {
-        (plan.min_interval, "it has ended, and its record was not complete: one more look".to_owned())
+        (plan.min_interval, "it has ended, and its record was not complete: one more check".to_owned())
     } else {
         foreseen(terms, tracked, now)
     };
@@ -118,12 +117,12 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
     ];
     if terms.cost < 1.0 {
         reasons.push(
-            "a page of its provider's list serves others that are due: it is looked at more often".to_owned(),
+            "a page of its provider's list serves others that are due: it is checked more often".to_owned(),
         );
     }
     for (instant, why) in [
-        (tracked.deadline, "its deadline passes before that: looked at then"),
-        (window_ends(tracked), "its provider's window ends before that: looked at then"),
+        (tracked.deadline, "its deadline passes before that: checked then"),
+        (window_ends(tracked), "its provider's window ends before that: checked then"),
     ] {
         if let Some(instant) = instant.filter(|instant| *instant > now && *instant < at) {
             at = instant.max(later(now, plan.min_interval)).min(at);
@@ -131,17 +130,6 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         }
     }
     NextPoll { at: Some(at), reasons }
-}
-
-/// When a live batch is likely to end: with a chance of one half by `at`, with four in five between the other two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Eta {
-    /// As likely before as after.
-    pub at: Timestamp,
-    /// One of ten such batches ends before.
-    pub earliest: Timestamp,
-    /// One of ten ends after.
-    pub latest: Timestamp,
 }
 
 /// When `tracked` is likely to end; `None` if nothing but its age is known.
@@ -154,7 +142,7 @@ pub fn eta(terms: &Terms, tracked: &Tracked, now: Timestamp) -> Option<Eta> {
     Some(Eta { at, earliest, latest })
 }
 
-/// The interval after a look that went as it should, and why.
+/// The interval after a check that went as it should, and why.
 fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, String) {
     let outlook = Outlook::of(terms, tracked, now);
     let price = terms.plan.min_interval.as_secs_f64() * SHARE * terms.cost.max(0.0);
@@ -173,7 +161,7 @@ fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, Stri
     } else if let Some((class, count)) = outlook.estimate.and_then(Estimate::mostly) {
         let learnt = format!("learnt from {count} earlier batch(es) ({class})");
         if outlook.is_informed() {
-            format!("{learnt}: looked at when its like end")
+            format!("{learnt}: checked when its like end")
         } else {
             format!(
                 "{status} for {stands}, longer than what was {learnt}: the interval grows with the square root of that"

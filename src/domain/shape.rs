@@ -6,25 +6,26 @@ use serde_json::{Map, Value, json};
 
 /// The batch as every surface gives it: OpenAI's fields, and `batchd` with what batchd adds.
 pub fn batch(tracked: &Tracked) -> Value {
+    shaped(tracked, tracked.next_poll_at)
+}
+
+/// The batch as an event shows it: an event tells no plan, for it is read long after.
+pub(super) fn batch_in_event(tracked: &Tracked) -> Value {
+    shaped(tracked, None)
+}
+
+fn shaped(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
     let mut shape = match serde_json::to_value(&tracked.batch) {
         Ok(Value::Object(fields)) => fields,
         // A batch is plain data; nothing in it can fail to serialise.
         _ => Map::new(),
     };
-    shape.insert("batchd".to_owned(), added(tracked));
+    shape.insert("batchd".to_owned(), added(tracked, next_poll_at));
     Value::Object(shape)
 }
 
-/// Writes into what batchd adds when the batch should end: as likely before as after `eta`, with four chances in five
-/// between the two of `eta_interval`.
-pub fn foretell(added: &mut Value, tracked: &Tracked) {
-    added["eta"] = time(tracked.eta.map(|eta| eta.at));
-    added["eta_interval"] =
-        tracked.eta.map_or(Value::Null, |eta| json!([eta.earliest.to_string(), eta.latest.to_string()]));
-}
-
-fn added(tracked: &Tracked) -> Value {
-    let mut added = json!({
+fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
+    json!({
         "provider": tracked.key.provider,
         "kind": tracked.kind,
         "provider_status": tracked.provider_status,
@@ -36,19 +37,17 @@ fn added(tracked: &Tracked) -> Value {
         "untracked_at": time(tracked.untracked_at),
         "first_seen_at": time(tracked.first_seen_at),
         "last_polled_at": time(tracked.last_polled_at),
-        "next_poll_at": time(tracked.next_poll_at),
+        "next_poll_at": time(next_poll_at),
         "last_error": tracked.last_error,
         "stalled": tracked.stalled_since.is_some(),
         "lost": tracked.lost_since.is_some(),
         "deadline": time(tracked.deadline),
-        "eta": null,
-        "eta_interval": null,
+        "eta": time(tracked.eta.map(|eta| eta.at)),
+        "eta_interval": tracked.eta.map(|eta| [eta.earliest.to_string(), eta.latest.to_string()]),
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,
-    });
-    foretell(&mut added, tracked);
-    added
+    })
 }
 
 /// An instant as RFC 3339 in UTC, or null.

@@ -1,10 +1,10 @@
-//! What one look at a provider told of a batch, already in batchd's words.
+//! What one check of a batch brought, already in batchd's words.
 
 use super::batch::{BatchErrors, RequestCounts, Usage};
 use super::status::Status;
 use std::collections::BTreeMap;
 
-/// One look at a batch: every field is what the provider said, `None` where it said nothing usable.
+/// One check of a batch: every field is what the provider said, `None` where it said nothing usable.
 ///
 /// Times are Unix seconds. Adapters fill it; [`observe`](super::transition::observe) decides what it means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

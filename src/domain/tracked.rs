@@ -3,10 +3,14 @@
 use super::batch::Batch;
 use super::outcome::Outcome;
 use super::progress::Trail;
-use super::schedule::Eta;
+use super::status::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a `completed` without its files is shown as `finalizing`.
+pub const HOLD: Duration = Duration::from_mins(1);
 
 /// Which batch: ids are unique at one provider only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,7 +91,7 @@ pub struct Tracked {
     pub next_poll_at: Option<Timestamp>,
     /// What went wrong the last time, if it did.
     pub last_error: Option<String>,
-    /// Failed looks in a row.
+    /// Failed checks in a row.
     pub failures: u32,
     /// Since when, and how often in a row, the provider has not known the id.
     pub missing: Option<Missing>,
@@ -103,7 +107,7 @@ pub struct Tracked {
     pub results_expire_at: Option<Timestamp>,
     /// Since when a `completed` without files is shown as `finalizing`.
     pub held_since: Option<Timestamp>,
-    /// A second look after the end has been had, or is not needed.
+    /// A second check after the end has been had, or is not needed.
     pub settled: bool,
     /// What has been warned of already, so that each is said once.
     pub warned: BTreeSet<String>,
@@ -133,8 +137,34 @@ pub struct Missing {
     pub count: u32,
 }
 
+/// A status transition that was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// The status before; `None` when the batch is seen for the first time.
+    pub from: Option<Status>,
+    /// The status now.
+    pub to: Status,
+    /// The provider's own word.
+    pub provider_status: Option<String>,
+    /// The provider's time of it, where it tells one.
+    pub occurred_at: Option<Timestamp>,
+    /// When batchd saw it.
+    pub observed_at: Timestamp,
+}
+
+/// When a live batch is likely to end: with a chance of one half by `at`, with four in five between the other two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eta {
+    /// As likely before as after.
+    pub at: Timestamp,
+    /// One of ten such batches ends before.
+    pub earliest: Timestamp,
+    /// One of ten ends after.
+    pub latest: Timestamp,
+}
+
 impl Tracked {
-    /// A batch at the moment of its registration: nobody has looked at it, and it is due at once.
+    /// A batch at the moment of its registration: nobody has checked it, and it is due at once.
     pub fn new(
         key: BatchKey,
         kind: impl Into<String>,

@@ -1,54 +1,44 @@
 //! What a sighting means for a watched batch: its new state and the events worth telling.
 
 use super::batch::RequestCounts;
-use super::event::{Draft, EventType};
+use super::event::{EventType, Occurrence};
+use super::hazard::Usual;
 use super::sighting::Sighting;
 use super::status::Status;
 use super::time::{from_seconds, since};
-use super::tracked::{Missing, Origin, Tracked};
+use super::tracked::{HOLD, Missing, Origin, Tracked, Transition};
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How long a `completed` without its files is shown as `finalizing`.
-pub const HOLD: Duration = Duration::from_mins(1);
-
 /// How many "no such batch" in a row make a batch lost …
-const LOST_AFTER_LOOKS: u32 = 3;
+const LOST_AFTER_CHECKS: u32 = 3;
 /// … over at least this time.
 const LOST_AFTER: Duration = Duration::from_mins(10);
 
-/// After this many failed second looks an ended batch's record stays as it is.
+/// After this many failed second checks an ended batch's record stays as it is.
 const SETTLED_AFTER_FAILURES: u32 = 5;
 
-/// A change of a batch's status that was observed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Transition {
-    /// The status before; `None` at the first sighting.
-    pub from: Option<Status>,
-    /// The status now.
-    pub to: Status,
-    /// The provider's own word.
-    pub provider_status: Option<String>,
-    /// The provider's time of it, where it tells one.
-    pub occurred_at: Option<Timestamp>,
-    /// When batchd saw it.
-    pub observed_at: Timestamp,
-}
-
-/// What one look changed.
+/// What one check changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The batch as it is now.
     pub tracked: Tracked,
     /// The change of status, if there was one.
     pub transition: Option<Transition>,
-    /// What is worth telling; each is recorded once, ever.
-    pub events: Vec<Draft>,
+    /// What is worth telling; the event of each is recorded once, ever.
+    pub events: Vec<Occurrence>,
+    /// How long batches like it usually take, for the events; the caller knows it.
+    pub usual: Option<Usual>,
     /// New oddities for the log, said once a batch.
     pub warnings: Vec<String>,
 }
 
 impl Step {
+    /// A step without a status transition or anything to tell.
+    pub const fn quiet(tracked: Tracked) -> Self {
+        Self { tracked, transition: None, events: Vec::new(), usual: None, warnings: Vec::new() }
+    }
+
     /// Whether more than the times of the poll changed, so that it cannot wait for the next commit.
     pub fn is_news(&self, before: &Tracked) -> bool {
         self.transition.is_some() || !self.events.is_empty() || {
@@ -101,7 +91,7 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     tracked.settled =
         status.is_terminal() && (before.batch.status.is_terminal() && !first || says_all(&tracked));
 
-    // Decided by the caller from all this; an event tells no plan rather than the one that was carried out.
+    // Decided by the caller from all this.
     tracked.next_poll_at = None;
     tracked.eta = None;
     let changed = first || status != before.batch.status;
@@ -121,9 +111,9 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     let events = transition
         .iter()
         .filter(|transition| !is_old_news(before, transition))
-        .map(|transition| Draft::status(&tracked, transition))
+        .map(|transition| Occurrence::Status(transition.clone()))
         .collect();
-    Step { tracked, transition, events, warnings }
+    Step { tracked, transition, events, usual: None, warnings }
 }
 
 /// What it means that the provider, asked at `now`, does not know the batch.
@@ -135,7 +125,7 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
         // It has ended and been deleted since: there is nothing more to learn.
         tracked.settled = true;
         tracked.last_polled_at = Some(now);
-        return Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
+        return Step::quiet(tracked);
     }
     let missing = before.missing.map_or(Missing { since: now, count: 1 }, |earlier| Missing {
         // A clock that was set back must not put the end off.
@@ -148,30 +138,30 @@ pub fn observe_missing(before: &Tracked, error: String, now: Timestamp) -> Step 
     tracked.failures = 0;
     let mut events = Vec::new();
     if before.lost_since.is_none()
-        && missing.count >= LOST_AFTER_LOOKS
+        && missing.count >= LOST_AFTER_CHECKS
         && since(missing.since, now) >= LOST_AFTER
     {
         tracked.lost_since = Some(now);
-        events.push(Draft::finding(EventType::BatchLost, &tracked, missing.since, now));
+        events.push(Occurrence::finding(EventType::BatchLost, missing.since, now));
     }
-    Step { tracked, transition: None, events, warnings: Vec::new() }
+    Step { events, ..Step::quiet(tracked) }
 }
 
-/// What it means that a look failed for a reason that says nothing about the batch.
+/// What it means that a check failed for a reason that says nothing about the batch.
 pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Tracked {
     let mut tracked = before.clone();
     tracked.last_polled_at = Some(now);
     tracked.last_error = Some(error);
     tracked.failures = before.failures.saturating_add(1);
-    // The second look after the end is a courtesy.
+    // The second check after the end is a courtesy.
     tracked.settled |= before.batch.status.is_terminal() && tracked.failures >= SETTLED_AFTER_FAILURES;
     tracked
 }
 
 fn warn_once(tracked: &mut Tracked, warnings: &mut Vec<String>, what: String) {
     // A server that finds ever new oddities must not grow the record for ever.
-    const MOST: usize = 32;
-    if tracked.warned.len() < MOST && tracked.warned.insert(what.clone()) {
+    const MAX_WARNINGS: usize = 32;
+    if tracked.warned.len() < MAX_WARNINGS && tracked.warned.insert(what.clone()) {
         warnings.push(what);
     }
 }
@@ -284,7 +274,7 @@ fn take_fields(tracked: &mut Tracked, sighting: &Sighting) {
 }
 
 /// Fills the time of the present status: the provider's own, else its one time for every end, else (only for a
-/// change that was really witnessed) the time of the look.
+/// change that was really witnessed) the time of the check.
 fn stamp(tracked: &mut Tracked, before: &Tracked, sighting: &Sighting, first: bool, now: Timestamp) {
     let status = tracked.batch.status;
     // Azure tells the end of a failed batch in `completed_at`.
@@ -331,7 +321,7 @@ mod tests {
         Tracked::new(key, "openai", "/v1/responses", origin, NOW)
     }
 
-    /// The statuses that one look after another makes of what a service says that may take an end back.
+    /// The statuses that one check after another makes of what a service says that may take an end back.
     fn lived(said: &[Status]) -> Vec<Status> {
         let mut tracked = fresh(Origin::Hand);
         said.iter()
@@ -430,7 +420,7 @@ mod tests {
             for (before, step, now) in steps(hold, &life) {
                 let changed = first || before.batch.status != step.tracked.batch.status;
                 prop_assert_eq!(step.transition.is_some(), changed);
-                let kinds: Vec<EventType> = step.events.iter().map(|event| event.kind).collect();
+                let kinds: Vec<EventType> = step.events.iter().map(Occurrence::kind).collect();
                 let expected = changed.then_some(EventType::Batch(step.tracked.batch.status));
                 prop_assert_eq!(kinds, Vec::from_iter(expected));
                 if let Some(transition) = step.transition {
@@ -448,7 +438,8 @@ mod tests {
             let mut ids = std::collections::BTreeMap::new();
             for (_, step, _) in steps(hold, &life) {
                 for event in step.events {
-                    prop_assert_eq!(ids.entry(event.kind).or_insert_with(|| event.id.clone()), &event.id);
+                    let id = event.draft(&step.tracked).id;
+                    prop_assert_eq!(ids.entry(event.kind()).or_insert_with(|| id.clone()), &id);
                 }
             }
             let distinct: std::collections::BTreeSet<_> = ids.values().collect();
@@ -488,7 +479,7 @@ mod tests {
         fn the_same_sighting_again_is_no_news(life in life(), gap in 0_u64..1000) {
             let (_, step, now) = steps(false, &life).pop().unwrap();
             let sighting = &life.last().unwrap().0;
-            // An ended batch is settled by its second look; after that there is nothing left to learn.
+            // An ended batch is settled by its second check; after that there is nothing left to learn.
             let settled = observe(&step.tracked, sighting, false, now).tracked;
             let again = observe(&settled, sighting, false, later(now, Duration::from_secs(gap)));
             prop_assert!(!again.is_news(&settled), "{:?} {:?}", settled, again);
@@ -525,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn three_looks_over_ten_minutes_lose_a_batch_once_whatever_the_clock_does() {
+    fn three_checks_over_ten_minutes_lose_a_batch_once_whatever_the_clock_does() {
         let mut tracked = fresh(Origin::Hand);
         let mut lost = 0;
         for minute in [600, 0, 5, 10, 15, 20] {

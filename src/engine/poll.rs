@@ -11,7 +11,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
 use crate::http::failure::{Failure, Verdict};
-use crate::store::batches::Touch;
+use crate::store::touch::Touch;
 use crate::store::{Pk, StoreError};
 use jiff::Timestamp;
 
@@ -66,7 +66,6 @@ pub(super) fn observed(
 ) -> Step {
     let shared = poller.shared();
     let now = shared.clock.now();
-    let unchanged = |tracked| Step { tracked, transition: None, events: Vec::new(), warnings: Vec::new() };
     let mut key_refused = terms.key_refused;
     let mut not_before = None;
     let mut step = match seen {
@@ -76,14 +75,14 @@ pub(super) fn observed(
         }
         Err(failure) => match failure.verdict() {
             Verdict::Missing => observe_missing(before, failure.to_string(), now),
-            Verdict::Again => unchanged(observe_failure(before, failure.to_string(), now)),
+            Verdict::Again => Step::quiet(observe_failure(before, failure.to_string(), now)),
             Verdict::Refused => {
                 key_refused = true;
-                unchanged(patient(before, failure, now))
+                Step::quiet(patient(before, failure, now))
             }
             Verdict::Hold(wait) => {
                 not_before = Some(poller.hold(wait));
-                unchanged(patient(before, failure, now))
+                Step::quiet(patient(before, failure, now))
             }
         },
     };
@@ -96,10 +95,7 @@ pub(super) fn observed(
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&terms, &step.tracked, now);
-    let usual = terms.estimate.as_deref().and_then(Estimate::usual);
-    for event in &mut step.events {
-        event.foretell(&step.tracked, usual);
-    }
+    step.usual = terms.estimate.as_deref().and_then(Estimate::usual);
     step
 }
 

@@ -7,7 +7,7 @@ use crate::domain::tracked::{BatchKey, Origin};
 use crate::provider::PageRequest;
 use crate::provider::submit::{Created, is_marked};
 use crate::store::StoreError;
-use crate::store::batches::{Registered, Registration};
+use crate::store::recording::{Registered, Registration};
 use crate::store::submissions::Submission;
 use crate::tasks::Pulse;
 use jiff::Timestamp;

@@ -15,7 +15,7 @@ use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::failure::Verdict;
 use crate::provider::{Listing, Page, PageRequest};
-use crate::store::batches::Touch;
+use crate::store::touch::Touch;
 use crate::store::{Pk, StoreError};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;

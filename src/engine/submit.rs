@@ -5,10 +5,11 @@ use super::reconcile::Search;
 use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::domain::user_fields::UserFields;
 use crate::http::call::{Answer, Outgoing};
 use crate::http::failure::Failure;
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
-use crate::store::batches::{Registered, Registration, UserFields};
+use crate::store::recording::{Registered, Registration};
 use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
 use bytes::Bytes;
@@ -111,11 +112,7 @@ impl Engine {
         tracked.console_url = known.console_url;
         tracked.owner.clone_from(&submission.owner);
         let user_fields = submission.user_fields.clone();
-        tracked.name.clone_from(&user_fields.name);
-        tracked.labels.clone_from(&user_fields.labels);
-        tracked.notify.also.clone_from(&user_fields.notify_also);
-        tracked.notify.nobody = user_fields.notify_nobody.unwrap_or(false);
-        tracked.deadline = user_fields.deadline;
+        user_fields.apply(&mut tracked);
         // What the provider does not tell is known all the same.
         tracked.batch.model.clone_from(&submission.model);
         if !submission.metadata.is_empty() {

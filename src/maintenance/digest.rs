@@ -2,7 +2,7 @@
 
 use super::housekeeping::Housekeeping;
 use super::scheduled::digest_name;
-use crate::domain::digest::{Digest, MOST};
+use crate::domain::digest::{Digest, MAX_ENTRIES};
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
 use crate::domain::route::{Route, Routes};
@@ -37,9 +37,9 @@ impl Housekeeping {
                 digest.ended(batch);
             }
         }
-        let (running, count) = self.store.running(MOST).await?;
+        let (running, count) = self.store.running(MAX_ENTRIES).await?;
         digest.running(&running, count);
-        let (stuck, count) = self.store.stuck(now, MOST).await?;
+        let (stuck, count) = self.store.stuck(now, MAX_ENTRIES).await?;
         digest.stuck(&stuck, count);
         let routes = routes_to(&webhooks, &self.engine.routes());
         self.store.record_digest(digest.draft(name, at), run, Arc::new(routes)).await?;

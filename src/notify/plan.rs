@@ -4,7 +4,7 @@ use super::breaker::Leave;
 use super::crash_isolation::Pass;
 use super::pacing::Load;
 use super::worker::Worker;
-use crate::domain::event::EventType;
+use crate::domain::event::Subject;
 use crate::domain::time::since;
 use crate::store::StoreError;
 use crate::store::outbox::Due;
@@ -107,9 +107,7 @@ impl Worker {
     /// Of what is due, soonest first, what one message can tell: all that comes after the first in the log's order, but
     /// what must go in another form, or by itself.
     fn together(&self, due: Vec<Due>) -> Vec<Vec<Due>> {
-        let by_itself = |due: &Due| {
-            self.apart.contains(&due.pk) || matches!(due.kind, EventType::Digest | EventType::Test)
-        };
+        let by_itself = |due: &Due| self.apart.contains(&due.pk) || due.kind.subject() == Subject::Nothing;
         let Some(first) = due.first() else { return Vec::new() };
         if by_itself(first) {
             return due.into_iter().take(1).map(|due| vec![due]).collect();

@@ -4,31 +4,20 @@
 //! would ruin a restored backup. So each run of the daemon writes its name into the file and into the lock file;
 //! where the two differ, the log is set aside. A copy carries no name.
 
+use super::database::{
+    self, APPLICATION_ID, BUSY_TIMEOUT, check, checkpoint, damaged, open_error, prepare, read_only,
+};
 use super::directory::{make_private, unwritable};
+use super::error::{OpenError, StoreError};
 use super::lock::{Lock, Marks};
-use super::{OpenError, StoreError, history, migrate, outbox};
+use super::outbox::sending;
+use super::{history, migrate};
 use jiff::Timestamp;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// Where the database of `dir` is.
-pub(super) fn database(dir: &Path) -> PathBuf {
-    dir.join("batchd.db")
-}
-
-/// Where its log is.
-pub(super) fn log(dir: &Path) -> PathBuf {
-    dir.join("batchd.db-wal")
-}
-
-/// How long a file is; `None` if there is none. It is not opened.
-pub(super) fn length(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|metadata| metadata.len())
-}
 
 /// The connection that writes: made, checked and migrated.
 #[derive(Debug)]
@@ -40,11 +29,11 @@ pub(super) struct Writable {
 
 /// Opens the database of `dir` for writing, or makes it. A file that is refused is not touched.
 ///
-/// `patience`: how long to wait for another program that has it locked.
+/// `timeout`: how long to wait for another program that has it locked.
 pub(super) fn open_writable(
     dir: &Path,
     lock: &Lock,
-    patience: Duration,
+    timeout: Duration,
     now: Timestamp,
 ) -> Result<Writable, OpenError> {
     if rusqlite::version_number() < SQLITE_AT_LEAST {
@@ -56,7 +45,7 @@ pub(super) fn open_writable(
             ),
         });
     }
-    let file = database(dir);
+    let file = database::file(dir);
     if judge_length(dir, &lock.left)? > 0 {
         judge_header(dir)?;
     }
@@ -66,7 +55,7 @@ pub(super) fn open_writable(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let failed = |error| open_error(dir, &error);
     let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
-    prepare(&connection, patience).map_err(failed)?;
+    prepare(&connection, timeout).map_err(failed)?;
     if connection.is_readonly("main").map_err(failed)? {
         return Err(OpenError::Unwritable {
             dir: dir.to_owned(),
@@ -93,10 +82,10 @@ pub(super) fn open_writable(
         )
         .map_err(failed)?;
 
-    let size = length(&file).unwrap_or(0);
+    let size = database::length(&file).unwrap_or(0);
     let checked = version == 0 || size < CHECKED_FIRST;
     if checked && version > 0 {
-        // Whether pages and rows are sound; whether rows handle_command the schema takes three times as long.
+        // Whether pages and rows are sound; whether rows obey the schema takes three times as long.
         connection.pragma_update(None, "ignore_check_constraints", true).map_err(failed)?;
         check(&connection, "quick_check").map_err(failed)?.map_err(|what| damaged(dir, what))?;
         connection.pragma_update(None, "ignore_check_constraints", false).map_err(failed)?;
@@ -113,14 +102,14 @@ pub(super) fn open_writable(
 
 /// Opens the database of `dir` for reading, beside whoever writes it.
 pub(super) fn open_readable(dir: &Path) -> Result<Connection, OpenError> {
-    let connection = read_only(&database(dir), false).map_err(|error| open_error(dir, &error))?;
+    let connection = read_only(&database::file(dir), false).map_err(|error| open_error(dir, &error))?;
     connection.pragma_update(None, "query_only", true).map_err(|error| open_error(dir, &error))?;
     Ok(connection)
 }
 
 /// The same without a daemon: the state must be there, and of a schema that this binary reads.
 pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
-    let file = database(dir);
+    let file = database::file(dir);
     if judge_length(dir, &Marks::of(dir))? == 0 {
         return Err(OpenError::Absent { dir: dir.to_owned() });
     }
@@ -129,7 +118,9 @@ pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
         Ok(connection)
     }) {
         // Beside a read-only file system's database no shared memory can be made; without a log none is needed.
-        Err(OpenError::Unwritable { .. }) if length(&log(dir)).is_none_or(|length| length == 0) => {
+        Err(OpenError::Unwritable { .. })
+            if database::length(&database::log(dir)).is_none_or(|length| length == 0) =>
+        {
             read_only(&file, true).map_err(|error| open_error(dir, &error))?
         }
         other => other?,
@@ -150,82 +141,9 @@ pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Opens a database for reading; `fixed`: nobody writes it and nothing is made beside it.
-pub(super) fn read_only(file: &Path, fixed: bool) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if fixed {
-        let path = file.as_os_str().as_encoded_bytes();
-        let path = percent_encoding::percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
-        Connection::open_with_flags(format!("file:{path}?immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)?
-    } else {
-        Connection::open_with_flags(file, flags)?
-    };
-    prepare(&connection, BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    Ok(connection)
-}
-
-/// Runs `quick_check` or `integrity_check`; the inner error is the first thing that is wrong.
-pub(super) fn check(connection: &Connection, pragma: &str) -> Result<Result<(), String>, rusqlite::Error> {
-    let found: String = connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
-    Ok(if found == "ok" { Ok(()) } else { Err(found) })
-}
-
-/// Copies the log into the database and empties it; `false` if somebody still reads from it.
-pub(super) fn checkpoint(connection: &Connection) -> Result<bool, rusqlite::Error> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
-}
-
-/// What SQLite's error means while opening.
-pub(super) fn open_error(dir: &Path, error: &rusqlite::Error) -> OpenError {
-    let text = error.to_string();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked {
-            dir: dir.to_owned(),
-            holder: format!("another program has {} locked; `fuser` names it", database(dir).display()),
-        },
-        Some(
-            ErrorCode::ReadOnly
-            | ErrorCode::CannotOpen
-            | ErrorCode::PermissionDenied
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::OutOfMemory,
-        ) => OpenError::Unwritable {
-            dir: dir.to_owned(),
-            what: format!("{text}; the user that batchd runs as must own the directory and what is in it"),
-        },
-        Some(ErrorCode::DiskFull) => OpenError::Unwritable {
-            dir: dir.to_owned(),
-            what: "the disk is full; free some space".to_owned(),
-        },
-        _ => damaged(dir, text),
-    }
-}
-
-/// The error of a database that must not be used, with what to do.
-pub(super) fn damaged(dir: &Path, what: impl std::fmt::Display) -> OpenError {
-    OpenError::Damaged {
-        file: database(dir),
-        what: format!(
-            "{what}; nothing was changed: stop the service and its socket, keep a copy of the directory, copy the \
-             newest backup to batchd.db there, and start"
-        ),
-    }
-}
-
-/// What every connection needs. Closing never writes: [`checkpoint`] does, when it is asked to.
-fn prepare(connection: &Connection, patience: Duration) -> Result<(), rusqlite::Error> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.busy_timeout(patience)?;
-    connection.set_prepared_statement_cache_capacity(96);
-    connection.execute_batch(
-        "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;",
-    )
-}
-
 /// Refuses a missing or empty database where there was one.
 fn judge_length(dir: &Path, marks: &Marks) -> Result<u64, OpenError> {
-    let path = database(dir);
+    let path = database::file(dir);
     let length = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Err(damaged(dir, "it is a directory")),
         Ok(metadata) => metadata.len(),
@@ -243,7 +161,7 @@ fn judge_length(dir: &Path, marks: &Marks) -> Result<u64, OpenError> {
 /// For the holder of the lock only: no connection of this process has the file open yet, so that closing it here
 /// costs none its locks.
 fn judge_header(dir: &Path) -> Result<(), OpenError> {
-    let path = database(dir);
+    let path = database::file(dir);
     let mut header = [0; HEADER.len()];
     File::open(&path)
         .map_err(|error| unwritable(dir, &path, &error))?
@@ -265,7 +183,7 @@ fn judge_schema(dir: &Path, connection: &Connection) -> Result<i64, OpenError> {
         return Err(damaged(dir, "it is the database of another program"));
     }
     if version > migrate::newest() {
-        return Err(OpenError::Newer { file: database(dir), found: version, known: migrate::newest() });
+        return Err(OpenError::Newer { file: database::file(dir), found: version, known: migrate::newest() });
     }
     if version <= 0 && !empty {
         return Err(damaged(dir, "its schema has no number"));
@@ -275,11 +193,11 @@ fn judge_schema(dir: &Path, connection: &Connection) -> Result<i64, OpenError> {
 
 /// Sets the log aside if it belongs to another file than the database beside it (see the head of this file).
 fn set_foreign_log_aside(dir: &Path, marks: &Marks) {
-    let (file, log) = (database(dir), log(dir));
-    if length(&file).unwrap_or(0) == 0 {
+    let (file, log) = (database::file(dir), database::log(dir));
+    if database::length(&file).unwrap_or(0) == 0 {
         return;
     }
-    match length(&log) {
+    match database::length(&log) {
         None if marks.initialised && !marks.closed => {
             tracing::warn!(
                 "the log {} is gone, and the last run did not end cleanly: the last changes may be missing; \
@@ -324,7 +242,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
-    outbox::recover(&transaction, now).map_err(|error| match error {
+    sending::recover(&transaction, now).map_err(|error| match error {
         StoreError::Damaged(what) => damaged(dir, what),
         other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
     })?;
@@ -336,13 +254,10 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     lock.write(&marks, now)
 }
 
-/// `BTCH`.
-pub(super) const APPLICATION_ID: i64 = 0x4254_4348;
 /// Before it two connections could damage a log (`docs/delivery.md#checkpoints`).
 const SQLITE_AT_LEAST: i32 = 3_051_003;
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 const RUN: &str = "SELECT run FROM identity";
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files below this (some 20,000 batches) are checked before the daemon is ready, in a few tenths of a second; larger
 /// ones right after it, so that a start takes under a second after a kill too.
 const CHECKED_FIRST: u64 = 16 << 20;

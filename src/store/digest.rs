@@ -1,10 +1,10 @@
 //! What a digest is put together from, and where it is recorded.
 
-use super::batches::COLUMNS;
-use super::batches::tracked;
-use super::column::{collect, count, ms};
+use super::column::{Pk, collect, count, ms};
+use super::error::StoreError;
 use super::jobs::{JobRun, note};
-use super::{Pk, Store, StoreError, events};
+use super::state::Store;
+use super::{row, telling};
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use crate::domain::tracked::Tracked;
@@ -22,13 +22,12 @@ impl Store {
     ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         self.read(move |connection| {
             let (at, pk) = after.map_or((ms(since), Pk::MAX), |(at, pk)| (ms(at), pk));
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM batches
-                 WHERE (over_at, pk) > (?1, ?2) AND over_at <= ?3 AND untracked_at IS NULL
+            let mut query = connection.prepare_cached(&row::select(&format!(
+                "WHERE (over_at, pk) > (?1, ?2) AND over_at <= ?3 AND untracked_at IS NULL
                    AND status IN ('completed', 'failed', 'expired', 'cancelled')
-                 ORDER BY over_at, pk LIMIT {PAGE}"
-            ))?;
-            collect(query.query((at, pk, ms(until)))?, tracked)
+                 ORDER BY over_at, pk LIMIT {PAGE_LENGTH}"
+            )))?;
+            collect(query.query((at, pk, ms(until)))?, row::read)
         })
         .await
     }
@@ -36,12 +35,13 @@ impl Store {
     /// Batches that run, the next to end first, at most `limit`; and how many there are.
     pub async fn running(&self, limit: usize) -> Result<(Vec<Tracked>, u64), StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM batches WHERE active = 1 ORDER BY eta IS NULL, eta, pk LIMIT {limit}"
-            ))?;
-            let found = collect(query.query([])?, |row| Ok(tracked(row)?.1))?;
-            let mut query = connection.prepare_cached("SELECT count(*) FROM batches WHERE active = 1")?;
-            let all = query.query_and_then([], |row| count(row, 0))?.next().transpose()?;
+            let mut query = connection.prepare_cached(&row::select(&format!(
+                "WHERE active = 1 ORDER BY eta IS NULL, eta, pk LIMIT {limit}"
+            )))?;
+            let found = collect(query.query([])?, |found| Ok(row::read(found)?.1))?;
+            let mut query =
+                connection.prepare_cached("SELECT count(*) AS count FROM batches WHERE active = 1")?;
+            let all = query.query_and_then([], |row| count(row, "count"))?.next().transpose()?;
             Ok((found, all.unwrap_or_default()))
         })
         .await
@@ -51,13 +51,12 @@ impl Store {
     /// are.
     pub async fn stuck(&self, now: Timestamp, limit: usize) -> Result<(Vec<Tracked>, u64), StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM batches WHERE {STUCK} ORDER BY pk LIMIT {limit}"
-            ))?;
-            let found = collect(query.query([ms(now)])?, |row| Ok(tracked(row)?.1))?;
+            let mut query = connection
+                .prepare_cached(&row::select(&format!("WHERE {STUCK} ORDER BY pk LIMIT {limit}")))?;
+            let found = collect(query.query([ms(now)])?, |found| Ok(row::read(found)?.1))?;
             let mut query =
-                connection.prepare_cached(&format!("SELECT count(*) FROM batches WHERE {STUCK}"))?;
-            let all = query.query_and_then([ms(now)], |row| count(row, 0))?.next().transpose()?;
+                connection.prepare_cached(&format!("SELECT count(*) AS count FROM batches WHERE {STUCK}"))?;
+            let all = query.query_and_then([ms(now)], |row| count(row, "count"))?.next().transpose()?;
             Ok((found, all.unwrap_or_default()))
         })
         .await
@@ -71,7 +70,7 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            events::record(tx, &draft, None, &routes)?;
+            telling::record(tx, &draft, None, &routes)?;
             note(tx, run)
         })
         .await
@@ -81,4 +80,5 @@ impl Store {
 /// What is told as late stands among the warnings.
 const STUCK: &str = "active = 1 AND (lost_since IS NOT NULL OR stalled_since IS NOT NULL OR deadline <= ?1
      OR warned LIKE '%\"overdue since %')";
-const PAGE: u32 = 500;
+/// Batches in one page of [`Store::ended_between`].
+const PAGE_LENGTH: u32 = 500;

@@ -1,6 +1,6 @@
 //! The state directory: its making, its file system, the identity of its files, and the ballast.
 
-use super::OpenError;
+use super::error::OpenError;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};

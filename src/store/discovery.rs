@@ -1,12 +1,13 @@
 //! How far each provider's list has been searched for batches that nobody registered, and what was passed over.
 
-use super::batches::{Registered, Registration, register};
 use super::column::{maybe_at, ms};
-use super::{Store, StoreError};
+use super::error::StoreError;
+use super::recording::{Registered, Registration, register};
+use super::state::Store;
 use crate::domain::discovery::Searched;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension, named_params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ impl Store {
                 connection.prepare_cached("SELECT began_at, round_at FROM discovery WHERE provider = ?1")?;
             let found = query
                 .query_and_then([provider], |row| {
-                    Ok::<_, StoreError>(Searched { began_at: maybe_at(row, 0)?, round_at: maybe_at(row, 1)? })
+                    let (began_at, round_at) = (maybe_at(row, "began_at")?, maybe_at(row, "round_at")?);
+                    Ok::<_, StoreError>(Searched { began_at, round_at })
                 })?
                 .next()
                 .transpose()?;
@@ -51,11 +53,11 @@ impl Store {
         self.read(move |connection| {
             let mut query = connection.prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM batches WHERE id = ?2 AND provider = ?1)
-                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2)",
+                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2) AS known",
             )?;
             let mut unknown = BTreeSet::new();
             for id in ids {
-                let known: bool = query.query_row((&provider, &id), |row| row.get(0))?;
+                let known: bool = query.query_row((&provider, &id), |row| row.get("known"))?;
                 if !known {
                     unknown.insert(id);
                 }
@@ -77,18 +79,18 @@ impl Store {
             for (id, created_at) in page.old_news {
                 // What has no time is never forgotten: it would be new again.
                 let created_at = created_at.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000));
-                tx.prepare_cached(
-                    "INSERT INTO passed_over (provider, id, created_at) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute((&provider, id, created_at))?;
+                insert_passed_over(tx, &provider, &id, created_at)?;
             }
-            let began_at = ms(page.began_at);
             tx.prepare_cached(
-                "INSERT INTO discovery (provider, began_at, round_at) VALUES (?1, ?2, iif(?3, ?2, NULL))
-                 ON CONFLICT (provider) DO UPDATE SET round_at = iif(?3, ?2, round_at)",
+                "INSERT INTO discovery (provider, began_at, round_at)
+                 VALUES (:provider, :began_at, iif(:last, :began_at, NULL))
+                 ON CONFLICT (provider) DO UPDATE SET round_at = iif(:last, :began_at, round_at)",
             )?
-            .execute((&provider, began_at, page.last))?;
+            .execute(named_params! {
+                ":provider": provider,
+                ":began_at": ms(page.began_at),
+                ":last": page.last,
+            })?;
             if page.last {
                 tx.prepare_cached("DELETE FROM passed_over WHERE provider = ?1 AND created_at < ?2")?
                     .execute((&provider, ms(page.forget_before)))?;
@@ -101,20 +103,32 @@ impl Store {
 
 /// Keeps discovery from finding again what a user has deleted.
 pub(super) fn pass_over(
-    tx: &rusqlite::Connection,
+    connection: &Connection,
     provider: &str,
     id: &str,
     created_at: i64,
 ) -> Result<(), StoreError> {
-    let searched = tx
+    let searched = connection
         .prepare_cached("SELECT 1 FROM discovery WHERE provider = ?1")?
         .query_row([provider], |_| Ok(()))
         .optional()?;
     if searched.is_some() {
-        tx.prepare_cached(
-            "INSERT INTO passed_over (provider, id, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
-        .execute((provider, id, created_at.saturating_mul(1000)))?;
+        insert_passed_over(connection, provider, id, created_at.saturating_mul(1000))?;
     }
+    Ok(())
+}
+
+fn insert_passed_over(
+    connection: &Connection,
+    provider: &str,
+    id: &str,
+    created_at: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO passed_over (provider, id, created_at) VALUES (:provider, :id, :created_at)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(named_params! { ":provider": provider, ":id": id, ":created_at": created_at })?;
     Ok(())
 }

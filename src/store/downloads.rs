@@ -1,14 +1,16 @@
 //! Which results are to be downloaded, how that goes, and the copies that are kept.
 
-use super::batches::{COLUMNS, tracked};
-use super::column::{collect, json, ms};
-use super::events;
-use super::{Pk, Store, StoreError, Tx};
+use super::column::{Pk, collect, json, ms};
+use super::error::StoreError;
+use super::state::Store;
+use super::transaction::Tx;
+use super::{row, telling};
 use crate::domain::batch::Usage;
-use crate::domain::event::{Draft, EventType};
+use crate::domain::event::{EventType, Occurrence};
 use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, SavedResults, Tracked};
 use jiff::Timestamp;
+use rusqlite::named_params;
 use std::sync::Arc;
 
 /// Results that are due.
@@ -23,11 +25,10 @@ pub struct Due {
 }
 
 /// Results whose end has been told are due from now on.
-pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Draft]) -> Result<(), StoreError> {
-    let ended = |draft: &Draft| matches!(draft.kind, EventType::Batch(status) if status.is_terminal());
-    if told.iter().any(ended) {
-        tx.prepare_cached("UPDATE batches SET download_at = ?2 WHERE pk = ?1 AND results IS NULL")?
-            .execute((pk, ms(tx.now)))?;
+pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Occurrence]) -> Result<(), StoreError> {
+    if told.iter().any(|event| EventType::ENDS.contains(&event.kind())) {
+        tx.prepare_cached("UPDATE batches SET download_at = :now WHERE pk = :pk AND results IS NULL")?
+            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
     }
     Ok(())
 }
@@ -35,16 +36,16 @@ pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Draft]) -> Result<(), StoreError
 impl Store {
     /// The results that are due at `now`, the longest due first.
     ///
-    /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second look.
+    /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second check.
     pub async fn downloads_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS}, download_tries FROM batches
-                 WHERE download_at <= ?1 AND settled = 1 ORDER BY download_at LIMIT ?2"
+            let mut query = connection.prepare_cached(&row::select_with(
+                "download_tries",
+                "WHERE download_at <= ?1 AND settled = 1 ORDER BY download_at LIMIT ?2",
             ))?;
-            collect(query.query((ms(now), limit))?, |row| {
-                let (pk, tracked) = tracked(row)?;
-                Ok(Due { pk, tracked, tries: row.get("download_tries")? })
+            collect(query.query((ms(now), limit))?, |due| {
+                let (pk, tracked) = row::read(due)?;
+                Ok(Due { pk, tracked, tries: due.get("download_tries")? })
             })
         })
         .await
@@ -59,10 +60,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.prepare_cached(
-                "UPDATE batches SET download_at = ?2, download_tries = download_tries + 1, download_error = ?3
-                 WHERE pk = ?1",
+                "UPDATE batches SET download_at = :next, download_tries = download_tries + 1,
+                   download_error = :error
+                 WHERE pk = :pk",
             )?
-            .execute((pk, next.map(ms), error))?;
+            .execute(named_params! { ":pk": pk, ":next": next.map(ms), ":error": error })?;
             Ok(())
         })
         .await
@@ -81,20 +83,16 @@ impl Store {
         self.write(move |tx| {
             let saved_json = saved.as_ref().map(json).transpose()?;
             tx.prepare_cached(
-                "UPDATE batches SET download_at = NULL, download_error = NULL, results = coalesce(?2, results)
-                 WHERE pk = ?1",
+                "UPDATE batches SET download_at = NULL, download_error = NULL,
+                   results = coalesce(:results, results)
+                 WHERE pk = :pk",
             )?
-            .execute((pk, saved_json))?;
+            .execute(named_params! { ":pk": pk, ":results": saved_json })?;
             give_usage(tx, pk, usage)?;
             let Some(_) = saved else { return Ok(()) };
-            let batch = tx
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE pk = ?1"))?
-                .query_and_then([pk], tracked)?
-                .next()
-                .transpose()?;
-            if let Some((_, tracked)) = batch {
-                let draft = Draft::finding(EventType::ResultsDownloaded, &tracked, tracked.status_since, now);
-                events::record(tx, &draft, Some((pk, &tracked)), &routes)?;
+            if let Some((_, tracked)) = row::load(tx, pk)? {
+                let found = Occurrence::finding(EventType::ResultsDownloaded, tracked.status_since, now);
+                telling::record(tx, &found.draft(&tracked), Some((pk, &tracked)), &routes)?;
             }
             Ok(())
         })
@@ -103,16 +101,9 @@ impl Store {
 
     /// The tokens that a batch's results tell, once a batch: what its provider told itself stands.
     pub async fn set_usage(&self, key: BatchKey, usage: Usage) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            let pk = tx
-                .prepare_cached("SELECT pk FROM batches WHERE provider = ?1 AND id = ?2")?
-                .query_and_then((&key.provider, &key.id), |row| row.get(0))?
-                .next()
-                .transpose()?;
-            match pk {
-                Some(pk) => give_usage(tx, pk, Some(usage)),
-                None => Ok(()),
-            }
+        self.write(move |tx| match row::number(tx, &key)? {
+            Some(pk) => give_usage(tx, pk, Some(usage)),
+            None => Ok(()),
         })
         .await
     }
@@ -131,9 +122,9 @@ impl Store {
 fn give_usage(tx: &Tx<'_>, pk: Pk, usage: Option<Usage>) -> Result<(), StoreError> {
     let Some(usage) = usage else { return Ok(()) };
     tx.prepare_cached(
-        "UPDATE batches SET batch = json_set(batch, '$.usage', json(?2))
-         WHERE pk = ?1 AND batch ->> '$.usage' IS NULL",
+        "UPDATE batches SET batch = json_set(batch, '$.usage', json(:usage))
+         WHERE pk = :pk AND batch ->> '$.usage' IS NULL",
     )?
-    .execute((pk, json(&usage)?))?;
+    .execute(named_params! { ":pk": pk, ":usage": json(&usage)? })?;
     Ok(())
 }

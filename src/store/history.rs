@@ -2,15 +2,16 @@
 
 #![expect(clippy::cast_precision_loss, reason = "Unix seconds and counts are far below 2^52")]
 
-use super::batches::COLUMNS;
-use super::column::{collect, word};
-use super::{Store, StoreError, batches};
+use super::column::{Pk, collect, ms, word};
+use super::error::StoreError;
+use super::row;
+use super::state::Store;
 use crate::domain::batch::Batch;
 use crate::domain::hazard::Span;
 use crate::domain::history::{Class, Lesson, Stage, lessons};
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 /// The spans of a provider's batches that are known, of every class.
 #[derive(Clone, Debug, Default)]
@@ -98,31 +99,40 @@ pub(super) fn forget(connection: &Connection, key: &BatchKey) -> Result<(), Stor
 }
 
 fn keep(connection: &Connection, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
-    let class = (
-        &key.provider,
-        lesson.class.endpoint.as_deref().unwrap_or_default(),
-        lesson.class.model.as_deref().unwrap_or_default(),
-        lesson.class.size.unwrap_or_default(),
-    );
+    let class = named_params! {
+        ":provider": key.provider,
+        ":endpoint": lesson.class.endpoint.as_deref().unwrap_or_default(),
+        ":model": lesson.class.model.as_deref().unwrap_or_default(),
+        ":size": lesson.class.size.unwrap_or_default(),
+    };
     connection
         .prepare_cached(
-            "INSERT INTO classes (provider, endpoint, model, size) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            "INSERT INTO classes (provider, endpoint, model, size) VALUES (:provider, :endpoint, :model, :size)
+             ON CONFLICT DO NOTHING",
         )?
         .execute(class)?;
-    let class: i64 = connection
+    let class: Pk = connection
         .prepare_cached(
-            "SELECT pk FROM classes WHERE provider = ?1 AND endpoint = ?2 AND model = ?3 AND size = ?4",
+            "SELECT pk FROM classes
+             WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND size = :size",
         )?
-        .query_row(class, |row| row.get(0))?;
+        .query_row(class, |row| row.get("pk"))?;
     let stage = lesson.class.stage.as_str();
     #[expect(clippy::cast_possible_truncation, reason = "whole seconds, at most 60 days of them")]
     let seconds = lesson.seconds as i64;
     let new = connection
         .prepare_cached(
-            "INSERT INTO durations (class, stage, id, ended_at, seconds, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO durations (class, stage, id, ended_at, seconds, ended)
+             VALUES (:class, :stage, :id, :ended_at, :seconds, :ended) ON CONFLICT DO NOTHING",
         )?
-        .execute((class, stage, &key.id, batch.ended_at(), seconds, lesson.ended))?;
+        .execute(named_params! {
+            ":class": class,
+            ":stage": stage,
+            ":id": key.id,
+            ":ended_at": batch.ended_at(),
+            ":seconds": seconds,
+            ":ended": lesson.ended,
+        })?;
     if new > 0 {
         connection
             .prepare_cached(&format!(
@@ -142,12 +152,11 @@ pub(super) fn begin(connection: &mut Connection, now: Timestamp) -> Result<(), S
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let ended = {
-        let mut query = transaction.prepare(&format!(
-            "SELECT {COLUMNS} FROM batches
-             WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
-             ORDER BY over_at DESC LIMIT {LOOKED_BACK}"
-        ))?;
-        collect(query.query([])?, batches::tracked)?
+        let mut query = transaction.prepare(&row::select(&format!(
+            "WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
+             ORDER BY over_at DESC LIMIT {MAX_LEARNT_AT_START}"
+        )))?;
+        collect(query.query([])?, row::read)?
     };
     for (_, tracked) in ended.iter().rev() {
         learn(&transaction, &tracked.key, &tracked.batch)?;
@@ -167,8 +176,8 @@ fn is_noted(connection: &Connection, provider: &str) -> Result<bool, StoreError>
 
 fn note(connection: &Connection, provider: &str, now: Timestamp) -> Result<(), StoreError> {
     connection
-        .prepare_cached("INSERT INTO learnt (provider, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute((provider, now.as_millisecond()))?;
+        .prepare_cached("INSERT INTO learnt (provider, at) VALUES (:provider, :at) ON CONFLICT DO NOTHING")?
+        .execute(named_params! { ":provider": provider, ":at": ms(now) })?;
     Ok(())
 }
 
@@ -179,16 +188,17 @@ fn ended(connection: &Connection, provider: &str) -> Result<Vec<Past>, StoreErro
          WHERE provider = ?1 ORDER BY ended_at DESC",
     )?;
     collect(query.query([provider])?, |row| {
-        let (seconds, ended_at): (f64, f64) = (row.get::<_, i64>(4)? as f64, row.get::<_, i64>(6)? as f64);
+        let (seconds, ended_at): (f64, f64) =
+            (row.get::<_, i64>("seconds")? as f64, row.get::<_, i64>("ended_at")? as f64);
         Ok(Past {
             class: Class {
                 provider: provider.to_owned(),
-                stage: word(row, 3, Stage::from_word)?,
-                endpoint: Some(row.get(0)?),
-                model: Some(row.get(1)?),
-                size: Some(row.get(2)?),
+                stage: word(row, "stage", Stage::from_word)?,
+                endpoint: Some(row.get("endpoint")?),
+                model: Some(row.get("model")?),
+                size: Some(row.get("size")?),
             },
-            span: Span { seconds, ended: row.get(5)?, weight: 1.0 },
+            span: Span { seconds, ended: row.get("ended")?, weight: 1.0 },
             began_at: ended_at - seconds,
         })
     })
@@ -197,23 +207,26 @@ fn ended(connection: &Connection, provider: &str) -> Result<Vec<Past>, StoreErro
 /// Of very many that run, every so-manieth stands for all.
 fn running(connection: &Connection, provider: &str, now: Timestamp) -> Result<Vec<Past>, StoreError> {
     let count: i64 = connection
-        .prepare_cached("SELECT count(*) FROM batches WHERE provider = ?1 AND status = 'in_progress'")?
-        .query_row([provider], |row| row.get(0))?;
+        .prepare_cached(
+            "SELECT count(*) AS count FROM batches WHERE provider = ?1 AND status = 'in_progress'",
+        )?
+        .query_row([provider], |row| row.get("count"))?;
     let every = (count / RUNNING + 1).max(1);
     let mut query = connection.prepare_cached(
-        "SELECT json_extract(batch, '$.endpoint'), coalesce(json_extract(batch, '$.model'), ''),
-           coalesce(json_extract(batch, '$.request_counts.total'), 0), json_extract(batch, '$.created_at')
+        "SELECT json_extract(batch, '$.endpoint') AS endpoint, coalesce(json_extract(batch, '$.model'), '') AS model,
+           coalesce(json_extract(batch, '$.request_counts.total'), 0) AS total,
+           json_extract(batch, '$.created_at') AS began_at
          FROM batches WHERE provider = ?1 AND status = 'in_progress' AND active = 1 AND pk % ?2 = 0",
     )?;
     collect(query.query((provider, every))?, |row| {
-        let began_at = row.get::<_, i64>(3)? as f64;
-        let total: i64 = row.get(2)?;
+        let began_at = row.get::<_, i64>("began_at")? as f64;
+        let total: i64 = row.get("total")?;
         Ok(Past {
             class: Class {
                 provider: provider.to_owned(),
                 stage: Stage::Work,
-                endpoint: Some(row.get(0)?),
-                model: Some(row.get(1)?),
+                endpoint: Some(row.get("endpoint")?),
+                model: Some(row.get("model")?),
                 size: Some(Class::size_of(total.unsigned_abs())),
             },
             span: Span {
@@ -230,7 +243,7 @@ fn running(connection: &Connection, provider: &str, now: Timestamp) -> Result<Ve
 const KEPT: usize = 500;
 /// How many batches that run are compared with those that ended.
 const RUNNING: i64 = 2000;
-/// How far back the first start looks.
-const LOOKED_BACK: usize = 5000;
+/// How many ended batches the first start learns from.
+const MAX_LEARNT_AT_START: usize = 5000;
 /// What stands for batchd's own record among the providers' names, of which none is empty.
 const OWN: &str = "";

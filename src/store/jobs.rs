@@ -1,9 +1,10 @@
 //! When each maintenance job last ran.
 
-use super::column::{at, ms};
-use super::{Store, StoreError};
+use super::column::{collect, instant, ms};
+use super::error::StoreError;
+use super::state::Store;
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, named_params};
 
 /// A job's last run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +25,14 @@ impl Store {
         self.read(|connection| {
             let mut query = connection
                 .prepare_cached("SELECT name, started_at, finished_at, error FROM jobs ORDER BY name")?;
-            let runs = query.query_map([], |row| {
+            collect(query.query([])?, |row| {
                 Ok(JobRun {
-                    name: row.get(0)?,
-                    started_at: at(row.get(1)?),
-                    finished_at: at(row.get(2)?),
-                    error: row.get(3)?,
+                    name: row.get("name")?,
+                    started_at: instant(row, "started_at")?,
+                    finished_at: instant(row, "finished_at")?,
+                    error: row.get("error")?,
                 })
-            })?;
-            Ok(runs.collect::<Result<_, _>>()?)
+            })
         })
         .await
     }
@@ -47,8 +47,14 @@ impl Store {
 pub(super) fn note(connection: &Connection, run: JobRun) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error)
+             VALUES (:name, :started_at, :finished_at, :error)",
         )?
-        .execute((run.name, ms(run.started_at), ms(run.finished_at), run.error))?;
+        .execute(named_params! {
+            ":name": run.name,
+            ":started_at": ms(run.started_at),
+            ":finished_at": ms(run.finished_at),
+            ":error": run.error,
+        })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The lock file: one daemon a state directory, and what must be known before the database is opened.
 
-use super::OpenError;
 use super::directory::{Identity, unwritable};
+use super::error::OpenError;
 use std::fmt::Write;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::Read;

@@ -1,8 +1,8 @@
 //! Numbered migrations, each in its own transaction.
 
-use super::OpenError;
-use super::backup;
-use super::connection::{APPLICATION_ID, database, open_error};
+use super::database::{self, APPLICATION_ID, open_error};
+use super::directory;
+use super::error::OpenError;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 
@@ -73,10 +73,10 @@ fn keep_copy(connection: &Connection, dir: &Path, from: i64) -> Result<(), OpenE
         what: format!("failed to keep a copy before the migration: {what}"),
     };
     let copy = copy_before(dir, from + 1);
-    let unfinished = super::directory::copy_path(dir, 0);
-    backup::copy_to(connection, &unfinished).map_err(|error| unwritable(error.to_string()))?;
+    let unfinished = directory::copy_path(dir, 0);
+    database::copy_to(connection, &unfinished).map_err(|error| unwritable(error.to_string()))?;
     std::fs::rename(&unfinished, &copy)
-        .and_then(|()| super::directory::sync(dir))
+        .and_then(|()| directory::sync(dir))
         .map_err(|error| unwritable(error.to_string()))?;
     tracing::info!(copy = %copy.display(), "kept a copy of the state before its migration");
     for older in 0..from {
@@ -87,7 +87,7 @@ fn keep_copy(connection: &Connection, dir: &Path, from: i64) -> Result<(), OpenE
 
 /// Where the copy is kept that was made before the migration to schema `to`.
 fn copy_before(dir: &Path, to: i64) -> PathBuf {
-    let mut name = database(dir).into_os_string();
+    let mut name = database::file(dir).into_os_string();
     name.push(format!(".pre-v{to}"));
     name.into()
 }
@@ -105,7 +105,7 @@ mod tests {
     ];
 
     fn connection(dir: &Path) -> Connection {
-        let connection = Connection::open(database(dir)).unwrap();
+        let connection = Connection::open(database::file(dir)).unwrap();
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
         connection
     }

@@ -1,10 +1,13 @@
 //! What is remembered of providers across restarts: the episodes of their trouble.
 
-use super::column::{at, ms};
-use super::{Store, StoreError, events};
+use super::column::{collect, maybe_at, ms};
+use super::error::StoreError;
+use super::state::Store;
+use super::telling;
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
+use rusqlite::named_params;
 use std::sync::Arc;
 
 /// A provider's trouble.
@@ -30,17 +33,16 @@ impl Store {
                 "SELECT name, refused_since, silent_since, silence_told, last_error, last_success_at
                  FROM providers ORDER BY name",
             )?;
-            let states = query.query_map([], |row| {
+            collect(query.query([])?, |row| {
                 let state = ProviderState {
-                    refused_since: row.get::<_, Option<i64>>(1)?.map(at),
-                    silent_since: row.get::<_, Option<i64>>(2)?.map(at),
-                    silence_told: row.get(3)?,
-                    last_error: row.get(4)?,
-                    last_success_at: row.get::<_, Option<i64>>(5)?.map(at),
+                    refused_since: maybe_at(row, "refused_since")?,
+                    silent_since: maybe_at(row, "silent_since")?,
+                    silence_told: row.get("silence_told")?,
+                    last_error: row.get("last_error")?,
+                    last_success_at: maybe_at(row, "last_success_at")?,
                 };
-                Ok((row.get(0)?, state))
-            })?;
-            Ok(states.collect::<Result<_, _>>()?)
+                Ok((row.get("name")?, state))
+            })
         })
         .await
     }
@@ -57,18 +59,18 @@ impl Store {
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO providers
                    (name, refused_since, silent_since, silence_told, last_error, last_success_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                 VALUES (:name, :refused_since, :silent_since, :silence_told, :last_error, :last_success_at)",
             )?
-            .execute((
-                provider,
-                state.refused_since.map(ms),
-                state.silent_since.map(ms),
-                state.silence_told,
-                state.last_error,
-                state.last_success_at.map(ms),
-            ))?;
+            .execute(named_params! {
+                ":name": provider,
+                ":refused_since": state.refused_since.map(ms),
+                ":silent_since": state.silent_since.map(ms),
+                ":silence_told": state.silence_told,
+                ":last_error": state.last_error,
+                ":last_success_at": state.last_success_at.map(ms),
+            })?;
             for draft in &events {
-                events::record(tx, draft, None, &routes)?;
+                telling::record(tx, draft, None, &routes)?;
             }
             Ok(())
         })

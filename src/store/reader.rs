@@ -1,6 +1,7 @@
 //! The connections that only read: each query has one to itself, whoever came first goes first.
 
-use super::{StoreError, off_thread};
+use super::error::StoreError;
+use super::threads::off_thread;
 use crate::sync::lock;
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,9 @@
 //! Room beside the database for bytes on their way: files without a name, which are gone when nobody holds them.
 
-use super::{Store, StoreError, directory};
+use super::directory;
+use super::error::StoreError;
+use super::state::Store;
+use super::threads::off_thread;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -16,7 +19,7 @@ pub struct Spool {
     file: File,
     dir: PathBuf,
     length: u64,
-    /// How long it may become until the space is looked at again.
+    /// How long it may become until the free space is checked again.
     checked: u64,
 }
 
@@ -49,11 +52,11 @@ impl Spool {
         }
         let after = self.length + bytes.len() as u64;
         if after > self.checked {
-            let wanted = bytes.len() as u64 + LOOK_EVERY;
+            let wanted = bytes.len() as u64 + CHECK_SPACE_EVERY;
             if directory::free_space(&self.dir).is_some_and(|free| free < wanted + RESERVE) {
                 return Err(StoreError::Full);
             }
-            self.checked = after + LOOK_EVERY;
+            self.checked = after + CHECK_SPACE_EVERY;
         }
         self.file.write_all(bytes).map_err(|error| failed(&error))?;
         self.length = after;
@@ -81,7 +84,7 @@ impl Spooled {
             }
             let most = usize::try_from(length - at).unwrap_or(PIECE).min(PIECE);
             let reading = file.clone();
-            let piece = super::off_thread(move || {
+            let piece = off_thread(move || {
                 let mut piece = vec![0; most];
                 reading.read_exact_at(&mut piece, at)?;
                 Ok::<_, io::Error>(Bytes::from(piece))
@@ -106,8 +109,8 @@ fn failed(error: &io::Error) -> StoreError {
 
 /// What is read at once.
 const PIECE: usize = 256 << 10;
-/// How much is written between two looks at the space that is left.
-const LOOK_EVERY: u64 = 16 << 20;
+/// How much is written between two checks of the space that is left.
+const CHECK_SPACE_EVERY: u64 = 16 << 20;
 /// What is left to the database and to everybody else on the disk.
 const RESERVE: u64 = 64 << 20;
 

@@ -1,11 +1,15 @@
 //! Batches that are being created: what is written before a provider is asked, so that none is created twice.
 
-use super::batches::{self, Registered, Registration, UserFields};
-use super::column::{at, collect, from_json, json, maybe_at, ms};
-use super::{Store, StoreError, Tx};
+use super::column::{collect, count, from_json, instant, json, maybe_at, ms};
+use super::error::StoreError;
+use super::recording::{self, Registered, Registration};
+use super::state::Store;
+use super::transaction::Tx;
 use crate::domain::route::Routes;
 use crate::domain::tracked::BatchKey;
+use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
+use rusqlite::named_params;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,26 +48,24 @@ impl Store {
     /// Writes that a batch is about to be created.
     pub async fn open_submission(&self, submission: Submission) -> Result<(), StoreError> {
         self.write(move |tx| {
-            let Submission { marker, provider, endpoint, model, file_name, owner, begun_at, .. } = submission;
-            let requests = i64::try_from(submission.requests).unwrap_or(i64::MAX);
-            let (metadata, given) = (json(&submission.metadata)?, json(&submission.user_fields)?);
             tx.prepare_cached(
                 "INSERT INTO submissions
                    (marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :metadata, :given, :owner,
+                   :begun_at)",
             )?
-            .execute((
-                marker,
-                provider,
-                endpoint,
-                model,
-                requests,
-                file_name,
-                metadata,
-                given,
-                owner,
-                ms(begun_at),
-            ))?;
+            .execute(named_params! {
+                ":marker": submission.marker,
+                ":provider": submission.provider,
+                ":endpoint": submission.endpoint,
+                ":model": submission.model,
+                ":requests": i64::try_from(submission.requests).unwrap_or(i64::MAX),
+                ":file_name": submission.file_name,
+                ":metadata": json(&submission.metadata)?,
+                ":given": json(&submission.user_fields)?,
+                ":owner": submission.owner,
+                ":begun_at": ms(submission.begun_at),
+            })?;
             Ok(())
         })
         .await
@@ -78,7 +80,7 @@ impl Store {
     ) -> Result<Registered, StoreError> {
         self.write(move |tx| {
             close(tx, &marker)?;
-            batches::register(tx, item, &routes)
+            recording::register(tx, item, &routes)
         })
         .await
     }
@@ -91,8 +93,10 @@ impl Store {
     /// Nobody waits for the answer any more.
     pub async fn lose_submission(&self, marker: String, lost_at: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached("UPDATE submissions SET lost_at = coalesce(lost_at, ?2) WHERE marker = ?1")?
-                .execute((marker, ms(lost_at)))?;
+            tx.prepare_cached(
+                "UPDATE submissions SET lost_at = coalesce(lost_at, :lost_at) WHERE marker = :marker",
+            )?
+            .execute(named_params! { ":marker": marker, ":lost_at": ms(lost_at) })?;
             Ok(())
         })
         .await
@@ -106,8 +110,14 @@ impl Store {
         trouble: Option<String>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached("UPDATE submissions SET candidates = ?2, trouble = ?3 WHERE marker = ?1")?
-                .execute((marker, json(&candidates)?, trouble))?;
+            tx.prepare_cached(
+                "UPDATE submissions SET candidates = :candidates, trouble = :trouble WHERE marker = :marker",
+            )?
+            .execute(named_params! {
+                ":marker": marker,
+                ":candidates": json(&candidates)?,
+                ":trouble": trouble,
+            })?;
             Ok(())
         })
         .await
@@ -123,19 +133,19 @@ impl Store {
             )?;
             collect(query.query([])?, |row| {
                 Ok(Submission {
-                    marker: row.get(0)?,
-                    provider: row.get(1)?,
-                    endpoint: row.get(2)?,
-                    model: row.get(3)?,
-                    requests: super::column::count(row, 4)?,
-                    file_name: row.get(5)?,
-                    metadata: from_json(row, 6)?,
-                    user_fields: from_json(row, 7)?,
-                    owner: row.get(8)?,
-                    begun_at: at(row.get(9)?),
-                    lost_at: maybe_at(row, 10)?,
-                    candidates: from_json(row, 11)?,
-                    trouble: row.get(12)?,
+                    marker: row.get("marker")?,
+                    provider: row.get("provider")?,
+                    endpoint: row.get("endpoint")?,
+                    model: row.get("model")?,
+                    requests: count(row, "requests")?,
+                    file_name: row.get("file_name")?,
+                    metadata: from_json(row, "metadata")?,
+                    user_fields: from_json(row, "given")?,
+                    owner: row.get("owner")?,
+                    begun_at: instant(row, "begun_at")?,
+                    lost_at: maybe_at(row, "lost_at")?,
+                    candidates: from_json(row, "candidates")?,
+                    trouble: row.get("trouble")?,
                 })
             })
         })

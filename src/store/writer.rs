@@ -3,110 +3,27 @@
 //! An operation is a closure over the open transaction. Whatever has queued up while the last commit ran goes into
 //! the next one, each operation in its own savepoint; its caller is answered after `COMMIT` only.
 
-use super::batches::{self, PackedTouch, Touch};
-use super::connection::{self, checkpoint};
+use super::column::Pk;
+use super::commit_stats::CommitStats;
+use super::database;
+use super::error::StoreError;
 use super::lock::{Lock, Marks};
-use super::{Pk, StoreError, off_thread};
+use super::threads::off_thread;
+use super::touch::{PackedTouch, Touch, Touches};
+use super::transaction::{AfterCommit, Tx};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::failpoint;
 use crate::sync::lock;
 use jiff::Timestamp;
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-
-/// How long commits took: a histogram for metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CommitStats {
-    /// Commits so far.
-    pub count: u64,
-    /// Seconds that all of them took.
-    pub seconds_total: f64,
-    /// How many took up to so many seconds and longer than the bound before; the last bound is [`f64::INFINITY`].
-    pub buckets: Vec<(f64, u64)>,
-}
-
-/// The open transaction, as an operation sees it, and what is to be told once it is committed.
-#[derive(Debug)]
-pub(super) struct Tx<'c> {
-    connection: &'c Connection,
-    /// When the transaction began.
-    pub(super) now: Timestamp,
-    after_commit: AfterCommit,
-}
-
-/// What watchers and metrics hear of after the commit.
-#[derive(Debug, Default)]
-struct AfterCommit {
-    events: Vec<EventType>,
-    newest: i64,
-    deliveries: bool,
-    superseded: Vec<Pk>,
-}
-
-/// How much there was to tell before an operation.
-struct Mark {
-    events: usize,
-    newest: i64,
-    deliveries: bool,
-    superseded: usize,
-}
-
-impl AfterCommit {
-    /// The types of the events, for failpoints.
-    fn kinds(&self) -> String {
-        self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            events: self.events.len(),
-            newest: self.newest,
-            deliveries: self.deliveries,
-            superseded: self.superseded.len(),
-        }
-    }
-
-    fn back_to(&mut self, mark: &Mark) {
-        self.events.truncate(mark.events);
-        self.newest = mark.newest;
-        self.deliveries = mark.deliveries;
-        self.superseded.truncate(mark.superseded);
-    }
-}
-
-impl Deref for Tx<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection
-    }
-}
-
-impl Tx<'_> {
-    /// An event was recorded.
-    pub(super) fn tell_event(&mut self, sequence: i64, kind: EventType) {
-        self.after_commit.newest = self.after_commit.newest.max(sequence);
-        self.after_commit.events.push(kind);
-    }
-
-    /// What was noted of a batch's looks before is old now.
-    pub(super) fn supersede(&mut self, pk: Pk) {
-        self.after_commit.superseded.push(pk);
-    }
-
-    /// Deliveries were added or made due.
-    pub(super) fn tell_deliveries(&mut self) {
-        self.after_commit.deliveries = true;
-    }
-}
 
 /// The queue to the writer, and what it shares with everybody.
 #[derive(Debug)]
@@ -138,13 +55,6 @@ struct Open {
     lock: Lock,
     /// A failed fsync leaves the file in a state that nobody knows; only a new start can tell.
     poisoned: bool,
-}
-
-/// Looks that changed nothing, not written yet; `writing` are those of the commit that is under way.
-#[derive(Debug, Default)]
-struct Touches {
-    waiting: BTreeMap<Pk, PackedTouch>,
-    writing: BTreeMap<Pk, PackedTouch>,
 }
 
 enum Job {
@@ -244,18 +154,14 @@ impl Core {
         self.touched.notify_one();
     }
 
-    /// What is known of a batch's last look and not written yet.
+    /// What is known of a batch's last check and not written yet.
     pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
-        let touches = lock(&self.touches);
-        touches.waiting.get(&pk).or_else(|| touches.writing.get(&pk)).map(|touch| Touch::from(*touch))
+        lock(&self.touches).of(pk)
     }
 
-    /// All such looks.
+    /// All such checks.
     pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
-        let touches = lock(&self.touches);
-        // Newer after older.
-        let both = touches.writing.iter().chain(&touches.waiting);
-        both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
+        lock(&self.touches).all()
     }
 
     pub(super) fn watch_events(&self) -> watch::Receiver<i64> {
@@ -284,11 +190,11 @@ impl Core {
         let open = lock(&self.open);
         let open = open.as_ref().ok_or(StoreError::Closed)?;
         // Readers end soon or late; there is another checkpoint in an hour.
-        open.connection.busy_timeout(CHECKPOINT_PATIENCE)?;
-        let emptied = checkpoint(&open.connection);
-        open.connection.busy_timeout(connection::BUSY_TIMEOUT)?;
+        open.connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
+        let emptied = database::checkpoint(&open.connection);
+        open.connection.busy_timeout(database::BUSY_TIMEOUT)?;
         let emptied = emptied?;
-        let length = connection::length(&connection::log(&self.dir)).unwrap_or(0);
+        let length = database::length(&database::log(&self.dir)).unwrap_or(0);
         if length > LOG_WARNING {
             tracing::warn!(bytes = length, "the database's log is long: something keeps a read open");
         }
@@ -408,14 +314,12 @@ impl Open {
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
-        let mut transaction = Tx { connection: &self.connection, now, after_commit: AfterCommit::default() };
+        let mut transaction = Tx::of(&self.connection, now);
         let result = if self.poisoned {
             Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
         } else {
             begin(&self.connection)
-                .and_then(|()| {
-                    touches.iter().try_for_each(|(pk, touch)| batches::write_touch(&transaction, *pk, *touch))
-                })
+                .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| {
                     failpoint::reach("store.commit", || transaction.after_commit.kinds());
@@ -431,48 +335,10 @@ impl Open {
             {
                 tracing::error!("failed to roll back: {error}");
             }
-            self.poisoned |= matches!(error, StoreError::Io(text) if text.ends_with(FSYNC));
+            self.poisoned |= error.is_doubtful();
             answers.extend(writes.map(|write| write(Err(error.clone())).answer));
         }
         result.map(|()| after_commit)
-    }
-}
-
-impl Touches {
-    /// Some of what waits, oldest batch first: one commit must not take long.
-    fn take(&mut self) -> BTreeMap<Pk, PackedTouch> {
-        let rest = match self.waiting.keys().nth(MOST_TOUCHES).copied() {
-            Some(first) => self.waiting.split_off(&first),
-            None => BTreeMap::new(),
-        };
-        self.writing = std::mem::replace(&mut self.waiting, rest);
-        self.writing.clone()
-    }
-
-    /// Forgets what was written; what was not waits again, unless there is newer.
-    fn settle(&mut self, written: bool) {
-        for (pk, touch) in std::mem::take(&mut self.writing) {
-            if !written {
-                self.waiting.entry(pk).or_insert(touch);
-            }
-        }
-    }
-}
-
-impl Default for CommitStats {
-    fn default() -> Self {
-        Self { count: 0, seconds_total: 0.0, buckets: BOUNDS.map(|bound| (bound, 0)).to_vec() }
-    }
-}
-
-impl CommitStats {
-    fn add(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        self.count += 1;
-        self.seconds_total += seconds;
-        if let Some((_, count)) = self.buckets.iter_mut().find(|(bound, _)| seconds <= *bound) {
-            *count += 1;
-        }
     }
 }
 
@@ -485,7 +351,7 @@ async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, tou
         let mut flush = false;
         tokio::select! {
             biased;
-            count = queue.recv_many(&mut jobs, MOST) => if count == 0 { return },
+            count = queue.recv_many(&mut jobs, MAX_OPERATIONS) => if count == 0 { return },
             () = touched.notified(), if flush_at.is_none() => {
                 flush_at = Some(Instant::now() + FLUSH_AFTER);
                 continue;
@@ -526,7 +392,7 @@ fn begin(connection: &Connection) -> Result<(), StoreError> {
 
 /// Runs one operation in its savepoint. An error of its own is its own; an error here is the whole transaction's.
 fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let connection = transaction.connection;
+    let connection = transaction.connection();
     if let Err(error) = connection.prepare_cached("SAVEPOINT operation").and_then(|mut sql| sql.execute([])) {
         let error = StoreError::from(error);
         answers.push(write(Err(error.clone())).answer);
@@ -558,33 +424,22 @@ fn refuse(writes: Vec<Write>, error: &StoreError) {
     }
 }
 
-/// The end of the text of an error whose data may or may not have reached the disk.
-pub(super) const FSYNC: &str = "(fsync)";
-
-/// Whether SQLite's error is that of a failed fsync.
-pub(super) fn is_fsync(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
-}
-
 /// Callers that wait to be queued wait in order.
 const QUEUE: usize = 1024;
-/// Operations a transaction.
-const MOST: usize = 500;
-/// Touches a transaction.
-const MOST_TOUCHES: usize = 1000;
+/// Operations in one transaction.
+const MAX_OPERATIONS: usize = 500;
+/// How long a touch waits for a commit that takes it along.
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
-const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a checkpoint waits for readers.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(500);
 /// `docs/delivery.md#checkpoints`.
 const LOG_WARNING: u64 = 64 << 20;
-const BOUNDS: [f64; 13] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, f64::INFINITY];
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
-    use rusqlite::params;
+    use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
         store
@@ -705,17 +560,5 @@ mod tests {
         };
         let error = store.set_job_run(run).await.unwrap_err();
         assert!(matches!(&error, StoreError::Internal(what) if what.contains("has stopped")), "{error}");
-    }
-
-    #[test]
-    fn every_commit_falls_into_one_bucket() {
-        let mut stats = CommitStats::default();
-        for micros in [0, 1000, 1001, 4000, 400_000, 99_000_000] {
-            stats.add(Duration::from_micros(micros));
-        }
-        assert_eq!(stats.count, 6);
-        assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), 6);
-        assert_eq!(stats.buckets[0], (0.001, 2));
-        assert_eq!(stats.buckets.last(), Some(&(f64::INFINITY, 1)));
     }
 }

@@ -121,10 +121,8 @@ impl<'a> EventReader<'a> {
                 (Status::Cancelled, _) => Tone::Cancelled,
                 _ => by_severity,
             },
-            Some(
-                EventType::ProviderRecovered | EventType::WebhookRecovered | EventType::ResultsDownloaded,
-            ) => Tone::Good,
-            _ => by_severity,
+            Some(kind) if kind.is_good_news() => Tone::Good,
+            Some(_) | None => by_severity,
         }
     }
 
@@ -385,7 +383,7 @@ const UNKNOWN: &str = "–";
 mod tests {
     use super::super::samples::{NOW, batch, reached, with_errors};
     use super::*;
-    use crate::domain::event::Draft;
+    use crate::domain::event::{Draft, Occurrence};
     use crate::domain::tracked::Tracked;
     use crate::http::failure::Failure;
     use proptest::prelude::*;
@@ -465,7 +463,7 @@ mod tests {
                 | EventType::ProviderRecovered => {
                     Draft::about_provider(kind, "openai", "401 Unauthorized", NOW, NOW).body(1)
                 }
-                _ => Draft::finding(kind, &tracked, NOW, NOW).body(1),
+                _ => Occurrence::finding(kind, NOW, NOW).draft(&tracked).body(1),
             };
             let message = Message::from_event(&body, NOW).unwrap();
             assert!(message.headline().starts_with(message.tone.icon()), "{kind}: {}", message.title);
@@ -481,7 +479,7 @@ mod tests {
         let refused = Message::from_event(&refused.body(1), NOW).unwrap();
         assert_eq!(refused.headline(), "❌ openai — key refused");
         assert_eq!(refused.line, words);
-        let stalled = Draft::finding(EventType::BatchStalled, &tracked, NOW, NOW);
+        let stalled = Occurrence::finding(EventType::BatchStalled, NOW, NOW).draft(&tracked);
         let stalled = Message::from_event(&stalled.body(1), NOW).unwrap();
         assert_eq!(stalled.line, "nightly-eval makes no progress: 10 of 100 requests done");
         assert_eq!(stalled.headline(), "⚠️ nightly-eval — no progress");

@@ -7,7 +7,7 @@ use super::post::Post;
 use super::text::{clean, cut, utf16};
 use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
 use crate::config::WebhookFacts;
-use crate::domain::event::EventType;
+use crate::domain::event::{EventType, Subject};
 use crate::domain::outcome::Severity;
 use crate::http::address::BadAddress;
 use crate::http::call::{Answer, Call};
@@ -119,26 +119,23 @@ impl Alert {
     fn of(event: &EventReader<'_>, id: &str) -> Self {
         let ends = match event.kind {
             _ if event.is_test() => false,
-            Some(
-                EventType::ProviderRecovered | EventType::WebhookRecovered | EventType::ResultsDownloaded,
-            ) => true,
             Some(EventType::Batch(status)) => status.is_terminal() && event.severity() == Severity::Info,
-            _ => false,
+            Some(kind) => kind.is_good_news(),
+            None => false,
         };
         // What neither goes on nor ends is an alert of its own: a digest, a step on the way, a try-out.
         let lasts = !event.is_test()
             && match event.kind {
                 Some(EventType::Batch(status)) => status.is_terminal(),
-                Some(EventType::Digest | EventType::Test) | None => false,
-                Some(_) => true,
+                Some(kind) => kind.subject() != Subject::Nothing,
+                None => false,
             };
         let topic = event.topic().filter(|_| lasts);
         let key = topic.map_or_else(
             || format!("batchd/{id}"),
             |topic| {
                 // Results that are about to go are another matter than how the batch went.
-                let results =
-                    matches!(event.kind, Some(EventType::ResultsExpiring | EventType::ResultsDownloaded));
+                let results = event.kind.map(EventType::subject) == Some(Subject::Results);
                 format!("batchd/{topic}{}", if results { "/results" } else { "" })
             },
         );

@@ -1,10 +1,9 @@
 //! Events for the tests of every chat kind.
 
 use crate::domain::batch::{BatchError, BatchErrors, RequestCounts, Usage};
-use crate::domain::event::Draft;
+use crate::domain::event::Occurrence;
 use crate::domain::status::Status;
-use crate::domain::tracked::{BatchKey, Origin, Tracked};
-use crate::domain::transition::Transition;
+use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition};
 use jiff::Timestamp;
 
 pub const NOW: Timestamp = Timestamp::constant(1_760_000_031, 0);
@@ -55,5 +54,5 @@ pub fn reached(tracked: &Tracked) -> String {
         occurred_at: None,
         observed_at: NOW,
     };
-    Draft::status(tracked, &transition).body(7)
+    Occurrence::Status(transition).draft(tracked).body(7)
 }

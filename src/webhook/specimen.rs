@@ -1,10 +1,9 @@
 //! An event of every type, for trying things out that must not fail at the first real one.
 
 use crate::domain::batch::RequestCounts;
-use crate::domain::event::{Draft, EventType};
+use crate::domain::event::{Draft, EventType, Occurrence};
 use crate::domain::status::Status;
-use crate::domain::tracked::{BatchKey, Origin, Tracked};
-use crate::domain::transition::Transition;
+use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -26,7 +25,7 @@ fn draft(kind: EventType) -> Draft {
                 occurred_at: Some(NOW),
                 observed_at: NOW,
             };
-            Draft::status(&batch(status), &transition)
+            Occurrence::Status(transition).draft(&batch(status))
         }
         EventType::ProviderUnauthorized | EventType::ProviderUnreachable | EventType::ProviderRecovered => {
             Draft::about_provider(kind, "openai", "a reason", NOW, NOW)
@@ -44,7 +43,11 @@ fn draft(kind: EventType) -> Draft {
             draft
         }
         EventType::Test => Draft::test(&batch(Status::Completed), kind, "1", NOW),
-        _ => Draft::finding(kind, &batch(Status::InProgress), NOW, NOW),
+        EventType::BatchStalled
+        | EventType::BatchOverdue
+        | EventType::BatchLost
+        | EventType::ResultsDownloaded
+        | EventType::ResultsExpiring => Occurrence::finding(kind, NOW, NOW).draft(&batch(Status::InProgress)),
     }
 }
 

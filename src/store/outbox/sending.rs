@@ -1,13 +1,15 @@
 //! From owed to accepted: what is due, attempts that are logged before they are made, how they ended, and what a crash
 //! or a clock that was set leaves to put right.
 
-use super::super::column::{at, collect, event_type, length, ms};
-use super::super::{Pk, Store, StoreError, Tx};
+use super::super::column::{Pk, at, collect, event_type, instant, length, ms};
+use super::super::error::StoreError;
+use super::super::state::Store;
+use super::super::transaction::Tx;
+use super::delivery::{DeliveryState, REACHABLE};
 use super::webhooks::{WebhookState, hold, load_webhook, save_webhook};
-use super::{DeliveryState, REACHABLE};
 use crate::domain::event::EventType;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, named_params};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -131,7 +133,7 @@ impl Store {
                     "SELECT due_at FROM deliveries WHERE webhook = ?1 AND state = 'pending'
                      ORDER BY due_at LIMIT 1",
                 )?
-                .query_row([webhook], |row| row.get(0))
+                .query_row([webhook], |row| row.get("due_at"))
                 .optional()?;
             Ok(next.map(at))
         })
@@ -168,17 +170,17 @@ impl Store {
     pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.prepare_cached(
-                "UPDATE attempts SET outcome = 'interrupted', finished_at = ?2 WHERE outcome IS NULL
-                   AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
+                "UPDATE attempts SET outcome = 'interrupted', finished_at = :now WHERE outcome IS NULL
+                   AND delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook AND state = 'inflight'
                      AND state <> 'delivered')",
             )?
-            .execute((&webhook, ms(now)))?;
+            .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
             tx.prepare_cached(&format!(
                 "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
-                   due_at = ?2, wait = 0, trigger = 'startup'
-                 WHERE webhook = ?1 AND state = 'inflight' AND state <> 'delivered'"
+                   due_at = :now, wait = 0, trigger = 'startup'
+                 WHERE webhook = :webhook AND state = 'inflight' AND state <> 'delivered'"
             ))?
-            .execute((&webhook, ms(now)))?;
+            .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
             Ok(())
         })
         .await
@@ -193,9 +195,9 @@ impl Store {
             for delivery in deliveries {
                 let changed = tx
                     .prepare_cached(&format!(
-                        "{RETRY} WHERE pk = ?2 AND state <> 'inflight' AND {REACHABLE}"
+                        "{RETRY} WHERE pk = :pk AND state <> 'inflight' AND {REACHABLE}"
                     ))?
-                    .execute((ms(now), delivery))?;
+                    .execute(named_params! { ":pk": delivery, ":now": ms(now) })?;
                 retried.push(changed > 0);
             }
             if retried.contains(&true) {
@@ -211,10 +213,10 @@ impl Store {
         self.write(move |tx| {
             let changed = tx
                 .prepare_cached(&format!(
-                    "{RETRY} WHERE state = 'dead' AND state <> 'delivered' AND webhook = coalesce(?2, webhook)
+                    "{RETRY} WHERE state = 'dead' AND state <> 'delivered' AND webhook = coalesce(:webhook, webhook)
                        AND {REACHABLE}"
                 ))?
-                .execute((ms(now), webhook))?;
+                .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
             if changed > 0 {
                 tx.tell_deliveries();
             }
@@ -228,9 +230,9 @@ impl Store {
     pub async fn follow_step(&self, before: Timestamp, step: Duration) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.execute(
-                "UPDATE deliveries SET due_at = due_at + ?2
-                 WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 AND due_at - wait <= ?1",
-                (ms(before), length(step)),
+                "UPDATE deliveries SET due_at = due_at + :step
+                 WHERE state = 'pending' AND state <> 'delivered' AND due_at > :before AND due_at - wait <= :before",
+                named_params! { ":before": ms(before), ":step": length(step) },
             )?;
             tx.tell_deliveries();
             Ok(())
@@ -242,7 +244,7 @@ impl Store {
     async fn follow_clock(&self, now: Timestamp) -> Result<(), StoreError> {
         let Some(daemon) = &self.0.daemon else { return Ok(()) };
         let before = daemon.asked_at.swap(ms(now), Ordering::Relaxed);
-        // Callers that looked at the clock a moment apart may come in any order.
+        // Callers that read the clock a moment apart may come in any order.
         if ms(now) >= before.saturating_sub(CLOCK_STEP) {
             return Ok(());
         }
@@ -304,13 +306,19 @@ fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option
             "UPDATE deliveries SET state = 'inflight', attempts = attempts + 1
              WHERE pk = ?1 AND state = 'pending' RETURNING attempts, trigger",
         )?
-        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([delivery], |row| Ok((row.get("attempts")?, row.get("trigger")?)))
         .optional()?;
     let Some((number, trigger)) = begun else { return Ok(None) };
     tx.prepare_cached(
-        "INSERT INTO attempts (delivery, number, started_at, trigger) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO attempts (delivery, number, started_at, trigger)
+         VALUES (:delivery, :number, :started_at, :trigger)",
     )?
-    .execute((delivery, number, ms(now), trigger))?;
+    .execute(named_params! {
+        ":delivery": delivery,
+        ":number": number,
+        ":started_at": ms(now),
+        ":trigger": trigger,
+    })?;
     Ok(Some(tx.last_insert_rowid()))
 }
 
@@ -323,18 +331,26 @@ fn finish_attempt(
     let error = end.error.map(shortened);
     let delivery: Option<Pk> = tx
         .prepare_cached(
-            "UPDATE attempts SET finished_at = ?2, outcome = ?3, http_status = ?4, error = ?5, excerpt = ?6
-             WHERE pk = ?1 AND outcome IS NULL RETURNING delivery",
+            "UPDATE attempts SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status,
+               error = :error, excerpt = :excerpt
+             WHERE pk = :pk AND outcome IS NULL RETURNING delivery",
         )?
         .query_row(
-            (attempt, ms(end.at), &end.outcome, end.http_status, &error, end.excerpt.map(shortened)),
-            |row| row.get(0),
+            named_params! {
+                ":pk": attempt,
+                ":finished_at": ms(end.at),
+                ":outcome": end.outcome,
+                ":http_status": end.http_status,
+                ":error": error,
+                ":excerpt": end.excerpt.map(shortened),
+            },
+            |row| row.get("delivery"),
         )
         .optional()?;
     let Some(delivery) = delivery else { return Ok(()) };
     let webhook: String = tx
         .prepare_cached("SELECT webhook FROM deliveries WHERE pk = ?1")?
-        .query_row([delivery], |row| row.get(0))?;
+        .query_row([delivery], |row| row.get("webhook"))?;
 
     if let Some(stored) = load_webhook(tx, &webhook)?
         && stored.disabled.is_some()
@@ -352,12 +368,21 @@ fn finish_attempt(
     };
     let last_error = (new != DeliveryState::Delivered).then(|| error.unwrap_or(end.outcome));
     tx.prepare_cached(&format!(
-        "UPDATE deliveries SET state = CASE WHEN ?2 = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE ?2 END,
-           counted = counted + ?3, plain = max(plain, ?4), due_at = ?5, wait = ?6, last_error = ?7,
-           crashes = 0, trigger = 'schedule'
-         WHERE pk = ?1 AND state = 'inflight'"
+        "UPDATE deliveries SET
+           state = CASE WHEN :state = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE :state END,
+           counted = counted + :counts, plain = max(plain, :plain), due_at = :due_at, wait = :wait,
+           last_error = :last_error, crashes = 0, trigger = 'schedule'
+         WHERE pk = :pk AND state = 'inflight'"
     ))?
-    .execute((delivery, new.as_str(), counts, plain, ms(due_at), length(wait), last_error))?;
+    .execute(named_params! {
+        ":pk": delivery,
+        ":state": new.as_str(),
+        ":counts": counts,
+        ":plain": plain,
+        ":due_at": ms(due_at),
+        ":wait": length(wait),
+        ":last_error": last_error,
+    })?;
     if state.disabled.is_some() || end.next == Next::Hold {
         hold(tx, &webhook)?;
     }
@@ -366,31 +391,31 @@ fn finish_attempt(
 
 fn read_due(row: &rusqlite::Row<'_>) -> Result<Due, StoreError> {
     Ok(Due {
-        pk: row.get(0)?,
-        event_id: row.get(1)?,
-        kind: event_type(row, 2)?,
-        body: row.get(3)?,
-        attempts: row.get(4)?,
-        plain: row.get(5)?,
-        recorded_at: at(row.get(6)?),
-        sequence: row.get(7)?,
+        pk: row.get("pk")?,
+        event_id: row.get("event_id")?,
+        kind: event_type(row, "type")?,
+        body: row.get("body")?,
+        attempts: row.get("counted")?,
+        plain: row.get("plain")?,
+        recorded_at: instant(row, "recorded_at")?,
+        sequence: row.get("sequence")?,
     })
 }
 
 /// What of an answer or an error is kept.
 fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MOST_TEXT));
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
 }
 
-const DUE: &str = "SELECT deliveries.pk, id, type, body, counted, plain, events.recorded_at, sequence
+const DUE: &str = "SELECT deliveries.pk AS pk, id AS event_id, type, body, counted, plain, events.recorded_at AS recorded_at, sequence
      FROM deliveries JOIN events USING (sequence) WHERE webhook = ?1 AND state = 'pending' AND due_at <= ?2";
 const CRASH_LOOP: &str = "crash_loop: batchd has died four times in a row while sending it, the last time with nothing \
      else under way; please report this";
 const RETRY: &str =
-    "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0, counted = 0, crashes = 0,
+    "UPDATE deliveries SET state = 'pending', due_at = :now, wait = 0, counted = 0, crashes = 0,
      trigger = 'manual'";
 /// Bytes of an answer or an error.
-const MOST_TEXT: usize = 2048;
+const MAX_TEXT: usize = 2048;
 /// Milliseconds by which the clock must go back to count as set back.
 const CLOCK_STEP: i64 = 1000;

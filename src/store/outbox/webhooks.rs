@@ -1,12 +1,15 @@
 //! What is remembered of each webhook across restarts, and what switching one off or on does to what it is owed.
 
 use super::super::column::{collect, maybe_at, ms};
-use super::super::{Store, StoreError, Tx, events};
-use super::REACHABLE;
+use super::super::error::StoreError;
+use super::super::state::Store;
+use super::super::telling;
+use super::super::transaction::Tx;
+use super::delivery::REACHABLE;
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, named_params};
 use std::sync::Arc;
 
 /// What is remembered of a webhook across restarts.
@@ -34,9 +37,8 @@ impl Store {
     /// What is remembered of every webhook.
     pub async fn webhook_states(&self) -> Result<Vec<(String, WebhookState)>, StoreError> {
         self.read(|connection| {
-            let mut query =
-                connection.prepare_cached(&format!("SELECT {STATE}, name FROM webhooks ORDER BY name"))?;
-            collect(query.query([])?, |row| Ok((row.get(8)?, webhook_state(row)?)))
+            let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+            collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
         })
         .await
     }
@@ -99,12 +101,12 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            events::record(tx, &finding, None, &routes)?;
+            telling::record(tx, &finding, None, &routes)?;
             tx.prepare_cached(
-                "INSERT INTO webhooks (name, told_since) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET told_since = ?2",
+                "INSERT INTO webhooks (name, told_since) VALUES (:name, :told_since)
+                 ON CONFLICT (name) DO UPDATE SET told_since = :told_since",
             )?
-            .execute((webhook, told_since.map(ms)))?;
+            .execute(named_params! { ":name": webhook, ":told_since": told_since.map(ms) })?;
             Ok(())
         })
         .await
@@ -137,7 +139,7 @@ pub(super) fn load_webhook(
     webhook: &str,
 ) -> Result<Option<WebhookState>, StoreError> {
     connection
-        .prepare_cached(&format!("SELECT {STATE} FROM webhooks WHERE name = ?1"))?
+        .prepare_cached(&format!("{SELECT} WHERE name = ?1"))?
         .query_and_then([webhook], webhook_state)?
         .next()
         .transpose()
@@ -149,37 +151,43 @@ pub(super) fn save_webhook(
     state: &WebhookState,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached(&format!(
-            "INSERT INTO webhooks ({STATE}, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (name) DO UPDATE SET ({STATE}) = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-        ))?
-        .execute((
-            &state.disabled,
-            state.by_hand,
-            state.failures,
-            state.failing_since.map(ms),
-            state.paused_until.map(ms),
-            state.last_success_at.map(ms),
-            &state.fingerprint,
-            state.told_since.map(ms),
-            webhook,
-        ))?;
+        .prepare_cached(
+            "INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
+               fingerprint, told_since)
+             VALUES (:name, :disabled, :by_hand, :failures, :failing_since, :paused_until, :last_success_at,
+               :fingerprint, :told_since)
+             ON CONFLICT (name) DO UPDATE SET disabled = excluded.disabled, by_hand = excluded.by_hand,
+               failures = excluded.failures, failing_since = excluded.failing_since,
+               paused_until = excluded.paused_until, last_success_at = excluded.last_success_at,
+               fingerprint = excluded.fingerprint, told_since = excluded.told_since",
+        )?
+        .execute(named_params! {
+            ":name": webhook,
+            ":disabled": state.disabled,
+            ":by_hand": state.by_hand,
+            ":failures": state.failures,
+            ":failing_since": state.failing_since.map(ms),
+            ":paused_until": state.paused_until.map(ms),
+            ":last_success_at": state.last_success_at.map(ms),
+            ":fingerprint": state.fingerprint,
+            ":told_since": state.told_since.map(ms),
+        })?;
     Ok(())
 }
 
-/// Reads a row of [`STATE`].
+/// Reads a row that [`SELECT`] gives.
 fn webhook_state(row: &rusqlite::Row<'_>) -> Result<WebhookState, StoreError> {
     Ok(WebhookState {
-        disabled: row.get(0)?,
-        by_hand: row.get(1)?,
-        failures: row.get(2)?,
-        failing_since: maybe_at(row, 3)?,
-        paused_until: maybe_at(row, 4)?,
-        last_success_at: maybe_at(row, 5)?,
-        fingerprint: row.get(6)?,
-        told_since: maybe_at(row, 7)?,
+        disabled: row.get("disabled")?,
+        by_hand: row.get("by_hand")?,
+        failures: row.get("failures")?,
+        failing_since: maybe_at(row, "failing_since")?,
+        paused_until: maybe_at(row, "paused_until")?,
+        last_success_at: maybe_at(row, "last_success_at")?,
+        fingerprint: row.get("fingerprint")?,
+        told_since: maybe_at(row, "told_since")?,
     })
 }
 
-const STATE: &str =
-    "disabled, by_hand, failures, failing_since, paused_until, last_success_at, fingerprint, told_since";
+const SELECT: &str = "SELECT name, disabled, by_hand, failures, failing_since, paused_until, last_success_at, \
+     fingerprint, told_since FROM webhooks";

@@ -1,6 +1,6 @@
 //! What every kind must do, tried on all there are; a new kind fails here until every piece of it is there.
 
-use crate::domain::event::{Draft, EventType};
+use crate::domain::event::{Draft, EventType, Occurrence};
 use crate::domain::status::Status;
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
@@ -106,8 +106,8 @@ fn occasions() -> Vec<(&'static str, String)> {
         ("failed", reached(&with_errors(batch(Status::Failed, None), &errors))),
         (
             "stalled",
-            Draft::finding(EventType::BatchStalled, &stalled, NOW, NOW)
-                .because("no progress for 7 h")
+            Occurrence::finding_because(EventType::BatchStalled, NOW, NOW, "no progress for 7 h".to_owned())
+                .draft(&stalled)
                 .body(7),
         ),
         (
@@ -383,7 +383,8 @@ proptest! {
         tracked.batch.model = Some(model.clone());
         tracked.console_url = Some(format!("https://example.com/{}", "x(".repeat(400)));
         let body = reached(&tracked);
-        let stalled = Draft::finding(EventType::BatchStalled, &tracked, NOW, NOW).because(&error).body(1);
+        let stalled = Occurrence::finding_because(EventType::BatchStalled, NOW, NOW, error.clone());
+        let stalled = stalled.draft(&tracked).body(1);
         let mut full: Value = serde_json::from_str(&digest()).unwrap();
         for list in ["ended", "running", "stuck"] {
             let mut entry = full["data"][list][0].clone();
@@ -671,7 +672,7 @@ fn h10_pagerduty_opens_and_closes_the_same_alert() {
         (text("event_action"), text("dedup_key"))
     };
     let running = batch(Status::InProgress, counts(1, 0));
-    let finding = |kind| alert(&Draft::finding(kind, &running, NOW, NOW).body(1));
+    let finding = |kind| alert(&Occurrence::finding(kind, NOW, NOW).draft(&running).body(1));
     let end = |status, counts| alert(&reached(&batch(status, counts)));
     let provider = |kind| alert(&Draft::about_provider(kind, "openai", "why", NOW, NOW).body(1));
     let (trigger, resolve) = ("trigger".to_owned(), "resolve".to_owned());

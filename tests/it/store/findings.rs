@@ -2,7 +2,7 @@
 
 use super::*;
 use batchd::domain::digest::Digest;
-use batchd::domain::event::Draft;
+use batchd::domain::event::{Draft, Occurrence};
 use batchd::store::events::EventFilter;
 use batchd::store::jobs::JobRun;
 use batchd::store::outbox::DeliveryFilter;
@@ -33,7 +33,7 @@ async fn who_was_told_that_a_batch_is_late_is_told_of_its_good_end_and_nobody_el
     let (late, fine) = (track(&store, "batch_late").await, track(&store, "batch_fine").await);
     let before = store.load(late).await.unwrap().unwrap();
     let mut step = look(&before, Status::InProgress, seconds(10));
-    step.events.push(Draft::finding(EventType::BatchOverdue, &step.tracked, seconds(5), seconds(10)));
+    step.events.push(Occurrence::finding(EventType::BatchOverdue, seconds(5), seconds(10)));
     store.record(late, step, by_severity()).await.unwrap();
     for pk in [late, fine] {
         let before = store.load(pk).await.unwrap().unwrap();

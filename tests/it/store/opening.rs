@@ -107,7 +107,7 @@ async fn an_emptied_or_deleted_database_is_not_a_fresh_start() {
     assert!(matches!(error, OpenError::Damaged { .. }) && text.contains("empty or gone"), "{text}");
     fs::remove_file(&file).unwrap();
     assert!(matches!(refused(dir.path()).0, OpenError::Damaged { .. }));
-    assert!(matches!(Store::open_offline(dir.path(), Clock::system()), Err(OpenError::Damaged { .. })));
+    assert!(matches!(Store::open_offline(dir.path()), Err(OpenError::Damaged { .. })));
     // Whoever really wants a fresh start deletes the lock file too.
     fs::remove_file(dir.path().join("batchd.lock")).unwrap();
     Store::open(dir.path(), Clock::system()).unwrap();
@@ -131,7 +131,7 @@ async fn a_newer_schema_is_refused_even_if_only_the_log_tells_of_it() {
         fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
     assert!(matches!(refused(copy.path()).0, OpenError::Newer { found: 7, .. }));
-    assert!(matches!(Store::open_offline(copy.path(), Clock::system()), Err(OpenError::Newer { .. })));
+    assert!(matches!(Store::open_offline(copy.path()), Err(OpenError::Newer { .. })));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_destroyed_page_is_found_at_start() {
     let (error, text) = refused(dir.path());
     assert!(matches!(error, OpenError::Damaged { .. }) && text.contains("nothing was changed"), "{text}");
     // The daemon of a large state finds it later.
-    let offline = Store::open_offline(dir.path(), Clock::system()).unwrap();
+    let offline = Store::open_offline(dir.path()).unwrap();
     assert!(matches!(offline.check_whole().await, Err(StoreError::Damaged(_))));
 }
 
@@ -185,18 +185,18 @@ async fn a_directory_that_cannot_be_made_or_is_none_is_named() {
 #[tokio::test]
 async fn without_a_daemon_the_state_can_be_read_and_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::open_offline(dir.path(), Clock::system()), Err(OpenError::Absent { .. })));
+    assert!(matches!(Store::open_offline(dir.path()), Err(OpenError::Absent { .. })));
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "reading makes nothing");
     let nowhere = dir.path().join("nowhere");
-    assert!(matches!(Store::open_offline(&nowhere, Clock::system()), Err(OpenError::Absent { .. })));
+    assert!(matches!(Store::open_offline(&nowhere), Err(OpenError::Absent { .. })));
 
     // Beside a running daemon, seeing what it commits …
     let store = Store::open(dir.path(), Clock::system()).unwrap();
-    let offline = Store::open_offline(dir.path(), Clock::system()).unwrap();
+    let offline = Store::open_offline(dir.path()).unwrap();
     let pk = track(&store, "batch_1").await;
     assert_eq!(offline.load(pk).await.unwrap(), store.load(pk).await.unwrap());
     assert_eq!(offline.purge(pk).await.unwrap_err(), StoreError::ReadOnly);
-    offline.touch(pk, batchd::store::batches::Touch { last_polled_at: EPOCH, next_poll_at: None, eta: None });
+    offline.touch(pk, batchd::store::touch::Touch { last_polled_at: EPOCH, next_poll_at: None, eta: None });
     offline.healthy().await.unwrap();
     assert!(offline.due("pipeline".to_owned(), EPOCH, 10).await.unwrap().is_empty());
     // … and without one.
@@ -204,7 +204,7 @@ async fn without_a_daemon_the_state_can_be_read_and_not_written() {
     assert_eq!(offline.find("batch_1".to_owned()).await.unwrap().len(), 1);
     offline.close().await.unwrap();
     assert_eq!(offline.load(pk).await.unwrap_err(), StoreError::Closed);
-    let offline = Store::open_offline(dir.path(), Clock::system()).unwrap();
+    let offline = Store::open_offline(dir.path()).unwrap();
     assert_eq!(offline.load(pk).await.unwrap().unwrap().key, key("batch_1"));
     let copy = offline.copy_aside().await.unwrap();
     assert!(copy.exists());

@@ -2,13 +2,14 @@
 
 use super::*;
 use batchd::domain::event::Draft;
-use batchd::domain::schedule::Eta;
 use batchd::domain::time::{earlier, later};
+use batchd::domain::tracked::Eta;
 use batchd::store::StoreError;
-use batchd::store::batches::{BatchFilter, Touch};
+use batchd::store::batches::BatchFilter;
 use batchd::store::events::EventFilter;
 use batchd::store::jobs::JobRun;
 use batchd::store::providers::ProviderState;
+use batchd::store::touch::Touch;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -206,7 +207,8 @@ async fn each_event_is_recorded_once_ever() {
     assert_eq!(store.transitions(pk).await.unwrap().len(), 1);
     let events = store.events(EventFilter::default()).await.unwrap();
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0].body, step.events[0].body(1), "frozen as the log numbered it");
+    let body = step.events[0].draft_of_check(&step.tracked, None).body(1);
+    assert_eq!(events[0].body, body, "frozen as the log numbered it");
     assert_eq!(store.recorded_by_type(), [(EventType::Batch(Status::Completed), 1)]);
 
     // An older look that arrives late does not bring it back to life.

@@ -1,0 +1,126 @@
+//! Why the state cannot be opened, read or written.
+
+use rusqlite::{ErrorCode, ffi};
+use std::path::PathBuf;
+
+/// Why the state cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon, or another program, holds it.
+    #[error("the state in {} is held by {holder}", dir.display())]
+    Locked {
+        /// The state directory.
+        dir: PathBuf,
+        /// What the lock file says of the holder.
+        holder: String,
+    },
+    /// The database is not one, or is damaged, or was emptied.
+    #[error("the state in {} is damaged: {what}", file.display())]
+    Damaged {
+        /// The database file.
+        file: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// It was written by a newer batchd.
+    #[error(
+        "the state in {} has schema {found}, this batchd knows schemas up to {known}; run the newer batchd, or \
+         restore a backup that this one made",
+        file.display()
+    )]
+    Newer {
+        /// The database file.
+        file: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest that this binary knows.
+        known: i64,
+    },
+    /// The directory or a file in it cannot be made or written.
+    #[error("the state in {} cannot be used: {what}", dir.display())]
+    Unwritable {
+        /// The state directory.
+        dir: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// There is nothing there to read (only without a daemon).
+    #[error("there is no state in {}; name another directory in `[state] dir`, or start the daemon", dir.display())]
+    Absent {
+        /// The state directory.
+        dir: PathBuf,
+    },
+}
+
+/// Why a read or a write did not happen. Nothing of a failed write is there.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// No space.
+    #[error("the disk with the state is full; free some space, batchd goes on by itself")]
+    Full,
+    /// Something else holds the database.
+    #[error("the database is locked by another program; `fuser` names it")]
+    Busy,
+    /// The file system or the file is read-only.
+    #[error("the database cannot be written: it is read-only, or opened without the daemon")]
+    ReadOnly,
+    /// The database is damaged.
+    #[error("the database is damaged: {0}; stop the service, copy the newest backup to batchd.db, and start")]
+    Damaged(String),
+    /// Reading or writing failed.
+    #[error("the database cannot be read or written; check the disk: {0}")]
+    Io(String),
+    /// The store has been closed.
+    #[error("the state is closed; batchd is stopping")]
+    Closed,
+    /// A defect of batchd.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl StoreError {
+    /// Whether what was written may or may not have reached the disk: only a new start can tell.
+    pub(super) fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Io(text) if text.ends_with(FSYNC))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            Some(ErrorCode::SystemIoFailure) if is_fsync(&error) => Self::Io(format!("{text} {}", FSYNC)),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Io(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+fn is_fsync(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// The end of the text of an error whose data may or may not have reached the disk.
+const FSYNC: &str = "(fsync)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_sqlite_keep_their_meaning() {
+        let error =
+            |code| StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        assert_eq!(error(rusqlite::ffi::SQLITE_FULL), StoreError::Full);
+        assert_eq!(error(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT), StoreError::Busy);
+        assert_eq!(error(rusqlite::ffi::SQLITE_READONLY_DBMOVED), StoreError::ReadOnly);
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CORRUPT_VTAB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_NOTADB), StoreError::Damaged(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_IOERR_WRITE), StoreError::Io(_)));
+        assert!(matches!(error(rusqlite::ffi::SQLITE_CONSTRAINT), StoreError::Internal(_)));
+    }
+}

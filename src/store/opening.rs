@@ -1,0 +1,84 @@
+//! Opening the state: for the daemon, or beside it for reading.
+
+use super::directory::{self, Identity};
+use super::error::OpenError;
+use super::lock::{self, Lock};
+use super::reader::Readers;
+use super::state::{Daemon, Store};
+use super::writer::Writer;
+use super::{connection, database, telling};
+use crate::clock::Clock;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+impl Store {
+    /// Opens (or makes) the state in `dir` for the daemon: locks it, checks it, migrates it, and makes due what
+    /// was under way when the last daemon died.
+    ///
+    /// Must be called inside a tokio runtime. On a current-thread runtime everything runs inline, so that
+    /// simulations do the same every time; on others on the threads for blocking work.
+    pub fn open(dir: &Path, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_within(dir, clock, LOCK_TIMEOUT)
+    }
+
+    fn open_within(dir: &Path, clock: Clock, timeout: Duration) -> Result<Self, OpenError> {
+        directory::prepare(dir)?;
+        let lock = Lock::take(dir)?;
+        directory::remove_stale_copies(dir);
+        let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
+        let readers = Readers::new([connection::open_readable(dir)?, connection::open_readable(dir)?]);
+        directory::set_ballast(dir);
+
+        let identity = |path: PathBuf| match Identity::of(&path) {
+            Ok(Some(identity)) => Ok((path, identity)),
+            Ok(None) => Err(database::damaged(dir, format!("{} is gone", path.display()))),
+            Err(error) => Err(directory::unwritable(dir, &path, &error)),
+        };
+        let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
+        let files =
+            [identity(database::file(dir))?, identity(database::log(dir))?, (lock::path(dir), locked)];
+        let newest =
+            telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
+        let writer = Writer::start(opened.connection, lock, dir.to_owned(), clock, newest);
+        let daemon = Daemon { writer, files, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
+        Ok(Self::of(dir, readers, Some(daemon)))
+    }
+
+    /// Opens existing state for reading only, beside a daemon or without one.
+    pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
+        let readers = Readers::new([connection::open_offline(dir)?]);
+        Ok(Self::of(dir, readers, None))
+    }
+}
+
+/// How long opening waits for another program that has the database locked.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    fn refused(dir: &Path) -> String {
+        let refused = Store::open_within(dir, Clock::system(), Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        refused.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_database_that_another_program_has_locked_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Connection::open(database::file(dir.path())).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x); BEGIN EXCLUSIVE").unwrap();
+        assert!(refused(dir.path()).contains("another program has"));
+
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap().close().await.unwrap();
+        let other = Connection::open(database::file(dir.path())).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(refused(dir.path()).contains("`fuser` names it"));
+        other.execute_batch("ROLLBACK").unwrap();
+        Store::open(dir.path(), Clock::system()).unwrap();
+    }
+}

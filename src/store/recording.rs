@@ -1,0 +1,131 @@
+//! What a registration or a check of a batch writes: its row, its transitions, its events and what hangs on them.
+
+use super::column::{Pk, json, ms};
+use super::error::StoreError;
+use super::transaction::Tx;
+use super::{downloads, expiring, history, row, telling};
+use crate::domain::route::Routes;
+use crate::domain::status::Status;
+use crate::domain::tracked::{Tracked, Transition};
+use crate::domain::transition::Step;
+use crate::domain::user_fields::UserFields;
+use rusqlite::named_params;
+
+/// One batch to register.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// What is stored if it is new.
+    pub tracked: Tracked,
+    /// The first check, if there has been one: stored with it, if it is new.
+    pub first_look: Option<Step>,
+    /// What the user gave, for a batch that is known already.
+    pub user_fields: UserFields,
+}
+
+/// A registered batch.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Its row.
+    pub pk: Pk,
+    /// Whether it was new; a batch that had been untracked and is watched again is not.
+    pub new: bool,
+    /// As stored now.
+    pub tracked: Tracked,
+}
+
+/// Registers one batch; one that is known takes what the user gave and nothing else.
+pub(super) fn register(
+    tx: &mut Tx<'_>,
+    item: Registration,
+    routes: &Routes,
+) -> Result<Registered, StoreError> {
+    if let Some((pk, mut tracked)) = row::find(tx, &item.tracked.key)? {
+        give(tx, pk, &mut tracked, &item.user_fields)?;
+        return Ok(Registered { pk, new: false, tracked });
+    }
+    let key = item.tracked.key.clone();
+    let mut step = item.first_look.unwrap_or_else(|| Step::quiet(item.tracked));
+    step.tracked.key = key;
+    row::to_resolution(&mut step.tracked);
+    let pk = row::insert(tx, &step.tracked)?;
+    follow(tx, pk, &step, &step.tracked, routes)?;
+    Ok(Registered { pk, new: true, tracked: step.tracked })
+}
+
+/// Writes what a check means for a batch. Returns how many events were new.
+pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> Result<usize, StoreError> {
+    // What users change meanwhile is read back: the events are made, and the webhooks chosen, by what is stored.
+    let Some(stored) = row::update(tx, pk, &step.tracked)? else { return Ok(0) };
+    tx.supersede(pk);
+    follow(tx, pk, step, &stored, routes)
+}
+
+/// Writes what follows from a step whose batch is `stored` now.
+fn follow(
+    tx: &mut Tx<'_>,
+    pk: Pk,
+    step: &Step,
+    stored: &Tracked,
+    routes: &Routes,
+) -> Result<usize, StoreError> {
+    expiring::plan(tx, pk, stored)?;
+    if let Some(transition) = &step.transition {
+        insert_transition(tx, pk, transition)?;
+        history::learn(tx, &stored.key, &stored.batch)?;
+    }
+    let mut recorded = 0;
+    for event in &step.events {
+        let draft = event.draft_of_check(stored, step.usual);
+        recorded += usize::from(telling::record(tx, &draft, Some((pk, stored)), routes)?);
+    }
+    downloads::want(tx, pk, &step.events)?;
+    Ok(recorded)
+}
+
+/// What a second `track` changes of a known batch.
+fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields) -> Result<(), StoreError> {
+    if *user_fields != UserFields::default() {
+        user_fields.apply(tracked);
+        tx.prepare_cached(
+            "UPDATE batches SET name = :name, labels = :labels, notify = :notify, deadline = :deadline
+             WHERE pk = :pk",
+        )?
+        .execute(named_params! {
+            ":pk": pk,
+            ":name": tracked.name,
+            ":labels": json(&tracked.labels)?,
+            ":notify": json(&tracked.notify)?,
+            ":deadline": tracked.deadline.map(ms),
+        })?;
+    }
+    if tracked.untracked_at.is_some() {
+        tracked.untracked_at = None;
+        // A finished record gets no richer, and its provider may have forgotten it by now.
+        let over = tracked.batch.status.is_terminal() && tracked.settled;
+        tracked.next_poll_at = (!over).then_some(tx.now);
+        tx.prepare_cached(
+            "UPDATE batches SET untracked_at = NULL, next_poll_at = :next_poll_at WHERE pk = :pk",
+        )?
+        .execute(named_params! { ":pk": pk, ":next_poll_at": tracked.next_poll_at.map(ms) })?;
+        tx.supersede(pk);
+    }
+    Ok(())
+}
+
+/// Two checks that saw the same change at once leave one transition.
+fn insert_transition(tx: &Tx<'_>, pk: Pk, transition: &Transition) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
+         SELECT :batch, :from_status, :to_status, :provider_status, :occurred_at, :observed_at
+         WHERE :to_status IS NOT (SELECT to_status FROM transitions WHERE batch = :batch ORDER BY pk DESC LIMIT 1)",
+    )?
+    .execute(named_params! {
+        ":batch": pk,
+        ":from_status": transition.from.map(Status::as_str),
+        ":to_status": transition.to.as_str(),
+        ":provider_status": transition.provider_status,
+        ":occurred_at": transition.occurred_at.map(ms),
+        ":observed_at": ms(transition.observed_at),
+    })?;
+    Ok(())
+}

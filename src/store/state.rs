@@ -1,0 +1,158 @@
+//! The open state directory: reading, writing, closing and its health.
+
+use super::commit_stats::CommitStats;
+use super::database;
+use super::directory::{self, Identity};
+use super::error::StoreError;
+use super::reader::Readers;
+use super::threads::off_thread;
+use super::transaction::Tx;
+use super::writer::{Core, Writer};
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+/// The open state directory. Cheap to clone; all clones are one store.
+///
+/// Dropping the last clone without [`Store::close`] is what a crash is: nothing is lost, nothing is tidied.
+#[derive(Clone, Debug)]
+pub struct Store(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) dir: PathBuf,
+    readers: Readers,
+    /// `None`: opened for reading only.
+    pub(super) daemon: Option<Daemon>,
+}
+
+/// What only the daemon's store has.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) writer: Writer,
+    pub(super) files: [(PathBuf, Identity); 3],
+    pub(super) checked: bool,
+    /// The time, in Unix milliseconds, when somebody last asked what is due.
+    pub(super) asked_at: AtomicI64,
+}
+
+impl Store {
+    pub(super) fn of(dir: &Path, readers: Readers, daemon: Option<Daemon>) -> Self {
+        Self(Arc::new(Inner { dir: dir.to_owned(), readers, daemon }))
+    }
+
+    /// Writes what waits, shortens the log and closes. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.readers.close().await;
+        match &self.0.daemon {
+            Some(daemon) => daemon.writer.alone(Core::close).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether opening checked the whole file; if not (it is large), [`Store::check_whole`] should soon.
+    pub fn was_checked(&self) -> bool {
+        self.0.daemon.as_ref().is_some_and(|daemon| daemon.checked)
+    }
+
+    /// Checks the whole file; may take long, and holds up nothing.
+    pub async fn check_whole(&self) -> Result<(), StoreError> {
+        let found = self.apart(|connection, _| Ok(database::check(connection, "integrity_check")?)).await?;
+        found.map_err(StoreError::Damaged)
+    }
+
+    /// Copies the log into the database and empties it: now and then, so that it does not grow. Not an error if
+    /// somebody reads just now; the next one will do it.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.writer()?.alone(|core| core.checkpoint().map(drop)).await
+    }
+
+    /// Whether the files are still the ones that were opened, and whether writing works.
+    ///
+    /// Writes only if the last write failed. Cheap otherwise; meant for every 30 s.
+    pub async fn healthy(&self) -> Result<(), StoreError> {
+        let Some(daemon) = &self.0.daemon else { return Ok(()) };
+        let dir = self.0.dir.clone();
+        let files = daemon.files.clone();
+        let changed = off_thread(move || {
+            directory::set_ballast(&dir);
+            files.into_iter().find(|(path, before)| Identity::of(path).ok().flatten() != Some(*before))
+        })
+        .await?;
+        if let Some((path, _)) = changed {
+            return Err(StoreError::Damaged(format!(
+                "{} was deleted or replaced while in use",
+                path.display()
+            )));
+        }
+        if let Some(trouble) = daemon.writer.core.trouble() {
+            // The smallest write may fit where no other does.
+            if trouble == StoreError::Full && directory::is_short_of_space(&self.0.dir) {
+                return Err(trouble);
+            }
+            self.write(|tx| Ok(tx.execute("UPDATE identity SET run = run", []).map(drop)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// How long commits took, for metrics.
+    pub fn commit_stats(&self) -> CommitStats {
+        self.0.daemon.as_ref().map(|daemon| daemon.writer.core.commits()).unwrap_or_default()
+    }
+
+    /// For tests of a full disk: the database grows by at most `pages` pages from now on; `None`: freely.
+    #[doc(hidden)]
+    pub async fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
+        self.writer()?.alone(move |core| core.limit_growth(pages)).await
+    }
+
+    pub(super) fn writer(&self) -> Result<&Writer, StoreError> {
+        self.0.daemon.as_ref().map(|daemon| &daemon.writer).ok_or(StoreError::ReadOnly)
+    }
+
+    /// Runs `operation` in the next transaction; answers after its commit.
+    pub(super) async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.writer()?.write(operation).await
+    }
+
+    /// The same for what frees space: on a full disk it is tried once more without the ballast.
+    pub(super) async fn write_freeing<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.write(operation.clone()).await {
+            Err(StoreError::Full) if directory::drop_ballast(&self.0.dir) => self.write(operation).await,
+            other => other,
+        }
+    }
+
+    /// Reads on one of the read-only connections.
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.readers.read(query).await
+    }
+
+    /// Reads on a connection of its own: for what takes long.
+    pub(super) async fn apart<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection, &Path) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.readers.opened()?;
+        let dir = self.0.dir.clone();
+        off_thread(move || {
+            let connection = database::read_only(&database::file(&dir), false)?;
+            query(&connection, &dir)
+        })
+        .await?
+    }
+}

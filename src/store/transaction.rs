@@ -1,0 +1,96 @@
+//! The open transaction as an operation sees it, and what is told to others once it is committed.
+
+use super::column::Pk;
+use crate::domain::event::EventType;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use std::ops::Deref;
+
+/// The open transaction, as an operation sees it, and what is to be told once it is committed.
+#[derive(Debug)]
+pub(super) struct Tx<'c> {
+    connection: &'c Connection,
+    /// When the transaction began.
+    pub(super) now: Timestamp,
+    pub(super) after_commit: AfterCommit,
+}
+
+/// What watchers and metrics hear of after the commit.
+#[derive(Debug, Default)]
+pub(super) struct AfterCommit {
+    pub(super) events: Vec<EventType>,
+    /// The number of the newest event; 0: none was recorded.
+    pub(super) newest: i64,
+    pub(super) deliveries: bool,
+    /// Batches whose touches are out of date.
+    pub(super) superseded: Vec<Pk>,
+}
+
+/// How much there was to tell before an operation.
+pub(super) struct Mark {
+    events: usize,
+    newest: i64,
+    deliveries: bool,
+    superseded: usize,
+}
+
+impl AfterCommit {
+    /// The types of the events, for failpoints.
+    pub(super) fn kinds(&self) -> String {
+        self.events.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            events: self.events.len(),
+            newest: self.newest,
+            deliveries: self.deliveries,
+            superseded: self.superseded.len(),
+        }
+    }
+
+    pub(super) fn back_to(&mut self, mark: &Mark) {
+        self.events.truncate(mark.events);
+        self.newest = mark.newest;
+        self.deliveries = mark.deliveries;
+        self.superseded.truncate(mark.superseded);
+    }
+}
+
+impl<'c> Tx<'c> {
+    /// A view of the transaction that is open on `connection`.
+    pub(super) fn of(connection: &'c Connection, now: Timestamp) -> Self {
+        Self { connection, now, after_commit: AfterCommit::default() }
+    }
+
+    /// The connection itself, for as long as it is open.
+    pub(super) const fn connection(&self) -> &'c Connection {
+        self.connection
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Tx<'_> {
+    /// An event was recorded.
+    pub(super) fn tell_event(&mut self, sequence: i64, kind: EventType) {
+        self.after_commit.newest = self.after_commit.newest.max(sequence);
+        self.after_commit.events.push(kind);
+    }
+
+    /// What was noted of earlier checks of the batch is out of date now.
+    pub(super) fn supersede(&mut self, pk: Pk) {
+        self.after_commit.superseded.push(pk);
+    }
+
+    /// Deliveries were added or made due.
+    pub(super) fn tell_deliveries(&mut self) {
+        self.after_commit.deliveries = true;
+    }
+}
