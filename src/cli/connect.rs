@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::exit::Exit;
 use crate::config::environment::Env;
-use crate::config::{self, ClientView, find};
+use crate::config::{self, ClientView, client_sockets};
 use crate::control::client::{Address, Client};
 use nix::unistd::{Gid, Group};
 use secrecy::SecretString;
@@ -34,7 +34,7 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
     let view = client_view(config)?;
     let mut there = Vec::new();
     let mut looked = Vec::new();
-    for path in find::client_sockets(&view, &env) {
+    for path in client_sockets(&view, &env) {
         match std::fs::metadata(&path) {
             Ok(_) => there.push(path),
             Err(error) if error.kind() == ErrorKind::NotFound => looked.push((path, "no such socket")),
