@@ -89,12 +89,12 @@ table! {
         max_interval: Duration = DURATION.within(&INTERVAL), usual Duration::from_mins(15);
         /// How long one request may take.
         timeout: Duration = DURATION.within(&POLL_TIMEOUT), usual Duration::from_secs(30);
-        /// How long a batch may go without progress before it is reported as stalled.
-        stalled_after: Duration = DURATION.within(&STALLED_AFTER), usual Duration::from_hours(6);
         /// How many requests may be in flight, per provider.
         concurrency: u32 = COUNT.within(&CONCURRENCY), usual 16;
         /// How many requests may be sent a minute, per provider.
         requests_per_minute: u32 = COUNT.within(&PER_MINUTE), said "no limit";
+        /// How long a batch may go without progress before it is reported as stalled.
+        stalled_after: Duration = DURATION.within(&STALLED_AFTER), usual Duration::from_hours(6);
     }
 }
 
@@ -105,7 +105,7 @@ impl Default for Polling {
 }
 
 table! {
-    /// Whether the results of batches are downloaded before their provider deletes them.
+    /// Downloading the results of batches, before their provider deletes them.
     "results", ResultsTable {} => #[derive(Clone, Debug, PartialEq, Eq)] ResultsConfig {} {
         /// Whether the results of every batch that ends are downloaded: one file per batch, in OpenAI's form.
         download: bool = SWITCH, usual false;
@@ -164,37 +164,37 @@ table! {
 
 /// The further keys of providers that only some kinds have; each is text.
 pub const PROVIDER_OPTIONS: &[Key] = &[
-    option("access_key_id", "The id of an AWS access key, whose secret is then `api_key`."),
-    option("account", "The id of the account."),
     option(
         "api_version",
         "The version of the classic API, whose `base_url` ends in `/openai`. Without it the v1 API is used.",
     ),
     option(
-        "credentials_file",
-        "A JSON file of Google credentials, in place of those that Google's own libraries find.",
-    ),
-    option(
         "deployment",
         "The batch deployment that takes the place of each request's model in what is submitted.",
     ),
+    option("region", "The AWS region."),
+    option("profile", "The profile of AWS's shared configuration files that credentials are taken from."),
+    option("project", "The project that requests are made for."),
+    option("location", "The location of the project's batches, such as `europe-west4`."),
+    option("account", "The id of the account."),
+    option("upstream", "The provider behind the gateway that holds the batches."),
+    option("organization", "The organization that is named in every request."),
+    option("access_key_id", "The id of an AWS access key, whose secret is then `api_key`."),
+    option(
+        "credentials_file",
+        "A JSON file of Google credentials, in place of those that Google's own libraries find.",
+    ),
+    option("role_arn", "The role that the provider assumes to read the input and write the results."),
     option(
         "input_uri",
         "Where the input of what is submitted is stored (`s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`).",
     ),
-    option("location", "The location of the project's batches, such as `europe-west4`."),
-    option("organization", "The organization that is named in every request."),
     option("output_uri", "Where the results of what is submitted are stored, as `input_uri`."),
-    option("profile", "The profile of AWS's shared configuration files that credentials are taken from."),
-    option("project", "The project that requests are made for."),
-    option("region", "The AWS region."),
-    option("role_arn", "The role that the provider assumes to read the input and write the results."),
     Key {
         form: || ADDRESS.describe(),
         visibility: ADDRESS.visibility,
         ..option("storage_url", "The address of another storage service than the kind's own.")
     },
-    option("upstream", "The provider behind the gateway that holds the batches."),
 ];
 
 const fn option(name: &'static str, doc: &'static str) -> Key {
@@ -248,7 +248,7 @@ table! {
         timeout: Duration = DURATION.within(&TIMEOUT), usual Duration::from_secs(15);
         /// The delays between the attempts of a delivery.
         retry: Vec<Duration> = RETRY, said format!("`{}`", delays_as_toml(&retry::DELAYS));
-        /// What replaces the kind's own text: a [template](delivery.md#templates), or the path of a file with one.
+        /// What replaces the kind's own text: a [template](#templates), or the path of a file with one.
         template: Template = TEMPLATE;
         /// How many messages may be sent in a time.
         rate: Rate = RATE, said "no limit";

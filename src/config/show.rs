@@ -26,7 +26,7 @@ impl Config {
         page.table("http");
         page.keys(self.http.written());
         page.table("polling");
-        page.keys(self.polling.written());
+        page.keys(polling(&self.polling));
         page.table("results");
         page.keys(self.results.written());
         for provider in self.providers.values() {
@@ -87,8 +87,8 @@ impl Page {
         for (key, value) in &provider.options {
             self.key(key, quoted(value));
         }
-        let usual = usual.written();
-        self.keys(provider.polling.written().into_iter().filter(|key| !usual.contains(key)).collect());
+        let usual = polling(usual);
+        self.keys(polling(&provider.polling).into_iter().filter(|key| !usual.contains(key)).collect());
     }
 
     fn webhook(&mut self, webhook: &WebhookConfig) {
@@ -123,4 +123,11 @@ impl Page {
         }
         self.keys(digest.written());
     }
+}
+
+/// The keys of `polling`, the durations first.
+fn polling(polling: &Polling) -> Vec<(&'static str, String)> {
+    let mut keys = polling.written();
+    keys.sort_by_key(|(_, value)| !value.starts_with('"'));
+    keys
 }

@@ -11,6 +11,7 @@ use super::problem::{Problem, Severity};
 use super::raw::Raw;
 use super::settings::{ApiConfig, ApiTable, Config, Origin};
 use rules::Check;
+use std::collections::BTreeMap;
 use webhooks::Names;
 
 /// Judges a whole file: the configuration, unless one of the problems is an error.
@@ -20,7 +21,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let api = check.api(&raw.api);
     let http = check.http(&raw.http);
     let polling = check.polling(&raw.polling);
-    let results = check.results(&raw.results, state.as_ref());
+    let results = sections::results(&raw.results, state.as_ref());
     let heartbeat = check.heartbeat(&raw.heartbeat);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
@@ -47,7 +48,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
 
 /// Judges `[api]` alone, for commands that only want to find the daemon.
 pub fn check_api(table: &ApiTable, circumstances: Circumstances<'_>) -> (ApiConfig, Vec<Problem>) {
-    let mut check = Check { circumstances, problems: Vec::new(), places: std::collections::BTreeMap::new() };
+    let mut check = Check { circumstances, problems: Vec::new(), places: BTreeMap::new() };
     let api = check.api(table);
     (api, check.problems)
 }

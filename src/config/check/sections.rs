@@ -78,11 +78,6 @@ impl Check<'_> {
         polling
     }
 
-    pub fn results(&mut self, table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
-        let dir = state.map(|state| state.dir.join("results")).unwrap_or_default();
-        table.over(ResultsConfig { dir, ..ResultsConfig::usual() })
-    }
-
     pub fn heartbeat(&mut self, table: &HeartbeatTable) -> Option<HeartbeatConfig> {
         let Some(url) = table.url.given() else {
             if let Some(every) = table.every.given().filter(|_| table.url.is_missing()) {
@@ -95,6 +90,12 @@ impl Check<'_> {
         let url = self.source("heartbeat.url", url);
         Some(table.over(HeartbeatConfig::usual(url)))
     }
+}
+
+/// `[results]`; there are no rules but those of each key.
+pub fn results(table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
+    let dir = state.map(|state| state.dir.join("results")).unwrap_or_default();
+    table.over(ResultsConfig { dir, ..ResultsConfig::usual() })
 }
 
 /// Whoever keeps things shorter than this has probably mistaken the unit.
