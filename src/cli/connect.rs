@@ -3,7 +3,7 @@
 use super::error::{Error, START_HINTS, denied};
 use super::exit::Exit;
 use crate::config::environment::Env;
-use crate::config::{self, ClientView, find};
+use crate::config::{self, ClientView, client_sockets};
 use crate::control::address::Address;
 use crate::control::client::Client;
 use secrecy::SecretString;
@@ -30,7 +30,7 @@ pub async fn client(host: Option<&Address>, config: Option<&Path>) -> Result<Cli
     let view = client_view(config)?;
     let mut there = Vec::new();
     let mut tried = Vec::new();
-    for path in find::client_sockets(&view, &env) {
+    for path in client_sockets(&view, &env) {
         match std::fs::metadata(&path) {
             Ok(_) => there.push(path),
             Err(error) if error.kind() == ErrorKind::NotFound => tried.push((path, "no such socket")),

@@ -1,10 +1,15 @@
 //! What a client command needs of the configuration: where the daemon is, and no secret.
 
+use super::catalog::Catalog;
+use super::check;
 use super::environment::Env;
+use super::find::{self, SOCKET_NAME, runtime_socket};
 use super::load::{directory_of, read_file};
 use super::problem::{Refused, Severity};
+use super::raw;
+use super::settings::{ApiConfig, SECTIONS};
 use super::source::Source;
-use super::{ApiConfig, Catalog, check, find, raw};
+use super::value::PathBase;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,17 +41,17 @@ pub fn client_view(path: Option<&Path>, env: &Env) -> Result<ClientView, Refused
         Err(error) if error.kind == ErrorKind::PermissionDenied => return Ok(usual),
         Err(error) => return Err(Refused::plain(error.problem)),
     };
-    let reading = raw::read(&text);
     let directory = directory_of(&file);
+    let base = PathBase { env, directory: &directory };
+    let reading = raw::read(&text, base);
     let catalog = Catalog::default();
-    let circumstances = check::Circumstances { catalog: &catalog, env, directory: &directory };
+    let circumstances = check::Circumstances { catalog: &catalog, base };
     let (api, mut problems) = check::check_api(&reading.raw.api, circumstances);
     problems.extend(reading.problems.into_iter().take(reading.api_problems));
     problems.retain(|problem| problem.severity == Severity::Error);
-    let state_dir = reading.raw.state.dir.given().map(|dir| check::path(dir.get_ref(), circumstances));
     let view = ClientView {
         api,
-        state_dir: state_dir.or(usual.state_dir),
+        state_dir: reading.raw.state.dir.value().or(usual.state_dir),
         providers: reading.raw.providers.into_iter().map(|named| named.name.into_inner()).collect(),
         file: Some(file),
     };
@@ -55,8 +60,51 @@ pub fn client_view(path: Option<&Path>, env: &Env) -> Result<ClientView, Refused
         // What stands in a broken file may not be what was meant.
         (false, Some(_)) => Ok(ClientView { api: ApiConfig::default(), ..view }),
         (false, None) => {
-            let source = Source::new(view.file.as_deref().unwrap_or(Path::new("")), &text, &reading.document);
+            let source = Source::new(
+                view.file.as_deref().unwrap_or(Path::new("")),
+                &text,
+                &reading.document,
+                SECTIONS,
+            );
             Err(Refused::new(problems, source))
         }
+    }
+}
+
+/// The sockets at which a client may find the daemon, in this order (`docs/contract.md#finding-the-daemon`): `[api] socket`, in
+/// `$XDG_RUNTIME_DIR`, in `/run`; at last beside the state, where a daemon without any of these makes it.
+pub fn client_sockets(view: &ClientView, env: &Env) -> Vec<PathBuf> {
+    let beside = view.state_dir.as_ref().map(|dir| dir.join(SOCKET_NAME));
+    let mut sockets: Vec<PathBuf> = Vec::with_capacity(4);
+    let candidates =
+        [view.api.socket.clone(), runtime_socket(env), Some(PathBuf::from(SYSTEM_SOCKET)), beside];
+    for socket in candidates.into_iter().flatten() {
+        if !sockets.contains(&socket) {
+            sockets.push(socket);
+        }
+    }
+    sockets
+}
+
+/// The machine's daemon.
+const SYSTEM_SOCKET: &str = "/run/batchd/batchd.sock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket() {
+        let env = Env::from([("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_STATE_HOME", "/x")]);
+        let mut view = ClientView { state_dir: find::state_dir(&env), ..ClientView::default() };
+        assert_eq!(
+            client_sockets(&view, &env),
+            ["/run/user/7/batchd/batchd.sock", "/run/batchd/batchd.sock", "/x/batchd/batchd.sock"]
+                .map(PathBuf::from)
+        );
+        view.api.socket = Some("/own.sock".into());
+        assert_eq!(client_sockets(&view, &env)[0], PathBuf::from("/own.sock"));
+        view.api.socket = Some(SYSTEM_SOCKET.into());
+        assert_eq!(client_sockets(&view, &env).len(), 3);
     }
 }

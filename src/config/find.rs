@@ -1,9 +1,8 @@
 //! Where things are unless somebody says otherwise: the file, the state, the socket.
 
-use super::Config;
-use super::client::ClientView;
 use super::environment::Env;
 use super::problem::Problem;
+use super::settings::Config;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -45,21 +44,6 @@ pub fn daemon_socket(config: &Config, env: &Env) -> PathBuf {
         .unwrap_or_else(|| config.state.dir.join(SOCKET_NAME))
 }
 
-/// The sockets at which a client looks for the daemon, in this order (`docs/contract.md#finding-the-daemon`): `[api] socket`, in
-/// `$XDG_RUNTIME_DIR`, in `/run`; at last beside the state, where a daemon without any of these makes it.
-pub fn client_sockets(view: &ClientView, env: &Env) -> Vec<PathBuf> {
-    let beside = view.state_dir.as_ref().map(|dir| dir.join(SOCKET_NAME));
-    let mut sockets: Vec<PathBuf> = Vec::with_capacity(4);
-    let candidates =
-        [view.api.socket.clone(), runtime_socket(env), Some(PathBuf::from(SYSTEM_SOCKET)), beside];
-    for socket in candidates.into_iter().flatten() {
-        if !sockets.contains(&socket) {
-            sockets.push(socket);
-        }
-    }
-    sockets
-}
-
 fn asked_for(path: &Path, by: &str) -> Result<Option<PathBuf>, Problem> {
     if is_there(path) {
         return Ok(Some(path.to_owned()));
@@ -67,7 +51,7 @@ fn asked_for(path: &Path, by: &str) -> Result<Option<PathBuf>, Problem> {
     Err(Problem::error(None, format!("there is no configuration file {}{by}", path.display())))
 }
 
-/// Whether something is there, even if it may not be looked at.
+/// Whether something is there, even if it may not be read.
 fn is_there(path: &Path) -> bool {
     match path.metadata() {
         Ok(_) => true,
@@ -80,17 +64,15 @@ fn usual_files(env: &Env) -> Vec<PathBuf> {
     own.map(|own| own.join("batchd/config.toml")).into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
 }
 
-fn runtime_socket(env: &Env) -> Option<PathBuf> {
+/// The socket of a user's own daemon.
+pub(super) fn runtime_socket(env: &Env) -> Option<PathBuf> {
     Some(env.directory("XDG_RUNTIME_DIR")?.join("batchd").join(SOCKET_NAME))
 }
 
 /// The machine's configuration.
 const SYSTEM_FILE: &str = "/etc/batchd/config.toml";
 
-/// The machine's daemon.
-const SYSTEM_SOCKET: &str = "/run/batchd/batchd.sock";
-
-const SOCKET_NAME: &str = "batchd.sock";
+pub(super) const SOCKET_NAME: &str = "batchd.sock";
 
 #[cfg(test)]
 mod tests {
@@ -136,20 +118,5 @@ mod tests {
         assert_eq!(of(&[home]), Some("/home/me/.local/state/batchd".into()));
         assert_eq!(of(&[("XDG_STATE_HOME", "relative"), home]), Some("/home/me/.local/state/batchd".into()));
         assert_eq!(of(&[]), None);
-    }
-
-    #[test]
-    fn the_socket() {
-        let env = Env::from([("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_STATE_HOME", "/x")]);
-        let mut view = ClientView { state_dir: state_dir(&env), ..ClientView::default() };
-        assert_eq!(
-            client_sockets(&view, &env),
-            ["/run/user/7/batchd/batchd.sock", "/run/batchd/batchd.sock", "/x/batchd/batchd.sock"]
-                .map(PathBuf::from)
-        );
-        view.api.socket = Some("/own.sock".into());
-        assert_eq!(client_sockets(&view, &env)[0], PathBuf::from("/own.sock"));
-        view.api.socket = Some(SYSTEM_SOCKET.into());
-        assert_eq!(client_sockets(&view, &env).len(), 3);
     }
 }

@@ -1,11 +1,16 @@
 //! From the file, or from the environment where there is none, to a configuration that has been judged.
 
+use super::catalog::{Catalog, KindFacts};
 use super::check::{self, Circumstances};
+use super::environment::Env;
+use super::find;
 use super::problem::{self, Problem, Refused};
-use super::raw::{self, Field, Named, ProviderTable, Raw, WebhookTable};
+use super::raw::{self, ProviderKeys, Raw};
 use super::secret::SecretSource;
+use super::settings::{Config, SECTIONS, WebhookTable};
 use super::source::Source;
-use super::{Catalog, Config, Env, KindFacts, find};
+use super::table::{Field, Named};
+use super::value::PathBase;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -35,13 +40,14 @@ impl Config {
     ///
     /// Everything that is wrong, at once.
     pub fn parse(file: &Path, text: &str, catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
-        let reading = raw::read(text);
-        if let Some(problem) = reading.syntax {
-            return Err(Refused::new(vec![problem], Source::broken(file, text)));
-        }
-        let source = Source::new(file, text, &reading.document);
         let directory = directory_of(file);
-        let circumstances = Circumstances { catalog, env, directory: &directory };
+        let base = PathBase { env, directory: &directory };
+        let reading = raw::read(text, base);
+        if let Some(problem) = reading.syntax {
+            return Err(Refused::new(vec![problem], Source::broken(file, text, SECTIONS)));
+        }
+        let source = Source::new(file, text, &reading.document, SECTIONS);
+        let circumstances = Circumstances { catalog, base };
         let mut config = Self::judge(&reading.raw, reading.problems, source, circumstances)?;
         config.file = Some(file.to_owned());
         Ok(config)
@@ -72,7 +78,7 @@ impl Config {
         let slack = catalog.webhooks.iter().filter(|kind| kind.name == SLACK && is_set(&SLACK_VARIABLE));
         let raw = Raw {
             providers: providers
-                .map(|kind| Named { name: nowhere(kind.name), table: ProviderTable::default() })
+                .map(|kind| Named { name: nowhere(kind.name), table: ProviderKeys::default() })
                 .collect(),
             webhooks: slack
                 .map(|kind| Named {
@@ -86,7 +92,8 @@ impl Config {
                 .collect(),
             ..Raw::default()
         };
-        let circumstances = Circumstances { catalog, env, directory: Path::new("/") };
+        let base = PathBase { env, directory: Path::new("/") };
+        let circumstances = Circumstances { catalog, base };
         Self::judge(&raw, Vec::new(), Source::default(), circumstances)
     }
 
@@ -175,8 +182,10 @@ pub fn read_file(path: &Path) -> Result<String, Unread> {
     };
     let system = |error: std::io::Error| failed(error.kind(), &error.kind().to_string());
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)).map_err(system)?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(system)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(failed(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -192,8 +201,8 @@ pub fn directory_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
-/// More than any configuration, in bytes.
-const LONGEST_FILE: u64 = 1 << 20;
+/// Of a configuration, a template or a file of certificates.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The kind of webhook that has a standard variable, and the variable.
 const SLACK: &str = "slack";

@@ -123,11 +123,11 @@ impl Refused {
     /// `problems` of `source`, put into the order of the file.
     pub fn new(mut problems: Vec<Problem>, source: Source) -> Self {
         in_order(&mut problems);
-        if problems.len() > MOST {
+        if problems.len() > MAX_PROBLEMS {
             problems.retain(|problem| problem.severity == Severity::Error);
-            let more = problems.len().saturating_sub(MOST);
+            let more = problems.len().saturating_sub(MAX_PROBLEMS);
             if more > 0 {
-                problems.truncate(MOST);
+                problems.truncate(MAX_PROBLEMS);
                 problems.push(Problem::error(None, format!("there are {more} more errors")));
             }
         }
@@ -188,8 +188,8 @@ pub fn shown(text: &str) -> String {
     if secret::looks_like_one(text) {
         return "[hidden]".to_owned();
     }
-    let mut shown: String = text.chars().take(LONGEST_QUOTE).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST_QUOTE).is_some() {
+    let mut shown: String = text.chars().take(MAX_QUOTE_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_QUOTE_CHARS).is_some() {
         shown.push('…');
     }
     // escape_debug also escapes quotes, which need none between backticks.
@@ -223,10 +223,10 @@ pub fn known<'a>(candidates: impl IntoIterator<Item = &'a str>) -> Option<String
 }
 
 /// Nobody reads more problems than this.
-const MOST: usize = 200;
+const MAX_PROBLEMS: usize = 200;
 
 /// More of somebody's text than this is not repeated to him.
-const LONGEST_QUOTE: usize = 60;
+const MAX_QUOTE_CHARS: usize = 60;
 
 #[cfg(test)]
 mod tests {

@@ -1,334 +1,53 @@
-//! The configuration file as it is written: every table and key there is, each value with its type and its place.
+//! A configuration file as it is written: every table and key in it, each value with its type and its place.
 //!
-//! serde stops at the first thing that is wrong; here the document is walked, so that one run tells everything.
+//! serde stops at the first thing that is wrong; here the document is walked, so that one run reports everything.
 
-use super::problem::{Problem, known, nearest, quote, shown};
-use super::secret::SecretSource;
-use super::value::{
-    Cell, bytes, count, cron, duration, durations, labels, path, rate, secret, secrets, switch, text, texts,
-    time_zone, type_name,
+use super::form::PLAIN_TEXT;
+use super::problem::Problem;
+use super::settings::{
+    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, ProviderTable,
+    ResultsTable, SECTIONS, StateTable, WebhookTable,
 };
-use crate::domain::pace::Rate;
+use super::table::{Field, Findings, Named, Table};
+use super::value::PathBase;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
-/// The value of a key, and its place.
-#[derive(Debug, Default)]
-pub enum Field<T> {
-    /// The key is not there.
-    #[default]
-    Missing,
-    /// It is there and was not understood, which has been told.
-    Wrong,
-    /// It is there.
-    Given(Spanned<T>),
-}
-
-impl<T> Field<T> {
-    /// The value, if there is one that was understood.
-    pub fn given(&self) -> Option<&Spanned<T>> {
-        match self {
-            Self::Given(value) => Some(value),
-            Self::Missing | Self::Wrong => None,
-        }
-    }
-
-    /// Whether the key is not there.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing)
-    }
-
-    /// Whether the key is there and was not understood.
-    pub fn is_wrong(&self) -> bool {
-        matches!(self, Self::Wrong)
-    }
-}
+use toml::de::DeTable;
 
 /// A whole file. Values have the right type and unit; whether they make sense together is judged in `check`.
 #[derive(Debug, Default)]
 pub struct Raw {
-    /// `[state]`
     pub state: StateTable,
-    /// `[api]`
     pub api: ApiTable,
-    /// `[http]`
     pub http: HttpTable,
-    /// `[polling]`
     pub polling: PollingTable,
-    /// `[results]`
     pub results: ResultsTable,
-    /// `[heartbeat]`
     pub heartbeat: HeartbeatTable,
-    /// `[providers.NAME]`
-    pub providers: Vec<Named<ProviderTable>>,
-    /// `[webhooks.NAME]`
+    pub providers: Vec<Named<ProviderKeys>>,
     pub webhooks: Vec<Named<WebhookTable>>,
-    /// `[digests.NAME]`
     pub digests: Vec<Named<DigestTable>>,
+    /// Where the value of each key stands, by the key in full.
+    pub places: BTreeMap<String, Range<usize>>,
 }
 
-/// A table that the user named.
-#[derive(Debug)]
-pub struct Named<T> {
-    /// Its name; the place is that of the name in the table's header.
-    pub name: Spanned<String>,
-    /// What is in it.
-    pub table: T,
-}
-
-/// `[state]`
+/// What may stand in a provider's table; which of the options its kind has is judged in `check`.
 #[derive(Debug, Default)]
-pub struct StateTable {
-    pub dir: Field<PathBuf>,
-    pub retain: Field<Duration>,
-}
-
-/// `[api]`
-#[derive(Debug, Default)]
-pub struct ApiTable {
-    pub socket: Field<PathBuf>,
-    pub listen: Field<String>,
-    pub token: Field<SecretSource>,
-    pub hosts: Field<Vec<Spanned<String>>>,
-}
-
-/// `[http]`
-#[derive(Debug, Default)]
-pub struct HttpTable {
-    pub proxy: Field<String>,
-    pub ca_file: Field<PathBuf>,
-    pub egress: Field<String>,
-}
-
-/// `[polling]`, and the same keys in a provider's table.
-#[derive(Debug, Default)]
-pub struct PollingTable {
-    pub min_interval: Field<Duration>,
-    pub max_interval: Field<Duration>,
-    pub timeout: Field<Duration>,
-    pub concurrency: Field<u32>,
-    pub requests_per_minute: Field<u32>,
-    pub stalled_after: Field<Duration>,
-}
-
-/// `[results]`
-#[derive(Debug, Default)]
-pub struct ResultsTable {
-    pub download: Field<bool>,
-    pub dir: Field<PathBuf>,
-    pub retain: Field<Duration>,
-    pub max_bytes: Field<u64>,
-}
-
-/// `[heartbeat]`
-#[derive(Debug, Default)]
-pub struct HeartbeatTable {
-    pub url: Field<SecretSource>,
-    pub every: Field<Duration>,
-}
-
-/// `[providers.NAME]`: the keys of every kind; which of them the kind has is judged in `check`.
-#[derive(Debug, Default)]
-pub struct ProviderTable {
-    pub kind: Field<String>,
-    pub api_key: Field<SecretSource>,
-    pub base_url: Field<String>,
-    pub webhook_secret: Field<SecretSource>,
-    pub discover: Field<String>,
+pub struct ProviderKeys {
+    pub own: ProviderTable,
     pub polling: PollingTable,
-    /// The keys of [`OPTIONS`] that are given.
+    /// Those of [`PROVIDER_OPTIONS`] that are given.
     pub options: BTreeMap<&'static str, Spanned<String>>,
-}
-
-/// `[webhooks.NAME]`: the keys of every kind.
-#[derive(Debug, Default)]
-pub struct WebhookTable {
-    pub kind: Field<String>,
-    pub url: Field<SecretSource>,
-    pub secret: Field<Vec<Spanned<SecretSource>>>,
-    pub events: Field<Vec<Spanned<String>>>,
-    pub severity: Field<String>,
-    pub providers: Field<Vec<Spanned<String>>>,
-    pub labels: Field<BTreeMap<String, String>>,
-    pub on_request: Field<bool>,
-    pub timeout: Field<Duration>,
-    pub retry: Field<Vec<Spanned<Duration>>>,
-    pub ca_file: Field<PathBuf>,
-    pub insecure_skip_verify: Field<bool>,
-    pub template: Field<String>,
-    pub routing_key: Field<SecretSource>,
-    pub topic: Field<SecretSource>,
-    pub token: Field<SecretSource>,
-    pub chat: Field<SecretSource>,
-    pub rate: Field<Rate>,
-}
-
-/// `[digests.NAME]`
-#[derive(Debug, Default)]
-pub struct DigestTable {
-    pub cron: Field<String>,
-    pub timezone: Field<String>,
-    pub webhooks: Field<Vec<Spanned<String>>>,
-}
-
-/// Every table and the keys that it may hold; `""` is the file itself, and `*` any name.
-pub const TABLES: [(&str, &[&str]); 10] = [
-    ("", &["state", "api", "http", "polling", "results", "heartbeat", "providers", "webhooks", "digests"]),
-    ("state", &["dir", "retain"]),
-    ("api", &["socket", "listen", "token", "hosts"]),
-    ("http", &["proxy", "ca_file", "egress"]),
-    (
-        "polling",
-        &["min_interval", "max_interval", "timeout", "concurrency", "requests_per_minute", "stalled_after"],
-    ),
-    ("results", &["download", "dir", "retain", "max_bytes"]),
-    ("heartbeat", &["url", "every"]),
-    (
-        "providers.*",
-        &[
-            "kind",
-            "api_key",
-            "base_url",
-            "webhook_secret",
-            "discover",
-            "min_interval",
-            "max_interval",
-            "timeout",
-            "concurrency",
-            "requests_per_minute",
-            "stalled_after",
-            "api_version",
-            "deployment",
-            "region",
-            "profile",
-            "project",
-            "location",
-            "account",
-            "upstream",
-            "organization",
-            "access_key_id",
-            "credentials_file",
-            "role_arn",
-            "input_uri",
-            "output_uri",
-            "storage_url",
-        ],
-    ),
-    (
-        "webhooks.*",
-        &[
-            "kind",
-            "url",
-            "secret",
-            "events",
-            "severity",
-            "providers",
-            "labels",
-            "on_request",
-            "timeout",
-            "retry",
-            "ca_file",
-            "insecure_skip_verify",
-            "template",
-            "routing_key",
-            "topic",
-            "token",
-            "chat",
-            "rate",
-        ],
-    ),
-    ("digests.*", &["cron", "timezone", "webhooks"]),
-];
-
-/// The further keys of providers that only some kinds have.
-pub const OPTIONS: [&str; 15] = [
-    "access_key_id",
-    "account",
-    "api_version",
-    "credentials_file",
-    "deployment",
-    "input_uri",
-    "location",
-    "organization",
-    "output_uri",
-    "profile",
-    "project",
-    "region",
-    "role_arn",
-    "storage_url",
-    "upstream",
-];
-
-/// How much of a value may be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visibility {
-    /// All of it.
-    Plain,
-    /// It, if it can be the name of an environment variable.
-    Variable,
-    /// Nothing.
-    Secret,
-    /// Scheme and host; the path too if `whole_path`.
-    Address {
-        /// Whether only a query and a user can be secret.
-        whole_path: bool,
-    },
-}
-
-/// How much of the value at this path of keys may be shown: nothing, unless it is known to be harmless.
-pub fn visibility(path: &[&str]) -> Visibility {
-    let (table, rest) = match path {
-        [group @ ("providers" | "webhooks" | "digests"), _, rest @ ..] => (format!("{group}.*"), rest),
-        [table, rest @ ..] => ((*table).to_owned(), rest),
-        [] => return Visibility::Secret,
-    };
-    let [key, within @ ..] = rest else { return Visibility::Secret };
-    if !keys_of(&table).contains(key) {
-        return Visibility::Secret;
-    }
-    match (*key, within) {
-        ("url", []) => Visibility::Address { whole_path: false },
-        ("base_url" | "storage_url" | "proxy", []) => Visibility::Address { whole_path: true },
-        (key, [source]) if SECRETS.contains(&key) || key == "url" => match *source {
-            "env" => Visibility::Variable,
-            "file" | "credential" => Visibility::Plain,
-            _ => Visibility::Secret,
-        },
-        ("labels", [_]) => Visibility::Plain,
-        (key, []) if !SECRETS.contains(&key) => Visibility::Plain,
-        _ => Visibility::Secret,
-    }
-}
-
-/// Whether it is the name of a table or of a group of tables.
-pub fn is_table(name: &str) -> bool {
-    keys_of("").contains(&name)
-}
-
-/// Whether some table has a key of this name.
-pub fn is_key(name: &str) -> bool {
-    TABLES.iter().any(|(_, keys)| keys.contains(&name))
-}
-
-/// Whether it is the name of a key that never holds a secret, in whatever table.
-pub fn is_plain(name: &str) -> bool {
-    !SECRETS.contains(&name)
-        && !ADDRESSES.contains(&name)
-        && TABLES.iter().any(|(table, keys)| !table.is_empty() && keys.contains(&name))
 }
 
 /// What a text was understood as.
 #[derive(Debug)]
 pub struct Reading<'a> {
-    /// The document with every place; what could be made of it if it is no TOML.
+    /// The document with every place; what could be made of it if it is not TOML.
     pub document: DeTable<'a>,
     /// What is in it.
     pub raw: Raw,
-    /// Why it is no TOML.
+    /// Why it is not TOML.
     pub syntax: Option<Problem>,
     /// What is unknown, of the wrong type or in the wrong unit.
     pub problems: Vec<Problem>,
@@ -337,17 +56,17 @@ pub struct Reading<'a> {
 }
 
 /// Reads the text of a file.
-pub fn read(text: &str) -> Reading<'_> {
+pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let document = document.into_inner();
     let syntax = errors
         .iter()
         .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
         .map(|error| not_toml(error.message(), error.span()));
-    let mut problems = Vec::new();
-    let mut root = Table { path: String::new(), pattern: "", entries: &document, problems: &mut problems };
+    let mut found = Findings::default();
+    let mut root = Table::root(&document, SECTIONS, base, &mut found);
     let api = root.table("api", ApiTable::read);
-    let api_problems = root.problems.len();
+    let api_problems = root.problems();
     let raw = Raw {
         state: root.table("state", StateTable::read),
         api,
@@ -355,221 +74,24 @@ pub fn read(text: &str) -> Reading<'_> {
         polling: root.table("polling", PollingTable::read),
         results: root.table("results", ResultsTable::read),
         heartbeat: root.table("heartbeat", HeartbeatTable::read),
-        providers: root.named_tables("providers", "providers.*", ProviderTable::read),
+        providers: root.named_tables("providers", "providers.*", ProviderKeys::read),
         webhooks: root.named_tables("webhooks", "webhooks.*", WebhookTable::read),
         digests: root.named_tables("digests", "digests.*", DigestTable::read),
+        places: BTreeMap::new(),
     };
     root.refuse_unknown();
-    Reading { document, raw, syntax, problems, api_problems }
+    let Findings { problems, places } = found;
+    Reading { document, raw: Raw { places, ..raw }, syntax, problems, api_problems }
 }
 
-impl StateTable {
+impl ProviderKeys {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        Self { dir: table.take("dir", path), retain: table.take("retain", duration) }
-    }
-}
-
-impl ApiTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            socket: table.take("socket", path),
-            listen: table.take("listen", text),
-            token: table.take("token", secret),
-            hosts: table.take("hosts", texts),
-        }
-    }
-}
-
-impl HttpTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            proxy: table.take("proxy", text),
-            ca_file: table.take("ca_file", path),
-            egress: table.take("egress", text),
-        }
-    }
-}
-
-impl PollingTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            min_interval: table.take("min_interval", duration),
-            max_interval: table.take("max_interval", duration),
-            timeout: table.take("timeout", duration),
-            concurrency: table.take("concurrency", count),
-            requests_per_minute: table.take("requests_per_minute", count),
-            stalled_after: table.take("stalled_after", duration),
-        }
-    }
-}
-
-impl ResultsTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            download: table.take("download", switch),
-            dir: table.take("dir", path),
-            retain: table.take("retain", duration),
-            max_bytes: table.take("max_bytes", bytes),
-        }
-    }
-}
-
-impl HeartbeatTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self { url: table.take("url", secret), every: table.take("every", duration) }
-    }
-}
-
-impl ProviderTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            kind: table.take("kind", text),
-            api_key: table.take("api_key", secret),
-            base_url: table.take("base_url", text),
-            webhook_secret: table.take("webhook_secret", secret),
-            discover: table.take("discover", cron),
-            polling: PollingTable::read(table),
-            options: OPTIONS
-                .into_iter()
-                .filter_map(|key| match table.take(key, text) {
-                    Field::Given(value) => Some((key, value)),
-                    Field::Missing | Field::Wrong => None,
-                })
-                .collect(),
-        }
-    }
-}
-
-impl WebhookTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            kind: table.take("kind", text),
-            url: table.take("url", secret),
-            secret: table.take("secret", secrets),
-            events: table.take("events", texts),
-            severity: table.take("severity", text),
-            providers: table.take("providers", texts),
-            labels: table.take("labels", labels),
-            on_request: table.take("on_request", switch),
-            timeout: table.take("timeout", duration),
-            retry: table.take("retry", durations),
-            ca_file: table.take("ca_file", path),
-            insecure_skip_verify: table.take("insecure_skip_verify", switch),
-            template: table.take("template", text),
-            routing_key: table.take("routing_key", secret),
-            topic: table.take("topic", secret),
-            token: table.take("token", secret),
-            chat: table.take("chat", secret),
-            rate: table.take("rate", rate),
-        }
-    }
-}
-
-impl DigestTable {
-    fn read(table: &mut Table<'_, '_>) -> Self {
-        Self {
-            cron: table.take("cron", cron),
-            timezone: table.take("timezone", time_zone),
-            webhooks: table.take("webhooks", texts),
-        }
-    }
-}
-
-/// A table that is being read.
-struct Table<'a, 'i> {
-    /// Its name in full; empty for the file itself.
-    path: String,
-    /// Its entry in [`TABLES`].
-    pattern: &'static str,
-    entries: &'a DeTable<'i>,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl<'i> Table<'_, 'i> {
-    /// A key's value, understood by `read`.
-    fn take<T>(&mut self, key: &'static str, read: fn(&mut Cell<'_, 'i>) -> Option<T>) -> Field<T> {
-        let Some(value) = self.entries.get(key) else { return Field::Missing };
-        let mut cell = Cell { path: self.full(key), value, problems: self.problems };
-        read(&mut cell).map_or(Field::Wrong, |read| Field::Given(Spanned::new(value.span(), read)))
-    }
-
-    /// A table in this one; an empty one if it is not there.
-    fn table<T>(&mut self, key: &'static str, read: fn(&mut Table<'_, 'i>) -> T) -> T {
-        let missing = DeTable::new();
-        let entries = match self.entries.get(key).map(|value| (value.span(), value.get_ref())) {
-            Some((_, DeValue::Table(entries))) => entries,
-            Some((span, other)) => {
-                self.problems.push(no_table(key, other, span));
-                &missing
-            }
-            None => &missing,
-        };
-        let mut table = Table { path: self.full(key), pattern: key, entries, problems: self.problems };
-        let read = read(&mut table);
-        table.refuse_unknown();
-        read
-    }
-
-    /// The tables of a group, such as `[providers.NAME]`.
-    fn named_tables<T>(
-        &mut self,
-        group: &'static str,
-        pattern: &'static str,
-        read: fn(&mut Table<'_, 'i>) -> T,
-    ) -> Vec<Named<T>> {
-        let Some(value) = self.entries.get(group) else { return Vec::new() };
-        let DeValue::Table(tables) = value.get_ref() else {
-            self.problems.push(no_table(group, value.get_ref(), value.span()));
-            return Vec::new();
-        };
-        let mut named = Vec::with_capacity(tables.len());
-        for (name, value) in tables {
-            let path = format!("{group}.{name}", name = shown(name.get_ref()));
-            let DeValue::Table(entries) = value.get_ref() else {
-                self.problems.push(
-                    no_table(&path, value.get_ref(), value.span())
-                        .help(format!("there are only tables in `[{group}]`: `[{group}.NAME]`")),
-                );
-                continue;
-            };
-            let mut table = Table { path, pattern, entries, problems: self.problems };
-            let read = read(&mut table);
-            table.refuse_unknown();
-            named.push(Named {
-                name: Spanned::new(name.span(), name.get_ref().clone().into_owned()),
-                table: read,
-            });
-        }
-        named
-    }
-
-    fn refuse_unknown(self) {
-        let keys = keys_of(self.pattern);
-        for (key, _) in self.entries.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref())) {
-            let message = match self.path.as_str() {
-                "" => format!("unknown key {}", quote(key.get_ref())),
-                path => format!("unknown key {} in `[{path}]`", quote(key.get_ref())),
-            };
-            self.problems.push(Problem::error(key.span(), message).help(self.meant(key.get_ref())));
-        }
-    }
-
-    /// What was probably meant by an unknown key: a near one, one of another table, or one of those there are.
-    fn meant(&self, key: &str) -> Option<String> {
-        let keys = keys_of(self.pattern);
-        if let Some(near) = nearest(key, keys.iter().copied()) {
-            return Some(format!("did you mean `{near}`?"));
-        }
-        let home = TABLES.iter().find(|(table, keys)| *table != self.pattern && keys.contains(&key));
-        match home {
-            Some(("", _)) => Some(format!("`[{key}]` is a table of its own")),
-            Some((table, _)) => Some(format!("`{key}` belongs in `[{}]`", table.replace('*', "NAME"))),
-            None => known(keys.iter().copied()).map(|all| format!("there is {all}")),
-        }
-    }
-
-    fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let options = PROVIDER_OPTIONS.iter().filter_map(|key| match table.take(key.name, &PLAIN_TEXT) {
+            Field::Given(value) => Some((key.name, value)),
+            Field::Missing | Field::Wrong => None,
+        });
+        let options = options.collect();
+        Self { own: ProviderTable::read(table), polling: PollingTable::read(table), options }
     }
 }
 
@@ -586,25 +108,24 @@ fn not_toml(reason: &str, span: Option<Range<usize>>) -> Problem {
     Problem::error(span, format!("this is not TOML: {plain}")).help(help)
 }
 
-fn no_table(path: &str, value: &DeValue<'_>, span: Range<usize>) -> Problem {
-    Problem::error(span, format!("`{path}` must be a table, not {}", type_name(value)))
-}
-
-fn keys_of(pattern: &str) -> &'static [&'static str] {
-    TABLES.iter().find(|(table, _)| *table == pattern).map_or(&[], |(_, keys)| keys)
-}
-
-/// Keys whose values are secrets.
-const SECRETS: [&str; 7] = ["api_key", "webhook_secret", "secret", "token", "routing_key", "topic", "chat"];
-
-/// Keys whose values are addresses, which may hold secrets.
-const ADDRESSES: [&str; 4] = ["url", "base_url", "storage_url", "proxy"];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::environment::Env;
+    use crate::config::keys::{Usual, Visibility};
+    use std::path::Path;
 
     const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    fn read(text: &str) -> Reading<'_> {
+        super::read(text, PathBase { env: &Env::default(), directory: Path::new("/") })
+    }
+
+    /// Every table and its keys; `""` is the file itself.
+    fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
+        let patterns = SECTIONS.0.iter().map(|section| section.pattern);
+        [""].into_iter().chain(patterns).map(|pattern| (pattern, SECTIONS.keys_of(pattern))).collect()
+    }
 
     /// A table's header with a name in the place of `*`.
     fn header(table: &str) -> String {
@@ -613,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read_and_says_where_it_is_wrong() {
-        for (table, keys) in TABLES {
+        for (table, keys) in tables() {
             for key in keys {
                 // Nothing is a date.
                 let text = format!("{}{key} = 2026-01-01", header(table));
@@ -628,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_typo_in_any_key_of_any_table_is_answered_with_the_key() {
-        for (table, keys) in TABLES {
+        for (table, keys) in tables() {
             for key in keys {
                 let mut letters: Vec<char> = key.chars().collect();
                 letters.swap(0, 1);
@@ -656,24 +177,28 @@ mod tests {
     }
 
     #[test]
-    fn the_example_names_every_key_of_every_table() {
+    fn the_example_shows_every_key_with_its_default_and_no_other() {
         let uncommented = uncomment(EXAMPLE);
         let reading = read(&uncommented);
         assert_eq!(reading.syntax, None);
         assert_eq!(reading.problems, []);
-        for (table, keys) in TABLES.iter().filter(|(table, _)| !table.is_empty()) {
-            let tables: Vec<&DeTable<'_>> = match table.split_once(".*") {
-                Some((group, _)) => {
-                    let group = reading.document[group].get_ref().as_table().unwrap();
-                    group.values().map(|table| table.get_ref().as_table().unwrap()).collect()
-                }
-                None => vec![reading.document[*table].get_ref().as_table().unwrap()],
+        for section in SECTIONS.0 {
+            let group = reading.document[section.group()].get_ref().as_table().unwrap();
+            let tables: Vec<&DeTable<'_>> = if section.pattern == section.group() {
+                vec![group]
+            } else {
+                group.values().map(|table| table.get_ref().as_table().unwrap()).collect()
             };
-            for key in *keys {
-                assert!(
-                    tables.iter().any(|table| table.contains_key(*key)),
-                    "`{key}` of `[{table}]` is missing"
-                );
+            for key in section.keys() {
+                let values: Vec<&str> = tables
+                    .iter()
+                    .filter_map(|table| Some(&uncommented[table.get(key.name)?.span()]))
+                    .collect();
+                assert!(!values.is_empty(), "`{}` of `[{}]` is missing", key.name, section.pattern);
+                // An empty table of labels says nothing, so an example is shown.
+                if let Some(Usual::Value(usual)) = (key.usual)() {
+                    assert!(values.contains(&usual.as_str()), "`{}` is {values:?}, not {usual}", key.name);
+                }
             }
         }
     }
@@ -750,10 +275,10 @@ mod tests {
 
     #[test]
     fn what_may_be_shown() {
-        assert_eq!(visibility(&["state", "dir"]), Visibility::Plain);
-        assert_eq!(visibility(&["webhooks", "x", "labels", "team"]), Visibility::Plain);
-        assert_eq!(visibility(&["api", "token", "env"]), Visibility::Variable);
-        assert_eq!(visibility(&["api", "token", "file"]), Visibility::Plain);
+        assert_eq!(SECTIONS.visibility(&["state", "dir"]), Visibility::Plain);
+        assert_eq!(SECTIONS.visibility(&["webhooks", "x", "labels", "team"]), Visibility::Plain);
+        assert_eq!(SECTIONS.visibility(&["api", "token", "env"]), Visibility::Variable);
+        assert_eq!(SECTIONS.visibility(&["api", "token", "file"]), Visibility::Plain);
         for path in [
             &["api", "token"][..],
             &["api", "token", "value"],
@@ -765,12 +290,28 @@ mod tests {
             &["nonsense"],
             &[],
         ] {
-            assert_eq!(visibility(path), Visibility::Secret, "{path:?}");
+            assert_eq!(SECTIONS.visibility(path), Visibility::Secret, "{path:?}");
         }
-        for secret in SECRETS.into_iter().chain(ADDRESSES) {
-            assert!(TABLES.iter().any(|(_, keys)| keys.contains(&secret)) && !is_plain(secret), "{secret}");
+        for secret in [
+            "api_key",
+            "webhook_secret",
+            "secret",
+            "token",
+            "routing_key",
+            "topic",
+            "chat",
+            "url",
+            "base_url",
+            "storage_url",
+            "proxy",
+        ] {
+            assert!(SECTIONS.is_key(secret) && !SECTIONS.is_plain(secret), "{secret}");
         }
-        assert!(is_plain("min_interval") && !is_plain("openai") && !is_plain("nonsense"));
+        assert!(
+            SECTIONS.is_plain("min_interval")
+                && !SECTIONS.is_plain("openai")
+                && !SECTIONS.is_plain("nonsense")
+        );
     }
 
     /// The example with every key and every table in force.

@@ -269,8 +269,8 @@ fn read(path: &Path, private: bool) -> Result<String, SecretProblem> {
         return Err(SecretProblem::TooOpen { path: shown(), mode });
     }
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-    if bytes.len() as u64 > LONGEST {
+    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > MAX_SECRET_BYTES {
         return Err(SecretProblem::TooLong { path: shown() });
     }
     String::from_utf8(bytes).map_err(|_| SecretProblem::NotText { path: shown() })
@@ -282,8 +282,8 @@ const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// The permission bits by which somebody else reads or writes.
 const OTHERS: u32 = 0o066;
 
-/// More than any secret, in bytes.
-const LONGEST: u64 = 64 * 1024;
+/// More than any secret has.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// What a signing secret begins with.
 const SIGNING_PREFIX: &str = "whsec_";

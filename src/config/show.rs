@@ -1,16 +1,9 @@
 //! The effective configuration as TOML, with every default in it and no secret.
 
+use super::form::{ADDRESS, SECRET, SECRET_ADDRESS, list, quoted};
 use super::secret::SecretSource;
-use super::size;
-use super::{Config, Egress, Polling, ProviderConfig, Proxy, Template, WebhookConfig};
-use crate::domain::duration::compact;
-use crate::domain::event::EventType;
+use super::settings::{Config, DigestConfig, Polling, ProviderConfig, WebhookConfig};
 use crate::domain::retry;
-use secrecy::ExposeSecret;
-use std::fmt::Write;
-use std::path::Path;
-use std::time::Duration;
-use url::Url;
 
 impl Config {
     /// What is in force, as a file that batchd reads: sources of secrets as they are, inline ones as `[redacted]`,
@@ -22,45 +15,20 @@ impl Config {
             None => page.comment("from the environment alone: there is no configuration file"),
         }
         page.table("state");
-        page.path("dir", &self.state.dir);
-        page.duration("retain", self.state.retain);
+        page.keys(self.state.written());
         page.table("api");
-        match &self.api.socket {
-            Some(socket) => page.path("socket", socket),
-            None => page.comment(
+        if self.api.socket.is_none() {
+            page.comment(
                 "socket: the one systemd passes, else $XDG_RUNTIME_DIR/batchd/batchd.sock, else beside the state",
-            ),
+            );
         }
-        if let Some(listen) = &self.api.listen {
-            page.text("listen", &listen.to_string());
-        }
-        if let Some(token) = &self.api.token {
-            page.key("token", &secret(token));
-        }
-        page.texts("hosts", &self.api.hosts);
+        page.keys(self.api.written());
         page.table("http");
-        match &self.http.proxy {
-            Proxy::None => page.text("proxy", "none"),
-            Proxy::Env => page.text("proxy", "env"),
-            Proxy::Url(url) => page.text("proxy", &proxy(url.expose_secret())),
-        }
-        if let Some(file) = &self.http.ca_file {
-            page.path("ca_file", file);
-        }
-        page.text(
-            "egress",
-            match self.http.egress {
-                Egress::Local => "local",
-                Egress::Public => "public",
-            },
-        );
+        page.keys(self.http.written());
         page.table("polling");
-        page.polling(&self.polling, None);
+        page.keys(polling(&self.polling));
         page.table("results");
-        page.key("download", if self.results.download { "true" } else { "false" });
-        page.path("dir", &self.results.dir);
-        page.duration("retain", self.results.retain);
-        page.text("max_bytes", &size::compact(self.results.max_bytes));
+        page.keys(self.results.written());
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }
@@ -68,21 +36,12 @@ impl Config {
             page.webhook(webhook);
         }
         for digest in self.digests.values() {
-            page.table(&format!("digests.{}", digest.name));
-            page.text("cron", digest.schedule.as_str());
-            match &digest.timezone {
-                Some(zone) => page.text("timezone", zone),
-                None => page.comment("timezone: the machine's"),
-            }
-            page.texts("webhooks", &digest.webhooks.iter().collect::<Vec<_>>());
+            page.digest(digest);
         }
         if let Some(heartbeat) = &self.heartbeat {
             page.table("heartbeat");
-            match &heartbeat.url {
-                SecretSource::Inline(url) => page.text("url", &origin(url.expose_secret())),
-                source => page.key("url", &secret(source)),
-            }
-            page.duration("every", heartbeat.every);
+            page.key("url", (SECRET_ADDRESS.write)(&heartbeat.url));
+            page.keys(heartbeat.written());
         }
         page.0
     }
@@ -106,166 +65,69 @@ impl Page {
         self.line(&format!("\n[{name}]"));
     }
 
-    /// A key with what is TOML already.
-    fn key(&mut self, key: &str, value: &str) {
-        self.line(&format!("{key} = {value}"));
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key, &quoted(value));
-    }
-
-    fn texts<T: AsRef<str>>(&mut self, key: &str, values: &[T]) {
-        let values: Vec<String> = values.iter().map(|value| quoted(value.as_ref())).collect();
-        self.key(key, &format!("[{}]", values.join(", ")));
-    }
-
-    fn path(&mut self, key: &str, path: &Path) {
-        self.text(key, &path.to_string_lossy());
-    }
-
-    fn duration(&mut self, key: &str, duration: Duration) {
-        self.text(key, &compact(duration));
-    }
-
-    /// `polling`, or what of it differs from `usual`.
-    fn polling(&mut self, polling: &Polling, usual: Option<&Polling>) {
-        let durations = |polling: &Polling| {
-            [
-                ("min_interval", polling.min_interval),
-                ("max_interval", polling.max_interval),
-                ("timeout", polling.timeout),
-                ("stalled_after", polling.stalled_after),
-            ]
-        };
-        let usually = usual.map(durations);
-        for (at, (key, duration)) in durations(polling).into_iter().enumerate() {
-            if usually.is_none_or(|usually| usually[at].1 != duration) {
-                self.duration(key, duration);
-            }
+    /// A key with what is TOML already, if there is any.
+    fn key(&mut self, key: &str, value: impl Into<Option<String>>) {
+        if let Some(value) = value.into() {
+            self.line(&format!("{key} = {value}"));
         }
-        if usual.is_none_or(|usual| usual.concurrency != polling.concurrency) {
-            self.key("concurrency", &polling.concurrency.to_string());
-        }
-        let ceiling = polling.requests_per_minute;
-        if let Some(ceiling) =
-            ceiling.filter(|_| usual.is_none_or(|usual| usual.requests_per_minute != ceiling))
-        {
-            self.key("requests_per_minute", &ceiling.to_string());
+    }
+
+    fn keys(&mut self, keys: Vec<(&'static str, String)>) {
+        for (key, value) in keys {
+            self.key(key, value);
         }
     }
 
     fn provider(&mut self, provider: &ProviderConfig, usual: &Polling) {
         self.table(&format!("providers.{}", provider.name));
-        self.text("kind", &provider.kind);
-        if let Some(key) = &provider.api_key {
-            self.key("api_key", &secret(key));
-        }
-        self.text("base_url", &provider.base_url);
-        if let Some(signing) = &provider.webhook_secret {
-            self.key("webhook_secret", &secret(signing));
-        }
-        if let Some(discover) = &provider.discover {
-            self.text("discover", discover.as_str());
-        }
+        self.key("kind", quoted(&provider.kind));
+        self.key("api_key", provider.api_key.as_ref().and_then(SECRET.write));
+        self.key("base_url", (ADDRESS.write)(&provider.base_url));
+        self.keys(provider.written());
         for (key, value) in &provider.options {
-            self.text(key, value);
+            self.key(key, quoted(value));
         }
-        self.polling(&provider.polling, Some(usual));
+        let usual = polling(usual);
+        self.keys(polling(&provider.polling).into_iter().filter(|key| !usual.contains(key)).collect());
     }
 
     fn webhook(&mut self, webhook: &WebhookConfig) {
         self.table(&format!("webhooks.{}", webhook.name));
-        self.text("kind", &webhook.kind);
+        self.key("kind", quoted(&webhook.kind));
         match &webhook.url {
-            Some(SecretSource::Inline(url)) => self.text("url", &origin(url.expose_secret())),
-            Some(source) => self.key("url", &secret(source)),
+            Some(url) => self.key("url", (SECRET_ADDRESS.write)(url)),
             None => self.comment("url: the service's own address"),
         }
         for (key, source) in &webhook.options {
-            self.key(key, &secret(source));
+            self.key(key, (SECRET.write)(source));
         }
+        let secret = |secret: &SecretSource| (SECRET.write)(secret);
         match webhook.secrets.as_slice() {
             [] => {}
-            [alone] => self.key("secret", &secret(alone)),
-            several => {
-                let several: Vec<String> = several.iter().map(secret).collect();
-                self.key("secret", &format!("[{}]", several.join(", ")));
-            }
+            [alone] => self.key("secret", secret(alone)),
+            several => self.key("secret", list(several.iter().filter_map(secret))),
         }
-        let events: Vec<&str> = webhook.events.iter().copied().map(EventType::as_str).collect();
-        self.texts("events", &events);
-        self.text("severity", webhook.severity.as_str());
         if !webhook.providers.is_empty() {
-            self.texts("providers", &webhook.providers.iter().collect::<Vec<_>>());
+            self.key("providers", list(webhook.providers.iter().map(|name| quoted(name))));
         }
-        if !webhook.labels.is_empty() {
-            let labels =
-                webhook.labels.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)));
-            self.key("labels", &format!("{{ {} }}", labels.collect::<Vec<_>>().join(", ")));
+        let retry = webhook.retry.clone().unwrap_or_else(|| retry::DELAYS.to_vec());
+        self.keys(WebhookConfig { retry: Some(retry), ..webhook.clone() }.written());
+    }
+
+    fn digest(&mut self, digest: &DigestConfig) {
+        self.table(&format!("digests.{}", digest.name));
+        self.key("cron", quoted(digest.schedule.as_str()));
+        self.key("webhooks", list(digest.webhooks.iter().map(|name| quoted(name))));
+        if digest.timezone.is_none() {
+            self.comment("timezone: the machine's");
         }
-        self.key("on_request", &webhook.on_request.to_string());
-        self.duration("timeout", webhook.timeout);
-        let delays = webhook.retry.as_deref().unwrap_or(&retry::DELAYS);
-        self.texts("retry", &delays.iter().copied().map(compact).collect::<Vec<_>>());
-        match &webhook.template {
-            Some(Template { file: Some(file), .. }) => self.path("template", file),
-            Some(Template { file: None, text }) => self.text("template", text),
-            None => {}
-        }
-        if let Some(rate) = webhook.rate {
-            self.text("rate", &rate.to_string());
-        }
-        if let Some(file) = &webhook.ca_file {
-            self.path("ca_file", file);
-        }
-        self.key("insecure_skip_verify", &webhook.insecure_skip_verify.to_string());
+        self.keys(digest.written());
     }
 }
 
-/// A secret's source as the file writes it.
-fn secret(source: &SecretSource) -> String {
-    match source {
-        SecretSource::Env(name) => format!("{{ env = {} }}", quoted(name)),
-        SecretSource::File(path) => format!("{{ file = {} }}", quoted(&path.to_string_lossy())),
-        SecretSource::Credential(name) => format!("{{ credential = {} }}", quoted(name)),
-        SecretSource::Inline(_) => quoted(REDACTED),
-    }
+/// The keys of `polling`, the durations first.
+fn polling(polling: &Polling) -> Vec<(&'static str, String)> {
+    let mut keys = polling.written();
+    keys.sort_by_key(|(_, value)| !value.starts_with('"'));
+    keys
 }
-
-/// Scheme, host and port: what of a webhook's address is no secret.
-fn origin(url: &str) -> String {
-    Url::parse(url).map_or_else(|_| REDACTED.to_owned(), |url| url.origin().ascii_serialization())
-}
-
-/// A proxy's address without its user.
-fn proxy(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else { return REDACTED.to_owned() };
-    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
-    let mut shown = format!("{}://{user}{}", url.scheme(), url.host_str().unwrap_or_default());
-    if let Some(port) = url.port() {
-        // Writing to a text cannot fail.
-        let _ = write!(shown, ":{port}");
-    }
-    shown
-}
-
-/// A text as a TOML string on one line.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// What stands in a secret's place.
-const REDACTED: &str = "[redacted]";

@@ -1,6 +1,6 @@
 //! The text of a configuration file as it may be shown: every secret in it covered, every position kept.
 
-use super::raw;
+use super::keys::{Sections, Visibility};
 use super::secret;
 use std::ops::Range;
 use std::path::Path;
@@ -27,9 +27,9 @@ pub struct Line<'a> {
 }
 
 impl Source {
-    /// A file that TOML understands.
-    pub fn new(file: &Path, text: &str, document: &DeTable<'_>) -> Self {
-        let mut cover = Cover { text, covered: text.as_bytes().to_vec(), tokens: Vec::new() };
+    /// A file that TOML understands; what of it may be shown is declared in `sections`.
+    pub fn new(file: &Path, text: &str, document: &DeTable<'_>, sections: Sections) -> Self {
+        let mut cover = Cover { text, sections, covered: text.as_bytes().to_vec(), tokens: Vec::new() };
         cover.table(&mut Vec::new(), document);
         cover.comments();
         Self::named(file, String::from_utf8(cover.covered).unwrap_or_default())
@@ -37,8 +37,8 @@ impl Source {
 
     /// A file that TOML does not understand, so that nobody knows where its secrets are: only what stands behind a
     /// key that never holds one is shown.
-    pub fn broken(file: &Path, text: &str) -> Self {
-        Self::named(file, text.split_inclusive('\n').map(broken_line).collect())
+    pub fn broken(file: &Path, text: &str, sections: Sections) -> Self {
+        Self::named(file, text.split_inclusive('\n').map(|line| broken_line(line, sections)).collect())
     }
 
     /// A file whose text is not to be shown at all.
@@ -87,6 +87,7 @@ impl std::fmt::Debug for Source {
 /// Covers what may be a secret while it walks the document.
 struct Cover<'a> {
     text: &'a str,
+    sections: Sections,
     covered: Vec<u8>,
     /// Keys and values, in which `#` begins no comment.
     tokens: Vec<Range<usize>>,
@@ -125,11 +126,11 @@ impl<'a> Cover<'a> {
         let whole = inside_quotes(text, &span);
         let nothing = span.start..span.start;
         let value = value.get_ref().as_str().unwrap_or_default();
-        match raw::visibility(path) {
-            raw::Visibility::Plain if !secret::looks_like_one(value) => nothing,
-            raw::Visibility::Variable if secret::is_variable(value) => nothing,
-            raw::Visibility::Plain | raw::Visibility::Variable | raw::Visibility::Secret => whole,
-            raw::Visibility::Address { whole_path } => {
+        match self.sections.visibility(path) {
+            Visibility::Plain | Visibility::PlainTable if !secret::looks_like_one(value) => nothing,
+            Visibility::Variable if secret::is_variable(value) => nothing,
+            Visibility::Plain | Visibility::PlainTable | Visibility::Variable | Visibility::Secret => whole,
+            Visibility::Address { whole_path } => {
                 let shown = shown_of_address(text, whole_path);
                 (span.start + shown).min(whole.end)..whole.end
             }
@@ -192,17 +193,17 @@ fn covered(c: char) -> char {
 }
 
 /// A line of a file that is no TOML, with everything covered but what cannot be a secret.
-fn broken_line(line: &str) -> String {
+fn broken_line(line: &str, sections: Sections) -> String {
     let hidden = |text: &str| -> String {
         text.chars().map(|c| if c.is_whitespace() { c } else { covered(c) }).collect()
     };
-    if is_header(line) {
+    if is_header(line, sections) {
         return line.to_owned();
     }
-    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_known_key(key)) else {
+    let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_known_key(key, sections)) else {
         return hidden(line);
     };
-    let plain = raw::is_plain(last_segment(key));
+    let plain = sections.is_plain(last_segment(key));
     // A second `=` may be another key on the same line.
     if !plain || value.contains('=') || secret::looks_like_one(value) {
         return format!("{key}={}", hidden(value));
@@ -213,15 +214,15 @@ fn broken_line(line: &str) -> String {
 }
 
 /// Whether a line is a table's header, closed or not.
-fn is_header(line: &str) -> bool {
+fn is_header(line: &str, sections: Sections) -> bool {
     let path = line.trim().trim_start_matches('[').trim_end_matches(']');
     let group = path.split('.').next().unwrap_or(path).trim();
-    line.trim_start().starts_with('[') && is_bare(path) && raw::is_table(group)
+    line.trim_start().starts_with('[') && is_bare(path) && sections.is_table(group)
 }
 
 /// Whether it is certainly a key: base64 may stand before a `=` too.
-fn is_known_key(key: &str) -> bool {
-    is_bare(key) && raw::is_key(last_segment(key))
+fn is_known_key(key: &str, sections: Sections) -> bool {
+    is_bare(key) && sections.is_key(last_segment(key))
 }
 
 fn last_segment(key: &str) -> &str {
@@ -235,20 +236,21 @@ fn is_bare(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::SECTIONS;
     use proptest::prelude::*;
 
     const SECRET: &str = "correct horse battery";
 
     fn shown(text: &str) -> String {
         let document = DeTable::parse(text).unwrap().into_inner();
-        let source = Source::new(Path::new("c.toml"), text, &document);
+        let source = Source::new(Path::new("c.toml"), text, &document, SECTIONS);
         assert_eq!(source.text.len(), text.len());
         assert_eq!(source.text.chars().count(), text.chars().count());
         source.text
     }
 
     fn shown_broken(text: &str) -> String {
-        Source::broken(Path::new("c.toml"), text).text
+        Source::broken(Path::new("c.toml"), text, SECTIONS).text
     }
 
     #[test]
@@ -332,7 +334,7 @@ mod tests {
     proptest! {
         #[test]
         fn positions_of_any_text_are_its_own(text in "[\\PC\n\r\t]{0,80}", start in 0_usize..90, length in 0_usize..90) {
-            for source in [Source::broken(Path::new("c"), &text), Source::named(Path::new("c"), text.clone())] {
+            for source in [Source::broken(Path::new("c"), &text, SECTIONS), Source::named(Path::new("c"), text.clone())] {
                 let line = source.line(&(start..start + length));
                 prop_assert!(line.text.get(line.span.clone()).is_some());
                 prop_assert_eq!(line.number, source.position(start).0);

@@ -1,5 +1,6 @@
-//! The values of the configuration file: what each type and unit looks like, and what is told of one that does not.
+//! Readers of single values: what each type and unit looks like, and what is reported where one does not.
 
+use super::environment::Env;
 use super::problem::{Problem, nearest, quote, shown};
 use super::secret::{self, SecretSource};
 use super::size;
@@ -8,23 +9,43 @@ use crate::domain::duration;
 use crate::domain::pace::Rate;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
+
+/// What the paths in a file are relative to.
+#[derive(Clone, Copy, Debug)]
+pub struct PathBase<'a> {
+    /// Names the home directory, which `~/` stands for.
+    pub env: &'a Env,
+    /// The file's own directory, where relative paths start.
+    pub directory: &'a Path,
+}
+
+impl PathBase<'_> {
+    /// The path that a file means by `written`.
+    pub fn resolve(self, written: &Path) -> PathBuf {
+        match (written.strip_prefix("~"), self.env.directory("HOME")) {
+            (Ok(below), Some(home)) => home.join(below),
+            _ => self.directory.join(written),
+        }
+    }
+}
 
 /// A value that is being read.
 pub struct Cell<'a, 'i> {
     /// The key in full.
     pub path: String,
-    /// What stands behind it.
     pub value: &'a Spanned<DeValue<'i>>,
-    /// Where mistakes are told.
+    pub base: PathBase<'a>,
+    /// Receives what is wrong.
     pub problems: &'a mut Vec<Problem>,
 }
 
 impl<'i> Cell<'_, 'i> {
-    fn wrong(&mut self, message: impl Into<String>, help: impl Into<Option<String>>) {
+    /// Reports the value as wrong.
+    pub fn wrong(&mut self, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.problems.push(Problem::error(self.value.span(), message).help(help));
     }
 
@@ -37,11 +58,11 @@ impl<'i> Cell<'_, 'i> {
 
     /// A value within this one, under the same name.
     fn within<'b>(&'b mut self, value: &'b Spanned<DeValue<'i>>) -> Cell<'b, 'i> {
-        Cell { path: self.path.clone(), value, problems: self.problems }
+        Cell { path: self.path.clone(), value, base: self.base, problems: self.problems }
     }
 
-    /// The text, if it is one.
-    fn as_text(&mut self, expected: &str) -> Option<String> {
+    /// The text, if it is one; `expected` fits behind "must be".
+    pub fn as_text(&mut self, expected: &str) -> Option<String> {
         let value = self.value.get_ref();
         match value {
             DeValue::String(text) if text.trim().is_empty() => {
@@ -59,7 +80,7 @@ impl<'i> Cell<'_, 'i> {
     }
 
     /// The elements of a list, each read by `read`.
-    fn elements<T>(
+    pub fn elements<T>(
         &mut self,
         expected: &str,
         read: fn(&mut Cell<'_, 'i>) -> Option<T>,
@@ -84,19 +105,18 @@ impl<'i> Cell<'_, 'i> {
     }
 }
 
-/// Text.
 pub fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
     cell.as_text("text")
 }
 
-/// A list of texts.
+/// A list of texts, each with its place.
 pub fn texts<'i>(cell: &mut Cell<'_, 'i>) -> Option<Vec<Spanned<String>>> {
     cell.elements("a list of texts", |cell: &mut Cell<'_, 'i>| cell.as_text("a list of texts"))
 }
 
-/// A path.
+/// A path, resolved.
 pub fn path(cell: &mut Cell<'_, '_>) -> Option<PathBuf> {
-    cell.as_text("a path").map(PathBuf::from)
+    cell.as_text("a path").map(|written| cell.base.resolve(Path::new(&written)))
 }
 
 /// `true` or `false`.
@@ -112,7 +132,6 @@ pub fn switch(cell: &mut Cell<'_, '_>) -> Option<bool> {
     }
 }
 
-/// A whole number.
 pub fn count(cell: &mut Cell<'_, '_>) -> Option<u32> {
     match cell.value.get_ref() {
         DeValue::Integer(number) => {
@@ -131,7 +150,6 @@ pub fn count(cell: &mut Cell<'_, '_>) -> Option<u32> {
     }
 }
 
-/// A duration.
 pub fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
     const EXPECTED: &str = "a duration";
     const FORMS: &str = "durations are written \"15s\", \"10m\", \"24h\" or \"7d\"";
@@ -150,11 +168,6 @@ pub fn duration(cell: &mut Cell<'_, '_>) -> Option<Duration> {
         }
         _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
     }
-}
-
-/// A list of durations.
-pub fn durations(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<Duration>>> {
-    cell.elements("a list of durations", duration)
 }
 
 /// A size, in bytes.
@@ -211,7 +224,6 @@ pub fn time_zone(cell: &mut Cell<'_, '_>) -> Option<String> {
     None
 }
 
-/// A rate.
 pub fn rate(cell: &mut Cell<'_, '_>) -> Option<Rate> {
     let rate = cell.as_text("a rate such as \"1/s\" or \"60/m\"")?;
     let read = Rate::parse(&rate);
@@ -294,7 +306,7 @@ pub fn secret(cell: &mut Cell<'_, '_>) -> Option<SecretSource> {
         }
         "file" => {
             let valid = name.contains('/') || !secret::looks_like_one(&name);
-            (SecretSource::File(PathBuf::from(name)), valid, "the path of a file")
+            (SecretSource::File(place.base.resolve(Path::new(&name))), valid, "the path of a file")
         }
         _ => {
             let valid = secret::is_credential(&name);

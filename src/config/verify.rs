@@ -1,10 +1,12 @@
 //! Whether everything that a configuration names outside itself is there: secrets, and files of certificates.
 
 use super::address::web_address;
+use super::catalog::WebhookFacts;
+use super::environment::Env;
 use super::load::read_file;
 use super::problem::{Problem, Refused};
 use super::secret::{self, SecretProblem, SecretSource};
-use super::{Config, Env, WebhookFacts};
+use super::settings::Config;
 use secrecy::{ExposeSecret, SecretString};
 
 impl Config {

@@ -2,7 +2,9 @@
 
 use batchd::config::problem::Severity as Weight;
 use batchd::config::secret::SecretSource;
-use batchd::config::{Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, client_view, find};
+use batchd::config::{
+    Catalog, Config, Egress, Env, KindFacts, Polling, Proxy, Refused, client_sockets, client_view, find,
+};
 use batchd::domain::event::EventType;
 use batchd::domain::outcome::Severity;
 use batchd::domain::retry;
@@ -785,7 +787,7 @@ fn a_client_reads_what_it_needs_and_passes_over_the_rest() {
     assert_eq!(sound.providers, ["x".to_owned()].into());
     let sockets =
         ["/own.sock", "/run/user/7/batchd/batchd.sock", "/run/batchd/batchd.sock", "/state/batchd.sock"];
-    assert_eq!(find::client_sockets(&sound, &env), sockets.map(PathBuf::from));
+    assert_eq!(client_sockets(&sound, &env), sockets.map(PathBuf::from));
 
     // A file that is broken elsewhere is the daemon's affair.
     let broken = view("[api]\nsocket = \"/own.sock\"\n[providers.openai]\napi_key = \"abc\n").unwrap();

@@ -11,6 +11,7 @@ mod chaos;
 mod cli;
 mod clouds;
 mod config;
+mod config_page;
 mod contract;
 mod crash;
 mod deliver;

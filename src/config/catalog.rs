@@ -1,0 +1,67 @@
+//! What the kinds of providers and webhooks tell the configuration about themselves.
+
+use crate::domain::outcome::Severity;
+use std::collections::BTreeSet;
+
+/// What a kind of provider tells the configuration about itself; the registry of floor 2 hands it down.
+#[derive(Clone, Copy, Debug)]
+pub struct KindFacts {
+    /// The word in `kind = "…"`, and the default name.
+    pub name: &'static str,
+    /// The standard environment variables that hold its key, in order of preference.
+    pub key_env: &'static [&'static str],
+    /// The standard environment variable for another address, where the vendor has one.
+    pub base_url_env: Option<&'static str>,
+    /// Its address, in which `{region}` stands for the key of that name; `None`: the configuration must give one.
+    pub base_url: Option<&'static str>,
+    /// Whether it answers without a key.
+    pub key_optional: bool,
+    /// Further keys that its table may hold (`organization`, `project`, …).
+    pub options: &'static [&'static str],
+    /// Those of them without which nothing can be asked.
+    pub required: &'static [&'static str],
+    /// The standard environment variables that hold them, in order of preference.
+    pub option_env: &'static [(&'static str, &'static [&'static str])],
+}
+
+impl WebhookFacts {
+    /// What to do about an address that belongs to a service which has ended.
+    pub fn retired(&self, url: &url::Url) -> Option<&'static str> {
+        let host = url.host_str()?;
+        self.retired_hosts.iter().find(|(end, _)| host.ends_with(end)).map(|(_, help)| *help)
+    }
+}
+
+/// What a kind of webhook tells the configuration about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct WebhookFacts {
+    /// The word in `kind = "…"`.
+    pub name: &'static str,
+    /// Its address; `None`: the configuration must give one.
+    pub url: Option<&'static str>,
+    /// Ends of the names of hosts that belonged to it and take nothing any more, each with what to do.
+    pub retired_hosts: &'static [(&'static str, &'static str)],
+    /// Whether it signs with `secret`.
+    pub signs: bool,
+    /// The floor of severity unless the configuration sets another.
+    pub severity: Severity,
+    /// Whether it is told findings that need a person unless the configuration says otherwise.
+    pub findings: bool,
+    /// Further keys that its table must hold; all of them are secrets.
+    pub needs: &'static [&'static str],
+    /// Further keys that its table may hold; all of them are secrets.
+    pub options: &'static [&'static str],
+    /// Says what is wrong with a template, in a fragment behind "is broken".
+    pub judge_template: fn(&str) -> Result<(), String>,
+}
+
+/// The kinds there are.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Of providers.
+    pub providers: Vec<KindFacts>,
+    /// Of webhooks.
+    pub webhooks: Vec<WebhookFacts>,
+    /// Those kinds of providers that send webhooks of their own.
+    pub hooked: BTreeSet<&'static str>,
+}

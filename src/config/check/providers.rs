@@ -1,0 +1,234 @@
+//! The rules for `[providers.NAME]`.
+
+use super::rules::Check;
+use crate::config::address::{base_url, is_exposed, is_local};
+use crate::config::catalog::KindFacts;
+use crate::config::problem::{Problem, known, nearest, quote, shown, suggestion};
+use crate::config::raw::ProviderKeys;
+use crate::config::secret::SecretSource;
+use crate::config::settings::{Polling, ProviderConfig};
+use crate::config::table::{Field, Named};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use toml::Spanned;
+use url::Url;
+
+impl Check<'_> {
+    pub fn providers(
+        &mut self,
+        tables: &[Named<ProviderKeys>],
+        defaults: &Polling,
+    ) -> BTreeMap<String, ProviderConfig> {
+        if tables.is_empty() {
+            self.problems.push(
+                Problem::warning(None, "no provider is configured, so there is nothing to watch")
+                    .help(self.first_provider()),
+            );
+        }
+        let providers: Vec<_> = tables.iter().map(|named| self.provider(named, defaults)).collect();
+        providers.into_iter().flatten().map(|provider| (provider.name.clone(), provider)).collect()
+    }
+
+    /// How to come by a first provider.
+    fn first_provider(&self) -> Option<String> {
+        let kinds = &self.circumstances.catalog.providers;
+        let (variable, kind) =
+            kinds.iter().find_map(|kind| Some((kind.key_env.first().copied()?, kind.name)))?;
+        Some(format!("set {variable}, or write a table such as `[providers.{kind}]`"))
+    }
+
+    fn provider(&mut self, named: &Named<ProviderKeys>, defaults: &Polling) -> Option<ProviderConfig> {
+        let Named { name, table } = named;
+        self.name("provider", name);
+        let path = format!("providers.{}", shown(name.get_ref()));
+        let polling = self.polling_over(&path, &table.polling, *defaults);
+        let own = &table.own;
+        if let Some(secret) = own.webhook_secret.given() {
+            self.source(&format!("{path}.webhook_secret"), secret);
+        }
+        let base_url = own.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
+        let api_key = own.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
+        let facts = self.provider_kind(name, &own.kind)?;
+        let options = self.options(&path, &facts, table);
+        for key in facts
+            .required
+            .iter()
+            .filter(|key| !table.options.contains_key(*key) && !options.contains_key(**key))
+        {
+            let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
+            self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
+        }
+        let base_url = match base_url {
+            None if own.base_url.is_missing() => self.usual_base_url(&facts, &options, name),
+            given => given.flatten(),
+        };
+        let api_key = match api_key {
+            None if own.api_key.is_missing() => self.usual_key(&facts, name, &path),
+            given => given,
+        };
+        if let Some(secret) = own.webhook_secret.given()
+            && !self.circumstances.catalog.hooked.contains(facts.name)
+        {
+            let message = format!(
+                "`{path}.webhook_secret` has no effect: services of kind `{}` send no webhooks",
+                facts.name
+            );
+            self.warn(secret.span(), message);
+        }
+        let local = base_url.as_ref().and_then(Url::host_str).is_some_and(is_local);
+        if polling.min_interval < SHORT_INTERVAL && !local {
+            let span = table.polling.min_interval.given().map_or_else(|| name.span(), Spanned::span);
+            let message = format!("`{path}` is asked about a batch more than once a second");
+            self.warn(span, message);
+        }
+        let base_url = base_url?.as_str().trim_end_matches('/').to_owned();
+        let (name, kind) = (name.get_ref().clone(), facts.name.to_owned());
+        Some(own.over(ProviderConfig::usual(name, kind, base_url, api_key, polling, options)))
+    }
+
+    /// What is known of the kind that a table names or is named after.
+    fn provider_kind(&mut self, name: &Spanned<String>, kind: &Field<String>) -> Option<KindFacts> {
+        let kinds = &self.circumstances.catalog.providers;
+        let asked = match kind {
+            Field::Missing => name,
+            Field::Wrong => return None,
+            Field::Given(kind) => kind,
+        };
+        if let Some(facts) = kinds.iter().find(|facts| facts.name == asked.get_ref()) {
+            return Some(*facts);
+        }
+        let word = asked.get_ref();
+        let names = || kinds.iter().map(|facts| facts.name);
+        let there_is = known(names()).map(|all| format!("there is {all}"));
+        let (message, help) = if kind.given().is_some() {
+            (
+                format!("there is no kind of provider {}", quote(word)),
+                suggestion(word, names().collect::<Vec<_>>()),
+            )
+        } else {
+            // A table named freely: its name may still tell.
+            let near = names().find(|known| word.starts_with(known)).or_else(|| nearest(word, names()));
+            let help = near.map(|near| format!("add kind = \"{near}\", or name the table so")).or(there_is);
+            (format!("the provider {} has no `kind`, and no kind is called so", quote(word)), help)
+        };
+        self.refuse(asked.span(), message, help);
+        None
+    }
+
+    fn base_url(&mut self, key: &str, given: &Spanned<String>) -> Option<Url> {
+        match base_url(given.get_ref()) {
+            Ok(url) => {
+                if is_exposed(&url) {
+                    self.warn(given.span(), format!("`{key}` sends the key unencrypted; use https"));
+                }
+                Some(url)
+            }
+            Err(expected) => {
+                self.refuse(given.span(), format!("`{key}` must be {expected}"), None);
+                None
+            }
+        }
+    }
+
+    /// The kind's own address, or the one that its standard variable holds.
+    fn usual_base_url(
+        &mut self,
+        facts: &KindFacts,
+        options: &BTreeMap<String, String>,
+        name: &Spanned<String>,
+    ) -> Option<Url> {
+        let variable =
+            facts.base_url_env.filter(|variable| self.circumstances.base.env.get(variable).is_some());
+        let text = match variable {
+            Some(variable) => self.circumstances.base.env.get(variable).map(str::to_owned),
+            None => facts.base_url.map(|address| filled(address, options)),
+        };
+        if text.as_ref().is_some_and(|text| text.contains('{')) {
+            // What it needs is missing, and that has been told.
+            return None;
+        }
+        let Some(text) = text else {
+            let message = format!("the provider {} needs a `base_url`", quote(name.get_ref()));
+            let help = format!("providers of kind `{}` have no usual address", facts.name);
+            self.refuse(name.span(), message, help);
+            return None;
+        };
+        match (base_url(&text), variable) {
+            (Ok(url), variable) => {
+                if let Some(variable) = variable.filter(|_| is_exposed(&url)) {
+                    self.warn(name.span(), format!("{variable} sends the key unencrypted; use https"));
+                }
+                Some(url)
+            }
+            (Err(expected), variable) => {
+                let holder = variable.unwrap_or(facts.name);
+                let message = format!(
+                    "the address of the provider {} in {holder} must be {expected}",
+                    quote(name.get_ref())
+                );
+                self.refuse(name.span(), message, None);
+                None
+            }
+        }
+    }
+
+    /// The kind's standard variable: the first that is set, else the first there is.
+    fn usual_key(&mut self, facts: &KindFacts, name: &Spanned<String>, path: &str) -> Option<SecretSource> {
+        let set = facts.key_env.iter().find(|variable| self.circumstances.base.env.get(variable).is_some());
+        match set.or(facts.key_env.first()) {
+            Some(_) if facts.key_optional && set.is_none() => None,
+            Some(variable) => {
+                self.places.insert(format!("{path}.api_key"), name.span());
+                Some(SecretSource::Env((*variable).to_owned()))
+            }
+            None if facts.key_optional => None,
+            None => {
+                let message = format!("the provider {} needs an `api_key`", quote(name.get_ref()));
+                self.refuse(name.span(), message, "write api_key = { env = \"NAME\" }".to_owned());
+                None
+            }
+        }
+    }
+
+    fn options(&mut self, path: &str, facts: &KindFacts, table: &ProviderKeys) -> BTreeMap<String, String> {
+        let mut options = BTreeMap::new();
+        for (key, value) in &table.options {
+            if !facts.options.contains(key) {
+                let message = format!("`{path}.{key}` has no effect: kind `{}` does not use it", facts.name);
+                self.warn(value.span(), message);
+            } else if value.get_ref().contains(char::is_control) {
+                let message = format!("`{path}.{key}` holds a line break or another control character");
+                self.refuse(value.span(), message, None);
+            } else if *key == STORAGE_URL {
+                let url = self.base_url(&format!("{path}.{key}"), value);
+                options.extend(
+                    url.map(|url| ((*key).to_owned(), url.as_str().trim_end_matches('/').to_owned())),
+                );
+            } else if key.ends_with("_file") {
+                let file = self.circumstances.base.resolve(Path::new(value.get_ref()));
+                options.insert((*key).to_owned(), file.display().to_string());
+            } else {
+                options.insert((*key).to_owned(), value.get_ref().clone());
+            }
+        }
+        for (key, variables) in facts.option_env.iter().filter(|(key, _)| !table.options.contains_key(key)) {
+            let value = variables.iter().find_map(|variable| self.circumstances.base.env.get(variable));
+            options.extend(value.map(|value| ((*key).to_owned(), value.to_owned())));
+        }
+        options
+    }
+}
+
+/// An address with the options that it names filled in.
+fn filled(address: &str, options: &BTreeMap<String, String>) -> String {
+    options
+        .iter()
+        .fold(address.to_owned(), |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
+}
+
+/// Whoever asks a public service more often has probably mistaken the unit.
+const SHORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The key for the address of the storage in which some kinds keep input and output.
+const STORAGE_URL: &str = "storage_url";

@@ -1,0 +1,102 @@
+//! The rules for the tables that a file has once: `[state]`, `[api]`, `[http]`, `[polling]`, `[results]`, `[heartbeat]`.
+
+use super::rules::Check;
+use crate::config::find;
+use crate::config::outbound::{Egress, Proxy};
+use crate::config::problem::Problem;
+use crate::config::settings::{
+    ApiConfig, ApiTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable, Polling, PollingTable,
+    ResultsConfig, ResultsTable, StateConfig, StateTable,
+};
+use crate::domain::duration::compact;
+use std::time::Duration;
+
+impl Check<'_> {
+    pub fn state(&mut self, table: &StateTable) -> Option<StateConfig> {
+        if let Some(retain) = table.retain.given().filter(|retain| *retain.get_ref() < SHORT_RETAIN) {
+            let message = "`state.retain` is so short that ended batches are gone before anybody sees them";
+            self.warn(retain.span(), message);
+        }
+        let usual = find::state_dir(self.circumstances.base.env);
+        if usual.is_none() && table.dir.given().is_none() {
+            self.problems.push(
+                Problem::error(
+                    None,
+                    "there is no place for the state: neither HOME nor XDG_STATE_HOME is set",
+                )
+                .help("set `dir` in `[state]`".to_owned()),
+            );
+            return None;
+        }
+        Some(table.over(StateConfig { dir: usual.unwrap_or_default(), ..StateConfig::usual() }))
+    }
+
+    pub fn api(&mut self, table: &ApiTable) -> ApiConfig {
+        if let Some(token) = table.token.given() {
+            self.source("api.token", token);
+        }
+        if let Some(listen) = table.listen.given()
+            && table.token.is_missing()
+            && !listen.get_ref().ip().is_loopback()
+        {
+            let message = "`api.listen` is reachable from other machines, and no `token` protects it";
+            let help = "set `token` in `[api]`, or listen on 127.0.0.1";
+            self.refuse(listen.span(), message, help.to_owned());
+        }
+        table.over(ApiConfig::usual())
+    }
+
+    pub fn http(&mut self, table: &HttpTable) -> HttpConfig {
+        let http = table.over(HttpConfig::usual());
+        if let (Some(proxy), Egress::Public) = (table.proxy.given(), http.egress)
+            && !matches!(http.proxy, Proxy::None)
+        {
+            let message = "through a proxy `http.egress` holds for addresses that stand in a URL: names are resolved by the \
+                           proxy, which must keep to public addresses itself";
+            self.warn(proxy.span(), message);
+        }
+        http
+    }
+
+    pub fn polling(&mut self, table: &PollingTable) -> Polling {
+        self.polling_over("polling", table, Polling::usual())
+    }
+
+    /// `[polling]`, or a provider's keys of the same names over `defaults`.
+    pub fn polling_over(&mut self, path: &str, table: &PollingTable, defaults: Polling) -> Polling {
+        let polling = table.over(defaults);
+        let understood = !table.min_interval.is_wrong() && !table.max_interval.is_wrong();
+        let given = table.min_interval.given().or(table.max_interval.given()).filter(|_| understood);
+        if let Some(given) = given.filter(|_| polling.min_interval > polling.max_interval) {
+            let message = format!(
+                "`{path}.min_interval` ({}) is longer than `max_interval` ({})",
+                compact(polling.min_interval),
+                compact(polling.max_interval)
+            );
+            self.refuse(given.span(), message, "set both, the longer one as `max_interval`".to_owned());
+        }
+        polling
+    }
+
+    pub fn heartbeat(&mut self, table: &HeartbeatTable) -> Option<HeartbeatConfig> {
+        let Some(url) = table.url.given() else {
+            if let Some(every) = table.every.given().filter(|_| table.url.is_missing()) {
+                self.warn(every.span(), "`heartbeat.every` has no effect without `heartbeat.url`");
+            }
+            return None;
+        };
+        // Whoever knows the address can pretend that all is well.
+        self.inline_address("heartbeat.url", url);
+        let url = self.source("heartbeat.url", url);
+        Some(table.over(HeartbeatConfig::usual(url)))
+    }
+}
+
+/// `[results]`; there are no rules but those of each key.
+pub fn results(table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
+    let dir = state.map(|state| state.dir.join("results")).unwrap_or_default();
+    table.over(ResultsConfig { dir, ..ResultsConfig::usual() })
+}
+
+/// Whoever keeps things shorter than this has probably mistaken the unit.
+const SHORT_RETAIN: Duration = Duration::from_hours(1);
