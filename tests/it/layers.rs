@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first; modules of one line share a floor.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["clock", "rng", "sync", "tasks", "config", "http", "failpoint"],
+    &["clock", "rng", "sync", "tasks", "config", "http", "logging", "failpoint"],
     &["provider", "webhook"],
     &["store"],
     &["engine", "notify", "maintenance"],
