@@ -41,6 +41,7 @@ pub const KIND: Kind = Kind {
         ],
         required: &["region"],
         option_env: &[("region", &["AWS_REGION", "AWS_DEFAULT_REGION"])],
+        ..KindFacts::NONE
     },
     claims: is_arn,
     words: &[

@@ -18,10 +18,7 @@ pub const KIND: Kind = Kind {
         key_env: &["CO_API_KEY", "COHERE_API_KEY"],
         base_url_env: Some("CO_API_URL"),
         base_url: Some("https://api.cohere.com"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: |_| false,
     words: &[

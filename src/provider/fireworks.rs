@@ -23,10 +23,10 @@ pub const KIND: Kind = Kind {
         key_env: &["FIREWORKS_API_KEY"],
         base_url_env: Some("FIREWORKS_BASE_URL"),
         base_url: Some("https://api.fireworks.ai"),
-        key_optional: false,
         options: &["account"],
         required: &["account"],
         option_env: &[("account", &["FIREWORKS_ACCOUNT_ID"])],
+        ..KindFacts::NONE
     },
     claims: |id| {
         let parts: Vec<&str> = id.split('/').collect();

@@ -458,7 +458,7 @@ impl InputChecker {
         self.problems.push(problem);
         if self.problems.len() >= MOST_PROBLEMS && !self.hopeless {
             self.hopeless = true;
-            self.problems.push(InputProblem { line: None, what: "was not looked at any further".to_owned() });
+            self.problems.push(InputProblem { line: None, what: "was not checked any further".to_owned() });
         }
     }
 }

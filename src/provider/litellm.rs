@@ -16,8 +16,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("http://localhost:4000"),
         key_optional: true,
         options: &["upstream"],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_routed,
     words: &read::OPENAI_WORDS,

@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
     ///
     /// A word may be anything; what is too long to be one is shortened.
     pub fn word(&mut self, paths: &[&str]) -> Option<String> {
-        const LONGEST: usize = 128;
+        const MAX_WORD_CHARS: usize = 128;
         let mut word = None;
         let noted = self.unreadable.len();
         for path in paths {
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        word.map(|word| word.chars().take(LONGEST).collect())
+        word.map(|word| word.chars().take(MAX_WORD_CHARS).collect())
     }
 
     /// Counts in OpenAI's form: `total`, `completed`, `failed`.

@@ -1,6 +1,5 @@
 //! Results: where a service keeps them, step by step, and what one line of them says, sans-IO.
 
-use super::unsupported;
 use crate::domain::batch::{Batch, Usage};
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
@@ -114,11 +113,4 @@ impl OutputLine {
         };
         serde_json::json!({"id": self.id, "custom_id": self.custom_id, "response": response, "error": error})
     }
-}
-
-/// What a kind answers whose results batchd cannot fetch.
-pub(super) fn no_results<T>() -> Result<T, Failure> {
-    unsupported(
-        "has no results that can be fetched through its API, or not in a way that is sure enough to rely on",
-    )
 }

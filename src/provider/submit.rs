@@ -1,6 +1,6 @@
 //! Submitting: what a service takes as input, and the steps from a local file to a batch, sans-IO.
 
-use super::unsupported;
+use super::unsupported::unsupported;
 use crate::domain::sighting::Sighting;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
@@ -246,11 +246,33 @@ impl Created {
     }
 }
 
-/// `call` with the patience that a long input needs: the service looks at all of it before it answers.
-pub(super) fn patient(call: Call) -> Call {
-    const PATIENCE: Duration = Duration::from_mins(5);
-    Call { timeout: call.timeout.max(PATIENCE), ..call }
+/// How an adapter reads the answer to a creation; what it lends to its [`Submission`].
+pub struct ReadCreated(Box<dyn Fn(&Answer) -> Result<Sighting, Failure> + Send>);
+
+impl std::fmt::Debug for ReadCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadCreated")
+    }
 }
+
+impl ReadCreated {
+    pub(super) fn new(read: impl Fn(&Answer) -> Result<Sighting, Failure> + Send + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    /// The last step, as `answer` tells it.
+    pub(super) fn done(&self, answer: &Answer) -> Result<SubmitStep, Failure> {
+        Created::seen((self.0)(answer)?)
+    }
+}
+
+/// `call` with the time that a long input needs: the service reads all of it before it answers.
+pub(super) fn patient(call: Call) -> Call {
+    Call { timeout: call.timeout.max(UPLOAD_TIMEOUT), ..call }
+}
+
+/// At least so long a service may take for a request with the whole input in it.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Refuses a window that is not the only one there is.
 pub(super) fn only_a_day(job: &Job) -> Result<(), Failure> {
@@ -281,11 +303,6 @@ pub fn is_marked(sighting: &Sighting, marker: &str) -> bool {
     let metadata = sighting.metadata.as_ref().and_then(|metadata| metadata.get(MARKER));
     metadata.or(sighting.marker.as_ref()).is_some_and(|value| value == marker)
         || sighting.display_name.as_ref().is_some_and(|name| name.contains(marker))
-}
-
-/// What a kind answers that cannot submit.
-pub(super) fn no_submit<T>() -> Result<T, Failure> {
-    unsupported("creates no batches through its API, or not in a way that is sure enough to rely on")
 }
 
 #[cfg(test)]

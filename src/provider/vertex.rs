@@ -24,8 +24,6 @@ use std::collections::BTreeMap;
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "vertex",
-        key_env: &[],
-        base_url_env: None,
         base_url: Some("https://{location}-aiplatform.googleapis.com/v1"),
         key_optional: true,
         options: &["credentials_file", "input_uri", "location", "output_uri", "project", "storage_url"],
@@ -34,6 +32,7 @@ pub const KIND: Kind = Kind {
             ("location", &["GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION"]),
             ("project", &["GOOGLE_CLOUD_PROJECT"]),
         ],
+        ..KindFacts::NONE
     },
     claims: |id| Name::parse(id).is_some(),
     words: &[

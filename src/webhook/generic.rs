@@ -1,11 +1,12 @@
 //! The generic webhook: the event's own bytes, signed per Standard Webhooks (`docs/contract.md#signature`).
 
+#[cfg(test)]
+use super::expected::{Expected, Meaning};
 use super::message::Message;
 use super::signature::{self, SigningKey};
 use super::template::{self, Template};
 use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
 use crate::http::address::Address;
 use crate::http::call::{Answer, BodyLimit, Call};
 use crate::http::failure::{Failure, status_line};
@@ -21,16 +22,14 @@ use std::time::Duration;
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "generic",
-        url: None,
-        retired_hosts: &[],
         signs: true,
-        severity: Severity::Info,
         findings: false,
-        needs: &[],
-        options: &[],
         judge_template: template::judge_body,
+        ..WebhookFacts::NONE
     },
     build: |target| Ok(Box::new(Generic::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
 /// One generic destination.
@@ -111,6 +110,23 @@ impl Webhook for Generic {
         4
     }
 }
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, "", Meaning::Delivered),
+        (204, "", Meaning::Delivered),
+        (302, "", Meaning::Refused),
+        (404, "", Meaning::Refused),
+        (410, "", Meaning::Gone),
+        (500, "", Meaning::Trouble),
+    ],
+    limits: |_| {},
+    relays: true,
+    groups: false,
+    escapes_values: false,
+    ..Expected::CHANNEL
+};
 
 #[cfg(test)]
 mod tests {
