@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! Provider::retrieve -> Transport::send -> Provider::retrieved -> observe -> next_poll -> Store::record
-//!     -> wake -> Dispatcher -> Webhook::render -> Transport::send -> Webhook::judge -> Store::finish_attempt
+//!     -> wake -> Dispatcher -> Webhook::render -> Transport::send -> Webhook::outcome -> Store::finish_attempt
 //! ```
 //!
 //! [`engine::poll`] reads like the first half of it, [`notify`] like the second. Where many batches of an account are due,

@@ -10,7 +10,6 @@ use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use secrecy::ExposeSecret;
 
-/// Azure OpenAI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "azure-openai",

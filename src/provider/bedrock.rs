@@ -22,7 +22,6 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Amazon Bedrock.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "bedrock",

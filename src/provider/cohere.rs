@@ -11,7 +11,6 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// Cohere.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "cohere",

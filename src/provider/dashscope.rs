@@ -9,7 +9,6 @@ use crate::domain::sighting::Sighting;
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// DashScope.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "dashscope",

@@ -16,7 +16,6 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// Fireworks.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "fireworks",

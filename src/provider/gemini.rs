@@ -26,7 +26,6 @@ use submission::UploadThenBatch;
 pub(super) use results::answered;
 pub(super) use translation::line as translated;
 
-/// The Gemini Developer API.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "gemini",

@@ -7,7 +7,6 @@ use super::request::{Credential, Requests};
 use super::submit::Intake;
 use crate::config::KindFacts;
 
-/// A LiteLLM proxy.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "litellm",

@@ -21,7 +21,6 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::FileThenJob;
 
-/// Mistral's batch jobs.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "mistral",

@@ -54,7 +54,6 @@ use unsupported::{no_results, no_submit, unsupported};
 
 /// One configured account at a service: builds requests, reads answers.
 pub trait Provider: Send + Sync + std::fmt::Debug {
-    /// Asks for one batch.
     fn retrieve(&self, id: &str) -> Result<Call, Failure>;
 
     /// Reads the answer to [`Provider::retrieve`].
@@ -99,7 +98,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Asks for a batch to be cancelled.
     fn cancel(&self, _id: &str) -> Result<Call, Failure> {
         unsupported("cancels no batches through its API, or not in a way that is sure enough to rely on")
     }
@@ -120,7 +118,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         Ok(Translated { object: line.object, dropped: Vec::new() })
     }
 
-    /// Begins to submit a batch.
     fn submit(&self, _job: &Job) -> Result<Box<dyn Submission>, Failure> {
         no_submit()
     }
@@ -151,7 +148,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Which page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageRequest {
     /// Where the page before ended; `None` for the first.
@@ -185,10 +181,8 @@ impl Listing {
     }
 }
 
-/// One page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The batches on it.
     pub sightings: Vec<Sighting>,
     /// Where the next page begins; `None`: this was the last.
     pub next: Option<String>,
@@ -205,7 +199,6 @@ pub struct Kind {
     pub words: &'static [(&'static str, Status)],
     /// How the service's own webhooks are read; `None`: it sends none.
     pub hook: Option<Hook>,
-    /// Makes the adapter.
     pub build: fn(&Account) -> Box<dyn Provider>,
 }
 

@@ -25,7 +25,6 @@ pub(super) use submission::{
     Creation, Start, Way, bare, bare_creation, creation_without_metadata, creation_without_window, metadata,
 };
 
-/// OpenAI itself.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "openai",

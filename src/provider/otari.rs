@@ -15,7 +15,6 @@ use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use serde_json::{Map, Value, json};
 
-/// An otari gateway.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "otari",

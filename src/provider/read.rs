@@ -29,7 +29,6 @@ enum Reading<T> {
 }
 
 impl<'a> Reader<'a> {
-    /// Begins to read `object`.
     pub const fn new(object: &'a Map<String, Value>) -> Self {
         Self { object, unreadable: Vec::new() }
     }
@@ -64,7 +63,6 @@ impl<'a> Reader<'a> {
         object.get(&path[walked..]).filter(|value| !value.is_null())
     }
 
-    /// A text.
     pub fn text(&mut self, path: &str) -> Option<String> {
         self.read(path, "is not text", text)
     }
@@ -87,7 +85,6 @@ impl<'a> Reader<'a> {
         self.read(path, "is neither a number nor a date", time)
     }
 
-    /// A number of things.
     pub fn count(&mut self, path: &str) -> Option<u64> {
         self.read(path, "is not a count", count)
     }

@@ -36,7 +36,6 @@ const fn all() -> [&'static Kind; WITH_A_FILE.len() + dialects::KINDS.len()] {
     all
 }
 
-/// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }

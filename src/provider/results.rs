@@ -6,7 +6,6 @@ use crate::http::failure::Failure;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-/// Which part of a batch's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// What the service keeps as output; where it keeps no errors apart, the errors too.
@@ -23,7 +22,6 @@ pub trait Fetch: Send + std::fmt::Debug {
     fn next(&mut self, answer: Option<&Answer>) -> Result<FetchStep, Failure>;
 }
 
-/// What is to be done next.
 #[derive(Debug)]
 pub enum FetchStep {
     /// Send this, and bring the whole (short) answer.
@@ -45,16 +43,13 @@ pub enum Form {
     Array(&'static [&'static [&'static str]]),
 }
 
-/// One record of a batch's results.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Its JSON object.
     pub object: &'a Map<String, Value>,
     /// Its place in its part, from 0: where a service keeps no ids, the order of the requests.
     pub index: u64,
     /// Which part it stands in.
     pub part: Part,
-    /// The batch.
     pub batch: &'a Batch,
 }
 
@@ -65,18 +60,15 @@ pub struct OutputLine {
     pub id: Option<String>,
     /// The submitter's id for the request.
     pub custom_id: Option<String>,
-    /// How the request went.
     pub result: RequestResult,
     /// Tokens that the request used, where its body tells.
     pub usage: Option<Usage>,
 }
 
-/// How a request went.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestResult {
     /// It was answered: with success, or with an HTTP error.
     Response {
-        /// The HTTP status.
         status_code: u16,
         /// The service's id for the exchange.
         request_id: Option<String>,
@@ -93,7 +85,6 @@ pub enum RequestResult {
 }
 
 impl RequestResult {
-    /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Response { status_code, .. } if (200..300).contains(status_code))
     }

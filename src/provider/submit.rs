@@ -104,7 +104,6 @@ pub enum Framing {
 /// One request of the input, as the local file has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestLine {
-    /// The line's object.
     pub object: Map<String, Value>,
     /// Which line of the file, from 1.
     pub number: u64,
@@ -144,7 +143,6 @@ pub struct Job {
     pub file_name: String,
     /// How long the input is, in bytes, as it is sent (without what an [`Upload`] puts around it).
     pub bytes: u64,
-    /// How many requests there are.
     pub requests: u64,
 }
 
@@ -156,7 +154,6 @@ pub trait Submission: Send + std::fmt::Debug {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure>;
 }
 
-/// What is to be done next.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a step is taken as soon as it is made")]
 pub enum SubmitStep {
@@ -227,7 +224,6 @@ impl Upload {
     }
 }
 
-/// A batch that was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Created {
     /// Its id, as the service's own lists have it.

@@ -8,7 +8,6 @@ use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 
-/// Together.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "together",

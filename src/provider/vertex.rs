@@ -20,7 +20,6 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Vertex AI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "vertex",
@@ -130,7 +129,6 @@ impl Vertex {
         jobs(&self.project, &self.location)
     }
 
-    /// The path of one job.
     fn job(&self, id: &str) -> Result<String, Failure> {
         let id = self.canonical_id(id);
         match Name::parse(&id) {

@@ -19,7 +19,6 @@ use jiff::fmt::rfc2822;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// xAI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "xai",

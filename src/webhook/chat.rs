@@ -15,12 +15,11 @@ pub const CHAT: WebhookFacts = WebhookFacts { judge_template: template::judge, .
 /// What differs from one service to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Channel {
-    /// How its texts are escaped.
     pub escape: Escape,
     /// The request that posts a message. The id is the event's, or that of a group of them: the same at every attempt.
     /// See [`Webhook::render`] for `plain`.
     pub call: fn(&Post, &Message, id: &str, plain: bool) -> Result<Call, Failure>,
-    /// See [`Webhook::judge`].
+    /// See [`Webhook::outcome`].
     pub outcome: fn(&Answer) -> DeliveryOutcome,
 }
 
@@ -53,7 +52,7 @@ impl Webhook for Chat {
         (self.channel.call)(&self.post, &message, &group_id(events), plain)
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         (self.channel.outcome)(answer)
     }
 

@@ -32,7 +32,6 @@ pub static KIND: Kind = Kind {
     expected: &EXPECTED,
 };
 
-/// One generic destination.
 #[derive(Debug)]
 struct Generic {
     address: Address,
@@ -91,7 +90,7 @@ impl Webhook for Generic {
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Beginning(limits::RECEIVER_BODY) })
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status.is_success() {
             // The status line decides, even if the body never ends.
             return DeliveryOutcome::Delivered;
@@ -201,17 +200,17 @@ mod tests {
     fn b12_b15_any_2xx_is_success_whether_or_not_its_body_ends() {
         let webhook = build("https://example.com/", &[]).unwrap();
         for code in [200, 201, 202, 204, 206, 226] {
-            assert_eq!(webhook.judge(&answer(code, &[], true)), DeliveryOutcome::Delivered, "{code}");
+            assert_eq!(webhook.outcome(&answer(code, &[], true)), DeliveryOutcome::Delivered, "{code}");
         }
     }
 
     #[test]
     fn b4_a_receiver_can_ask_to_be_switched_off() {
         let webhook = build("https://example.com/", &[]).unwrap();
-        assert!(matches!(webhook.judge(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
+        assert!(matches!(webhook.outcome(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
         let disable = [("webhook-delivery", "disable")];
-        assert!(matches!(webhook.judge(&answer(400, &disable, false)), DeliveryOutcome::Gone(_)));
-        assert_eq!(webhook.judge(&answer(200, &disable, false)), DeliveryOutcome::Delivered);
+        assert!(matches!(webhook.outcome(&answer(400, &disable, false)), DeliveryOutcome::Gone(_)));
+        assert_eq!(webhook.outcome(&answer(200, &disable, false)), DeliveryOutcome::Delivered);
     }
 
     #[test]

@@ -66,13 +66,11 @@ fn outcome(answer: &Answer) -> DeliveryOutcome {
 
 /// Of a message without a card, in bytes; Google allows 32,000 of all together.
 const TEXT: usize = 4000;
-/// Of the line.
 const LINE: usize = 1500;
 /// Of the card's title and subtitle.
 const TITLE: usize = 400;
 /// Of a fact's value, an error, a note.
 const VALUE: usize = 800;
-/// Of all lists.
 const LISTS: usize = 9000;
 /// Of a thread's key; Google allows 4,000 characters.
 const THREAD: usize = 1000;

@@ -76,9 +76,7 @@ const GONE: [(&str, &str); 4] = [
 const TEXT: usize = 4000;
 /// Of an attachment's text.
 const BODY: usize = 7000;
-/// Of a title.
 const TITLE: usize = 200;
-/// Of a field.
 const VALUE: usize = 400;
 
 fn payload(message: &Message, plain: bool) -> Value {

@@ -21,7 +21,6 @@ pub struct Message {
     pub lists: Vec<List>,
     /// What else is worth knowing, one sentence each.
     pub notes: Vec<String>,
-    /// The provider's page.
     pub link: Option<Link>,
     /// When batchd saw it.
     pub at: Option<Timestamp>,
@@ -54,11 +53,8 @@ pub struct List {
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// How it is meant.
     pub tone: Tone,
-    /// What it says.
     pub text: String,
-    /// The provider's page.
     pub url: Option<String>,
 }
 
@@ -67,7 +63,6 @@ pub struct Entry {
 pub struct Link {
     /// An `https` or `http` URL.
     pub url: String,
-    /// What it says.
     pub text: String,
 }
 

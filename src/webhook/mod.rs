@@ -74,7 +74,7 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     }
 
     /// What the answer means.
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome;
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome;
 
     /// How many requests may be under way to one destination of this kind.
     fn concurrency(&self) -> usize;
@@ -159,9 +159,7 @@ pub struct Kind {
 /// What an adapter is made from: the destination with its secrets resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The webhook's name, for the log.
     pub name: String,
-    /// Where to.
     pub url: SecretString,
     /// The signing secrets, newest first; none: unsigned.
     pub secrets: Vec<SecretString>,
@@ -195,16 +193,12 @@ impl Target {
 /// Why a target cannot be used. The texts hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
-    /// There is no such kind.
     #[error("there is no webhook kind `{0}`")]
     Kind(String),
-    /// The URL is none.
     #[error(transparent)]
     Address(#[from] BadAddress),
-    /// A signing secret is none.
     #[error(transparent)]
     Secret(#[from] BadSecret),
-    /// A further key is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
     /// A further key cannot be sent.

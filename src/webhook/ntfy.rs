@@ -32,7 +32,6 @@ pub static KIND: Kind = Kind {
     expected: &EXPECTED,
 };
 
-/// One topic.
 #[derive(Debug)]
 struct Ntfy {
     post: Post,
@@ -92,7 +91,7 @@ impl Webhook for Ntfy {
         self.call(&self.post.group(events, plain, now)?, &super::group_id(events))
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::OK {
             return answered::whole(answer);
         }

@@ -35,7 +35,6 @@ pub static KIND: Kind = Kind {
     expected: &EXPECTED,
 };
 
-/// One service's integration.
 #[derive(Debug)]
 struct PagerDuty {
     post: Post,
@@ -78,7 +77,7 @@ impl Webhook for PagerDuty {
         self.post.json(&payload)
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::ACCEPTED {
             return DeliveryOutcome::Delivered;
         }

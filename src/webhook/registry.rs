@@ -14,7 +14,6 @@ pub static KINDS: &[&Kind] = &[
     &telegram::KIND,
 ];
 
-/// The kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }

@@ -92,15 +92,12 @@ fn retry_after(body: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.ceil().min(6.0 * 3600.0)).ok()
 }
 
-/// Of a header's text.
 const HEADER: usize = 150;
 /// Of a field's text; Slack allows 2,000.
 const FIELD: usize = 1000;
-/// Fields of a section.
 const FIELDS: usize = 10;
 /// Of a section's text; Slack allows 3,000.
 const SECTION: usize = 2900;
-/// Elements of a context.
 const ELEMENTS: usize = 10;
 /// Of a list, which is spread over sections.
 const LIST: usize = 8000;
@@ -291,19 +288,19 @@ mod tests {
 
     #[test]
     fn h1_only_200_with_ok_is_success() {
-        let judge = |status, body: &str| slack().judge(&answer(status, body));
-        assert_eq!(judge(200, "ok"), DeliveryOutcome::Delivered);
-        assert_eq!(judge(200, "ok\n"), DeliveryOutcome::Delivered);
-        assert!(matches!(judge(200, ""), DeliveryOutcome::Trouble(_)));
+        let outcome = |status, body: &str| slack().outcome(&answer(status, body));
+        assert_eq!(outcome(200, "ok"), DeliveryOutcome::Delivered);
+        assert_eq!(outcome(200, "ok\n"), DeliveryOutcome::Delivered);
+        assert!(matches!(outcome(200, ""), DeliveryOutcome::Trouble(_)));
         assert!(matches!(
-            judge(200, "<html>welcome to the guest network</html>"),
+            outcome(200, "<html>welcome to the guest network</html>"),
             DeliveryOutcome::Trouble(_)
         ));
-        assert!(matches!(judge(202, "ok"), DeliveryOutcome::Trouble(_)));
-        assert!(matches!(judge(200, "no_service"), DeliveryOutcome::Gone(_)));
-        assert!(matches!(judge(200, "invalid_blocks"), DeliveryOutcome::Simplify(_)));
+        assert!(matches!(outcome(202, "ok"), DeliveryOutcome::Trouble(_)));
+        assert!(matches!(outcome(200, "no_service"), DeliveryOutcome::Gone(_)));
+        assert!(matches!(outcome(200, "invalid_blocks"), DeliveryOutcome::Simplify(_)));
         let stalled = Answer { cut: true, ..answer(200, "") };
-        assert!(matches!(slack().judge(&stalled), DeliveryOutcome::Trouble(_)), "B15: ambiguous, so again");
+        assert!(matches!(slack().outcome(&stalled), DeliveryOutcome::Trouble(_)), "B15: ambiguous, so again");
     }
 
     #[test]
@@ -318,20 +315,20 @@ mod tests {
             (403, "team_disabled"),
             (400, "user_not_found"),
         ] {
-            let DeliveryOutcome::Gone(reason) = slack().judge(&answer(status, word)) else {
+            let DeliveryOutcome::Gone(reason) = slack().outcome(&answer(status, word)) else {
                 panic!("{word}")
             };
             assert!(reason.contains(word) && reason.contains(';'), "{reason}");
         }
-        assert!(matches!(slack().judge(&answer(404, "nginx")), DeliveryOutcome::Refused(_)));
+        assert!(matches!(slack().outcome(&answer(404, "nginx")), DeliveryOutcome::Refused(_)));
     }
 
     #[test]
     fn h3_a_form_that_is_refused_is_asked_for_in_plain() {
         for word in TOO_RICH {
-            assert!(matches!(slack().judge(&answer(400, word)), DeliveryOutcome::Simplify(_)), "{word}");
+            assert!(matches!(slack().outcome(&answer(400, word)), DeliveryOutcome::Simplify(_)), "{word}");
         }
-        assert!(matches!(slack().judge(&answer(400, "something_else")), DeliveryOutcome::Refused(_)));
+        assert!(matches!(slack().outcome(&answer(400, "something_else")), DeliveryOutcome::Refused(_)));
         let plain = sent(&reached(&batch(Status::Completed, Some((1, 1, 0)))), true);
         assert!(plain.get("attachments").is_none() && plain.get("blocks").is_none());
         assert!(plain["text"].as_str().unwrap().contains("nightly-eval completed"));
@@ -340,11 +337,11 @@ mod tests {
     #[test]
     fn h4_a_limit_is_heeded_wherever_it_is_said() {
         let mut limited = answer(429, r#"{"ok":false,"error":"rate_limited","retry_after":3}"#);
-        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(3))));
+        assert_eq!(slack().outcome(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(3))));
         limited.headers.insert("retry-after", "7".parse().unwrap());
-        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(7))));
-        assert_eq!(slack().judge(&answer(429, "slow down")), DeliveryOutcome::Snooze(None));
-        assert!(matches!(slack().judge(&answer(500, "rollup_error")), DeliveryOutcome::Trouble(_)));
+        assert_eq!(slack().outcome(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(7))));
+        assert_eq!(slack().outcome(&answer(429, "slow down")), DeliveryOutcome::Snooze(None));
+        assert!(matches!(slack().outcome(&answer(500, "rollup_error")), DeliveryOutcome::Trouble(_)));
         assert_eq!(slack().concurrency(), 1);
     }
 

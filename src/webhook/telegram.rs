@@ -30,7 +30,6 @@ pub static KIND: Kind = Kind {
     expected: &EXPECTED,
 };
 
-/// One chat of one bot.
 #[derive(Debug)]
 struct Telegram {
     post: Post,
@@ -87,7 +86,7 @@ impl Webhook for Telegram {
         self.call(&self.post.group(events, plain, now)?, plain)
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         let body = answered::json(answer);
         if answer.status == StatusCode::OK {
             return match body["ok"] {

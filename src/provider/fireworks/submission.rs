@@ -54,7 +54,6 @@ pub(super) fn translate(line: RequestLine) -> Result<Translated, Untranslatable>
     Ok(Translated { object, dropped: Vec::new() })
 }
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct DatasetThenJob {
     adapter: Fireworks,

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use serde_json::json;
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct UploadThenBatch {
     requests: Requests,
@@ -27,7 +26,6 @@ enum Stage {
 }
 
 impl UploadThenBatch {
-    /// Begins one.
     pub const fn new(requests: Requests, job: Job, created: ReadCreated) -> Self {
         Self { requests, job, created, stage: Stage::Begin }
     }

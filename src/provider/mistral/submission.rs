@@ -8,7 +8,6 @@ use crate::provider::request::Requests;
 use crate::provider::submit::{Job, MARKER, ReadCreated, Submission, SubmitStep, Upload, patient};
 use serde_json::{Map, Value, json};
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct FileThenJob {
     requests: Requests,

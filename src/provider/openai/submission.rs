@@ -19,7 +19,6 @@ use std::time::Duration;
 /// What a service takes, and the way to a batch there.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::provider) struct Creation {
-    /// What it takes.
     pub intake: Intake,
     /// Makes a request of the local file the service's own, where it is not taken as it is.
     pub translate: fn(RequestLine) -> Result<Translated, Untranslatable>,
@@ -127,7 +126,6 @@ pub(in crate::provider) fn metadata(job: &Job) -> Map<String, Value> {
     job.metadata.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect()
 }
 
-/// What every creation says.
 pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
     Map::from_iter([
         ("endpoint".to_owned(), job.endpoint.as_str().into()),
@@ -135,7 +133,6 @@ pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
     ])
 }
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(in crate::provider) struct FileThenBatch {
     requests: Requests,

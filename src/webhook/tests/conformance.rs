@@ -230,7 +230,6 @@ fn h16_the_same_events_are_the_same_request_at_every_attempt() {
     }
 }
 
-/// Every text in a value.
 fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => found.push(text),
@@ -351,7 +350,7 @@ fn h5_h6_h8_h12_h13_what_each_service_answers_is_taken_for_what_it_means() {
     for kind in KINDS {
         let webhook = build(kind);
         for (status, body, meaning) in kind.expected.answers {
-            let outcome = webhook.judge(&answer(*status, body));
+            let outcome = webhook.outcome(&answer(*status, body));
             assert_eq!(Meaning::of(&outcome), *meaning, "{}: {status} {body}: {outcome:?}", kind.facts.name);
             // Who switches a webhook off says what to do.
             if let DeliveryOutcome::Gone(reason) = outcome {
@@ -361,8 +360,13 @@ fn h5_h6_h8_h12_h13_what_each_service_answers_is_taken_for_what_it_means() {
         // A wish in the header is heard by all of them, and a redirect is never a success.
         let mut limited = answer(429, "");
         limited.headers.insert("retry-after", "9".parse().unwrap());
-        assert_eq!(Meaning::of(&webhook.judge(&limited)), Meaning::Snooze(Some(9000)), "{}", kind.facts.name);
-        assert_eq!(Meaning::of(&webhook.judge(&answer(302, ""))), Meaning::Refused, "{}", kind.facts.name);
+        assert_eq!(
+            Meaning::of(&webhook.outcome(&limited)),
+            Meaning::Snooze(Some(9000)),
+            "{}",
+            kind.facts.name
+        );
+        assert_eq!(Meaning::of(&webhook.outcome(&answer(302, ""))), Meaning::Refused, "{}", kind.facts.name);
     }
 }
 
