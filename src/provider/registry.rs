@@ -1,28 +1,25 @@
 //! Every kind of provider there is.
 
-use super::{
-    Kind, anthropic, azure_openai, bedrock, cohere, dashscope, dialects, fireworks, gemini, litellm, mistral,
-    openai, otari, together, vertex, xai,
-};
+use super::{Kind, dialects};
 
 /// The kinds with a file of their own, and the rows of `dialects.rs`.
 pub const KINDS: &[&Kind] = &all();
 
-const WITH_A_FILE: [&Kind; 14] = [
-    &openai::KIND,
-    &anthropic::KIND,
-    &gemini::KIND,
-    &mistral::KIND,
-    &azure_openai::KIND,
-    &together::KIND,
-    &fireworks::KIND,
-    &xai::KIND,
-    &bedrock::KIND,
-    &vertex::KIND,
-    &cohere::KIND,
-    &dashscope::KIND,
-    &otari::KIND,
-    &litellm::KIND,
+const WITH_A_FILE: &[&Kind] = &[
+    &super::openai::KIND,
+    &super::anthropic::KIND,
+    &super::gemini::KIND,
+    &super::mistral::KIND,
+    &super::azure_openai::KIND,
+    &super::together::KIND,
+    &super::fireworks::KIND,
+    &super::xai::KIND,
+    &super::bedrock::KIND,
+    &super::vertex::KIND,
+    &super::cohere::KIND,
+    &super::dashscope::KIND,
+    &super::otari::KIND,
+    &super::litellm::KIND,
 ];
 
 const fn all() -> [&'static Kind; WITH_A_FILE.len() + dialects::KINDS.len()] {

@@ -1,17 +1,17 @@
 //! Every kind of webhook there is.
 
-use super::{Kind, discord, generic, google_chat, mattermost, ntfy, pagerduty, slack, teams, telegram};
+use super::Kind;
 
 pub static KINDS: &[&Kind] = &[
-    &generic::KIND,
-    &slack::KIND,
-    &discord::KIND,
-    &teams::KIND,
-    &mattermost::KIND,
-    &google_chat::KIND,
-    &pagerduty::KIND,
-    &ntfy::KIND,
-    &telegram::KIND,
+    &super::generic::KIND,
+    &super::slack::KIND,
+    &super::discord::KIND,
+    &super::teams::KIND,
+    &super::mattermost::KIND,
+    &super::google_chat::KIND,
+    &super::pagerduty::KIND,
+    &super::ntfy::KIND,
+    &super::telegram::KIND,
 ];
 
 pub fn kind(name: &str) -> Option<&'static Kind> {
