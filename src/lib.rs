@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! Provider::retrieve -> Transport::send -> Provider::retrieved -> observe -> next_poll -> Store::record
-//!     -> wake -> Dispatcher -> Webhook::render -> Transport::send -> Webhook::judge -> Store::finish_attempt
+//!     -> wake -> Dispatcher -> Webhook::render -> Transport::send -> Webhook::outcome -> Store::finish_attempt
 //! ```
 //!
 //! | floor | modules | content |

@@ -24,7 +24,34 @@ pub struct KindFacts {
     pub option_env: &'static [(&'static str, &'static [&'static str])],
 }
 
+impl KindFacts {
+    /// A kind without a name, a key, an address or further keys.
+    pub const NONE: Self = Self {
+        name: "",
+        key_env: &[],
+        base_url_env: None,
+        base_url: None,
+        key_optional: false,
+        options: &[],
+        required: &[],
+        option_env: &[],
+    };
+}
+
 impl WebhookFacts {
+    /// A kind without a name, an address or further keys, which people read.
+    pub const NONE: Self = Self {
+        name: "",
+        url: None,
+        retired_hosts: &[],
+        signs: false,
+        severity: Severity::Info,
+        findings: true,
+        needs: &[],
+        options: &[],
+        judge_template: |_| Ok(()),
+    };
+
     /// What to do about an address that belongs to a service which has ended.
     pub fn retired(&self, url: &url::Url) -> Option<&'static str> {
         let host = url.host_str()?;

@@ -89,7 +89,7 @@ impl Assembly {
                 sign_of_life = heartbeat
                     .map(|(url, every)| Arc::new(Heartbeat { url, every, transport: transport.clone() }));
                 for provider in config.providers.values() {
-                    let Some(kind) = provider::kind(&provider.kind) else {
+                    let Some(kind) = provider::registry::kind(&provider.kind) else {
                         problems.push(format!("providers.{}: no such kind", provider.name));
                         continue;
                     };
@@ -139,9 +139,9 @@ fn authorized(
 /// The kinds there are, for the configuration.
 pub fn catalog() -> crate::config::Catalog {
     crate::config::Catalog {
-        providers: provider::KINDS.iter().map(|kind| kind.facts).collect(),
-        webhooks: crate::webhook::KINDS.iter().map(|kind| kind.facts).collect(),
-        hooked: provider::KINDS
+        providers: provider::registry::KINDS.iter().map(|kind| kind.facts).collect(),
+        webhooks: crate::webhook::registry::KINDS.iter().map(|kind| kind.facts).collect(),
+        hooked: provider::registry::KINDS
             .iter()
             .filter(|kind| kind.hook.is_some())
             .map(|kind| kind.facts.name)
@@ -151,7 +151,7 @@ pub fn catalog() -> crate::config::Catalog {
 
 /// The address of a webhook that the configuration gives none.
 fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
-    crate::webhook::kind(&webhook.kind)?.facts.url.map(SecretString::from)
+    crate::webhook::registry::kind(&webhook.kind)?.facts.url.map(SecretString::from)
 }
 
 /// Where a webhook points, by its configuration and `resolve`, which has its secrets; `None` if it lacks one.

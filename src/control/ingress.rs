@@ -101,7 +101,7 @@ pub(super) fn inbound(
 ) -> BTreeMap<String, InboundHook> {
     let mut inbound = BTreeMap::new();
     for provider in config.providers.values() {
-        let hook = provider::kind(&provider.kind).and_then(|kind| kind.hook);
+        let hook = provider::registry::kind(&provider.kind).and_then(|kind| kind.hook);
         let Some((hook, source)) = hook.zip(provider.webhook_secret.as_ref()) else { continue };
         let secret = resolve(format!("providers.{}.webhook_secret", provider.name), source);
         if let Some(key) = secret.as_ref().and_then(secret::hook_key) {

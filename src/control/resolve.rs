@@ -46,8 +46,11 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
         [only] => return Ok(key(only)),
         _ => {}
     }
-    let claiming: Vec<&str> =
-        provider::KINDS.iter().filter(|kind| (kind.claims)(id)).map(|kind| kind.facts.name).collect();
+    let claiming: Vec<&str> = provider::registry::KINDS
+        .iter()
+        .filter(|kind| (kind.claims)(id))
+        .map(|kind| kind.facts.name)
+        .collect();
     let fitting: Vec<&Candidate> =
         configured.iter().filter(|candidate| claiming.contains(&candidate.kind.as_str())).collect();
     match fitting.as_slice() {

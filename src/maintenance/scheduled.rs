@@ -137,31 +137,16 @@ pub(super) fn digest_name(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::{Catalog, Env, KindFacts, WebhookFacts};
-    use crate::domain::outcome::Severity;
     use std::path::Path;
 
     fn config() -> Config {
         let kind = KindFacts {
             name: "openai",
-            key_env: &[],
-            base_url_env: None,
             base_url: Some("https://provider.invalid/v1"),
             key_optional: true,
-            options: &[],
-            required: &[],
-            option_env: &[],
+            ..KindFacts::NONE
         };
-        let webhook = WebhookFacts {
-            name: "generic",
-            url: None,
-            retired_hosts: &[],
-            signs: false,
-            severity: Severity::Info,
-            findings: false,
-            needs: &[],
-            options: &[],
-            judge_template: |_| Ok(()),
-        };
+        let webhook = WebhookFacts { name: "generic", findings: false, ..WebhookFacts::NONE };
         let catalog = Catalog { providers: vec![kind], webhooks: vec![webhook], ..Catalog::default() };
         let text = r#"
             [providers.openai]

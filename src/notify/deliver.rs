@@ -101,7 +101,7 @@ fn failed(destination: &Destination, outcome: DeliveryOutcome, failure: &Failure
 }
 
 fn answered(destination: &Destination, answer: &Answer, now: Timestamp) -> Exchange {
-    let mut outcome = destination.adapter().judge(answer);
+    let mut outcome = destination.adapter().outcome(answer);
     let status = status_line(answer.status);
     let error = match &mut outcome {
         DeliveryOutcome::Delivered => None,

@@ -45,7 +45,8 @@ impl Destination {
         transport: Arc<dyn Transport>,
         scrubber: Arc<Scrubber>,
     ) -> Result<Self, BadTarget> {
-        let kind = webhook::kind(&config.kind).ok_or_else(|| BadTarget::Kind(config.kind.clone()))?;
+        let kind =
+            webhook::registry::kind(&config.kind).ok_or_else(|| BadTarget::Kind(config.kind.clone()))?;
         Ok(Self {
             name: config.name.clone(),
             kind: config.kind.clone(),

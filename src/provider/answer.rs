@@ -241,7 +241,7 @@ fn refuses_key(body: &Value) -> bool {
 /// Google's `RetryInfo` among the details of an error.
 fn retry_delay(body: &Value) -> Option<Duration> {
     /// As for the header of the same meaning.
-    const MOST: Duration = Duration::from_hours(6);
+    const MAX_WAIT: Duration = Duration::from_hours(6);
     let details = body.get("error").unwrap_or(body).get("details")?.as_array()?;
     details.iter().find_map(|detail| {
         let seconds = match detail.get("retryDelay")? {
@@ -253,7 +253,7 @@ fn retry_delay(body: &Value) -> Option<Duration> {
             }
             _ => return None,
         };
-        (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(MOST).min(MOST))
+        (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT))
     })
 }
 

@@ -9,8 +9,8 @@ use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::submit::{
-    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
-    only_a_day, patient,
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, ReadCreated, RequestLine, Submission, Translated,
+    Untranslatable, only_a_day, patient,
 };
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::KindFacts;
@@ -31,10 +31,7 @@ pub const KIND: Kind = Kind {
         key_env: &["ANTHROPIC_API_KEY"],
         base_url_env: Some("ANTHROPIC_BASE_URL"),
         base_url: Some("https://api.anthropic.com"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: |id| {
         id.strip_prefix("msgbatch_")
@@ -232,7 +229,9 @@ impl Provider for Anthropic {
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
         only_a_day(job)?;
         let call = patient(self.requests.post("/messages/batches", None)?);
-        Ok(Box::new(OneRequest::new(self.clone(), call)))
+        let adapter = self.clone();
+        let created = ReadCreated::new(move |answer| Ok(adapter.sighting(&adapter.requests.object(answer)?)));
+        Ok(Box::new(OneRequest::new(call, created)))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

@@ -1,7 +1,7 @@
 //! Azure OpenAI's batches (`docs/providers.md#azure-openai`): OpenAI's at a resource of one's own, the v1 and the classic way.
 
 use super::hook::Hook;
-use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, megabytes};
+use super::openai::{Creation, Dialect, OpenAi, Way, megabytes};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::submit::Intake;
@@ -10,17 +10,13 @@ use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use secrecy::ExposeSecret;
 
-/// Azure OpenAI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "azure-openai",
         key_env: &["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"],
         base_url_env: Some("AZURE_OPENAI_ENDPOINT"),
-        base_url: None,
-        key_optional: false,
         options: &["api_version", "deployment"],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
@@ -31,7 +27,7 @@ pub const KIND: Kind = Kind {
 const DIALECT: Dialect = Dialect {
     creation: Some(Creation {
         intake: Intake { max_requests: Some(100_000), max_bytes: Some(megabytes(200)), ..Intake::OPENAI },
-        begin: |adapter, job| FileThenBatch::begin(adapter, job, Way { inspects: true, ..Way::OPENAI }),
+        way: Way { inspects: true, ..Way::OPENAI },
         ..Creation::OPENAI
     }),
     amend,

@@ -22,7 +22,6 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Amazon Bedrock.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "bedrock",
@@ -41,6 +40,7 @@ pub const KIND: Kind = Kind {
         ],
         required: &["region"],
         option_env: &[("region", &["AWS_REGION", "AWS_DEFAULT_REGION"])],
+        ..KindFacts::NONE
     },
     claims: is_arn,
     words: &[

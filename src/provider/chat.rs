@@ -7,11 +7,9 @@ use serde_json::{Map, Value, json};
 /// One answer of a model, on its way to OpenAI's `ChatCompletion`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completion {
-    /// The service's id for it.
     pub id: String,
     /// Unix seconds.
     pub created: i64,
-    /// The model that answered.
     pub model: String,
     /// One entry an alternative.
     pub choices: Vec<Choice>,
@@ -26,24 +24,19 @@ pub struct Choice {
     pub content: Option<String>,
     /// What it thought before, where the service shows it.
     pub reasoning: Option<String>,
-    /// The functions that it calls.
     pub calls: Vec<ToolCall>,
     /// OpenAI's word for why it ended.
     pub finish_reason: &'static str,
 }
 
-/// One call of a function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolCall {
-    /// Its id.
     pub id: String,
-    /// The function.
     pub name: String,
     /// A JSON object.
     pub arguments: Value,
 }
 
-/// Tokens used for one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// Read, cached ones included.
@@ -57,12 +50,10 @@ pub struct Tokens {
 }
 
 impl Choice {
-    /// Says some more.
     pub fn say(&mut self, text: &str) {
         self.content.get_or_insert_default().push_str(text);
     }
 
-    /// Thinks some more.
     pub fn think(&mut self, text: &str) {
         self.reasoning.get_or_insert_default().push_str(text);
     }
@@ -87,7 +78,6 @@ impl Completion {
         RequestResult::Response { status_code: 200, request_id: None, body: self.into_json() }
     }
 
-    /// As OpenAI's object.
     pub fn into_json(self) -> Value {
         let choices: Vec<Value> = self
             .choices

@@ -11,17 +11,13 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// Cohere.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "cohere",
         key_env: &["CO_API_KEY", "COHERE_API_KEY"],
         base_url_env: Some("CO_API_URL"),
         base_url: Some("https://api.cohere.com"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: |_| false,
     words: &[

@@ -1,8 +1,7 @@
 //! Alibaba's batches in DashScope, or Model Studio (`docs/providers.md#dashscope`): OpenAI's at another address.
 
-use super::openai::{Creation, Dialect, FileThenBatch, OpenAi, Way, bare_creation, megabytes, metadata};
+use super::openai::{Creation, Dialect, OpenAi, Way, bare_creation, megabytes, metadata};
 use super::read::{self, Reader};
-use super::request::{Credential, Requests};
 use super::submit::{Intake, Job, MARKER, marked_name, split_name};
 use super::{Kind, is_prefixed_uuid};
 use crate::config::KindFacts;
@@ -10,25 +9,17 @@ use crate::domain::sighting::Sighting;
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// DashScope.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "dashscope",
         key_env: &["DASHSCOPE_API_KEY"],
-        base_url_env: None,
         base_url: Some("https://dashscope.aliyuncs.com/compatible-mode/v1"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
     hook: None,
-    build: |account| {
-        let requests = Requests::new(account, Credential::Bearer, &[]);
-        Box::new(OpenAi::new(account, requests, DIALECT))
-    },
+    build: |account| Box::new(OpenAi::of(account, DIALECT)),
 };
 
 const DIALECT: Dialect = Dialect {
@@ -41,10 +32,7 @@ const DIALECT: Dialect = Dialect {
             endpoints: &["/v1/chat/completions", "/v1/embeddings", "/v1/chat/ds-test"],
             ..Intake::OPENAI
         },
-        begin: |adapter, job| {
-            let way = Way { windows: Some((24, 14 * 24)), creation, ..Way::OPENAI };
-            FileThenBatch::begin(adapter, job, way)
-        },
+        way: Way { windows: Some((24, 14 * 24)), creation, ..Way::OPENAI },
         ..Creation::OPENAI
     }),
     amend,
@@ -54,15 +42,14 @@ const DIALECT: Dialect = Dialect {
 /// The key of a batch's name, among its metadata.
 const NAME: &str = "ds_name";
 
-/// The longest name that there may be, in characters.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_CHARS: usize = 100;
 
 /// The batch's name, which stands among the metadata, carries the mark: of other keys it is not told whether they are
 /// kept.
 #[expect(clippy::unnecessary_wraps, reason = "other services refuse some metadata")]
 fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
     let name = job.metadata.get(NAME).or(job.name.as_ref()).unwrap_or(&job.file_name);
-    let room = LONGEST_NAME.saturating_sub(marked_name("", &job.marker).chars().count());
+    let room = MAX_NAME_CHARS.saturating_sub(marked_name("", &job.marker).chars().count());
     let name: String = name.chars().take(room).collect();
     let mut metadata = metadata(job);
     metadata.insert(NAME.to_owned(), marked_name(&name, &job.marker).into());

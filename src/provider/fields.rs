@@ -13,11 +13,8 @@ pub(super) struct Fields {
 
 /// A request that was taken out of its line.
 pub(super) struct Request {
-    /// The line's id.
     pub custom_id: Value,
-    /// The line's `url`.
     pub url: String,
-    /// The fields of its body.
     pub fields: Fields,
 }
 
@@ -51,7 +48,6 @@ impl Fields {
         self.object.shift_remove(key).filter(|value| !value.is_null())
     }
 
-    /// Takes everything that is left.
     pub fn take_all(&mut self) -> Map<String, Value> {
         std::mem::take(&mut self.object)
     }
@@ -168,12 +164,10 @@ pub(super) fn text_of(content: &Value, role: &str) -> Result<String, Untranslata
 pub(super) enum Address {
     /// In the request itself.
     Data {
-        /// Its media type.
         kind: String,
         /// Its bytes in base64.
         data: String,
     },
-    /// At a URL.
     Url(String),
 }
 

@@ -16,17 +16,16 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 
-/// Fireworks.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "fireworks",
         key_env: &["FIREWORKS_API_KEY"],
         base_url_env: Some("FIREWORKS_BASE_URL"),
         base_url: Some("https://api.fireworks.ai"),
-        key_optional: false,
         options: &["account"],
         required: &["account"],
         option_env: &[("account", &["FIREWORKS_ACCOUNT_ID"])],
+        ..KindFacts::NONE
     },
     claims: |id| {
         let parts: Vec<&str> = id.split('/').collect();

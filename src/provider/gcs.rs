@@ -11,7 +11,6 @@ use serde_json::Value;
 /// Where something is in Cloud Storage: `gs://BUCKET/OBJECT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The bucket.
     pub bucket: String,
     /// The object's name, or what the names of several begin with; no slash at its beginning or end.
     pub object: String,
@@ -53,7 +52,6 @@ impl CloudStorage {
         Self { requests: requests.clone().at(address), bears_token }
     }
 
-    /// Asks for an object.
     pub fn get(&self, at: &Location) -> Result<Call, Failure> {
         let path = format!("/storage/v1/b/{}/o/{}", segment(&at.bucket)?, segment(&at.object)?);
         Ok(self.granted(self.requests.get(&path, &[("alt", "media")])?))
@@ -95,7 +93,6 @@ impl CloudStorage {
     }
 }
 
-/// Where Cloud Storage is.
 const ADDRESS: &str = "https://storage.googleapis.com";
 
 #[cfg(test)]

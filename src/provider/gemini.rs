@@ -10,8 +10,8 @@ use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::submit::{
-    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
-    only_a_day, split_name,
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, ReadCreated, RequestLine, Submission, Translated,
+    Untranslatable, only_a_day, split_name,
 };
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
@@ -26,17 +26,13 @@ use submission::UploadThenBatch;
 pub(super) use results::answered;
 pub(super) use translation::line as translated;
 
-/// The Gemini Developer API.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "gemini",
         key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         base_url_env: Some("GOOGLE_GEMINI_BASE_URL"),
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: |id| {
         id.strip_prefix(PREFIX).is_some_and(|rest| {
@@ -73,7 +69,7 @@ const FILES: &str = "files/";
 ///
 /// `fields` is the partial response that every Google API knows (<https://cloud.google.com/apis/docs/system-parameters>).
 /// It stops at `metadata`, whose type is `Any`: whether the mask may reach into one is documented nowhere, and a mask
-/// that is refused would be the end of every look. Where the results are, `metadata.output` says.
+/// that is refused would fail every poll. Where the results are, `metadata.output` says.
 const FIELDS: &str = "name,metadata,done,error";
 
 /// What a batch may be for, in OpenAI's words.
@@ -257,7 +253,9 @@ impl Provider for Gemini {
 
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
         only_a_day(job)?;
-        Ok(Box::new(UploadThenBatch::new(self.clone(), job.clone())))
+        let adapter = self.clone();
+        let created = ReadCreated::new(move |answer| Ok(adapter.sighting(&adapter.requests.object(answer)?)));
+        Ok(Box::new(UploadThenBatch::new(self.requests.clone(), job.clone(), created)))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

@@ -1,4 +1,4 @@
-//! The webhooks that services themselves send: a hint to look at a batch (`docs/providers.md#push`).
+//! The webhooks that services themselves send: a hint to check a batch (`docs/providers.md#push`).
 
 use super::read::Reader;
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// How a service's own webhooks are read.
 ///
 /// All of them are signed by Standard Webhooks with HMAC. What they say is never believed: it is read for the id of the
-/// batch that is to be looked at, and for nothing else.
+/// batch that is to be checked, and for nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
     /// The id of the batch that a message is about; `None`: it is about something else.

@@ -30,11 +30,9 @@ pub struct InputProblem {
 /// A file that may be submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedInput {
-    /// The endpoint of every request.
     pub endpoint: String,
     /// The one model of all requests, where there is one.
     pub model: Option<String>,
-    /// How many requests there are.
     pub requests: u64,
     /// How long the input is, in bytes.
     pub bytes: u64,
@@ -458,7 +456,7 @@ impl InputChecker {
         self.problems.push(problem);
         if self.problems.len() >= MOST_PROBLEMS && !self.hopeless {
             self.hopeless = true;
-            self.problems.push(InputProblem { line: None, what: "was not looked at any further".to_owned() });
+            self.problems.push(InputProblem { line: None, what: "was not checked any further".to_owned() });
         }
     }
 }

@@ -10,13 +10,9 @@ use std::fmt;
 /// What stands at the top of a line: OpenAI's keys, and those of the service's own form.
 #[derive(Debug, Default)]
 pub(super) struct Head<'a> {
-    /// `custom_id`
     pub id: Option<Text<'a>>,
-    /// `method`
     pub method: Option<Text<'a>>,
-    /// `url`
     pub url: Option<Text<'a>>,
-    /// `body`
     pub body: Option<Request<'a>>,
     /// The id in the service's own form.
     pub own_id: Option<Text<'a>>,
@@ -29,7 +25,6 @@ pub(super) struct Head<'a> {
 /// A text, or what stands in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Text<'a> {
-    /// A text.
     Text(Cow<'a, str>),
     /// Something else, in words.
     Other(&'static str),
@@ -38,7 +33,6 @@ pub(super) enum Text<'a> {
 /// What must be known of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Request<'a> {
-    /// Whether it is an object at all.
     pub is_object: bool,
     model: Option<Text<'a>>,
     /// Which of [`KEYS`] it has, a bit each.

@@ -7,7 +7,6 @@ use super::request::{Credential, Requests};
 use super::submit::Intake;
 use crate::config::KindFacts;
 
-/// A LiteLLM proxy.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "litellm",
@@ -16,8 +15,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("http://localhost:4000"),
         key_optional: true,
         options: &["upstream"],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_routed,
     words: &read::OPENAI_WORDS,

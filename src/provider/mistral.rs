@@ -8,7 +8,8 @@ use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::submit::{
-    Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated, Untranslatable,
+    Framing, IdRule, Intake, Job, LineForm, ModelPlace, ReadCreated, RequestLine, Submission, Translated,
+    Untranslatable,
 };
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, is_uuid, results_id, sightings};
 use crate::config::KindFacts;
@@ -20,17 +21,12 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::FileThenJob;
 
-/// Mistral's batch jobs.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "mistral",
         key_env: &["MISTRAL_API_KEY"],
-        base_url_env: None,
         base_url: Some("https://api.mistral.ai"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_uuid,
     words: &[
@@ -210,7 +206,9 @@ impl Provider for Mistral {
     }
 
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
-        Ok(Box::new(FileThenJob::new(self.clone(), job.clone())?))
+        let adapter = self.clone();
+        let created = ReadCreated::new(move |answer| Ok(adapter.sighting(&adapter.requests.object(answer)?)));
+        Ok(Box::new(FileThenJob::new(self.requests.clone(), job.clone(), created)?))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {

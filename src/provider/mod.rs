@@ -1,7 +1,8 @@
 //! Floor 2: the wire formats of batch services, sans-IO, one file per service.
 //!
 //! An adapter builds requests and reads answers; it sends nothing, waits for nothing and asks no clock.
-//! A new service is one file here, one line in [`KINDS`] and one block in `config.example.toml`.
+//! A service that speaks OpenAI's API at another address is a row in `dialects.rs`; any other is a file here and a line
+//! in `registry.rs` (`CONTRIBUTING.md`).
 
 pub mod answer;
 pub mod anthropic;
@@ -10,35 +11,31 @@ pub mod bedrock;
 pub mod chat;
 pub mod cohere;
 pub mod dashscope;
-pub mod deepinfra;
-pub mod doubleword;
+pub mod dialects;
 mod fields;
 pub mod fireworks;
 mod gcs;
 pub mod gemini;
-pub mod groq;
 pub mod hook;
 pub mod input_checker;
 mod line;
 pub mod litellm;
 pub mod mistral;
-pub mod moonshot;
-pub mod novita;
 pub mod openai;
 pub mod openai_results;
 pub mod otari;
 pub mod read;
 pub mod records;
+pub mod registry;
 pub mod request;
 pub mod results;
 mod s3;
-pub mod siliconflow;
 mod staged;
 pub mod submit;
 pub mod together;
+mod unsupported;
 pub mod vertex;
 pub mod xai;
-pub mod zai;
 
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
@@ -53,10 +50,10 @@ use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable};
+use unsupported::{no_results, no_submit, unsupported};
 
 /// One configured account at a service: builds requests, reads answers.
 pub trait Provider: Send + Sync + std::fmt::Debug {
-    /// Asks for one batch.
     fn retrieve(&self, id: &str) -> Result<Call, Failure>;
 
     /// Reads the answer to [`Provider::retrieve`].
@@ -101,7 +98,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Asks for a batch to be cancelled.
     fn cancel(&self, _id: &str) -> Result<Call, Failure> {
         unsupported("cancels no batches through its API, or not in a way that is sure enough to rely on")
     }
@@ -113,7 +109,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     /// What the service takes as the input of a batch for `endpoint`.
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
-        submit::no_submit()
+        no_submit()
     }
 
     /// A request of the local file as the service wants it: one in OpenAI's form is translated, one in the service's
@@ -122,14 +118,13 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         Ok(Translated { object: line.object, dropped: Vec::new() })
     }
 
-    /// Begins to submit a batch.
     fn submit(&self, _job: &Job) -> Result<Box<dyn Submission>, Failure> {
-        submit::no_submit()
+        no_submit()
     }
 
     /// Begins to fetch a part of the results of a batch that has ended; `None`: the batch has no such part.
     fn results(&self, _batch: &Batch, _part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
-        results::no_results()
+        no_results()
     }
 
     /// One record of the results in OpenAI's form.
@@ -153,12 +148,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// What is answered where a kind cannot do what is asked of it; `what` completes "this kind of provider".
-fn unsupported<T>(what: &str) -> Result<T, Failure> {
-    Err(Failure::Unsupported(format!("this kind of provider {what}")))
-}
-
-/// Which page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageRequest {
     /// Where the page before ended; `None` for the first.
@@ -192,10 +181,8 @@ impl Listing {
     }
 }
 
-/// One page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The batches on it.
     pub sightings: Vec<Sighting>,
     /// Where the next page begins; `None`: this was the last.
     pub next: Option<String>,
@@ -212,7 +199,6 @@ pub struct Kind {
     pub words: &'static [(&'static str, Status)],
     /// How the service's own webhooks are read; `None`: it sends none.
     pub hook: Option<Hook>,
-    /// Makes the adapter.
     pub build: fn(&Account) -> Box<dyn Provider>,
 }
 
@@ -223,37 +209,6 @@ pub struct Account<'a> {
     pub config: &'a ProviderConfig,
     /// The key, if one is configured.
     pub api_key: Option<SecretString>,
-}
-
-/// Every kind of service.
-pub const KINDS: &[&Kind] = &[
-    &openai::KIND,
-    &anthropic::KIND,
-    &gemini::KIND,
-    &mistral::KIND,
-    &azure_openai::KIND,
-    &groq::KIND,
-    &together::KIND,
-    &fireworks::KIND,
-    &xai::KIND,
-    &bedrock::KIND,
-    &vertex::KIND,
-    &cohere::KIND,
-    &dashscope::KIND,
-    &moonshot::KIND,
-    &zai::KIND,
-    &siliconflow::KIND,
-    &deepinfra::KIND,
-    &doubleword::KIND,
-    &novita::KIND,
-    &otari::KIND,
-    &litellm::KIND,
-    &openai::COMPATIBLE,
-];
-
-/// The kind called `name`.
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }
 
 /// Whether it is a UUID in lower case, the shape of several services' ids (`docs/providers.md#guessing-the-provider-from-an-id`).
@@ -275,7 +230,7 @@ fn results_id(provider: &str, id: &str) -> String {
 
 /// What `read` makes of `object`, if that is about the batch `asked`.
 ///
-/// An object without an id, which belongs under `key`, is taken for what was asked if nothing but a batch looks like it.
+/// An object without an id, which belongs under `key`, is taken for what was asked if only a batch can look like that.
 fn about(
     asked: &str,
     key: &str,
@@ -307,61 +262,4 @@ fn sightings(items: &[Value], read: impl Fn(&Map<String, Value>) -> Sighting) ->
 fn after_last(page: &PageRequest, told: Option<String>, sightings: &[Sighting]) -> Option<String> {
     let last = sightings.last()?;
     Some(told.unwrap_or_else(|| last.id.clone())).filter(|last| page.cursor.as_ref() != Some(last))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    /// An example of every row of `docs/providers.md#guessing-the-provider-from-an-id`, with the kinds that claim it.
-    const EXAMPLES: &[(&str, &[&str])] = &[
-        ("batch_6a1f0c2b9d3e4f5a8b7c6d5e4f3a2b1c", &["openai"]),
-        ("batch_AbCdEfGhIjKlMnOpQrStUv12", &["openai"]),
-        ("batch_0f3a2b1c-9d8e-4f7a-8b6c-5d4e3f2a1b0c", &["azure-openai", "xai", "dashscope"]),
-        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2n", &["groq"]),
-        ("batch_01KA2B3C4D5E6F7G8H9J0K1M2N", &[]),
-        ("batch_01ka2b3c4d5e6f7g8h9j0k1m2u", &[]),
-        ("batch_qwertyuiop", &[]),
-        ("batch_1", &[]),
-        ("batch_6A1F0C2B9D3E4F5A8B7C6D5E4F3A2B1C", &[]),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMj", &["litellm"]),
-        ("batch_bGl0ZWxsbTpiYXRjaF8xMjM7bW9kZWwsZ3B0LTRv", &["litellm"]),
-        ("bGl0ZWxsbV9wcm94eTttb2RlbF9pZDp4", &["litellm"]),
-        ("batch-6a1f0c2b", &[]),
-        ("msgbatch_01Q2w3E4r5T6y7U8i9O0pAsD", &["anthropic"]),
-        ("msgbatch_", &[]),
-        ("msgbatch_01-2", &[]),
-        ("batches/9k2m4n6p8q0r1s3t5u7v9w1x3y5z7a9b1c3d", &["gemini"]),
-        ("batches/", &[]),
-        ("batches/x/y", &[]),
-        ("projects/123/locations/us-central1/batchPredictionJobs/456", &["vertex"]),
-        ("4567890123", &[]),
-        ("arn:aws:bedrock:us-east-1:111122223333:model-invocation-job/ab12cd34ef56", &["bedrock"]),
-        ("arn:aws-us-gov:bedrock:us-gov-west-1:111122223333:model-invocation-job/ab12cd34ef56", &["bedrock"]),
-        ("arn:aws:bedrock:us-east-1:111122223333:evaluation-job/ab12cd34ef56", &[]),
-        ("ab12cd34ef56", &[]),
-        ("accounts/acme/batchInferenceJobs/job-1", &["fireworks"]),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeeff", &["mistral", "together", "doubleword"]),
-        ("3f1e2d4c-5b6a-4978-8899-aabbccddeefg", &[]),
-        ("3f1e2d4c-5b6a-4978-8899", &[]),
-        ("", &[]),
-    ];
-
-    #[test]
-    fn an_id_is_claimed_by_the_kinds_whose_shape_it_has_and_by_no_other() {
-        for (id, expected) in EXAMPLES {
-            let claiming: Vec<&str> =
-                KINDS.iter().filter(|kind| (kind.claims)(id)).map(|kind| kind.facts.name).collect();
-            assert_eq!(claiming, *expected, "{id}");
-        }
-    }
-
-    #[test]
-    fn names_are_unique_and_found() {
-        let names: BTreeSet<&str> = KINDS.iter().map(|kind| kind.facts.name).collect();
-        assert_eq!(names.len(), KINDS.len());
-        assert!(names.iter().all(|name| kind(name).is_some_and(|kind| kind.facts.name == *name)));
-        assert!(kind("").is_none());
-    }
 }

@@ -7,11 +7,9 @@ use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
-use super::submit::{self, Intake, Job, RequestLine, Submission, Translated, Untranslatable};
-use super::{
-    Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings,
-    unsupported,
-};
+use super::submit::{Intake, Job, ReadCreated, RequestLine, Submission, Translated, Untranslatable};
+use super::unsupported::{no_submit, unsupported};
+use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
@@ -24,58 +22,36 @@ use std::collections::BTreeMap;
 use submission::as_it_is;
 
 pub(super) use submission::{
-    Creation, FileThenBatch, Way, bare, bare_creation, creation_without_metadata, metadata,
+    Creation, Start, Way, bare, bare_creation, creation_without_metadata, creation_without_window, metadata,
 };
 
-/// OpenAI itself.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "openai",
         key_env: &["OPENAI_API_KEY"],
         base_url_env: Some("OPENAI_BASE_URL"),
         base_url: Some("https://api.openai.com/v1"),
-        key_optional: false,
         options: &["organization", "project"],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims,
     words: &read::OPENAI_WORDS,
     hook: Some(Hook::OPENAI),
     build: |account| {
         let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
-        let dialect =
-            Dialect { file_retention_secs: Some(FILES_LIVE), counts_live: true, creation, ..Dialect::OPENAI };
-        Box::new(OpenAi::new(account, organized(account), dialect))
-    },
-};
-
-/// Any other service with OpenAI's interface.
-pub const COMPATIBLE: Kind = Kind {
-    facts: KindFacts {
-        name: "openai-compatible",
-        key_env: &[],
-        base_url_env: None,
-        base_url: None,
-        key_optional: true,
-        options: &["organization", "project"],
-        required: &[],
-        option_env: &[],
-    },
-    claims: |_| false,
-    words: &WORDS,
-    hook: None,
-    build: |account| {
-        // Some of them leave most of a batch out of their lists.
-        let listing = Listing { complete: false, ..Listing::pages(PAGE) };
-        let dialect = Dialect { listing, ..Dialect::OPENAI };
-        Box::new(OpenAi::new(account, organized(account), dialect))
+        let dialect = Dialect {
+            file_retention_secs: Some(FILE_RETENTION_SECS),
+            counts_live: true,
+            creation,
+            ..Dialect::OPENAI
+        };
+        Box::new(OpenAi::of(account, dialect))
     },
 };
 
 /// The eight words, and those of SiliconFlow and Novita for two of them (`docs/providers.md#status-mapping`): read at every service,
 /// as gateways pass on what they are told.
-const WORDS: [(&str, Status); 10] = {
+pub(super) const WORDS: [(&str, Status); 10] = {
     let [validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled] =
         read::OPENAI_WORDS;
     [
@@ -96,11 +72,11 @@ const WORDS: [(&str, Status); 10] = {
 const PAGE: u32 = 100;
 
 /// Seconds that OpenAI keeps an output file unless the submitter said otherwise.
-const FILES_LIVE: i64 = 30 * 86_400;
+const FILE_RETENTION_SECS: i64 = 30 * 86_400;
 
 /// So many megabytes, in bytes. Nobody says of how many bytes; so the larger megabyte counts, and a little more: a limit
 /// that is too high here costs an upload that is refused, one that is too low a file that would have been taken.
-pub(super) const fn megabytes(count: u64) -> u64 {
+pub(in crate::provider) const fn megabytes(count: u64) -> u64 {
     count * 1_050_000
 }
 
@@ -133,7 +109,9 @@ pub(super) struct Dialect {
     pub paging: Paging,
     /// Where its results are.
     pub results_location: ResultsLocation,
-    /// The path that a batch's requests go to where the service does not say.
+    /// What stands behind the address where only a host is configured, as some libraries want it; empty: nothing.
+    pub root: &'static str,
+    /// The path that a batch's requests go to where the service does not say. Its version is that of all paths.
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
     pub file_retention_secs: Option<i64>,
@@ -175,6 +153,7 @@ impl Dialect {
         listing: Listing::pages(PAGE),
         paging: Paging::After,
         results_location: ResultsLocation::Files,
+        root: "",
         endpoint: "/v1/chat/completions",
         file_retention_secs: None,
         counts_live: false,
@@ -195,31 +174,27 @@ pub(super) struct OpenAi {
     dialect: Dialect,
 }
 
-/// Requests that carry the organization and the project, if they are configured.
-fn organized(account: &Account) -> Requests {
-    let headers: Vec<(&'static str, &str)> =
-        [("openai-organization", "organization"), ("openai-project", "project")]
-            .into_iter()
-            .filter_map(|(header, option)| Some((header, account.config.options.get(option)?.as_str())))
-            .collect();
-    Requests::new(account, Credential::Bearer, &headers)
-}
-
 impl OpenAi {
+    /// For `account`, whose key is a bearer's and who may name an organization and a project.
+    pub fn of(account: &Account, dialect: Dialect) -> Self {
+        let headers: Vec<(&'static str, &str)> =
+            [("openai-organization", "organization"), ("openai-project", "project")]
+                .into_iter()
+                .filter_map(|(header, option)| Some((header, account.config.options.get(option)?.as_str())))
+                .collect();
+        Self::new(account, Requests::new(account, Credential::Bearer, &headers).rooted(dialect.root), dialect)
+    }
+
     /// For `account`, asked by `requests`.
     pub fn new(account: &Account, requests: Requests, dialect: Dialect) -> Self {
         let ProviderConfig { name, options, .. } = account.config;
         Self { requests, provider: name.clone(), options: options.clone(), dialect }
     }
 
-    /// How the account is asked.
-    pub(super) const fn requests(&self) -> &Requests {
-        &self.requests
-    }
-
-    /// The kind's further keys, as configured.
-    pub(super) const fn options(&self) -> &BTreeMap<String, String> {
-        &self.options
+    /// `path`, which is OpenAI's, with the version that the service's own paths have.
+    fn own_path(&self, path: &str) -> String {
+        let version = self.dialect.endpoint.split('/').nth(1).unwrap_or("v1");
+        path.strip_prefix("/v1/").map_or_else(|| path.to_owned(), |rest| format!("/{version}/{rest}"))
     }
 
     /// The model that takes the place of what requests name, at services where that is the account's own affair.
@@ -358,13 +333,16 @@ impl Provider for OpenAi {
     }
 
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
-        let Some(Creation { intake, .. }) = self.dialect.creation else { return submit::no_submit() };
+        let Some(Creation { intake, .. }) = self.dialect.creation else { return no_submit() };
         Ok(Intake { takes_openai: intake.takes_openai && self.deployment().is_none(), ..intake })
     }
 
     fn translate(&self, line: RequestLine) -> Result<Translated, Untranslatable> {
         let translate = self.dialect.creation.map_or(as_it_is as fn(_) -> _, |creation| creation.translate);
         let mut translated = translate(line)?;
+        if let Some(Value::String(url)) = translated.object.get_mut("url") {
+            *url = self.own_path(url);
+        }
         if let Some(deployment) = self.deployment()
             && let Some(Value::Object(body)) = translated.object.get_mut("body")
         {
@@ -374,8 +352,15 @@ impl Provider for OpenAi {
     }
 
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
-        let Some(creation) = self.dialect.creation else { return submit::no_submit() };
-        (creation.begin)(self, job)
+        let Some(creation) = self.dialect.creation else { return no_submit() };
+        let adapter = self.clone();
+        (creation.begin)(Start {
+            requests: self.requests.clone(),
+            options: self.options.clone(),
+            job: Job { endpoint: self.own_path(&job.endpoint), ..job.clone() },
+            way: creation.way,
+            created: ReadCreated::new(move |answer| Ok(adapter.sighting(&adapter.requests.object(answer)?))),
+        })
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

@@ -1,30 +1,28 @@
 //! An otari gateway (`docs/providers.md#otari`): OpenAI's batches without files, in front of other services.
 
-use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, bare, metadata};
+use super::Kind;
+use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, Start, bare, metadata};
 use super::openai_results::{error_of, usage};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::results::{OutputLine, RequestResult};
 use super::submit::{
-    Created, Framing, Intake, Job, LineForm, MARKER, OPENAI_LINE, Submission, SubmitStep, Upload, patient,
+    Framing, Intake, LineForm, MARKER, OPENAI_LINE, Submission, SubmitStep, Upload, patient,
 };
-use super::{Kind, unsupported};
+use super::unsupported::unsupported;
 use crate::config::KindFacts;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use serde_json::{Map, Value, json};
 
-/// An otari gateway.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "otari",
         key_env: &["OTARI_API_KEY", "OTARI_AI_TOKEN", "GATEWAY_API_KEY"],
         base_url_env: Some("GATEWAY_API_BASE"),
-        base_url: None,
-        key_optional: false,
         options: &["upstream"],
         required: &["upstream"],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: |_| false,
     words: &read::OPENAI_WORDS,
@@ -54,7 +52,8 @@ const DIALECT: Dialect = Dialect {
             ..Intake::OPENAI
         },
         translate: bare,
-        begin: |adapter, job| Ok(Box::new(RequestsWithin { adapter: adapter.clone(), job: job.clone() })),
+        begin: |start| Ok(Box::new(RequestsWithin(start))),
+        ..Creation::OPENAI
     }),
     output_line,
     ..Dialect::OPENAI
@@ -62,29 +61,27 @@ const DIALECT: Dialect = Dialect {
 
 /// The one step of a submission: the requests stand within the creation itself.
 #[derive(Debug)]
-struct RequestsWithin {
-    adapter: OpenAi,
-    job: Job,
-}
+struct RequestsWithin(Start);
 
 impl RequestsWithin {
     fn create(&self) -> Result<SubmitStep, Failure> {
-        let Some(model) = &self.job.model else {
+        let Start { requests, options, job, .. } = &self.0;
+        let Some(model) = &job.model else {
             return unsupported("needs one model for all requests: give it with --model");
         };
-        // The model says which service it is for; the requests' own is not looked at.
-        let model = match self.adapter.options().get("upstream") {
+        // The model says which service it is for; the requests' own is not read.
+        let model = match options.get("upstream") {
             Some(upstream) if !model.starts_with(&format!("{upstream}:")) => format!("{upstream}:{model}"),
             _ => model.clone(),
         };
-        let mut metadata = metadata(&self.job);
-        metadata.insert(MARKER.to_owned(), self.job.marker.as_str().into());
+        let mut metadata = metadata(job);
+        metadata.insert(MARKER.to_owned(), job.marker.as_str().into());
         let around = json!({
             "model": model,
-            "completion_window": self.job.completion_window,
+            "completion_window": job.completion_window,
             "metadata": metadata,
         });
-        let mut call = patient(self.adapter.requests().post("/batches", Some(&around))?);
+        let mut call = patient(requests.post("/batches", Some(&around))?);
         // The object is left open for the last of its fields.
         let mut before = around.to_string();
         before.pop();
@@ -98,7 +95,7 @@ impl Submission for RequestsWithin {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
         match answer {
             None => self.create(),
-            Some(answer) => Created::seen(self.adapter.sighting(&self.adapter.requests().object(answer)?)),
+            Some(answer) => self.0.created.done(answer),
         }
     }
 }

@@ -29,7 +29,6 @@ enum Reading<T> {
 }
 
 impl<'a> Reader<'a> {
-    /// Begins to read `object`.
     pub const fn new(object: &'a Map<String, Value>) -> Self {
         Self { object, unreadable: Vec::new() }
     }
@@ -64,7 +63,6 @@ impl<'a> Reader<'a> {
         object.get(&path[walked..]).filter(|value| !value.is_null())
     }
 
-    /// A text.
     pub fn text(&mut self, path: &str) -> Option<String> {
         self.read(path, "is not text", text)
     }
@@ -87,7 +85,6 @@ impl<'a> Reader<'a> {
         self.read(path, "is neither a number nor a date", time)
     }
 
-    /// A number of things.
     pub fn count(&mut self, path: &str) -> Option<u64> {
         self.read(path, "is not a count", count)
     }
@@ -107,7 +104,7 @@ impl<'a> Reader<'a> {
     ///
     /// A word may be anything; what is too long to be one is shortened.
     pub fn word(&mut self, paths: &[&str]) -> Option<String> {
-        const LONGEST: usize = 128;
+        const MAX_WORD_CHARS: usize = 128;
         let mut word = None;
         let noted = self.unreadable.len();
         for path in paths {
@@ -118,7 +115,7 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        word.map(|word| word.chars().take(LONGEST).collect())
+        word.map(|word| word.chars().take(MAX_WORD_CHARS).collect())
     }
 
     /// Counts in OpenAI's form: `total`, `completed`, `failed`.

@@ -25,7 +25,6 @@ pub enum BadRecords {
 pub struct Splitter {
     form: State,
     begun: BytesMut,
-    /// How many records have been cut.
     count: u64,
 }
 

@@ -210,12 +210,12 @@ impl Requests {
 /// [`Failure::BadRequest`] for an id that is empty, too long, or a step to another directory, however it is encoded.
 pub fn segment(id: &str) -> Result<String, Failure> {
     /// Longer than any service's ids, managed ones of gateways included.
-    const LONGEST: usize = 512;
+    const MAX_ID_BYTES: usize = 512;
     let bad = |why: &str| Err(Failure::BadRequest(format!("{why}; give the id that the provider shows")));
     match id {
         "" => bad("the id is empty"),
         "." | ".." => bad("the id is a relative path"),
-        _ if id.len() > LONGEST => bad("the id is longer than 512 bytes"),
+        _ if id.len() > MAX_ID_BYTES => bad("the id is longer than 512 bytes"),
         _ => Ok(utf8_percent_encode(id, SEGMENT).to_string()),
     }
 }

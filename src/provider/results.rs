@@ -1,13 +1,11 @@
 //! Results: where a service keeps them, step by step, and what one line of them says, sans-IO.
 
-use super::unsupported;
 use crate::domain::batch::{Batch, Usage};
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-/// Which part of a batch's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// What the service keeps as output; where it keeps no errors apart, the errors too.
@@ -24,7 +22,6 @@ pub trait Fetch: Send + std::fmt::Debug {
     fn next(&mut self, answer: Option<&Answer>) -> Result<FetchStep, Failure>;
 }
 
-/// What is to be done next.
 #[derive(Debug)]
 pub enum FetchStep {
     /// Send this, and bring the whole (short) answer.
@@ -46,16 +43,13 @@ pub enum Form {
     Array(&'static [&'static [&'static str]]),
 }
 
-/// One record of a batch's results.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Its JSON object.
     pub object: &'a Map<String, Value>,
     /// Its place in its part, from 0: where a service keeps no ids, the order of the requests.
     pub index: u64,
     /// Which part it stands in.
     pub part: Part,
-    /// The batch.
     pub batch: &'a Batch,
 }
 
@@ -66,18 +60,15 @@ pub struct OutputLine {
     pub id: Option<String>,
     /// The submitter's id for the request.
     pub custom_id: Option<String>,
-    /// How the request went.
     pub result: RequestResult,
     /// Tokens that the request used, where its body tells.
     pub usage: Option<Usage>,
 }
 
-/// How a request went.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestResult {
     /// It was answered: with success, or with an HTTP error.
     Response {
-        /// The HTTP status.
         status_code: u16,
         /// The service's id for the exchange.
         request_id: Option<String>,
@@ -94,7 +85,6 @@ pub enum RequestResult {
 }
 
 impl RequestResult {
-    /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Response { status_code, .. } if (200..300).contains(status_code))
     }
@@ -114,11 +104,4 @@ impl OutputLine {
         };
         serde_json::json!({"id": self.id, "custom_id": self.custom_id, "response": response, "error": error})
     }
-}
-
-/// What a kind answers whose results batchd cannot fetch.
-pub(super) fn no_results<T>() -> Result<T, Failure> {
-    unsupported(
-        "has no results that can be fetched through its API, or not in a way that is sure enough to rely on",
-    )
 }

@@ -15,7 +15,6 @@ use std::time::Duration;
 /// Where something is in S3: `s3://BUCKET/KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The bucket.
     pub bucket: String,
     /// The object's key, or what the keys of several begin with; no slash at its beginning or end.
     pub key: String,
@@ -71,7 +70,6 @@ impl S3 {
         }
     }
 
-    /// Asks for an object.
     pub fn get(&self, at: &Location) -> Result<Call, Failure> {
         self.call(Method::GET, at, "")
     }

@@ -1,6 +1,6 @@
 //! Submitting: what a service takes as input, and the steps from a local file to a batch, sans-IO.
 
-use super::unsupported;
+use super::unsupported::unsupported;
 use crate::domain::sighting::Sighting;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
@@ -104,7 +104,6 @@ pub enum Framing {
 /// One request of the input, as the local file has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestLine {
-    /// The line's object.
     pub object: Map<String, Value>,
     /// Which line of the file, from 1.
     pub number: u64,
@@ -144,7 +143,6 @@ pub struct Job {
     pub file_name: String,
     /// How long the input is, in bytes, as it is sent (without what an [`Upload`] puts around it).
     pub bytes: u64,
-    /// How many requests there are.
     pub requests: u64,
 }
 
@@ -156,7 +154,6 @@ pub trait Submission: Send + std::fmt::Debug {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure>;
 }
 
-/// What is to be done next.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a step is taken as soon as it is made")]
 pub enum SubmitStep {
@@ -227,7 +224,6 @@ impl Upload {
     }
 }
 
-/// A batch that was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Created {
     /// Its id, as the service's own lists have it.
@@ -246,11 +242,33 @@ impl Created {
     }
 }
 
-/// `call` with the patience that a long input needs: the service looks at all of it before it answers.
-pub(super) fn patient(call: Call) -> Call {
-    const PATIENCE: Duration = Duration::from_mins(5);
-    Call { timeout: call.timeout.max(PATIENCE), ..call }
+/// How an adapter reads the answer to a creation; what it lends to its [`Submission`].
+pub struct ReadCreated(Box<dyn Fn(&Answer) -> Result<Sighting, Failure> + Send>);
+
+impl std::fmt::Debug for ReadCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadCreated")
+    }
 }
+
+impl ReadCreated {
+    pub(super) fn new(read: impl Fn(&Answer) -> Result<Sighting, Failure> + Send + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    /// The last step, as `answer` tells it.
+    pub(super) fn done(&self, answer: &Answer) -> Result<SubmitStep, Failure> {
+        Created::seen((self.0)(answer)?)
+    }
+}
+
+/// `call` with the time that a long input needs: the service reads all of it before it answers.
+pub(super) fn patient(call: Call) -> Call {
+    Call { timeout: call.timeout.max(UPLOAD_TIMEOUT), ..call }
+}
+
+/// At least so long a service may take for a request with the whole input in it.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Refuses a window that is not the only one there is.
 pub(super) fn only_a_day(job: &Job) -> Result<(), Failure> {
@@ -281,11 +299,6 @@ pub fn is_marked(sighting: &Sighting, marker: &str) -> bool {
     let metadata = sighting.metadata.as_ref().and_then(|metadata| metadata.get(MARKER));
     metadata.or(sighting.marker.as_ref()).is_some_and(|value| value == marker)
         || sighting.display_name.as_ref().is_some_and(|name| name.contains(marker))
-}
-
-/// What a kind answers that cannot submit.
-pub(super) fn no_submit<T>() -> Result<T, Failure> {
-    unsupported("creates no batches through its API, or not in a way that is sure enough to rely on")
 }
 
 #[cfg(test)]

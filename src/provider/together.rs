@@ -1,27 +1,20 @@
 //! Together's batches (`docs/providers.md#together`): progress in place of counts, and one error in words.
 
-use super::openai::{
-    Creation, Dialect, FileThenBatch, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes,
-};
+use super::openai::{Creation, Dialect, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes};
 use super::read::Reader;
-use super::request::{Credential, Requests};
 use super::submit::{IdRule, Intake, LineForm, OPENAI_LINE};
 use super::{Kind, Listing, is_uuid};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 
-/// Together.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "together",
         key_env: &["TOGETHER_API_KEY"],
         base_url_env: Some("TOGETHER_BASE_URL"),
         base_url: Some("https://api.together.ai/v1"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: is_uuid,
     words: &[
@@ -34,10 +27,7 @@ pub const KIND: Kind = Kind {
         ("CANCELLED", Status::Cancelled),
     ],
     hook: None,
-    build: |account| {
-        let requests = Requests::new(account, Credential::Bearer, &[]);
-        Box::new(OpenAi::new(account, requests, DIALECT))
-    },
+    build: |account| Box::new(OpenAi::of(account, DIALECT)),
 };
 
 const DIALECT: Dialect = Dialect {
@@ -58,17 +48,15 @@ const DIALECT: Dialect = Dialect {
             ..Intake::OPENAI
         },
         translate: bare,
-        begin: |adapter, job| {
-            let way = Way {
-                // The second is what the service's own guide shows.
-                files: &["/files/upload", "/files"],
-                purpose: "batch-api",
-                describes: true,
-                creation: creation_without_metadata,
-                ..Way::OPENAI
-            };
-            FileThenBatch::begin(adapter, job, way)
+        way: Way {
+            // The second is what the service's own guide shows.
+            files: &["/files/upload", "/files"],
+            purpose: "batch-api",
+            describes: true,
+            creation: creation_without_metadata,
+            ..Way::OPENAI
         },
+        ..Creation::OPENAI
     }),
     amend,
     ..Dialect::OPENAI

@@ -20,12 +20,9 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Vertex AI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "vertex",
-        key_env: &[],
-        base_url_env: None,
         base_url: Some("https://{location}-aiplatform.googleapis.com/v1"),
         key_optional: true,
         options: &["credentials_file", "input_uri", "location", "output_uri", "project", "storage_url"],
@@ -34,6 +31,7 @@ pub const KIND: Kind = Kind {
             ("location", &["GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION"]),
             ("project", &["GOOGLE_CLOUD_PROJECT"]),
         ],
+        ..KindFacts::NONE
     },
     claims: |id| Name::parse(id).is_some(),
     words: &[
@@ -131,7 +129,6 @@ impl Vertex {
         jobs(&self.project, &self.location)
     }
 
-    /// The path of one job.
     fn job(&self, id: &str) -> Result<String, Failure> {
         let id = self.canonical_id(id);
         match Name::parse(&id) {

@@ -19,17 +19,12 @@ use jiff::fmt::rfc2822;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// xAI.
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "xai",
         key_env: &["XAI_API_KEY"],
-        base_url_env: None,
         base_url: Some("https://api.x.ai/v1"),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
+        ..KindFacts::NONE
     },
     claims: super::is_prefixed_uuid,
     // Derived, except at servers that give a word of their own.

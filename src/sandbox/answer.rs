@@ -13,7 +13,6 @@ pub enum Task {
     Chat,
     /// A response (OpenAI).
     Response,
-    /// A text completion (OpenAI).
     Completion,
     /// Embeddings (OpenAI, Mistral).
     Embedding,
@@ -362,7 +361,6 @@ impl Reply<'_> {
 
 /// What a request says to the model.
 struct Prompt {
-    /// The last thing said.
     last: String,
     /// The size of everything said.
     tokens: u32,

@@ -57,7 +57,7 @@ async fn create(State(sandbox): State<Sandbox>, base: Base, body: Body) -> Answe
         return Err(Refusal::wrong("requests", format!("requests.{index}: {}", problem.message)));
     }
     let asked = Asked { endpoint: "/v1/messages".to_owned(), window_hours: 24, ..Asked::default() };
-    let batch = store.open(Vendor::Anthropic, asked, input)?;
+    let batch = store.open(Vendor::Anthropic, asked, input, result_line)?;
     Ok(wire::answer(&view(&batch, &base, store.now())))
 }
 
@@ -172,7 +172,7 @@ fn view(batch: &Batch, base: &Base, now: Timestamp) -> Value {
 }
 
 /// A line of the results.
-pub fn result_line(ended: &Ended<'_>) -> Value {
+fn result_line(ended: &Ended<'_>) -> Value {
     let result = match ended.fate {
         Fate::Succeeded => json!({"type": "succeeded", "message": ended.answer()}),
         Fate::Errored => {

@@ -6,7 +6,6 @@ use super::input::Input;
 use super::life::{Moment, Plan};
 use super::memory::Reservation;
 use super::vendor::Vendor;
-use super::{anthropic, gemini, mistral, openai};
 use crate::domain::status::Status;
 use axum::body::Body;
 use bytes::Bytes;
@@ -20,15 +19,12 @@ use std::sync::{Arc, OnceLock};
 /// A batch; nothing in it changes but the recorded wish to cancel it.
 #[derive(Debug)]
 pub struct Batch {
-    /// Whose it is.
     pub vendor: Vendor,
     /// In the vendor's shape.
     pub id: String,
-    /// When it was created.
     pub created_at: Timestamp,
     /// What the call that created it said.
     pub asked: Asked,
-    /// Its requests.
     pub input: Input,
     /// What becomes of it.
     pub plan: Plan,
@@ -36,6 +32,7 @@ pub struct Batch {
     pub output_file: String,
     /// The id of the file with errors, where the vendor has one.
     pub error_file: String,
+    pub(super) result_line: ResultLine,
     pub(super) order: Order,
     pub(super) seed: u64,
     pub(super) cancel_asked: OnceLock<Timestamp>,
@@ -76,26 +73,25 @@ pub enum Fate {
 /// One of the two files that a batch may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Results.
     Output,
-    /// Errors.
     Error,
 }
 
 /// One request of an ended batch, for its result line.
 #[derive(Debug)]
 pub struct Ended<'a> {
-    /// The batch.
     pub batch: &'a Batch,
     /// The line that asked.
     pub line: Value,
     /// Its index in the input, from 0.
     pub index: usize,
-    /// What became of it.
     pub fate: Fate,
     /// When the batch ended.
     pub at: Timestamp,
 }
+
+/// Writes a request of an ended batch as a line of the vendor's results.
+pub type ResultLine = fn(&Ended<'_>) -> Value;
 
 impl Ended<'_> {
     /// The source of this line's ids.
@@ -103,7 +99,6 @@ impl Ended<'_> {
         chance::draw(self.batch.seed, self.index as u64 + 1)
     }
 
-    /// The answer to the request.
     pub fn answer(&self) -> Value {
         let form = &self.batch.input.form;
         let body = form.body(&self.line);
@@ -111,18 +106,15 @@ impl Ended<'_> {
         form.task().answer(body, model, self.at.as_second(), &mut self.chance())
     }
 
-    /// Why the request failed.
     pub fn reason(&self) -> Reason {
         self.batch.reason(self.index)
     }
 }
 
-/// Why a request failed.
 #[derive(Clone, Debug)]
 pub struct Reason {
     /// The field at fault; without one the fault is the service's.
     pub param: Option<&'static str>,
-    /// In words.
     pub message: String,
 }
 
@@ -189,7 +181,6 @@ impl Batch {
         all
     }
 
-    /// How many bytes `part` has; counted once.
     pub fn size(&self, part: Part, moment: Moment) -> u64 {
         let count = |part| self.lines(part, moment).map(|line| line.to_string().len() as u64 + 1).sum();
         let sizes = self.sizes.get_or_init(|| [count(Part::Output), count(Part::Error)]);
@@ -222,12 +213,7 @@ impl Batch {
             return None;
         }
         let ended = self.ended(place, moment)?;
-        Some(match self.vendor {
-            Vendor::OpenAi => openai::result_line(&ended),
-            Vendor::Anthropic => anthropic::result_line(&ended),
-            Vendor::Gemini => gemini::result_line(&ended),
-            Vendor::Mistral => mistral::result_line(&ended),
-        })
+        Some((self.result_line)(&ended))
     }
 }
 

@@ -32,7 +32,6 @@ struct Inner {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// A part of the path.
     #[serde(rename = "match")]
     path: String,
     /// Only requests of this method.

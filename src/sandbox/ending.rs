@@ -3,7 +3,6 @@
 use crate::domain::duration;
 use std::time::Duration;
 
-/// How a batch shall end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
     /// Every request succeeds.

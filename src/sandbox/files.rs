@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The routes.
 pub fn routes() -> Router<Sandbox> {
     Router::new()
         .route("/v1/files", get(list).post(upload))

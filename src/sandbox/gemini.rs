@@ -3,7 +3,6 @@
 use super::Sandbox;
 use super::answer::Task;
 use super::batch::{Asked, Batch, Ended, Fate, Part, Reason};
-use super::fields::FieldMask;
 use super::gemini_files;
 use super::input::Form;
 use super::life::Moment;
@@ -11,7 +10,7 @@ use super::memory::{Content, Gathered};
 use super::refusal::Refusal;
 use super::store::{Cabinet, Source};
 use super::vendor::Vendor;
-use super::wire::{self, Answer, Params};
+use super::wire::{self, Answer, Params, either, masked, page_token};
 use crate::domain::status::Status;
 use axum::Router;
 use axum::body::Body;
@@ -68,7 +67,7 @@ async fn create(
         name,
         window_hours: 48,
     };
-    let batch = store.open(Vendor::Gemini, asked, input)?;
+    let batch = store.open(Vendor::Gemini, asked, input, result_line)?;
     masked(&params, view(&batch, store.now(), true))
 }
 
@@ -124,28 +123,6 @@ async fn list(State(sandbox): State<Sandbox>, params: Params) -> Answer {
         answer.insert("nextPageToken".to_owned(), serial.to_string().into());
     }
     masked(&params, Value::Object(answer))
-}
-
-/// Where the page that is asked for begins: below this serial.
-pub fn page_token(params: &Params) -> Result<u64, Refusal> {
-    params.get("pageToken").map_or(Ok(u64::MAX), |token| {
-        token.parse().map_err(|_| Refusal::invalid("page_token is not one that a list gave"))
-    })
-}
-
-/// An answer with what `fields` asks for.
-pub fn masked(params: &Params, value: Value) -> Answer {
-    let Some(text) = params.get("fields").or_else(|| params.get("$fields")) else {
-        return Ok(wire::answer(&value));
-    };
-    let mask = FieldMask::read(text)
-        .ok_or_else(|| Refusal::invalid(format!("Request contains an invalid argument: fields `{text}`")))?;
-    Ok(wire::answer(&mask.pick(value)))
-}
-
-/// `value[camel]`, or as the snake case that Google takes too.
-pub fn either<'a>(value: &'a Value, camel: &str, snake: &str) -> &'a Value {
-    value.get(camel).unwrap_or_else(|| &value[snake])
 }
 
 fn find(sandbox: &Sandbox, id: &str) -> Result<Arc<Batch>, Refusal> {
@@ -256,7 +233,7 @@ fn error(batch: &Batch, moment: &Moment) -> Option<Value> {
 }
 
 /// A line of the results file.
-pub fn result_line(ended: &Ended<'_>) -> Value {
+fn result_line(ended: &Ended<'_>) -> Value {
     let mut line = Map::new();
     if let Some(key) = ended.line.get("key") {
         line.insert("key".to_owned(), key.clone());

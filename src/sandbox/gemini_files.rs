@@ -3,11 +3,10 @@
 use super::Sandbox;
 use super::chance;
 use super::files;
-use super::gemini::{either, masked, page_token};
 use super::memory::Gathered;
 use super::refusal::Refusal;
 use super::store::{Cabinet, File, Source};
-use super::wire::{self, Answer, Base, Params};
+use super::wire::{self, Answer, Base, Params, either, masked, page_token};
 use crate::sync::lock;
 use axum::Router;
 use axum::body::Body;
@@ -45,7 +44,6 @@ pub fn is_open(sandbox: &Sandbox, uri: &Uri) -> bool {
         && params.get("upload_id").is_some_and(|id| sandbox.uploads().received(id).is_ok())
 }
 
-/// The routes.
 pub fn routes() -> Router<Sandbox> {
     Router::new()
         .route("/upload/v1beta/files", post(upload))

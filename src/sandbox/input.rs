@@ -14,34 +14,22 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub enum Form {
     /// `{"custom_id","method","url","body"}`, every `url` the batch's endpoint.
-    OpenAi {
-        /// What the endpoint does.
-        task: Task,
-        /// The endpoint.
-        endpoint: String,
-    },
+    OpenAi { task: Task, endpoint: String },
     /// `{"custom_id","params"}`.
     Anthropic,
     /// `{"key","request"}`, inline `{"metadata","request"}`.
-    Gemini {
-        /// Content or embeddings.
-        task: Task,
-    },
+    Gemini { task: Task },
     /// `{"custom_id","body"}`.
     Mistral {
-        /// What the endpoint does.
         task: Task,
         /// Whether a request may come without a `custom_id`.
         inline: bool,
     },
 }
 
-/// The requests of a batch.
 #[derive(Debug)]
 pub struct Input {
-    /// How the lines are written.
     pub form: Form,
-    /// The requests, in input order.
     pub requests: Vec<Request>,
     /// Why the batch does not pass validation.
     pub problems: Vec<Problem>,
@@ -67,9 +55,7 @@ pub struct Request {
 /// What is wrong with one request; the others are not touched by it.
 #[derive(Clone, Debug)]
 pub struct Defect {
-    /// The field.
     pub param: &'static str,
-    /// In words.
     pub message: String,
 }
 
@@ -78,9 +64,7 @@ pub struct Defect {
 pub struct Problem {
     /// OpenAI's word.
     pub code: &'static str,
-    /// In words.
     pub message: String,
-    /// The field.
     pub param: Option<&'static str>,
     /// Counted from 1.
     pub line: Option<usize>,
@@ -183,7 +167,6 @@ impl Input {
         input
     }
 
-    /// How many requests there are.
     pub fn count(&self) -> u32 {
         u32::try_from(self.requests.len()).unwrap_or(u32::MAX)
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 pub struct Plan {
     /// Whether the input passes validation; otherwise the batch fails when validation ends.
     pub valid: bool,
-    /// How many requests the batch has.
     pub requests: u32,
     /// The places, in the order of processing and ascending, whose requests fail.
     pub failing: Vec<u32>,
@@ -37,7 +36,6 @@ pub struct Moment {
     pub done: u32,
     /// How many of these failed.
     pub errored: u32,
-    /// How many requests there are.
     pub total: u32,
     /// When the completion window closes.
     pub expires_at: Timestamp,
@@ -54,7 +52,6 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// How many requests have succeeded.
     pub const fn succeeded(&self) -> u32 {
         self.done - self.errored
     }

@@ -87,12 +87,10 @@ impl Gathered {
         Ok(Self { bytes: Vec::new(), held: memory.reserve(OVERHEAD)? })
     }
 
-    /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends `chunk`.
     pub fn add(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
         self.held.grow(chunk.len())?;
         self.bytes.extend_from_slice(chunk);

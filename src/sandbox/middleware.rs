@@ -3,7 +3,7 @@
 
 use super::Sandbox;
 use super::refusal::Refusal;
-use super::vendor::Vendor;
+use super::vendor::{Vendor, key_in_query};
 use super::{files, gemini_files, wire};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -43,7 +43,6 @@ pub async fn handle(State(sandbox): State<Sandbox>, mut request: Request, next: 
     response
 }
 
-/// No such route.
 pub async fn unknown(uri: Uri) -> Refusal {
     Refusal::not_found(format!("Invalid URL ({})", uri.path()))
 }
@@ -70,9 +69,40 @@ async fn struck(sandbox: &Sandbox, method: &Method, path: &str) -> Option<Respon
 
 /// The answer to a request without a key, unless its address stands for one.
 fn refused(sandbox: &Sandbox, vendor: Vendor, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
-    let refusal = vendor.admit(uri, headers).err()?;
+    let refusal = admit(vendor, uri, headers).err()?;
     let granted = files::is_signed(sandbox, uri) || gemini_files::is_open(sandbox, uri);
     (!granted).then(|| refusal.into_response())
+}
+
+/// Whether there is a key at all; any will do. The key is read nowhere else.
+fn admit(vendor: Vendor, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let filled = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .is_some_and(|(scheme, key)| scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty());
+    let admitted = match vendor {
+        Vendor::OpenAi | Vendor::Mistral => bearer,
+        Vendor::Anthropic => bearer || filled("x-api-key"),
+        Vendor::Gemini => bearer || filled("x-goog-api-key") || key_in_query(uri),
+    };
+    match vendor {
+        _ if admitted => Ok(()),
+        Vendor::OpenAi => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "You didn't provide an API key. The sandbox takes any, in an Authorization header: Bearer KEY.",
+        )
+        .coded("invalid_api_key")),
+        Vendor::Anthropic => {
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "x-api-key header is required; the sandbox takes any"))
+        }
+        Vendor::Gemini => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "Method doesn't allow unregistered callers. The sandbox takes any key, in x-goog-api-key.",
+        )),
+        Vendor::Mistral => Err(Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized")),
+    }
 }
 
 /// Writes a refusal's body in the vendor's shape, and the request's id.

@@ -91,7 +91,7 @@ async fn create(State(sandbox): State<Sandbox>, body: Body) -> Answer {
         name: agent.map(str::to_owned),
         window_hours,
     };
-    let batch = store.open(Vendor::Mistral, asked, input)?;
+    let batch = store.open(Vendor::Mistral, asked, input, result_line)?;
     Ok(wire::answer(&view(&batch, store.now(), false)))
 }
 
@@ -267,7 +267,7 @@ fn errors(batch: &Batch, moment: &Moment) -> Value {
 }
 
 /// A line of the output or error file.
-pub fn result_line(ended: &Ended<'_>) -> Value {
+fn result_line(ended: &Ended<'_>) -> Value {
     let id = format!("batch-{}-{}", ended.index, super::chance::uuid(&mut ended.chance()));
     let (status, body) = if ended.fate == Fate::Succeeded {
         (200, ended.answer())

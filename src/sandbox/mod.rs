@@ -89,7 +89,6 @@ struct Inner {
     uploads: gemini_files::Uploads,
 }
 
-/// How a sandbox behaves.
 #[derive(Clone, Debug)]
 pub struct SandboxOptions {
     /// How much faster time runs; 60 unless said otherwise.
@@ -130,7 +129,6 @@ impl Speed {
         if factor > 0.0 && factor <= 1e6 { Ok(Self(factor)) } else { Err(BadSpeed(factor.to_string())) }
     }
 
-    /// The factor.
     pub const fn factor(self) -> f64 {
         self.0
     }

@@ -16,7 +16,6 @@ impl<T> Default for NewestFirst<T> {
 }
 
 impl<T: Clone> NewestFirst<T> {
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.things.len()
     }

@@ -80,7 +80,7 @@ async fn create(State(sandbox): State<Sandbox>, body: Body) -> Answer {
         name: None,
         window_hours: 24,
     };
-    let batch = store.open(Vendor::OpenAi, asked, input)?;
+    let batch = store.open(Vendor::OpenAi, asked, input, result_line)?;
     Ok(wire::answer(&view(&batch, store.now())))
 }
 
@@ -203,7 +203,7 @@ fn usage(batch: &Batch, moment: &Moment) -> Value {
 }
 
 /// A line of the output or error file.
-pub fn result_line(ended: &Ended<'_>) -> Value {
+fn result_line(ended: &Ended<'_>) -> Value {
     let mut chance = ended.chance();
     let id = format!("batch_req_{}", super::chance::hex(&mut chance, 32));
     let request_id = super::chance::hex(&mut chance, 32);

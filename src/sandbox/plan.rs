@@ -9,7 +9,6 @@ use std::time::Duration;
 /// What a plan is drawn from. Durations are those of speed 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Sketch<'a> {
-    /// The ending asked for.
     pub ending: Ending,
     /// Whether the input passes validation.
     pub valid: bool,
@@ -19,7 +18,6 @@ pub struct Sketch<'a> {
     pub order: Order,
     /// The working time asked for, if any.
     pub working: Option<Duration>,
-    /// The completion window.
     pub window: Duration,
     /// How much faster time runs.
     pub speed: f64,

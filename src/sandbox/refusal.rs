@@ -9,18 +9,15 @@ use serde_json::{Value, json};
 /// words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The answer's status.
     pub status: StatusCode,
     /// For a person.
     pub message: String,
-    /// The field that is wrong.
     pub param: Option<String>,
     /// A word for a program.
     pub code: Option<&'static str>,
 }
 
 impl Refusal {
-    /// Any status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), param: None, code: None }
     }
@@ -35,7 +32,6 @@ impl Refusal {
         Self { param: Some(param.into()), ..Self::invalid(message) }
     }
 
-    /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }

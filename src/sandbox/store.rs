@@ -1,6 +1,6 @@
 //! What the sandbox has in memory: batches and files of every vendor, and the making of new ones.
 
-use super::batch::{Asked, Batch, Part};
+use super::batch::{Asked, Batch, Part, ResultLine};
 use super::chance::{self, Order};
 use super::ending::Ending;
 use super::input::{Form, Input};
@@ -36,7 +36,6 @@ pub struct Store {
 /// What is kept, behind one lock that is never held across an await.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Batches of each vendor.
     pub batches: BTreeMap<Vendor, NewestFirst<Arc<Batch>>>,
     /// Files of OpenAI and Mistral, which share `/v1/files`.
     pub files: NewestFirst<Arc<File>>,
@@ -55,13 +54,10 @@ pub struct File {
     pub name: String,
     /// What it is for, in OpenAI's and Mistral's words.
     pub purpose: String,
-    /// Its media type.
     pub mime: String,
-    /// What is in it.
     pub source: Source,
 }
 
-/// What is in a file.
 #[derive(Debug)]
 pub enum Source {
     /// What was uploaded, and when.
@@ -82,7 +78,6 @@ impl File {
         }
     }
 
-    /// How many bytes it has.
     pub fn size(&self, now: Timestamp) -> u64 {
         match &self.source {
             Source::Upload(content, _) => content.len() as u64,
@@ -106,12 +101,10 @@ impl Store {
         }
     }
 
-    /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// What is kept.
     pub fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -131,7 +124,7 @@ impl Store {
         chance::draw(self.seed, serial)
     }
 
-    /// An id for the next answer. These are counted apart, so that how often somebody looks changes no batch.
+    /// An id for the next answer. These are counted apart, so that polling more often changes no batch.
     pub fn request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         format!("req_{}", chance::hex(&mut chance::draw(!self.seed, number), 24))
@@ -152,12 +145,18 @@ impl Store {
             .map_err(|_| Refusal::new(http::StatusCode::INTERNAL_SERVER_ERROR, "the input could not be read"))
     }
 
-    /// Keeps a new batch, which begins to live now.
+    /// Keeps a new batch, which begins to live now; `result_line` writes its results.
     ///
     /// # Errors
     ///
     /// The metadata asks for an end that there is none, or there are too many batches.
-    pub fn open(&self, vendor: Vendor, asked: Asked, input: Input) -> Result<Arc<Batch>, Refusal> {
+    pub fn open(
+        &self,
+        vendor: Vendor,
+        asked: Asked,
+        input: Input,
+        result_line: ResultLine,
+    ) -> Result<Arc<Batch>, Refusal> {
         let (ending, working) = wish(vendor, &asked, &input)?;
         let defective: Vec<bool> = input.requests.iter().map(|request| request.defect.is_some()).collect();
         let held = self.memory.reserve(1024 + defective.len() * PER_REQUEST)?;
@@ -216,6 +215,7 @@ impl Store {
             plan,
             output_file,
             error_file,
+            result_line,
             order,
             seed: chance.u64(..),
             cancel_asked: OnceLock::new(),
@@ -271,17 +271,14 @@ impl Store {
     }
 }
 
-/// Where files are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cabinet {
     /// `/v1/files`, of OpenAI and Mistral.
     Shared,
-    /// Gemini's.
     Gemini,
 }
 
 impl State {
-    /// The files of `cabinet`.
     pub fn cabinet(&mut self, cabinet: Cabinet) -> &mut NewestFirst<Arc<File>> {
         match cabinet {
             Cabinet::Shared => &mut self.files,
@@ -289,7 +286,6 @@ impl State {
         }
     }
 
-    /// The batches of `vendor`.
     pub fn batches(&mut self, vendor: Vendor) -> &mut NewestFirst<Arc<Batch>> {
         self.batches.entry(vendor).or_default()
     }

@@ -1,18 +1,15 @@
 //! The four vendors that the sandbox plays, and how it tells which one a request means.
 
-use super::refusal::Refusal;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Uri, header};
 use serde::Serialize;
 
 /// One simulated service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
-    /// OpenAI's Batch and Files API.
     OpenAi,
     /// Anthropic's Message Batches.
     Anthropic,
-    /// Google's Gemini Developer API.
     Gemini,
     /// Mistral's batch jobs and files.
     Mistral,
@@ -43,44 +40,14 @@ impl Vendor {
         }
         under("/v1").then_some(Self::OpenAi)
     }
-
-    /// Whether there is a key at all; any will do. The key is looked at nowhere else.
-    pub fn admit(self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let filled = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
-        let bearer = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .is_some_and(|(scheme, key)| scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty());
-        let admitted = match self {
-            Self::OpenAi | Self::Mistral => bearer,
-            Self::Anthropic => bearer || filled("x-api-key"),
-            Self::Gemini => bearer || filled("x-goog-api-key") || key_in_query(uri),
-        };
-        match self {
-            _ if admitted => Ok(()),
-            Self::OpenAi => Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "You didn't provide an API key. The sandbox takes any, in an Authorization header: Bearer KEY.",
-            )
-            .coded("invalid_api_key")),
-            Self::Anthropic => {
-                Err(Refusal::new(StatusCode::UNAUTHORIZED, "x-api-key header is required; the sandbox takes any"))
-            }
-            Self::Gemini => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "Method doesn't allow unregistered callers. The sandbox takes any key, in x-goog-api-key.",
-            )),
-            Self::Mistral => Err(Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized")),
-        }
-    }
 }
 
 fn google(uri: &Uri, headers: &HeaderMap) -> bool {
     headers.contains_key("x-goog-api-key") || headers.contains_key("x-goog-api-client") || key_in_query(uri)
 }
 
-fn key_in_query(uri: &Uri) -> bool {
+/// Whether the query of `uri` holds a key, as Google takes it.
+pub fn key_in_query(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| {
         query.split('&').any(|pair| pair.strip_prefix("key=").is_some_and(|key| !key.is_empty()))
     })

@@ -1,6 +1,7 @@
 //! What the handlers of every vendor read from a request and write into an answer.
 
 use super::Sandbox;
+use super::fields::FieldMask;
 use super::refusal::Refusal;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -12,7 +13,6 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::convert::Infallible;
 
-/// What a handler gives back.
 pub type Answer = Result<Response, Refusal>;
 
 /// The parameters after the question mark, in order.
@@ -20,7 +20,6 @@ pub type Answer = Result<Response, Refusal>;
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads `query`.
     pub fn read(query: &str) -> Self {
         let decode =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
@@ -44,7 +43,6 @@ impl Params {
         self.iter().find(|(found, value)| *found == name && !value.is_empty()).map(|(_, value)| value)
     }
 
-    /// Every value of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.iter().filter(move |(found, _)| *found == name).map(|(_, value)| value)
     }
@@ -92,6 +90,28 @@ pub async fn json(sandbox: &Sandbox, body: Body) -> Result<Value, Refusal> {
     serde_json::from_slice(&content).map_err(|error| {
         Refusal::invalid(format!("We could not parse the JSON body of your request: {error}"))
     })
+}
+
+/// Where the page of Gemini's that is asked for begins: below this serial.
+pub fn page_token(params: &Params) -> Result<u64, Refusal> {
+    params.get("pageToken").map_or(Ok(u64::MAX), |token| {
+        token.parse().map_err(|_| Refusal::invalid("page_token is not one that a list gave"))
+    })
+}
+
+/// Gemini's answer with what `fields` asks for.
+pub fn masked(params: &Params, value: Value) -> Answer {
+    let Some(text) = params.get("fields").or_else(|| params.get("$fields")) else {
+        return Ok(answer(&value));
+    };
+    let mask = FieldMask::read(text)
+        .ok_or_else(|| Refusal::invalid(format!("Request contains an invalid argument: fields `{text}`")))?;
+    Ok(answer(&mask.pick(value)))
+}
+
+/// `value[camel]`, or as the snake case that Google takes too.
+pub fn either<'a>(value: &'a Value, camel: &str, snake: &str) -> &'a Value {
+    value.get(camel).unwrap_or_else(|| &value[snake])
 }
 
 /// A JSON answer.

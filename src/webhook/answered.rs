@@ -38,12 +38,12 @@ pub fn retry_after_of(answer: &Answer) -> Option<Duration> {
 /// A number of seconds in the body, to the millisecond; no more than six hours.
 pub fn seconds(number: &Value) -> Option<Duration> {
     let seconds = number.as_f64().filter(|seconds| *seconds > 0.0)?;
-    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(MOST).min(MOST);
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT);
     Some(Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)))
 }
 
 /// Of the receiver's words, in UTF-16 units.
 const WORDS: usize = 200;
 
-/// No wish is longer.
-const MOST: Duration = Duration::from_hours(6);
+/// However long a receiver asks for.
+const MAX_WAIT: Duration = Duration::from_hours(6);

@@ -1,86 +1,52 @@
 //! Discord's webhooks: one embed, waited for until it is saved (`docs/delivery.md#discord`).
 
+use super::chat::{CHAT, Channel, Chat};
 use super::escape::{MARKDOWN, PLAIN};
+#[cfg(test)]
+use super::expected::{Expected, Meaning, length, list};
 use super::message::{Fact, List, Message};
-use super::post::Post;
 use super::text::{cut, utf16};
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{DeliveryOutcome, Kind, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
-use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, status_line};
+use crate::http::call::Answer;
+use crate::http::failure::status_line;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// `kind = "discord"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts {
-        name: "discord",
-        url: None,
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
-        needs: &[],
-        options: &[],
-        judge_template: template::judge,
+    facts: WebhookFacts { name: "discord", ..CHAT },
+    build: |target| {
+        let channel = Channel {
+            escape: MARKDOWN,
+            // Without `wait` it answers before it knows whether the message can be saved.
+            call: |post, message, _, plain| post.json_with(&[("wait", "true")], &payload(message, plain)),
+            outcome,
+        };
+        Chat::build(target, channel)
     },
-    build: |target| Ok(Box::new(Discord::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One channel's webhook.
-#[derive(Debug)]
-struct Discord(Post);
-
-impl Discord {
-    fn new(target: &Target) -> Result<Self, BadTarget> {
-        Ok(Self(Post::new(target, MARKDOWN)?))
+/// What the answer means.
+fn outcome(answer: &Answer) -> DeliveryOutcome {
+    if answer.status == StatusCode::OK {
+        return answered::whole(answer);
     }
-
-    /// Without `wait` it answers before it knows whether the message can be saved.
-    fn call(&self, payload: &Value) -> Result<Call, Failure> {
-        self.0.json_with(&[("wait", "true")], payload)
-    }
-}
-
-impl Webhook for Discord {
-    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.call(&payload(&self.0.message(event, plain, now)?, plain))
-    }
-
-    fn groups(&self) -> bool {
-        true
-    }
-
-    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.call(&payload(&self.0.group(events, plain, now)?, plain))
-    }
-
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
-        if answer.status == StatusCode::OK {
-            return answered::whole(answer);
-        }
-        let status = status_line(answer.status);
-        let body = answered::json(answer);
-        match (answer.status.as_u16(), body["code"].as_u64()) {
-            // Thousands of refused requests would have the whole address banned.
-            (404, Some(10_015)) => {
-                gone(&status, "the webhook was deleted; make a new one and configure its URL")
-            }
-            (401 | 403, _) => gone(&status, "the webhook's URL is not valid; copy it again"),
-            // Of a whole invalid message, whatever is wrong with it.
-            (400, _) => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
-            // To the millisecond, where the header is rounded.
-            (429, _) => DeliveryOutcome::Snooze(
-                answered::seconds(&body["retry_after"]).or_else(|| answered::retry_after_of(answer)),
-            ),
-            _ => DeliveryOutcome::of_status(answer),
-        }
-    }
-
-    fn concurrency(&self) -> usize {
-        1
+    let status = status_line(answer.status);
+    let body = answered::json(answer);
+    match (answer.status.as_u16(), body["code"].as_u64()) {
+        // Thousands of refused requests would have the whole address banned.
+        (404, Some(10_015)) => gone(&status, "the webhook was deleted; make a new one and configure its URL"),
+        (401 | 403, _) => gone(&status, "the webhook's URL is not valid; copy it again"),
+        // Of a whole invalid message, whatever is wrong with it.
+        (400, _) => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
+        // To the millisecond, where the header is rounded.
+        (429, _) => DeliveryOutcome::Snooze(
+            answered::seconds(&body["retry_after"]).or_else(|| answered::retry_after_of(answer)),
+        ),
+        _ => DeliveryOutcome::of_status(answer),
     }
 }
 
@@ -183,3 +149,45 @@ const INLINE: usize = 40;
 
 /// Who speaks.
 const NAME: &str = "batchd";
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, r#"{"id":"1"}"#, Meaning::Delivered),
+        (204, "", Meaning::Trouble),
+        (400, r#"{"message":"Invalid Form Body","code":50035}"#, Meaning::Simplify),
+        (401, r#"{"message":"401: Unauthorized","code":0}"#, Meaning::Gone),
+        (404, r#"{"message":"Unknown Webhook","code":10015}"#, Meaning::Gone),
+        (404, "", Meaning::Refused),
+        (
+            429,
+            r#"{"message":"You are being rate limited.","retry_after":0.376,"global":false}"#,
+            Meaning::Snooze(Some(376)),
+        ),
+        (429, "", Meaning::Snooze(None)),
+        (502, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert_eq!(payload["allowed_mentions"], json!({"parse": []}));
+        assert!(length(payload, "/content") <= 2000);
+        let embeds = list(payload, "/embeds");
+        assert!(embeds.len() <= 10);
+        let mut all = 0;
+        for embed in embeds {
+            let texts = ["/title", "/description", "/footer/text"].map(|at| length(embed, at));
+            assert!(texts[0] <= 256 && texts[1] <= 4096 && texts[2] <= 2048);
+            let fields = list(embed, "/fields");
+            assert!(fields.len() <= 25);
+            for field in fields {
+                let (name, value) = (length(field, "/name"), length(field, "/value"));
+                assert!((1..=256).contains(&name) && (1..=1024).contains(&value), "{field}");
+                all += name + value;
+            }
+            all += texts.iter().sum::<usize>();
+        }
+        assert!(all <= 6000, "{all}");
+        assert!(all > 0 || length(payload, "/content") > 0, "an empty message is refused");
+    },
+    forbidden: |_, text| if text.contains('`') { &[] } else { &["@everyone", "@here", "[x](https"] },
+    ..Expected::CHANNEL
+};

@@ -22,7 +22,6 @@ pub struct EventReader<'a> {
 }
 
 impl<'a> EventReader<'a> {
-    /// Reads an event.
     pub fn new(event: &'a Value) -> Self {
         let word = event["type"].as_str().unwrap_or("event");
         Self { word, kind: EventType::from_word(word), data: &event["data"] }
@@ -33,7 +32,6 @@ impl<'a> EventReader<'a> {
         Self { word: kind.as_str(), kind: Some(kind), data }
     }
 
-    /// The message that tells it.
     pub fn message(&self, now: Timestamp) -> Message {
         Message {
             tone: self.tone(),
@@ -76,7 +74,6 @@ impl<'a> EventReader<'a> {
         pointers.iter().find_map(|pointer| self.text(pointer))
     }
 
-    /// An instant of `data`.
     pub fn time(&self, pointer: &str) -> Option<Timestamp> {
         self.data.pointer(pointer)?.as_str()?.parse().ok()
     }
@@ -96,7 +93,6 @@ impl<'a> EventReader<'a> {
         serde_json::from_value(self.data["outcome"].clone()).ok().flatten()
     }
 
-    /// The account's name.
     pub fn provider(&self) -> String {
         self.text("/provider").unwrap_or_else(|| "the provider".to_owned())
     }
@@ -107,7 +103,6 @@ impl<'a> EventReader<'a> {
         cut(&subject.unwrap_or_else(|| "batchd".to_owned()), NAME, utf16)
     }
 
-    /// How it is meant.
     pub fn tone(&self) -> Tone {
         let by_severity = match self.severity() {
             Severity::Info => Tone::Neutral,

@@ -1,11 +1,12 @@
 //! The generic webhook: the event's own bytes, signed per Standard Webhooks (`docs/contract.md#signature`).
 
+#[cfg(test)]
+use super::expected::{Expected, Meaning};
 use super::message::Message;
 use super::signature::{self, SigningKey};
 use super::template::{self, Template};
 use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
 use crate::http::address::Address;
 use crate::http::call::{Answer, BodyLimit, Call};
 use crate::http::failure::{Failure, status_line};
@@ -21,19 +22,16 @@ use std::time::Duration;
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "generic",
-        url: None,
-        retired_hosts: &[],
         signs: true,
-        severity: Severity::Info,
         findings: false,
-        needs: &[],
-        options: &[],
         judge_template: template::judge_body,
+        ..WebhookFacts::NONE
     },
     build: |target| Ok(Box::new(Generic::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One generic destination.
 #[derive(Debug)]
 struct Generic {
     address: Address,
@@ -92,7 +90,7 @@ impl Webhook for Generic {
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Beginning(limits::RECEIVER_BODY) })
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status.is_success() {
             // The status line decides, even if the body never ends.
             return DeliveryOutcome::Delivered;
@@ -111,6 +109,23 @@ impl Webhook for Generic {
         4
     }
 }
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, "", Meaning::Delivered),
+        (204, "", Meaning::Delivered),
+        (302, "", Meaning::Refused),
+        (404, "", Meaning::Refused),
+        (410, "", Meaning::Gone),
+        (500, "", Meaning::Trouble),
+    ],
+    limits: |_| {},
+    relays: true,
+    groups: false,
+    escapes_values: false,
+    ..Expected::CHANNEL
+};
 
 #[cfg(test)]
 mod tests {
@@ -185,17 +200,17 @@ mod tests {
     fn b12_b15_any_2xx_is_success_whether_or_not_its_body_ends() {
         let webhook = build("https://example.com/", &[]).unwrap();
         for code in [200, 201, 202, 204, 206, 226] {
-            assert_eq!(webhook.judge(&answer(code, &[], true)), DeliveryOutcome::Delivered, "{code}");
+            assert_eq!(webhook.outcome(&answer(code, &[], true)), DeliveryOutcome::Delivered, "{code}");
         }
     }
 
     #[test]
     fn b4_a_receiver_can_ask_to_be_switched_off() {
         let webhook = build("https://example.com/", &[]).unwrap();
-        assert!(matches!(webhook.judge(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
+        assert!(matches!(webhook.outcome(&answer(410, &[], false)), DeliveryOutcome::Gone(_)));
         let disable = [("webhook-delivery", "disable")];
-        assert!(matches!(webhook.judge(&answer(400, &disable, false)), DeliveryOutcome::Gone(_)));
-        assert_eq!(webhook.judge(&answer(200, &disable, false)), DeliveryOutcome::Delivered);
+        assert!(matches!(webhook.outcome(&answer(400, &disable, false)), DeliveryOutcome::Gone(_)));
+        assert_eq!(webhook.outcome(&answer(200, &disable, false)), DeliveryOutcome::Delivered);
     }
 
     #[test]

@@ -1,109 +1,76 @@
 //! Google Chat's incoming webhooks: one card, threaded by what it is about, told twice at most once
 //! (`docs/delivery.md#google-chat`).
 
+use super::chat::{CHAT, Channel, Chat};
 use super::escape::{BYTES, GOOGLE_CHAT, GOOGLE_CHAT_TEXT};
+#[cfg(test)]
+use super::expected::{Expected, Meaning, list};
 use super::message::{Fact, List, Message};
 use super::post::Post;
 use super::text::{clean, cut};
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, group_id, template};
+use super::{DeliveryOutcome, Kind, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, status_line};
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// `kind = "google-chat"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts {
-        name: "google-chat",
-        url: None,
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
-        needs: &[],
-        options: &[],
-        judge_template: template::judge,
+    facts: WebhookFacts { name: "google-chat", ..CHAT },
+    build: |target| {
+        let channel = Channel { escape: GOOGLE_CHAT_TEXT, call, outcome };
+        Chat::build(target, channel)
     },
-    build: |target| Ok(Box::new(GoogleChat::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One space's incoming webhook.
-#[derive(Debug)]
-struct GoogleChat(Post);
-
-impl GoogleChat {
-    fn new(target: &Target) -> Result<Self, BadTarget> {
-        Ok(Self(Post::new(target, GOOGLE_CHAT_TEXT)?))
-    }
-
-    /// `id` is the same at every attempt: a message that is there already is not made again.
-    fn call(&self, message: &Message, id: &str, plain: bool) -> Result<Call, Failure> {
-        let mut payload = match &message.text {
-            Some(text) => json!({"text": cut(text, TEXT, str::len)}),
-            None if plain => {
-                let lines = message.lines();
-                let lines = lines.iter().map(|line| GOOGLE_CHAT_TEXT.all(line));
-                json!({"text": GOOGLE_CHAT_TEXT.join(lines, TEXT)})
-            }
-            None => json!({
-                "fallbackText": GOOGLE_CHAT_TEXT.fit(&message.line, LINE),
-                "cardsV2": [{"cardId": id, "card": card(message)}],
-            }),
-        };
-        let mut query = vec![("requestId", id)];
-        if let Some(topic) = &message.topic {
-            payload["thread"] = json!({"threadKey": BYTES.fit(&clean(topic), THREAD)});
-            query.push(("messageReplyOption", "REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"));
+/// `id` is the same at every attempt: a message that is there already is not made again.
+fn call(post: &Post, message: &Message, id: &str, plain: bool) -> Result<Call, Failure> {
+    let mut payload = match &message.text {
+        Some(text) => json!({"text": cut(text, TEXT, str::len)}),
+        None if plain => {
+            let lines = message.lines();
+            let lines = lines.iter().map(|line| GOOGLE_CHAT_TEXT.all(line));
+            json!({"text": GOOGLE_CHAT_TEXT.join(lines, TEXT)})
         }
-        self.0.json_with(&query, &payload)
+        None => json!({
+            "fallbackText": GOOGLE_CHAT_TEXT.fit(&message.line, LINE),
+            "cardsV2": [{"cardId": id, "card": card(message)}],
+        }),
+    };
+    let mut query = vec![("requestId", id)];
+    if let Some(topic) = &message.topic {
+        payload["thread"] = json!({"threadKey": BYTES.fit(&clean(topic), THREAD)});
+        query.push(("messageReplyOption", "REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"));
     }
+    post.json_with(&query, &payload)
 }
 
-impl Webhook for GoogleChat {
-    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.call(&self.0.message(event, plain, now)?, event.id, plain)
+/// What the answer means.
+fn outcome(answer: &Answer) -> DeliveryOutcome {
+    if answer.status == StatusCode::OK {
+        return answered::whole(answer);
     }
-
-    fn groups(&self) -> bool {
-        true
-    }
-
-    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.call(&self.0.group(events, plain, now)?, &group_id(events), plain)
-    }
-
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
-        if answer.status == StatusCode::OK {
-            return answered::whole(answer);
-        }
-        let body = answered::json(answer);
-        let said = format!("{}{}", status_line(answer.status), answered::words(&body["error"]["message"]));
-        match answer.status.as_u16() {
-            400 => DeliveryOutcome::Simplify(said),
-            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
-                "{said}; the webhook was removed or its space is gone; make a new one and configure its URL"
-            )),
-            _ => DeliveryOutcome::of_status(answer),
-        }
-    }
-
-    fn concurrency(&self) -> usize {
-        1
+    let body = answered::json(answer);
+    let said = format!("{}{}", status_line(answer.status), answered::words(&body["error"]["message"]));
+    match answer.status.as_u16() {
+        400 => DeliveryOutcome::Simplify(said),
+        401 | 403 | 404 => DeliveryOutcome::Gone(format!(
+            "{said}; the webhook was removed or its space is gone; make a new one and configure its URL"
+        )),
+        _ => DeliveryOutcome::of_status(answer),
     }
 }
 
 /// Of a message without a card, in bytes; Google allows 32,000 of all together.
 const TEXT: usize = 4000;
-/// Of the line.
 const LINE: usize = 1500;
 /// Of the card's title and subtitle.
 const TITLE: usize = 400;
 /// Of a fact's value, an error, a note.
 const VALUE: usize = 800;
-/// Of all lists.
 const LISTS: usize = 9000;
 /// Of a thread's key; Google allows 4,000 characters.
 const THREAD: usize = 1000;
@@ -154,3 +121,27 @@ fn section(list: &List, room: usize) -> String {
     });
     title.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, r#"{"name":"spaces/A/messages/B"}"#, Meaning::Delivered),
+        (
+            400,
+            r#"{"error":{"code":400,"message":"Message cannot be empty.","status":"INVALID_ARGUMENT"}}"#,
+            Meaning::Simplify,
+        ),
+        (403, "", Meaning::Gone),
+        (404, r#"{"error":{"code":404,"status":"NOT_FOUND"}}"#, Meaning::Gone),
+        (429, r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}"#, Meaning::Snooze(None)),
+        (503, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        let bytes = payload.to_string().len();
+        assert!(bytes <= 32_000, "{bytes}");
+        assert!(list(payload, "/cardsV2/0/card/sections/0/widgets").len() <= 100);
+    },
+    forbidden: |_, _| &["<users/all>"],
+    names_messages: true,
+    ..Expected::CHANNEL
+};

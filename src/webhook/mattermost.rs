@@ -1,85 +1,57 @@
 //! Mattermost's incoming webhooks: one attachment in Markdown (`docs/delivery.md#mattermost`).
 
+use super::chat::{CHAT, Channel, Chat};
 use super::escape::{MARKDOWN, PLAIN};
+#[cfg(test)]
+use super::expected::{Expected, Meaning, length};
 use super::message::{Fact, Message};
-use super::post::Post;
 use super::text::{cut, utf16};
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{DeliveryOutcome, Kind, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
-use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, status_line};
+use crate::http::call::Answer;
+use crate::http::failure::status_line;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// `kind = "mattermost"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts {
-        name: "mattermost",
-        url: None,
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
-        needs: &[],
-        options: &[],
-        judge_template: template::judge,
+    facts: WebhookFacts { name: "mattermost", ..CHAT },
+    build: |target| {
+        let channel = Channel {
+            escape: MARKDOWN,
+            call: |post, message, _, plain| post.json(&payload(message, plain)),
+            outcome,
+        };
+        Chat::build(target, channel)
     },
-    build: |target| Ok(Box::new(Mattermost::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One channel's incoming webhook.
-#[derive(Debug)]
-struct Mattermost(Post);
-
-impl Mattermost {
-    fn new(target: &Target) -> Result<Self, BadTarget> {
-        Ok(Self(Post::new(target, MARKDOWN)?))
-    }
-}
-
-impl Webhook for Mattermost {
-    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.message(event, plain, now)?, plain))
-    }
-
-    fn groups(&self) -> bool {
-        true
-    }
-
-    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
-    }
-
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
-        let status = status_line(answer.status);
-        let body = String::from_utf8_lossy(&answer.body);
-        if answer.status == StatusCode::OK {
-            return match body.trim() {
-                "ok" => DeliveryOutcome::Delivered,
-                _ if answer.cut => answered::whole(answer),
-                _ => DeliveryOutcome::Trouble(format!(
-                    "{status}: the answer is not `ok`; is this the URL of an incoming webhook?"
-                )),
-            };
-        }
-        let body = answered::json(answer);
-        let word = body["id"].as_str().unwrap_or_default();
-        if let Some((_, what)) = GONE.iter().find(|(known, _)| *known == word) {
-            return DeliveryOutcome::Gone(format!("{status}: {what}"));
-        }
-        match answer.status.as_u16() {
-            400 | 413 => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
-            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
-                "{status}: the webhook or its channel is gone or closed to it; make a new one and configure its URL"
+/// What the answer means.
+fn outcome(answer: &Answer) -> DeliveryOutcome {
+    let status = status_line(answer.status);
+    let body = String::from_utf8_lossy(&answer.body);
+    if answer.status == StatusCode::OK {
+        return match body.trim() {
+            "ok" => DeliveryOutcome::Delivered,
+            _ if answer.cut => answered::whole(answer),
+            _ => DeliveryOutcome::Trouble(format!(
+                "{status}: the answer is not `ok`; is this the URL of an incoming webhook?"
             )),
-            _ => DeliveryOutcome::of_status(answer),
-        }
+        };
     }
-
-    fn concurrency(&self) -> usize {
-        1
+    let body = answered::json(answer);
+    let word = body["id"].as_str().unwrap_or_default();
+    if let Some((_, what)) = GONE.iter().find(|(known, _)| *known == word) {
+        return DeliveryOutcome::Gone(format!("{status}: {what}"));
+    }
+    match answer.status.as_u16() {
+        400 | 413 => DeliveryOutcome::Simplify(format!("{status}{}", answered::words(&body["message"]))),
+        401 | 403 | 404 => DeliveryOutcome::Gone(format!(
+            "{status}: the webhook or its channel is gone or closed to it; make a new one and configure its URL"
+        )),
+        _ => DeliveryOutcome::of_status(answer),
     }
 }
 
@@ -104,9 +76,7 @@ const GONE: [(&str, &str); 4] = [
 const TEXT: usize = 4000;
 /// Of an attachment's text.
 const BODY: usize = 7000;
-/// Of a title.
 const TITLE: usize = 200;
-/// Of a field.
 const VALUE: usize = 400;
 
 fn payload(message: &Message, plain: bool) -> Value {
@@ -179,3 +149,32 @@ const SHORT: usize = 40;
 
 /// Who speaks; the server may not allow it and then names the webhook's maker.
 const NAME: &str = "batchd";
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, "ok", Meaning::Delivered),
+        (200, "<html>", Meaning::Trouble),
+        (
+            400,
+            r#"{"id":"web.incoming_webhook.invalid.app_error","message":"Invalid webhook."}"#,
+            Meaning::Gone,
+        ),
+        (400, r#"{"id":"web.incoming_webhook.parse.app_error","message":"no"}"#, Meaning::Simplify),
+        (403, "", Meaning::Gone),
+        (404, "", Meaning::Gone),
+        (429, "", Meaning::Snooze(None)),
+        (501, r#"{"id":"web.incoming_webhook.disabled.app_error"}"#, Meaning::Gone),
+        (500, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert!(length(payload, "/text") <= 16_383);
+        assert!(length(payload, "/attachments/0/text") <= 16_383);
+    },
+    forbidden: |payload, text| {
+        // None of them is read as anything in a block of code, in the title or in the fallback.
+        let is_plain = ["title", "fallback"].iter().any(|part| payload["attachments"][0][part] == text);
+        if is_plain || text.contains('`') { &[] } else { &["@everyone", "@here", "[x](https"] }
+    },
+    ..Expected::CHANNEL
+};

@@ -1,14 +1,8 @@
-//! What a person is event, the same for every kind that people read: title, line, facts, lists, link
+//! What a person is told, the same for every kind that people read: title, line, facts, lists, link
 //! (`docs/delivery.md#messages`).
 
-use super::EventBody;
-use super::event_reader::EventReader;
 use super::text::number;
-use super::{digest, group};
-use crate::domain::event::EventType;
-use crate::http::failure::Failure;
 use jiff::Timestamp;
-use serde_json::Value;
 
 /// A message before any channel has given it a form. Its texts are clean and short, and not yet escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +21,6 @@ pub struct Message {
     pub lists: Vec<List>,
     /// What else is worth knowing, one sentence each.
     pub notes: Vec<String>,
-    /// The provider's page.
     pub link: Option<Link>,
     /// When batchd saw it.
     pub at: Option<Timestamp>,
@@ -60,11 +53,8 @@ pub struct List {
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// How it is meant.
     pub tone: Tone,
-    /// What it says.
     pub text: String,
-    /// The provider's page.
     pub url: Option<String>,
 }
 
@@ -73,7 +63,6 @@ pub struct Entry {
 pub struct Link {
     /// An `https` or `http` URL.
     pub url: String,
-    /// What it says.
     pub text: String,
 }
 
@@ -126,34 +115,6 @@ impl Tone {
 }
 
 impl Message {
-    /// Reads an event's frozen body; what is missing or odd in it is left out.
-    pub fn from_event(body: &str, now: Timestamp) -> Result<Self, Failure> {
-        Ok(Self::of(&parse(body)?, now))
-    }
-
-    /// One message for several events, the worst first.
-    pub fn from_group(events: &[EventBody<'_>], now: Timestamp) -> Result<Self, Failure> {
-        let events: Vec<Value> = events.iter().map(|event| parse(event.body)).collect::<Result<_, _>>()?;
-        Ok(match events.as_slice() {
-            [event] => Self::of(event, now),
-            events => group::message(events),
-        })
-    }
-
-    pub(super) fn of(event: &Value, now: Timestamp) -> Self {
-        let event = EventReader::new(event);
-        let mut message = match event.kind {
-            Some(EventType::Digest) => digest::message(&event, now),
-            _ => event.message(now),
-        };
-        if event.is_test() {
-            message.title = format!("TEST: {}", message.title);
-            message.line = format!("Test message from batchd. No action needed. {}", message.line);
-            message.notes.push("This is a test message; the batch in it does not exist.".to_owned());
-        }
-        message
-    }
-
     /// The title with the tone's icon before it.
     pub fn headline(&self) -> String {
         format!("{} {}", self.tone.icon(), self.title)
@@ -183,8 +144,8 @@ impl Message {
 impl List {
     /// A list of `entries`, of which the first few are kept: no channel shows more.
     pub fn new(heading: &'static str, mut entries: Vec<Entry>, more: usize) -> Self {
-        let cut = entries.len().saturating_sub(MOST_ENTRIES);
-        entries.truncate(MOST_ENTRIES);
+        let cut = entries.len().saturating_sub(MAX_ENTRIES);
+        entries.truncate(MAX_ENTRIES);
         Self { heading, entries, more: more.saturating_add(cut) }
     }
 
@@ -233,13 +194,8 @@ impl Entry {
     }
 }
 
-fn parse(body: &str) -> Result<Value, Failure> {
-    serde_json::from_str(body)
-        .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))
-}
-
-/// Of a list.
-const MOST_ENTRIES: usize = 100;
+/// Entries of a list.
+const MAX_ENTRIES: usize = 100;
 
 /// What the line about the rest of a list takes, in any unit.
 const REST: usize = 48;

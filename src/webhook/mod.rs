@@ -1,6 +1,6 @@
 //! Floor 2: the formats of the places that events are told to, sans-IO, one file per kind.
 //!
-//! A new kind is one file here, one line in [`KINDS`] and one block in `config.example.toml`.
+//! A new kind is one file here, one line in `registry.rs` and one block in `config.example.toml`.
 
 pub mod discord;
 pub mod generic;
@@ -9,6 +9,7 @@ pub mod mattermost;
 pub mod message;
 pub mod ntfy;
 pub mod pagerduty;
+pub mod registry;
 pub mod signature;
 pub mod slack;
 pub mod teams;
@@ -17,9 +18,13 @@ pub mod template;
 pub mod text;
 
 mod answered;
+mod chat;
+mod compose;
 mod digest;
 mod escape;
 mod event_reader;
+#[cfg(test)]
+mod expected;
 mod group;
 mod post;
 #[cfg(test)]
@@ -69,7 +74,7 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     }
 
     /// What the answer means.
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome;
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome;
 
     /// How many requests may be under way to one destination of this kind.
     fn concurrency(&self) -> usize;
@@ -146,14 +151,15 @@ pub struct Kind {
     pub facts: WebhookFacts,
     /// Makes the adapter, or says what is wrong with the target.
     pub build: fn(&Target) -> Result<Box<dyn Webhook>, BadTarget>,
+    /// What the tests of all kinds expect of it.
+    #[cfg(test)]
+    pub expected: &'static expected::Expected,
 }
 
 /// What an adapter is made from: the destination with its secrets resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The webhook's name, for the log.
     pub name: String,
-    /// Where to.
     pub url: SecretString,
     /// The signing secrets, newest first; none: unsigned.
     pub secrets: Vec<SecretString>,
@@ -187,16 +193,12 @@ impl Target {
 /// Why a target cannot be used. The texts hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
-    /// There is no such kind.
     #[error("there is no webhook kind `{0}`")]
     Kind(String),
-    /// The URL is none.
     #[error(transparent)]
     Address(#[from] BadAddress),
-    /// A signing secret is none.
     #[error(transparent)]
     Secret(#[from] BadSecret),
-    /// A further key is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
     /// A further key cannot be sent.
@@ -206,19 +208,6 @@ pub enum BadTarget {
     #[error("`template` is broken: {0}")]
     Template(String),
 }
-
-/// Every kind of destination.
-pub static KINDS: &[&Kind] = &[
-    &generic::KIND,
-    &slack::KIND,
-    &discord::KIND,
-    &teams::KIND,
-    &mattermost::KIND,
-    &google_chat::KIND,
-    &pagerduty::KIND,
-    &ntfy::KIND,
-    &telegram::KIND,
-];
 
 /// What a message about several events is called where a receiver tells messages apart: the same for the same events.
 fn group_id(events: &[EventBody<'_>]) -> String {
@@ -230,11 +219,6 @@ fn group_id(events: &[EventBody<'_>]) -> String {
     let mut id = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
     id.truncate(26);
     format!("grp_{id}")
-}
-
-/// The kind called `name`.
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }
 
 #[cfg(test)]

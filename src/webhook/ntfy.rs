@@ -1,12 +1,14 @@
 //! ntfy: a push notification, published as JSON at the server's root (`docs/delivery.md#ntfy`).
 
+use super::chat::CHAT;
 use super::escape::BYTES;
+#[cfg(test)]
+use super::expected::{Expected, Meaning};
 use super::message::{Message, Tone};
 use super::post::Post;
 use super::text::cut;
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
 use crate::http::address::BadAddress;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, status_line};
@@ -21,18 +23,15 @@ pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "ntfy",
         url: Some("https://ntfy.sh"),
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
         needs: &["topic"],
         options: &["token"],
-        judge_template: template::judge,
+        ..CHAT
     },
     build: |target| Ok(Box::new(Ntfy::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One topic.
 #[derive(Debug)]
 struct Ntfy {
     post: Post,
@@ -92,7 +91,7 @@ impl Webhook for Ntfy {
         self.call(&self.post.group(events, plain, now)?, &super::group_id(events))
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::OK {
             return answered::whole(answer);
         }
@@ -157,3 +156,32 @@ const DAILY_QUOTA: u64 = 42_908;
 
 /// How long it is left alone then.
 const QUOTA_PAUSE: Duration = Duration::from_hours(1);
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, r#"{"id":"x","event":"message"}"#, Meaning::Delivered),
+        (400, r#"{"code":40024,"http":400,"error":"invalid request: topic invalid"}"#, Meaning::Dead),
+        (401, r#"{"code":40101,"http":401,"error":"unauthorized"}"#, Meaning::Gone),
+        (403, r#"{"code":40301,"http":403,"error":"forbidden"}"#, Meaning::Gone),
+        (404, "", Meaning::Gone),
+        (413, "", Meaning::Dead),
+        (
+            429,
+            r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#,
+            Meaning::Snooze(None),
+        ),
+        (
+            429,
+            r#"{"code":42908,"http":429,"error":"limit reached: daily message quota reached"}"#,
+            Meaning::Snooze(Some(3_600_000)),
+        ),
+        (507, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert!((1..=4096).contains(&payload["message"].as_str().unwrap().len()));
+    },
+    names_messages: true,
+    escapes_values: false,
+    ..Expected::CHANNEL
+};

@@ -1,11 +1,14 @@
 //! PagerDuty's Events API v2: an alert for what went wrong, and its end (`docs/delivery.md#pagerduty`).
 
+use super::chat::CHAT;
 use super::escape::PLAIN;
 use super::event_reader::EventReader;
+#[cfg(test)]
+use super::expected::{Expected, Meaning, length};
 use super::message::Message;
 use super::post::Post;
 use super::text::{clean, cut, utf16};
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered};
 use crate::config::WebhookFacts;
 use crate::domain::event::{EventType, Subject};
 use crate::domain::outcome::Severity;
@@ -23,18 +26,15 @@ pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "pagerduty",
         url: Some("https://events.pagerduty.com"),
-        retired_hosts: &[],
-        signs: false,
         severity: Severity::Warning,
-        findings: true,
         needs: &["routing_key"],
-        options: &[],
-        judge_template: template::judge,
+        ..CHAT
     },
     build: |target| Ok(Box::new(PagerDuty::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One service's integration.
 #[derive(Debug)]
 struct PagerDuty {
     post: Post,
@@ -77,7 +77,7 @@ impl Webhook for PagerDuty {
         self.post.json(&payload)
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         if answer.status == StatusCode::ACCEPTED {
             return DeliveryOutcome::Delivered;
         }
@@ -215,3 +215,32 @@ const KEY: usize = 255;
 const SUMMARY: usize = 1024;
 /// Of a list, in bytes; the whole event has at most 512 KB.
 const DETAILS: usize = 16_000;
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (202, r#"{"status":"success","message":"Event processed","dedup_key":"x"}"#, Meaning::Delivered),
+        (200, "<html>", Meaning::Trouble),
+        (
+            400,
+            r#"{"status":"invalid event","message":"Event object is invalid","errors":["'routing_key' is invalid"]}"#,
+            Meaning::Gone,
+        ),
+        (
+            400,
+            r#"{"status":"invalid event","message":"Event object is invalid","errors":["'payload.summary' is missing"]}"#,
+            Meaning::Dead,
+        ),
+        (403, "", Meaning::Gone),
+        (404, "", Meaning::Gone),
+        (429, "", Meaning::Snooze(None)),
+        (500, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert!(payload.to_string().len() <= 512_000 && length(payload, "/payload/summary") <= 1024);
+        assert!((1..=255).contains(&length(payload, "/dedup_key")));
+    },
+    groups: false,
+    escapes_values: false,
+    ..Expected::CHANNEL
+};

@@ -1,84 +1,62 @@
 //! Slack's incoming webhooks: one coloured attachment of blocks, and Slack's own words for what went wrong
 //! (`docs/delivery.md#slack`).
 
+use super::chat::{CHAT, Channel, Chat};
 use super::escape::SLACK;
+#[cfg(test)]
+use super::expected::{Expected, Meaning, length, list};
 use super::message::{List, Message};
-use super::post::Post;
 use super::text::{cut, instant, utf16};
-use super::{DeliveryOutcome, EventBody, Kind, Webhook, template};
+use super::{DeliveryOutcome, Kind};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
-use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, status_line};
+use crate::http::call::Answer;
+use crate::http::failure::status_line;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// `kind = "slack"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts {
-        name: "slack",
-        url: None,
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
-        needs: &[],
-        options: &[],
-        judge_template: template::judge,
+    facts: WebhookFacts { name: "slack", ..CHAT },
+    build: |target| {
+        let channel = Channel {
+            escape: SLACK,
+            call: |post, message, _, plain| post.json(&payload(message, plain)),
+            outcome,
+        };
+        Chat::build(target, channel)
     },
-    build: |target| Ok(Box::new(Slack(Post::new(target, SLACK)?))),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One channel's incoming webhook.
-#[derive(Debug)]
-struct Slack(Post);
-
-impl Webhook for Slack {
-    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.message(event, plain, now)?, plain))
+/// What the answer means.
+fn outcome(answer: &Answer) -> DeliveryOutcome {
+    let body = String::from_utf8_lossy(&answer.body);
+    let word = body.trim();
+    if answer.status == StatusCode::OK && word == "ok" {
+        return DeliveryOutcome::Delivered;
     }
-
-    fn groups(&self) -> bool {
-        true
+    let status = status_line(answer.status);
+    if let Some(gone) = GONE.iter().find(|(known, _)| *known == word) {
+        return DeliveryOutcome::Gone(format!("{status}: {word}: {}", gone.1));
     }
-
-    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
+    if TOO_RICH.contains(&word) {
+        return DeliveryOutcome::Simplify(format!("{status}: {word}"));
     }
-
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
-        let body = String::from_utf8_lossy(&answer.body);
-        let word = body.trim();
-        if answer.status == StatusCode::OK && word == "ok" {
-            return DeliveryOutcome::Delivered;
+    match DeliveryOutcome::of_status(answer) {
+        // Slack also says it in the body.
+        DeliveryOutcome::Snooze(None) => DeliveryOutcome::Snooze(retry_after(word)),
+        // Whether it was posted cannot be known: rather twice than never.
+        DeliveryOutcome::Trouble(_) if answer.status.is_success() => {
+            DeliveryOutcome::Trouble(if answer.cut {
+                format!("{status}: the answer did not end in time")
+            } else {
+                format!("{status}: the answer is not `ok`; is this the URL of an incoming webhook?")
+            })
         }
-        let status = status_line(answer.status);
-        if let Some(gone) = GONE.iter().find(|(known, _)| *known == word) {
-            return DeliveryOutcome::Gone(format!("{status}: {word}: {}", gone.1));
-        }
-        if TOO_RICH.contains(&word) {
-            return DeliveryOutcome::Simplify(format!("{status}: {word}"));
-        }
-        match DeliveryOutcome::of_status(answer) {
-            // Slack also says it in the body.
-            DeliveryOutcome::Snooze(None) => DeliveryOutcome::Snooze(retry_after(word)),
-            // Whether it was posted cannot be known: rather twice than never.
-            DeliveryOutcome::Trouble(_) if answer.status.is_success() => {
-                DeliveryOutcome::Trouble(if answer.cut {
-                    format!("{status}: the answer did not end in time")
-                } else {
-                    format!("{status}: the answer is not `ok`; is this the URL of an incoming webhook?")
-                })
-            }
-            other => other,
-        }
-    }
-
-    fn concurrency(&self) -> usize {
-        1
+        other => other,
     }
 }
 
@@ -114,15 +92,12 @@ fn retry_after(body: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.ceil().min(6.0 * 3600.0)).ok()
 }
 
-/// Of a header's text.
 const HEADER: usize = 150;
 /// Of a field's text; Slack allows 2,000.
 const FIELD: usize = 1000;
-/// Fields of a section.
 const FIELDS: usize = 10;
 /// Of a section's text; Slack allows 3,000.
 const SECTION: usize = 2900;
-/// Elements of a context.
 const ELEMENTS: usize = 10;
 /// Of a list, which is spread over sections.
 const LIST: usize = 8000;
@@ -132,7 +107,7 @@ const TEXT: usize = 4000;
 fn payload(message: &Message, plain: bool) -> Value {
     match &message.text {
         Some(text) => {
-            json!({"text": cut(text, LONGEST, utf16), "unfurl_links": false, "unfurl_media": false})
+            json!({"text": cut(text, TEMPLATE_TEXT, utf16), "unfurl_links": false, "unfurl_media": false})
         }
         None if plain => as_text(message),
         None => as_blocks(message),
@@ -237,12 +212,45 @@ fn code(text: &str) -> String {
 }
 
 /// Of a message that a template made.
-const LONGEST: usize = 40_000;
+const TEMPLATE_TEXT: usize = 40_000;
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, "ok", Meaning::Delivered),
+        (200, "welcome", Meaning::Trouble),
+        (204, "", Meaning::Trouble),
+        (400, "invalid_blocks", Meaning::Simplify),
+        (403, "action_prohibited", Meaning::Gone),
+        (404, "no_service", Meaning::Gone),
+        (429, "", Meaning::Snooze(None)),
+        (500, "rollup_error", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert!(length(payload, "/text") <= 40_000);
+        let blocks = list(payload, "/attachments/0/blocks");
+        assert!(blocks.len() <= 50);
+        for block in blocks {
+            match block["type"].as_str().unwrap() {
+                "header" => assert!((1..=150).contains(&length(block, "/text/text"))),
+                "section" => {
+                    let fields = list(block, "/fields");
+                    assert!(fields.len() <= 10 && fields.iter().all(|field| length(field, "/text") <= 2000));
+                    assert!(length(block, "/text/text") <= 3000);
+                }
+                "context" => assert!(list(block, "/elements").len() <= 10),
+                other => panic!("{other}"),
+            }
+        }
+    },
+    forbidden: |_, _| &["<!channel", "<users", "</b>"],
+    ..Expected::CHANNEL
+};
 
 #[cfg(test)]
 mod tests {
-    use super::super::Target;
     use super::super::samples::{NOW, batch, reached, with_errors};
+    use super::super::{EventBody, Target, Webhook};
     use super::*;
     use crate::domain::status::Status;
     use bytes::Bytes;
@@ -280,19 +288,19 @@ mod tests {
 
     #[test]
     fn h1_only_200_with_ok_is_success() {
-        let judge = |status, body: &str| slack().judge(&answer(status, body));
-        assert_eq!(judge(200, "ok"), DeliveryOutcome::Delivered);
-        assert_eq!(judge(200, "ok\n"), DeliveryOutcome::Delivered);
-        assert!(matches!(judge(200, ""), DeliveryOutcome::Trouble(_)));
+        let outcome = |status, body: &str| slack().outcome(&answer(status, body));
+        assert_eq!(outcome(200, "ok"), DeliveryOutcome::Delivered);
+        assert_eq!(outcome(200, "ok\n"), DeliveryOutcome::Delivered);
+        assert!(matches!(outcome(200, ""), DeliveryOutcome::Trouble(_)));
         assert!(matches!(
-            judge(200, "<html>welcome to the guest network</html>"),
+            outcome(200, "<html>welcome to the guest network</html>"),
             DeliveryOutcome::Trouble(_)
         ));
-        assert!(matches!(judge(202, "ok"), DeliveryOutcome::Trouble(_)));
-        assert!(matches!(judge(200, "no_service"), DeliveryOutcome::Gone(_)));
-        assert!(matches!(judge(200, "invalid_blocks"), DeliveryOutcome::Simplify(_)));
+        assert!(matches!(outcome(202, "ok"), DeliveryOutcome::Trouble(_)));
+        assert!(matches!(outcome(200, "no_service"), DeliveryOutcome::Gone(_)));
+        assert!(matches!(outcome(200, "invalid_blocks"), DeliveryOutcome::Simplify(_)));
         let stalled = Answer { cut: true, ..answer(200, "") };
-        assert!(matches!(slack().judge(&stalled), DeliveryOutcome::Trouble(_)), "B15: ambiguous, so again");
+        assert!(matches!(slack().outcome(&stalled), DeliveryOutcome::Trouble(_)), "B15: ambiguous, so again");
     }
 
     #[test]
@@ -307,20 +315,20 @@ mod tests {
             (403, "team_disabled"),
             (400, "user_not_found"),
         ] {
-            let DeliveryOutcome::Gone(reason) = slack().judge(&answer(status, word)) else {
+            let DeliveryOutcome::Gone(reason) = slack().outcome(&answer(status, word)) else {
                 panic!("{word}")
             };
             assert!(reason.contains(word) && reason.contains(';'), "{reason}");
         }
-        assert!(matches!(slack().judge(&answer(404, "nginx")), DeliveryOutcome::Refused(_)));
+        assert!(matches!(slack().outcome(&answer(404, "nginx")), DeliveryOutcome::Refused(_)));
     }
 
     #[test]
     fn h3_a_form_that_is_refused_is_asked_for_in_plain() {
         for word in TOO_RICH {
-            assert!(matches!(slack().judge(&answer(400, word)), DeliveryOutcome::Simplify(_)), "{word}");
+            assert!(matches!(slack().outcome(&answer(400, word)), DeliveryOutcome::Simplify(_)), "{word}");
         }
-        assert!(matches!(slack().judge(&answer(400, "something_else")), DeliveryOutcome::Refused(_)));
+        assert!(matches!(slack().outcome(&answer(400, "something_else")), DeliveryOutcome::Refused(_)));
         let plain = sent(&reached(&batch(Status::Completed, Some((1, 1, 0)))), true);
         assert!(plain.get("attachments").is_none() && plain.get("blocks").is_none());
         assert!(plain["text"].as_str().unwrap().contains("nightly-eval completed"));
@@ -329,11 +337,11 @@ mod tests {
     #[test]
     fn h4_a_limit_is_heeded_wherever_it_is_said() {
         let mut limited = answer(429, r#"{"ok":false,"error":"rate_limited","retry_after":3}"#);
-        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(3))));
+        assert_eq!(slack().outcome(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(3))));
         limited.headers.insert("retry-after", "7".parse().unwrap());
-        assert_eq!(slack().judge(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(7))));
-        assert_eq!(slack().judge(&answer(429, "slow down")), DeliveryOutcome::Snooze(None));
-        assert!(matches!(slack().judge(&answer(500, "rollup_error")), DeliveryOutcome::Trouble(_)));
+        assert_eq!(slack().outcome(&limited), DeliveryOutcome::Snooze(Some(Duration::from_secs(7))));
+        assert_eq!(slack().outcome(&answer(429, "slow down")), DeliveryOutcome::Snooze(None));
+        assert!(matches!(slack().outcome(&answer(500, "rollup_error")), DeliveryOutcome::Trouble(_)));
         assert_eq!(slack().concurrency(), 1);
     }
 
@@ -350,28 +358,6 @@ mod tests {
         }
     }
 
-    /// Slack refuses a whole message for one text that is too long.
-    fn check_limits(payload: &Value) {
-        assert!(utf16(payload["text"].as_str().unwrap()) <= 40_000);
-        let blocks = payload["attachments"][0]["blocks"].as_array().unwrap();
-        assert!(blocks.len() <= 50);
-        for block in blocks {
-            let long = |value: &Value| utf16(value["text"].as_str().unwrap());
-            match block["type"].as_str().unwrap() {
-                "header" => assert!((1..=150).contains(&long(&block["text"]))),
-                "section" => {
-                    for field in block["fields"].as_array().into_iter().flatten() {
-                        assert!(long(field) <= 2000);
-                    }
-                    assert!(block["fields"].as_array().is_none_or(|fields| fields.len() <= 10));
-                    assert!(block.get("text").is_none_or(|text| long(text) <= 3000));
-                }
-                "context" => assert!(block["elements"].as_array().unwrap().len() <= 10),
-                other => panic!("{other}"),
-            }
-        }
-    }
-
     proptest! {
         #[test]
         fn no_batch_breaks_a_limit(
@@ -383,7 +369,7 @@ mod tests {
             );
             tracked.name = Some(name);
             tracked.batch.model = Some(model);
-            check_limits(&sent(&reached(&tracked), false));
+            (EXPECTED.limits)(&sent(&reached(&tracked), false));
             let plain = sent(&reached(&tracked), true);
             prop_assert!(utf16(plain["text"].as_str().unwrap()) <= 4000);
         }

@@ -1,90 +1,66 @@
 //! Microsoft Teams by a workflow (Power Automate): one Adaptive Card (`docs/delivery.md#teams`).
 
+use super::chat::{CHAT, Channel, Chat};
 use super::escape::{BYTES, TEAMS};
+#[cfg(test)]
+use super::expected::{Expected, Meaning};
 use super::message::{Entry, Fact, List, Message, Tone};
-use super::post::Post;
 use super::text::cut;
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{DeliveryOutcome, Kind, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
-use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, status_line};
-use jiff::Timestamp;
+use crate::http::call::Answer;
+use crate::http::failure::status_line;
 use serde_json::{Value, json};
 
 /// `kind = "teams"`
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "teams",
-        url: None,
         retired_hosts: &[
             ("webhook.office.com", MOVED),
             ("outlook.office.com", MOVED),
             ("outlook.office365.com", MOVED),
         ],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
-        needs: &[],
-        options: &[],
-        judge_template: template::judge,
+        ..CHAT
     },
-    build: |target| Ok(Box::new(Teams::new(target)?)),
+    build: |target| {
+        let channel = Channel {
+            escape: TEAMS,
+            call: |post, message, _, plain| post.json(&payload(message, plain)),
+            outcome,
+        };
+        Chat::build(target, channel)
+    },
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
 /// What became of the connectors of Office 365.
 const MOVED: &str = "Microsoft has retired connectors: make a workflow of the template \"When a Teams webhook request \
                      is received\" and configure its URL";
 
-/// One workflow.
-#[derive(Debug)]
-struct Teams(Post);
-
-impl Teams {
-    fn new(target: &Target) -> Result<Self, BadTarget> {
-        Ok(Self(Post::new(target, TEAMS)?))
-    }
-}
-
-impl Webhook for Teams {
-    fn render(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.message(event, plain, now)?, plain))
-    }
-
-    fn groups(&self) -> bool {
-        true
-    }
-
-    fn render_group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Call, Failure> {
-        self.0.json(&payload(&self.0.group(events, plain, now)?, plain))
-    }
-
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
-        let status = status_line(answer.status);
-        let body = answered::json(answer);
-        let said = format!("{status}{}", answered::words(&body["error"]["message"]));
-        match answer.status.as_u16() {
-            // It is taken; whether the workflow then posts it, nobody is told.
-            200 | 202 => {
-                let body = String::from_utf8_lossy(&answer.body);
-                match body.contains(UNDELIVERED) {
-                    true if body.contains("429") => DeliveryOutcome::Snooze(answered::retry_after_of(answer)),
-                    true => DeliveryOutcome::Trouble(format!(
-                        "{status}: the answer says that it was not delivered"
-                    )),
-                    false => DeliveryOutcome::Delivered,
+/// What the answer means.
+fn outcome(answer: &Answer) -> DeliveryOutcome {
+    let status = status_line(answer.status);
+    let body = answered::json(answer);
+    let said = format!("{status}{}", answered::words(&body["error"]["message"]));
+    match answer.status.as_u16() {
+        // It is taken; whether the workflow then posts it, nobody is told.
+        200 | 202 => {
+            let body = String::from_utf8_lossy(&answer.body);
+            match body.contains(UNDELIVERED) {
+                true if body.contains("429") => DeliveryOutcome::Snooze(answered::retry_after_of(answer)),
+                true => {
+                    DeliveryOutcome::Trouble(format!("{status}: the answer says that it was not delivered"))
                 }
+                false => DeliveryOutcome::Delivered,
             }
-            400 | 413 => DeliveryOutcome::Simplify(said),
-            401 | 403 | 404 => DeliveryOutcome::Gone(format!(
-                "{said}; the workflow is gone, switched off or has a new signature; copy its URL again"
-            )),
-            _ => DeliveryOutcome::of_status(answer),
         }
-    }
-
-    fn concurrency(&self) -> usize {
-        1
+        400 | 413 => DeliveryOutcome::Simplify(said),
+        401 | 403 | 404 => DeliveryOutcome::Gone(format!(
+            "{said}; the workflow is gone, switched off or has a new signature; copy its URL again"
+        )),
+        _ => DeliveryOutcome::of_status(answer),
     }
 }
 
@@ -193,3 +169,25 @@ const fn style(tone: Tone) -> &'static str {
         Tone::Bad | Tone::Expired => "attention",
     }
 }
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, "", Meaning::Delivered),
+        (202, "", Meaning::Delivered),
+        (200, "Webhook message delivery failed with error: HTTP error 413", Meaning::Trouble),
+        (200, "Webhook message delivery failed with error: HTTP error 429", Meaning::Snooze(None)),
+        (400, r#"{"error":{"code":"InvalidRequestContent","message":"no"}}"#, Meaning::Simplify),
+        (401, r#"{"error":{"code":"DirectApiAuthorizationRequired"}}"#, Meaning::Gone),
+        (404, r#"{"error":{"code":"WorkflowNotFound"}}"#, Meaning::Gone),
+        (413, "", Meaning::Simplify),
+        (429, "", Meaning::Snooze(None)),
+        (502, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        let bytes = payload.to_string().len();
+        assert!(bytes <= 16 * 1024, "{bytes}");
+    },
+    escapes_values: false,
+    ..Expected::CHANNEL
+};

@@ -1,12 +1,14 @@
 //! Telegram: a bot's message in Telegram's HTML (`docs/delivery.md#telegram`).
 
+use super::chat::CHAT;
 use super::escape::{PLAIN, TELEGRAM};
+#[cfg(test)]
+use super::expected::{Expected, Meaning, length};
 use super::message::Message;
 use super::post::Post;
 use super::text::utf16;
-use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered, template};
+use super::{BadTarget, DeliveryOutcome, EventBody, Kind, Target, Webhook, answered};
 use crate::config::WebhookFacts;
-use crate::domain::outcome::Severity;
 use crate::http::address::BadAddress;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, status_line};
@@ -20,18 +22,14 @@ pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "telegram",
         url: Some("https://api.telegram.org"),
-        retired_hosts: &[],
-        signs: false,
-        severity: Severity::Info,
-        findings: true,
         needs: &["chat", "token"],
-        options: &[],
-        judge_template: template::judge,
+        ..CHAT
     },
     build: |target| Ok(Box::new(Telegram::new(target)?)),
+    #[cfg(test)]
+    expected: &EXPECTED,
 };
 
-/// One chat of one bot.
 #[derive(Debug)]
 struct Telegram {
     post: Post,
@@ -88,7 +86,7 @@ impl Webhook for Telegram {
         self.call(&self.post.group(events, plain, now)?, plain)
     }
 
-    fn judge(&self, answer: &Answer) -> DeliveryOutcome {
+    fn outcome(&self, answer: &Answer) -> DeliveryOutcome {
         let body = answered::json(answer);
         if answer.status == StatusCode::OK {
             return match body["ok"] {
@@ -176,3 +174,42 @@ fn attribute(url: &str) -> String {
 fn unmentioned(line: &str) -> String {
     line.replace('@', "@\u{200b}")
 }
+
+#[cfg(test)]
+const EXPECTED: Expected = Expected {
+    answers: &[
+        (200, r#"{"ok":true,"result":{"message_id":1}}"#, Meaning::Delivered),
+        (200, r#"{"ok":false}"#, Meaning::Trouble),
+        (
+            400,
+            r#"{"ok":false,"error_code":400,"description":"Bad Request: can't parse entities: unclosed tag"}"#,
+            Meaning::Simplify,
+        ),
+        (400, r#"{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}"#, Meaning::Gone),
+        (
+            400,
+            r#"{"ok":false,"description":"Bad Request: group chat was upgraded","parameters":{"migrate_to_chat_id":-1009}}"#,
+            Meaning::Gone,
+        ),
+        (400, r#"{"ok":false,"description":"Bad Request: something else"}"#, Meaning::Dead),
+        (401, r#"{"ok":false,"error_code":401,"description":"Unauthorized"}"#, Meaning::Gone),
+        (403, r#"{"ok":false,"description":"Forbidden: bot was kicked from the group chat"}"#, Meaning::Gone),
+        (404, r#"{"ok":false,"description":"Not Found"}"#, Meaning::Gone),
+        (
+            429,
+            r#"{"ok":false,"description":"Too Many Requests","parameters":{"retry_after":7}}"#,
+            Meaning::Snooze(Some(7000)),
+        ),
+        (502, "", Meaning::Trouble),
+    ],
+    limits: |payload| {
+        assert!((1..=4096).contains(&length(payload, "/text")));
+    },
+    forbidden: |payload, text| match text.contains('`') || text.contains("<code>") {
+        // Without a mode nothing is read as HTML.
+        _ if payload["parse_mode"].is_null() => &["@everyone", "@here"],
+        false => &["@everyone", "@here", "<users"],
+        true => &[],
+    },
+    ..Expected::CHANNEL
+};

@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 /// A template that is ready to be used.
 pub struct Template {
-    /// The webhook's name, for the log.
     webhook: String,
     environment: Environment<'static>,
     /// Whether what it makes must be JSON.
@@ -71,7 +70,6 @@ impl Template {
         Ok(Self { json, ..Self::new(webhook, text, escape)? })
     }
 
-    /// Whether it makes JSON.
     pub const fn is_json(&self) -> bool {
         self.json
     }

@@ -1,12 +1,13 @@
 //! What the adapters make of recorded results, and how they ask for them.
 
-use crate::provider::{adapter, answer, asked, fixtures, sent};
+use crate::provider::{adapter, answer, asked, fixtures, recorded, sent, speaks_openai};
 use batchd::domain::batch::Batch;
 use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::http::failure::Failure;
+use batchd::provider::Kind;
+use batchd::provider::registry::{KINDS, kind};
 use batchd::provider::results::{FetchStep, Part, Record};
-use batchd::provider::{KINDS, Kind, kind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ fn every_recorded_result_is_read() {
     for kind in KINDS {
         let Some(batch) = ended(kind) else { continue };
         let provider = adapter(kind);
-        let read: BTreeMap<String, Vec<Value>> = fixtures(kind, "results")
+        let read: BTreeMap<String, Vec<Value>> = recorded(kind, "results")
             .into_iter()
             .map(|(name, body)| {
                 let part = if name.starts_with("errors") { Part::Errors } else { Part::Output };
@@ -64,6 +65,24 @@ fn every_recorded_result_is_read() {
             .collect();
         if !read.is_empty() {
             insta::assert_json_snapshot!(format!("results_{}", kind.facts.name), read);
+        }
+    }
+}
+
+#[test]
+fn openai_s_results_are_read_alike_wherever_its_api_is_spoken() {
+    let openai = kind("openai").unwrap();
+    // An otari gateway has results of a form of its own.
+    for kind in KINDS.iter().filter(|kind| speaks_openai(kind) && kind.facts.name != "otari") {
+        let batch = ended(openai).unwrap();
+        for (name, body) in recorded(openai, "results") {
+            for (line, index) in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).zip(0..) {
+                let object = serde_json::from_slice(line).unwrap();
+                let record = Record { object: &object, index, part: Part::Output, batch: &batch };
+                let [as_openai, read] =
+                    [openai, *kind].map(|kind| adapter(kind).output_line(record).unwrap());
+                assert_eq!(read, as_openai, "{}: {name}", kind.facts.name);
+            }
         }
     }
 }

@@ -4,8 +4,9 @@ use crate::provider::{adapter, adapter_at, answer, fixtures, sent};
 use batchd::http::call::Answer;
 use batchd::http::failure::Failure;
 use batchd::provider::input_checker::{CheckedInput, InputChecker, Overrides};
+use batchd::provider::registry::{KINDS, kind};
 use batchd::provider::submit::{Job, Submission, SubmitStep, is_marked};
-use batchd::provider::{KINDS, Kind, Provider, kind};
+use batchd::provider::{Kind, Provider};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 

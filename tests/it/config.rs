@@ -9,7 +9,7 @@ use batchd::domain::event::EventType;
 use batchd::domain::outcome::Severity;
 use batchd::domain::retry;
 use batchd::domain::status::Status;
-use batchd::provider::KINDS;
+use batchd::provider::registry::KINDS;
 use batchd::webhook;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -26,16 +26,7 @@ const SECRET: &str = "correct-horse-battery";
 const SIGNING_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 fn kind(name: &'static str, key_env: &'static [&'static str], base_url: &'static str) -> KindFacts {
-    KindFacts {
-        name,
-        key_env,
-        base_url_env: None,
-        base_url: Some(base_url),
-        key_optional: false,
-        options: &[],
-        required: &[],
-        option_env: &[],
-    }
+    KindFacts { name, key_env, base_url: Some(base_url), ..KindFacts::NONE }
 }
 
 fn catalog() -> Catalog {
@@ -55,7 +46,7 @@ fn catalog() -> Catalog {
             kind("mistral", &["MISTRAL_API_KEY"], "https://api.mistral.ai"),
             KindFacts { base_url: None, key_optional: true, ..kind("openai-compatible", &[], "") },
         ],
-        webhooks: webhook::KINDS.iter().map(|kind| kind.facts).collect(),
+        webhooks: webhook::registry::KINDS.iter().map(|kind| kind.facts).collect(),
         hooked: BTreeSet::from(["openai", "gemini"]),
     }
 }

@@ -79,7 +79,9 @@ fn kinds_of(section: &Section, key: &Key) -> String {
     let kinds: Vec<String> = if section.pattern == "providers.*" {
         providers()
             .filter(|facts| match key.name {
-                "webhook_secret" => provider::kind(facts.name).is_some_and(|kind| kind.hook.is_some()),
+                "webhook_secret" => {
+                    provider::registry::kind(facts.name).is_some_and(|kind| kind.hook.is_some())
+                }
                 name => facts.options.contains(&name),
             })
             .map(|facts| named(facts.name, facts.required.contains(&key.name)))
@@ -128,9 +130,9 @@ fn in_order(variables: &[&str]) -> String {
 }
 
 fn providers() -> impl Iterator<Item = &'static KindFacts> {
-    provider::KINDS.iter().map(|kind| &kind.facts)
+    provider::registry::KINDS.iter().map(|kind| &kind.facts)
 }
 
 fn webhooks() -> impl Iterator<Item = &'static WebhookFacts> {
-    webhook::KINDS.iter().map(|kind| &kind.facts)
+    webhook::registry::KINDS.iter().map(|kind| &kind.facts)
 }

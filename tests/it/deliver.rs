@@ -11,7 +11,8 @@ use batchd::http::scrub::Scrubber;
 use batchd::http::transport::{ReqwestTransport, Transport, TransportConfig};
 use batchd::notify::deliver::attempt;
 use batchd::notify::{Destination, Exchange};
-use batchd::webhook::{DeliveryOutcome, EventBody, KINDS, Target};
+use batchd::webhook::registry::KINDS;
+use batchd::webhook::{DeliveryOutcome, EventBody, Target};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -61,7 +62,7 @@ pub fn real_transport() -> Arc<dyn Transport> {
 fn destination(kind: &str, url: &str, timeout: Duration, transport: Arc<dyn Transport>) -> Destination {
     let mut target =
         Target { secrets: vec![SecretString::from(SIGNING)], timeout, ..Target::new("ops", url) };
-    let facts = batchd::webhook::kind(kind).unwrap().facts;
+    let facts = batchd::webhook::registry::kind(kind).unwrap().facts;
     let options = facts.needs.iter().chain(facts.options);
     target.options = options.map(|key| (*key, SecretString::from(TOKEN))).collect();
     let secrets = [&target.url].into_iter().chain(&target.secrets).chain(target.options.values());

@@ -2,9 +2,10 @@
 
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
+use batchd::provider::Provider;
 use batchd::provider::input_checker::{CheckedInput, InputChecker, InputProblem, MOST_PROBLEMS, Overrides};
+use batchd::provider::registry::kind;
 use batchd::provider::submit::{Job, MARKER, SubmitStep, Upload};
-use batchd::provider::{Provider, kind};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod adapter_fuzz;
 mod adapter_results;
 mod adapter_submissions;
 mod authorize;

@@ -1,4 +1,4 @@
-//! The adapters against recorded answers: every status word, every quirk, every request, and whatever is not JSON.
+//! The adapters against recorded answers: every status word, every quirk, every request.
 
 use batchd::config::{Polling, ProviderConfig};
 use batchd::domain::outcome::Outcome;
@@ -8,14 +8,14 @@ use batchd::domain::transition::observe;
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
 use batchd::http::limits;
-use batchd::provider::{Account, KINDS, Kind, PageRequest, Provider, kind};
+use batchd::provider::registry::{self, KINDS, kind};
+use batchd::provider::{Account, Kind, PageRequest, Provider, dialects};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use proptest::prelude::*;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub const KEY: &str = "sk-a-key-that-nobody-may-see";
@@ -56,8 +56,28 @@ pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     }
 }
 
-/// The recorded answers of a kind in `folder` (`""` for batches), by name.
+/// Whether the kind is a row of `dialects.rs`.
+fn is_row(kind: &Kind) -> bool {
+    dialects::KINDS.iter().any(|row| row.facts.name == kind.facts.name)
+}
+
+/// Whether the kind's answers are OpenAI's but for what its own fixtures show.
+pub fn speaks_openai(kind: &Kind) -> bool {
+    is_row(kind) || matches!(kind.facts.name, "azure-openai" | "dashscope" | "litellm" | "otari")
+}
+
+/// The answers that the kind is tested with, by name: those recorded for it and, if it speaks OpenAI's API, OpenAI's.
 pub fn fixtures(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    if speaks_openai(kind) {
+        all.extend(recorded(registry::kind("openai").unwrap(), folder));
+    }
+    all.extend(recorded(kind, folder));
+    all
+}
+
+/// The answers recorded for the kind in `folder` (`""` for batches), by name.
+pub fn recorded(kind: &Kind, folder: &str) -> BTreeMap<String, Vec<u8>> {
     let directory = root().join("tests/fixtures").join(kind.facts.name).join(folder);
     let Ok(entries) = std::fs::read_dir(&directory) else { return BTreeMap::new() };
     entries
@@ -91,7 +111,7 @@ fn seen(kind: &Kind, body: &[u8]) -> Result<Sighting, Failure> {
 }
 
 /// The batch as it is shown once `sighting` was had; its nulls left out for the reader's sake.
-fn shown(kind: &Kind, sighting: &Sighting) -> Value {
+pub fn shown(kind: &Kind, sighting: &Sighting) -> Value {
     let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
     let provider = adapter(kind);
     let key = BatchKey { provider: kind.facts.name.to_owned(), id: sighting.id.clone() };
@@ -138,87 +158,146 @@ pub fn sent(call: &Call) -> Value {
 #[test]
 fn every_recorded_batch_is_read() {
     for kind in KINDS {
-        let read: BTreeMap<String, Value> = fixtures(kind, "")
+        let read: BTreeMap<String, Value> = recorded(kind, "")
             .iter()
             .map(|(name, body)| (name.clone(), shown(kind, &seen(kind, body).unwrap())))
             .collect();
-        insta::assert_json_snapshot!(format!("batches_{}", kind.facts.name), read);
+        assert_snapshot("batches", kind, &read);
     }
 }
 
 #[test]
 fn every_recorded_list_is_read() {
     for kind in KINDS {
-        let page = PageRequest { cursor: None, limit: 2, ..PageRequest::default() };
-        let read: BTreeMap<String, Value> = fixtures(kind, "lists")
-            .into_iter()
-            .map(|(name, body)| {
-                let page = adapter(kind).listed(&page, &answer(200, body)).unwrap();
-                let batches: Vec<Value> = page
-                    .sightings
-                    .iter()
-                    .map(|sighting| json!([sighting.id, sighting.status, sighting.unreadable]))
-                    .collect();
-                (name, json!({ "batches": batches, "next": page.next }))
-            })
-            .collect();
-        insta::assert_json_snapshot!(format!("lists_{}", kind.facts.name), read);
+        let read: BTreeMap<String, Value> =
+            recorded(kind, "lists").into_iter().map(|(name, body)| (name, listed(kind, body))).collect();
+        assert_snapshot("lists", kind, &read);
     }
 }
 
 #[test]
 fn every_recorded_refusal_is_read() {
     for kind in KINDS {
-        let read: BTreeMap<String, Value> = fixtures(kind, "refusals")
+        let read: BTreeMap<String, Value> = recorded(kind, "refusals")
             .into_iter()
-            .map(|(name, body)| {
-                let status = name.split('.').next().unwrap().parse().unwrap();
-                let answer = answer(status, body);
-                let failure = adapter(kind).retrieved("x", &answer).unwrap_err();
-                let page = PageRequest { cursor: None, limit: 20, ..PageRequest::default() };
-                assert_eq!(adapter(kind).listed(&page, &answer), Err(failure.clone()));
-                (name, json!([failure.to_string(), failure.class(), format!("{:?}", failure.verdict())]))
-            })
+            .map(|(name, body)| (name.clone(), refused(kind, &name, body)))
             .collect();
-        insta::assert_json_snapshot!(format!("refusals_{}", kind.facts.name), read);
+        assert_snapshot("refusals", kind, &read);
     }
+}
+
+/// What the kind makes of a page of its list.
+fn listed(kind: &Kind, body: Vec<u8>) -> Value {
+    let page = PageRequest { cursor: None, limit: 2, ..PageRequest::default() };
+    let page = adapter(kind).listed(&page, &answer(200, body)).unwrap();
+    let batches: Vec<Value> = page
+        .sightings
+        .iter()
+        .map(|sighting| json!([sighting.id, sighting.status, sighting.unreadable]))
+        .collect();
+    json!({ "batches": batches, "next": page.next })
+}
+
+/// What the kind makes of a refusal, whose status the file's `name` begins with.
+fn refused(kind: &Kind, name: &str, body: Vec<u8>) -> Value {
+    let status = name.split('.').next().unwrap().parse().unwrap();
+    let answer = answer(status, body);
+    let failure = adapter(kind).retrieved("x", &answer).unwrap_err();
+    let page = PageRequest { cursor: None, limit: 20, ..PageRequest::default() };
+    assert_eq!(adapter(kind).listed(&page, &answer), Err(failure.clone()));
+    json!([failure.to_string(), failure.class(), format!("{:?}", failure.verdict())])
+}
+
+/// Every kind but those whose answers are OpenAI's must have something recorded.
+fn assert_snapshot(what: &str, kind: &Kind, read: &BTreeMap<String, Value>) {
+    if !read.is_empty() {
+        insta::assert_json_snapshot!(format!("{what}_{}", kind.facts.name), read);
+    }
+}
+
+/// Every request that the kind's adapter forms about batches, of which one is called `id`.
+fn requests(kind: &Kind, options: &[(&str, &str)], id: &str) -> Value {
+    let base_url = kind.facts.base_url.unwrap_or("https://batches.example.com/v1");
+    let provider = adapter_at(kind, base_url, options);
+    let list = |cursor: Option<&str>, limit| {
+        let page = PageRequest { cursor: cursor.map(str::to_owned), limit, ..PageRequest::default() };
+        sent(&provider.list(&page).unwrap())
+    };
+    let mut requests = json!({
+        "retrieve": sent(&provider.retrieve(id).unwrap()),
+        "retrieve an id that would leave": sent(&provider.retrieve("../x?y#z é").unwrap()),
+        "list": list(None, 20),
+        "list from there on": list(Some("7"), 100_000),
+        "list at least one": list(None, 0),
+        "cancel": provider.cancel(id).map_or_else(|failure| failure.to_string().into(), |call| sent(&call)),
+    });
+    let listing = provider.listing();
+    if listing.is_some_and(|listing| listing.live_only) {
+        let page = PageRequest { limit: 20, live_only: true, ..PageRequest::default() };
+        requests["list what is live"] = sent(&provider.list(&page).unwrap());
+    }
+    if listing.is_some_and(|listing| listing.by_id > 0) {
+        let ids = vec![id.to_owned(), "another".to_owned()];
+        let page = PageRequest { limit: 20, ids, ..PageRequest::default() };
+        requests["list these"] = sent(&provider.list(&page).unwrap());
+    }
+    requests
+}
+
+/// Each of the kind's further keys, with a value.
+fn all_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
+    kind.facts.options.iter().map(|option| (*option, "of-ours")).collect()
 }
 
 #[test]
 fn every_request_is_as_the_service_wants_it() {
-    for kind in KINDS {
-        let base_url = kind.facts.base_url.unwrap_or("https://batches.example.com/v1");
-        let options: Vec<(&str, &str)> =
-            kind.facts.options.iter().map(|option| (*option, "of-ours")).collect();
-        let provider = adapter_at(kind, base_url, &options);
+    for kind in KINDS.iter().filter(|kind| !is_row(kind)) {
         let id = fixtures(kind, "").values().next().map_or_else(String::new, |body| asked(body));
-        let list = |cursor: Option<&str>, limit| {
-            sent(
-                &provider
-                    .list(&PageRequest { cursor: cursor.map(str::to_owned), limit, ..PageRequest::default() })
-                    .unwrap(),
-            )
-        };
-        let mut requests = json!({
-            "retrieve": sent(&provider.retrieve(&id).unwrap()),
-            "retrieve an id that would leave": sent(&provider.retrieve("../x?y#z é").unwrap()),
-            "list": list(None, 20),
-            "list from there on": list(Some("7"), 100_000),
-            "list at least one": list(None, 0),
-            "cancel": provider.cancel(&id).map_or_else(|failure| failure.to_string().into(), |call| sent(&call)),
-        });
-        let listing = provider.listing();
-        if listing.is_some_and(|listing| listing.live_only) {
-            let page = PageRequest { limit: 20, live_only: true, ..PageRequest::default() };
-            requests["list what is live"] = sent(&provider.list(&page).unwrap());
-        }
-        if listing.is_some_and(|listing| listing.by_id > 0) {
-            let ids = vec![id.clone(), "another".to_owned()];
-            let page = PageRequest { limit: 20, ids, ..PageRequest::default() };
-            requests["list these"] = sent(&provider.list(&page).unwrap());
-        }
+        let requests = requests(kind, &all_options(kind), &id);
         insta::assert_json_snapshot!(format!("requests_{}", kind.facts.name), requests);
     }
+}
+
+/// Adds to `differences` each place at which `other` is not as `openai`.
+fn compare(place: &str, openai: &Value, other: &Value, differences: &mut Map<String, Value>) {
+    if let (Value::Object(openai), Value::Object(other)) = (openai, other) {
+        let keys: BTreeSet<&String> = openai.keys().chain(other.keys()).collect();
+        for key in keys {
+            let at = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or_default();
+            compare(&format!("{place}/{key}"), &at(openai), &at(other), differences);
+        }
+    } else if openai != other {
+        differences.insert(place.to_owned(), other.clone());
+    }
+}
+
+/// OpenAI's recorded answers, read by every kind that speaks its API, and the requests of those that are rows: what is
+/// not as at OpenAI.
+#[test]
+fn every_dialect_is_openai_s_but_for_what_is_shown() {
+    let openai = kind("openai").unwrap();
+    let mut all = BTreeMap::new();
+    for kind in KINDS.iter().filter(|kind| speaks_openai(kind)) {
+        let mut differences = Map::new();
+        for (name, body) in recorded(openai, "") {
+            let both = [openai, *kind].map(|kind| shown(kind, &seen(kind, &body).unwrap()));
+            compare(&name, &both[0], &both[1], &mut differences);
+        }
+        for (name, body) in recorded(openai, "lists") {
+            let both = [openai, *kind].map(|kind| listed(kind, body.clone()));
+            compare(&format!("lists/{name}"), &both[0], &both[1], &mut differences);
+        }
+        for (name, body) in recorded(openai, "refusals") {
+            let both = [openai, *kind].map(|kind| refused(kind, &name, body.clone()));
+            compare(&format!("refusals/{name}"), &both[0], &both[1], &mut differences);
+        }
+        if is_row(kind) {
+            let both = [requests(openai, &[], "batch_1"), requests(kind, &all_options(kind), "batch_1")];
+            compare("requests", &both[0], &both[1], &mut differences);
+        }
+        all.insert(kind.facts.name, differences);
+    }
+    insta::assert_json_snapshot!("dialects", all);
 }
 
 /// A new kind is whole when nothing is named here.
@@ -228,8 +307,11 @@ fn no_kind_lacks_a_piece() {
     let example = std::fs::read_to_string(root().join("config.example.toml")).ok();
     for kind in KINDS {
         let name = kind.facts.name;
-        let sightings: Vec<Sighting> =
-            fixtures(kind, "").values().filter_map(|body| seen(kind, body).ok()).collect();
+        let mut bodies: Vec<Vec<u8>> = fixtures(kind, "").into_values().collect();
+        if speaks_openai(kind) {
+            bodies.extend(kind.words.iter().map(|(word, _)| openai_s_batch_in(word)));
+        }
+        let sightings: Vec<Sighting> = bodies.iter().filter_map(|body| seen(kind, body).ok()).collect();
         for (word, status) in kind.words {
             let is_shown = sightings.iter().any(|sighting| {
                 let told = sighting.provider_status.as_deref().unwrap_or_default();
@@ -247,7 +329,9 @@ fn no_kind_lacks_a_piece() {
                 missing.push(format!("{name}: a fixture under {folder}"));
             }
         }
-        if !root().join(format!("tests/it/snapshots/it__provider__requests_{name}.snap")).exists() {
+        let has_requests =
+            root().join(format!("tests/it/snapshots/it__provider__requests_{name}.snap")).exists();
+        if !has_requests && !is_row(kind) {
             missing.push(format!("{name}: a snapshot of its requests"));
         }
         if let Some(example) = &example {
@@ -270,6 +354,14 @@ fn no_kind_lacks_a_piece() {
         }
     }
     assert!(missing.is_empty(), "missing:\n{}", missing.join("\n"));
+}
+
+/// A batch of OpenAI's whose status is `word`.
+fn openai_s_batch_in(word: &str) -> Vec<u8> {
+    let recorded = recorded(kind("openai").unwrap(), "");
+    let mut batch: Value = serde_json::from_slice(&recorded["in_progress.json"]).unwrap();
+    batch["status"] = word.into();
+    batch.to_string().into()
 }
 
 fn plain(word: &str) -> String {
@@ -490,192 +582,6 @@ fn lists_end() {
             .list(&PageRequest { cursor: Some("x".to_owned()), limit: 2, ..PageRequest::default() })
             .is_err()
     );
-}
-
-/// Any JSON, made of the words that adapters look for.
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "\\PC{0,12}".prop_map(Value::from),
-        prop::sample::select(VALUES).prop_map(Value::from),
-    ];
-    leaf.prop_recursive(5, 64, 8, |inner| {
-        let key = prop_oneof![prop::sample::select(KEYS).prop_map(str::to_owned), "\\PC{0,6}"];
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::vec((key, inner), 0..10)
-                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
-        ]
-    })
-}
-
-const KEYS: &[&str] = &[
-    "id",
-    "name",
-    "object",
-    "type",
-    "status",
-    "state",
-    "processing_status",
-    "error",
-    "errors",
-    "message",
-    "data",
-    "metadata",
-    "operations",
-    "request_counts",
-    "batchStats",
-    "requestCount",
-    "total",
-    "completed",
-    "failed",
-    "succeeded",
-    "created_at",
-    "createTime",
-    "endTime",
-    "ended_at",
-    "expires_at",
-    "output_file_id",
-    "output_file",
-    "input_files",
-    "usage",
-    "input_tokens",
-    "output",
-    "response",
-    "responsesFile",
-    "inlinedResponses",
-    "done",
-    "details",
-    "retryDelay",
-    "detail",
-    "has_more",
-    "last_id",
-    "nextPageToken",
-    "timeout_hours",
-    "model",
-    "batch",
-];
-
-const VALUES: &[&str] = &[
-    "x",
-    "batches/x",
-    "batch",
-    "list",
-    "error",
-    "completed",
-    "ended",
-    "BATCH_STATE_SUCCEEDED",
-    "SUCCESS",
-    "canceled",
-    "2026-11-18T11:06:40.123456789Z",
-    "1795000000",
-    "99999999999999999999",
-    "-1",
-    "",
-];
-
-/// Whatever the body, the answer is a sighting or a failure.
-fn read_all(body: &[u8]) {
-    for kind in KINDS {
-        let provider = adapter(kind);
-        for status in [200, 500] {
-            let answer = answer(status, body.to_vec());
-            if let Ok(sighting) = provider.retrieved("x", &answer) {
-                assert!(!sighting.id.is_empty());
-                shown(kind, &sighting);
-            }
-            let page = PageRequest { cursor: Some("1".to_owned()), limit: 2, ..PageRequest::default() };
-            if let Ok(page) = provider.listed(&page, &answer) {
-                assert_ne!(page.next.as_deref(), Some("1"));
-                page.sightings.iter().for_each(|sighting| drop(shown(kind, sighting)));
-            }
-        }
-    }
-}
-
-/// Replaces one value somewhere in `value`, counted from the outside in, or takes it out.
-fn mutate(value: &mut Value, at: &mut usize, with: Option<&Value>) {
-    match value {
-        Value::Array(items) => {
-            for item in items {
-                step(item, at, with);
-            }
-        }
-        Value::Object(object) => {
-            let keys: Vec<String> = object.keys().cloned().collect();
-            for key in keys {
-                if *at == 0 && with.is_none() {
-                    object.remove(&key);
-                    *at = usize::MAX;
-                    return;
-                }
-                if let Some(child) = object.get_mut(&key) {
-                    step(child, at, with);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn step(child: &mut Value, at: &mut usize, with: Option<&Value>) {
-    if *at == 0 {
-        if let Some(with) = with {
-            *child = with.clone();
-        }
-        *at = usize::MAX;
-    } else {
-        *at -= 1;
-        mutate(child, at, with);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_json_is_a_panic(value in any_json()) {
-        read_all(value.to_string().as_bytes());
-    }
-
-    #[test]
-    fn no_bytes_are_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        read_all(&bytes);
-    }
-
-    #[test]
-    fn no_mutation_of_a_recorded_answer_is_a_panic(
-        pick in any::<prop::sample::Index>(),
-        at in 0_usize..40,
-        with in prop::option::of(any_json()),
-        cut in prop::option::of(any::<prop::sample::Index>()),
-    ) {
-        let all: Vec<(&Kind, Vec<u8>)> = KINDS
-            .iter()
-            .flat_map(|kind| {
-                ["", "lists", "refusals"].into_iter().flat_map(|folder| {
-                    fixtures(kind, folder).into_values().map(|body| (*kind, body))
-                })
-            })
-            .collect();
-        let (kind, body) = pick.get(&all);
-        if let Ok(mut value) = serde_json::from_slice::<Value>(body) {
-            let id = asked(body);
-            mutate(&mut value, &mut at.clone(), with.as_ref());
-            let answer = answer(200, value.to_string());
-            if let Ok(sighting) = adapter(kind).retrieved(&id, &answer) {
-                shown(kind, &sighting);
-            }
-            read_all(value.to_string().as_bytes());
-        }
-        if let Some(cut) = cut {
-            read_all(&body[..cut.index(body.len())]);
-        }
-    }
 }
 
 /// The cap is Gemini's: its `get` may carry results all the same.

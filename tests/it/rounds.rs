@@ -499,7 +499,7 @@ async fn what_a_short_item_shows_changed_is_retrieved_before_it_is_told() {
     let life = world.live(&[]).await;
     let mut short = account("openai", vendor.clone(), every(MINUTE));
     short.config.kind = "openai-compatible".to_owned();
-    let kind = provider::kind("openai-compatible").unwrap();
+    let kind = provider::registry::kind("openai-compatible").unwrap();
     short.adapter = (kind.build)(&provider::Account { config: &short.config, api_key: None });
     assert!(!short.adapter.listing().unwrap().complete);
     life.engine.apply(vec![short], Routes::default(), 90 * DAY).await.unwrap();
@@ -682,7 +682,7 @@ async fn few_live_ones_among_many_that_ended_are_read_from_the_live_ones_alone()
     let life = world.live(&[]).await;
     let mut jobs = account("openai", mistral.clone(), every(MINUTE));
     jobs.config.kind = "mistral".to_owned();
-    let kind = provider::kind("mistral").unwrap();
+    let kind = provider::registry::kind("mistral").unwrap();
     jobs.adapter = (kind.build)(&provider::Account { config: &jobs.config, api_key: None });
     life.engine.apply(vec![jobs], Routes::default(), 90 * DAY).await.unwrap();
     let running = (0..JOBS).step_by(100).map(Mistral::id);

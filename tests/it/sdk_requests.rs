@@ -4,7 +4,8 @@
 //! for all: `python3 -m venv V && V/bin/pip install -r tests/sdk/requirements.txt`.
 
 use crate::provider::{KEY, adapter_at};
-use batchd::provider::{PageRequest, kind};
+use batchd::provider::PageRequest;
+use batchd::provider::registry::kind;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};

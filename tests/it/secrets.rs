@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use batchd::webhook::KINDS;
+use batchd::webhook::registry::KINDS;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fmt::Write as _;

@@ -317,7 +317,7 @@ pub fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> A
         polling,
         options: BTreeMap::new(),
     };
-    let kind = provider::kind("openai").unwrap();
+    let kind = provider::registry::kind("openai").unwrap();
     let adapter = (kind.build)(&provider::Account { config: &config, api_key: None });
     Account { config, adapter, transport }
 }
@@ -650,7 +650,7 @@ async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
     let life = world.live(&[]).await;
     let mut slow = account("openai", provider.clone(), Polling::default());
     slow.config.kind = "openai-compatible".to_owned();
-    let kind = provider::kind("openai-compatible").unwrap();
+    let kind = provider::registry::kind("openai-compatible").unwrap();
     slow.adapter = (kind.build)(&provider::Account { config: &slow.config, api_key: None });
     life.engine.apply(vec![slow], Routes::default(), 90 * DAY).await.unwrap();
     life.track_one("batch_1", world.clock.now()).await;

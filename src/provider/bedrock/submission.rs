@@ -93,13 +93,13 @@ fn created(requests: &Requests, answer: &Answer) -> Result<Created, Failure> {
 /// At most 63 letters, digits, `+`, `-` and `.`, with a letter or digit first: the marker, and as much of the name as
 /// fits.
 fn job_name(job: &Job) -> String {
-    const LONGEST: usize = 63;
+    const MAX_NAME_CHARS: usize = 63;
     let mut name = job.marker.clone();
     if let Some(own) = &job.name {
         name.push('-');
         name.extend(own.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }));
     }
-    name.chars().take(LONGEST).collect::<String>().trim_end_matches('-').to_owned()
+    name.chars().take(MAX_NAME_CHARS).collect::<String>().trim_end_matches('-').to_owned()
 }
 
 /// What is translated becomes Converse's; Bedrock's own lines are `InvokeModel`'s unless the user says otherwise.

@@ -15,11 +15,11 @@ use std::time::Duration;
 /// What a dataset takes in one request; more goes another way.
 const MAX_BYTES: u64 = 150_000_000;
 
-/// Between two looks at a dataset that is not ready.
-const NOT_READY: Duration = Duration::from_secs(2);
+/// Between two checks of a dataset that is not ready.
+const STATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// After so many looks a dataset never becomes ready.
-const MOST_LOOKS: u32 = 150;
+/// After so many checks a dataset never becomes ready.
+const MAX_STATE_CHECKS: u32 = 150;
 
 /// Lines of an id and a body; the model is the job's.
 pub(super) const INTAKE: Intake = Intake {
@@ -54,7 +54,6 @@ pub(super) fn translate(line: RequestLine) -> Result<Translated, Untranslatable>
     Ok(Translated { object, dropped: Vec::new() })
 }
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct DatasetThenJob {
     adapter: Fireworks,
@@ -68,7 +67,7 @@ enum Stage {
     Naming,
     Uploading,
     Waiting(u32),
-    Looking(u32),
+    Checking(u32),
     Creating,
 }
 
@@ -93,7 +92,7 @@ impl DatasetThenJob {
         Ok(format!("{}/datasets/{}", self.adapter.own()?, segment(&self.job.marker.to_lowercase())?))
     }
 
-    fn look(&self) -> Result<SubmitStep, Failure> {
+    fn check_state(&self) -> Result<SubmitStep, Failure> {
         Ok(SubmitStep::Send(self.adapter.requests.get(&self.dataset()?, &[])?))
     }
 
@@ -121,14 +120,14 @@ impl Submission for DatasetThenJob {
             }
             (Stage::Uploading, Some(answer)) => {
                 requests.success(answer)?;
-                (self.look()?, Stage::Looking(1))
+                (self.check_state()?, Stage::Checking(1))
             }
-            (Stage::Waiting(looks), None) => (self.look()?, Stage::Looking(looks + 1)),
-            (Stage::Looking(looks), Some(answer)) => {
+            (Stage::Waiting(checks), None) => (self.check_state()?, Stage::Checking(checks + 1)),
+            (Stage::Checking(checks), Some(answer)) => {
                 let state = Reader::new(&requests.object(answer)?).text("state").unwrap_or_default();
                 match state.as_str() {
-                    "UPLOADING" | "STATE_UNSPECIFIED" if *looks < MOST_LOOKS => {
-                        (SubmitStep::Wait(NOT_READY), Stage::Waiting(*looks))
+                    "UPLOADING" | "STATE_UNSPECIFIED" if *checks < MAX_STATE_CHECKS => {
+                        (SubmitStep::Wait(STATE_CHECK_INTERVAL), Stage::Waiting(*checks))
                     }
                     "UPLOADING" | "STATE_UNSPECIFIED" => {
                         return Err(Failure::Malformed("the dataset does not become ready".to_owned()));

@@ -1,20 +1,19 @@
 //! Gemini's way to a batch: a resumable upload, then the batch is created from the file (`docs/providers.md#gemini`).
 
-use super::Gemini;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::read::Reader;
-use crate::provider::request::segment;
-use crate::provider::submit::{Created, Job, Submission, SubmitStep, Upload, marked_name, patient};
+use crate::provider::request::{Requests, segment};
+use crate::provider::submit::{Job, ReadCreated, Submission, SubmitStep, Upload, marked_name, patient};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use serde_json::json;
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct UploadThenBatch {
-    adapter: Gemini,
+    requests: Requests,
     job: Job,
+    created: ReadCreated,
     stage: Stage,
 }
 
@@ -27,17 +26,15 @@ enum Stage {
 }
 
 impl UploadThenBatch {
-    /// Begins one.
-    pub const fn new(adapter: Gemini, job: Job) -> Self {
-        Self { adapter, job, stage: Stage::Begin }
+    pub const fn new(requests: Requests, job: Job, created: ReadCreated) -> Self {
+        Self { requests, job, created, stage: Stage::Begin }
     }
 
     /// Says that bytes will come, and asks where they go.
     fn start(&self) -> Result<SubmitStep, Failure> {
-        let requests = &self.adapter.requests;
-        let version = requests.version().unwrap_or("v1beta");
+        let version = self.requests.version().unwrap_or("v1beta");
         let file = json!({ "file": { "displayName": self.job.file_name } });
-        let mut call = requests.post_beside(&format!("/upload/{version}/files"), &file)?;
+        let mut call = self.requests.post_beside(&format!("/upload/{version}/files"), &file)?;
         let headers = call.request.headers_mut();
         headers.insert("x-goog-upload-protocol", HeaderValue::from_static("resumable"));
         headers.insert("x-goog-upload-command", HeaderValue::from_static("start"));
@@ -48,11 +45,11 @@ impl UploadThenBatch {
 
     /// Sends the bytes where `answer` says; that address is no secret's place: it gets no key.
     fn upload(&self, answer: &Answer) -> Result<SubmitStep, Failure> {
-        self.adapter.requests.success(answer)?;
+        self.requests.success(answer)?;
         let url = answer
             .header("x-goog-upload-url")
             .ok_or_else(|| Failure::Malformed("it does not say where to upload to".to_owned()))?;
-        let mut call = patient(self.adapter.requests.elsewhere(Method::POST, url)?);
+        let mut call = patient(self.requests.elsewhere(Method::POST, url)?);
         let headers = call.request.headers_mut();
         headers.insert("x-goog-upload-offset", HeaderValue::from_static("0"));
         headers.insert("x-goog-upload-command", HeaderValue::from_static("upload, finalize"));
@@ -60,7 +57,7 @@ impl UploadThenBatch {
     }
 
     fn create(&self, answer: &Answer) -> Result<SubmitStep, Failure> {
-        let object = self.adapter.requests.object(answer)?;
+        let object = self.requests.object(answer)?;
         let Some(file) = Reader::new(&object).text("file.name") else {
             return Err(Failure::Malformed("there is no `name` of the file in it".to_owned()));
         };
@@ -79,7 +76,7 @@ impl UploadThenBatch {
             "batchGenerateContent"
         };
         let path = format!("/{}/{}:{method}", segment(collection)?, segment(model)?);
-        Ok(SubmitStep::Create(self.adapter.requests.post(&path, Some(&batch))?))
+        Ok(SubmitStep::Create(self.requests.post(&path, Some(&batch))?))
     }
 }
 
@@ -89,7 +86,7 @@ impl Submission for UploadThenBatch {
             (Stage::Starting, Some(answer)) => (self.upload(answer)?, Stage::Uploading),
             (Stage::Uploading, Some(answer)) => (self.create(answer)?, Stage::Creating),
             (Stage::Creating, Some(answer)) => {
-                return Created::seen(self.adapter.sighting(&self.adapter.requests.object(answer)?));
+                return self.created.done(answer);
             }
             _ => (self.start()?, Stage::Starting),
         };

@@ -20,7 +20,6 @@ pub(in crate::provider) fn line(line: RequestLine) -> Result<Translated, Untrans
     fields.finish(object)
 }
 
-/// A request for an embedding.
 fn embedding(fields: &mut Fields) -> Result<Map<String, Value>, Untranslatable> {
     let text = match fields.take("input") {
         Some(Value::String(text)) => text,

@@ -1,18 +1,18 @@
 //! Mistral's way to a batch: the input becomes a file, then the job is created from it (`docs/providers.md#mistral`).
 
-use super::Mistral;
 use crate::domain::duration;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::read::Reader;
-use crate::provider::submit::{Created, Job, MARKER, Submission, SubmitStep, Upload, patient};
+use crate::provider::request::Requests;
+use crate::provider::submit::{Job, MARKER, ReadCreated, Submission, SubmitStep, Upload, patient};
 use serde_json::{Map, Value, json};
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct FileThenJob {
-    adapter: Mistral,
+    requests: Requests,
     job: Job,
+    created: ReadCreated,
     hours: u64,
     stage: Stage,
 }
@@ -30,7 +30,7 @@ impl FileThenJob {
     /// # Errors
     ///
     /// [`Failure::Unsupported`] for a window that is not 1 to 168 whole hours.
-    pub fn new(adapter: Mistral, job: Job) -> Result<Self, Failure> {
+    pub fn new(requests: Requests, job: Job, created: ReadCreated) -> Result<Self, Failure> {
         const HOUR: u64 = 3600;
         let seconds = duration::parse(&job.completion_window).map_or(0, |window| window.as_secs());
         let hours = seconds / HOUR;
@@ -39,13 +39,13 @@ impl FileThenJob {
                 "this kind of provider has completion windows of 1 to 168 whole hours".to_owned(),
             ));
         }
-        Ok(Self { adapter, job, hours, stage: Stage::Begin })
+        Ok(Self { requests, job, created, hours, stage: Stage::Begin })
     }
 }
 
 impl Submission for FileThenJob {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
-        let requests = &self.adapter.requests;
+        let requests = &self.requests;
         match (&self.stage, answer) {
             (Stage::Uploading, Some(answer)) => {
                 let file = requests.object(answer)?;
@@ -72,9 +72,7 @@ impl Submission for FileThenJob {
                 self.stage = Stage::Creating;
                 Ok(SubmitStep::Create(create))
             }
-            (Stage::Creating, Some(answer)) => {
-                Created::seen(self.adapter.sighting(&requests.object(answer)?))
-            }
+            (Stage::Creating, Some(answer)) => self.created.done(answer),
             _ => {
                 let call = patient(requests.post("/files", None)?);
                 self.stage = Stage::Uploading;

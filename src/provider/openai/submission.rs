@@ -1,42 +1,50 @@
 //! The way to a batch at OpenAI and most services shaped like it: the input becomes a file, then the batch is created
 //! from it (`docs/providers.md#openai`).
 
-use super::OpenAi;
 use crate::domain::duration::{self, compact};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::read::Reader;
-use crate::provider::request::segment;
+use crate::provider::request::{Requests, segment};
 use crate::provider::submit::{
-    Created, Intake, Job, MARKER, RequestLine, Submission, SubmitStep, Translated, Untranslatable, Upload,
-    patient,
+    Intake, Job, MARKER, ReadCreated, RequestLine, Submission, SubmitStep, Translated, Untranslatable,
+    Upload, patient,
 };
-use crate::provider::unsupported;
+use crate::provider::unsupported::unsupported;
 use http::StatusCode;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a service takes, and the way to a batch there.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::provider) struct Creation {
-    /// What it takes.
     pub intake: Intake,
     /// Makes a request of the local file the service's own, where it is not taken as it is.
     pub translate: fn(RequestLine) -> Result<Translated, Untranslatable>,
-    /// Sets out.
-    pub begin: Begin,
+    /// What differs on the way.
+    pub way: Way,
+    /// Makes the steps.
+    pub begin: fn(Start) -> Result<Box<dyn Submission>, Failure>,
 }
 
-/// Sets out on the way to a batch.
-pub(in crate::provider) type Begin = fn(&OpenAi, &Job) -> Result<Box<dyn Submission>, Failure>;
+/// What a submission sets out with.
+#[derive(Debug)]
+pub(in crate::provider) struct Start {
+    /// How the account is asked.
+    pub requests: Requests,
+    /// The kind's further keys, as configured.
+    pub options: BTreeMap<String, String>,
+    pub job: Job,
+    pub way: Way,
+    /// Reads the answer to the creation.
+    pub created: ReadCreated,
+}
 
 impl Creation {
     /// OpenAI's own way with whatever the service takes.
-    pub const OPENAI: Self = Self {
-        intake: Intake::OPENAI,
-        translate: as_it_is,
-        begin: |adapter, job| FileThenBatch::begin(adapter, job, Way::OPENAI),
-    };
+    pub const OPENAI: Self =
+        Self { intake: Intake::OPENAI, translate: as_it_is, way: Way::OPENAI, begin: FileThenBatch::begin };
 }
 
 /// A request that needs no change.
@@ -62,7 +70,7 @@ pub(in crate::provider) struct Way {
     pub purpose: &'static str,
     /// Whether a file's name and type are told beside it.
     pub describes: bool,
-    /// Whether the service looks at a file before a batch may be created from it.
+    /// Whether the service checks a file before a batch may be created from it.
     pub inspects: bool,
     /// The shortest and the longest completion window, in hours, where the service says.
     pub windows: Option<(u64, u64)>,
@@ -106,12 +114,18 @@ pub(in crate::provider) fn creation_without_metadata(job: &Job) -> Result<Map<St
     Ok(bare_creation(job))
 }
 
+/// What a creation says where the window is the service's choice.
+pub(in crate::provider) fn creation_without_window(job: &Job) -> Result<Map<String, Value>, Failure> {
+    let mut creation = creation_without_metadata(job)?;
+    creation.remove("completion_window");
+    Ok(creation)
+}
+
 /// The metadata that the user attaches.
 pub(in crate::provider) fn metadata(job: &Job) -> Map<String, Value> {
     job.metadata.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect()
 }
 
-/// What every creation says.
 pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
     Map::from_iter([
         ("endpoint".to_owned(), job.endpoint.as_str().into()),
@@ -119,12 +133,12 @@ pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
     ])
 }
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(in crate::provider) struct FileThenBatch {
-    adapter: OpenAi,
+    requests: Requests,
     job: Job,
     way: Way,
+    created: ReadCreated,
     creation: Map<String, Value>,
     stage: Stage,
 }
@@ -134,9 +148,9 @@ enum Stage {
     Begin,
     /// To the place of this number among [`Way::files`].
     Uploading(usize),
-    /// Before the look of this number at the file.
+    /// Before the check of this number of the file.
     Waiting(String, u32),
-    Looking(u32),
+    Checking(u32),
     Creating,
 }
 
@@ -146,7 +160,8 @@ impl FileThenBatch {
     /// # Errors
     ///
     /// [`Failure::Unsupported`] for what the service does not take beside the requests.
-    pub fn begin(adapter: &OpenAi, job: &Job, way: Way) -> Result<Box<dyn Submission>, Failure> {
+    pub fn begin(start: Start) -> Result<Box<dyn Submission>, Failure> {
+        let Start { requests, job, way, created, .. } = start;
         if let Some((least, most)) = way.windows {
             let hours = |hours: u64| Duration::from_secs(hours * 3600);
             let window = duration::parse(&job.completion_window).unwrap_or_default();
@@ -155,12 +170,12 @@ impl FileThenBatch {
                 return unsupported(&format!("has completion windows from {least} to {most}"));
             }
         }
-        let creation = (way.creation)(job)?;
-        Ok(Box::new(Self { adapter: adapter.clone(), job: job.clone(), way, creation, stage: Stage::Begin }))
+        let creation = (way.creation)(&job)?;
+        Ok(Box::new(Self { requests, job, way, created, creation, stage: Stage::Begin }))
     }
 
     fn upload(&mut self, place: usize) -> Result<SubmitStep, Failure> {
-        let call = patient(self.adapter.requests.post(self.way.files[place], None)?);
+        let call = patient(self.requests.post(self.way.files[place], None)?);
         let Job { file_name, marker, .. } = &self.job;
         let mut fields = vec![("purpose", self.way.purpose)];
         if self.way.describes {
@@ -171,9 +186,9 @@ impl FileThenBatch {
         Ok(SubmitStep::Upload(upload))
     }
 
-    /// The file is there: it is looked at until it is ready, if the service is one that makes files ready.
-    fn uploaded(&mut self, answer: &Answer, looks: u32) -> Result<SubmitStep, Failure> {
-        let object = self.adapter.requests.object(answer)?;
+    /// The file is there: it is checked until it is ready, if the service is one that makes files ready.
+    fn uploaded(&mut self, answer: &Answer, checks: u32) -> Result<SubmitStep, Failure> {
+        let object = self.requests.object(answer)?;
         let mut reader = Reader::new(&object);
         let Some(file) = reader.id("id") else {
             return Err(Failure::Malformed("there is no `id` of the file in it".to_owned()));
@@ -186,15 +201,15 @@ impl FileThenBatch {
                     return Err(Failure::BadRequest(format!("the service does not take the file: {why}")));
                 }
                 Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning")
-                    if looks >= MOST_LOOKS =>
+                    if checks >= MAX_FILE_CHECKS =>
                 {
                     return Err(Failure::BadRequest(format!(
-                        "the service has not looked at the file `{file}` yet; submit it again later"
+                        "the service has not checked the file `{file}` yet; submit it again later"
                     )));
                 }
                 Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning") => {
-                    self.stage = Stage::Waiting(file, looks + 1);
-                    return Ok(SubmitStep::Wait(BETWEEN_LOOKS));
+                    self.stage = Stage::Waiting(file, checks + 1);
+                    return Ok(SubmitStep::Wait(FILE_CHECK_INTERVAL));
                 }
                 _ => {}
             }
@@ -205,7 +220,7 @@ impl FileThenBatch {
     fn create(&mut self, file: &str) -> Result<SubmitStep, Failure> {
         let mut creation = self.creation.clone();
         creation.insert("input_file_id".to_owned(), file.into());
-        let create = self.adapter.requests.post("/batches", Some(&creation.into()))?;
+        let create = self.requests.post("/batches", Some(&creation.into()))?;
         self.stage = Stage::Creating;
         Ok(SubmitStep::Create(create))
     }
@@ -223,25 +238,22 @@ impl Submission for FileThenBatch {
                 }
                 self.uploaded(answer, 0)
             }
-            (Stage::Waiting(file, looks), _) => {
-                let look = self.adapter.requests.get(&format!("/files/{}", segment(file)?), &[])?;
-                self.stage = Stage::Looking(*looks);
-                Ok(SubmitStep::Send(look))
+            (Stage::Waiting(file, checks), _) => {
+                let check = self.requests.get(&format!("/files/{}", segment(file)?), &[])?;
+                self.stage = Stage::Checking(*checks);
+                Ok(SubmitStep::Send(check))
             }
-            (Stage::Looking(looks), Some(answer)) => {
-                let looks = *looks;
-                self.uploaded(answer, looks)
+            (Stage::Checking(checks), Some(answer)) => {
+                let checks = *checks;
+                self.uploaded(answer, checks)
             }
-            (Stage::Creating, Some(answer)) => {
-                Created::seen(self.adapter.sighting(&self.adapter.requests.object(answer)?))
-            }
+            (Stage::Creating, Some(answer)) => self.created.done(answer),
             _ => self.upload(0),
         }
     }
 }
 
-/// Between two looks at a file.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// In all, a quarter of an hour.
-const MOST_LOOKS: u32 = 180;
+/// A quarter of an hour in all.
+const MAX_FILE_CHECKS: u32 = 180;

@@ -23,7 +23,6 @@ pub(super) const INTAKE: Intake = Intake {
     marks: true,
 };
 
-/// The steps of one submission.
 #[derive(Debug)]
 pub(super) struct FileThenBatch {
     adapter: Xai,

@@ -2,6 +2,7 @@
 
 mod conformance;
 
+use super::registry::{self, KINDS};
 use super::*;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -62,10 +63,10 @@ fn b10_a_redirect_tells_the_host_and_nothing_else() {
 #[test]
 fn every_kind_is_found_by_its_name_and_refuses_what_is_no_url() {
     for kind in KINDS {
-        assert!(std::ptr::eq(super::kind(kind.facts.name).unwrap(), *kind));
+        assert!(std::ptr::eq(registry::kind(kind.facts.name).unwrap(), *kind));
         let mut target = Target::new("ops", "nowhere");
         target.options = kind.facts.needs.iter().map(|key| (*key, SecretString::from("1"))).collect();
         assert_eq!((kind.build)(&target).unwrap_err(), BadTarget::Address(BadAddress::Unreadable));
     }
-    assert!(super::kind("carrier-pigeon").is_none());
+    assert!(registry::kind("carrier-pigeon").is_none());
 }
