@@ -71,7 +71,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             telling::record(tx, &draft, None, &routes)?;
-            note(tx, run)
+            note(tx, &run)
         })
         .await
     }

@@ -93,7 +93,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
-            Some(ErrorCode::SystemIoFailure) if is_fsync(&error) => Self::Io(format!("{text} {}", FSYNC)),
+            Some(ErrorCode::SystemIoFailure) if is_fsync(&error) => Self::Io(format!("{text} {FSYNC}")),
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Io(text),
             _ => Self::Internal(text),
         }

@@ -39,12 +39,12 @@ impl Store {
 
     /// Notes a run.
     pub async fn set_job_run(&self, run: JobRun) -> Result<(), StoreError> {
-        self.write(move |tx| note(tx, run)).await
+        self.write(move |tx| note(tx, &run)).await
     }
 }
 
 /// Notes a run within a transaction.
-pub(super) fn note(connection: &Connection, run: JobRun) -> Result<(), StoreError> {
+pub(super) fn note(connection: &Connection, run: &JobRun) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error)
