@@ -21,7 +21,7 @@ pub const KIND: Kind = Kind {
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
     hook: Some(Hook::OPENAI),
-    build: |account| Box::new(OpenAi::new(account, requests(account), DIALECT)),
+    build: |account| Box::new(OpenAi::new(account, requests(account), &DIALECT)),
 };
 
 const DIALECT: Dialect = Dialect {

@@ -19,7 +19,7 @@ pub const KIND: Kind = Kind {
     claims: is_prefixed_uuid,
     words: &read::OPENAI_WORDS,
     hook: None,
-    build: |account| Box::new(OpenAi::of(account, DIALECT)),
+    build: |account| Box::new(OpenAi::of(account, &DIALECT)),
 };
 
 const DIALECT: Dialect = Dialect {

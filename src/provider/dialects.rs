@@ -41,7 +41,7 @@ macro_rules! kinds {
                 claims: ROW.claims,
                 words: ROW.words,
                 hook: ROW.hook,
-                build: |account| Box::new(OpenAi::of(account, ROW.dialect)),
+                build: |account| Box::new(OpenAi::of(account, &ROW.dialect)),
             };
             &KIND
         }),+]
@@ -194,7 +194,6 @@ pub const KINDS: &[&Kind] = kinds![
             amend: |_, sighting| sighting.expired_at = None,
             ..Dialect::OPENAI
         },
-        ..Row::OPENAI
     },
     // docs/providers.md#novita
     Row {

@@ -34,6 +34,6 @@ pub const KIND: Kind = Kind {
         let marks = upstream.is_none_or(|upstream| matches!(upstream.as_str(), "openai" | "azure"));
         let intake = Intake { one_model: false, marks, ..Intake::OPENAI };
         let creation = Some(Creation { intake, ..Creation::OPENAI });
-        Box::new(OpenAi::new(account, requests, Dialect { creation, ..Dialect::OPENAI }))
+        Box::new(OpenAi::new(account, requests, &Dialect { creation, ..Dialect::OPENAI }))
     },
 };

@@ -45,7 +45,7 @@ pub const KIND: Kind = Kind {
             creation,
             ..Dialect::OPENAI
         };
-        Box::new(OpenAi::of(account, dialect))
+        Box::new(OpenAi::of(account, &dialect))
     },
 };
 
@@ -176,7 +176,7 @@ pub(super) struct OpenAi {
 
 impl OpenAi {
     /// For `account`, whose key is a bearer's and who may name an organization and a project.
-    pub fn of(account: &Account, dialect: Dialect) -> Self {
+    pub fn of(account: &Account, dialect: &Dialect) -> Self {
         let headers: Vec<(&'static str, &str)> =
             [("openai-organization", "organization"), ("openai-project", "project")]
                 .into_iter()
@@ -186,9 +186,9 @@ impl OpenAi {
     }
 
     /// For `account`, asked by `requests`.
-    pub fn new(account: &Account, requests: Requests, dialect: Dialect) -> Self {
+    pub fn new(account: &Account, requests: Requests, dialect: &Dialect) -> Self {
         let ProviderConfig { name, options, .. } = account.config;
-        Self { requests, provider: name.clone(), options: options.clone(), dialect }
+        Self { requests, provider: name.clone(), options: options.clone(), dialect: *dialect }
     }
 
     /// `path`, which is OpenAI's, with the version that the service's own paths have.

@@ -33,7 +33,7 @@ pub const KIND: Kind = Kind {
         if let Some(upstream) = account.config.options.get("upstream") {
             requests = requests.with_query("provider", upstream);
         }
-        Box::new(OpenAi::new(account, requests, DIALECT))
+        Box::new(OpenAi::new(account, requests, &DIALECT))
     },
 };
 

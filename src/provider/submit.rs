@@ -243,7 +243,9 @@ impl Created {
 }
 
 /// How an adapter reads the answer to a creation; what it lends to its [`Submission`].
-pub struct ReadCreated(Box<dyn Fn(&Answer) -> Result<Sighting, Failure> + Send>);
+pub struct ReadCreated(Box<Read>);
+
+type Read = dyn Fn(&Answer) -> Result<Sighting, Failure> + Send;
 
 impl std::fmt::Debug for ReadCreated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -27,7 +27,7 @@ pub const KIND: Kind = Kind {
         ("CANCELLED", Status::Cancelled),
     ],
     hook: None,
-    build: |account| Box::new(OpenAi::of(account, DIALECT)),
+    build: |account| Box::new(OpenAi::of(account, &DIALECT)),
 };
 
 const DIALECT: Dialect = Dialect {

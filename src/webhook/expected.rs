@@ -6,6 +6,7 @@ use serde_json::Value;
 
 /// What is expected of one kind.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Expected {
     /// Answers of the service, by status and body, and what they mean (`docs/delivery.md#answers`).
     pub answers: &'static [(u16, &'static str, Meaning)],

@@ -94,7 +94,7 @@ pub struct EventBody<'a> {
 pub enum DeliveryOutcome {
     /// It was accepted.
     Delivered,
-    /// Not now: again after the wait (the receiver's retry_after) without using up an attempt.
+    /// Not now: again after the wait (the receiver's `retry_after`) without using up an attempt.
     Snooze(Option<Duration>),
     /// The receiver or the way to it is in trouble: again.
     Trouble(String),

@@ -137,9 +137,9 @@ fn what_a_file_is_instead_is_said() {
 fn there_is_an_end_to_complaints_and_to_lines() {
     let told = faults("openai", Overrides::default(), "nonsense\n".repeat(1000).as_bytes());
     assert_eq!(told.lines().count(), MOST_PROBLEMS + 1, "{told}");
-    assert!(told.ends_with("the file was not looked at any further"), "{told}");
+    assert!(told.ends_with("the file was not checked any further"), "{told}");
 
-    // A line of 30 MB costs its own place and nothing else; the one behind it is looked at.
+    // A line of 30 MB costs its own place and nothing else; the one behind it is checked.
     let mut file = b"{\"custom_id\":\"long\",\"x\":\"".to_vec();
     file.resize(30 << 20, b'x');
     file.extend_from_slice(b"\"}\nnonsense\n");
