@@ -24,3 +24,4 @@ pub mod status;
 pub mod time;
 pub mod tracked;
 pub mod transition;
+pub mod walk;
