@@ -3,6 +3,7 @@
 use super::sighting::Sighting;
 use super::status::Status;
 use super::time::{earlier, from_seconds};
+use super::walk::{Onward, Walk};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl Searched {
 
     /// What an unknown entry is to a round at `now`.
     pub fn judge(self, entry: &Sighting, now: Timestamp) -> Find {
-        let created = entry.created_at.and_then(from_seconds);
+        let created = entry.created_by().and_then(from_seconds);
         let is_older = |than: Timestamp| created.is_some_and(|created| created < than);
         match entry.status {
             Some(status) if !status.is_terminal() => Find::New,
@@ -65,9 +66,10 @@ impl Searched {
 }
 
 /// How far a list has been read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     floor: Timestamp,
+    walk: Walk,
     /// Whether all so far came newest first.
     newest_first: bool,
     last: Option<i64>,
@@ -76,21 +78,23 @@ pub struct Reading {
 
 impl Reading {
     /// The beginning of a reading back to what was created at `floor`.
-    pub const fn back_to(floor: Timestamp) -> Self {
-        Self { floor, newest_first: true, last: None, pages: 0 }
+    pub fn back_to(floor: Timestamp) -> Self {
+        Self { floor, walk: Walk::default(), newest_first: true, last: None, pages: 0 }
     }
 
-    /// Notes a page; whether nothing behind it can be of interest.
+    /// Notes a page and its cursor for the next one; whether and how to go on.
     ///
-    /// A list that does not come newest first is read to its end.
-    pub fn is_enough(&mut self, page: &[Sighting]) -> bool {
+    /// [`Onward::End`]: nothing behind it can be of interest. A list that does not come newest first is read to its
+    /// end.
+    pub fn note(&mut self, page: &[Sighting], next: Option<&str>) -> Onward {
         self.pages += 1;
-        for created in page.iter().filter_map(|entry| entry.created_at) {
+        let onward = self.walk.note(page.iter().map(|entry| entry.id.as_str()), next);
+        for created in page.iter().filter_map(Sighting::created_by) {
             self.newest_first &= self.last.is_none_or(|last| created <= last);
             self.last = Some(created);
         }
         let past = self.last.and_then(from_seconds).is_some_and(|last| last < self.floor);
-        page.is_empty() || (self.newest_first && past) || self.pages >= MOST_PAGES
+        if (self.newest_first && past) || self.pages >= MAX_PAGES { Onward::End } else { onward }
     }
 }
 
@@ -99,7 +103,7 @@ const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
 /// By so much a provider's clock and list may be behind.
 const SLACK: Duration = Duration::from_mins(10);
 /// Of one round: a hundred thousand batches.
-const MOST_PAGES: u32 = 1000;
+const MAX_PAGES: u32 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -156,22 +160,29 @@ mod tests {
     #[test]
     fn a_list_is_read_until_what_is_known_and_one_out_of_order_to_its_end() {
         let floor = earlier(NOW, HOUR);
-        let page = |minutes: &[u64]| -> Vec<Sighting> {
-            let at = |minutes| earlier(NOW, Duration::from_secs(minutes * 60));
-            minutes.iter().map(|minutes| entry(Some(Status::Completed), at(*minutes))).collect()
+        let mut serial = 0;
+        let mut page = |minutes: &[u64]| -> Vec<Sighting> {
+            let entries = minutes.iter().map(|minutes| {
+                serial += 1;
+                let created = earlier(NOW, Duration::from_secs(minutes * 60));
+                Sighting { id: format!("batch_{serial}"), ..entry(Some(Status::Completed), created) }
+            });
+            entries.collect()
         };
         let mut reading = Reading::back_to(floor);
-        assert!(!reading.is_enough(&page(&[1, 2, 3])));
-        assert!(!reading.is_enough(&page(&[30, 60])));
-        assert!(reading.is_enough(&page(&[60, 61])));
+        assert_eq!(reading.note(&page(&[1, 2, 3]), Some("1")), Onward::Read);
+        assert_eq!(reading.note(&page(&[30, 60]), Some("2")), Onward::Read);
+        assert_eq!(reading.note(&page(&[60, 61]), Some("3")), Onward::End);
         let mut reading = Reading::back_to(floor);
-        assert!(!reading.is_enough(&page(&[300, 2, 500])));
-        assert!(!reading.is_enough(&page(&[600])));
-        assert!(reading.is_enough(&[]));
+        assert_eq!(reading.note(&page(&[300, 2, 500]), Some("1")), Onward::Read);
+        assert_eq!(reading.note(&page(&[600]), Some("2")), Onward::Read);
+        assert_eq!(reading.note(&[], Some("3")), Onward::Read, "an empty page is no end");
+        assert_eq!(reading.note(&[], None), Onward::End);
         // Out of order from one page to the next.
         let mut reading = Reading::back_to(floor);
-        assert!(!reading.is_enough(&page(&[30])));
-        assert!(!reading.is_enough(&page(&[10, 300])));
+        assert_eq!(reading.note(&page(&[30]), Some("1")), Onward::Read);
+        assert_eq!(reading.note(&page(&[10, 300]), Some("2")), Onward::Read);
+        assert_eq!(reading.note(&page(&[400]), Some("1")), Onward::NoProgress, "it leads back");
     }
 
     proptest! {
@@ -205,9 +216,10 @@ mod tests {
                     }
                     let entries: Vec<Sighting> = page
                         .iter()
-                        .map(|(_, (created, life))| {
-                            let over = created + life <= clock;
-                            entry(Some(if over { Status::Completed } else { Status::InProgress }), at(*created))
+                        .map(|(id, (created, life))| {
+                            let status =
+                                if created + life <= clock { Status::Completed } else { Status::InProgress };
+                            Sighting { id: id.to_string(), ..entry(Some(status), at(*created)) }
                         })
                         .collect();
                     for ((id, _), entry) in page.iter().zip(&entries) {
@@ -227,7 +239,7 @@ mod tests {
                     }
                     searched.began_at.get_or_insert(now);
                     first_began = first_began.or(Some(clock));
-                    if reading.is_enough(&entries) {
+                    if reading.note(&entries, Some(&number.to_string())) != Onward::Read {
                         break;
                     }
                 }

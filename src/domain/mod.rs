@@ -26,3 +26,4 @@ pub mod time;
 pub mod tracked;
 pub mod transition;
 pub mod user_fields;
+pub mod walk;

@@ -37,6 +37,8 @@ pub struct Sighting {
     pub errors: Option<BatchErrors>,
     /// See [`Batch::created_at`](super::batch::Batch::created_at).
     pub created_at: Option<i64>,
+    /// It was created before this; known where a service tells a day and no time of day.
+    pub created_before: Option<i64>,
     /// See [`Batch::in_progress_at`](super::batch::Batch::in_progress_at).
     pub in_progress_at: Option<i64>,
     /// See [`Batch::expires_at`](super::batch::Batch::expires_at).
@@ -65,4 +67,11 @@ pub struct Sighting {
     pub results_expire_at: Option<i64>,
     /// Fields that were there but could not be read, one short sentence each.
     pub unreadable: Vec<String>,
+}
+
+impl Sighting {
+    /// The latest time at which it may have been created, in Unix seconds.
+    pub fn created_by(&self) -> Option<i64> {
+        self.created_at.or(self.created_before)
+    }
 }

@@ -5,6 +5,7 @@ use super::shared::Shared;
 use crate::domain::batch::Batch;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::transition::observe;
+use crate::domain::walk::{Onward, Walk};
 use crate::http::failure::Verdict;
 use crate::provider::{Page, PageRequest};
 use crate::store::StoreError;
@@ -49,6 +50,7 @@ async fn pause(poller: &Poller, shared: &Shared, wait: Duration) -> bool {
 async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
     let mut request = PageRequest { limit: PAGE_SIZE, ..PageRequest::default() };
     let mut known = 0;
+    let mut walk = Walk::default();
     for number in 1..=MAX_PAGES {
         let page = match poller.page(&request).await {
             None => return Ok(false),
@@ -65,7 +67,8 @@ async fn read(poller: &Poller, shared: &Shared) -> Result<bool, StoreError> {
         };
         let ended = ended(poller, shared, &page);
         known += ended.len();
-        let done = page.next.is_none() || number == MAX_PAGES;
+        let ids = page.sightings.iter().map(|sighting| sighting.id.as_str());
+        let done = walk.note(ids, page.next.as_deref()) != Onward::Read || number == MAX_PAGES;
         shared.store.learn(poller.name().to_owned(), ended, done).await?;
         shared.estimates.invalidate(poller.name());
         if done {

@@ -6,6 +6,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::time::earlier;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
+use crate::domain::walk::Onward;
 use crate::provider::{Page, PageRequest};
 use crate::store::discovery::Discovered;
 use crate::store::recording::{Registered, Registration};
@@ -28,7 +29,8 @@ impl Engine {
         let mut found = 0;
         loop {
             let page = self.page_of(provider, cursor).await?;
-            let last = reading.is_enough(&page.sightings) || page.next.is_none();
+            let onward = reading.note(&page.sightings, page.next.as_deref());
+            let last = onward != Onward::Read;
             let ids = page.sightings.iter().map(|entry| entry.id.clone()).collect();
             let mut unknown = store.unknown_of(provider.to_owned(), ids).await?;
             let mut brought = Discovered {
@@ -44,7 +46,7 @@ impl Engine {
                 }
                 match searched.judge(entry, began_at) {
                     Find::New => brought.new.push(self.listed_registration(provider, entry, None, began_at)?),
-                    Find::OldNews => brought.old_news.push((entry.id.clone(), entry.created_at)),
+                    Find::OldNews => brought.old_news.push((entry.id.clone(), entry.created_by())),
                     Find::TooOld => {}
                 }
             }
@@ -54,6 +56,9 @@ impl Engine {
                 found += 1;
                 let key = &batch.tracked.key;
                 tracing::info!(provider, batch = key.id, status = %batch.tracked.batch.status, "found {key} in the provider's list; it is tracked now");
+            }
+            if onward == Onward::NoProgress {
+                tracing::warn!(provider, "{NO_PROGRESS}");
             }
             if last {
                 return Ok(found);
@@ -70,14 +75,17 @@ impl Engine {
         let mut listed = Vec::new();
         loop {
             let page = self.page_of(provider, cursor).await?;
-            let enough = reading.is_enough(&page.sightings);
-            let young = |entry: &Sighting| entry.created_at.is_none_or(|at| at >= since.as_second());
+            let onward = reading.note(&page.sightings, page.next.as_deref());
+            let young = |entry: &Sighting| entry.created_by().is_none_or(|at| at >= since.as_second());
             listed.extend(
                 page.sightings.into_iter().filter(|entry| young(entry) && seen.insert(entry.id.clone())),
             );
             cursor = page.next;
-            if enough || cursor.is_none() {
-                listed.sort_by_key(|entry| std::cmp::Reverse(entry.created_at));
+            if onward == Onward::NoProgress {
+                tracing::warn!(provider, "{NO_PROGRESS}");
+            }
+            if onward != Onward::Read {
+                listed.sort_by_key(|entry| std::cmp::Reverse(entry.created_by()));
                 return Ok(listed);
             }
         }
@@ -131,6 +139,9 @@ impl Engine {
     }
 }
 
+/// What is logged where a list does not end.
+const NO_PROGRESS: &str =
+    "the provider's list repeats itself or goes on without showing any batch; reading ends here";
 /// How many batches are asked for with one page; an adapter keeps it within what its service allows.
 const PAGE_SIZE: u32 = 100;
 /// Beyond what a round reads, in case the clock is set back.

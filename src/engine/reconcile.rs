@@ -4,6 +4,7 @@ use super::{Account, Engine, ProviderError};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::{BatchKey, Origin};
+use crate::domain::walk::{Onward, Walk};
 use crate::provider::PageRequest;
 use crate::provider::submit::{Created, is_marked};
 use crate::store::StoreError;
@@ -183,29 +184,33 @@ impl Engine {
         let until = submission.lost_at.unwrap_or_else(|| self.shared.clock.now()).as_second() + SLACK;
         let mut page = PageRequest { limit: PAGE_SIZE, ..PageRequest::default() };
         let mut candidates = Vec::new();
+        let mut walk = Walk::default();
         for _ in 0..MAX_PAGES {
             let call = adapter.list(&page).map_err(about)?;
             let answer = account.send(call).await.map_err(about)?;
             let listed = adapter.listed(&page, &answer).map_err(about)?;
             let mut older = 0;
             let count = listed.sightings.len();
+            let ids = listed.sightings.iter().map(|sighting| sighting.id.as_str());
+            let onward = walk.note(ids, listed.next.as_deref());
             for sighting in listed.sightings {
                 if marks {
                     if is_marked(&sighting, &submission.marker) {
                         return Ok(Search::Found(Box::new(sighting)));
                     }
-                } else if sighting.created_at.is_some_and(|at| (from..=until).contains(&at))
+                } else if may_be_of(&sighting, from, until)
                     && sighting.request_counts.is_none_or(|counts| counts.total == submission.requests)
                     && !self.is_taken(&submission.provider, &sighting.id).await?
                 {
                     candidates.push(sighting.clone());
                 }
-                older += usize::from(sighting.created_at.is_some_and(|at| at < from));
+                older += usize::from(sighting.created_by().is_some_and(|at| at < from));
             }
-            match listed.next {
-                Some(next) if older < count.max(1) => page.cursor = Some(next),
-                _ => break,
+            // An empty page is no end, one that shows only what is older is.
+            if onward != Onward::Read || (count > 0 && older == count) {
+                break;
             }
+            page.cursor = listed.next;
         }
         if candidates.is_empty() {
             return Ok(Search::Nothing);
@@ -247,6 +252,17 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 const GIVEN_UP_AFTER: Duration = Duration::from_mins(5);
 /// How far a provider's clock may be from this one, in seconds.
 const SLACK: i64 = 120;
+/// Whether it may have been created in that time; a service that tells only the day leaves it open.
+fn may_be_of(sighting: &Sighting, from: i64, until: i64) -> bool {
+    match (sighting.created_at, sighting.created_before) {
+        (Some(at), _) => (from..=until).contains(&at),
+        (None, Some(before)) => (from..=until.saturating_add(DAY)).contains(&before),
+        (None, None) => false,
+    }
+}
+
+/// In seconds.
+const DAY: i64 = 86_400;
 /// How many pages of a list are searched: more batches are not created while an answer is waited for.
 const MAX_PAGES: u32 = 20;
 /// Batches asked for with one page.

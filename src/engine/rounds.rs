@@ -13,6 +13,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
+use crate::domain::walk::{Onward, Walk};
 use crate::http::failure::Verdict;
 use crate::provider::{Listing, Page, PageRequest};
 use crate::store::touch::Touch;
@@ -97,6 +98,7 @@ impl Round {
         let mut extent = Extent::Nothing;
         let mut found = 1.0;
         let mut left = 0;
+        let mut walk = Walk::default();
         for number in 0_usize.. {
             if left == 0 {
                 left = self.worth_reading(live, number, extent, found);
@@ -108,6 +110,8 @@ impl Round {
             let unseen_before = self.poller.due().unseen();
             let page = self.page(&request).await?;
             let next = page.next.clone();
+            let ids = page.sightings.iter().map(|sighting| sighting.id.as_str());
+            let onward = walk.note(ids, next.as_deref());
             let created_at: Vec<i64> =
                 page.sightings.iter().filter_map(|sighting| sighting.created_at).collect();
             let count = page.sightings.len();
@@ -117,11 +121,19 @@ impl Round {
                 found = ratio(now_seen, count.min(unseen_before));
             }
             extent = extent.with(created_at.iter().min().copied());
-            let shown = Shown { created_at, scheduled, last: next.is_none() };
+            let shown = Shown { created_at, scheduled, last: onward != Onward::Read };
             self.poller.lists(|lists| lists.outline(live).note(number, &shown));
-            match next {
-                Some(cursor) => request.cursor = Some(cursor),
-                None => return Some(Extent::Whole),
+            match onward {
+                Onward::Read => request.cursor = next,
+                Onward::End => return Some(Extent::Whole),
+                Onward::NoProgress => {
+                    let provider = self.poller.name();
+                    tracing::warn!(
+                        provider,
+                        "the provider's list repeats itself or shows nothing; what it has not shown is retrieved"
+                    );
+                    break;
+                }
             }
         }
         Some(extent)

@@ -44,7 +44,10 @@ pub fn list(answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value
     match around.remove(key) {
         Some(Value::Array(items)) => Ok((items, around)),
         Some(Value::Null) => Ok((Vec::new(), around)),
-        None if around.is_empty() || around.get("object").is_some_and(|kind| kind == "list") => {
+        None if around.is_empty()
+            || around.get("object").is_some_and(|kind| kind == "list")
+            || is_paging(&around) =>
+        {
             Ok((Vec::new(), around))
         }
         Some(other) => Err(Failure::Malformed(format!("`{key}` is {}, not a list", kind_of(&other)))),
@@ -53,6 +56,22 @@ pub fn list(answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value
             None => format!("there is no `{key}` in it"),
         })),
     }
+}
+
+/// Whether what stands around a list that is not there says how to read on: Google leaves out a list that is empty,
+/// also where more pages follow.
+fn is_paging(around: &Map<String, Value>) -> bool {
+    const KEYS: [&str; 8] = [
+        "nextPageToken",
+        "next_page_token",
+        "nextToken",
+        "pagination_token",
+        "has_more",
+        "last_id",
+        "paging",
+        "total",
+    ];
+    KEYS.iter().any(|key| around.contains_key(*key)) && !around.contains_key("error")
 }
 
 /// The failure that an answer with another status than 2xx tells.
@@ -422,5 +441,22 @@ mod tests {
                 let _ = list(&answer, "data");
             }
         }
+    }
+
+    #[test]
+    fn a_list_that_is_left_out_is_empty_wherever_more_may_follow() {
+        for around in [
+            r#"{"nextPageToken":"t1"}"#,
+            r#"{"next_page_token":"t1"}"#,
+            r#"{"nextToken":"t1"}"#,
+            r#"{"pagination_token":"t1"}"#,
+            r#"{"has_more":true,"last_id":"b"}"#,
+            r#"{"total":0}"#,
+        ] {
+            assert_eq!(list(&answer(200, around), "data").unwrap().0, Vec::<Value>::new(), "{around}");
+        }
+        let error = r#"{"error":{"message":"down"},"has_more":false}"#;
+        assert!(matches!(list(&answer(200, error), "data"), Err(Failure::Malformed(_))));
+        assert!(matches!(list(&answer(200, r#"{"hello":"world"}"#), "data"), Err(Failure::Malformed(_))));
     }
 }

@@ -163,7 +163,7 @@ impl Provider for Mistral {
             Some(total) => following.saturating_mul(size) < total,
             None => items.len() as u64 >= size,
         };
-        Ok(Page { sightings, next: (more && !items.is_empty()).then(|| following.to_string()) })
+        Ok(Page { sightings, next: more.then(|| following.to_string()) })
     }
 
     fn default_endpoint(&self) -> &'static str {

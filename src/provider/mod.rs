@@ -260,6 +260,6 @@ fn sightings(items: &[Value], read: impl Fn(&Map<String, Value>) -> Sighting) ->
 
 /// Where the next page begins at services that continue after an id; `None` if the server does not get on.
 fn after_last(page: &PageRequest, told: Option<String>, sightings: &[Sighting]) -> Option<String> {
-    let last = sightings.last()?;
-    Some(told.unwrap_or_else(|| last.id.clone())).filter(|last| page.cursor.as_ref() != Some(last))
+    let last = told.or_else(|| Some(sightings.last()?.id.clone()));
+    last.filter(|last| page.cursor.as_ref() != Some(last))
 }

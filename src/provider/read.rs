@@ -7,7 +7,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::domain::time::from_seconds;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 pub struct Reader<'a> {
     object: &'a Map<String, Value>,
     unreadable: Vec<String>,
+    /// Where a day stood in place of a time, with its end in Unix seconds.
+    days: Vec<(String, i64)>,
 }
 
 /// What a field holds, to somebody who wants a `T`.
@@ -30,14 +32,19 @@ enum Reading<T> {
 
 impl<'a> Reader<'a> {
     pub const fn new(object: &'a Map<String, Value>) -> Self {
-        Self { object, unreadable: Vec::new() }
+        Self { object, unreadable: Vec::new(), days: Vec::new() }
     }
 
     /// The sighting that `read` makes of `object`, with a note of everything that could not be read.
     pub fn sighting(object: &'a Map<String, Value>, read: impl FnOnce(&mut Self) -> Sighting) -> Sighting {
         let mut reader = Self::new(object);
         let sighting = read(&mut reader);
-        Sighting { unreadable: reader.unreadable, ..sighting }
+        let created = |path: &str| {
+            let path = path.to_ascii_lowercase();
+            path.contains("creat") || path.contains("submit")
+        };
+        let created_before = reader.days.iter().find(|(path, _)| created(path)).map(|(_, end)| *end);
+        Sighting { unreadable: reader.unreadable, created_before, ..sighting }
     }
 
     /// Whether there is anything but `null` at `path`.
@@ -80,9 +87,29 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A point in time, in Unix seconds.
+    /// A point in time, in Unix seconds. A bare date is none: it is a day long.
     pub fn time(&mut self, path: &str) -> Option<i64> {
+        if let Some(end) = self.day_end(path) {
+            if self.days.iter().all(|(known, _)| known != path) {
+                self.days.push((path.to_owned(), end));
+            }
+            return None;
+        }
         self.read(path, "is neither a number nor a date", time)
+    }
+
+    /// The time at which something ends: a bare date means the end of that day.
+    pub fn deadline(&mut self, path: &str) -> Option<i64> {
+        self.day_end(path).or_else(|| self.time(path))
+    }
+
+    /// The end of the day that stands at `path` without a time of day.
+    fn day_end(&mut self, path: &str) -> Option<i64> {
+        let date = self.value(path)?.as_str()?.trim().parse::<Date>().ok()?;
+        let is_bare = self.value(path)?.as_str()?.trim().len() == "2026-11-20".len();
+        let next = date.tomorrow().ok()?.to_datetime(Time::midnight());
+        let end = TimeZone::UTC.to_timestamp(next).ok()?;
+        is_bare.then(|| end.as_second())
     }
 
     pub fn count(&mut self, path: &str) -> Option<u64> {
@@ -651,5 +678,22 @@ mod tests {
             }
             status(&text, &OPENAI_WORDS);
         }
+    }
+
+    #[test]
+    fn a_day_is_no_time() {
+        let object =
+            json!({"create_time": "2026-08-10", "expire_time": "2026-09-09", "at": "2026-08-10T22:28:00Z"});
+        let Value::Object(object) = object else { unreachable!() };
+        let sighting = Reader::sighting(&object, |reader| Sighting {
+            created_at: reader.time("create_time"),
+            expires_at: reader.deadline("expire_time"),
+            in_progress_at: reader.time("at"),
+            ..Sighting::default()
+        });
+        assert_eq!((sighting.created_at, sighting.created_before), (None, Some(1_786_406_400)));
+        assert_eq!(sighting.expires_at, Some(1_788_998_400));
+        assert_eq!(sighting.in_progress_at, Some(1_786_400_880));
+        assert_eq!(sighting.unreadable, [] as [&str; 0]);
     }
 }

@@ -33,9 +33,6 @@ pub const KIND: Kind = Kind {
     build: |account| Box::new(Xai::new(account)),
 };
 
-/// What the day of a bare date ends with, in seconds after its beginning.
-const DAY: i64 = 86_400;
-
 /// The most batches on a page.
 const PAGE: u32 = 100;
 
@@ -69,7 +66,7 @@ impl Xai {
             let cancelled_at = reader.time("cancel_time");
             // With this xAI itself ends a batch whose file is not good.
             let message = reader.text("cancel_by_xai_message");
-            let is_past = end_of_day(reader, "expire_time").zip(now).is_some_and(|(at, now)| now > at);
+            let is_past = reader.deadline("expire_time").zip(now).is_some_and(|(at, now)| now > at);
             let expires_at = reader.time("expire_time");
             let derived = match state {
                 _ if cancelled_at.is_some() && message.is_some() => Some(Status::Failed),
@@ -138,16 +135,6 @@ fn state(reader: &mut Reader<'_>) -> Option<State> {
         let counts = read::counts(Some(requests), Some(completed), Some(failed))?;
         Some(State { requests, pending, counts })
     })
-}
-
-/// A time at which something ends: a bare date means the end of that day.
-fn end_of_day(reader: &mut Reader<'_>, path: &str) -> Option<i64> {
-    let at = reader.time(path)?;
-    let is_date = reader
-        .value(path)
-        .and_then(Value::as_str)
-        .is_some_and(|text| text.trim().len() == "2026-11-20".len());
-    Some(if is_date { at.saturating_add(DAY) } else { at })
 }
 
 /// When the answer was given, by its own account, in Unix seconds.
