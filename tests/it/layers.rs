@@ -199,7 +199,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
         let rest = &code[at + 4..];
         let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let begins =
-            code[..at].trim_end_matches("pub ").trim_end_matches(|c| c == ' ').ends_with('\n') || at == 0;
+            code[..at].trim_end_matches("pub ").trim_end_matches(' ').ends_with('\n') || at == 0;
         if begins && !matches!(word.as_str(), "crate" | "super" | "self" | "std" | "") {
             tree(&format!("self::{rest}"), &mut Vec::new(), &mut found);
         }
@@ -241,7 +241,7 @@ fn tree(text: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> u
         at += word.len();
         if word.is_empty() {
             at += usize::from(text[at..].starts_with('*'));
-        } else if !(word == "self" && !prefix.is_empty()) {
+        } else if word != "self" || prefix.is_empty() {
             prefix.push(word);
         }
         if text[at..].starts_with("::") {
