@@ -9,9 +9,11 @@ pub mod azure_openai;
 pub mod bedrock;
 pub mod chat;
 pub mod cohere;
+mod conversation;
 pub mod dashscope;
 pub mod deepinfra;
 pub mod doubleword;
+mod effort;
 mod fields;
 pub mod fireworks;
 mod gcs;
@@ -22,6 +24,7 @@ pub mod input_checker;
 mod line;
 pub mod litellm;
 pub mod mistral;
+mod model_names;
 pub mod moonshot;
 pub mod novita;
 pub mod openai;
@@ -30,12 +33,14 @@ pub mod otari;
 pub mod read;
 pub mod records;
 pub mod request;
+mod response_format;
 pub mod results;
 mod s3;
 pub mod siliconflow;
 mod staged;
 pub mod submit;
 pub mod together;
+mod tools;
 pub mod vertex;
 pub mod xai;
 pub mod zai;
@@ -109,6 +114,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Reads the answer to [`Provider::cancel`]; `None`: it was accepted, and nothing is told of the batch.
     fn cancelled(&self, id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
         self.retrieved(id, answer).map(Some)
+    }
+
+    /// The company whose models alone the service runs, as [`model_names`] calls it; `None`: models of several.
+    fn models_of(&self) -> Option<&'static str> {
+        None
     }
 
     /// What the service takes as the input of a batch for `endpoint`.
