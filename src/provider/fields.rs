@@ -141,7 +141,6 @@ impl Fields {
         }
     }
 
-
     /// Notes something that was left out or changed.
     pub fn drop_note(&mut self, what: String) {
         if !self.dropped.contains(&what) {

@@ -145,13 +145,10 @@ mod tests {
                     {"type": "text", "text": "Look:"},
                     {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
                 ]},
-                {"role": "assistant", "content": null, "tool_calls": [
-                    {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":1}"}},
-                ]},
-                {"role": "tool", "tool_call_id": "call_1", "content": "a cat"},
+                {"role": "assistant", "content": "A cat."},
+                {"role": "user", "content": "Are you sure?"},
             ],
-            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
-            "tool_choice": "required",
+            "tools": [],
         }))
         .unwrap();
         insta::assert_json_snapshot!(made.object);
@@ -164,15 +161,30 @@ mod tests {
         for (body, what) in [
             (json!({}), "it has no `messages`"),
             (
-                json!({"messages": [], "n": 2}),
+                json!({"messages": [{"role": "user", "content": "hi"}], "n": 2}),
                 "`n` has no counterpart at Bedrock; leave it out, or write the line in that service's own form",
+            ),
+            (
+                json!({"messages": [], "tools": [{"type": "function", "function": {"name": "look"}}]}),
+                "`tools` has no counterpart: Bedrock's batches call no tools",
+            ),
+            (
+                json!({"messages": [], "tool_choice": "required"}),
+                "`tool_choice` has no counterpart: Bedrock's batches call no tools",
+            ),
+            (
+                json!({"messages": [], "response_format": {"type": "json_object"}}),
+                "`response_format` has no counterpart: Bedrock's batches hold answers to no form",
             ),
             (json!({"messages": [{"role": "critic"}]}), "a message of the role `critic` has no counterpart"),
             (
                 user(json!([{"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}])),
-                "Bedrock takes images inline only (`data:image/png;base64,…`)",
+                "Bedrock takes images inline only (`image_url` as `data:image/png;base64,…`)",
             ),
-            (user(json!([{"type": "input_audio"}])), "a part of the type `input_audio` has no counterpart"),
+            (
+                user(json!([{"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}])),
+                "a part of the type `input_audio` has no counterpart",
+            ),
         ] {
             assert_eq!(translated(&body).unwrap_err(), what);
         }

@@ -223,11 +223,7 @@ fn image(fields: &mut Fields, image: Value) -> Result<Value, Untranslatable> {
     Ok(made.into())
 }
 
-fn call(
-    fields: &mut Fields,
-    ids: &mut CallIds,
-    call: Value,
-) -> Result<Value, Untranslatable> {
+fn call(fields: &mut Fields, ids: &mut CallIds, call: Value) -> Result<Value, Untranslatable> {
     let Value::Object(mut call) = call else { return refuse("a tool call is no object") };
     let kind = call.shift_remove("type").unwrap_or_default();
     let kind = kind.as_str().unwrap_or("function");
