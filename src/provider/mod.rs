@@ -116,7 +116,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         self.retrieved(id, answer).map(Some)
     }
 
-    /// The company whose models alone the service runs, as [`model_names`] calls it; `None`: models of several.
+    /// The company whose models alone the service runs, by its usual name; `None`: models of several.
     fn models_of(&self) -> Option<&'static str> {
         None
     }

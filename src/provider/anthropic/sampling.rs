@@ -49,9 +49,7 @@ pub(in crate::provider) fn take(
     for (key, value) in given {
         let Some(value) = value else { continue };
         if rules.sampling == Sampling::Nothing {
-            return refuse(format!(
-                "the `{key}` {value} is not taken by `{model}`, which samples as it finds right"
-            ));
+            return refuse(format!("the `{key}` {value} is not taken by `{model}`; leave it out"));
         }
         // With thinking on, `top_p` may still be nearly 1.
         if thinks && !(key == "top_p" && value.as_f64().is_some_and(|value| value >= 0.95)) {

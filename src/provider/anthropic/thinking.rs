@@ -70,7 +70,7 @@ pub(super) fn take(fields: &mut Fields, model: &str, rules: &Rules) -> Result<Th
             let taken = effort::nearest(word, efforts);
             if let Some(taken) = taken.filter(|taken| *taken != word) {
                 fields.drop_note(format!(
-                    "the `reasoning_effort` `{word}` is sent as `{taken}`, as `{model}` has none such"
+                    "the `reasoning_effort` `{word}` is sent as `{taken}`: `{model}` does not take `{word}`"
                 ));
             }
             let is_long = matches!(taken, Some("xhigh" | "max"));
@@ -103,13 +103,13 @@ fn none(fields: &mut Fields, model: &str, how: Thinking) -> Thought {
         Unasked::On => Thought { config: Some(json!({ "type": "disabled" })), ..Thought::unasked(false) },
         Unasked::OrBetweenTools => {
             fields.drop_note(format!(
-                "the `reasoning_effort` `none` is sent as `between_tools`, the least that `{model}` can do"
+                "the `reasoning_effort` `none` is sent as `between_tools`: `{model}` does not stop thinking altogether"
             ));
             Thought { config: Some(json!({ "type": "between_tools" })), ..Thought::unasked(true) }
         }
         Unasked::Always => {
             fields.drop_note(format!(
-                "the `reasoning_effort` `none` is sent as `low`, as `{model}` always thinks"
+                "the `reasoning_effort` `none` is sent as `low`: `{model}` always thinks"
             ));
             Thought { effort: Some("low"), ..Thought::unasked(true) }
         }

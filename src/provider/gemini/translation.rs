@@ -89,7 +89,7 @@ fn generation_config(
         let Some(value) = fields.take_number(key)? else { continue };
         if rules.sampling {
             config.insert(name.to_owned(), value.into());
-        } else {
+        } else if value.as_f64() != Some(1.0) {
             fields.drop_note(format!("`{key}` changes nothing at `{model}` and was left out"));
         }
     }
@@ -164,8 +164,8 @@ fn thinking(fields: &mut Fields, model: &str, rules: Rules) -> Result<Option<Val
         }
     };
     if sent != word {
-        let why = if is_none { "always thinks" } else { "has none such" };
-        fields.drop_note(format!("the `reasoning_effort` `{word}` is sent as `{sent}`, as `{model}` {why}"));
+        let why = if is_none { "always thinks".to_owned() } else { format!("does not take `{word}`") };
+        fields.drop_note(format!("the `reasoning_effort` `{word}` is sent as `{sent}`: `{model}` {why}"));
     }
     Ok(Some(config))
 }
