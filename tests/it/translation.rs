@@ -199,12 +199,10 @@ fn every_key_is_translated_refused_by_name_or_warned_of() {
                     let is_told = is_told(kind, &whole, &body, &place, &names)
                         .or_else(|| is_told(kind, &outcome(kind, &alone), &alone, &place, &names));
                     match is_told {
-                        None => drop(hidden.insert(path)),
-                        Some(is_told) if is_told || IMPLIED.contains(&path.as_str()) => {
-                            drop(told.insert(path))
-                        }
-                        Some(_) => drop(lost.insert(format!("{kind} {model}: {path} of {name}"))),
-                    }
+                        None => hidden.insert(path),
+                        Some(is_told) if is_told || IMPLIED.contains(&path.as_str()) => told.insert(path),
+                        Some(_) => lost.insert(format!("{kind} {model}: {path} of {name}")),
+                    };
                 }
             }
             for path in hidden.difference(&told) {

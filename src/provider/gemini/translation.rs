@@ -64,7 +64,7 @@ fn content_request(fields: &mut Fields, model: &str) -> Result<Map<String, Value
         ));
     }
     let Conversation { system, turns } = conversation::take(fields, TAKES)?;
-    let contents = contents(fields, turns, rules)?;
+    let contents = contents(fields, turns, rules);
     let mut request = Map::from_iter([("contents".to_owned(), Value::Array(contents))]);
     if !system.is_empty() {
         let texts: Vec<&str> = system.iter().filter_map(|part| part.content.text()).collect();
@@ -190,13 +190,13 @@ fn add_schema(fields: &mut Fields, schema: Map<String, Value>, config: &mut Map<
 }
 
 /// The conversation in turns.
-fn contents(fields: &mut Fields, turns: Vec<Turn>, rules: Rules) -> Result<Vec<Value>, Untranslatable> {
+fn contents(fields: &mut Fields, turns: Vec<Turn>, rules: Rules) -> Vec<Value> {
     let mut contents = Vec::with_capacity(turns.len());
     for turn in turns {
         let (role, parts) = match turn {
-            Turn::User(parts) => ("user", parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?),
+            Turn::User(parts) => ("user", parts.into_iter().map(part).collect()),
             Turn::Assistant(parts, calls) => {
-                let mut made = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+                let mut made: Vec<Value> = parts.into_iter().map(part).collect();
                 made.extend(function_calls(fields, calls, rules));
                 ("model", made)
             }
@@ -204,7 +204,7 @@ fn contents(fields: &mut Fields, turns: Vec<Turn>, rules: Rules) -> Result<Vec<V
         };
         contents.push(object([("role", role.into()), ("parts", parts.into())]));
     }
-    Ok(contents)
+    contents
 }
 
 /// The calls of one turn. Only the first of several has a signature.
@@ -245,7 +245,7 @@ fn function_response(result: CallResult) -> Value {
     object([("functionResponse", made.into())])
 }
 
-fn part(part: Part) -> Result<Value, Untranslatable> {
+fn part(part: Part) -> Value {
     let made = match part.content {
         Content::Text(text) => object([("text", text.into())]),
         Content::Image(Address::Data { kind, data }) | Content::File { kind, data, .. } => inline(kind, data),
@@ -255,7 +255,7 @@ fn part(part: Part) -> Result<Value, Untranslatable> {
         }
         Content::Audio { format, data } => inline(format!("audio/{format}"), data),
     };
-    Ok(signed(made, part.signature))
+    signed(made, part.signature)
 }
 
 fn signed(mut part: Value, signature: Option<Value>) -> Value {
