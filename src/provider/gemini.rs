@@ -1,6 +1,8 @@
 //! Batches of the Gemini Developer API (`docs/providers.md#gemini`): long-running operations with the batch in `metadata`.
 
+mod models;
 mod results;
+mod schema;
 mod submission;
 mod translation;
 
@@ -225,6 +227,10 @@ impl Provider for Gemini {
     /// AI Studio has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    fn models_of(&self) -> Option<&'static str> {
+        Some("Google")
     }
 
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {

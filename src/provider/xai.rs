@@ -67,7 +67,7 @@ impl Xai {
             // With this xAI itself ends a batch whose file is not good.
             let message = reader.text("cancel_by_xai_message");
             let is_past = reader.deadline("expire_time").zip(now).is_some_and(|(at, now)| now > at);
-            let expires_at = reader.time("expire_time");
+            let expires_at = reader.deadline("expire_time");
             let derived = match state {
                 _ if cancelled_at.is_some() && message.is_some() => Some(Status::Failed),
                 Some(state) if cancelled_at.is_some() && state.pending > 0 => Some(Status::Cancelling),

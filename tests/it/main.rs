@@ -38,6 +38,7 @@ mod simulation;
 mod store;
 mod submit;
 mod telling;
+mod translation;
 mod transport;
 mod trial;
 mod trouble;
