@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::track::parse_id;
 use super::ui::{Cell, Column, Style, Table, Tone, clean};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
+use crate::domain::batch::BatchError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
 use clap::Args;
@@ -156,6 +157,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("results", at("results_expire_at").map(|at| format!("deleted by the provider {at}")));
     let kept = batch.added("results");
     page.fact("kept", kept["path"].as_str().map(|path| format!("{path}, {} lines", kept["lines"])));
+    page.toned("not kept", Tone::Bad, added("results_error"));
     page.fact("tokens", tokens(batch.field("usage")));
     page.fact("labels", pairs(batch.added("labels")));
     page.fact("metadata", pairs(batch.field("metadata")));
@@ -279,11 +281,7 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
 }
 
 fn batch_error(error: &Value) -> String {
-    let mut text = error["message"].as_str().or(error["code"].as_str()).unwrap_or("not told").to_owned();
-    if let Some(line) = error["line"].as_u64() {
-        let _ = write!(text, " (line {line})");
-    }
-    text
+    serde_json::from_value::<BatchError>(error.clone()).unwrap_or_default().to_string()
 }
 
 fn tokens(usage: &Value) -> Option<String> {

@@ -6,6 +6,7 @@ use super::api::{
     TestAnswer, TestRequest, TrackAnswer, TrackItem, TrackMany, WebhookReport, trailer,
 };
 use super::event_stream::{Message, Parser};
+use crate::domain::outcome::Outcome;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use http::Method;
@@ -100,6 +101,12 @@ pub struct Lines {
     pub lines: u64,
     /// Of those, lines of requests that did not succeed, where somebody looked; known at the end.
     pub failed: Option<u64>,
+    /// Lines that nobody can read; known at the end.
+    pub unreadable: u64,
+    /// Lines that do not tell which request they belong to; known at the end.
+    pub without_id: u64,
+    /// How the batch ended, where it is told; known at the end.
+    pub outcome: Option<Outcome>,
 }
 
 impl Client {
@@ -217,7 +224,14 @@ impl Client {
             .open(Method::GET, &["v1", "batches", id, "results"], query)
             .header(http::header::TE, "trailers");
         let response = self.within(LONG, self.send(request)).await?;
-        Ok(Lines { body: http::Response::from(response).into_body(), lines: 0, failed: None })
+        Ok(Lines {
+            body: http::Response::from(response).into_body(),
+            lines: 0,
+            failed: None,
+            unreadable: 0,
+            without_id: 0,
+            outcome: None,
+        })
     }
 
     /// Polls every active batch now.
@@ -494,6 +508,10 @@ impl Lines {
         let count = |name| fields.get(name)?.to_str().ok()?.parse().ok();
         self.lines = count(trailer::LINES).unwrap_or_default();
         self.failed = count(trailer::FAILED);
+        self.unreadable = count(trailer::UNREADABLE).unwrap_or_default();
+        self.without_id = count(trailer::WITHOUT_ID).unwrap_or_default();
+        let outcome = fields.get(trailer::OUTCOME).and_then(|word| word.to_str().ok());
+        self.outcome = outcome.and_then(|word| serde_json::from_value(word.into()).ok());
         Ok(())
     }
 }

@@ -23,6 +23,8 @@ pub enum EventType {
     BatchLost,
     /// A batch's results have been downloaded.
     ResultsDownloaded,
+    /// A batch's results could not be downloaded as they should be.
+    ResultsFailed,
     /// A batch's results will soon be deleted by the provider.
     ResultsExpiring,
     /// The provider refuses the key.
@@ -43,7 +45,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type there is.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Batch(Status::Validating),
         Self::Batch(Status::InProgress),
         Self::Batch(Status::Finalizing),
@@ -56,6 +58,7 @@ impl EventType {
         Self::BatchOverdue,
         Self::BatchLost,
         Self::ResultsDownloaded,
+        Self::ResultsFailed,
         Self::ResultsExpiring,
         Self::ProviderUnauthorized,
         Self::ProviderUnreachable,
@@ -89,6 +92,7 @@ impl EventType {
             Self::BatchOverdue => "batch.overdue",
             Self::BatchLost => "batch.lost",
             Self::ResultsDownloaded => "batch.results_downloaded",
+            Self::ResultsFailed => "batch.results_failed",
             Self::ResultsExpiring => "batch.results_expiring",
             Self::ProviderUnauthorized => "provider.unauthorized",
             Self::ProviderUnreachable => "provider.unreachable",
@@ -124,6 +128,7 @@ impl EventType {
             Self::BatchStalled
                 | Self::BatchOverdue
                 | Self::BatchLost
+                | Self::ResultsFailed
                 | Self::ResultsExpiring
                 | Self::ProviderUnauthorized
                 | Self::ProviderUnreachable

@@ -10,7 +10,7 @@ use super::history::Stage;
 use super::outlook::Outlook;
 use super::time::{from_seconds, later, since, to_millis};
 use super::tracked::Tracked;
-use super::transition::HOLD;
+use super::transition::{HOLD, LATE_FILES};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +101,8 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
                 human(HOLD)
             ),
         )
+    } else if tracked.batch.status.is_terminal() && tracked.batch.lacks_files() {
+        return late_files(plan, tracked, now, jitter);
     } else if tracked.batch.status.is_terminal() {
         (plan.min_interval, "it has ended, and its record was not complete: one more look".to_owned())
     } else {
@@ -142,6 +144,18 @@ pub struct Eta {
     pub earliest: Timestamp,
     /// One of ten ends after.
     pub latest: Timestamp,
+}
+
+/// When a batch that has completed is asked for the files again that it does not name: after a quarter of the time that
+/// they have been missing, so that a day of it takes about thirty requests.
+fn late_files(plan: &Plan, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
+    let missing = since(tracked.status_since, now);
+    let interval = (missing / 4).max(plan.min_interval).mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+    let reason = format!(
+        "completed, but its files are not named yet: checked ever more rarely until they are, or for {}",
+        human(LATE_FILES)
+    );
+    NextPoll { at: Some(later(now, interval)), reasons: vec![reason] }
 }
 
 /// When `tracked` is likely to end; `None` if nothing but its age is known.

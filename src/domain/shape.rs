@@ -46,6 +46,7 @@ fn added(tracked: &Tracked) -> Value {
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,
+        "results_error": tracked.results_error,
     });
     foretell(&mut added, tracked);
     added

@@ -109,6 +109,8 @@ pub struct Tracked {
     pub warned: BTreeSet<String>,
     /// The copy of its results that batchd keeps.
     pub results: Option<SavedResults>,
+    /// Why there is no copy, or one that is not as it should be, once fetching it has failed.
+    pub results_error: Option<String>,
 }
 
 /// Results that have been downloaded, in OpenAI's form, output and errors in one file.
@@ -174,12 +176,13 @@ impl Tracked {
             settled: false,
             warned: BTreeSet::new(),
             results: None,
+            results_error: None,
         }
     }
 
     /// How the batch really ended; `None` while it lives.
     pub fn outcome(&self) -> Option<Outcome> {
-        Outcome::of(&self.batch)
+        Outcome::of(&self.batch, &self.kind)
     }
 
     /// Whether batchd still watches it.

@@ -17,6 +17,9 @@ const LOST_AFTER_LOOKS: u32 = 3;
 /// … over at least this time.
 const LOST_AFTER: Duration = Duration::from_mins(10);
 
+/// How long files that a `completed` batch does not name are waited for.
+pub const LATE_FILES: Duration = Duration::from_hours(24);
+
 /// After this many failed second looks an ended batch's record stays as it is.
 const SETTLED_AFTER_FAILURES: u32 = 5;
 
@@ -98,8 +101,10 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         tracked.trail.mark(now, tracked.batch.request_counts.map_or(0, RequestCounts::done));
         tracked.stalled_since = None;
     }
-    tracked.settled =
-        status.is_terminal() && (before.batch.status.is_terminal() && !first || says_all(&tracked));
+    let awaited = hold_incomplete && awaits_files(&tracked, now);
+    tracked.settled = status.is_terminal()
+        && !awaited
+        && (before.batch.status.is_terminal() && !first || says_all(&tracked));
 
     // Decided by the caller from all this; an event tells no plan rather than the one that was carried out.
     tracked.next_poll_at = None;
@@ -163,8 +168,10 @@ pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Track
     tracked.last_polled_at = Some(now);
     tracked.last_error = Some(error);
     tracked.failures = before.failures.saturating_add(1);
-    // The second look after the end is a courtesy.
-    tracked.settled |= before.batch.status.is_terminal() && tracked.failures >= SETTLED_AFTER_FAILURES;
+    // The second look after the end is a courtesy, unless files are still to come.
+    tracked.settled |= before.batch.status.is_terminal()
+        && tracked.failures >= SETTLED_AFTER_FAILURES
+        && !awaits_files(before, now);
     tracked
 }
 
@@ -296,6 +303,12 @@ fn stamp(tracked: &mut Tracked, before: &Tracked, sighting: &Sighting, first: bo
     {
         *slot = end.or(witnessed);
     }
+}
+
+/// Whether files may still be named of a batch that has completed without any.
+fn awaits_files(tracked: &Tracked, now: Timestamp) -> bool {
+    let end = tracked.batch.ended_at().and_then(from_seconds).unwrap_or(tracked.status_since);
+    tracked.batch.lacks_files() && since(end, now) < LATE_FILES
 }
 
 fn progressed(before: Option<RequestCounts>, now: Option<RequestCounts>) -> bool {

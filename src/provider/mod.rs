@@ -19,6 +19,7 @@ pub mod gemini;
 pub mod groq;
 pub mod hook;
 pub mod input_checker;
+pub mod lenient;
 mod line;
 pub mod litellm;
 pub mod mistral;

@@ -714,6 +714,7 @@ pub(super) fn tracked(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         next_poll_at: maybe_at(row, 31)?,
         results: maybe_json(row, 32)?,
         trail: from_json(row, 35)?,
+        results_error: row.get(36)?,
     };
     Ok((row.get(0)?, tracked))
 }
@@ -817,7 +818,7 @@ const SEEN_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?1
 pub(super) const COLUMNS: &str = "pk, kind, status, batch, provider_status, console_url, first_seen_at, status_since, \
      progress_at, last_polled_at, last_error, failures, missing_since, missing_count, lost_since, stalled_since, \
      eta, results_expire_at, held_since, settled, warned, provider, id, owner, labels, notify, origin, tracked_at, \
-     untracked_at, deadline, name, next_poll_at, results, eta_earliest, eta_latest, trail";
+     untracked_at, deadline, name, next_poll_at, results, eta_earliest, eta_latest, trail, download_error";
 /// Whether a webhook that is configured is still owed the event of the row.
 const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (

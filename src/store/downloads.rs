@@ -50,53 +50,70 @@ impl Store {
         .await
     }
 
-    /// An attempt failed; `next`: when to try again, `None`: never.
+    /// An attempt failed; `next`: when to try again, `None`: never, and that is told.
     pub async fn download_failed(
         &self,
         pk: Pk,
         error: String,
         next: Option<Timestamp>,
+        now: Timestamp,
+        routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.prepare_cached(
                 "UPDATE batches SET download_at = ?2, download_tries = download_tries + 1, download_error = ?3
                  WHERE pk = ?1",
             )?
-            .execute((pk, next.map(ms), error))?;
+            .execute((pk, next.map(ms), &error))?;
+            if next.is_none() {
+                tell(tx, pk, EventType::ResultsFailed, Some(&error), now, &routes)?;
+            }
             Ok(())
         })
         .await
     }
 
     /// The copy is there: noted, told, and the tokens that its lines tell become the batch's if it has none yet, all in
-    /// one transaction. Without a copy there was nothing to download.
+    /// one transaction. Without a copy there was nothing to download. `flaw`: what is wrong with the copy, which then does
+    /// not count as downloaded.
     pub async fn download_done(
         &self,
         pk: Pk,
         saved: Option<SavedResults>,
         usage: Option<Usage>,
+        flaw: Option<String>,
         now: Timestamp,
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             let saved_json = saved.as_ref().map(json).transpose()?;
             tx.prepare_cached(
-                "UPDATE batches SET download_at = NULL, download_error = NULL, results = coalesce(?2, results)
+                "UPDATE batches SET download_at = NULL, download_error = ?3, results = coalesce(?2, results)
                  WHERE pk = ?1",
             )?
-            .execute((pk, saved_json))?;
+            .execute((pk, saved_json, &flaw))?;
             give_usage(tx, pk, usage)?;
-            let Some(_) = saved else { return Ok(()) };
-            let batch = tx
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE pk = ?1"))?
-                .query_and_then([pk], tracked)?
-                .next()
-                .transpose()?;
-            if let Some((_, tracked)) = batch {
-                let draft = Draft::finding(EventType::ResultsDownloaded, &tracked, tracked.status_since, now);
-                events::record(tx, &draft, Some((pk, &tracked)), &routes)?;
+            match (saved, flaw) {
+                (None, _) => Ok(()),
+                (Some(_), None) => tell(tx, pk, EventType::ResultsDownloaded, None, now, &routes),
+                (Some(_), Some(flaw)) => tell(tx, pk, EventType::ResultsFailed, Some(&flaw), now, &routes),
             }
-            Ok(())
+        })
+        .await
+    }
+
+    /// Batches whose results were not downloaded as they should be, and for which nothing more is tried; the newest
+    /// hundred.
+    pub async fn failed_downloads(&self) -> Result<Vec<BatchKey>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT provider, id FROM batches
+                 WHERE download_error IS NOT NULL AND download_at IS NULL AND untracked_at IS NULL
+                 ORDER BY pk DESC LIMIT 100",
+            )?;
+            collect(query.query([])?, |row| {
+                Ok(BatchKey { provider: row.get("provider")?, id: row.get("id")? })
+            })
         })
         .await
     }
@@ -126,6 +143,30 @@ impl Store {
         })
         .await
     }
+}
+
+/// Records how a download went.
+fn tell(
+    tx: &mut Tx<'_>,
+    pk: Pk,
+    kind: EventType,
+    why: Option<&str>,
+    now: Timestamp,
+    routes: &Routes,
+) -> Result<(), StoreError> {
+    let batch = tx
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE pk = ?1"))?
+        .query_and_then([pk], tracked)?
+        .next()
+        .transpose()?;
+    if let Some((_, tracked)) = batch {
+        let mut draft = Draft::finding(kind, &tracked, tracked.status_since, now);
+        if let Some(why) = why {
+            draft = draft.because(why);
+        }
+        events::record(tx, &draft, Some((pk, &tracked)), routes)?;
+    }
+    Ok(())
 }
 
 fn give_usage(tx: &Tx<'_>, pk: Pk, usage: Option<Usage>) -> Result<(), StoreError> {

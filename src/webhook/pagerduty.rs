@@ -137,8 +137,12 @@ impl Alert {
             || format!("batchd/{id}"),
             |topic| {
                 // Results that are about to go are another matter than how the batch went.
-                let results =
-                    matches!(event.kind, Some(EventType::ResultsExpiring | EventType::ResultsDownloaded));
+                let results = matches!(
+                    event.kind,
+                    Some(
+                        EventType::ResultsExpiring | EventType::ResultsDownloaded | EventType::ResultsFailed
+                    )
+                );
                 format!("batchd/{topic}{}", if results { "/results" } else { "" })
             },
         );

@@ -60,7 +60,10 @@ fn every_page_is_on_the_map() {
     let map = std::fs::read_to_string("docs/README.md").unwrap();
     for page in pages() {
         let name = page.strip_prefix("docs").unwrap().to_str().unwrap().to_owned();
-        assert!(name == "README.md" || map.contains(&format!("({name}")), "docs/README.md does not link {name}");
+        assert!(
+            name == "README.md" || map.contains(&format!("({name}")),
+            "docs/README.md does not link {name}"
+        );
     }
 }
 
@@ -129,7 +132,8 @@ fn resolve(file: &Path, path: &str) -> PathBuf {
 /// The headings of every page, as GitHub names their anchors.
 fn anchors() -> BTreeMap<String, Vec<String>> {
     let mut anchors = BTreeMap::new();
-    for page in texts().into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+    for page in texts().into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "md"))
+    {
         let text = std::fs::read_to_string(&page).unwrap();
         let mut headings: Vec<String> = Vec::new();
         let mut fenced = false;
@@ -159,8 +163,7 @@ fn pages() -> Vec<PathBuf> {
 
 /// Every file that may cite.
 fn texts() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        FILES.iter().map(PathBuf::from).filter(|file| file.exists()).collect();
+    let mut found: Vec<PathBuf> = FILES.iter().map(PathBuf::from).filter(|file| file.exists()).collect();
     for place in PLACES {
         walk(Path::new(place), &mut |file| {
             let known = ["rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py"];

@@ -4,7 +4,7 @@ use super::{Xai, meant};
 use crate::domain::batch::Batch;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
-use crate::provider::openai_results::{error_of, usage};
+use crate::provider::openai_results::{error_of, failure_in, usage};
 use crate::provider::read::Reader;
 use crate::provider::request::segment;
 use crate::provider::results::{Fetch, FetchStep, OutputLine, Record, RequestResult};
@@ -105,6 +105,9 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
         Some(Value::Object(body)) if !body.is_empty() => Value::Object(body.clone()),
         _ => return Err("it has neither a response nor an error".to_owned()),
     };
+    if let Some(failure) = failure_in(&body) {
+        return line(failure, None);
+    }
     let usage = usage(&body);
     line(RequestResult::Response { status_code: 200, request_id: None, body }, usage)
 }
