@@ -292,6 +292,21 @@ mod tests {
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 
     #[test]
+    fn late_files_are_asked_for_ever_more_rarely() {
+        let terms = terms(15, 900);
+        let waits: Vec<u64> = [60, 600, 6_000, 60_000]
+            .into_iter()
+            .map(|age| {
+                let mut batch = tracked(age, NOW);
+                batch.batch.status = Status::Completed;
+                batch.batch.request_counts = Some(RequestCounts { total: 2, completed: 2, failed: 0 });
+                interval(&terms, &batch, NOW, 0.5).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [15, 150, 1_500, 15_000]);
+    }
+
+    #[test]
     fn what_is_over_or_untracked_is_left_alone() {
         let terms = terms(15, 900);
         let mut over = tracked(60, NOW);

@@ -375,6 +375,33 @@ mod tests {
         assert_eq!(lived(&[Completed]), [Completed], "what was never seen alive is taken as it is");
     }
 
+    #[test]
+    fn files_that_are_not_named_are_waited_for_a_day_and_no_longer() {
+        let minute = Duration::from_mins(1);
+        let nameless = Sighting {
+            id: "batch_1".to_owned(),
+            status: Some(Status::Completed),
+            request_counts: Some(RequestCounts { total: 2, completed: 2, failed: 0 }),
+            ..Sighting::default()
+        };
+        let mut tracked = observe(&fresh(Origin::Hand), &nameless, true, NOW).tracked;
+        assert_eq!(tracked.batch.status, Status::Finalizing);
+        for minutes in 1..10 {
+            tracked = observe(&tracked, &nameless, true, later(NOW, minute * minutes)).tracked;
+            assert_eq!((tracked.batch.status, tracked.settled), (Status::Completed, false));
+        }
+        let mut failing = tracked.clone();
+        for _ in 0..9 {
+            failing = observe_failure(&failing, "no answer".to_owned(), later(NOW, minute * 20));
+        }
+        assert!(!failing.settled);
+        let named = Sighting { output_file_id: Some("file-out".to_owned()), ..nameless.clone() };
+        assert!(observe(&tracked, &named, true, later(NOW, minute * 30)).tracked.settled);
+        let late = later(NOW, LATE_FILES + minute * 2);
+        assert!(observe(&tracked, &nameless, true, late).tracked.settled);
+        assert!(observe(&tracked, &nameless, false, later(NOW, minute * 10)).tracked.settled);
+    }
+
     fn counts() -> impl Strategy<Value = Option<RequestCounts>> {
         prop::option::of((0_u64..9, 0_u64..9).prop_map(|(completed, failed)| RequestCounts {
             total: 20,

@@ -102,7 +102,7 @@ fn shown(kind: &Kind, sighting: &Sighting) -> Value {
         batch.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
     json!({
         "batch": told,
-        "outcome": Outcome::of(&step.tracked.batch),
+        "outcome": step.tracked.outcome(),
         "provider_status": sighting.provider_status,
         "name": sighting.display_name,
         "results_expire_at": sighting.results_expire_at,
