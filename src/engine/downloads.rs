@@ -155,7 +155,7 @@ impl Downloads {
                         );
                     }
                     Some(flaw) => {
-                        tracing::warn!(provider, batch, path, "downloaded the results of {batch}: {flaw}")
+                        tracing::warn!(provider, batch, path, "downloaded the results of {batch}: {flaw}");
                     }
                 }
                 let usage = summary.usage;

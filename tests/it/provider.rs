@@ -1,7 +1,6 @@
 //! The adapters against recorded answers: every status word, every quirk, every request, and whatever is not JSON.
 
 use batchd::config::{Polling, ProviderConfig};
-use batchd::domain::outcome::Outcome;
 use batchd::domain::sighting::Sighting;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::domain::transition::observe;

@@ -3,7 +3,7 @@
 
 use crate::provider::results::Part;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// What is known of the records while they come.
@@ -12,7 +12,7 @@ pub(super) struct Tally {
     /// How many records of the output have come in this pass.
     output: u64,
     /// How often each record was given, by its hash.
-    given: HashMap<u64, u32>,
+    given: BTreeMap<u64, u32>,
     /// How many are in `given`.
     outstanding: u64,
     /// Whether this is the second pass.

@@ -126,13 +126,11 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
                 return line(completion.into_result(), usage);
             }
             let body = Value::Object(response.clone());
-            match failure_in(&body) {
-                Some(failure) => line(failure, None),
-                None => {
-                    let usage = openai_results::usage(&body);
-                    line(answer(body), usage)
-                }
+            if let Some(failure) = failure_in(&body) {
+                return line(failure, None);
             }
+            let usage = openai_results::usage(&body);
+            line(answer(body), usage)
         }
     }
 }
