@@ -25,7 +25,7 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::UploadThenBatch;
 
-pub(super) use results::answered;
+pub(super) use results::{IDS, answered, is_openai_s};
 pub(super) use translation::line as translated;
 
 pub const KIND: Kind = Kind {

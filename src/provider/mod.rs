@@ -20,6 +20,7 @@ mod gcs;
 pub mod gemini;
 pub mod hook;
 pub mod input_checker;
+pub mod lenient;
 mod line;
 pub mod litellm;
 pub mod mistral;

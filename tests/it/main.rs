@@ -28,6 +28,7 @@ mod learning;
 mod process;
 mod provider;
 mod results;
+mod results_told;
 mod rounds;
 mod sandbox;
 mod sandbox_sdk;
