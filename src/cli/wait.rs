@@ -339,8 +339,9 @@ impl<'a> Waiting<'a> {
             }
         }
         if outcome(view) == Some(Outcome::Partial) {
-            let failed = view.counts().map_or_else(
-                || "some requests failed".to_owned(),
+            // Where an error file has more than the counts say, the counts do not know how many.
+            let failed = view.counts().filter(|counts| counts.failed > 0).map_or_else(
+                || "some requests failed; `batchd results --errors` prints them".to_owned(),
                 |counts| format!("{} of {} requests failed", counts.failed, counts.total),
             );
             context.ui.warn(&format!("{}: {failed}", view.key()));
