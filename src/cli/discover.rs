@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_duration;
-use super::view::{BatchView, Counts, tone};
+use super::view::{BatchView, tone};
 use crate::control::api::DiscoverRequest;
 use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
@@ -98,7 +98,7 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
         Cell::new(tone(batch.status(), outcome), outcome.unwrap_or_default()),
-        batch.counts().map(Counts::progress).unwrap_or_default().into(),
+        batch.progress().into(),
         age.unwrap_or_default().into(),
         Cell::new(meant, tracked),
     ]

@@ -196,7 +196,7 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
         Cell::new(tone(batch.status(), outcome), text(outcome)),
-        batch.counts().map(super::view::Counts::progress).unwrap_or_default().into(),
+        batch.progress().into(),
         age.unwrap_or_default().into(),
         eta.unwrap_or_default().into(),
         Cell::new(note_tone, note),

@@ -127,6 +127,7 @@ fn batches(report: &StatusReport) -> String {
         .filter_map(|status| report.batches.get(status.as_str()).map(|count| (status, count)))
         .filter(|(_, count)| **count > 0)
         .map(|(status, count)| format!("{count} {status}"))
+        .chain(report.batches.get("untracked").map(|count| format!("{count} untracked")))
         .collect();
     let known: u64 = report.batches.values().sum();
     if known == 0 {

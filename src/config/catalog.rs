@@ -22,6 +22,8 @@ pub struct KindFacts {
     pub required: &'static [&'static str],
     /// The standard environment variables that hold them, in order of preference.
     pub option_env: &'static [(&'static str, &'static [&'static str])],
+    /// Whether it is known to count requests while a batch runs. Where it is not, a batch whose counts move shows it.
+    pub counts_live: bool,
 }
 
 impl KindFacts {
@@ -35,6 +37,7 @@ impl KindFacts {
         options: &[],
         required: &[],
         option_env: &[],
+        counts_live: false,
     };
 }
 

@@ -26,6 +26,9 @@ use std::time::Duration;
 /// A loop that has not completed a pass for this long is late. No loop sleeps longer than half of it.
 pub const LATE: Duration = Duration::from_secs(45);
 
+/// What stands in the place of a status for batches that were untracked before they ended.
+pub(super) const UNTRACKED: &str = "untracked";
+
 impl Service {
     /// The daemon's health in one answer.
     pub async fn status(&self) -> Result<StatusReport, ApiError> {
@@ -35,9 +38,10 @@ impl Service {
         let pollers = live.engine.snapshot();
         let mut batches = BTreeMap::new();
         let mut orphans = BTreeMap::new();
-        for (provider, status, count) in self.store.counts().await? {
-            *batches.entry(status.to_string()).or_default() += count;
-            if !status.is_terminal() && !config.providers.contains_key(&provider) {
+        for (provider, status, count) in self.store.counts_of_tracked().await? {
+            let word = status.map_or(UNTRACKED, Status::as_str);
+            *batches.entry(word.to_owned()).or_default() += count;
+            if status.is_some_and(|status| !status.is_terminal()) && !config.providers.contains_key(&provider) {
                 *orphans.entry(provider).or_default() += count;
             }
         }
