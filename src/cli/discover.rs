@@ -11,6 +11,7 @@ use crate::control::api::DiscoverRequest;
 use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
+use clap::builder::NonEmptyStringValueParser;
 use clap::Args;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use std::time::Duration;
 With `discover = \"*/5 * * * *\"` in a provider's table the daemon does this by itself.")]
 pub struct Arguments {
     /// Only this provider
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only batches created within this time
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]

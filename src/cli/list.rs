@@ -14,6 +14,7 @@ use crate::domain::duration::human;
 use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
 use crate::domain::time::since;
+use clap::builder::NonEmptyStringValueParser;
 use clap::Args;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -34,7 +35,7 @@ pub struct Arguments {
     #[arg(long = "status", value_name = "STATUS", value_parser = parse_status())]
     statuses: Vec<Status>,
     /// Only at this provider
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]

@@ -11,6 +11,7 @@ mod address;
 mod catalog;
 mod check;
 mod client;
+mod doubts;
 mod form;
 mod listening;
 mod load;

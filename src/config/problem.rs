@@ -87,16 +87,22 @@ impl Problem {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = annotate_snippets::Group::with_title(level.primary_title(self.message.as_str()));
-        if let (Some(name), Some(span)) = (source.name(), &self.span) {
-            let line = source.line(span);
-            group = group.element(
-                Snippet::source(line.text)
-                    .line_start(line.number)
-                    .path(name)
-                    .annotation(AnnotationKind::Primary.span(line.span)),
-            );
-        }
+        let title = annotate_snippets::Group::with_title(level.primary_title(self.message.as_str()));
+        let (Some(name), Some(span)) = (source.name(), &self.span) else {
+            // Without a line of the file there is no gutter that the help could stand in.
+            let help = self.help.as_ref().map(|help| {
+                let help = annotate_snippets::Group::with_title(Level::HELP.primary_title(help.as_str()));
+                format!("\n{}", renderer.render(&[help]))
+            });
+            return format!("{}{}", renderer.render(&[title]), help.unwrap_or_default());
+        };
+        let line = source.line(span);
+        let mut group = title.element(
+            Snippet::source(line.text)
+                .line_start(line.number)
+                .path(name)
+                .annotation(AnnotationKind::Primary.span(line.span)),
+        );
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
