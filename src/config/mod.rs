@@ -9,6 +9,7 @@ pub mod source;
 
 mod address;
 mod catalog;
+mod changes;
 mod check;
 mod client;
 mod doubts;

@@ -155,6 +155,12 @@ impl Refused {
         self.problems.iter().map(|problem| problem.one_line(&self.source)).collect()
     }
 
+    /// The errors alone, without labels: what has to be mended, for who reads a sentence or two.
+    pub fn error_lines(&self) -> Vec<String> {
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        errors.map(|problem| problem.bare_line(&self.source)).collect()
+    }
+
     /// The same where each line is labelled as an error already, as in a log.
     pub fn bare_lines(&self) -> Vec<String> {
         self.problems.iter().map(|problem| problem.bare_line(&self.source)).collect()

@@ -92,6 +92,7 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
         .route("/v1/providers", get(providers))
         .route("/v1/providers/check", post(check_providers))
         .route("/v1/status", get(status))
+        .route("/v1/config", get(config))
         .route("/v1/reload", post(reload))
         .route("/v1/backup", get(backup))
         .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(MAX_HOOK)))
@@ -332,6 +333,10 @@ async fn check_providers(
 
 async fn status(State(shared): State<Shared>) -> Answer<Json<super::api::StatusReport>> {
     Ok(Json(shared.service.status().await?))
+}
+
+async fn config(State(shared): State<Shared>) -> Answer<Json<super::api::ConfigReport>> {
+    Ok(Json(shared.service.config()?))
 }
 
 async fn reload(State(shared): State<Shared>) -> Answer<Json<super::api::ReloadAnswer>> {
