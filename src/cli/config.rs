@@ -51,7 +51,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 async fn show(context: &mut Context) -> Result<Exit, Error> {
     let running = in_force(context).await;
     let named = context.globals.config.as_deref();
-    let Some(running) = running.filter(|running| named.is_none_or(|file| is_same(file, running.file.as_deref())))
+    let Some(running) =
+        running.filter(|running| named.is_none_or(|file| is_same(file, running.file.as_deref())))
     else {
         let text = effective(named)?;
         context.ui.note("no daemon runs with this configuration; this is what `batchd run` would use");
@@ -59,7 +60,7 @@ async fn show(context: &mut Context) -> Result<Exit, Error> {
         return Ok(Exit::Ok);
     };
     context.ui.write("# in force in the running daemon\n");
-    context.ui.write(&clean_lines(&running.toml));
+    context.ui.line(&clean_lines(&running.toml));
     if let Some(error) = running.error {
         context.ui.warn(&format!("the file was edited, and a reload would be refused: {error}"));
     } else if !running.pending.is_empty() {
@@ -101,7 +102,9 @@ fn check(file: Option<&Path>, secrets: bool) -> Result<Config, Error> {
         config.check_secrets(&env).map_err(|refused| {
             let error = Error::from(refused);
             if config.lacks_the_services_secrets(&env) {
-                return error.hint(ELSEWHERE).hint("`batchd status` shows whether the running daemon is well");
+                return error
+                    .hint(ELSEWHERE)
+                    .hint("`batchd status` shows whether the running daemon is well");
             }
             error
         })?;

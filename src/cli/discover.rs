@@ -11,8 +11,8 @@ use crate::control::api::DiscoverRequest;
 use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
-use clap::builder::NonEmptyStringValueParser;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use jiff::Timestamp;
 use std::time::Duration;
 

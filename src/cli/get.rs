@@ -5,8 +5,8 @@ use super::error::Error;
 use super::exit::Exit;
 use super::show::page;
 use super::track::parse_id;
-use clap::builder::NonEmptyStringValueParser;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 /// Check any batch once, tracked or not; changes nothing
 #[derive(Debug, Args)]

@@ -36,7 +36,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     if arguments.json {
         context.ui.json(&report);
     } else {
-        let text = screen(&report, &troubles, now, &context.zone, context.ui.style());
+        let text = screen(&report, &troubles, &context.zone, context.ui.style());
         context.ui.write(&text);
     }
     let calls = troubles.iter().any(|trouble| trouble.needs_person);
@@ -50,13 +50,7 @@ struct Trouble {
     text: String,
 }
 
-fn screen(
-    report: &StatusReport,
-    troubles: &[Trouble],
-    now: Timestamp,
-    zone: &TimeZone,
-    style: Style,
-) -> String {
+fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: Style) -> String {
     let mut text = String::new();
     for trouble in troubles {
         let (tone, mark) = if trouble.needs_person { (Tone::Bad, "✗") } else { (Tone::Warning, "!") };
@@ -141,7 +135,9 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
     }
     for (provider, count) in &report.orphans {
         let batches = if *count == 1 { "batch is" } else { "batches are" };
-        all.push(bad(format!("{count} {batches} not polled: provider {provider} is not in the configuration")));
+        all.push(bad(format!(
+            "{count} {batches} not polled: provider {provider} is not in the configuration"
+        )));
     }
     for (webhook, count) in &report.removed_webhooks {
         let deliveries = if *count == 1 { "delivery is" } else { "deliveries are" };
@@ -229,7 +225,7 @@ mod tests {
     }
 
     fn shown(report: &StatusReport, now: Timestamp) -> String {
-        screen(report, &troubles(report, now), now, &TimeZone::UTC, Style::default())
+        screen(report, &troubles(report, now), &TimeZone::UTC, Style::default())
     }
 
     #[test]

@@ -75,7 +75,8 @@ fn change(key: &str, old: Option<&String>, new: Option<&String>) -> String {
         let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         inner.filter(|inner| !inner.contains(['"', '\\'])).unwrap_or(value).to_owned()
     };
-    let is_short = |value: Option<&String>| value.is_none_or(|value| value.chars().count() <= MAX_VALUE_CHARS);
+    let is_short =
+        |value: Option<&String>| value.is_none_or(|value| value.chars().count() <= MAX_VALUE_CHARS);
     if !is_short(old) || !is_short(new) {
         return format!("{key} changed");
     }

@@ -54,13 +54,17 @@ impl Config {
         let (key, place) = (&use_of.key, self.origin.places.get(&use_of.key).cloned());
         let Some(url) = use_of.is_address().then(|| web_address(text).ok()).flatten() else {
             return secret::is_placeholder(text).then(|| {
-                let message = format!("`{key}`: {} holds a placeholder, not a secret", use_of.source.describe());
+                let message =
+                    format!("`{key}`: {} holds a placeholder, not a secret", use_of.source.describe());
                 Problem::warning(place, message).help("put the real one there".to_owned())
             });
         };
         if url.path().split('/').any(|part| part == "%E2%80%A6" || secret::is_placeholder(part)) {
-            let message = format!("`{key}`: {} holds an address with a placeholder in it", use_of.source.describe());
-            return Some(Problem::warning(place, message).help("copy the whole address from the service".to_owned()));
+            let message =
+                format!("`{key}`: {} holds an address with a placeholder in it", use_of.source.describe());
+            return Some(
+                Problem::warning(place, message).help("copy the whole address from the service".to_owned()),
+            );
         }
         let (kind, other) = self.other_service(key, &url)?;
         let message = format!("`{key}` is an address of {other}, and the kind is `{kind}`");

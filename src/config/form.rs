@@ -218,7 +218,11 @@ fn secret_address(address: &SecretSource) -> String {
 pub fn shortened(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     let whole = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
-    if whole && url.username().is_empty() && url.password().is_none() { origin } else { format!("{origin}/…") }
+    if whole && url.username().is_empty() && url.password().is_none() {
+        origin
+    } else {
+        format!("{origin}/…")
+    }
 }
 
 /// The address, unless a user or a query in it may be secret.

@@ -97,9 +97,12 @@ impl ProviderKeys {
 
 /// What the parser found, without what it says of its own grammar.
 fn not_toml(text: &str, reason: &str, span: Option<Range<usize>>) -> Problem {
-    if let Some((what, line)) = span.clone().filter(|_| reason == "duplicate key").and_then(|span| first(text, span)) {
+    if let Some((what, line)) =
+        span.clone().filter(|_| reason == "duplicate key").and_then(|span| first(text, span))
+    {
         let message = format!("{what} is written twice");
-        return Problem::error(span, message).help(format!("the first is on line {line}; only one of them can hold"));
+        return Problem::error(span, message)
+            .help(format!("the first is on line {line}; only one of them can hold"));
     }
     let plain = [", expected nothing", ", expected literal string"]
         .into_iter()

@@ -100,7 +100,9 @@ impl Page {
             self.key(key, quoted(value));
         }
         let (usual, whole) = (polling(usual), self.whole);
-        self.keys(polling(&provider.polling).into_iter().filter(|key| whole || !usual.contains(key)).collect());
+        self.keys(
+            polling(&provider.polling).into_iter().filter(|key| whole || !usual.contains(key)).collect(),
+        );
     }
 
     fn webhook(&mut self, webhook: &WebhookConfig) {

@@ -40,7 +40,8 @@ pub fn guess(text: &str) -> Option<String> {
     let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
     let word = text.trim()[digits.len()..].trim().to_ascii_lowercase();
     let named = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&word)).map(|(name, _)| *name);
-    let unit = named.or_else(|| WORDS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, unit)| *unit));
+    let unit = named
+        .or_else(|| WORDS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, unit)| *unit));
     let guess = format!("{digits}{}", unit?);
     parse(&guess).map(|_| guess)
 }
@@ -81,9 +82,13 @@ mod tests {
     #[test]
     fn guesses() {
         assert_eq!(guess("50G").as_deref(), Some("50GiB"));
-        for (written, meant) in
-            [("50 GB", "50GB"), ("50Gb", "50GB"), ("50 kb", "50KB"), ("50 Gib", "50GiB"), ("50 megabytes", "50MB")]
-        {
+        for (written, meant) in [
+            ("50 GB", "50GB"),
+            ("50Gb", "50GB"),
+            ("50 kb", "50KB"),
+            ("50 Gib", "50GiB"),
+            ("50 megabytes", "50MB"),
+        ] {
             assert_eq!(guess(written).as_deref(), Some(meant), "{written}");
         }
         assert_eq!(guess("50 MiB").as_deref(), Some("50MiB"));

@@ -116,6 +116,8 @@ pub enum ErrorCode {
     BatchNotFound,
     /// No such delivery, webhook, or path (404; exit 1).
     NotFound,
+    /// The batch has ended, and what was asked for needs a live one (409; exit 1).
+    AlreadyEnded,
     /// The id means several batches, or could be several providers' (409; exit 2).
     AmbiguousId,
     /// No provider of that name (400; exit 2).

@@ -98,7 +98,7 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::AmbiguousId | ErrorCode::NotEnded => StatusCode::CONFLICT,
+            ErrorCode::AmbiguousId | ErrorCode::NotEnded | ErrorCode::AlreadyEnded => StatusCode::CONFLICT,
             ErrorCode::UnknownProvider
             | ErrorCode::UnknownWebhook
             | ErrorCode::InvalidRequest

@@ -2,9 +2,9 @@
 
 use super::address::Address;
 use super::api::{
-    CheckAnswer, CheckRequest, ConfigReport, DeliveryView, DiscoverAnswer, DiscoverRequest, Listing, PollAnswer,
-    ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
-    TrackItem, TrackMany, WebhookReport,
+    CheckAnswer, CheckRequest, ConfigReport, DeliveryView, DiscoverAnswer, DiscoverRequest, Listing,
+    PollAnswer, ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest,
+    TrackAnswer, TrackItem, TrackMany, WebhookReport,
 };
 use super::client_error::{ClientError, io_error, plain, reason, refusal};
 use super::streams::{Body, Download, EventStream, Lines, Submitting};

@@ -251,7 +251,8 @@ impl Live {
         let (config, store) = (self.config(), &self.parts.store);
         let owed = removed_webhooks(&config, store).await?;
         let watched = store.counts_of_tracked().await?;
-        let plural = |count: u64, one: &str, many: &str| if count == 1 { one.to_owned() } else { many.to_owned() };
+        let plural =
+            |count: u64, one: &str, many: &str| if count == 1 { one.to_owned() } else { many.to_owned() };
         for change in changes.iter_mut() {
             let Some(table) = change.strip_suffix(" removed") else { continue };
             let left = match table.split_once('.') {
@@ -263,7 +264,8 @@ impl Live {
                         provider == name && status.is_some_and(|status| !status.is_terminal())
                     });
                     let count: u64 = live.map(|(.., count)| count).sum();
-                    (count > 0).then(|| format!("{count} {} no longer polled", plural(count, "batch", "batches")))
+                    (count > 0)
+                        .then(|| format!("{count} {} no longer polled", plural(count, "batch", "batches")))
                 }
                 _ => None,
             };
@@ -313,7 +315,10 @@ impl Live {
 }
 
 /// How many deliveries are owed to webhooks that `config` does not have, by the webhook.
-pub(super) async fn removed_webhooks(config: &Config, store: &Store) -> Result<BTreeMap<String, u64>, ApiError> {
+pub(super) async fn removed_webhooks(
+    config: &Config,
+    store: &Store,
+) -> Result<BTreeMap<String, u64>, ApiError> {
     let backlogs = store.backlogs().await?.into_iter();
     let removed = backlogs.filter(|(name, _)| !config.webhooks.contains_key(name));
     let owed = removed.map(|(name, backlog)| {

@@ -2,7 +2,8 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, ConfigReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer, WebhookReport,
+    CheckAnswer, ConfigReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer,
+    WebhookReport,
 };
 use super::api_error::ApiError;
 use super::live::removed_webhooks;
@@ -17,8 +18,8 @@ use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
-use crate::store::providers::ProviderState;
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
+use crate::store::providers::ProviderState;
 use crate::webhook::{DeliveryOutcome, EventBody};
 use jiff::Timestamp;
 use serde_json::json;
@@ -46,7 +47,8 @@ impl Service {
         let counted = self.store.counts_of_tracked().await?.into_iter();
         let mut orphans = BTreeMap::new();
         for (provider, status, count) in counted {
-            if status.is_some_and(|status| !status.is_terminal()) && !config.providers.contains_key(&provider) {
+            if status.is_some_and(|status| !status.is_terminal()) && !config.providers.contains_key(&provider)
+            {
                 *orphans.entry(provider).or_default() += count;
             }
         }
@@ -102,7 +104,9 @@ impl Service {
             webhooks.push(webhook_report(&name, None, &state, &backlog, now));
         }
         let others = backlogs.iter();
-        webhooks.extend(others.map(|(name, owed)| webhook_report(name, None, &WebhookState::default(), owed, now)));
+        webhooks.extend(
+            others.map(|(name, owed)| webhook_report(name, None, &WebhookState::default(), owed, now)),
+        );
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: None,

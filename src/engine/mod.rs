@@ -197,7 +197,8 @@ impl Engine {
     pub fn adopt(&self, registered: &[Registered]) {
         let mut touched = BTreeMap::new();
         for batch in registered {
-            if batch.new && batch.tracked.outcome().is_some_and(|outcome| outcome.severity() > Severity::Info) {
+            if batch.new && batch.tracked.outcome().is_some_and(|outcome| outcome.severity() > Severity::Info)
+            {
                 poll::log_status(&batch.tracked);
             }
             let provider = &batch.tracked.key.provider;

@@ -40,11 +40,7 @@ pub const KIND: Kind = Kind {
     hook: Some(Hook::OPENAI),
     build: |account| {
         let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
-        let dialect = Dialect {
-            file_retention_secs: Some(FILE_RETENTION_SECS),
-            creation,
-            ..Dialect::OPENAI
-        };
+        let dialect = Dialect { file_retention_secs: Some(FILE_RETENTION_SECS), creation, ..Dialect::OPENAI };
         Box::new(OpenAi::of(account, &dialect))
     },
 };

@@ -16,7 +16,12 @@ use webhooks::Names;
 
 /// Judges a whole file: the configuration, unless one of the problems is an error.
 pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Vec<Problem>) {
-    let mut check = Check { circumstances, problems: Vec::new(), places: raw.places.clone(), wrong_intervals: (false, false) };
+    let mut check = Check {
+        circumstances,
+        problems: Vec::new(),
+        places: raw.places.clone(),
+        wrong_intervals: (false, false),
+    };
     let state = check.state(&raw.state);
     let api = check.api(&raw.api);
     let http = check.http(&raw.http);
@@ -48,7 +53,12 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
 
 /// Judges `[api]` alone, for commands that only want to find the daemon.
 pub fn check_api(table: &ApiTable, circumstances: Circumstances<'_>) -> (ApiConfig, Vec<Problem>) {
-    let mut check = Check { circumstances, problems: Vec::new(), places: BTreeMap::new(), wrong_intervals: (false, false) };
+    let mut check = Check {
+        circumstances,
+        problems: Vec::new(),
+        places: BTreeMap::new(),
+        wrong_intervals: (false, false),
+    };
     let api = check.api(table);
     (api, check.problems)
 }

@@ -137,9 +137,13 @@ impl Check<'_> {
 
     /// Warns of an address without the version that the kind's own address ends with: every path would be wrong.
     fn warn_of_lost_version(&mut self, holder: &str, span: Range<usize>, url: &Url, facts: &KindFacts) {
-        let is_version = |part: &str| part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let is_version = |part: &str| {
+            part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
         let Some(usual) = facts.base_url else { return };
-        let Some((_, usual_path)) = usual.split_once("://").and_then(|(_, rest)| rest.split_once('/')) else { return };
+        let Some((_, usual_path)) = usual.split_once("://").and_then(|(_, rest)| rest.split_once('/')) else {
+            return;
+        };
         let has_one = |path: &str| path.split('/').any(is_version);
         if !has_one(usual_path) || has_one(url.path()) || facts.adds_version {
             return;

@@ -73,8 +73,12 @@ impl Check<'_> {
         // What was not understood has been told, and nothing is known of what it would be.
         let (min, max) = (&table.min_interval, &table.max_interval);
         let (no_usual_min, no_usual_max) = self.wrong_intervals;
-        let unknown = |field: &Field<Duration>, no_usual: bool| field.is_wrong() || (field.is_missing() && no_usual);
-        if unknown(min, no_usual_min) || unknown(max, no_usual_max) || polling.min_interval <= polling.max_interval {
+        let unknown =
+            |field: &Field<Duration>, no_usual: bool| field.is_wrong() || (field.is_missing() && no_usual);
+        if unknown(min, no_usual_min)
+            || unknown(max, no_usual_max)
+            || polling.min_interval <= polling.max_interval
+        {
             return polling;
         }
         let source = |field: &Field<Duration>, key: &str| {
@@ -84,7 +88,9 @@ impl Check<'_> {
         let longest = format!("{} ({})", source(max, "max_interval"), compact(polling.max_interval));
         let help = "set both, the longer one as `max_interval`".to_owned();
         match (min.given(), max.given()) {
-            (Some(given), _) => self.refuse(given.span(), format!("{shortest} is longer than {longest}"), help),
+            (Some(given), _) => {
+                self.refuse(given.span(), format!("{shortest} is longer than {longest}"), help)
+            }
             (None, Some(given)) => {
                 self.refuse(given.span(), format!("{longest} is shorter than {shortest}"), help);
             }
