@@ -81,18 +81,31 @@ impl Check<'_> {
         {
             return polling;
         }
-        let source = |field: &Field<Duration>, key: &str| {
-            format!("`{}.{key}`", if field.given().is_some() { path } else { POLLING })
+        let table_of = |field: &Field<Duration>| if field.given().is_some() { path } else { POLLING };
+        let (min_table, max_table) = (table_of(min), table_of(max));
+        // The second of two keys of one table needs its table no more.
+        let named = |table: &str, key: &str, second: bool| {
+            if second && min_table == max_table { format!("`{key}`") } else { format!("`{table}.{key}`") }
         };
-        let shortest = format!("{} ({})", source(min, "min_interval"), compact(polling.min_interval));
-        let longest = format!("{} ({})", source(max, "max_interval"), compact(polling.max_interval));
+        let shortest = |second: bool| {
+            format!("{} ({})", named(min_table, "min_interval", second), compact(polling.min_interval))
+        };
+        let longest = |second: bool| {
+            format!("{} ({})", named(max_table, "max_interval", second), compact(polling.max_interval))
+        };
         let help = "set both, the longer one as `max_interval`".to_owned();
         match (min.given(), max.given()) {
-            (Some(given), _) => {
-                self.refuse(given.span(), format!("{shortest} is longer than {longest}"), help)
-            }
+            (Some(given), _) => self.refuse(
+                given.span(),
+                format!("{} is longer than {}", shortest(false), longest(true)),
+                help,
+            ),
             (None, Some(given)) => {
-                self.refuse(given.span(), format!("{longest} is shorter than {shortest}"), help);
+                self.refuse(
+                    given.span(),
+                    format!("{} is shorter than {}", longest(false), shortest(true)),
+                    help,
+                );
             }
             (None, None) => {}
         }
