@@ -356,7 +356,12 @@ fn an_end_is_logged_as_loudly_as_it_is_bad() {
     for id in ["batch_1", "batch_2", "batch_3"] {
         world.provider.put(id, "in_progress", &json!({}));
     }
-    let counts = |completed: u64| json!({"request_counts": {"total": 4, "completed": completed, "failed": 4 - completed}});
+    let counts = |completed: u64| {
+        let file = (completed > 0).then_some("file-out");
+        json!({
+            "request_counts": {"total": 4, "completed": completed, "failed": 4 - completed}, "output_file_id": file,
+        })
+    };
     let daemon = Daemon::start(world.command().env("JOURNAL_STREAM", "").args(["run"]));
     until("the daemon answers", || std::os::unix::net::UnixStream::connect(world.socket()).ok());
     world.ok(&["track", "batch_1", "batch_2", "batch_3"]);
