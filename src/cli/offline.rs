@@ -4,7 +4,7 @@ use super::error::Error;
 use super::exit::Exit;
 use crate::clock::Clock;
 use crate::config::ClientView;
-use crate::control::api::{DeliveryView, Listing, StatusReport};
+use crate::control::api::{DeliveryView, Listing, ProviderReport, StatusReport};
 use crate::control::api_error::ApiError;
 use crate::control::client::Query;
 use crate::control::query;
@@ -43,7 +43,12 @@ impl Offline {
     /// What the state tells of itself.
     pub async fn status(&self) -> Result<StatusReport, Error> {
         let config_file = self.view.file.as_ref().map(|file| file.display().to_string());
-        Ok(StatusReport { config_file, ..self.service.state(&self.dir).await? })
+        let mut report = StatusReport { config_file, ..self.service.state(&self.dir).await? };
+        let remembered: Vec<String> = report.providers.iter().map(|provider| provider.name.clone()).collect();
+        let others = self.view.providers.iter().filter(|name| !remembered.contains(name));
+        // Only trouble is remembered: of the others nothing is known.
+        report.providers.extend(others.map(|name| ProviderReport::unknown(name)));
+        Ok(report)
     }
 
     /// See [`super::source::Source::batches`].

@@ -18,7 +18,15 @@ impl Config {
                 (None, Some(_)) => changes.push(format!("{name} added")),
                 (Some(old), Some(new)) => {
                     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-                    for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
+                    let follows = |key: &String| {
+                        // What a provider has of `[polling]` changes with it, and that is told once.
+                        let general = |tables: &Tables| tables.get("polling")?.get(key).cloned();
+                        name.starts_with("providers.")
+                            && old.get(key) == general(&before).as_ref()
+                            && new.get(key) == general(&after).as_ref()
+                    };
+                    let differs = |key: &&String| old.get(*key) != new.get(*key) && !follows(key);
+                    for key in keys.into_iter().filter(differs) {
                         changes.push(change(&format!("{name}.{key}"), old.get(key), new.get(key)));
                     }
                 }
@@ -55,9 +63,12 @@ impl Config {
     }
 }
 
-/// The tables of a page and the keys of each, by their names.
-fn tables(page: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut tables: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+/// The keys of each table with their values, by the table's name.
+type Tables = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The tables of a page.
+fn tables(page: &str) -> Tables {
+    let mut tables = Tables::new();
     let mut table = String::new();
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -390,7 +390,7 @@ pub struct ProviderReport {
     pub base_url: String,
     pub key: bool,
     pub active: u64,
-    /// `ok`, `untried`, `refused`, `unreachable`, `held`
+    /// `ok`, `untried`, `refused`, `unreachable`, `held`; `unknown` where the state was read without a daemon
     pub health: String,
     /// What went wrong the last time.
     pub last_error: Option<String>,
@@ -486,6 +486,24 @@ pub struct ReloadAnswer {
     pub warnings: Vec<String>,
     /// Keys that changed and need a restart.
     pub restart_needed: Vec<String>,
+}
+
+impl ProviderReport {
+    /// A provider of which only the name is known.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: String::new(),
+            base_url: String::new(),
+            key: false,
+            active: 0,
+            health: "unknown".to_owned(),
+            last_error: None,
+            last_success_at: None,
+            held_until: None,
+            in_flight: 0,
+        }
+    }
 }
 
 impl ReloadAnswer {

@@ -126,7 +126,7 @@ impl Service {
             orphans: BTreeMap::new(),
             removed_webhooks: BTreeMap::new(),
             submissions: self.open_submissions().await?,
-            providers: providers.map(|(name, state)| remembered_provider(name, state)).collect(),
+            providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
             webhooks,
             jobs: jobs.collect(),
         })
@@ -299,23 +299,17 @@ fn provider_report(poller: Snapshot) -> ProviderReport {
         health: provider_health(&poller.state, poller.held_until.is_some()).to_owned(),
         held_until: poller.held_until.map(|at| at.to_string()),
         in_flight: poller.in_flight,
-        ..remembered_provider(poller.name, poller.state)
+        ..remembered_provider(&poller.name, poller.state)
     }
 }
 
 /// What is remembered of a provider, without the daemon that knows the rest.
-fn remembered_provider(name: String, state: ProviderState) -> ProviderReport {
+fn remembered_provider(name: &str, state: ProviderState) -> ProviderReport {
     ProviderReport {
-        name,
-        kind: String::new(),
-        base_url: String::new(),
-        key: false,
-        active: 0,
         health: provider_health(&state, false).to_owned(),
         last_error: state.last_error,
         last_success_at: state.last_success_at.map(|at| at.to_string()),
-        held_until: None,
-        in_flight: 0,
+        ..ProviderReport::unknown(name)
     }
 }
 
