@@ -209,6 +209,33 @@ pub fn looks_like_one(text: &str) -> bool {
         })
 }
 
+/// Whether `text` stands where a secret was meant to be filled in: `sk-…`, `sk-xxx`, `your-key-here`, `<key>`.
+pub fn is_placeholder(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    let filler =
+        |rest: &str| rest.len() >= 3 && rest.chars().all(|c| matches!(c, 'x' | '*' | '.' | '-' | '_' | '0'));
+    let rest =
+        KEY_PREFIXES.iter().find_map(|prefix| text.strip_prefix(&prefix.to_lowercase())).unwrap_or(&text);
+    let asks =
+        ["your-", "your_", "your ", "yourkey", "yourtoken", "my-api-key", "my_api_key", "insert-", "insert_"];
+    let words = [
+        "changeme",
+        "change-me",
+        "change_me",
+        "replaceme",
+        "replace-me",
+        "replace_me",
+        "placeholder",
+        "todo",
+    ];
+    text.contains('…')
+        || text.contains("...")
+        || (text.starts_with('<') && text.ends_with('>'))
+        || filler(rest)
+        || asks.iter().any(|ask| rest.starts_with(ask) || text.starts_with(ask))
+        || words.contains(&rest)
+}
+
 fn one_line(text: &str, place: &str) -> Result<SecretString, SecretProblem> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
@@ -406,6 +433,39 @@ mod tests {
         assert_eq!(key("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), None);
         assert_eq!(key("whsec_c2hvcnQ="), None);
         assert_eq!(key("whsec_not base64"), None);
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_key() {
+        for text in [
+            "sk-…",
+            "sk-...",
+            "sk-xxx",
+            "SK-XXXXXXXX",
+            "your-key-here",
+            "YOUR_API_KEY",
+            "<key>",
+            "changeme",
+            "sk-your-key",
+            "sk-proj-...",
+        ] {
+            assert!(is_placeholder(text), "{text}");
+        }
+        for text in [
+            SECRET,
+            "k",
+            "key",
+            "t0ken",
+            "sk-test",
+            "sk",
+            "test",
+            "xoxb-1234-5678",
+            "yours",
+            "0123456789abcdef",
+            "sandbox",
+        ] {
+            assert!(!is_placeholder(text), "{text}");
+        }
     }
 
     #[test]
