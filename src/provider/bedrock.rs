@@ -6,6 +6,7 @@ mod translation;
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
+use super::salvage;
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::s3::S3;
 use super::submit::{Intake, Job, MARKER_PREFIX, RequestLine, Submission, Translated, Untranslatable};
@@ -187,7 +188,7 @@ fn meant(answer: &Answer) -> Cow<'_, Answer> {
         return Cow::Borrowed(answer);
     }
     let told = answer.header("x-amzn-errortype").map(str::to_owned).or_else(|| {
-        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        let body = salvage::value(&answer.body)?;
         Some(body.get("__type")?.as_str()?.to_owned())
     });
     // `ThrottlingException:http://…`, `com.amazon.coral.service#ThrottlingException`
