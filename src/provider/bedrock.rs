@@ -29,7 +29,7 @@ pub const KIND: Kind = Kind {
         name: "bedrock",
         key_env: &["AWS_BEARER_TOKEN_BEDROCK"],
         base_url_env: Some("AWS_ENDPOINT_URL_BEDROCK"),
-        base_url: Some("https://bedrock.{region}.amazonaws.com"),
+        base_url: Some("https://bedrock.{region}.{aws_domain}"),
         key_optional: true,
         options: &[
             "access_key_id",

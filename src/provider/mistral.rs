@@ -87,12 +87,16 @@ impl Mistral {
             let ended = status.is_some_and(Status::is_terminal);
             let created_at = reader.time("created_at");
             let hours = reader.count("timeout_hours").and_then(|hours| i64::try_from(hours).ok());
-            let is_inline =
-                reader.value("outputs").and_then(Value::as_array).is_some_and(|items| !items.is_empty());
+            let list = |value: Option<&Value>| value.and_then(Value::as_array).map(Vec::is_empty);
+            let has_outputs = list(reader.value("outputs")) == Some(false);
+            // What has no input file was given its requests with its creation, and has its outputs where they were.
+            let is_inline = has_outputs || list(reader.value("input_files")) == Some(true);
+            let request_counts = counts(reader);
+            let has_results = has_outputs || request_counts.is_none_or(|counts| counts.done() > 0);
             Sighting {
                 output_file_id: reader
                     .id("output_file")
-                    .or_else(|| (ended && is_inline).then(|| results_id(&self.provider, &id))),
+                    .or_else(|| (ended && is_inline && has_results).then(|| results_id(&self.provider, &id))),
                 id,
                 status,
                 provider_status,
@@ -107,7 +111,7 @@ impl Mistral {
                 // Known only where the answer repeats what the submitter asked for.
                 expires_at: hours.and_then(|hours| created_at?.checked_add(hours.checked_mul(3600)?)),
                 ended_at: reader.time("completed_at").filter(|_| ended),
-                request_counts: counts(reader),
+                request_counts,
                 metadata: reader.metadata("metadata"),
                 ..Sighting::default()
             }
@@ -129,7 +133,8 @@ fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
 
 impl Provider for Mistral {
     fn retrieve(&self, id: &str) -> Result<Call, Failure> {
-        self.requests.get(&format!("/batch/jobs/{}", segment(id)?), &[])
+        // The outputs of a job whose requests came inline would be in the answer, all of them.
+        self.requests.get(&format!("/batch/jobs/{}", segment(id)?), &[("inline", "false")])
     }
 
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
@@ -192,8 +197,9 @@ impl Provider for Mistral {
                 ],
             },
             takes_openai: false,
-            max_requests: Some(1_000_000),
+            max_requests: Some(100_000),
             max_bytes: Some(MAX_BYTES),
+            max_line_bytes: None,
             custom_id: IdRule::default(),
             one_model: true,
             endpoints: &ENDPOINTS,

@@ -18,6 +18,7 @@ mod gcs;
 pub mod gemini;
 pub mod hook;
 pub mod input_checker;
+mod input_problem;
 pub mod lenient;
 mod line;
 pub mod litellm;
