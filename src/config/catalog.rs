@@ -12,8 +12,7 @@ pub struct KindFacts {
     pub key_env: &'static [&'static str],
     /// The standard environment variable for another address, where the vendor has one.
     pub base_url_env: Option<&'static str>,
-    /// Its address, in which `{region}` stands for the key of that name and `{aws_domain}` for AWS's domain there; `None`:
-    /// the configuration must give one.
+    /// Its address, in which `{region}` stands for the key of that name; `None`: the configuration must give one.
     pub base_url: Option<&'static str>,
     /// Whether it answers without a key.
     pub key_optional: bool,

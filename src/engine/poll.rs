@@ -8,6 +8,7 @@ use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
 use crate::domain::schedule::{self, Terms};
 use crate::domain::sighting::Sighting;
+use crate::domain::time::later;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
 use crate::http::failure::{Failure, Verdict};
@@ -75,6 +76,8 @@ pub(super) fn observed(
     let mut step = match seen {
         Ok(sighting) => {
             key_refused = false;
+            // Longer than between any two checks it is not put off.
+            not_before = sighting.retry_after.map(|wait| later(now, wait.min(terms.plan.max_interval)));
             observe(before, sighting, poller.adapter().hold_incomplete(), now)
         }
         Err((failure, verdict)) => match verdict {

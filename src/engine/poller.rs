@@ -16,7 +16,7 @@ use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, Verdict};
+use crate::http::failure::{Failure, Verdict, retry_after};
 use crate::provider::{Page, PageRequest, Provider};
 use crate::store::providers::ProviderState;
 use crate::store::{Pk, Store};
@@ -324,7 +324,10 @@ impl Poller {
     /// Asks for one batch, outside the schedule and its limits.
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
-        let result = self.send(call).await.and_then(|answer| self.adapter().retrieved(id, &answer));
+        let result = self.send(call).await.and_then(|answer| {
+            let sighting = self.adapter().retrieved(id, &answer)?;
+            Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
+        });
         self.count(&result);
         result
     }

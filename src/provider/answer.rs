@@ -83,7 +83,10 @@ pub fn refusal(answer: &Answer) -> Failure {
         None => None,
     }
     .unwrap_or_else(|| plain_text(&String::from_utf8_lossy(&answer.body)));
-    let message = shorten(&message);
+    let message = match answer.header("location") {
+        Some(location) if answer.status.is_redirection() => redirect(location),
+        _ => shorten(&message),
+    };
     let status = match &body {
         Some(body) if refuses_key(unwrapped_ref(body)) => StatusCode::UNAUTHORIZED,
         _ => answer.status,
@@ -93,6 +96,14 @@ pub fn refusal(answer: &Answer) -> Failure {
         *retry_after = body.as_ref().and_then(|body| retry_delay(unwrapped_ref(body)));
     }
     failure
+}
+
+/// Where an answer sends on to: its host and no more, since the rest may be a secret.
+fn redirect(location: &str) -> String {
+    let host =
+        location.parse().ok().and_then(|uri: http::Uri| uri.authority().map(|at| at.host().to_owned()));
+    let to = host.map_or_else(String::new, |host| format!(" to {host}"));
+    format!("it redirects{to}, and no key is sent on to another place; check `base_url`")
 }
 
 /// At most 200 characters of `text` on one line, without control characters.
@@ -335,6 +346,24 @@ mod tests {
         assert_eq!(message(r#"{"error":{"type":"overloaded_error","message":""}}"#), "overloaded_error");
         assert_eq!(message(""), "");
         assert_eq!(message(r#"{"ok":false}"#), r#"{"ok":false}"#);
+    }
+
+    #[test]
+    fn a_redirect_names_the_host_and_is_tried_again() {
+        for (location, told) in [
+            ("https://elsewhere.example.com/v1/batches?token=secret", "to elsewhere.example.com, and no key"),
+            ("/login", "it redirects, and no key"),
+        ] {
+            for status in [301, 302, 307, 308] {
+                let mut redirect = answer(status, "<html>moved</html>");
+                redirect.headers.insert("location", HeaderValue::from_static(location));
+                let failure = object(&redirect).unwrap_err();
+                let text = failure.to_string();
+                assert!(text.contains(told) && !text.contains("secret"), "{text}");
+                assert_eq!(failure.verdict(), Verdict::Again);
+                assert!(!failure.may_have_arrived());
+            }
+        }
     }
 
     #[test]

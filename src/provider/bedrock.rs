@@ -6,9 +6,9 @@ mod translation;
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
-use super::salvage;
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::s3::S3;
+use super::salvage;
 use super::submit::{Intake, Job, MARKER_PREFIX, RequestLine, Submission, Translated, Untranslatable};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
@@ -29,7 +29,7 @@ pub const KIND: Kind = Kind {
         name: "bedrock",
         key_env: &["AWS_BEARER_TOKEN_BEDROCK"],
         base_url_env: Some("AWS_ENDPOINT_URL_BEDROCK"),
-        base_url: Some("https://bedrock.{region}.{aws_domain}"),
+        base_url: Some("https://bedrock.{region}.amazonaws.com"),
         key_optional: true,
         options: &[
             "access_key_id",

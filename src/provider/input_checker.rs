@@ -227,13 +227,9 @@ impl InputChecker {
             )
         })?;
         let head = Head::read(text, &self.intake.own).map_err(|error| not_json(&error, is_last))?;
-        let is_addressed = (head.url.is_some() || head.method.is_some())
-            && !head.is_about_a_file(&self.intake.own);
-        let form = if is_addressed || self.intake.own == OPENAI_LINE {
-            OPENAI_LINE
-        } else {
-            self.intake.own
-        };
+        let is_addressed =
+            (head.url.is_some() || head.method.is_some()) && !head.is_about_a_file(&self.intake.own);
+        let form = if is_addressed || self.intake.own == OPENAI_LINE { OPENAI_LINE } else { self.intake.own };
         let is_openai = form == OPENAI_LINE;
         let request = if is_openai { &head.body } else { &head.own_body };
         let Some(request) = request else { return Err(head.no_request(&self.intake.own)) };

@@ -87,17 +87,14 @@ impl Mistral {
             let ended = status.is_some_and(Status::is_terminal);
             let created_at = reader.time("created_at");
             let hours = reader.count("timeout_hours").and_then(|hours| i64::try_from(hours).ok());
+            let output_file = reader.id("output_file");
             let list = |value: Option<&Value>| value.and_then(Value::as_array).map(Vec::is_empty);
             let has_outputs = list(reader.value("outputs")) == Some(false);
             // What has no input file was given its requests with its creation, and has its outputs where they were.
             let is_inline = has_outputs || list(reader.value("input_files")) == Some(true);
-            let request_counts = counts(reader);
-            let has_results = has_outputs || request_counts.is_none_or(|counts| counts.done() > 0);
-            Sighting {
-                output_file_id: reader
-                    .id("output_file")
-                    .or_else(|| (ended && is_inline && has_results).then(|| results_id(&self.provider, &id))),
+            let mut sighting = Sighting {
                 id,
+                output_file_id: output_file,
                 status,
                 provider_status,
                 endpoint: reader.text("endpoint"),
@@ -111,10 +108,15 @@ impl Mistral {
                 // Known only where the answer repeats what the submitter asked for.
                 expires_at: hours.and_then(|hours| created_at?.checked_add(hours.checked_mul(3600)?)),
                 ended_at: reader.time("completed_at").filter(|_| ended),
-                request_counts,
+                request_counts: counts(reader),
                 metadata: reader.metadata("metadata"),
                 ..Sighting::default()
+            };
+            let has_results = has_outputs || sighting.request_counts.is_none_or(|counts| counts.done() > 0);
+            if ended && is_inline && has_results && sighting.output_file_id.is_none() {
+                sighting.output_file_id = Some(results_id(&self.provider, &sighting.id));
             }
+            sighting
         })
     }
 }

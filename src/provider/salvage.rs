@@ -206,9 +206,18 @@ mod tests {
             (r#"{"id":"b","x":nope,"y":1}"#, json!({"id": "b", "x": BROKEN, "y": 1})),
             (r#"{"id":"b","x":"\q","y":1}"#, json!({"id": "b", "x": BROKEN, "y": 1})),
             ("{\"id\":\"b\",\"x\":\"a\tb\"}", json!({"id": "b", "x": BROKEN})),
-            (r#"{"id":"b","x":,"y":[1,,2],"z":01}"#, json!({"id": "b", "x": BROKEN, "y": [1, 2], "z": BROKEN})),
-            (r#"{"id":"b","m":{"a":"ok","b":+1,"c":NaN}}"#, json!({"id": "b", "m": {"a": "ok", "b": BROKEN, "c": null}})),
-            (r#"{"id":"b",oops,'k':1,"y":{"z":2 3},"w":"\ud83d"}"#, json!({"id": "b", "y": {"z": BROKEN}, "w": "\u{fffd}"})),
+            (
+                r#"{"id":"b","x":,"y":[1,,2],"z":01}"#,
+                json!({"id": "b", "x": BROKEN, "y": [1, 2], "z": BROKEN}),
+            ),
+            (
+                r#"{"id":"b","m":{"a":"ok","b":+1,"c":NaN}}"#,
+                json!({"id": "b", "m": {"a": "ok", "b": BROKEN, "c": null}}),
+            ),
+            (
+                r#"{"id":"b",oops,'k':1,"y":{"z":2 3},"w":"\ud83d"}"#,
+                json!({"id": "b", "y": {"z": BROKEN}, "w": "\u{fffd}"}),
+            ),
         ] {
             assert_eq!(value(text.as_bytes()), Some(expected), "{text}");
         }
@@ -218,8 +227,14 @@ mod tests {
     fn a_broken_item_costs_that_item() {
         for (page, expected) in [
             (r#"{"data":[{"id":"a"},nope,{"id":"c"}]}"#, json!({"data": [{"id": "a"}, BROKEN, {"id": "c"}]})),
-            (r#"{"data":[{"id":"a"},{"id":"b" "x"},{"id":"c"}],"n":1}"#, json!({"data": [{"id": "a"}, {"id": BROKEN}, {"id": "c"}], "n": 1})),
-            (r#"{"data":[{"id":"a"},{"id":"b","x":[1}],"n":1}"#, json!({"data": [{"id": "a"}, {"id": "b", "x": [1]}], "n": 1})),
+            (
+                r#"{"data":[{"id":"a"},{"id":"b" "x"},{"id":"c"}],"n":1}"#,
+                json!({"data": [{"id": "a"}, {"id": BROKEN}, {"id": "c"}], "n": 1}),
+            ),
+            (
+                r#"{"data":[{"id":"a"},{"id":"b","x":[1}],"n":1}"#,
+                json!({"data": [{"id": "a"}, {"id": "b", "x": [1]}], "n": 1}),
+            ),
             (r#"[{"id":"a"},{"id":}]"#, json!([{"id": "a"}, {"id": BROKEN}])),
         ] {
             assert_eq!(value(page.as_bytes()), Some(expected), "{page}");
@@ -228,7 +243,18 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_nothing() {
-        for text in ["", "no such batch", "<html>{\"a\":1}</html>", "{'a':1}", "{oops}", "[nope]", "{\"a\":1", "{\"a\":\"b}", "{\"a\":1} x", "{\"a\":1}}"] {
+        for text in [
+            "",
+            "no such batch",
+            "<html>{\"a\":1}</html>",
+            "{'a':1}",
+            "{oops}",
+            "[nope]",
+            "{\"a\":1",
+            "{\"a\":\"b}",
+            "{\"a\":1} x",
+            "{\"a\":1}}",
+        ] {
             assert_eq!(value(text.as_bytes()), None, "{text}");
         }
         let deep = format!("{{\"a\":1,\"b\":{}x{}}}", "[".repeat(9000), "]".repeat(9000));

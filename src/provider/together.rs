@@ -40,7 +40,10 @@ const DIALECT: Dialect = Dialect {
     passthrough: false,
     creation: Some(Creation {
         intake: Intake {
-            own: LineForm { tells: &[("messages", "/v1/chat/completions"), (FILE_KEY, "/v1/audio/transcriptions")], ..OPENAI_LINE },
+            own: LineForm {
+                tells: &[("messages", "/v1/chat/completions"), (FILE_KEY, "/v1/audio/transcriptions")],
+                ..OPENAI_LINE
+            },
             takes_openai: false,
             max_requests: Some(50_000),
             max_bytes: Some(megabytes(100)),
@@ -67,8 +70,7 @@ const DIALECT: Dialect = Dialect {
 
 /// A request without its address; one about a recording has the method `FILE` in place of `POST`.
 fn line(line: RequestLine) -> Result<Translated, Untranslatable> {
-    let is_audio =
-        line.object.get("url").and_then(Value::as_str).is_some_and(|url| url.contains("/audio/"));
+    let is_audio = line.object.get("url").and_then(Value::as_str).is_some_and(|url| url.contains("/audio/"));
     let mut translated = bare(line)?;
     if is_audio {
         translated.object.insert("method".to_owned(), FILE_METHOD.into());

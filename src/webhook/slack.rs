@@ -295,7 +295,12 @@ mod tests {
         let outcome = |status, body: &str| slack().outcome(&answer(status, body));
         assert_eq!(outcome(200, "ok"), DeliveryOutcome::Delivered);
         assert_eq!(outcome(200, "ok\n"), DeliveryOutcome::Delivered);
-        for imitation in [r#"{"ok":true}"#, r#"{"success":true}"#, r#"{"result":"success","msg":""}"#, r#"{"status":"ok"}"#] {
+        for imitation in [
+            r#"{"ok":true}"#,
+            r#"{"success":true}"#,
+            r#"{"result":"success","msg":""}"#,
+            r#"{"status":"ok"}"#,
+        ] {
             assert_eq!(outcome(200, imitation), DeliveryOutcome::Delivered, "{imitation}");
         }
         for refusal in [r#"{"ok":false}"#, r#"{"success":false,"status":"ok"}"#, r#"{"id":1}"#, "[true]"] {

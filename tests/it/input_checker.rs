@@ -158,7 +158,9 @@ fn what_a_file_is_instead_is_said() {
 
 #[test]
 fn there_is_an_end_to_complaints_and_to_lines() {
-    let line = |number: u32| format!("{{\"custom_id\":\"a\",\"method\":\"M{number}\",\"url\":\"/v1/x\",\"body\":{{}}}}\n");
+    let line = |number: u32| {
+        format!("{{\"custom_id\":\"a\",\"method\":\"M{number}\",\"url\":\"/v1/x\",\"body\":{{}}}}\n")
+    };
     let file: String = (0..1000).map(line).collect();
     let told = faults("openai", Overrides::default(), file.as_bytes());
     assert_eq!(told.lines().count(), MOST_PROBLEMS + 1, "{told}");
@@ -184,7 +186,8 @@ fn the_bound_of_a_line_is_the_service_s_own() {
     };
     let own = |bytes: usize| {
         let content = "x".repeat(bytes);
-        let params = json!({"model": "c", "max_tokens": 5, "messages": [{"role": "user", "content": content}]});
+        let params =
+            json!({"model": "c", "max_tokens": 5, "messages": [{"role": "user", "content": content}]});
         json!({"custom_id": "a", "params": params}).to_string()
     };
     assert!(judge("openai", &line(16 << 20)).0.is_ok());
@@ -204,7 +207,8 @@ fn empty_lines_at_the_end_are_no_fault_and_the_same_fault_is_told_once() {
     }
     let told = judge("openai", &format!("{}\n\n\n{}\n", chat("a"), chat("b"))).0.unwrap_err();
     assert_eq!(told[0].to_string(), "lines 2–3: each is empty; each line holds one request");
-    let bare: String = (0..200).map(|number| format!("{{\"custom_id\":\"{number}\",\"body\":{{}}}}\n")).collect();
+    let bare: String =
+        (0..200).map(|number| format!("{{\"custom_id\":\"{number}\",\"body\":{{}}}}\n")).collect();
     let told = judge("openai", &bare).0.unwrap_err();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].to_string().starts_with("lines 1–200: each has no `method`"), "{told:?}");
@@ -465,7 +469,7 @@ proptest! {
                     let sent: Value = serde_json::from_str(&input).unwrap();
                     prop_assert!(sent["custom_id"] == "r" || sent["key"] == "r");
                 }
-                (Err(problems), _) => prop_assert!(problems[0].line == Some(1) && !problems[0].what.is_empty()),
+                (Err(problems), _) => prop_assert!(problems[0].lines == [(1, 1)] && !problems[0].what.is_empty()),
             }
         }
     }
@@ -475,9 +479,9 @@ proptest! {
         let file = lines(&ids.iter().map(|id| chat(id)).collect::<Vec<_>>());
         let repeated = ids.iter().enumerate().skip(1).find_map(|(place, id)| {
             let first = ids[..place].iter().position(|other| other == id)?;
-            Some(format!("line {} has the same `custom_id` as line {}: `{id}`", place + 1, first + 1))
+            Some((place as u64 + 1, format!("has the same `custom_id` as line {}: `{id}`", first + 1)))
         });
-        let told = judge("openai", &file).0.err().map(|problems| problems[0].to_string());
+        let told = judge("openai", &file).0.err().map(|problems| (problems[0].lines[0].0, problems[0].what.clone()));
         prop_assert_eq!(told, repeated);
     }
 }

@@ -198,8 +198,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     for (at, _) in code.match_indices("use ") {
         let rest = &code[at + 4..];
         let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        let begins =
-            code[..at].trim_end_matches("pub ").trim_end_matches(' ').ends_with('\n') || at == 0;
+        let begins = code[..at].trim_end_matches("pub ").trim_end_matches(' ').ends_with('\n') || at == 0;
         if begins && !matches!(word.as_str(), "crate" | "super" | "self" | "std" | "") {
             tree(&format!("self::{rest}"), &mut Vec::new(), &mut found);
         }

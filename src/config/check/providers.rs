@@ -238,10 +238,12 @@ impl Check<'_> {
 /// An address with the options that it names filled in.
 fn filled(address: &str, options: &BTreeMap<String, String>) -> String {
     let domain = options.get("region").map(|region| aws_domain(region));
-    let address = domain.map_or_else(|| address.to_owned(), |domain| address.replace("{aws_domain}", domain));
-    options
-        .iter()
-        .fold(address, |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
+    // Regions of AWS's other partitions are in domains of their own.
+    let address = match (address.strip_suffix(aws_domain("")), domain) {
+        (Some(host), Some(domain)) => format!("{host}{domain}"),
+        _ => address.to_owned(),
+    };
+    options.iter().fold(address, |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
 }
 
 /// Whoever asks a public service more often has probably mistaken the unit.

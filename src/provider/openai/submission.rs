@@ -252,7 +252,11 @@ impl Submission for FileThenBatch {
                     StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
                 );
                 // A gateway that tells nothing of its files cannot be waited for.
-                if tells_nothing && !self.way.inspects { self.create(&file) } else { self.uploaded(answer, checks) }
+                if tells_nothing && !self.way.inspects {
+                    self.create(&file)
+                } else {
+                    self.uploaded(answer, checks)
+                }
             }
             (Stage::Creating, Some(answer)) => self.created.done(answer),
             _ => self.upload(0),
@@ -274,9 +278,9 @@ fn readiness(reader: &mut Reader<'_>) -> Readiness {
     let word = reader.value("status").and_then(Value::as_str).unwrap_or_default();
     let word: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     match word.as_str() {
-        "error" | "failed" => {
-            Readiness::Refused(reader.text("status_details").unwrap_or_else(|| "it does not say why".to_owned()))
-        }
+        "error" | "failed" => Readiness::Refused(
+            reader.text("status_details").unwrap_or_else(|| "it does not say why".to_owned()),
+        ),
         "pending" | "running" | "processing" | "inprogress" | "queued" | "notrunning" | "validating"
         | "uploading" | "importing" => Readiness::Pending,
         "uploaded" => Readiness::Uploaded,
