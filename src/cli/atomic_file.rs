@@ -76,6 +76,20 @@ impl AtomicFile {
     }
 }
 
+impl AtomicFile {
+    /// Keeps what has been written, under a name that says that something is missing. Gives that name.
+    pub fn keep(mut self) -> Result<PathBuf, Error> {
+        let mut name = self.path.file_name().map_or_else(OsString::new, OsString::from);
+        name.push(".partial");
+        let path = self.path.with_file_name(name);
+        let kept = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        kept.and_then(|()| std::fs::rename(&self.aside, &path)).map_err(|error| failed(&path, &error))?;
+        self.done = true;
+        sync_directory(&path).map_err(|error| failed(&path, &error))?;
+        Ok(path)
+    }
+}
+
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.done {

@@ -14,11 +14,11 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong, or an id is ambiguous.
     Usage = 2,
-    /// `wait`: a batch failed, or none of its requests succeeded.
+    /// `wait`, `results`: a batch failed; `wait`: or not one of its requests succeeded.
     BatchFailed = 3,
-    /// `wait`: a batch expired.
+    /// `wait`: a batch expired; `results`: without any.
     BatchExpired = 4,
-    /// `wait`: a batch was cancelled.
+    /// `wait`: a batch was cancelled; `results`: without any.
     BatchCancelled = 5,
     /// The state is damaged.
     StateDamaged = 65,
@@ -68,9 +68,13 @@ impl From<ErrorCode> for Exit {
             ErrorCode::StateDamaged => Self::StateDamaged,
             ErrorCode::Unavailable => Self::Unreachable,
             ErrorCode::Internal => Self::Internal,
+            ErrorCode::BatchFailed => Self::BatchFailed,
+            ErrorCode::BatchExpired => Self::BatchExpired,
+            ErrorCode::BatchCancelled => Self::BatchCancelled,
             ErrorCode::NotFound
             | ErrorCode::InvalidInput
             | ErrorCode::ProviderFailed
+            | ErrorCode::ResultsIncomplete
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
             | ErrorCode::NotEnded

@@ -6,8 +6,11 @@ use super::exit::Exit;
 use super::track::parse_id;
 use super::ui::Ui;
 use super::{Context, interrupted};
+use crate::control::api::ErrorCode;
 use crate::control::client::{Client, Query};
+use crate::control::client_error::ClientError;
 use crate::control::streams::Lines;
+use crate::domain::outcome::Outcome;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,7 +22,18 @@ use std::path::PathBuf;
   batchd results batch_68fd8e2f1c0c8190 --errors
 
 Most providers keep failed requests in a file of their own. --errors prints the
-failed requests alone, also where the provider mixes them with the others.")]
+failed requests alone, also where the provider mixes them with the others.
+
+Lines are counted. If fewer arrive than requests were completed, they are fetched once
+more; if lines are still missing, FILE.partial has those that arrived and the exit code
+is 1. A line that cannot be read becomes a line with an error, and the exit code is 1.
+
+Exit codes:
+  0    all results; with a warning if requests failed
+  1    the batch has not ended, or results are missing or cannot be read
+  3    the batch failed; its error is shown
+  4    expired without any output
+  5    cancelled without any output")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
     #[arg(value_name = "ID", value_parser = parse_id)]
@@ -54,14 +68,39 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     };
     let client = context.client().await?;
     tokio::select! {
-        lines = fetch(&client, &arguments, &mut context.ui, file.as_mut()) => {
-            let lines = lines.map_err(|error| error.about(&arguments.id))?;
-            told(&arguments, context, file, &lines)
-        }
+        lines = fetch(&client, &arguments, &mut context.ui, file.as_mut()) => match lines {
+            Ok(lines) => told(&arguments, context, file, &lines),
+            Err(Ended::Short(error)) => {
+                let error = error.about(&arguments.id);
+                let Some(file) = file else { return Err(error) };
+                let kept = file.keep()?;
+                Err(error.hint(format!("what came is in {}", kept.display())))
+            }
+            Err(Ended::Failed(error)) => Err(error.about(&arguments.id)),
+        },
         () = interrupted() => Err(Error::new(Exit::Interrupted, match arguments.output {
             Some(_) => "interrupted; nothing was written",
             None => "interrupted; the results are incomplete",
         })),
+    }
+}
+
+/// Why results do not come whole.
+enum Ended {
+    /// Lines are missing.
+    Short(Error),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<ClientError> for Ended {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Refused(object) if object.code == Some(ErrorCode::ResultsIncomplete) => {
+                Self::Short(error.into())
+            }
+            _ => Self::Failed(error.into()),
+        }
     }
 }
 
@@ -70,7 +109,7 @@ async fn fetch(
     arguments: &Arguments,
     ui: &mut Ui,
     mut file: Option<&mut AtomicFile>,
-) -> Result<Lines, Error> {
+) -> Result<Lines, Ended> {
     let format = match arguments.format {
         Format::Openai => "openai",
         Format::Raw => "raw",
@@ -87,7 +126,7 @@ async fn fetch(
     let bar = file.as_ref().map(|_| ui.bar(None));
     while let Some(bytes) = lines.next().await? {
         match &mut file {
-            Some(file) => file.write(&bytes)?,
+            Some(file) => file.write(&bytes).map_err(Ended::Failed)?,
             None => ui.bytes(&bytes),
         }
         if let Some(bar) = &bar {
@@ -120,15 +159,38 @@ fn told(
             written.sha256
         ));
     }
-    match lines.failed {
-        Some(failed) if failed > 0 && !arguments.errors => {
-            let requests = if failed == 1 { "request" } else { "requests" };
-            context.ui.warn(&format!("{failed} {requests} did not succeed; --errors prints those alone"));
-        }
-        _ if lines.lines == 0 && !arguments.errors && context.ui.is_open() => {
-            context.ui.note("no request succeeded; --errors prints those that failed");
-        }
-        _ => {}
+    let (count, failed) = (lines.lines, lines.failed.unwrap_or_default());
+    if lines.outcome == Some(Outcome::AllFailed) || failed > 0 && failed == count && !arguments.errors {
+        context.ui.warn("every request failed; --errors gives their errors");
+    } else if failed > 0 && !arguments.errors {
+        let requests = if failed == 1 { "request" } else { "requests" };
+        context.ui.warn(&format!("{failed} {requests} did not succeed; --errors gives those alone"));
+    } else if count == 0 && !arguments.errors && context.ui.is_open() {
+        context.ui.note("no request has output; --errors gives those that failed");
     }
-    Ok(Exit::Ok)
+    if lines.without_id > 0 {
+        context.ui.warn(&format!(
+            "{} of {count} lines do not tell which request they belong to: their custom_id is null",
+            lines.without_id
+        ));
+    }
+    if lines.unreadable > 0 {
+        let what = format!("{} of {count} lines cannot be read", lines.unreadable);
+        let error = Error::new(Exit::Failed, what).about(&arguments.id);
+        return Err(match arguments.format {
+            Format::Openai => error
+                .hint("each of them is given as a line with an error, which has the text as it came")
+                .hint("--format raw gives all lines as the provider writes them"),
+            Format::Raw => error,
+        });
+    }
+    Ok(match lines.outcome {
+        Some(Outcome::Failed) => {
+            context.ui.warn(&format!("the batch failed: `batchd show {}` tells why", arguments.id));
+            Exit::BatchFailed
+        }
+        Some(Outcome::Expired) => Exit::BatchExpired,
+        Some(Outcome::Cancelled) => Exit::BatchCancelled,
+        _ => Exit::Ok,
+    })
 }

@@ -7,6 +7,7 @@ use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
 use super::track::parse_id;
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
+use crate::domain::batch::BatchError;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::time::since;
@@ -157,6 +158,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("results", at("results_expire_at").map(|at| format!("kept by the provider until {at}")));
     let kept = batch.added("results");
     page.fact("kept", kept["path"].as_str().map(|path| format!("{path}, {} lines", kept["lines"])));
+    page.toned("not kept", Tone::Bad, added("results_error"));
     page.fact("tokens", tokens(batch.field("usage")));
     page.fact("labels", pairs(batch.added("labels")));
     page.fact("metadata", pairs(batch.field("metadata")));
@@ -284,12 +286,7 @@ fn attempt_line(attempt: &Value, zone: &TimeZone) -> String {
 }
 
 fn batch_error(error: &Value) -> String {
-    let mut text =
-        error["message"].as_str().or(error["code"].as_str()).unwrap_or("no reason given").to_owned();
-    if let Some(line) = error["line"].as_u64() {
-        let _ = write!(text, " (line {line})");
-    }
-    text
+    serde_json::from_value::<BatchError>(error.clone()).unwrap_or_default().to_string()
 }
 
 fn tokens(usage: &Value) -> Option<String> {

@@ -112,6 +112,12 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
         }
         all.push(warning(text));
     }
+    if let Some((first, more)) = report.failed_downloads.split_first() {
+        let more = if more.is_empty() { String::new() } else { format!(" and of {} more", more.len()) };
+        all.push(warning(format!(
+            "the results of {first}{more} could not be downloaded as they should be: `batchd show` tells why"
+        )));
+    }
     for job in &report.jobs {
         if let (Some(name), Some(error)) = (job["name"].as_str(), job["error"].as_str()) {
             all.push(warning(format!("the last run of job {name} failed: {error}")));
@@ -188,6 +194,7 @@ mod tests {
         report.late_seconds = 95;
         report.reload_error = Some("config.toml:3:1: unknown key `pollin`".into());
         report.orphans.insert("groq".into(), 2);
+        report.failed_downloads = vec!["openai:batch_1".into(), "openai:batch_2".into()];
         report.warnings.push("webhook slack is not signed".into());
         report.jobs.push(json!({"name": "prune", "error": "the disk is full"}));
         report.providers[0].health = "refused".into();

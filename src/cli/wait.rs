@@ -10,6 +10,7 @@ use super::{Context, interrupted};
 use crate::control::api::{ErrorCode, TrackItem};
 use crate::control::client::Client;
 use crate::control::client_error::ClientError;
+use crate::domain::batch::BatchErrors;
 use crate::domain::duration::{self, human};
 use crate::domain::outcome::Outcome;
 use crate::domain::printable::clean;
@@ -331,9 +332,16 @@ impl<'a> Waiting<'a> {
             context.ui.line(columns(&cells).trim_end());
             context.ui.flush();
         }
+        if view.status() == Status::Failed.as_str() {
+            let errors: Option<BatchErrors> = serde_json::from_value(view.field("errors").clone()).ok();
+            for error in errors.iter().flat_map(|errors| &errors.data).take(MAX_ERRORS) {
+                context.ui.warn(&format!("{}: {error}", view.key()));
+            }
+        }
         if outcome(view) == Some(Outcome::Partial) {
-            let failed = view.counts().map_or_else(
-                || "some requests failed".to_owned(),
+            // Where an error file has more than the counts say, the counts do not know how many.
+            let failed = view.counts().filter(|counts| counts.failed > 0).map_or_else(
+                || "some requests failed; `batchd results --errors` prints them".to_owned(),
                 |counts| format!("{} of {} requests failed", counts.failed, counts.total),
             );
             context.ui.warn(&format!("{}: {failed}", view.key()));
@@ -448,6 +456,8 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// How many of a failed batch's errors are shown.
+const MAX_ERRORS: usize = 3;
 /// How long the first check may take whatever the timeout.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at once.

@@ -140,6 +140,14 @@ pub enum ErrorCode {
     Misdirected,
     /// The batch has not ended (409; exit 1).
     NotEnded,
+    /// The batch failed as a whole, so it has no results (409; exit 3).
+    BatchFailed,
+    /// The batch expired without any results (409; exit 4).
+    BatchExpired,
+    /// The batch was cancelled without any results (409; exit 5).
+    BatchCancelled,
+    /// The provider gives fewer results than there should be (502; exit 1).
+    ResultsIncomplete,
     /// The provider or the kind cannot do that (501; exit 1).
     NotSupported,
     /// The state cannot be written now (503; exit 73).
@@ -259,6 +267,12 @@ pub mod trailer {
     pub const LINES: &str = "batchd-lines";
     /// How many of them are of requests that did not succeed; absent where that was not counted.
     pub const FAILED: &str = "batchd-failed";
+    /// How many of them nobody can read.
+    pub const UNREADABLE: &str = "batchd-unreadable";
+    /// How many of them do not tell which request they belong to.
+    pub const WITHOUT_ID: &str = "batchd-without-id";
+    /// How the batch ended.
+    pub const OUTCOME: &str = "batchd-outcome";
 }
 
 /// The answer of `POST /v1/poll`.
@@ -449,6 +463,9 @@ pub struct StatusReport {
     /// Batches whose creation was not answered.
     #[serde(default)]
     pub submissions: Vec<OpenSubmission>,
+    /// Batches whose results could not be downloaded as they should be, the newest hundred.
+    #[serde(default)]
+    pub failed_downloads: Vec<String>,
     pub providers: Vec<ProviderReport>,
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.

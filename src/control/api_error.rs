@@ -98,12 +98,18 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::AmbiguousId | ErrorCode::NotEnded => StatusCode::CONFLICT,
+            ErrorCode::AmbiguousId
+            | ErrorCode::NotEnded
+            | ErrorCode::BatchFailed
+            | ErrorCode::BatchExpired
+            | ErrorCode::BatchCancelled => StatusCode::CONFLICT,
             ErrorCode::UnknownProvider
             | ErrorCode::UnknownWebhook
             | ErrorCode::InvalidRequest
             | ErrorCode::InvalidInput => StatusCode::BAD_REQUEST,
-            ErrorCode::ProviderRefused | ErrorCode::ProviderFailed => StatusCode::BAD_GATEWAY,
+            ErrorCode::ProviderRefused | ErrorCode::ProviderFailed | ErrorCode::ResultsIncomplete => {
+                StatusCode::BAD_GATEWAY
+            }
             ErrorCode::ConfigRefused => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::Forbidden => StatusCode::FORBIDDEN,

@@ -77,6 +77,7 @@ impl Service {
             reload_error: live.reload_error(),
             orphans,
             submissions: self.open_submissions().await?,
+            failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
             providers: self.providers()?,
             webhooks: self.webhooks().await?,
             jobs,

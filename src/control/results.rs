@@ -4,9 +4,11 @@ use super::api::{ErrorCode, trailer};
 use super::api_error::ApiError;
 use super::service::Service;
 use crate::domain::batch::Usage;
+use crate::domain::outcome::Outcome;
+use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::engine::ProviderError;
-use crate::engine::results::{Format, Results, Wanted};
+use crate::engine::results::{Format, Results, Shortage, Summary, Unfinished, Wanted};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 /// Results that have been found, and whose they are.
 pub struct Found {
     pub key: BatchKey,
+    /// How the batch ended.
+    pub outcome: Option<Outcome>,
     /// `None`: the batch has no such results.
     pub results: Option<Results>,
 }
@@ -35,20 +39,26 @@ impl Service {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
         let tracked = self.ended(&key).await?;
-        match live.engine.results(&key.provider, &tracked.batch, wanted, format).await {
-            Ok(results) => Ok(Found { key, results }),
-            Err(error) => match self.copy(&key, &tracked, wanted, format).await {
-                Some(results) => {
-                    tracing::info!(
-                        provider = key.provider,
-                        batch = key.id,
-                        "serving the downloaded copy of the results: {error}"
-                    );
-                    Ok(Found { key, results: Some(results) })
-                }
-                None => Err(refusal(error, &key)),
-            },
+        let outcome = tracked.outcome();
+        let batch = &tracked.batch;
+        if batch.status == Status::Failed && !batch.has_output() && batch.error_file_id.is_none() {
+            return Err(without_results(&tracked));
         }
+        let error = match live.engine.results(&key.provider, batch, wanted, format).await {
+            Ok(Some(results)) => match results.shortage() {
+                None => return Ok(Found { key, outcome, results: Some(results) }),
+                Some(shortage) => incomplete(shortage, &key.id),
+            },
+            Ok(None) if batch.status == Status::Completed => {
+                return Ok(Found { key, outcome, results: None });
+            }
+            Ok(None) => return Err(without_results(&tracked)),
+            Err(error) => refusal(error, &key),
+        };
+        let Some(copy) = self.copy(&key, &tracked, wanted, format).await else { return Err(error) };
+        let (provider, batch) = (&key.provider, &key.id);
+        tracing::info!(provider, batch, "giving the copy of the results: {}", error.message);
+        Ok(Found { key, outcome, results: Some(copy) })
     }
 
     /// The copy of the results that was downloaded, if there is one and the wanted form is its own.
@@ -61,7 +71,7 @@ impl Service {
     ) -> Option<Results> {
         let saved = tracked.results.as_ref().filter(|_| format == Format::OpenAi)?;
         let live = self.live().ok()?;
-        live.engine.saved_results(&key.provider, &tracked.batch, wanted, &saved.path).await.ok()?.ok()
+        live.engine.saved_results(&key.provider, &tracked.batch, wanted, saved).await.ok()?.ok()
     }
 
     /// Keeps the tokens that the results of a batch tell, if nothing else has told them.
@@ -75,13 +85,28 @@ impl Service {
     async fn ended(&self, key: &BatchKey) -> Result<Tracked, ApiError> {
         let live = self.live()?;
         let known = self.store.get(key.clone()).await?.map(|(_, tracked)| tracked);
-        if let Some(tracked) = known.filter(|tracked| tracked.batch.status.is_terminal() && tracked.settled) {
-            return Ok(tracked);
-        }
+        let known = match known {
+            Some(tracked) if tracked.batch.status.is_terminal() && tracked.settled => return Ok(tracked),
+            known => known.filter(|tracked| tracked.batch.status.is_terminal()),
+        };
         // It may have ended since, or its files may have come after its end.
-        let seen = live.engine.retrieve(&key.provider, &key.id).await;
-        let sighting = seen.map_err(|error| ApiError::from_provider(error, &key.id))?;
-        let tracked = self.untracked(live, key, &sighting)?;
+        let sighting = match (live.engine.retrieve(&key.provider, &key.id).await, &known) {
+            (Ok(sighting), _) => sighting,
+            (Err(_), Some(known)) => return Ok(known.clone()),
+            (Err(error), None) => return Err(ApiError::from_provider(error, &key.id)),
+        };
+        let mut tracked = match known {
+            Some(known) => {
+                let step = live.engine.first_step(&known, &sighting);
+                step.map_err(|error| ApiError::from_provider(error, &key.id))?.tracked
+            }
+            None => self.untracked(live, key, &sighting)?,
+        };
+        let told = sighting.status.filter(|status| status.is_terminal() && !sighting.revocable);
+        if let (Some(told), Some(_)) = (told, tracked.held_since) {
+            // Shown as live only because its files are not named yet: whoever fetches results waits for them.
+            tracked.batch.status = told;
+        }
         let status = tracked.batch.status;
         if status.is_terminal() {
             return Ok(tracked);
@@ -92,6 +117,47 @@ impl Service {
         )
         .hint(format!("`batchd wait {}` returns when it has ended", key.id)))
     }
+}
+
+/// Why a batch that has ended has no results.
+fn without_results(tracked: &Tracked) -> ApiError {
+    let (batch, id) = (&tracked.batch, &tracked.key.id);
+    let refusal = match batch.status {
+        Status::Expired => {
+            ApiError::new(ErrorCode::BatchExpired, format!("batch `{id}` expired without any results"))
+        }
+        Status::Cancelled => ApiError::new(
+            ErrorCode::BatchCancelled,
+            format!("batch `{id}` was cancelled without any results"),
+        ),
+        _ => {
+            let errors = batch.errors.as_ref().map_or(&[][..], |errors| &errors.data);
+            let why = match errors {
+                [] => "its provider does not tell why".to_owned(),
+                [error] => error.to_string(),
+                [error, more @ ..] => format!("{error} (and {} more)", more.len()),
+            };
+            let refusal = ApiError::new(ErrorCode::BatchFailed, format!("batch `{id}` failed: {why}"));
+            return if errors.len() > 1 {
+                refusal.hint(format!("`batchd show {id}` lists all {} errors", errors.len()))
+            } else {
+                refusal
+            };
+        }
+    };
+    if batch.error_file_id.is_some() {
+        return refusal.hint(format!("`batchd results --errors {id}` gives the requests that failed"));
+    }
+    refusal
+}
+
+/// Results that are fewer than there should be.
+fn incomplete(shortage: &Shortage, id: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::ResultsIncomplete,
+        format!("the results of `{id}` are not complete: {shortage}"),
+    )
+    .hint("they were fetched twice; they can be fetched again at any time, as some services are late with them")
 }
 
 /// What kept the results of `key` from coming.
@@ -111,7 +177,15 @@ pub(super) fn body(service: Service, found: Found, trailers: bool, stopping: Can
 
 /// The header that announces what stands behind the body.
 pub(super) fn announced() -> (HeaderName, HeaderValue) {
-    let names = [trailer::ERROR, trailer::LINES, trailer::FAILED].join(", ");
+    let names = [
+        trailer::ERROR,
+        trailer::LINES,
+        trailer::FAILED,
+        trailer::UNREADABLE,
+        trailer::WITHOUT_ID,
+        trailer::OUTCOME,
+    ]
+    .join(", ");
     (http::header::TRAILER, HeaderValue::try_from(names).unwrap_or(HeaderValue::from_static("")))
 }
 
@@ -125,7 +199,7 @@ fn frames(
         Going(Option<Box<Results>>),
         Over,
     }
-    let Found { key, results } = found;
+    let Found { key, outcome, results } = found;
     stream::unfold(Stage::Going(results.map(Box::new)), move |stage| {
         let (service, key, stopping) = (service.clone(), key.clone(), stopping.clone());
         async move {
@@ -142,31 +216,61 @@ fn frames(
             };
             match piece {
                 Some(Ok(bytes)) => Some((Ok(Frame::data(bytes)), Stage::Going(results))),
-                Some(Err(failure)) => {
+                Some(Err(unfinished)) => {
                     let (provider, batch) = (&key.provider, &key.id);
                     tracing::warn!(
                         provider,
                         batch,
-                        "the results of {key} could not be fetched completely: {failure}"
+                        "the results of {key} could not be fetched completely: {unfinished}"
                     );
-                    let refusal = ApiError::from_results(provider, &failure, batch);
+                    let refusal = match unfinished {
+                        Unfinished::Failed(failure) => ApiError::from_results(provider, &failure, batch),
+                        Unfinished::Short(shortage) => incomplete(&shortage, batch),
+                    };
                     Some((behind(trailers, &refusal), Stage::Over))
                 }
                 None => {
                     let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
+                    log_flaws(&key, &summary);
                     if let Some(usage) = summary.usage {
                         service.keep_usage(key, usage).await;
                     }
-                    let mut fields = HeaderMap::new();
-                    fields.insert(trailer::LINES, summary.lines.into());
-                    if let Some(failed) = summary.failed {
-                        fields.insert(trailer::FAILED, failed.into());
-                    }
-                    Some((Ok(Frame::trailers(fields)), Stage::Over))
+                    Some((Ok(Frame::trailers(told(&summary, outcome))), Stage::Over))
                 }
             }
         }
     })
+}
+
+/// What stands behind the body of results that are complete.
+fn told(summary: &Summary, outcome: Option<Outcome>) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    fields.insert(trailer::LINES, summary.lines.into());
+    if let Some(failed) = summary.failed {
+        fields.insert(trailer::FAILED, failed.into());
+    }
+    fields.insert(trailer::UNREADABLE, summary.unreadable.into());
+    fields.insert(trailer::WITHOUT_ID, summary.without_id.into());
+    if let Some(outcome) = outcome {
+        fields.insert(trailer::OUTCOME, HeaderValue::from_static(outcome.as_str()));
+    }
+    fields
+}
+
+/// Says in the log what was wrong with lines that were given all the same.
+fn log_flaws(key: &BatchKey, summary: &Summary) {
+    let (provider, batch) = (&key.provider, &key.id);
+    if summary.unreadable > 0 {
+        tracing::warn!(
+            provider,
+            batch,
+            "{} lines of the results of {key} cannot be read",
+            summary.unreadable
+        );
+    }
+    if summary.without_id > 0 {
+        tracing::warn!(provider, batch, "{} lines of the results of {key} bear no id", summary.without_id);
+    }
 }
 
 /// A failure behind the body, or in its place.

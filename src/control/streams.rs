@@ -3,6 +3,7 @@
 use super::api::trailer;
 use super::client_error::ClientError;
 use super::event_stream::{Message, Parser};
+use crate::domain::outcome::Outcome;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -40,6 +41,12 @@ pub struct Lines {
     pub lines: u64,
     /// Of those, lines of requests that did not succeed, where that was counted; known at the end.
     pub failed: Option<u64>,
+    /// Lines that nobody can read; known at the end.
+    pub unreadable: u64,
+    /// Lines that do not tell which request they belong to; known at the end.
+    pub without_id: u64,
+    /// How the batch ended, where the daemon says so; known at the end.
+    pub outcome: Option<Outcome>,
 }
 
 impl EventStream {
@@ -98,7 +105,7 @@ impl Download {
 
 impl Lines {
     pub(super) fn new(body: Body) -> Self {
-        Self { body, lines: 0, failed: None }
+        Self { body, lines: 0, failed: None, unreadable: 0, without_id: 0, outcome: None }
     }
 
     /// The next bytes; `None` at the end. Results that end early are the error that the daemon reports.
@@ -126,6 +133,10 @@ impl Lines {
         let count = |name| fields.get(name)?.to_str().ok()?.parse().ok();
         self.lines = count(trailer::LINES).unwrap_or_default();
         self.failed = count(trailer::FAILED);
+        self.unreadable = count(trailer::UNREADABLE).unwrap_or_default();
+        self.without_id = count(trailer::WITHOUT_ID).unwrap_or_default();
+        let outcome = fields.get(trailer::OUTCOME).and_then(|word| word.to_str().ok());
+        self.outcome = outcome.and_then(|word| serde_json::from_value(word.into()).ok());
         Ok(())
     }
 }

@@ -142,6 +142,22 @@ pub struct OutputTokensDetails {
     pub reasoning_tokens: u64,
 }
 
+impl std::fmt::Display for BatchError {
+    /// `code: message (line 3)`, as much as is known.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, "{code}: {message}")?,
+            (Some(word), None) | (None, Some(word)) => f.write_str(word)?,
+            (None, None) => f.write_str("no reason is told")?,
+        }
+        match (self.line, &self.param) {
+            (Some(line), _) => write!(f, " (line {line})"),
+            (None, Some(param)) => write!(f, " ({param})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
 impl Batch {
     /// A batch that nobody has checked yet: `validating`, created when it was tracked.
     pub fn unseen(id: impl Into<String>, endpoint: impl Into<String>, tracked_at: i64) -> Self {
@@ -202,6 +218,15 @@ impl Batch {
     /// When the batch ended, in Unix seconds, if it has and that is known.
     pub const fn ended_at(&self) -> Option<i64> {
         if self.status.is_terminal() { self.stamp(self.status) } else { None }
+    }
+
+    /// Whether it completed with successes and names no file of results: those of some services come late
+    /// (`docs/contract.md#incomplete-answers`).
+    pub fn lacks_files(&self) -> bool {
+        self.status == Status::Completed
+            && self.output_file_id.is_none()
+            && self.error_file_id.is_none()
+            && self.request_counts.is_some_and(|counts| counts.completed > 0)
     }
 
     /// Whether there is anything to fetch: a file, or requests that succeeded.

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Trouble {
     /// Something that may pass.
     Passing,
-    /// The provider has no such results.
+    /// The provider has no such results, gives fewer than it says there are, or gives what is none: unlikely to change.
     Missing,
     /// They cannot be had by any number of tries.
     Lasting,
@@ -18,7 +18,7 @@ pub enum Trouble {
 
 /// When to try again after the attempt with this `number`, counted from 1; `None`: never.
 ///
-/// A service may be late with its files, so what is missing is asked for a few times. Everything else is tried until the
+/// A service may be late with its files, so what is missing is asked for a few times. Everything else that may pass is tried until the
 /// provider deletes it; where that is not known, for a month after the end.
 pub fn next_try(number: u32, trouble: Trouble, tracked: &Tracked, now: Timestamp) -> Option<Timestamp> {
     let give_up = match trouble {

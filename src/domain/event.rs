@@ -62,6 +62,8 @@ event_types! {
     BatchLost => "batch.lost",
     /// A batch's results have been downloaded.
     ResultsDownloaded => "batch.results_downloaded",
+    /// A batch's results could not be downloaded as they should be.
+    ResultsFailed => "batch.results_failed",
     /// A batch's results will soon be deleted by the provider.
     ResultsExpiring => "batch.results_expiring",
     /// The provider refuses the key.
@@ -109,6 +111,7 @@ impl EventType {
             | Self::BatchOverdue
             | Self::BatchLost
             | Self::ResultsDownloaded
+            | Self::ResultsFailed
             | Self::ResultsExpiring
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
@@ -124,6 +127,7 @@ impl EventType {
             Self::BatchStalled
             | Self::BatchOverdue
             | Self::BatchLost
+            | Self::ResultsFailed
             | Self::ResultsExpiring
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
@@ -142,6 +146,7 @@ impl EventType {
             | Self::BatchStalled
             | Self::BatchOverdue
             | Self::BatchLost
+            | Self::ResultsFailed
             | Self::ResultsExpiring
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
@@ -155,7 +160,7 @@ impl EventType {
     pub const fn subject(self) -> Subject {
         match self {
             Self::Batch(_) | Self::BatchStalled | Self::BatchOverdue | Self::BatchLost => Subject::Batch,
-            Self::ResultsDownloaded | Self::ResultsExpiring => Subject::Results,
+            Self::ResultsDownloaded | Self::ResultsFailed | Self::ResultsExpiring => Subject::Results,
             Self::ProviderUnauthorized | Self::ProviderUnreachable | Self::ProviderRecovered => {
                 Subject::Provider
             }
@@ -171,7 +176,9 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing => Severity::Error,
-            Self::BatchStalled | Self::BatchOverdue | Self::ResultsExpiring => Severity::Warning,
+            Self::BatchStalled | Self::BatchOverdue | Self::ResultsFailed | Self::ResultsExpiring => {
+                Severity::Warning
+            }
             Self::Batch(_)
             | Self::ResultsDownloaded
             | Self::ProviderRecovered

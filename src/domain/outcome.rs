@@ -40,10 +40,10 @@ pub enum Severity {
 }
 
 impl Outcome {
-    /// How `batch` ended; `None` while it lives.
-    pub fn of(batch: &Batch) -> Option<Self> {
+    /// How `batch`, of a provider of this `kind`, ended; `None` while it lives.
+    pub fn of(batch: &Batch, kind: &str) -> Option<Self> {
         Some(match batch.status {
-            Status::Completed => completed(batch),
+            Status::Completed => completed(batch, ERROR_FILE_MEANS_ERRORS.contains(&kind)),
             Status::Failed => Self::Failed,
             Status::Expired if came_out(batch) => Self::ExpiredWithOutput,
             Status::Expired => Self::Expired,
@@ -122,13 +122,20 @@ fn came_out(batch: &Batch) -> bool {
     !nothing && batch.has_output()
 }
 
-/// The counts tell, if there are any; otherwise which of the two files exist.
-fn completed(batch: &Batch) -> Outcome {
+/// The kinds that name an error file only where a request failed (`docs/providers.md#openai`). Azure names one always.
+const ERROR_FILE_MEANS_ERRORS: [&str; 1] = ["openai"];
+
+/// The counts tell, if there are any, and the error file where it means something; otherwise which of the two files
+/// exist.
+fn completed(batch: &Batch, error_file_means_errors: bool) -> Outcome {
     let output = batch.output_file_id.is_some();
     let errors = batch.error_file_id.is_some();
     match batch.request_counts.filter(|counts| counts.total > 0 || counts.done() > 0) {
         Some(counts) if counts.completed == 0 && (counts.failed > 0 || !output) => Outcome::AllFailed,
         Some(counts) if counts.failed > 0 => Outcome::Partial,
+        // Some were never worked on, because the time ran out.
+        Some(counts) if counts.completed > 0 && counts.done() < counts.total => Outcome::Partial,
+        Some(_) if errors && error_file_means_errors => Outcome::Partial,
         // Counts that say neither: some servers stop updating them, so a finished file speaks.
         Some(counts) if counts.completed == 0 && errors => Outcome::Partial,
         None if errors && !output => Outcome::AllFailed,
@@ -154,12 +161,19 @@ mod tests {
 
     #[test]
     fn a_completed_batch_is_judged_by_its_counts_then_by_its_files() {
-        let of = |counts, output, errors| Outcome::of(&batch(Status::Completed, counts, output, errors));
+        let of = |counts, output, errors| {
+            Outcome::of(&batch(Status::Completed, counts, output, errors), "azure-openai")
+        };
         assert_eq!(of(Some((4, 4, 0)), true, false), Some(Outcome::Succeeded));
         assert_eq!(of(Some((4, 3, 1)), true, true), Some(Outcome::Partial));
         assert_eq!(of(Some((9, 0, 9)), false, true), Some(Outcome::AllFailed));
         // An error file without lines comes with every clean Azure batch.
         assert_eq!(of(Some((4, 4, 0)), true, true), Some(Outcome::Succeeded));
+        // Elsewhere it comes only with errors, whatever the counts say.
+        let clean = batch(Status::Completed, Some((4, 4, 0)), true, true);
+        assert_eq!(Outcome::of(&clean, "openai"), Some(Outcome::Partial));
+        // Cut short: 40 records were never worked on.
+        assert_eq!(of(Some((100, 60, 0)), true, false), Some(Outcome::Partial));
         assert_eq!(of(Some((9, 0, 0)), false, false), Some(Outcome::AllFailed));
         assert_eq!(of(Some((9, 0, 0)), true, false), Some(Outcome::Succeeded));
         assert_eq!(of(Some((0, 0, 0)), true, false), Some(Outcome::Succeeded));
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn partial_output_of_an_expired_or_cancelled_batch_is_told() {
-        let of = |status, counts| Outcome::of(&batch(status, counts, false, false));
+        let of = |status, counts| Outcome::of(&batch(status, counts, false, false), "openai");
         assert_eq!(of(Status::Expired, None), Some(Outcome::Expired));
         assert_eq!(of(Status::Expired, Some((4, 1, 3))), Some(Outcome::ExpiredWithOutput));
         assert_eq!(of(Status::Cancelled, Some((4, 0, 4))), Some(Outcome::Cancelled));
@@ -178,7 +192,7 @@ mod tests {
         assert_eq!(of(Status::InProgress, Some((4, 4, 0))), None);
 
         // Anthropic writes a results file even if not one request was run.
-        let of = |status, counts| Outcome::of(&batch(status, Some(counts), true, false));
+        let of = |status, counts| Outcome::of(&batch(status, Some(counts), true, false), "openai");
         assert_eq!(of(Status::Cancelled, (4, 0, 4)), Some(Outcome::Cancelled));
         assert_eq!(of(Status::Expired, (4, 0, 4)), Some(Outcome::Expired));
         assert_eq!(of(Status::Expired, (4, 0, 3)), Some(Outcome::ExpiredWithOutput));

@@ -9,7 +9,7 @@ use super::hazard::Estimate;
 use super::history::Stage;
 use super::outlook::Outlook;
 use super::time::{from_seconds, later, since, to_millis};
-use super::tracked::{Eta, HOLD, Tracked};
+use super::tracked::{Eta, HOLD, LATE_FILES, Tracked};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +100,8 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
                 human(HOLD)
             ),
         )
+    } else if tracked.batch.status.is_terminal() && tracked.batch.lacks_files() {
+        return late_files(plan, tracked, now, jitter);
     } else if tracked.batch.status.is_terminal() {
         (plan.min_interval, "it has ended, and its record was not complete: one more check".to_owned())
     } else {
@@ -130,6 +132,18 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         }
     }
     NextPoll { at: Some(at), reasons }
+}
+
+/// When a batch that has completed is asked for the files again that it does not name: after a quarter of the time that
+/// they have been missing, so that a day of it takes about thirty requests.
+fn late_files(plan: &Plan, tracked: &Tracked, now: Timestamp, jitter: f64) -> NextPoll {
+    let missing = since(tracked.status_since, now);
+    let interval = (missing / 4).max(plan.min_interval).mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+    let reason = format!(
+        "completed, but its files are not named yet: checked ever more rarely until they are, or for {}",
+        human(LATE_FILES)
+    );
+    NextPoll { at: Some(later(now, interval)), reasons: vec![reason] }
 }
 
 /// When `tracked` is likely to end; `None` if nothing but its age is known.
@@ -264,6 +278,21 @@ mod tests {
     }
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    #[test]
+    fn late_files_are_asked_for_ever_more_rarely() {
+        let terms = terms(15, 900);
+        let waits: Vec<u64> = [60, 600, 6_000, 60_000]
+            .into_iter()
+            .map(|age| {
+                let mut batch = tracked(age, NOW);
+                batch.batch.status = Status::Completed;
+                batch.batch.request_counts = Some(RequestCounts { total: 2, completed: 2, failed: 0 });
+                interval(&terms, &batch, NOW, 0.5).as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [15, 150, 1_500, 15_000]);
+    }
 
     #[test]
     fn what_is_over_or_untracked_is_left_alone() {

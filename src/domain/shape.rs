@@ -47,6 +47,7 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,
+        "results_error": tracked.results_error,
     })
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long a `completed` without its files is shown as `finalizing`.
 pub const HOLD: Duration = Duration::from_mins(1);
+/// How long files that a `completed` batch does not name are waited for.
+pub const LATE_FILES: Duration = Duration::from_hours(24);
 
 /// Which batch: ids are unique at one provider only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,6 +115,8 @@ pub struct Tracked {
     pub warned: BTreeSet<String>,
     /// The copy of its results that batchd keeps.
     pub results: Option<SavedResults>,
+    /// Why there is no copy, or one that is not as it should be, once fetching it has failed.
+    pub results_error: Option<String>,
 }
 
 /// Results that have been downloaded, in OpenAI's form, output and errors in one file.
@@ -204,12 +208,13 @@ impl Tracked {
             settled: false,
             warned: BTreeSet::new(),
             results: None,
+            results_error: None,
         }
     }
 
     /// How the batch really ended; `None` while it lives.
     pub fn outcome(&self) -> Option<Outcome> {
-        Outcome::of(&self.batch)
+        Outcome::of(&self.batch, &self.kind)
     }
 
     /// Whether batchd still watches it.

@@ -6,7 +6,7 @@ use super::hazard::Usual;
 use super::sighting::Sighting;
 use super::status::Status;
 use super::time::{from_seconds, since};
-use super::tracked::{HOLD, Missing, Origin, Tracked, Transition};
+use super::tracked::{HOLD, LATE_FILES, Missing, Origin, Tracked, Transition};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -88,8 +88,10 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         tracked.trail.mark(now, tracked.batch.request_counts.map_or(0, RequestCounts::done));
         tracked.stalled_since = None;
     }
-    tracked.settled =
-        status.is_terminal() && (before.batch.status.is_terminal() && !first || says_all(&tracked));
+    let awaited = hold_incomplete && awaits_files(&tracked, now);
+    tracked.settled = status.is_terminal()
+        && !awaited
+        && (before.batch.status.is_terminal() && !first || says_all(&tracked));
 
     // Decided by the caller from all this.
     tracked.next_poll_at = None;
@@ -153,8 +155,10 @@ pub fn observe_failure(before: &Tracked, error: String, now: Timestamp) -> Track
     tracked.last_polled_at = Some(now);
     tracked.last_error = Some(error);
     tracked.failures = before.failures.saturating_add(1);
-    // The second check after the end is a courtesy.
-    tracked.settled |= before.batch.status.is_terminal() && tracked.failures >= SETTLED_AFTER_FAILURES;
+    // The second check after the end is a courtesy, unless files are still to come.
+    tracked.settled |= before.batch.status.is_terminal()
+        && tracked.failures >= SETTLED_AFTER_FAILURES
+        && !awaits_files(before, now);
     tracked
 }
 
@@ -288,6 +292,12 @@ fn stamp(tracked: &mut Tracked, before: &Tracked, sighting: &Sighting, first: bo
     }
 }
 
+/// Whether files may still be named of a batch that has completed without any.
+fn awaits_files(tracked: &Tracked, now: Timestamp) -> bool {
+    let end = tracked.batch.ended_at().and_then(from_seconds).unwrap_or(tracked.status_since);
+    tracked.batch.lacks_files() && since(end, now) < LATE_FILES
+}
+
 fn progressed(before: Option<RequestCounts>, now: Option<RequestCounts>) -> bool {
     now.is_some_and(|now| now.done() > before.map_or(0, RequestCounts::done))
 }
@@ -350,6 +360,33 @@ mod tests {
         let taken_back = [InProgress, Completed, InProgress, Completed, Completed];
         assert_eq!(lived(&taken_back), [InProgress, InProgress, InProgress, InProgress, Completed]);
         assert_eq!(lived(&[Completed]), [Completed], "what was never seen alive is taken as it is");
+    }
+
+    #[test]
+    fn files_that_are_not_named_are_waited_for_a_day_and_no_longer() {
+        let minute = Duration::from_mins(1);
+        let nameless = Sighting {
+            id: "batch_1".to_owned(),
+            status: Some(Status::Completed),
+            request_counts: Some(RequestCounts { total: 2, completed: 2, failed: 0 }),
+            ..Sighting::default()
+        };
+        let mut tracked = observe(&fresh(Origin::Hand), &nameless, true, NOW).tracked;
+        assert_eq!(tracked.batch.status, Status::Finalizing);
+        for minutes in 1..10 {
+            tracked = observe(&tracked, &nameless, true, later(NOW, minute * minutes)).tracked;
+            assert_eq!((tracked.batch.status, tracked.settled), (Status::Completed, false));
+        }
+        let mut failing = tracked.clone();
+        for _ in 0..9 {
+            failing = observe_failure(&failing, "no answer".to_owned(), later(NOW, minute * 20));
+        }
+        assert!(!failing.settled);
+        let named = Sighting { output_file_id: Some("file-out".to_owned()), ..nameless.clone() };
+        assert!(observe(&tracked, &named, true, later(NOW, minute * 30)).tracked.settled);
+        let late = later(NOW, LATE_FILES + minute * 2);
+        assert!(observe(&tracked, &nameless, true, late).tracked.settled);
+        assert!(observe(&tracked, &nameless, false, later(NOW, minute * 10)).tracked.settled);
     }
 
     fn counts() -> impl Strategy<Value = Option<RequestCounts>> {

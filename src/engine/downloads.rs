@@ -3,7 +3,7 @@
 
 mod results_dir;
 
-use super::results::{Format, Results, Summary, Wanted};
+use super::results::{Format, Results, Summary, Unfinished, Wanted};
 use super::{Engine, ProviderError};
 use crate::clock::Clock;
 use crate::config::ResultsConfig;
@@ -107,8 +107,10 @@ impl Downloads {
                 let again = crate::domain::time::later(this.clock.now(), SWEEP_INTERVAL);
                 let (tasks, store) = (this.tasks.clone(), this.store.clone());
                 tasks.spawn_tracked(async move {
+                    let what = "the download panicked".to_owned();
                     let noted =
-                        store.download_failed(pk, "the download panicked".to_owned(), Some(again)).await;
+                        store.download_failed(pk, what, Some(again), this.clock.now(), this.engine.routes());
+                    let noted = noted.await;
                     if let Err(error) = noted {
                         tracing::error!(%error, "cannot record that a download panicked");
                     }
@@ -130,12 +132,32 @@ impl Downloads {
         };
         let now = self.clock.now();
         let noted = match fetched {
-            Ok(None) => self.store.download_done(pk, None, None, now, self.engine.routes()).await,
+            Ok(None) => self.store.download_done(pk, None, None, None, now, self.engine.routes()).await,
             Ok(Some((saved, summary))) => {
                 let SavedResults { path, bytes, lines, .. } = &saved;
-                tracing::info!(provider, batch, path, bytes, lines, "downloaded the results of {batch}");
+                let flaw = (summary.unreadable > 0).then(|| {
+                    format!(
+                        "{} of {lines} lines cannot be read; in {path} each of them is an error with the text as it came",
+                        summary.unreadable
+                    )
+                });
+                match &flaw {
+                    None => {
+                        tracing::info!(
+                            provider,
+                            batch,
+                            path,
+                            bytes,
+                            lines,
+                            "downloaded the results of {batch}"
+                        );
+                    }
+                    Some(flaw) => {
+                        tracing::warn!(provider, batch, path, "downloaded the results of {batch}: {flaw}");
+                    }
+                }
                 let usage = summary.usage;
-                self.store.download_done(pk, Some(saved), usage, now, self.engine.routes()).await
+                self.store.download_done(pk, Some(saved), usage, flaw, now, self.engine.routes()).await
             }
             Err(Undone { what, trouble }) => {
                 let next = next_try(tries + 1, trouble, &tracked, now);
@@ -152,7 +174,7 @@ impl Downloads {
                         "cannot download the results of {batch}, giving up: {what}"
                     );
                 }
-                self.store.download_failed(pk, what, next).await
+                self.store.download_failed(pk, what, next, now, self.engine.routes()).await
             }
         };
         if let Err(error) = noted {
@@ -179,7 +201,17 @@ impl Downloads {
         };
         let mut file = place.begin(provider, &batch.id).await.map_err(io)?;
         while let Some(piece) = results.next().await {
-            file.write(&piece.map_err(|failure| of_failure(&failure))?).await.map_err(io)?;
+            let bytes = match piece {
+                Ok(bytes) => bytes,
+                Err(Unfinished::Failed(failure)) => return Err(of_failure(&failure)),
+                Err(Unfinished::Short(shortage)) => {
+                    let lines = Results::summary(&results).lines;
+                    let path = file.keep().await.map_err(io)?;
+                    let what = format!("{shortage}; the {lines} that came are in {path}");
+                    return Err(Undone { what, trouble: Trouble::Missing });
+                }
+            };
+            file.write(&bytes).await.map_err(io)?;
             if file.bytes() > settings.max_bytes {
                 let what = "they are longer than `results.max_bytes` allows for all results together";
                 return Err(Undone { what: what.to_owned(), trouble: Trouble::Lasting });
@@ -215,7 +247,15 @@ impl Downloads {
 
 fn of_failure(failure: &Failure) -> Undone {
     let trouble = match failure {
-        Failure::Unsupported(_) => Trouble::Lasting,
+        Failure::Unsupported(_) | Failure::BadRequest(_) | Failure::Blocked(_) => Trouble::Lasting,
+        // The same bytes come again, most likely; so does a refusal for the request's own sake.
+        Failure::Malformed(_) | Failure::TooLarge(_) => Trouble::Missing,
+        Failure::Status { status, .. }
+            if (status.is_client_error() || status.is_redirection())
+                && !matches!(status.as_u16(), 401 | 403 | 408 | 409 | 425 | 429) =>
+        {
+            Trouble::Missing
+        }
         _ if failure.verdict() == Verdict::Missing => Trouble::Missing,
         _ => Trouble::Passing,
     };

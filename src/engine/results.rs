@@ -2,18 +2,34 @@
 //! provider's own bytes or in OpenAI's form.
 
 mod body;
+mod tally;
+
+pub use tally::Shortage;
 
 use super::{Account, Engine, ProviderError};
 use crate::domain::batch::{Batch, Usage};
+use crate::domain::status::Status;
+use crate::domain::tracked::SavedResults;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::provider::lenient;
 use crate::provider::openai_results::output_line;
 use crate::provider::records::{BadRecords, Splitter};
-use crate::provider::results::{Fetch, FetchStep, Form, Part, Record};
+use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Part, Record};
 use body::Body;
-use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Map, Value};
+use bytes::{Bytes, BytesMut};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
+use tally::Tally;
+
+/// How long it is waited, time after time, for a file whose name comes later than the end of its batch.
+const LATE_NAME_WAITS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+/// How long it is waited before results that were short are fetched once more.
+const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
+/// Under which keys services and their lines have the submitter's id.
+const ID_KEYS: [&str; 4] = ["custom_id", "key", "recordId", "batch_request_id"];
 
 /// In which form results are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +62,21 @@ pub struct Summary {
     pub failed: Option<u64>,
     /// The tokens of all lines, where all that succeeded tell them and each was read.
     pub usage: Option<Usage>,
+    /// Lines that nobody can read, which were given as errors.
+    pub unreadable: u64,
+    /// Lines that tell nothing of which request they belong to.
+    pub without_id: u64,
+}
+
+/// Why a stream of results ends before all has been given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfinished {
+    /// The provider, or the way to it.
+    #[error("{0}")]
+    Failed(Failure),
+    /// There are fewer results than there should be.
+    #[error(transparent)]
+    Short(#[from] Shortage),
 }
 
 /// Which records of the parts that are fetched are given.
@@ -60,6 +91,7 @@ enum Keep {
 pub struct Results {
     account: Arc<Account>,
     batch: Batch,
+    wanted: Wanted,
     format: Format,
     keep: Keep,
     /// What is still to be fetched, the next one last.
@@ -68,8 +100,13 @@ pub struct Results {
     summary: Summary,
     /// Whether every line that succeeded told its tokens.
     all_told: bool,
-    /// The lines come from batchd's own copy, which is in OpenAI's form.
-    saved: bool,
+    /// The lines come from batchd's own copy, which is in OpenAI's form and has so many lines.
+    saved: Option<u64>,
+    tally: Tally,
+    /// What is missing, known before anything is given.
+    shortage: Option<Shortage>,
+    /// Whether what was given last lacks the end of its line.
+    is_line_open: bool,
 }
 
 /// The part that is being fetched.
@@ -79,6 +116,8 @@ struct Current {
     /// Records seen of it so far.
     index: u64,
     stream: Option<(Body, Splitter)>,
+    /// The beginning of a line that has not come whole yet, where bytes are given as they come.
+    begun: BytesMut,
 }
 
 impl Engine {
@@ -105,10 +144,10 @@ impl Engine {
         provider: &str,
         batch: &Batch,
         wanted: Wanted,
-        path: &str,
+        saved: &SavedResults,
     ) -> Result<std::io::Result<Results>, ProviderError> {
         let account = self.account(provider)?;
-        Ok(Results::of_copy(account, batch.clone(), wanted, path).await)
+        Ok(Results::of_copy(account, batch.clone(), wanted, saved).await)
     }
 }
 
@@ -119,28 +158,27 @@ impl Results {
         wanted: Wanted,
         format: Format,
     ) -> Result<Option<Self>, Failure> {
-        let has = |part| account.adapter.results(&batch, part).map(|fetch| fetch.is_some());
-        let (parts, keep) = match wanted {
-            Wanted::Output => (vec![Part::Output], Keep::All),
-            Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], Keep::All),
-            Wanted::Failures => (vec![Part::Output], Keep::Failures),
-            Wanted::Everything => (vec![Part::Errors, Part::Output], Keep::All),
-        };
         let mut results = Self {
             account,
             batch,
+            wanted,
             format,
-            keep,
-            parts,
+            keep: Keep::All,
+            parts: Vec::new(),
             now: None,
-            summary: Summary {
-                lines: 0,
-                failed: (format == Format::OpenAi || keep != Keep::All).then_some(0),
-                usage: Some(Usage::default()),
-            },
+            summary: Summary { usage: Some(Usage::default()), ..Summary::default() },
             all_told: format == Format::OpenAi,
-            saved: false,
+            saved: None,
+            tally: Tally::default(),
+            shortage: None,
+            is_line_open: false,
         };
+        results.await_file().await?;
+        results.plan()?;
+        results.summary.failed = (format == Format::OpenAi || results.keep != Keep::All).then_some(0);
+        if results.shortage.is_some() {
+            return Ok(Some(results));
+        }
         Ok(results.begin().await?.then_some(results))
     }
 
@@ -149,14 +187,15 @@ impl Results {
         account: Arc<Account>,
         batch: Batch,
         wanted: Wanted,
-        path: &str,
+        saved: &SavedResults,
     ) -> std::io::Result<Self> {
-        let body = Body::of_file(path).await?;
+        let body = Body::of_file(&saved.path).await?;
         let apart = account.adapter.results(&batch, Part::Errors).is_ok_and(|fetch| fetch.is_some());
         let stream = Some((body, Splitter::new(Form::Lines)));
         Ok(Self {
             account,
             batch,
+            wanted,
             format: Format::OpenAi,
             keep: match wanted {
                 Wanted::Failures => Keep::Failures,
@@ -164,15 +203,29 @@ impl Results {
                 Wanted::Output | Wanted::Everything => Keep::All,
             },
             parts: Vec::new(),
-            now: Some(Current { part: Part::Output, fetch: Box::new(Nothing), index: 0, stream }),
-            summary: Summary { lines: 0, failed: Some(0), usage: None },
+            now: Some(Current {
+                part: Part::Output,
+                fetch: Box::new(Nothing),
+                index: 0,
+                stream,
+                begun: BytesMut::new(),
+            }),
+            summary: Summary { failed: Some(0), ..Summary::default() },
             all_told: false,
-            saved: true,
+            saved: Some(saved.lines),
+            tally: Tally::default(),
+            shortage: None,
+            is_line_open: false,
         })
     }
 
     pub fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// What is missing, if that is known before anything has been given.
+    pub fn shortage(&self) -> Option<&Shortage> {
+        self.shortage.as_ref()
     }
 
     /// What has been given so far; complete once [`Results::next`] has said that there is no more.
@@ -184,35 +237,125 @@ impl Results {
     /// The next bytes, whole lines unless they are raw; `None`: that was all.
     ///
     /// After a failure there is nothing more to be had.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+    pub async fn next(&mut self) -> Option<Result<Bytes, Unfinished>> {
+        if let Some(shortage) = self.shortage.take() {
+            return Some(Err(self.over(Unfinished::Short(shortage))));
+        }
         loop {
-            if self.now.is_none() {
-                match self.begin().await {
-                    Ok(true) => {}
+            let gone = match &self.now {
+                None => self.begin().await,
+                Some(_) => Ok(true),
+            };
+            match gone {
+                Ok(true) => {}
+                Ok(false) => match self.conclude().await {
+                    Ok(true) => continue,
                     Ok(false) => return None,
-                    Err(failure) => return Some(Err(self.over(failure))),
-                }
+                    Err(shortage) => return Some(Err(self.over(Unfinished::Short(shortage)))),
+                },
+                Err(failure) => return Some(Err(self.over(Unfinished::Failed(failure)))),
             }
             match self.step().await {
                 Ok(Some(bytes)) if bytes.is_empty() => {}
-                Ok(Some(bytes)) => return Some(Ok(bytes)),
+                Ok(Some(bytes)) => return Some(Ok(self.follow(bytes))),
                 Ok(None) => self.now = None,
-                Err(failure) => return Some(Err(self.over(failure))),
+                Err(failure) => return Some(Err(self.over(Unfinished::Failed(failure)))),
             }
         }
     }
 
-    fn over(&mut self, failure: Failure) -> Failure {
+    fn over(&mut self, why: Unfinished) -> Unfinished {
         self.parts.clear();
         self.now = None;
-        failure
+        why
+    }
+
+    /// `bytes` behind what was given before: on a line of their own, if a second pass gives them.
+    fn follow(&mut self, bytes: Bytes) -> Bytes {
+        let is_broken = std::mem::replace(&mut self.is_line_open, !bytes.ends_with(b"\n"));
+        if !(is_broken && self.tally.is_again()) {
+            return bytes;
+        }
+        let mut apart = BytesMut::from(&b"\n"[..]);
+        apart.extend_from_slice(&bytes);
+        apart.freeze()
+    }
+
+    /// How many requests have results that are to be found in the output, where that is known.
+    fn completed(&self) -> Option<u64> {
+        let counted = self.wanted != Wanted::Failures && self.batch.status != Status::Failed;
+        Some(self.batch.request_counts.filter(|_| counted)?.completed)
+    }
+
+    /// Decides which parts are fetched, and what is kept of them.
+    fn plan(&mut self) -> Result<(), Failure> {
+        let has = |part| self.account.adapter.results(&self.batch, part).map(|fetch| fetch.is_some());
+        (self.parts, self.keep) = match self.wanted {
+            Wanted::Output => (vec![Part::Output], Keep::All),
+            Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], Keep::All),
+            Wanted::Failures => (vec![Part::Output], Keep::Failures),
+            Wanted::Everything => (vec![Part::Errors, Part::Output], Keep::All),
+        };
+        Ok(())
+    }
+
+    /// Waits for the output of a batch with successes to be named, as some services do that after the end.
+    async fn await_file(&mut self) -> Result<(), Failure> {
+        let Some(completed) = self.completed().filter(|completed| *completed > 0) else { return Ok(()) };
+        for wait in LATE_NAME_WAITS {
+            if self.account.adapter.results(&self.batch, Part::Output)?.is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(wait).await;
+            self.refresh().await?;
+        }
+        if self.account.adapter.results(&self.batch, Part::Output)?.is_none() {
+            self.shortage = Some(Shortage::no_file(completed));
+        }
+        Ok(())
+    }
+
+    /// Asks for the batch again: its files may have been named, and its counts corrected.
+    async fn refresh(&mut self) -> Result<(), Failure> {
+        let adapter = &self.account.adapter;
+        let answer = body::send_with_retries(&self.account, adapter.retrieve(&self.batch.id)?).await?;
+        let sighting = adapter.retrieved(&self.batch.id, &answer)?;
+        let batch = &mut self.batch;
+        batch.output_file_id = sighting.output_file_id.or(batch.output_file_id.take());
+        batch.error_file_id = sighting.error_file_id.or(batch.error_file_id.take());
+        batch.request_counts = sighting.request_counts.or(batch.request_counts);
+        Ok(())
+    }
+
+    /// At the end: whether what has come is all. If not, it is fetched once more, which is told by `true`.
+    async fn conclude(&mut self) -> Result<bool, Shortage> {
+        if let Some(expected) = self.saved {
+            let whole = self.tally.shortage(Some(expected)).is_none();
+            let lines = self.tally.output();
+            return if whole { Ok(false) } else { Err(Shortage::of_copy(lines, expected)) };
+        }
+        let Some(shortage) = self.tally.shortage(self.completed()) else { return Ok(false) };
+        if self.tally.is_again() {
+            return Err(shortage);
+        }
+        tracing::info!(batch = self.batch.id, "fetching results once more: {shortage}");
+        tokio::time::sleep(SHORTAGE_WAIT).await;
+        let ready = match self.refresh().await {
+            Ok(()) => self.plan(),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = ready {
+            tracing::info!(batch = self.batch.id, "the batch cannot be asked for again: {failure}");
+            return Err(shortage);
+        }
+        Ok(self.tally.begin_again())
     }
 
     /// Turns to the next part that there is; `false`: there is none.
     async fn begin(&mut self) -> Result<bool, Failure> {
         while let Some(part) = self.parts.pop() {
             if let Some(fetch) = self.account.adapter.results(&self.batch, part)? {
-                let mut current = Current { part, fetch, index: 0, stream: None };
+                let mut current = Current { part, fetch, index: 0, stream: None, begun: BytesMut::new() };
                 // The first stream is opened at once: what is wrong is told before anything is given.
                 if let Advance::Records(records) = current.advance(&self.account).await? {
                     current.stream = Some((Body::of_records(records), Splitter::new(Form::Lines)));
@@ -230,86 +373,145 @@ impl Results {
         let Some((body, splitter)) = &mut current.stream else {
             return match current.advance(&self.account).await? {
                 Advance::Opened => Ok(Some(Bytes::new())),
-                Advance::Records(records) => self.convert(records).map(Some),
+                Advance::Records(records) => Ok(Some(self.convert(records))),
                 Advance::Done => Ok(None),
             };
         };
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
         let piece = body.next(&self.account).await.transpose()?;
-        let as_it_is = self.format == Format::Raw && self.keep == Keep::All && body.is_lines();
+        let as_it_is =
+            self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
         let records = match &piece {
             Some(piece) => splitter.push(piece).map_err(malformed)?,
-            None => splitter.finish().map_err(malformed)?.into_iter().collect(),
+            None => match splitter.finish() {
+                Ok(last) => last.into_iter().collect(),
+                Err(half @ BadRecords::Half(_)) => {
+                    // Half a record is none.
+                    current.begun.clear();
+                    self.tally.cut(half.to_string());
+                    Vec::new()
+                }
+                Err(bad) => return Err(malformed(bad)),
+            },
         };
-        if as_it_is {
-            let count = records.len() as u64;
-            current.index += count;
-            self.summary.lines += count;
-            if piece.is_none() {
-                current.stream = None;
-            }
-            return Ok(Some(piece.unwrap_or_default()));
-        }
         if piece.is_none() {
             current.stream = None;
         }
-        self.convert(records).map(Some)
+        if !as_it_is {
+            return Ok(Some(self.convert(records)));
+        }
+        for record in &records {
+            self.tally.take(record, None, current.part);
+        }
+        let count = records.len() as u64;
+        current.index += count;
+        self.summary.lines += count;
+        Ok(Some(current.lines_of(piece)))
     }
 
     /// The records as they are to be given, each on a line.
-    fn convert(&mut self, records: Vec<Bytes>) -> Result<Bytes, Failure> {
-        let Some(current) = &mut self.now else { return Ok(Bytes::new()) };
-        let mut given = BytesMut::new();
+    fn convert(&mut self, records: Vec<Bytes>) -> Bytes {
+        let mut given = Vec::new();
         for record in records {
-            let index = current.index;
-            current.index += 1;
-            let bad = |what: &str| Failure::Malformed(format!("record {} of the results: {what}", index + 1));
-            if self.format == Format::Raw && self.keep == Keep::All {
-                given.extend_from_slice(&record);
-                given.put_u8(b'\n');
-                self.summary.lines += 1;
-                continue;
+            let before = given.len();
+            self.convert_one(&record, &mut given);
+            if given.len() > before {
+                given.push(b'\n');
             }
-            let object: Map<String, Value> =
-                serde_json::from_slice(&record).map_err(|_| bad("it is not a JSON object"))?;
-            let line = if self.saved {
-                output_line(&object)
-            } else {
-                let record = Record { object: &object, index, part: current.part, batch: &self.batch };
-                self.account.adapter.output_line(record)
-            };
-            let line = line.map_err(|what| bad(&what))?;
-            let succeeded = line.result.is_success();
-            let unwanted = match self.keep {
-                Keep::All => false,
-                Keep::Failures => succeeded,
-                Keep::Successes => !succeeded,
-            };
-            if unwanted {
-                continue;
-            }
-            self.summary.lines += 1;
-            if succeeded {
-                match (line.usage, &mut self.summary.usage) {
-                    (Some(usage), Some(total)) => add(total, usage),
-                    _ => self.all_told = false,
-                }
-            } else {
-                self.summary.failed = self.summary.failed.map(|failed| failed + 1);
-            }
-            match self.format {
-                Format::Raw => given.extend_from_slice(&record),
-                Format::OpenAi => {
-                    let mut writer = (&mut given).writer();
-                    serde_json::to_writer(&mut writer, &line.to_json())
-                        .map_err(|_| bad("it cannot be written"))?;
-                }
-            }
-            given.put_u8(b'\n');
         }
-        Ok(given.freeze())
+        given.into()
+    }
+
+    /// Writes the record as it is to be given, or nothing.
+    fn convert_one(&mut self, record: &Bytes, given: &mut Vec<u8>) {
+        let Some(current) = &mut self.now else { return };
+        let (part, index) = (current.part, current.index);
+        current.index += 1;
+        if self.format == Format::Raw && self.keep == Keep::All {
+            if self.tally.take(record, None, part) {
+                self.summary.lines += 1;
+                given.extend_from_slice(record);
+            }
+            return;
+        }
+        let read = |object: &Map<String, Value>| match self.saved {
+            Some(_) => output_line(object),
+            None => self.account.adapter.output_line(Record { object, index, part, batch: &self.batch }),
+        };
+        let line = match lenient::object(record) {
+            Ok(object) => read(&object).map(|line| (object, line)),
+            Err(error) => Err(format!("it is not a JSON object: {error}")),
+        };
+        let (object, line) = match line {
+            Ok(read) => read,
+            Err(what) => return self.give_unreadable(record, &what, given),
+        };
+        let id = line.custom_id.as_deref().filter(|_| self.format == Format::OpenAi);
+        if !self.tally.take(record, id, part) {
+            return;
+        }
+        let succeeded = line.result.is_success();
+        let unwanted = match self.keep {
+            Keep::All => false,
+            Keep::Failures => succeeded,
+            Keep::Successes => !succeeded,
+        };
+        if unwanted {
+            return;
+        }
+        if self.format == Format::Raw || line.is_written_in(&object) {
+            given.extend_from_slice(record);
+        } else {
+            let exact = lenient::exact(record).and_then(|exact| read(&exact).ok());
+            lenient::write(&exact.as_ref().unwrap_or(&line).to_json(), given);
+        }
+        self.count(&line);
+    }
+
+    /// Counts a line that is given.
+    fn count(&mut self, line: &OutputLine) {
+        self.summary.lines += 1;
+        self.summary.without_id += u64::from(line.custom_id.is_none());
+        if line.result.is_success() {
+            match (line.usage, &mut self.summary.usage) {
+                (Some(usage), Some(total)) => add(total, usage),
+                _ => self.all_told = false,
+            }
+        } else {
+            self.summary.failed = self.summary.failed.map(|failed| failed + 1);
+        }
+    }
+
+    /// Gives a line that nobody can read as an error, with all that it holds.
+    fn give_unreadable(&mut self, record: &Bytes, what: &str, given: &mut Vec<u8>) {
+        let Some(current) = &self.now else { return };
+        let custom_id = lenient::find_text(record, &ID_KEYS);
+        if !self.tally.take(
+            record,
+            custom_id.as_deref().filter(|_| self.format == Format::OpenAi),
+            current.part,
+        ) {
+            return;
+        }
+        self.summary.lines += 1;
+        self.summary.unreadable += 1;
+        self.all_told = false;
+        if self.format == Format::Raw {
+            given.extend_from_slice(record);
+            return;
+        }
+        let error = json!({
+            "code": UNREADABLE,
+            "message": format!("line {} of the results cannot be read: {what}", current.index),
+            "line": String::from_utf8_lossy(record),
+        });
+        let line = json!({"id": null, "custom_id": custom_id, "response": null, "error": error});
+        lenient::write(&line, given);
     }
 }
+
+/// The code of the error that stands for a line that nobody can read.
+const UNREADABLE: &str = "unreadable_line";
 
 /// A way that leads nowhere.
 #[derive(Debug)]
@@ -329,6 +531,23 @@ enum Advance {
 }
 
 impl Current {
+    /// The lines that are whole with `piece`, which is the last one if there is none.
+    fn lines_of(&mut self, piece: Option<Bytes>) -> Bytes {
+        let Some(piece) = piece else { return self.begun.split().freeze() };
+        let Some(end) = memchr::memrchr(b'\n', &piece).map(|place| place + 1) else {
+            self.begun.extend_from_slice(&piece);
+            return Bytes::new();
+        };
+        let whole = if self.begun.is_empty() {
+            piece.slice(..end)
+        } else {
+            self.begun.extend_from_slice(&piece[..end]);
+            self.begun.split().freeze()
+        };
+        self.begun.extend_from_slice(&piece[end..]);
+        whole
+    }
+
     /// Goes on until there is a stream, some records, or nothing more.
     async fn advance(&mut self, account: &Account) -> Result<Advance, Failure> {
         let mut answer = None;

@@ -1,7 +1,11 @@
 //! Anthropic's Message Batches (`docs/providers.md#anthropic`): one word for every end, told apart by the counters.
 
+pub(super) mod models;
 mod results;
+pub(super) mod sampling;
+mod schema;
 mod submission;
+mod thinking;
 mod translation;
 
 use super::openai_results::OneStream;
@@ -202,6 +206,10 @@ impl Provider for Anthropic {
         self.requests
             .goes_to("api.anthropic.com")
             .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
+    }
+
+    fn models_of(&self) -> Option<&'static str> {
+        Some("Anthropic")
     }
 
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {

@@ -51,8 +51,7 @@ pub const KIND: Kind = Kind {
         ("Scheduled", Status::Validating),
         ("InProgress", Status::InProgress),
         ("Completed", Status::Completed),
-        // The time ran out with some of the records done. As every gateway has it; what was not done counts as failed,
-        // so that the outcome tells.
+        // The time ran out with some of the records done. As every gateway has it; the counts tell what was not done.
         ("PartiallyCompleted", Status::Completed),
         ("Failed", Status::Failed),
         ("Expired", Status::Expired),
@@ -122,8 +121,7 @@ impl Bedrock {
             let provider_status = reader.word(&["status"]);
             let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
             let ended = status.is_some_and(Status::is_terminal);
-            let cut_short = provider_status.as_deref().is_some_and(|word| word.starts_with("Partially"));
-            let request_counts = counts(reader, cut_short);
+            let request_counts = counts(reader);
             let succeeded = match request_counts {
                 Some(counts) => counts.completed > 0,
                 // Only older answers are without counts.
@@ -170,14 +168,12 @@ fn endpoint(model: &str, is_converse: bool) -> String {
     format!("/model/{model}/{}", if is_converse { "converse" } else { "invoke" })
 }
 
-/// Of a job that was cut short, the records that were never worked on count as failed.
-fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
+/// Records that were never worked on, as in a job that was cut short, have neither succeeded nor failed.
+fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
     reader.whole(|reader| {
         let [total, completed, failed] =
             ["totalRecordCount", "successRecordCount", "errorRecordCount"].map(|field| reader.count(field));
-        let counts = read::counts(total, completed, failed)?;
-        let failed = if cut_short { counts.total - counts.completed } else { counts.failed };
-        Some(RequestCounts { failed, ..counts })
+        read::counts(total, completed, failed)
     })
 }
 

@@ -1,8 +1,10 @@
 //! The chat completion that other services' answers become in the `openai` format of results.
 
+use super::lenient;
 use super::results::RequestResult;
 use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, Usage};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// One answer of a model, on its way to OpenAI's `ChatCompletion`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,8 +27,12 @@ pub struct Choice {
     /// What it thought before, where the service shows it.
     pub reasoning: Option<String>,
     pub calls: Vec<ToolCall>,
-    /// OpenAI's word for why it ended.
-    pub finish_reason: &'static str,
+    /// Pictures, as the address of each.
+    pub images: Vec<String>,
+    /// Parts for which OpenAI's form has no place, as the service gave them.
+    pub others: Vec<Value>,
+    /// OpenAI's word for why it ended, or the service's own in lower case where OpenAI has none for it.
+    pub finish_reason: Cow<'static, str>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +60,23 @@ impl Choice {
         self.content.get_or_insert_default().push_str(text);
     }
 
+    /// Ends for the reason that the service calls `word`: one of `words`, or another that stands for itself. Without a
+    /// word a usual end is taken for granted only where there is something.
+    pub fn end(&mut self, word: Option<&str>, words: &[(&str, &'static str)]) {
+        let is_empty = self.content.is_none() && self.images.is_empty() && self.others.is_empty();
+        let reason = match word {
+            Some(word) => match words.iter().find(|(known, _)| *known == word) {
+                Some((_, reason)) => Cow::Borrowed(*reason),
+                None => Cow::Owned(word.to_lowercase()),
+            },
+            None if is_empty && self.calls.is_empty() => Cow::Borrowed("unknown"),
+            None => Cow::Borrowed("stop"),
+        };
+        let is_usual = reason == "stop";
+        self.finish_reason = if is_usual && !self.calls.is_empty() { "tool_calls".into() } else { reason };
+    }
+
+    /// Thinks some more.
     pub fn think(&mut self, text: &str) {
         self.reasoning.get_or_insert_default().push_str(text);
     }
@@ -84,7 +107,7 @@ impl Completion {
             .into_iter()
             .enumerate()
             .map(|(index, choice)| {
-                let finish_reason = choice.finish_reason;
+                let finish_reason = choice.finish_reason.clone();
                 json!({"index": index, "message": message(choice), "logprobs": null, "finish_reason": finish_reason})
             })
             .collect();
@@ -113,12 +136,21 @@ fn message(choice: Choice) -> Value {
         // Not OpenAI's own: the name that the services with open reasoning share.
         message.insert("reasoning_content".to_owned(), reasoning.into());
     }
+    if !choice.images.is_empty() {
+        // Nor is this: the form that gateways have agreed on.
+        let images = choice.images.into_iter();
+        let images = images.map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+        message.insert("images".to_owned(), images.collect());
+    }
+    if !choice.others.is_empty() {
+        message.insert("provider_content".to_owned(), choice.others.into());
+    }
     if !choice.calls.is_empty() {
         let calls = choice.calls.into_iter().map(|call| {
             json!({
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments.to_string()},
+                "function": {"name": call.name, "arguments": lenient::text(&call.arguments)},
             })
         });
         message.insert("tool_calls".to_owned(), calls.collect());
@@ -132,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_answer_with_everything_is_a_chat_completion() {
-        let mut choice = Choice { finish_reason: "tool_calls", ..Choice::default() };
+        let mut choice = Choice { finish_reason: "tool_calls".into(), ..Choice::default() };
         choice.say("Let me ");
         choice.say("look.");
         choice.think("hm");

@@ -1,7 +1,8 @@
 //! The fields of a request in OpenAI's form, taken one by one for a translation: what nobody takes is told by name.
 
+use super::answer::shorten;
 use super::submit::{RequestLine, Translated, Untranslatable};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// A request that is being translated.
 #[derive(Debug)]
@@ -76,10 +77,37 @@ impl Fields {
         })
     }
 
+    /// Takes a field that is a word.
+    pub fn take_word(&mut self, key: &str) -> Result<Option<String>, Untranslatable> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(word)) => Ok(Some(word)),
+            Some(_) => refuse(format!("`{key}` is no text")),
+        }
+    }
+
+    /// Takes a field that is a number.
+    pub fn take_number(&mut self, key: &str) -> Result<Option<Number>, Untranslatable> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Number(number)) => Ok(Some(number)),
+            Some(_) => refuse(format!("`{key}` is no number")),
+        }
+    }
+
     /// Takes the bound on the answer's tokens, by its new name or its old one.
-    pub fn take_max_tokens(&mut self) -> Option<Value> {
-        let old = self.take("max_tokens");
-        self.take("max_completion_tokens").or(old)
+    pub fn take_max_tokens(&mut self) -> Result<Option<u64>, Untranslatable> {
+        let (old, new) = (self.take("max_tokens"), self.take("max_completion_tokens"));
+        if old.is_some() && new.is_some() && old != new {
+            self.drop_note("`max_tokens` was left out beside `max_completion_tokens`".to_owned());
+        }
+        match new.or(old) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|most| *most > 0) {
+                None => refuse(format!("its bound on tokens, {value}, is no whole number above 0")),
+                most => Ok(most),
+            },
+        }
     }
 
     /// Leaves a field out if it says what is done anyway.
@@ -95,6 +123,17 @@ impl Fields {
             if self.take(key).is_some() {
                 self.drop_note(format!("`{key}` has no counterpart at {} and was left out", self.service));
             }
+        }
+    }
+
+    /// Notes what is left of an object inside the request, `what`, once all that is sent was taken from it.
+    pub fn note_rest(&mut self, what: &str, rest: &Map<String, Value>) {
+        for (key, _) in rest.iter().filter(|(_, value)| says_something(value)) {
+            let key: String = shorten(key).chars().take(60).collect();
+            self.drop_note(format!(
+                "the `{key}` of {what} has no counterpart at {} and was left out",
+                self.service
+            ));
         }
     }
 
@@ -115,6 +154,11 @@ impl Fields {
         self.ignore_if("frequency_penalty", |value| value.as_f64() == Some(0.0));
         self.ignore_if("presence_penalty", |value| value.as_f64() == Some(0.0));
         self.ignore_if("logit_bias", |value| value.as_object().is_some_and(Map::is_empty));
+        self.ignore_if("top_logprobs", |value| value == 0);
+        self.ignore_if("verbosity", |value| value == "medium");
+        self.ignore_if("modalities", |value| {
+            value.as_array().is_some_and(|all| all.iter().all(|one| one == "text"))
+        });
         self.drop_harmless(&HARMLESS);
         self.object.retain(|_, value| !value.is_null());
         match self.object.keys().next() {
@@ -128,7 +172,7 @@ impl Fields {
 }
 
 /// Fields that change nothing in the answer.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 12] = [
     "stream",
     "stream_options",
     "store",
@@ -136,31 +180,26 @@ const HARMLESS: [&str; 10] = [
     "service_tier",
     "user",
     "safety_identifier",
+    "prediction",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "seed",
 ];
 
-/// The text of a message's content, which may be in parts.
-pub(super) fn text_of(content: &Value, role: &str) -> Result<String, Untranslatable> {
-    match content {
-        Value::String(text) => Ok(text.clone()),
-        Value::Null => Ok(String::new()),
-        Value::Array(parts) => {
-            let mut texts = Vec::with_capacity(parts.len());
-            for part in parts {
-                match (part["type"].as_str(), part["text"].as_str()) {
-                    (Some("text") | None, Some(text)) => texts.push(text),
-                    _ => return refuse(format!("a message of the role `{role}` has a part that is no text")),
-                }
-            }
-            Ok(texts.join("\n"))
-        }
-        _ => refuse(format!("the `content` of a message of the role `{role}` is neither text nor parts")),
+/// Whether a value says anything: an empty one, or a `false`, is as good as none.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
     }
 }
 
 /// Where an image or a file is.
+#[derive(Debug)]
 pub(super) enum Address {
     /// In the request itself.
     Data {
@@ -177,7 +216,11 @@ pub(super) fn address(mut url: String) -> Result<Address, Untranslatable> {
     let Some(rest) = url.strip_prefix("data:") else { return Ok(Address::Url(url)) };
     match rest.find(MARK) {
         Some(at) if at > 0 && rest.len() > at + MARK.len() => {
-            let kind = rest[..at].split(';').next().unwrap_or_default().to_owned();
+            let kind = match rest[..at].split(';').next().unwrap_or_default() {
+                // Many write it so; no service but OpenAI takes it.
+                "image/jpg" => "image/jpeg".to_owned(),
+                kind => kind.to_owned(),
+            };
             url.drain(.."data:".len() + at + MARK.len());
             Ok(Address::Data { kind, data: url })
         }
@@ -185,67 +228,7 @@ pub(super) fn address(mut url: String) -> Result<Address, Untranslatable> {
     }
 }
 
-/// The address in an `image_url` part.
-pub(super) fn take_image(part: &mut Value) -> Result<Address, Untranslatable> {
-    let url = match &mut part["image_url"] {
-        Value::Object(image) => image.remove("url"),
-        text @ Value::String(_) => Some(text.take()),
-        _ => None,
-    };
-    match url {
-        Some(Value::String(url)) => address(url),
-        _ => refuse("an `image_url` part has no `url`"),
-    }
-}
-
-/// The data in a `file` part.
-pub(super) fn take_file(part: &mut Value) -> Result<(String, String), Untranslatable> {
-    let data = part.pointer_mut("/file/file_data").map(Value::take);
-    if let Some(Value::String(data)) = data
-        && let Address::Data { kind, data } = address(data)?
-    {
-        return Ok((kind, data));
-    }
-    refuse("a file that is not given by its data belongs to OpenAI alone")
-}
-
 /// An object of these fields; unlike `json!` it copies none of them.
 pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// A tool call of an assistant's message: its id, the function's name and its arguments.
-pub(super) fn tool_call(call: &Value) -> Result<(&str, &str, Value), Untranslatable> {
-    let id = call["id"].as_str().unwrap_or_default();
-    let function = &call["function"];
-    let (Some(name), None | Some("function")) = (function["name"].as_str(), call["type"].as_str()) else {
-        return refuse("a tool call is of no function");
-    };
-    let arguments = match &function["arguments"] {
-        Value::String(text) if text.trim().is_empty() => Value::Object(Map::new()),
-        Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object).ok_or_else(|| {
-            Untranslatable(format!("the arguments of the call of `{name}` are no JSON object"))
-        })?,
-        object @ Value::Object(_) => object.clone(),
-        _ => return refuse(format!("the call of `{name}` has no arguments")),
-    };
-    Ok((id, name, arguments))
-}
-
-/// The function that a tool is.
-pub(super) fn function_of(tool: &Value) -> Result<&Map<String, Value>, Untranslatable> {
-    match (tool["type"].as_str(), tool["function"].as_object()) {
-        (Some("function") | None, Some(function)) if function.get("name").is_some_and(Value::is_string) => {
-            Ok(function)
-        }
-        (kind, _) => refuse(format!("a tool of the type `{}` has no counterpart", kind.unwrap_or("?"))),
-    }
-}
-
-/// The one function that `tool_choice` names, if it is an object.
-pub(super) fn chosen_function(choice: &Value) -> Result<&str, Untranslatable> {
-    match (choice["type"].as_str(), choice["function"]["name"].as_str()) {
-        (Some("function"), Some(name)) => Ok(name),
-        _ => refuse("its `tool_choice` has no counterpart"),
-    }
 }

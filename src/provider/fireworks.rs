@@ -91,8 +91,7 @@ impl Fireworks {
             let (display_name, marker) = name.as_deref().map(split_name).unzip();
             let ended = status.is_some_and(Status::is_terminal);
             let created_at = reader.time("createTime");
-            let cut_short = provider_status.as_deref().is_some_and(|word| word.contains("EARLY"));
-            let request_counts = counts(reader, cut_short);
+            let request_counts = counts(reader);
             // The dataset is named from the beginning, and filled at the end.
             let succeeded = status == Some(Status::Completed)
                 || request_counts.is_some_and(|counts| counts.completed > 0);
@@ -119,8 +118,8 @@ impl Fireworks {
     }
 }
 
-/// Of a job that was stopped early, the requests that were never worked on count as failed.
-fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
+/// Requests that were never worked on, as in a job that was stopped early, have neither succeeded nor failed.
+fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
     if !reader.is_object("jobProgress") {
         return None;
     }
@@ -128,9 +127,7 @@ fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
         let [total, completed, failed] =
             ["totalInputRequests", "successfullyProcessedRequests", "failedRequests"]
                 .map(|field| reader.count(&format!("jobProgress.{field}")));
-        let counts = read::counts(total, completed, failed)?;
-        let failed = if cut_short { counts.total - counts.completed } else { counts.failed };
-        Some(RequestCounts { failed, ..counts })
+        read::counts(total, completed, failed)
     })
 }
 

@@ -1,6 +1,8 @@
 //! Batches of the Gemini Developer API (`docs/providers.md#gemini`): long-running operations with the batch in `metadata`.
 
+mod models;
 mod results;
+mod schema;
 mod submission;
 mod translation;
 
@@ -23,7 +25,7 @@ use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::UploadThenBatch;
 
-pub(super) use results::answered;
+pub(super) use results::{IDS, answered, is_openai_s};
 pub(super) use translation::line as translated;
 
 pub const KIND: Kind = Kind {
@@ -225,6 +227,10 @@ impl Provider for Gemini {
     /// AI Studio has no address for a batch that is documented anywhere.
     fn console_url(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    fn models_of(&self) -> Option<&'static str> {
+        Some("Google")
     }
 
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {

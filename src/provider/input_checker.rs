@@ -5,6 +5,7 @@ pub use super::input_problem::{InputProblem, MOST_PROBLEMS};
 use super::Provider;
 use super::input_problem::InputProblems;
 use super::line::{Head, Text};
+use super::model_names;
 use super::submit::{Framing, Intake, LineForm, ModelPlace, OPENAI_LINE, RequestLine};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
@@ -254,6 +255,9 @@ impl InputChecker {
         self.note_id(&form, id.as_ref())?;
         let given = request.model().map_err(|kind| format!("has a `model` that is {kind}, not a text"))?;
         self.note_model(&form, given)?;
+        if self.overrides.model.is_none() {
+            self.note_foreign_model(provider, given.unwrap_or_default());
+        }
 
         let renamed = self.overrides.model.as_deref().filter(|model| {
             form.model != ModelPlace::Job
@@ -376,6 +380,17 @@ impl InputChecker {
             _ => self.named = Named::Several,
         }
         Ok(())
+    }
+
+    /// A model that another company makes is most likely a file for another provider.
+    fn note_foreign_model(&mut self, provider: &dyn Provider, model: &str) {
+        let (Some(own), Some(vendor)) = (provider.models_of(), model_names::vendor(model)) else { return };
+        if own != vendor {
+            let model = shown(model);
+            self.note_dropped(format!(
+                "the model `{model}` is {vendor}'s, and this provider has {own}'s; --model gives all requests another"
+            ));
+        }
     }
 
     fn note_dropped(&mut self, what: String) {

@@ -182,6 +182,10 @@ impl Provider for Mistral {
         self.requests.goes_to("api.mistral.ai").then(|| "https://console.mistral.ai/build/batches".to_owned())
     }
 
+    fn models_of(&self) -> Option<&'static str> {
+        Some("Mistral")
+    }
+
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
         Ok(Intake {
             framing: Framing::Lines,

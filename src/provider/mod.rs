@@ -10,8 +10,10 @@ pub mod azure_openai;
 pub mod bedrock;
 pub mod chat;
 pub mod cohere;
+mod conversation;
 pub mod dashscope;
 pub mod dialects;
+mod effort;
 mod fields;
 pub mod fireworks;
 mod gcs;
@@ -23,6 +25,7 @@ pub mod lenient;
 mod line;
 pub mod litellm;
 pub mod mistral;
+mod model_names;
 pub mod openai;
 pub mod openai_results;
 pub mod otari;
@@ -30,12 +33,14 @@ pub mod read;
 pub mod records;
 pub mod registry;
 pub mod request;
+mod response_format;
 pub mod results;
 mod s3;
 pub mod salvage;
 mod staged;
 pub mod submit;
 pub mod together;
+mod tools;
 mod unsupported;
 pub mod vertex;
 pub mod xai;
@@ -108,6 +113,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Reads the answer to [`Provider::cancel`]; `None`: it was accepted, and nothing is told of the batch.
     fn cancelled(&self, id: &str, answer: &Answer) -> Result<Option<Sighting>, Failure> {
         self.retrieved(id, answer).map(Some)
+    }
+
+    /// The company whose models alone the service runs, by its usual name; `None`: models of several.
+    fn models_of(&self) -> Option<&'static str> {
+        None
     }
 
     /// What the service takes as the input of a batch for `endpoint`.

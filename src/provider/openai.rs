@@ -334,6 +334,10 @@ impl Provider for OpenAi {
         self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
     }
 
+    fn models_of(&self) -> Option<&'static str> {
+        self.requests.goes_to("api.openai.com").then_some("OpenAI")
+    }
+
     fn intake(&self, _endpoint: &str) -> Result<Intake, Failure> {
         let Some(Creation { intake, .. }) = self.dialect.creation else { return no_submit() };
         Ok(Intake { takes_openai: intake.takes_openai && self.deployment().is_none(), ..intake })

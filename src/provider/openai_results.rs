@@ -32,7 +32,7 @@ impl Fetch for OneStream {
 /// A line of an output or error file.
 ///
 /// The fields decide, not the file: HTTP errors stand in output files too. Some services give an error without a
-/// response, others call its fields `error_code` and `error_message`.
+/// response, others call its fields `error_code` and `error_message`, or put a failure's message where the body belongs.
 pub fn output_line(object: &Map<String, Value>) -> Result<OutputLine, String> {
     let mut reader = Reader::new(object);
     let id = reader.id("id");
@@ -44,14 +44,54 @@ pub fn output_line(object: &Map<String, Value>) -> Result<OutputLine, String> {
         return Err("it has neither a response nor an error".to_owned());
     };
     let mut reader = Reader::new(response);
-    let body = response.get("body").cloned().unwrap_or(Value::Null);
     let told = reader.count("status_code").and_then(|code| u16::try_from(code).ok());
+    let request_id = reader.id("request_id");
+    let body = match response.get("body") {
+        Some(body) => body.clone(),
+        None => match bare(response, told) {
+            Ok(body) => body,
+            Err(error) => return Ok(OutputLine { id, custom_id, result: error, usage: None }),
+        },
+    };
     // A service that tells no status tells an error by the body.
     let status_code = told
         .unwrap_or_else(|| if body.get("error").is_some_and(|error| !error.is_null()) { 400 } else { 200 });
     let usage = usage(&body);
-    let result = RequestResult::Response { status_code, request_id: reader.id("request_id"), body };
+    let result = RequestResult::Response { status_code, request_id, body };
     Ok(OutputLine { id, custom_id, result, usage })
+}
+
+/// What a response without a `body` holds: the body itself, or the error that it tells.
+fn bare(response: &Map<String, Value>, status: Option<u16>) -> Result<Value, RequestResult> {
+    let failed = status.is_some_and(|status| !(200..300).contains(&status));
+    if !failed {
+        let around = ["status_code", "request_id"];
+        let only_around = response.keys().all(|key| around.contains(&key.as_str()));
+        return Ok(if only_around { Value::Null } else { Value::Object(response.clone()) });
+    }
+    let told = response.get("error").filter(|error| !error.is_null());
+    let mut error = error_of(told.unwrap_or(&Value::Object(response.clone())));
+    if let RequestResult::Error { code: code @ None, .. } = &mut error {
+        *code = status.map(|status| status.to_string());
+    }
+    Err(error)
+}
+
+/// The failure that stands where the body of an answer belongs (`{"code", "error"}`), at services that tell success by
+/// nothing else.
+pub fn failure_in(body: &Value) -> Option<RequestResult> {
+    let answers = ["choices", "data", "output", "content", "results", "candidates", "embeddings"];
+    let told = body.get("error").filter(|error| !error.is_null())?;
+    if answers.iter().any(|key| body.get(*key).is_some_and(|value| !value.is_null())) {
+        return None;
+    }
+    let mut error = error_of(told);
+    if let (RequestResult::Error { code: code @ None, .. }, RequestResult::Error { code: around, .. }) =
+        (&mut error, error_of(body))
+    {
+        *code = around;
+    }
+    Some(error)
 }
 
 /// An error, in any of the forms that services give one.
@@ -70,21 +110,29 @@ pub fn error_of(error: &Value) -> RequestResult {
     RequestResult::Error { code: text(&["code", "error_code", "type"]), message }
 }
 
-/// The tokens that a body tells, under the names of chat completions, embeddings or responses.
+/// The tokens that a body tells, under the names of chat completions, embeddings or responses, in snake or camel case.
 pub fn usage(body: &Value) -> Option<Usage> {
     let usage = body.get("usage")?;
     let count = |paths: &[&str]| paths.iter().find_map(|path| usage.pointer(path)?.as_u64());
-    let input = count(&["/prompt_tokens", "/input_tokens"]);
-    let output = count(&["/completion_tokens", "/output_tokens"]);
-    let total = count(&["/total_tokens"]);
+    let input = count(&["/prompt_tokens", "/input_tokens", "/promptTokens", "/inputTokens"]);
+    let output = count(&["/completion_tokens", "/output_tokens", "/completionTokens", "/outputTokens"]);
+    let total = count(&["/total_tokens", "/totalTokens"]);
     if input.is_none() && output.is_none() && total.is_none() {
         return None;
     }
     let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
-    let cached_tokens =
-        count(&["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens"]);
-    let reasoning_tokens =
-        count(&["/completion_tokens_details/reasoning_tokens", "/output_tokens_details/reasoning_tokens"]);
+    let cached_tokens = count(&[
+        "/prompt_tokens_details/cached_tokens",
+        "/input_tokens_details/cached_tokens",
+        "/promptTokensDetails/cachedTokens",
+        "/inputTokensDetails/cachedTokens",
+    ]);
+    let reasoning_tokens = count(&[
+        "/completion_tokens_details/reasoning_tokens",
+        "/output_tokens_details/reasoning_tokens",
+        "/completionTokensDetails/reasoningTokens",
+        "/outputTokensDetails/reasoningTokens",
+    ]);
     Some(Usage {
         input_tokens,
         input_tokens_details: InputTokensDetails { cached_tokens: cached_tokens.unwrap_or(0) },
@@ -136,6 +184,38 @@ mod tests {
                 RequestResult::Error { code: code.map(str::to_owned), message: message.to_owned() };
             assert_eq!(read.result, expected);
         }
+    }
+
+    #[test]
+    fn a_failure_without_a_body_keeps_its_message_and_an_answer_without_one_is_the_body() {
+        let error = |code: &str, message: &str| RequestResult::Error {
+            code: Some(code.to_owned()),
+            message: message.to_owned(),
+        };
+        let read = line(json!({"custom_id": "a", "response": {"status_code": 500, "message": "overloaded"}}));
+        assert_eq!(read.unwrap().result, error("500", "overloaded"));
+        let read = line(json!({"custom_id": "a", "response": {"status_code": 400,
+            "error": {"code": "bad", "message": "no"}}}));
+        assert_eq!(read.unwrap().result, error("bad", "no"));
+        let answer =
+            json!({"choices": [], "usage": {"promptTokens": 3, "completionTokens": 4, "totalTokens": 7}});
+        let read = line(json!({"custom_id": "a", "response": answer})).unwrap();
+        assert_eq!(read.usage.unwrap().total_tokens, 7);
+        let RequestResult::Response { status_code: 200, body, .. } = read.result else { panic!() };
+        assert_eq!(body, answer);
+    }
+
+    #[test]
+    fn a_failure_in_the_place_of_an_answer_is_one() {
+        let failed = failure_in(&json!({"code": "invalid-argument", "error": "no such model"}));
+        let expected = RequestResult::Error {
+            code: Some("invalid-argument".to_owned()),
+            message: "no such model".to_owned(),
+        };
+        assert_eq!(failed, Some(expected));
+        assert_eq!(failure_in(&json!({"output": [], "error": {"message": "x"}})), None);
+        assert_eq!(failure_in(&json!({"choices": [], "error": null})), None);
+        assert_eq!(failure_in(&json!("text")), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Kind;
 use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, Start, bare, metadata};
-use super::openai_results::{error_of, usage};
+use super::openai_results::{error_of, failure_in, usage};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::results::{OutputLine, RequestResult};
@@ -107,8 +107,8 @@ fn output_line(object: &Map<String, Value>) -> Result<OutputLine, String> {
     let (result, usage) = match (reader.value("error"), reader.value("result")) {
         (Some(error), _) => (error_of(error), None),
         (None, Some(body)) => {
-            let usage = usage(body);
-            (RequestResult::Response { status_code: 200, request_id: None, body: body.clone() }, usage)
+            let answer = RequestResult::Response { status_code: 200, request_id: None, body: body.clone() };
+            (failure_in(body).unwrap_or(answer), usage(body))
         }
         (None, None) => return Err("it has neither a result nor an error".to_owned()),
     };

@@ -493,7 +493,7 @@ mod tests {
         ] {
             assert_eq!(of(form.clone()), (Some(1_795_000_000), vec![]), "{form}");
         }
-        assert_eq!(of(json!("2026-11-18")), (None, vec![]));
+        assert_eq!(of(json!("2026-11-18")), (None, vec![]), "a day is no time");
         for absent in
             [json!(null), json!(0), json!(0.0), json!(""), json!("0"), json!("0001-01-01T00:00:00Z")]
         {

@@ -1,5 +1,6 @@
 //! Cuts a stream of bytes into the records in it: lines, or the elements of an array within one JSON document.
 
+use super::lenient;
 use super::results::Form;
 use bytes::{Bytes, BytesMut};
 
@@ -95,7 +96,7 @@ impl Splitter {
                 let Some(last) = trimmed(self.begun.split().freeze(), self.count == 0) else {
                     return Ok(None);
                 };
-                let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&last).is_ok();
+                let whole = lenient::is_whole(&last);
                 self.count += 1;
                 whole.then_some(Some(last)).ok_or(BadRecords::Half(number))
             }
@@ -288,6 +289,7 @@ mod tests {
         let records = cut(Form::Lines, &[b"\xef\xbb\xbf{\"a\":1}\r\n\n  \n{\"b\"", b":2}"]).unwrap();
         assert_eq!(records, [&b"{\"a\":1}"[..], b"{\"b\":2}"]);
         assert_eq!(cut(Form::Lines, &[b""]).unwrap(), Vec::<Bytes>::new());
+        assert_eq!(cut(Form::Lines, &[br#"{"a":["\ud83d",NaN]}"#]).unwrap().len(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::http::failure::Failure;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// What the service keeps as output; where it keeps no errors apart, the errors too.
     Output,
@@ -91,6 +91,19 @@ impl RequestResult {
 }
 
 impl OutputLine {
+    /// Whether `object`, of which this line was read, says all of it under the same names: then it is in OpenAI's form
+    /// already.
+    pub fn is_written_in(&self, object: &Map<String, Value>) -> bool {
+        let Value::Object(line) = self.to_json() else { return false };
+        let failed = matches!(self.result, RequestResult::Error { .. });
+        line.iter().all(|(key, value)| match object.get(key) {
+            // A response beside an error is more than the line says.
+            Some(told) if key == "response" && failed => told.is_null() || told.is_object(),
+            Some(told) => says(told, value),
+            None => false,
+        })
+    }
+
     /// As JSON, every key present.
     pub fn to_json(&self) -> Value {
         let (response, error) = match &self.result {
@@ -103,5 +116,15 @@ impl OutputLine {
             }
         };
         serde_json::json!({"id": self.id, "custom_id": self.custom_id, "response": response, "error": error})
+    }
+}
+
+/// Whether `told` has every field of `value`, with the same values.
+fn says(told: &Value, value: &Value) -> bool {
+    match (told, value) {
+        (Value::Object(told), Value::Object(fields)) => {
+            fields.iter().all(|(key, value)| told.get(key) == Some(value))
+        }
+        _ => told == value,
     }
 }

@@ -145,7 +145,6 @@ impl Vertex {
             let provider_status = reader.word(&["state"]);
             let status = provider_status.as_deref().and_then(|word| read::status(word, KIND.words));
             let ended = status.is_some_and(Status::is_terminal);
-            let cut_short = provider_status.as_deref().is_some_and(|word| word.contains("PARTIALLY"));
             let has_output =
                 reader.has("outputInfo.gcsOutputDirectory") || reader.has("outputInfo.bigqueryOutputTable");
             let model = reader.text("model");
@@ -167,7 +166,7 @@ impl Vertex {
                 created_at: reader.time("createTime"),
                 in_progress_at: reader.time("startTime"),
                 ended_at: reader.time("endTime").or_else(|| reader.time("updateTime")).filter(|_| ended),
-                request_counts: counts(reader, cut_short),
+                request_counts: counts(reader),
                 metadata: reader.metadata("labels"),
                 ..Sighting::default()
             }
@@ -188,7 +187,7 @@ fn endpoint(requests: &Requests, model: &str) -> String {
 
 /// Google leaves numbers out that are zero, and says -1 where it does not know. Of a job that was cut short, the
 /// requests that were never worked on count as failed.
-fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
+fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
     if !reader.is_object("completionStats") {
         return None;
     }
@@ -201,7 +200,7 @@ fn counts(reader: &mut Reader<'_>, cut_short: bool) -> Option<RequestCounts> {
         let [completed, failed] = ["successfulCount", "failedCount"]
             .map(|field| reader.count(&format!("completionStats.{field}")).unwrap_or(0));
         let total = completed.saturating_add(failed).saturating_add(open);
-        Some(RequestCounts { total, completed, failed: if cut_short { total - completed } else { failed } })
+        Some(RequestCounts { total, completed, failed })
     })
 }
 

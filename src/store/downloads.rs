@@ -51,12 +51,14 @@ impl Store {
         .await
     }
 
-    /// An attempt failed; `next`: when to try again, `None`: never.
+    /// An attempt failed; `next`: when to try again, `None`: never, and that is told.
     pub async fn download_failed(
         &self,
         pk: Pk,
         error: String,
         next: Option<Timestamp>,
+        now: Timestamp,
+        routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.prepare_cached(
@@ -64,37 +66,57 @@ impl Store {
                    download_error = :error
                  WHERE pk = :pk",
             )?
-            .execute(named_params! { ":pk": pk, ":next": next.map(ms), ":error": error })?;
+            .execute(named_params! { ":pk": pk, ":next": next.map(ms), ":error": error.clone() })?;
+            if next.is_none() {
+                tell(tx, pk, EventType::ResultsFailed, Some(error), now, &routes)?;
+            }
             Ok(())
         })
         .await
     }
 
     /// The copy is there: noted, told, and the tokens that its lines tell become the batch's if it has none yet, all in
-    /// one transaction. Without a copy there was nothing to download.
+    /// one transaction. Without a copy there was nothing to download. `flaw`: what is wrong with the copy, which then does
+    /// not count as downloaded.
     pub async fn download_done(
         &self,
         pk: Pk,
         saved: Option<SavedResults>,
         usage: Option<Usage>,
+        flaw: Option<String>,
         now: Timestamp,
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             let saved_json = saved.as_ref().map(json).transpose()?;
             tx.prepare_cached(
-                "UPDATE batches SET download_at = NULL, download_error = NULL,
+                "UPDATE batches SET download_at = NULL, download_error = :flaw,
                    results = coalesce(:results, results)
                  WHERE pk = :pk",
             )?
-            .execute(named_params! { ":pk": pk, ":results": saved_json })?;
+            .execute(named_params! { ":pk": pk, ":results": saved_json, ":flaw": flaw })?;
             give_usage(tx, pk, usage)?;
-            let Some(_) = saved else { return Ok(()) };
-            if let Some((_, tracked)) = row::load(tx, pk)? {
-                let found = Occurrence::finding(EventType::ResultsDownloaded, tracked.status_since, now);
-                telling::record(tx, &found.draft(&tracked), Some((pk, &tracked)), &routes)?;
+            match (saved, flaw) {
+                (None, _) => Ok(()),
+                (Some(_), None) => tell(tx, pk, EventType::ResultsDownloaded, None, now, &routes),
+                (Some(_), Some(flaw)) => tell(tx, pk, EventType::ResultsFailed, Some(flaw), now, &routes),
             }
-            Ok(())
+        })
+        .await
+    }
+
+    /// Batches whose results were not downloaded as they should be, and for which nothing more is tried; the newest
+    /// hundred.
+    pub async fn failed_downloads(&self) -> Result<Vec<BatchKey>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT provider, id FROM batches
+                 WHERE download_error IS NOT NULL AND download_at IS NULL AND untracked_at IS NULL
+                 ORDER BY pk DESC LIMIT 100",
+            )?;
+            collect(query.query([])?, |row| {
+                Ok(BatchKey { provider: row.get("provider")?, id: row.get("id")? })
+            })
         })
         .await
     }
@@ -117,6 +139,25 @@ impl Store {
         })
         .await
     }
+}
+
+/// Records how a download went.
+fn tell(
+    tx: &mut Tx<'_>,
+    pk: Pk,
+    kind: EventType,
+    why: Option<String>,
+    now: Timestamp,
+    routes: &Routes,
+) -> Result<(), StoreError> {
+    if let Some((_, tracked)) = row::load(tx, pk)? {
+        let found = match why {
+            None => Occurrence::finding(kind, tracked.status_since, now),
+            Some(why) => Occurrence::finding_because(kind, tracked.status_since, now, why),
+        };
+        telling::record(tx, &found.draft(&tracked), Some((pk, &tracked)), routes)?;
+    }
+    Ok(())
 }
 
 fn give_usage(tx: &Tx<'_>, pk: Pk, usage: Option<Usage>) -> Result<(), StoreError> {

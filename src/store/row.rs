@@ -55,9 +55,9 @@ const REGISTERED: &[Column] = &[
     }),
 ];
 
-/// What [`read`] reads: every column above, the row's number, and the copy of the results.
+/// What [`read`] reads: every column above, the row's number, and what is known of the copy of the results.
 static COLUMNS: LazyLock<String> =
-    LazyLock::new(|| format!("pk, results, {}, {}", names(CHECKED), names(REGISTERED)));
+    LazyLock::new(|| format!("pk, results, download_error, {}, {}", names(CHECKED), names(REGISTERED)));
 
 /// Reads a batch from its row.
 pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
@@ -94,6 +94,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         settled: row.get("settled")?,
         warned: from_json(row, "warned")?,
         results: maybe_json(row, "results")?,
+        results_error: row.get("download_error")?,
     };
     Ok((row.get("pk")?, tracked))
 }

@@ -148,6 +148,7 @@ impl<'a> EventReader<'a> {
             (Some(EventType::BatchOverdue), _) => "late",
             (Some(EventType::BatchLost), _) => "lost",
             (Some(EventType::ResultsDownloaded), _) => "results downloaded",
+            (Some(EventType::ResultsFailed), _) => "results not downloaded",
             (Some(EventType::ResultsExpiring), _) => "results about to be deleted",
             (Some(EventType::ProviderUnauthorized), _) => "key refused",
             (Some(EventType::ProviderUnreachable), _) => "no answer",
@@ -178,6 +179,9 @@ impl<'a> EventReader<'a> {
             }
             Some(EventType::BatchLost) => format!("{provider} does not know {name} any more{because}"),
             Some(EventType::ResultsDownloaded) => format!("The results of {name} have been downloaded"),
+            Some(EventType::ResultsFailed) => {
+                format!("The results of {name} could not be downloaded{because}")
+            }
             Some(EventType::ResultsExpiring) => {
                 let at = self.time("/batch/batchd/results_expire_at");
                 let at = at.map_or_else(|| "soon".to_owned(), |at| format!("at {}", instant(at)));

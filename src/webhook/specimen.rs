@@ -47,6 +47,7 @@ fn draft(kind: EventType) -> Draft {
         | EventType::BatchOverdue
         | EventType::BatchLost
         | EventType::ResultsDownloaded
+        | EventType::ResultsFailed
         | EventType::ResultsExpiring => Occurrence::finding(kind, NOW, NOW).draft(&batch(Status::InProgress)),
     }
 }

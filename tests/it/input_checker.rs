@@ -42,7 +42,7 @@ fn judge_cut(
     (judged, input)
 }
 
-fn judge(name: &str, file: &str) -> (Result<CheckedInput, Vec<InputProblem>>, String) {
+pub fn judge(name: &str, file: &str) -> (Result<CheckedInput, Vec<InputProblem>>, String) {
     let (judged, input) = judge_cut(name, Overrides::default(), file.as_bytes(), &[]);
     (judged, String::from_utf8(input).unwrap())
 }
@@ -286,7 +286,11 @@ fn translated() -> Vec<(&'static str, Value)> {
         "name": "weather", "description": "of a town", "strict": true,
         "parameters": {"type": "object", "properties": {"town": {"type": "string"}}, "additionalProperties": false},
     }});
-    let call = json!({"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{\"town\":\"Ulm\"}"}});
+    let call = |id: &str, town: &str| {
+        let arguments = json!({ "town": town }).to_string();
+        json!({"id": id, "type": "function", "function": {"name": "weather", "arguments": arguments}})
+    };
+    let calls = [call("call_1", "Ulm"), call("call_2", "Bonn")];
     let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     vec![
         (
@@ -294,15 +298,16 @@ fn translated() -> Vec<(&'static str, Value)> {
             json!({"model": "m", "messages": [
             {"role": "system", "content": "be brief"}, {"role": "developer", "content": [{"type": "text", "text": "no jokes"}]},
             {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "and?"},
-        ], "max_completion_tokens": 64, "temperature": 0.2, "top_p": 0.9, "stop": "END", "seed": 7, "user": "ada",
+        ], "max_completion_tokens": 64, "temperature": 0.2, "stop": "END", "seed": 7, "user": "ada",
            "n": 1, "stream": false, "frequency_penalty": 0, "logit_bias": {}, "metadata": null}),
         ),
+        ("nucleus", json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "top_p": 0.9})),
         ("image", json!({"model": "m", "messages": [{"role": "user", "content": image}]})),
         (
             "tools",
             json!({"model": "m", "messages": [
-            {"role": "user", "content": "weather?"}, {"role": "assistant", "content": null, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "call_1", "content": "{\"sky\":\"grey\"}"}, {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+            {"role": "user", "content": "weather?"}, {"role": "assistant", "content": null, "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "call_2", "content": "{\"sky\":\"grey\"}"}, {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
         ], "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "weather"}}, "parallel_tool_calls": false}),
         ),
         (
@@ -342,10 +347,17 @@ fn translated() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn requests_in_openai_s_form_become_the_service_s_own() {
-    for kind in ["anthropic", "gemini", "mistral"] {
+    for (shown_as, kind, model) in [
+        ("anthropic", "anthropic", "claude-sonnet-4-5"),
+        ("anthropic_newest", "anthropic", "claude-opus-5-5"),
+        ("gemini", "gemini", "gemini-2.5-flash"),
+        ("gemini_newest", "gemini", "gemini-3.8-flash"),
+        ("mistral", "mistral", "mistral-medium-latest"),
+    ] {
         let shown: BTreeMap<&str, Value> = translated()
             .into_iter()
-            .map(|(name, body)| {
+            .map(|(name, mut body)| {
+                body["model"] = json!(model);
                 let line = json!({"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": body});
                 let (judged, input) = judge(kind, &line.to_string());
                 let shown = match judged {
@@ -355,7 +367,7 @@ fn requests_in_openai_s_form_become_the_service_s_own() {
                 (name, shown)
             })
             .collect();
-        insta::assert_json_snapshot!(format!("translation_{kind}"), shown);
+        insta::assert_json_snapshot!(format!("translation_{shown_as}"), shown);
     }
 }
 

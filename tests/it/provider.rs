@@ -1,7 +1,6 @@
 //! The adapters against recorded answers: every status word, every quirk, every request.
 
 use batchd::config::{Polling, ProviderConfig};
-use batchd::domain::outcome::Outcome;
 use batchd::domain::sighting::Sighting;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::domain::transition::observe;
@@ -122,7 +121,7 @@ pub fn shown(kind: &Kind, sighting: &Sighting) -> Value {
         batch.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
     json!({
         "batch": told,
-        "outcome": Outcome::of(&step.tracked.batch),
+        "outcome": step.tracked.outcome(),
         "provider_status": sighting.provider_status,
         "name": sighting.display_name,
         "results_expire_at": sighting.results_expire_at,

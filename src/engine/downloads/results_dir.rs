@@ -14,6 +14,8 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 /// The ending of a file that is not whole yet.
 const UNFINISHED: &str = "part";
+/// What is added to the name of a file in which lines are missing.
+const INCOMPLETE: &str = "partial";
 /// The ending of a file that is.
 const FINISHED: &str = "jsonl";
 /// Bytes of a file's name; a longer one is replaced by its digest.
@@ -88,6 +90,10 @@ impl PartialFile {
         self.file.flush().await?;
         self.file.get_ref().sync_all().await?;
         tokio::fs::rename(&self.aside, &self.path).await?;
+        match tokio::fs::remove_file(incomplete(&self.path)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         if let Some(parent) = self.path.parent() {
             File::open(parent).await?.sync_all().await?;
         }
@@ -98,6 +104,20 @@ impl PartialFile {
             lines,
         })
     }
+
+    /// Keeps what there is, under a name that says that lines are missing. Gives that name.
+    pub(super) async fn keep(mut self) -> io::Result<String> {
+        self.file.flush().await?;
+        self.file.get_ref().sync_all().await?;
+        let path = incomplete(&self.path);
+        tokio::fs::rename(&self.aside, &path).await?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+}
+
+/// The name of the file at `path` as long as lines are missing.
+fn incomplete(path: &Path) -> PathBuf {
+    path.with_extension(format!("{FINISHED}.{INCOMPLETE}"))
 }
 
 fn sweep(dir: &Path, oldest: Timestamp, max_bytes: u64) -> io::Result<Vec<String>> {
@@ -114,7 +134,7 @@ fn sweep(dir: &Path, oldest: Timestamp, max_bytes: u64) -> io::Result<Vec<String
         for file in std::fs::read_dir(provider.path())? {
             let path = file?.path();
             // Nothing else is ours.
-            if path.extension().is_none_or(|ending| ending != FINISHED) {
+            if path.extension().is_none_or(|ending| ending != FINISHED && ending != INCOMPLETE) {
                 continue;
             }
             let metadata = std::fs::metadata(&path)?;
@@ -166,6 +186,12 @@ mod tests {
         assert_eq!(saved.path, path.to_str().unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"whole\n");
         assert_eq!(saved.sha256, data_encoding::HEXLOWER.encode(&Sha256::digest("whole\n")));
+        let mut file = dir_of_results.begin("p", "short").await.unwrap();
+        file.write(b"one\n").await.unwrap();
+        let kept = file.keep().await.unwrap();
+        assert_eq!(kept, dir.path().join("p/short.jsonl.partial").to_str().unwrap());
+        put(&dir_of_results, "short", "one\ntwo\n").await;
+        assert!(!Path::new(&kept).exists());
         let long = put(&dir_of_results, &"x".repeat(500), "").await;
         assert!(Path::new(&long.path).exists());
     }

@@ -14,10 +14,19 @@ pub fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let result = match fate.as_str() {
         "succeeded" => {
             let message = reader.value("result.message").and_then(Value::as_object);
-            let completion =
-                completion(message.ok_or("it has no `result.message`")?, record.batch.created_at);
-            usage = completion.tokens.map(Tokens::usage);
-            completion.into_result()
+            let message = message.ok_or("it has no `result.message`")?;
+            match completion(message, record.batch.created_at) {
+                Some(completion) => {
+                    usage = completion.tokens.map(Tokens::usage);
+                    completion.into_result()
+                }
+                // A success whose shape is not known is passed on as it is.
+                None => RequestResult::Response {
+                    status_code: 200,
+                    request_id: None,
+                    body: Value::Object(message.clone()),
+                },
+            }
         }
         // The error's own envelope stands around it.
         "errored" => RequestResult::Error {
@@ -44,11 +53,12 @@ pub fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     Ok(OutputLine { id, custom_id, result, usage })
 }
 
-/// A message as a chat completion. When it was made nobody tells: `created` stands for it.
-pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64) -> Completion {
+/// A message as a chat completion; `None`: it has no content, not even none. When it was made nobody tells: `created`
+/// stands for it.
+pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64) -> Option<Completion> {
     let mut reader = Reader::new(message);
     let mut choice = Choice::default();
-    for block in message.get("content").and_then(Value::as_array).into_iter().flatten() {
+    for block in message.get("content")?.as_array()? {
         let text = |key: &str| block.get(key).and_then(Value::as_str).unwrap_or_default();
         match text("type") {
             "text" => choice.say(text("text")),
@@ -58,26 +68,31 @@ pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64
                 name: text("name").to_owned(),
                 arguments: block.get("input").cloned().unwrap_or_else(|| Value::Object(Map::new())),
             }),
-            // Redacted thinking, and what the service's own tools did: OpenAI's form has no place for them.
-            _ => {}
+            // Redacted thinking, and what the service's own tools did.
+            _ => choice.others.push(block.clone()),
         }
     }
-    choice.finish_reason = match reader.text("stop_reason").as_deref() {
-        Some("max_tokens" | "model_context_window_exceeded") => "length",
-        Some("tool_use") => "tool_calls",
-        Some("refusal") => "content_filter",
-        _ => "stop",
-    };
+    choice.end(reader.text("stop_reason").as_deref(), &STOP_REASONS);
     let mut count = |field: &str| reader.count(&format!("usage.{field}")).unwrap_or(0);
     let (input, written) = (count("input_tokens"), count("cache_creation_input_tokens"));
     let (cached, completion) = (count("cache_read_input_tokens"), count("output_tokens"));
+    let reasoning = count("output_tokens_details.thinking_tokens");
     // Anthropic counts what goes to or comes from its cache apart.
-    let tokens = Tokens { prompt: input + written + cached, cached, completion, reasoning: 0 };
-    Completion {
+    let tokens = Tokens { prompt: input + written + cached, cached, completion, reasoning };
+    Some(Completion {
         id: reader.text("id").unwrap_or_default(),
         created,
         model: reader.text("model").unwrap_or_default(),
         choices: vec![choice],
         tokens: reader.has("usage").then_some(tokens),
-    }
+    })
 }
+
+const STOP_REASONS: [(&str, &str); 6] = [
+    ("end_turn", "stop"),
+    ("stop_sequence", "stop"),
+    ("max_tokens", "length"),
+    ("model_context_window_exceeded", "length"),
+    ("tool_use", "tool_calls"),
+    ("refusal", "content_filter"),
+];

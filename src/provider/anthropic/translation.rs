@@ -1,269 +1,313 @@
-//! Chat completions as Anthropic's Messages (`docs/providers.md#anthropic-lines`): what has a counterpart, and a word on what has none.
+//! Chat completions as Anthropic's Messages (`docs/providers.md#anthropic-lines`): what has a counterpart, and a word on
+//! what has none.
 
-use crate::provider::fields::{
-    Address, Fields, Request, chosen_function, function_of, object, refuse, take_file, take_image, text_of,
-    tool_call,
-};
+use super::models::{self, ForcedTools, Rules};
+use super::thinking::{self, Thought};
+use super::{sampling, schema};
+use crate::provider::conversation::{self, Call, Content, Conversation, Part, Takes, Turn};
+use crate::provider::fields::{Address, Fields, Request, object, refuse};
+use crate::provider::response_format::{self, ResponseFormat};
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};
+use crate::provider::tools::{self, Choice, Tools};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+
+const TAKES: Takes = Takes { cache_control: true, thought_signatures: false, file_names: true };
+
+/// The types of images that Anthropic takes.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// A line in OpenAI's form as `{"custom_id","params"}`.
 pub(in crate::provider) fn line(line: RequestLine) -> Result<Translated, Untranslatable> {
     let Request { custom_id, url, mut fields } = Request::of(line, "Anthropic")?;
-    if url.ends_with("/messages") {
+    let params = if url.ends_with("/messages") {
         // The body is what Anthropic takes already.
-        let params = fields.take_all();
-        let object =
-            Map::from_iter([("custom_id".to_owned(), custom_id), ("params".to_owned(), params.into())]);
-        return fields.finish(object);
-    }
-    let params = params(&mut fields)?;
+        fields.take_all()
+    } else {
+        params(&mut fields)?
+    };
     let object = Map::from_iter([("custom_id".to_owned(), custom_id), ("params".to_owned(), params.into())]);
     fields.finish(object)
 }
 
 /// The `params` of a chat completion.
-pub(in crate::provider) fn params(fields: &mut Fields) -> Result<Map<String, Value>, Untranslatable> {
+fn params(fields: &mut Fields) -> Result<Map<String, Value>, Untranslatable> {
     let mut params = Map::new();
-    fields.rename("model", &mut params, "model");
-    let max_tokens = fields.take_max_tokens();
-    let thinking = thinking(fields, max_tokens.as_ref())?;
-    // Anthropic wants a bound, OpenAI's requests need not have one.
-    let room = thinking.as_ref().and_then(|thinking| thinking["budget_tokens"].as_u64()).unwrap_or(0);
-    params.insert("max_tokens".to_owned(), max_tokens.unwrap_or_else(|| (USUAL_MAX_TOKENS + room).into()));
+    let model = fields.take_word("model")?.unwrap_or_default();
+    let (rules, is_known) = models::rules(&model);
+    if !is_known {
+        fields.drop_note(format!(
+            "the model `{model}` is not known to this version of batchd; its requests are written as the newest \
+             Claude models want them"
+        ));
+    }
+    params.insert("model".to_owned(), model.as_str().into());
+    let thought = thinking::take(fields, &model, rules)?;
+    params.insert("max_tokens".to_owned(), thought.max_tokens.into());
 
-    let (system, messages) = conversation(fields)?;
+    let Conversation { system, turns } = conversation::take(fields, TAKES)?;
     if !system.is_empty() {
-        params.insert("system".to_owned(), system.into());
+        params.insert("system".to_owned(), system_text(system));
     }
-    params.insert("messages".to_owned(), messages.into());
-    if let Some(temperature) = fields.take("temperature") {
-        if temperature.as_f64().is_none_or(|value| !(0.0..=1.0).contains(&value)) {
-            return refuse(format!(
-                "the `temperature` {temperature} is not between 0 and 1, which is what Anthropic takes"
-            ));
-        }
-        params.insert("temperature".to_owned(), temperature);
-    }
-    fields.rename("top_p", &mut params, "top_p");
-    fields.rename("top_k", &mut params, "top_k");
+    params.insert("messages".to_owned(), messages(fields, turns, &model, rules, &thought)?.into());
+    sampling::take(fields, &model, rules, thought.is_on)?.add_to(&mut params);
     if let Some(stop) = fields.take_stop() {
         params.insert("stop_sequences".to_owned(), stop);
     }
-    tools(fields, &mut params)?;
-    if let Some(format) = fields.take("response_format") {
-        output_format(&format, &mut params)?;
+    let tools = tools::take(fields, TAKES)?;
+    add_tools(fields, tools, &mut params, &model, rules, &thought)?;
+    let mut output = Map::new();
+    if let Some(format) = output_format(fields, &model, rules)? {
+        output.insert("format".to_owned(), format);
     }
-    if let Some(thinking) = thinking {
-        params.insert("thinking".to_owned(), thinking);
+    if let Some(effort) = thought.effort {
+        output.insert("effort".to_owned(), effort.into());
     }
-    let user = fields.take("user");
-    if let Some(user) = fields.take("safety_identifier").or(user) {
+    if !output.is_empty() {
+        params.insert("output_config".to_owned(), output.into());
+    }
+    params.extend(thought.config.map(|config| ("thinking".to_owned(), config)));
+    let (old, new) = (fields.take("user"), fields.take("safety_identifier"));
+    if old.is_some() && new.is_some() && old != new {
+        fields.drop_note("`user` was left out beside `safety_identifier`".to_owned());
+    }
+    if let Some(user) = new.or(old) {
         params.insert("metadata".to_owned(), json!({ "user_id": user }));
     }
     Ok(params)
 }
 
-/// What is given where a request leaves its answer's length open; every model of today allows it.
-const USUAL_MAX_TOKENS: u64 = 8192;
-
-/// How much may be thought, for each effort that OpenAI knows; the numbers are any-llm's.
-const BUDGETS: [(&str, u64); 5] =
-    [("minimal", 1024), ("low", 2048), ("medium", 8192), ("high", 24_576), ("xhigh", 32_768)];
-
-fn thinking(fields: &mut Fields, max_tokens: Option<&Value>) -> Result<Option<Value>, Untranslatable> {
-    let Some(effort) = fields.take("reasoning_effort") else { return Ok(None) };
-    let effort = effort.as_str().unwrap_or_default();
-    if effort == "none" {
-        return Ok(None);
+/// The system's words: one text, or blocks where something marks them.
+fn system_text(parts: Vec<Part>) -> Value {
+    if parts.iter().any(|part| part.cache.is_some()) {
+        let blocks = parts.into_iter().filter_map(|part| match part.content {
+            Content::Text(text) => Some(marked([("type", "text".into()), ("text", text.into())], part.cache)),
+            _ => None,
+        });
+        return blocks.collect();
     }
-    let Some((_, budget)) = BUDGETS.iter().find(|(word, _)| *word == effort) else {
-        return refuse(format!("the `reasoning_effort` `{effort}` has no counterpart"));
-    };
-    if max_tokens.and_then(Value::as_u64).is_some_and(|most| most <= *budget) {
+    let texts: Vec<&str> = parts.iter().filter_map(|part| part.content.text()).collect();
+    texts.join("\n").into()
+}
+
+/// The conversation in turns.
+fn messages(
+    fields: &mut Fields,
+    turns: Vec<Turn>,
+    model: &str,
+    rules: &Rules,
+    thought: &Thought,
+) -> Result<Vec<Value>, Untranslatable> {
+    let last = turns.len().saturating_sub(1);
+    // The ids of the last turn's calls, which the results have in the same order.
+    let mut ids = Vec::new();
+    let mut messages = Vec::with_capacity(turns.len());
+    for (place, turn) in turns.into_iter().enumerate() {
+        let (role, content) = match turn {
+            Turn::User(parts) => ("user", contents(parts)?),
+            Turn::Assistant(mut parts, calls) => {
+                if place == last {
+                    prefill(fields, &mut parts, model, rules, thought)?;
+                }
+                if calls.is_empty() {
+                    ("assistant", contents(parts)?)
+                } else {
+                    let mut blocks = parts.into_iter().map(block).collect::<Result<Vec<_>, _>>()?;
+                    ids = call_ids(&calls, place);
+                    for (call, id) in calls.into_iter().zip(&ids) {
+                        let fields = [
+                            ("type", "tool_use".into()),
+                            ("id", id.as_str().into()),
+                            ("name", call.name.into()),
+                            ("input", call.arguments),
+                        ];
+                        blocks.push(marked(fields, call.cache));
+                    }
+                    ("assistant", blocks.into())
+                }
+            }
+            Turn::Results(results) => {
+                let results = results.into_iter().zip(&ids).map(|(result, id)| {
+                    let fields = [
+                        ("type", "tool_result".into()),
+                        ("tool_use_id", id.as_str().into()),
+                        ("content", result.text.into()),
+                    ];
+                    marked(fields, result.cache)
+                });
+                ("user", results.collect())
+            }
+        };
+        messages.push(object([("role", role.into()), ("content", content)]));
+    }
+    Ok(messages)
+}
+
+/// The ids of a turn's calls; one that Anthropic would refuse, as it takes letters, digits, `_` and `-`, or that is there
+/// twice, is replaced.
+fn call_ids(calls: &[Call], place: usize) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::with_capacity(calls.len());
+    for (number, Call { id, .. }) in calls.iter().enumerate() {
+        let is_plain = id.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'));
+        let is_fit = is_plain && !id.is_empty() && !ids.contains(id);
+        ids.push(if is_fit { id.clone() } else { format!("call_{place}_{number}") });
+    }
+    ids
+}
+
+/// The last message, where it is the assistant's.
+fn prefill(
+    fields: &mut Fields,
+    parts: &mut [Part],
+    model: &str,
+    rules: &Rules,
+    thought: &Thought,
+) -> Result<(), Untranslatable> {
+    if !rules.prefill {
         return refuse(format!(
-            "the `reasoning_effort` `{effort}` takes {budget} tokens, and no more than {} are allowed in all",
-            max_tokens.unwrap_or(&Value::Null)
+            "its last message is of the role `assistant`, which `{model}` does not continue"
         ));
     }
-    Ok(Some(json!({ "type": "enabled", "budget_tokens": budget })))
-}
-
-/// The system's words, and the messages in turns.
-fn conversation(fields: &mut Fields) -> Result<(String, Vec<Value>), Untranslatable> {
-    let Some(given) = fields.take_list("messages")? else { return refuse("it has no `messages`") };
-    let mut system: Vec<String> = Vec::new();
-    let mut messages: Vec<Value> = Vec::new();
-    for mut message in given {
-        if message["name"].is_string() {
-            fields.drop_note(
-                "the `name` of a message has no counterpart at Anthropic and was left out".to_owned(),
-            );
-        }
-        if !message.is_object() {
-            return refuse("a message is no object");
-        }
-        let content = message["content"].take();
-        let role = message["role"].as_str().unwrap_or_default();
-        match role {
-            "system" | "developer" => {
-                if !messages.is_empty() {
-                    fields.drop_note(format!(
-                        "a `{role}` message inside the conversation was moved to its beginning"
-                    ));
-                }
-                system.push(text_of(&content, role)?);
-            }
-            "user" => {
-                let content = user_content(fields, content)?;
-                messages.push(object([("role", "user".into()), ("content", content)]));
-            }
-            "assistant" => {
-                let content = assistant_content(fields, &message, &content)?;
-                messages.push(object([("role", "assistant".into()), ("content", content)]));
-            }
-            "tool" => {
-                let Some(id) = message["tool_call_id"].as_str() else {
-                    return refuse("a message of the role `tool` has no `tool_call_id`");
-                };
-                let result =
-                    json!({ "type": "tool_result", "tool_use_id": id, "content": text_of(&content, role)? });
-                // The results of one turn stand in one message.
-                match messages.last_mut().filter(|last| last["content"][0]["type"] == "tool_result") {
-                    Some(Value::Object(last)) => {
-                        if let Some(Value::Array(results)) = last.get_mut("content") {
-                            results.push(result);
-                        }
-                    }
-                    _ => messages.push(json!({ "role": "user", "content": [result] })),
-                }
-            }
-            other => return refuse(format!("a message of the role `{other}` has no counterpart")),
-        }
+    if thought.is_on {
+        return refuse(format!(
+            "its last message is of the role `assistant`, which `{model}` does not continue while it thinks"
+        ));
     }
-    Ok((system.join("\n"), messages))
-}
-
-fn user_content(fields: &mut Fields, content: Value) -> Result<Value, Untranslatable> {
-    let Value::Array(parts) = content else {
-        return text_of(&content, "user").map(Value::String);
-    };
-    let mut blocks = Vec::with_capacity(parts.len());
-    for mut part in parts {
-        if !part.is_object() {
-            return refuse("a part of a message is no object");
-        }
-        blocks.push(match part["type"].as_str().unwrap_or_default() {
-            "text" => object([
-                ("type", "text".into()),
-                ("text", text_of(&Value::Array(vec![part]), "user")?.into()),
-            ]),
-            "image_url" => {
-                if part["image_url"]["detail"].as_str().is_some_and(|detail| detail != "auto") {
-                    let what = "the `detail` of an image has no counterpart at Anthropic and was left out";
-                    fields.drop_note(what.to_owned());
-                }
-                let source = match take_image(&mut part)? {
-                    Address::Data { kind, data } => data_source(kind, data),
-                    Address::Url(url) => object([("type", "url".into()), ("url", url.into())]),
-                };
-                object([("type", "image".into()), ("source", source)])
-            }
-            "file" => {
-                let (kind, data) = take_file(&mut part)?;
-                object([("type", "document".into()), ("source", data_source(kind, data))])
-            }
-            other => return refuse(format!("a part of the type `{other}` has no counterpart")),
-        });
-    }
-    Ok(blocks.into())
-}
-
-fn data_source(kind: String, data: String) -> Value {
-    object([("type", "base64".into()), ("media_type", kind.into()), ("data", data.into())])
-}
-
-fn assistant_content(fields: &mut Fields, message: &Value, content: &Value) -> Result<Value, Untranslatable> {
-    for key in ["function_call", "audio"] {
-        if !message[key].is_null() {
-            return refuse(format!("the `{key}` of an assistant's message has no counterpart"));
-        }
-    }
-    if !message["reasoning_content"].is_null() {
+    if let Some(Part { content: Content::Text(text), .. }) = parts.last_mut()
+        && text.ends_with(char::is_whitespace)
+    {
+        text.truncate(text.trim_end().len());
         fields.drop_note(
-            "the `reasoning_content` of a message has no counterpart at Anthropic and was left out"
-                .to_owned(),
+            "the white space at the end of a last message of the role `assistant` was left out".to_owned(),
         );
-    }
-    let text = if content.is_null() {
-        text_of(&message["refusal"], "assistant")?
-    } else {
-        text_of(content, "assistant")?
-    };
-    let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if calls.is_empty() {
-        return Ok(text.into());
-    }
-    let mut blocks = Vec::with_capacity(calls.len() + 1);
-    if !text.is_empty() {
-        blocks.push(json!({ "type": "text", "text": text }));
-    }
-    for call in calls {
-        let (id, name, input) = tool_call(call)?;
-        blocks.push(json!({ "type": "tool_use", "id": id, "name": name, "input": input }));
-    }
-    Ok(blocks.into())
-}
-
-fn tools(fields: &mut Fields, params: &mut Map<String, Value>) -> Result<(), Untranslatable> {
-    let choice = fields.take("tool_choice");
-    let parallel = fields.take("parallel_tool_calls");
-    let Some(given) = fields.take_list("tools")?.filter(|tools| !tools.is_empty()) else { return Ok(()) };
-    let mut tools = Vec::with_capacity(given.len());
-    for tool in &given {
-        let function = function_of(tool)?;
-        let mut made = Map::from_iter([("name".to_owned(), function["name"].clone())]);
-        if let Some(description) = function.get("description").filter(|text| text.is_string()) {
-            made.insert("description".to_owned(), description.clone());
-        }
-        let parameters = function.get("parameters").filter(|schema| schema.is_object());
-        let schema = parameters.cloned().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
-        made.insert("input_schema".to_owned(), schema);
-        if function.get("strict") == Some(&Value::Bool(true)) {
-            fields
-                .drop_note("`strict` of a tool has no counterpart at Anthropic and was left out".to_owned());
-        }
-        tools.push(Value::Object(made));
-    }
-    params.insert("tools".to_owned(), tools.into());
-    let mut chosen = match choice {
-        None => None,
-        Some(Value::String(word)) => Some(match word.as_str() {
-            "auto" => json!({ "type": "auto" }),
-            "none" => json!({ "type": "none" }),
-            "required" => json!({ "type": "any" }),
-            _ => return refuse(format!("the `tool_choice` `{word}` has no counterpart")),
-        }),
-        Some(choice) => Some(json!({ "type": "tool", "name": chosen_function(&choice)? })),
-    };
-    if parallel == Some(Value::Bool(false)) && chosen.as_ref().is_none_or(|choice| choice["type"] != "none") {
-        chosen.get_or_insert_with(|| json!({ "type": "auto" }))["disable_parallel_tool_use"] = true.into();
-    }
-    if let Some(chosen) = chosen {
-        params.insert("tool_choice".to_owned(), chosen);
     }
     Ok(())
 }
 
-fn output_format(format: &Value, params: &mut Map<String, Value>) -> Result<(), Untranslatable> {
-    match format["type"].as_str().unwrap_or_default() {
-        "text" => Ok(()),
-        "json_schema" if format["json_schema"]["schema"].is_object() => {
-            let schema = &format["json_schema"]["schema"];
-            let format = json!({ "format": { "type": "json_schema", "schema": schema } });
-            params.insert("output_config".to_owned(), format);
-            Ok(())
+/// The parts of a message: one text as such.
+fn contents(mut parts: Vec<Part>) -> Result<Value, Untranslatable> {
+    if let [Part { content: Content::Text(text), cache: None, .. }] = parts.as_mut_slice() {
+        return Ok(std::mem::take(text).into());
+    }
+    parts.into_iter().map(block).collect()
+}
+
+fn block(part: Part) -> Result<Value, Untranslatable> {
+    let block = match part.content {
+        Content::Text(text) => marked([("type", "text".into()), ("text", text.into())], part.cache),
+        Content::Image(address) => {
+            let source = match address {
+                Address::Data { kind, .. } if !IMAGES.contains(&kind.as_str()) => {
+                    return refuse(format!("an image of the type `{kind}` is not taken by Anthropic"));
+                }
+                Address::Data { kind, data } => source(kind, data),
+                Address::Url(url) => object([("type", "url".into()), ("url", url.into())]),
+            };
+            marked([("type", "image".into()), ("source", source)], part.cache)
         }
-        kind => refuse(format!("the `response_format` `{kind}` has no counterpart; `json_schema` has")),
+        Content::File { kind, data, name } => {
+            let source = match kind.as_str() {
+                "application/pdf" => source(kind, data),
+                "text/plain" => {
+                    let text = STANDARD.decode(&data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                    let Some(text) = text else {
+                        return refuse("a `file` of the type `text/plain` is no text");
+                    };
+                    let kind = kind.into();
+                    object([("type", "text".into()), ("media_type", kind), ("data", text.into())])
+                }
+                _ => return refuse(format!("a `file` of the type `{kind}` is not taken by Anthropic")),
+            };
+            let mut block = marked([("type", "document".into()), ("source", source)], part.cache);
+            if let Some(name) = name {
+                block["title"] = name.into();
+            }
+            block
+        }
+        Content::Audio { .. } => return refuse("a part of the type `input_audio` has no counterpart"),
+    };
+    Ok(block)
+}
+
+fn source(kind: String, data: String) -> Value {
+    object([("type", "base64".into()), ("media_type", kind.into()), ("data", data.into())])
+}
+
+/// An object of these fields, and the mark that it is to be cached up to here.
+fn marked<const N: usize>(fields: [(&str, Value); N], cache: Option<Value>) -> Value {
+    let mut made = object(fields);
+    if let Some(cache) = cache {
+        made["cache_control"] = cache;
+    }
+    made
+}
+
+fn add_tools(
+    fields: &mut Fields,
+    tools: Tools,
+    params: &mut Map<String, Value>,
+    model: &str,
+    rules: &Rules,
+    thought: &Thought,
+) -> Result<(), Untranslatable> {
+    let Tools { functions, choice, parallel } = tools;
+    if functions.is_empty() {
+        return Ok(());
+    }
+    let mut made = Vec::with_capacity(functions.len());
+    for function in functions {
+        let mut tool = Map::from_iter([("name".to_owned(), Value::String(function.name))]);
+        tool.extend(function.description.map(|text| ("description".to_owned(), text.into())));
+        let schema = function.parameters.unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+        tool.insert("input_schema".to_owned(), schema);
+        if function.strict && rules.schemas {
+            tool.insert("strict".to_owned(), true.into());
+        } else if function.strict {
+            fields.drop_note(format!("`strict` of a tool has no counterpart at `{model}` and was left out"));
+        }
+        tool.extend(function.cache.map(|mark| ("cache_control".to_owned(), mark)));
+        made.push(Value::Object(tool));
+    }
+    params.insert("tools".to_owned(), made.into());
+    if choice.as_ref().is_some_and(Choice::is_forced) {
+        match rules.forced_tools {
+            ForcedTools::Yes => {}
+            ForcedTools::UnlessThinking if !thought.is_asked => {}
+            ForcedTools::UnlessThinking => {
+                return refuse(format!(
+                    "`{model}` takes no `tool_choice` that forces a call while it thinks"
+                ));
+            }
+            ForcedTools::No => return refuse(format!("`{model}` takes no `tool_choice` that forces a call")),
+        }
+    }
+    let is_none = choice == Some(Choice::No);
+    let mut chosen = choice.map(|choice| match choice {
+        Choice::Auto => json!({ "type": "auto" }),
+        Choice::No => json!({ "type": "none" }),
+        Choice::Any => json!({ "type": "any" }),
+        Choice::One(name) => json!({ "type": "tool", "name": name }),
+    });
+    if parallel == Some(false) && !is_none {
+        chosen.get_or_insert_with(|| json!({ "type": "auto" }))["disable_parallel_tool_use"] = true.into();
+    }
+    params.extend(chosen.map(|chosen| ("tool_choice".to_owned(), chosen)));
+    Ok(())
+}
+
+fn output_format(fields: &mut Fields, model: &str, rules: &Rules) -> Result<Option<Value>, Untranslatable> {
+    match response_format::take(fields)? {
+        ResponseFormat::Text => Ok(None),
+        ResponseFormat::JsonObject => {
+            refuse("the `response_format` `json_object` has no counterpart; `json_schema` has")
+        }
+        ResponseFormat::Schema(_) if !rules.schemas => {
+            refuse(format!("the `response_format` `json_schema` has no counterpart at `{model}`"))
+        }
+        ResponseFormat::Schema(schema) => {
+            let schema = schema::closed(fields, &schema)?;
+            Ok(Some(json!({ "type": "json_schema", "schema": schema })))
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::batch::Batch;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use crate::provider::chat::{Choice, Completion, Tokens, ToolCall};
-use crate::provider::openai_results::{error_of, usage};
+use crate::provider::openai_results::{error_of, failure_in, usage};
 use crate::provider::read::Reader;
 use crate::provider::request::Requests;
 use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Record, RequestResult};
@@ -120,19 +120,18 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let answered = output.as_object().and_then(|output| {
         let is_claude_s = output.get("type").is_some_and(|kind| kind == "message");
         completion(output, model, created)
-            .or_else(|| is_claude_s.then(|| anthropic::completion(output, created)))
+            .or_else(|| anthropic::completion(output, created).filter(|_| is_claude_s))
     });
-    match answered {
-        Some(completion) => {
-            let tokens = completion.tokens.map(Tokens::usage);
-            line(completion.into_result(), tokens)
-        }
-        // What another model's own interface answers, which differs from model to model.
-        None => line(
-            RequestResult::Response { status_code: 200, request_id: None, body: output.clone() },
-            usage(output),
-        ),
+    if let Some(completion) = answered {
+        let tokens = completion.tokens.map(Tokens::usage);
+        return line(completion.into_result(), tokens);
     }
+    if let Some(failure) = failure_in(output) {
+        return line(failure, None);
+    }
+    // What another model's own interface answers, which differs from model to model.
+    let body = output.clone();
+    line(RequestResult::Response { status_code: 200, request_id: None, body }, usage(output))
 }
 
 /// `{"errorCode": 400, "errorMessage": "…"}`
@@ -171,14 +170,11 @@ fn completion(output: &Map<String, Value>, model: &str, created: i64) -> Option<
                 name: text("name"),
                 arguments: call.get("input").cloned().unwrap_or_else(|| json!({})),
             });
+        } else {
+            choice.others.push(block.clone());
         }
     }
-    choice.finish_reason = match reader.text("stopReason").as_deref() {
-        Some("max_tokens" | "model_context_window_exceeded") => "length",
-        Some("tool_use") => "tool_calls",
-        Some("content_filtered" | "guardrail_intervened") => "content_filter",
-        _ => "stop",
-    };
+    choice.end(reader.text("stopReason").as_deref(), &STOP_REASONS);
     let mut count = |field: &str| reader.count(&format!("usage.{field}")).unwrap_or(0);
     let (cached, written) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
     // What goes to or comes from the cache is counted apart.
@@ -192,6 +188,16 @@ fn completion(output: &Map<String, Value>, model: &str, created: i64) -> Option<
         tokens: reader.has("usage").then_some(tokens),
     })
 }
+
+const STOP_REASONS: [(&str, &str); 7] = [
+    ("end_turn", "stop"),
+    ("stop_sequence", "stop"),
+    ("max_tokens", "length"),
+    ("model_context_window_exceeded", "length"),
+    ("tool_use", "tool_calls"),
+    ("content_filtered", "content_filter"),
+    ("guardrail_intervened", "content_filter"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,13 @@
 //! Chat completions as the input of Bedrock's Converse (`docs/providers.md#bedrock-lines`): what has a counterpart, and a word on what
 //! has none.
 
-use crate::provider::fields::{
-    Address, Fields, Request, chosen_function, function_of, refuse, take_image, text_of, tool_call,
-};
+use crate::provider::anthropic::{models, sampling};
+use crate::provider::conversation::{self, Content, Conversation, Part, Takes, Turn};
+use crate::provider::fields::{Address, Fields, Request, object, refuse};
 use crate::provider::submit::{RequestLine, Translated, Untranslatable};
 use serde_json::{Map, Value, json};
+
+const TAKES: Takes = Takes { cache_control: false, thought_signatures: false, file_names: false };
 
 /// A line in OpenAI's form as `{"recordId","modelInput"}`.
 pub(super) fn line(line: RequestLine) -> Result<Translated, Untranslatable> {
@@ -14,118 +16,108 @@ pub(super) fn line(line: RequestLine) -> Result<Translated, Untranslatable> {
         return refuse(format!("`{url}` has no counterpart at Bedrock; chat completions have"));
     }
     // The job names it, once.
-    fields.take("model");
-    let (messages, system) = conversation(&mut fields)?;
+    let model = fields.take_word("model")?.unwrap_or_default();
+    for key in ["tools", "tool_choice"] {
+        if fields.take(key).is_some_and(|value| value.as_array().is_none_or(|tools| !tools.is_empty())) {
+            return refuse(format!("`{key}` has no counterpart: Bedrock's batches call no tools"));
+        }
+    }
+    fields.drop_harmless(&["parallel_tool_calls"]);
+    fields.ignore_if("response_format", |format| format["type"] == "text");
+    if fields.take("response_format").is_some() {
+        return refuse("`response_format` has no counterpart: Bedrock's batches hold answers to no form");
+    }
+    let Conversation { system, turns } = conversation::take(&mut fields, TAKES)?;
+    let messages = messages(turns, &model)?;
     let mut input = Map::from_iter([("messages".to_owned(), messages.into())]);
     if !system.is_empty() {
-        input.insert("system".to_owned(), system.into());
+        let system = system.into_iter().map(block).collect::<Result<Value, _>>()?;
+        input.insert("system".to_owned(), system);
     }
     let mut inference = Map::new();
-    fields.rename("temperature", &mut inference, "temperature");
-    fields.rename("top_p", &mut inference, "topP");
-    inference.extend(fields.take_max_tokens().map(|most| ("maxTokens".to_owned(), most)));
+    sampled(&mut fields, &model, &mut inference)?;
+    inference.extend(fields.take_max_tokens()?.map(|most| ("maxTokens".to_owned(), most.into())));
     inference.extend(fields.take_stop().map(|stop| ("stopSequences".to_owned(), stop)));
     if !inference.is_empty() {
         input.insert("inferenceConfig".to_owned(), inference.into());
     }
-    if let Some(tools) = tools(&mut fields)? {
-        input.insert("toolConfig".to_owned(), tools);
-    }
-    fields.ignore_if("response_format", |format| format["type"] == "text");
     let object =
         Map::from_iter([("recordId".to_owned(), custom_id), ("modelInput".to_owned(), input.into())]);
     fields.finish(object)
 }
 
-/// The messages, of which no two in a row may be of the same role, and what the system says apart.
-fn conversation(fields: &mut Fields) -> Result<(Vec<Value>, Vec<Value>), Untranslatable> {
-    let Some(given) = fields.take_list("messages")? else { return refuse("it has no `messages`") };
+/// What is sampled; Claude's newer models refuse to be told.
+fn sampled(
+    fields: &mut Fields,
+    model: &str,
+    inference: &mut Map<String, Value>,
+) -> Result<(), Untranslatable> {
+    if is_claude(model) {
+        let (rules, _) = models::rules(model);
+        let sampled = sampling::take(fields, model, rules, false)?;
+        if sampled.top_k.is_some() {
+            return refuse("`top_k` has no counterpart at Bedrock");
+        }
+        inference.extend(sampled.temperature.map(|value| ("temperature".to_owned(), value.into())));
+        inference.extend(sampled.top_p.map(|value| ("topP".to_owned(), value.into())));
+    } else {
+        fields.rename("temperature", inference, "temperature");
+        fields.rename("top_p", inference, "topP");
+    }
+    Ok(())
+}
+
+fn is_claude(model: &str) -> bool {
+    model.contains("anthropic.claude-")
+}
+
+/// The messages, of which no two in a row may be of the same role.
+fn messages(given: Vec<Turn>, model: &str) -> Result<Vec<Value>, Untranslatable> {
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
-    let mut system = Vec::new();
-    for message in given {
-        let content = &message["content"];
-        let (role, blocks) = match message["role"].as_str().unwrap_or_default() {
-            role @ ("system" | "developer") => {
-                system.push(json!({"text": text_of(content, role)?}));
-                continue;
+    for turn in given {
+        let (role, parts) = match turn {
+            Turn::User(parts) => ("user", parts),
+            Turn::Assistant(parts, calls) if calls.is_empty() => ("assistant", parts),
+            Turn::Assistant(..) | Turn::Results(_) => {
+                return refuse(
+                    "the `tool_calls` of a message have no counterpart: Bedrock's batches call no tools",
+                );
             }
-            "user" => ("user", blocks(content)?),
-            "assistant" => {
-                let mut said = blocks(content)?;
-                for call in message["tool_calls"].as_array().into_iter().flatten() {
-                    let (id, name, arguments) = tool_call(call)?;
-                    said.push(json!({"toolUse": {"toolUseId": id, "name": name, "input": arguments}}));
-                }
-                ("assistant", said)
-            }
-            "tool" => {
-                let text = json!([{"text": text_of(content, "tool")?}]);
-                ("user", vec![json!({"toolResult": {"toolUseId": message["tool_call_id"], "content": text}})])
-            }
-            other => return refuse(format!("a message of the role `{other}` has no counterpart")),
         };
+        let blocks = parts.into_iter().map(block).collect::<Result<Vec<_>, _>>()?;
         match turns.last_mut() {
             Some((last, before)) if *last == role => before.extend(blocks),
             _ => turns.push((role, blocks)),
         }
     }
-    let messages = turns.into_iter().map(|(role, content)| json!({"role": role, "content": content}));
-    Ok((messages.collect(), system))
-}
-
-/// The content of a message as a list of blocks.
-fn blocks(content: &Value) -> Result<Vec<Value>, Untranslatable> {
-    match content {
-        Value::Null => Ok(Vec::new()),
-        // Converse takes no empty text.
-        Value::String(text) if text.is_empty() => Ok(Vec::new()),
-        Value::String(text) => Ok(vec![json!({"text": text})]),
-        Value::Array(parts) => parts.iter().map(block).collect(),
-        _ => refuse("the `content` of a message is neither text nor parts"),
+    if turns.first().is_some_and(|(role, _)| *role != "user") {
+        return refuse("its first message is of the role `assistant`; a conversation begins with the user's");
     }
-}
-
-fn block(part: &Value) -> Result<Value, Untranslatable> {
-    match part["type"].as_str() {
-        Some("text") => Ok(json!({"text": part["text"]})),
-        Some("image_url") => match take_image(&mut part.clone())? {
-            Address::Data { kind, data } => {
-                let format = kind.strip_prefix("image/").unwrap_or(&kind).replace("jpg", "jpeg");
-                Ok(json!({"image": {"format": format, "source": {"bytes": data}}}))
-            }
-            Address::Url(_) => refuse("Bedrock takes images inline only (`data:image/png;base64,…`)"),
-        },
-        kind => refuse(format!("a part of the type `{}` has no counterpart", kind.unwrap_or("?"))),
+    if turns.last().is_some_and(|(role, _)| *role == "assistant")
+        && is_claude(model)
+        && !models::rules(model).0.prefill
+    {
+        return refuse(format!(
+            "its last message is of the role `assistant`, which `{model}` does not continue"
+        ));
     }
+    Ok(turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect())
 }
 
-/// The functions that may be called, unless none may.
-fn tools(fields: &mut Fields) -> Result<Option<Value>, Untranslatable> {
-    let tools = fields.take_list("tools")?.unwrap_or_default();
-    let choice = fields.take("tool_choice");
-    let mut specs = Vec::with_capacity(tools.len());
-    for tool in &tools {
-        let function = function_of(tool)?;
-        let mut spec = Map::new();
-        for key in ["name", "description"] {
-            spec.extend(function.get(key).map(|value| (key.to_owned(), value.clone())));
+fn block(part: Part) -> Result<Value, Untranslatable> {
+    match part.content {
+        Content::Text(text) => Ok(object([("text", text.into())])),
+        Content::Image(Address::Data { kind, data }) => {
+            let format = kind.strip_prefix("image/").unwrap_or(&kind);
+            let source = object([("bytes", data.into())]);
+            Ok(object([("image", object([("format", format.into()), ("source", source)]))]))
         }
-        let schema = function.get("parameters").cloned().unwrap_or_else(|| json!({"type": "object"}));
-        spec.insert("inputSchema".to_owned(), json!({"json": schema}));
-        specs.push(json!({"toolSpec": spec}));
+        Content::Image(Address::Url(_)) => {
+            refuse("Bedrock takes images inline only (`image_url` as `data:image/png;base64,…`)")
+        }
+        Content::Audio { .. } => refuse("a part of the type `input_audio` has no counterpart"),
+        Content::File { .. } => refuse("a part of the type `file` has no counterpart"),
     }
-    let mut config = json!({"tools": specs});
-    match choice {
-        None => {}
-        Some(Value::String(word)) => match word.as_str() {
-            "none" => return Ok(None),
-            "auto" => config["toolChoice"] = json!({"auto": {}}),
-            "required" => config["toolChoice"] = json!({"any": {}}),
-            other => return refuse(format!("the `tool_choice` `{other}` has no counterpart")),
-        },
-        Some(choice) => config["toolChoice"] = json!({"tool": {"name": chosen_function(&choice)?}}),
-    }
-    Ok((!tools.is_empty()).then_some(config))
 }
 
 #[cfg(test)]
@@ -153,13 +145,10 @@ mod tests {
                     {"type": "text", "text": "Look:"},
                     {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
                 ]},
-                {"role": "assistant", "content": null, "tool_calls": [
-                    {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":1}"}},
-                ]},
-                {"role": "tool", "tool_call_id": "call_1", "content": "a cat"},
+                {"role": "assistant", "content": "A cat."},
+                {"role": "user", "content": "Are you sure?"},
             ],
-            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
-            "tool_choice": "required",
+            "tools": [],
         }))
         .unwrap();
         insta::assert_json_snapshot!(made.object);
@@ -172,15 +161,30 @@ mod tests {
         for (body, what) in [
             (json!({}), "it has no `messages`"),
             (
-                json!({"messages": [], "n": 2}),
+                json!({"messages": [{"role": "user", "content": "hi"}], "n": 2}),
                 "`n` has no counterpart at Bedrock; leave it out, or write the line in that service's own form",
+            ),
+            (
+                json!({"messages": [], "tools": [{"type": "function", "function": {"name": "look"}}]}),
+                "`tools` has no counterpart: Bedrock's batches call no tools",
+            ),
+            (
+                json!({"messages": [], "tool_choice": "required"}),
+                "`tool_choice` has no counterpart: Bedrock's batches call no tools",
+            ),
+            (
+                json!({"messages": [], "response_format": {"type": "json_object"}}),
+                "`response_format` has no counterpart: Bedrock's batches hold answers to no form",
             ),
             (json!({"messages": [{"role": "critic"}]}), "a message of the role `critic` has no counterpart"),
             (
                 user(json!([{"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}])),
-                "Bedrock takes images inline only (`data:image/png;base64,…`)",
+                "Bedrock takes images inline only (`image_url` as `data:image/png;base64,…`)",
             ),
-            (user(json!([{"type": "input_audio"}])), "a part of the type `input_audio` has no counterpart"),
+            (
+                user(json!([{"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}])),
+                "a part of the type `input_audio` has no counterpart",
+            ),
         ] {
             assert_eq!(translated(&body).unwrap_err(), what);
         }

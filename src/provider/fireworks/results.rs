@@ -4,7 +4,7 @@ use super::Fireworks;
 use crate::domain::batch::Batch;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
-use crate::provider::openai_results::{self, error_of, usage};
+use crate::provider::openai_results::{self, error_of, failure_in, usage};
 use crate::provider::read::Reader;
 use crate::provider::request::segment;
 use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Part, Record, RequestResult};
@@ -92,12 +92,12 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
         (Some(Value::Object(response)), None) if is_bare(response) => {
             let body = Value::Object(response.clone());
             let usage = usage(&body);
-            Ok(OutputLine {
-                id: None,
-                custom_id: Reader::new(object).id("custom_id"),
-                result: RequestResult::Response { status_code: 200, request_id: None, body },
-                usage,
-            })
+            let result = failure_in(&body).unwrap_or(RequestResult::Response {
+                status_code: 200,
+                request_id: None,
+                body,
+            });
+            Ok(OutputLine { id: None, custom_id: Reader::new(object).id("custom_id"), result, usage })
         }
         (Some(Value::Null) | None, Some(error)) => Ok(OutputLine {
             id: None,

@@ -6,7 +6,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use crate::provider::chat::Tokens;
 use crate::provider::gcs::{CloudStorage, Location};
-use crate::provider::openai_results::error_of;
+use crate::provider::openai_results::{self, error_of, failure_in};
 use crate::provider::read::Reader;
 use crate::provider::request::Requests;
 use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Record, RequestResult};
@@ -91,32 +91,46 @@ fn is_predictions(object: &str) -> bool {
 }
 
 /// A line of the output (`docs/providers.md#vertex-lines`): a request without an answer has its failure in `status`.
+///
+/// Lines come in any order, so that the place of one that has no id says nothing.
 pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let mut reader = Reader::new(record.object);
-    let custom_id = ["key", "custom_id", "id", "request.labels.custom_id"]
-        .into_iter()
-        .find_map(|path| reader.id(path))
-        .unwrap_or_else(|| record.index.to_string());
-    let line = |result, usage| Ok(OutputLine { id: None, custom_id: Some(custom_id.clone()), result, usage });
+    let own = ["id", "instance.key", "instance.custom_id", "instance.id"];
+    let custom_id = gemini::IDS.into_iter().chain(own).find_map(|path| reader.id(path));
+    let line = |result, usage| Ok(OutputLine { id: None, custom_id: custom_id.clone(), result, usage });
+    let answer = |body| RequestResult::Response { status_code: 200, request_id: None, body };
     let response =
         reader.value("response").and_then(Value::as_object).filter(|response| !response.is_empty());
     match (response, reader.value("status").or_else(|| reader.value("error"))) {
         (None, Some(status)) if status != "" => line(error_of(&told(status)), None),
+        // Models of one's own and those for embeddings answer with these.
+        (None, _) if reader.has("predictions") || reader.has("prediction") => {
+            line(answer(Value::Object(record.object.clone())), None)
+        }
         (None, _) => Err("it has neither a response nor a failure".to_owned()),
+        (Some(response), _) if gemini::is_openai_s(response) => {
+            let read = openai_results::output_line(record.object)?;
+            Ok(OutputLine { custom_id: read.custom_id.or(custom_id), ..read })
+        }
         (Some(response), _)
             if response.contains_key("candidates") || response.contains_key("promptFeedback") =>
         {
             let (result, usage) = gemini::answered(response, record);
             line(result, usage)
         }
-        (Some(response), _) if response.get("type").is_some_and(|kind| kind == "message") => {
-            let completion = anthropic::completion(response, record.batch.created_at);
-            let usage = completion.tokens.map(Tokens::usage);
-            line(completion.into_result(), usage)
-        }
         (Some(response), _) => {
+            let is_claude_s = response.get("type").is_some_and(|kind| kind == "message");
+            let completion = anthropic::completion(response, record.batch.created_at);
+            if let Some(completion) = completion.filter(|_| is_claude_s) {
+                let usage = completion.tokens.map(Tokens::usage);
+                return line(completion.into_result(), usage);
+            }
             let body = Value::Object(response.clone());
-            line(RequestResult::Response { status_code: 200, request_id: None, body }, None)
+            if let Some(failure) = failure_in(&body) {
+                return line(failure, None);
+            }
+            let usage = openai_results::usage(&body);
+            line(answer(body), usage)
         }
     }
 }
@@ -133,6 +147,7 @@ fn told(status: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::results::Part;
     use serde_json::json;
 
     #[test]
@@ -141,6 +156,23 @@ mod tests {
         assert!(is_predictions("out/prediction.results-00000-of-00002"));
         assert!(!is_predictions("out/prediction.errors_stats-00000-of-00001"));
         assert!(!is_predictions("out/manifest.json"));
+    }
+
+    #[test]
+    fn a_line_is_known_by_an_id_that_it_bears_and_never_by_its_place() {
+        let batch = Batch::unseen("1", "/v1/x", 0);
+        let id = |object: Value| {
+            let Value::Object(object) = object else { panic!() };
+            output_line(Record { object: &object, index: 7, part: Part::Output, batch: &batch })
+                .unwrap()
+                .custom_id
+        };
+        let response =
+            json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}]});
+        assert_eq!(id(json!({"response": response})), None);
+        let labelled = json!({"request": {"labels": {"litellm_custom_id": "k"}}, "response": response});
+        assert_eq!(id(labelled).as_deref(), Some("k"));
+        assert_eq!(id(json!({"instance": {"key": "k"}, "predictions": [1]})).as_deref(), Some("k"));
     }
 
     #[test]

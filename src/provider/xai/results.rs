@@ -4,10 +4,12 @@ use super::{Xai, meant};
 use crate::domain::batch::Batch;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
-use crate::provider::openai_results::{error_of, usage};
+use crate::provider::lenient;
+use crate::provider::openai_results::{error_of, failure_in, usage};
 use crate::provider::read::Reader;
+use crate::provider::records::Splitter;
 use crate::provider::request::segment;
-use crate::provider::results::{Fetch, FetchStep, OutputLine, Record, RequestResult};
+use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Record, RequestResult};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -18,6 +20,8 @@ pub(super) struct Pages {
     path: String,
     /// Where the next page begins.
     next: Next,
+    /// Where the last one that was asked for began; empty for the first.
+    last: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +36,37 @@ impl Pages {
     /// Begins with the first.
     pub(super) fn begin(adapter: Xai, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
         let path = format!("/batches/{}/results", segment(&batch.id)?);
-        Ok(Box::new(Self { adapter, path, next: Next::First }))
+        Ok(Box::new(Self { adapter, path, next: Next::First, last: String::new() }))
     }
+
+    /// The results on a page as they are written there, and where the next page begins.
+    fn page(&self, answer: &Answer) -> Result<(Vec<Bytes>, Option<String>), Failure> {
+        let is_page = answer.status.is_success() && !answer.cut;
+        let around = match lenient::object(&answer.body) {
+            Ok(around) if is_page && around.contains_key("results") => around,
+            Err(_) if is_page && answer.body.trim_ascii_start().starts_with(b"{") => {
+                // One broken result must not cost the others.
+                let token = lenient::find_text(&answer.body, &["pagination_token"]);
+                return Ok((records(answer)?, token.filter(|token| !token.is_empty())));
+            }
+            _ => {
+                let (items, around) = self.adapter.requests.list(answer, "results")?;
+                let records = items.iter().map(|item| Bytes::from(item.to_string())).collect();
+                return Ok((records, Reader::new(&around).text("pagination_token")));
+            }
+        };
+        Ok((records(answer)?, Reader::new(&around).text("pagination_token")))
+    }
+}
+
+/// Each as it is written.
+fn records(answer: &Answer) -> Result<Vec<Bytes>, Failure> {
+    let mut splitter = Splitter::new(Form::Array(&[&["results"]]));
+    let records = splitter.push(&answer.body).and_then(|mut records| {
+        records.extend(splitter.finish()?);
+        Ok(records)
+    });
+    records.map_err(|bad| Failure::Malformed(bad.to_string()))
 }
 
 /// Results on a page.
@@ -60,13 +93,12 @@ impl Fetch for Pages {
             Next::Asked => {
                 let answer = answer
                     .ok_or_else(|| Failure::Malformed("there is no answer to go on from".to_owned()))?;
-                let (items, around) = self.adapter.requests.list(&meant(answer), "results")?;
-                if let Some(token) =
-                    Reader::new(&around).text("pagination_token").filter(|_| !items.is_empty())
-                {
+                let (records, token) = self.page(&meant(answer))?;
+                if let Some(token) = token.filter(|token| !records.is_empty() && *token != self.last) {
+                    self.last.clone_from(&token);
                     self.next = Next::After(token);
                 }
-                Ok(FetchStep::Records(items.iter().map(|item| Bytes::from(item.to_string())).collect()))
+                Ok(FetchStep::Records(records))
             }
             Next::None => Ok(FetchStep::Done),
         }
@@ -105,6 +137,42 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
         Some(Value::Object(body)) if !body.is_empty() => Value::Object(body.clone()),
         _ => return Err("it has neither a response nor an error".to_owned()),
     };
+    if let Some(failure) = failure_in(&body) {
+        return line(failure, None);
+    }
     let usage = usage(&body);
     line(RequestResult::Response { status_code: 200, request_id: None, body }, usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::batch::Batch;
+    use crate::provider::results::Part;
+    use http::{HeaderMap, StatusCode};
+    use serde_json::json;
+
+    #[test]
+    fn results_are_taken_from_a_page_as_they_are_written() {
+        let body =
+            Bytes::from_static(br#"{"results":[{"a":1.10,"t":"\ud83d"},{'oops'}],"pagination_token":"t"}"#);
+        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body, cut: false };
+        let records = records(&answer).unwrap();
+        assert_eq!(records, [&br#"{"a":1.10,"t":"\ud83d"}"#[..], b"{'oops'}"]);
+    }
+
+    #[test]
+    fn a_failure_in_the_place_of_an_answer_is_a_failed_request() {
+        let object = json!({"batch_request_id": "a", "batch_result": {"response": {
+            "chat_get_completion": {"code": "invalid-argument", "error": "no such model"}}}});
+        let Value::Object(object) = object else { panic!() };
+        let batch = Batch::unseen("b", "/v1/chat/completions", 0);
+        let read =
+            output_line(Record { object: &object, index: 0, part: Part::Output, batch: &batch }).unwrap();
+        let expected = RequestResult::Error {
+            code: Some("invalid-argument".to_owned()),
+            message: "no such model".to_owned(),
+        };
+        assert_eq!(read.result, expected);
+    }
 }

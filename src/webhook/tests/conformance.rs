@@ -403,6 +403,8 @@ fn h10_pagerduty_opens_and_closes_the_same_alert() {
     assert_eq!(provider(EventType::ProviderUnreachable), (trigger.clone(), key.clone()));
     assert_eq!(provider(EventType::ProviderRecovered), (resolve.clone(), key));
     assert_eq!(finding(EventType::ResultsExpiring).1, "batchd/openai/batch_abc123/results");
+    let key = "batchd/openai/batch_abc123/results".to_owned();
+    assert_eq!(finding(EventType::ResultsFailed), (trigger.clone(), key));
     assert_eq!(finding(EventType::ResultsDownloaded).0, resolve);
     // A try-out opens an alert of its own that wakes nobody.
     let test = Draft::test(&batch(Status::Failed, None), EventType::Batch(Status::Failed), "1", NOW).body(0);
