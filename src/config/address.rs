@@ -8,7 +8,7 @@ use url::Url;
 pub fn web_address(text: &str) -> Result<Url, &'static str> {
     // The parser silently drops these; what is sent must be what is written.
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("an address without spaces");
+        return Err("an address without spaces and line breaks");
     }
     let url = Url::parse(text).map_err(|_| "an address such as https://example.com/path")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -28,6 +28,24 @@ pub fn base_url(text: &str) -> Result<Url, &'static str> {
     }
     Ok(url)
 }
+
+/// The domain of AWS's services in `region`: each partition of AWS has one of its own.
+pub fn aws_domain(region: &str) -> &'static str {
+    AWS_PARTITIONS
+        .iter()
+        .find(|(prefix, _)| region.starts_with(prefix))
+        .map_or("amazonaws.com", |(_, domain)| domain)
+}
+
+/// How regions of the other partitions begin, and the domain there.
+const AWS_PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+];
 
 /// Whether what is sent there can be read on the way.
 pub fn is_exposed(url: &Url) -> bool {
@@ -73,6 +91,19 @@ mod tests {
             ["", "a.b", "//a.b", "ftp://a.b", "https://", "https:// a.b", "https://a\n.b", "mailto:a@b"]
         {
             assert!(web_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_partition_of_aws_has_its_domain() {
+        for (region, domain) in [
+            ("eu-central-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+        ] {
+            assert_eq!(aws_domain(region), domain, "{region}");
         }
     }
 

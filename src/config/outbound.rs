@@ -13,7 +13,7 @@ use url::Url;
 pub enum Proxy {
     /// No proxy, whatever the environment says.
     None,
-    /// As `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say.
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
     Env,
     /// Through this one; its address may hold a password.
     Url(secrecy::SecretString),
@@ -36,16 +36,17 @@ pub const PROXY: Form<Proxy> = Form {
         match text.as_str() {
             "none" => return Some(Proxy::None),
             "env" => return Some(Proxy::Env),
-            _ if web_address(&text).is_ok_and(|url| url.path() == "/" && url.query().is_none()) => {
-                return Some(Proxy::Url(text.into()));
-            }
+            _ if is_proxy(&text) => return Some(Proxy::Url(text.into())),
             _ => {}
         }
         let help = nearest(&text, ["none", "env"]).map_or_else(
-            || "write \"none\", \"env\" or \"http://HOST:PORT\"".to_owned(),
+            || "write \"none\", \"env\", \"http://HOST:PORT\" or \"socks5h://HOST:PORT\"".to_owned(),
             |near| format!("did you mean \"{near}\"?"),
         );
-        cell.wrong(format!("`{}` must be none, env or the address of an HTTP proxy", cell.path), help);
+        cell.wrong(
+            format!("`{}` must be none, env or the address of an HTTP or SOCKS proxy", cell.path),
+            help,
+        );
         None
     },
     write: |proxy| {
@@ -78,6 +79,21 @@ pub const EGRESS: Form<Egress> = plain(
         }))
     },
 );
+
+/// Whether it is the address of a proxy, and nothing behind it.
+fn is_proxy(text: &str) -> bool {
+    if let Ok(url) = web_address(text) {
+        return url.path() == "/" && url.query().is_none();
+    }
+    let is_socks = |url: &Url| ["socks4", "socks4a", "socks5", "socks5h"].contains(&url.scheme());
+    !text.contains(char::is_whitespace)
+        && Url::parse(text).is_ok_and(|url| {
+            is_socks(&url)
+                && url.host_str().is_some_and(|host| !host.is_empty())
+                && matches!(url.path(), "" | "/")
+                && url.query().is_none()
+        })
+}
 
 /// A proxy's address without its user.
 fn without_user(url: &str) -> String {

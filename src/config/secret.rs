@@ -25,7 +25,8 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// Fetches the secret: never empty, one line, at most 64 KiB.
+    /// Fetches the secret: never empty, one line, at most 64 KiB, without white space around it and without a byte order
+    /// mark.
     ///
     /// # Errors
     ///
@@ -156,6 +157,25 @@ pub enum SecretProblem {
     },
 }
 
+/// What is wrong with a key that was copied with something around it, as the rest of a sentence about its place.
+pub fn wrapping(key: &SecretString) -> Option<&'static str> {
+    let key = key.expose_secret();
+    let quoted = |quote: char| key.len() > 1 && key.starts_with(quote) && key.ends_with(quote);
+    if quoted('"') || quoted('\'') || quoted('`') {
+        return Some("holds the key in quotes; write it without them");
+    }
+    if key.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("Bearer ")) {
+        return Some("begins with `Bearer `; write the key alone");
+    }
+    let (name, value) = key.split_once('=')?;
+    let name = name.strip_prefix("export ").unwrap_or(name).trim();
+    let is_variable = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    let upper = name.to_ascii_uppercase();
+    let is_of_a_key = ["KEY", "TOKEN", "SECRET"].iter().any(|word| upper.contains(word));
+    (is_variable && is_of_a_key && !value.is_empty())
+        .then_some("holds an assignment such as `NAME=KEY`; write the key alone")
+}
+
 /// The bytes of a signing secret as Standard Webhooks write it: `whsec_` and base64 of 24 to 64 bytes
 /// (`docs/delivery.md#signing-keys`); padding may be missing.
 pub fn signing_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
@@ -237,8 +257,8 @@ pub fn is_placeholder(text: &str) -> bool {
 }
 
 fn one_line(text: &str, place: &str) -> Result<SecretString, SecretProblem> {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
+    // Editors and shells put these there; no secret has them.
+    let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return Err(SecretProblem::Empty { place: place.to_owned() });
     }
@@ -346,9 +366,32 @@ mod tests {
         let source = |name: &str| SecretSource::Env(name.to_owned());
         assert_eq!(resolve(&source("KEY"), &env).as_deref(), Ok(SECRET));
         assert_eq!(resolve(&source("ENDED"), &env).as_deref(), Ok("abc"));
+        let env = Env::from([("KEY", "\u{feff} sk-1 \r\n\n"), ("NOTHING", "\u{feff}\n")]);
+        assert_eq!(resolve(&source("KEY"), &env).as_deref(), Ok("sk-1"));
+        assert!(matches!(resolve(&source("NOTHING"), &env), Err(SecretProblem::Empty { .. })));
+        let env = Env::from([("KEY", SECRET), ("EMPTY", ""), ("LINES", "a\nb"), ("ENDED", "abc\n")]);
         assert_eq!(resolve(&source("NONE"), &env), Err(SecretProblem::NotSet { name: "NONE".into() }));
         assert!(matches!(resolve(&source("EMPTY"), &env), Err(SecretProblem::Empty { .. })));
         assert!(matches!(resolve(&source("LINES"), &env), Err(SecretProblem::NotOneLine { .. })));
+    }
+
+    #[test]
+    fn a_key_with_something_around_it_is_told() {
+        for wrapped in [
+            "\"sk-1\"",
+            "'sk-1'",
+            "Bearer sk-1",
+            "bearer sk-1",
+            "OPENAI_API_KEY=sk-1",
+            "export OPENAI_API_KEY=sk-1",
+            "api_key = sk-1",
+        ] {
+            let what = wrapping(&wrapped.into()).unwrap_or_else(|| panic!("{wrapped}"));
+            assert!(!what.contains("sk-1"), "{what}");
+        }
+        for sound in ["sk-1", "a=b", "QUJD==", "KEY=", "abc+/=", "\"", "eyJhbGciOi.x.y", "bearer"] {
+            assert_eq!(wrapping(&sound.into()), None, "{sound}");
+        }
     }
 
     #[test]
@@ -374,7 +417,7 @@ mod tests {
         let of = |path: PathBuf| resolve(&SecretSource::File(path), &env).unwrap_err();
         assert!(matches!(of(file(&directory, "empty", "", 0o600)), SecretProblem::Empty { .. }));
         assert!(matches!(of(file(&directory, "newline", "\n", 0o600)), SecretProblem::Empty { .. }));
-        assert!(matches!(of(file(&directory, "lines", "a\n\n", 0o600)), SecretProblem::NotOneLine { .. }));
+        assert!(matches!(of(file(&directory, "lines", "a\n\nb\n", 0o600)), SecretProblem::NotOneLine { .. }));
         let long = "x".repeat(64 * 1024 + 1);
         assert!(matches!(of(file(&directory, "long", &long, 0o600)), SecretProblem::TooLong { .. }));
         assert!(matches!(of(directory.path().to_owned()), SecretProblem::NotAFile { .. }));

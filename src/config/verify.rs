@@ -47,7 +47,7 @@ impl Config {
         }
         for provider in self.providers.values() {
             if let Some(key) = &provider.api_key {
-                add(format!("providers.{}.api_key", provider.name), key, Form::Any);
+                add(format!("providers.{}.api_key", provider.name), key, Form::Key);
             }
             if let Some(secret) = &provider.webhook_secret {
                 add(format!("providers.{}.webhook_secret", provider.name), secret, Form::HookSecret);
@@ -59,7 +59,7 @@ impl Config {
                 add(format!("webhooks.{}.url", webhook.name), url, Form::Address(facts));
             }
             for (key, option) in &webhook.options {
-                add(format!("webhooks.{}.{key}", webhook.name), option, Form::Any);
+                add(format!("webhooks.{}.{key}", webhook.name), option, Form::Key);
             }
             for (at, secret) in webhook.secrets.iter().enumerate() {
                 let number = if webhook.secrets.len() == 1 { String::new() } else { format!("[{at}]") };
@@ -92,8 +92,10 @@ pub(super) struct UseOfSecret<'a> {
 
 /// What a secret must look like.
 enum Form {
-    /// Nobody knows but the service.
+    /// Nobody knows but who chose it.
     Any,
+    /// The same, but with nothing around it.
+    Key,
     /// An address that requests go to, of a webhook of this kind.
     Address(Option<WebhookFacts>),
     /// `whsec_…`
@@ -119,6 +121,7 @@ impl UseOfSecret<'_> {
         let place = || self.source.describe();
         match self.form {
             Form::Any => None,
+            Form::Key => secret::wrapping(secret).map(|what| format!("{} {what}", place())),
             Form::Address(facts) => match web_address(secret.expose_secret()) {
                 Ok(url) => facts?
                     .retired(&url)

@@ -7,10 +7,10 @@ use super::service::Service;
 use crate::domain::tracked::{BatchKey, Origin};
 use crate::domain::user_fields::UserFields;
 use crate::provider::hook::Hook;
+use crate::provider::salvage;
 use crate::store::recording::Registration;
 use crate::webhook::signature::{self, BadSignature};
 use http::HeaderMap;
-use serde_json::{Map, Value};
 
 impl Service {
     /// Takes a message that a service has sent: the batch that it names is checked, and tracked if it is not yet.
@@ -43,8 +43,8 @@ impl Service {
 
     async fn follow_hint(&self, provider: &str, hook: Hook, body: &[u8]) -> Result<(), ApiError> {
         let live = self.live()?;
-        let payload: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|_| ApiError::invalid("the message is not a JSON object").param("body"))?;
+        let payload = salvage::object(body)
+            .ok_or_else(|| ApiError::invalid("the message is not a JSON object").param("body"))?;
         let Some(id) = (hook.batch_id)(&payload) else {
             tracing::debug!(provider, "a message that is not about a batch: ignored");
             return Ok(());

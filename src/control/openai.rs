@@ -17,6 +17,7 @@ use crate::http::call::{BodyLimit, Incoming, Outgoing};
 use crate::http::failure::Failure;
 use crate::provider::PageRequest;
 use crate::provider::request::segment;
+use crate::provider::salvage;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -167,7 +168,7 @@ async fn create(
         return Ok(passed_on(answer.into()));
     }
     // An answer that was understood names the batch; the rest is as for every batch that is tracked by hand.
-    let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let object = salvage::value(&answer.body).unwrap_or_default();
     let id = ["id", "batch_id"].iter().find_map(|key| object.get(*key)?.as_str());
     let id = id.or_else(|| object.pointer("/job/id")?.as_str()).map(str::to_owned);
     let Some(id) = id else {
@@ -322,7 +323,7 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
 
 /// The file that an answer has in an envelope of its own, where OpenAI's clients expect it bare.
 fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
-    let whole: Value = serde_json::from_slice(&answer.body).ok()?;
+    let whole = salvage::value(&answer.body)?;
     let file = whole.get("data").filter(|data| answer.status.is_success() && data["id"].is_string())?;
     whole.get("id").is_none().then(|| file.clone())
 }

@@ -3,6 +3,7 @@
 use super::batch::{BatchErrors, RequestCounts, Usage};
 use super::status::Status;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One check of a batch: every field is what the provider said, `None` where it said nothing usable.
 ///
@@ -65,6 +66,8 @@ pub struct Sighting {
     pub usage: Option<Usage>,
     /// When the provider deletes the results, where it is known.
     pub results_expire_at: Option<i64>,
+    /// How long the provider wants not to be asked about this batch again (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// Fields that were there but could not be read, one short sentence each.
     pub unreadable: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! One poll, from the request to the commit.
 
 use super::due::Next;
-use super::poller::{Polled, Poller};
+use super::poller::{Access, Polled, Poller};
 use super::shared::Shared;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
@@ -9,6 +9,7 @@ use crate::domain::history::Stage;
 use crate::domain::outcome::{Outcome, Severity};
 use crate::domain::schedule::{self, Terms};
 use crate::domain::sighting::Sighting;
+use crate::domain::time::later;
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::{Step, observe, observe_failure, observe_missing};
 use crate::http::failure::{Failure, Verdict};
@@ -22,10 +23,14 @@ pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Pol
         return Ok(Polled { next: None, failure: None });
     };
     let seen = poller.retrieve(&before.key.id).await;
-    if !is_its_own_refusal(poller, &before, seen.as_ref().err()) {
-        poller.report(seen.as_ref().err()).await;
-    }
-    let step = observed(poller, &before, seen.as_ref(), &poller.terms());
+    let judged = match &seen {
+        Ok(sighting) => {
+            poller.report(None).await;
+            Ok(sighting)
+        }
+        Err(failure) => Err((failure, judge(poller, &before, failure).await)),
+    };
+    let step = observed(poller, &before, judged, &poller.terms());
     log(&before, &step, seen.as_ref().err());
 
     let next = Next::of(&step.tracked);
@@ -62,7 +67,7 @@ pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), St
 pub(super) fn observed(
     poller: &Poller,
     before: &Tracked,
-    seen: Result<&Sighting, &Failure>,
+    seen: Result<&Sighting, (&Failure, Verdict)>,
     terms: &Terms,
 ) -> Step {
     let shared = poller.shared();
@@ -72,9 +77,11 @@ pub(super) fn observed(
     let mut step = match seen {
         Ok(sighting) => {
             key_refused = false;
+            // Longer than between any two checks it is not put off.
+            not_before = sighting.retry_after.map(|wait| later(now, wait.min(terms.plan.max_interval)));
             observe(before, sighting, poller.adapter().hold_incomplete(), now)
         }
-        Err(failure) => match failure.verdict() {
+        Err((failure, verdict)) => match verdict {
             Verdict::Missing => observe_missing(before, failure.to_string(), now),
             Verdict::Again => Step::quiet(observe_failure(before, failure.to_string(), now)),
             Verdict::Refused => {
@@ -100,14 +107,29 @@ pub(super) fn observed(
     step
 }
 
-/// Whether a refusal is this batch's own (it belongs to another project of the account): it was refused the last time
-/// already, and the account has been well since. Told once; it must not take the account's health back and forth.
-fn is_its_own_refusal(poller: &Poller, before: &Tracked, failure: Option<&Failure>) -> bool {
-    failure.is_some_and(|failure| {
-        failure.verdict() == Verdict::Refused
-            && before.last_error.as_ref() == Some(&failure.to_string())
-            && !poller.key_refused()
-    })
+/// What a failure means for the batch, once it is told to the account if it says something of that.
+///
+/// A key is good if it can read the list: then the refusal is this batch's own (it was deleted, or belongs to another
+/// project) and counts as if it were not there. So it does if it was refused the last time already and the account has
+/// been well since.
+async fn judge(poller: &Poller, before: &Tracked, failure: &Failure) -> Verdict {
+    let verdict = failure.verdict();
+    let may_be_its_own =
+        verdict == Verdict::Refused && matches!(failure, Failure::Status { .. }) && !poller.key_refused();
+    if !may_be_its_own {
+        poller.report(Some(failure)).await;
+        return verdict;
+    }
+    let was_refused = before.last_error.as_ref() == Some(&failure.to_string());
+    match poller.access().await {
+        Access::Accepted => Verdict::Missing,
+        Access::Refused if was_refused && !poller.key_refused() => Verdict::Missing,
+        Access::Refused => {
+            poller.report(Some(failure)).await;
+            Verdict::Refused
+        }
+        Access::Unknown => Verdict::Again,
+    }
 }
 
 /// The account is in trouble, which says nothing of the batch: its own schedule goes on.

@@ -13,10 +13,10 @@ use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::later;
+use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
-use crate::http::failure::{Failure, Verdict};
+use crate::http::failure::{Failure, Verdict, retry_after};
 use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
 use crate::store::{Pk, Store};
@@ -39,6 +39,8 @@ pub(super) struct Poller {
     lists: Option<Mutex<Lists>>,
     pub(super) budget: Budget,
     record: Arc<Record>,
+    /// What the list last said of the account's key, and when.
+    probed: AsyncMutex<Option<(Timestamp, Access)>>,
     /// Notified when the loop has to consider its schedule again.
     pub(super) changed: Notify,
     /// Notified when a poll has ended.
@@ -54,6 +56,20 @@ pub(super) struct Polled {
     /// Why the batch could not be checked, if it could not.
     pub failure: Option<Failure>,
 }
+
+/// What the account's list says of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The list can be read.
+    Accepted,
+    /// The list is refused too, or there is none.
+    Refused,
+    /// The list did not answer.
+    Unknown,
+}
+
+/// How long what the list said of the key is believed.
+const PROBE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What is known of an account besides its batches. The pollers that follow each other at reloads share it.
 #[derive(Debug)]
@@ -87,6 +103,16 @@ pub struct Snapshot {
     pub polls: BTreeMap<&'static str, u64>,
 }
 
+/// Whether the answer shows that the service has no list: it knows no such path or method, or answers with something
+/// else.
+fn is_no_list(failure: Option<&Failure>) -> bool {
+    match failure {
+        Some(Failure::Status { status, .. }) => matches!(status.as_u16(), 400 | 405 | 501),
+        Some(Failure::Malformed(_) | Failure::Unsupported(_) | Failure::BadRequest(_)) => true,
+        _ => false,
+    }
+}
+
 impl Record {
     /// Of an account of which the database remembers `state`.
     pub(super) fn remembered(state: ProviderState) -> Arc<Self> {
@@ -109,6 +135,7 @@ impl Poller {
             due: Mutex::default(),
             lists,
             record,
+            probed: AsyncMutex::default(),
             changed: Notify::new(),
             settled: Notify::new(),
             retired: CancellationToken::new(),
@@ -297,7 +324,10 @@ impl Poller {
     /// Asks for one batch, outside the schedule and its limits.
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
-        let result = self.send(call).await.and_then(|answer| self.adapter().retrieved(id, &answer));
+        let result = self.send(call).await.and_then(|answer| {
+            let sighting = self.adapter().retrieved(id, &answer)?;
+            Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
+        });
         self.count(&result);
         result
     }
@@ -309,6 +339,39 @@ impl Poller {
         let result = self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer).map(drop));
         self.report(result.as_ref().err()).await;
         result
+    }
+
+    /// Whether the key can read the list, which every key can that is good for anything: asked outside the limits, but
+    /// at most once a minute (`docs/providers.md#refusals`).
+    pub(super) async fn access(&self) -> Access {
+        let mut probed = self.probed.lock().await;
+        let now = self.now();
+        if let Some((at, access)) = *probed
+            && at <= now
+            && since(at, now) < PROBE_INTERVAL
+        {
+            return access;
+        }
+        let page = PageRequest { limit: 1, ..PageRequest::default() };
+        let result = match self.adapter().list(&page) {
+            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer)),
+            Err(failure) => Err(failure),
+        };
+        self.count(&result);
+        let access = match result.as_ref().map_err(Failure::verdict) {
+            Ok(_) => Access::Accepted,
+            Err(Verdict::Refused | Verdict::Missing) => Access::Refused,
+            Err(Verdict::Again) if is_no_list(result.as_ref().err()) => Access::Refused,
+            Err(Verdict::Again | Verdict::Hold(_)) => Access::Unknown,
+        };
+        if access != Access::Refused {
+            if let Err(Verdict::Hold(wait)) = result.as_ref().map_err(Failure::verdict) {
+                self.hold(wait);
+            }
+            self.report(result.as_ref().err()).await;
+        }
+        *probed = Some((now, access));
+        access
     }
 
     /// Asks for a page of the list within the account's budget, once there is leave; `None`: this poller has been

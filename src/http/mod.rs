@@ -5,6 +5,7 @@ pub mod allowance;
 pub mod authorize;
 pub mod call;
 pub mod egress;
+mod encoding;
 pub mod failure;
 pub mod limits;
 pub mod scrub;

@@ -2,14 +2,16 @@
 
 use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
+use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
 use super::limits;
 use crate::clock::Clock;
 use crate::config::Proxy;
 use crate::sync::lock;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue};
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -155,7 +157,7 @@ impl ReqwestTransport {
             }
             BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
         };
-        Ok(Answer { status, headers, body, cut })
+        plain(Answer { status, headers, body, cut }, call.body_limit)
     }
 }
 
@@ -192,7 +194,7 @@ impl ReqwestTransport {
                 BodyLimit::Whole(most) => (whole(response, most, timeout).await?, false),
                 BodyLimit::Beginning(most) => beginning(response, most, Instant::now() + timeout).await,
             };
-            Ok(Answer { status, headers, body, cut })
+            plain(Answer { status, headers, body, cut }, body_limit)
         };
         tokio::pin!(sending);
         // As long as the other side takes the body on, it is alive.
@@ -214,7 +216,13 @@ impl ReqwestTransport {
             .await
             .map_err(|_| Failure::Timeout(timeout))?
             .map_err(|error| failure(&error, timeout))?;
-        let (status, headers) = (response.status(), dated(response.headers().clone()));
+        let (status, mut headers) = (response.status(), dated(response.headers().clone()));
+        let coding = Coding::of(&headers);
+        if status.is_success()
+            && let Some(failure) = coding.refusal()
+        {
+            return Err(failure);
+        }
         let pieces = futures_util::stream::unfold(Some(response), move |response| async move {
             let mut response = response?;
             let piece = match tokio::time::timeout(timeout, response.chunk()).await {
@@ -225,8 +233,61 @@ impl ReqwestTransport {
             };
             Some((Err(piece), None))
         });
-        Ok(Incoming { status, headers, pieces: pieces.boxed() })
+        if coding != Coding::Gzip {
+            return Ok(Incoming { status, headers, pieces: pieces.boxed() });
+        }
+        encoding::unpacked(&mut headers);
+        Ok(Incoming { status, headers, pieces: unpacked(pieces.boxed()).boxed() })
     }
+}
+
+/// The pieces of a body that arrives packed.
+fn unpacked(
+    packed: BoxStream<'static, Result<Bytes, Failure>>,
+) -> impl Stream<Item = Result<Bytes, Failure>> {
+    let state = Some((packed, Unpacker::default(), Bytes::new()));
+    futures_util::stream::unfold(state, async |state| {
+        let (mut packed, mut unpacker, mut rest) = state?;
+        loop {
+            if rest.is_empty() {
+                rest = match packed.next().await {
+                    Some(Ok(piece)) => piece,
+                    Some(Err(failure)) => return Some((Err(failure), None)),
+                    None => return Some((unpacker.finish(), None)),
+                };
+            }
+            let piece = rest.split_to(rest.len().min(encoding::PIECE));
+            match unpacker.push(&piece) {
+                Ok(plain) if plain.is_empty() => {}
+                Ok(plain) => return Some((Ok(plain), Some((packed, unpacker, rest)))),
+                Err(failure) => return Some((Err(failure), None)),
+            }
+        }
+    })
+}
+
+/// A whole answer with its body unpacked. Of the beginning of one nothing is: it is only kept to be shown.
+fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
+    let BodyLimit::Whole(most) = limit else { return Ok(answer) };
+    let coding = Coding::of(&answer.headers);
+    let unpacked = match coding.refusal() {
+        Some(failure) => Err(failure),
+        None if coding == Coding::Gzip && !answer.body.is_empty() => {
+            encoding::unpack(&answer.body, most).map(Some)
+        }
+        None => Ok(None),
+    };
+    match unpacked {
+        Ok(Some(body)) => {
+            encoding::unpacked(&mut answer.headers);
+            answer.body = body;
+        }
+        Ok(None) => {}
+        Err(failure) if answer.status.is_success() => return Err(failure),
+        // The status line tells enough, and the words cannot be read.
+        Err(_) => answer.body = Bytes::new(),
+    }
+    Ok(answer)
 }
 
 impl Transport for ReqwestTransport {

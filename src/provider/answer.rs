@@ -1,5 +1,6 @@
 //! From a service's HTTP answer to the JSON object in it, or to the failure that it tells.
 
+use super::salvage;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use http::StatusCode;
@@ -76,13 +77,16 @@ fn is_paging(around: &Map<String, Value>) -> bool {
 
 /// The failure that an answer with another status than 2xx tells.
 pub fn refusal(answer: &Answer) -> Failure {
-    let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    let body = salvage::value(&answer.body);
     let message = match &body {
         Some(body) => words(body, 0),
         None => None,
     }
     .unwrap_or_else(|| plain_text(&String::from_utf8_lossy(&answer.body)));
-    let message = shorten(&message);
+    let message = match answer.header("location") {
+        Some(location) if answer.status.is_redirection() => redirect(location),
+        _ => shorten(&message),
+    };
     let status = match &body {
         Some(body) if refuses_key(unwrapped_ref(body)) => StatusCode::UNAUTHORIZED,
         _ => answer.status,
@@ -92,6 +96,14 @@ pub fn refusal(answer: &Answer) -> Failure {
         *retry_after = body.as_ref().and_then(|body| retry_delay(unwrapped_ref(body)));
     }
     failure
+}
+
+/// Where an answer sends on to: its host and no more, since the rest may be a secret.
+fn redirect(location: &str) -> String {
+    let host =
+        location.parse().ok().and_then(|uri: http::Uri| uri.authority().map(|at| at.host().to_owned()));
+    let to = host.map_or_else(String::new, |host| format!(" to {host}"));
+    format!("it redirects{to}, and no key is sent on to another place; check `base_url`")
 }
 
 /// At most 200 characters of `text` on one line, without control characters.
@@ -127,7 +139,7 @@ fn json(answer: &Answer) -> Result<Value, Failure> {
     if answer.body.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::Malformed("it is empty, not JSON".to_owned()));
     }
-    serde_json::from_slice(&answer.body).map_err(|_| {
+    salvage::value(&answer.body).ok_or_else(|| {
         let begin = shorten(&plain_text(&String::from_utf8_lossy(&answer.body)));
         Failure::Malformed(format!(
             "it is not JSON; it begins `{}`",
@@ -185,7 +197,7 @@ fn words(value: &Value, depth: usize) -> Option<String> {
         return None;
     }
     match value {
-        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(text) if text.trim().is_empty() || salvage::is_broken(value) => None,
         // An error page that a proxy put into a JSON string.
         Value::String(text) => Some(plain_text(text)),
         Value::Array(items) => items.iter().find_map(|item| words(item, depth + 1)),
@@ -196,6 +208,7 @@ fn words(value: &Value, depth: usize) -> Option<String> {
                     .find_map(|key| object.get(*key).and_then(|value| words(value, depth + 1)))
                     .or_else(|| {
                         ["type", "code", "status"].iter().find_map(|key| match object.get(*key) {
+                            Some(broken) if salvage::is_broken(broken) => None,
                             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
                             _ => None,
                         })
@@ -333,6 +346,46 @@ mod tests {
         assert_eq!(message(r#"{"error":{"type":"overloaded_error","message":""}}"#), "overloaded_error");
         assert_eq!(message(""), "");
         assert_eq!(message(r#"{"ok":false}"#), r#"{"ok":false}"#);
+    }
+
+    #[test]
+    fn a_redirect_names_the_host_and_is_tried_again() {
+        for (location, told) in [
+            ("https://elsewhere.example.com/v1/batches?token=secret", "to elsewhere.example.com, and no key"),
+            ("/login", "it redirects, and no key"),
+        ] {
+            for status in [301, 302, 307, 308] {
+                let mut redirect = answer(status, "<html>moved</html>");
+                redirect.headers.insert("location", HeaderValue::from_static(location));
+                let failure = object(&redirect).unwrap_err();
+                let text = failure.to_string();
+                assert!(text.contains(told) && !text.contains("secret"), "{text}");
+                assert_eq!(failure.verdict(), Verdict::Again);
+                assert!(!failure.may_have_arrived());
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_with_a_broken_part_still_tells_its_words() {
+        for body in [
+            "\u{feff}{\"error\":{\"message\":\"no such batch\"}}",
+            r#"{"error":{"message":"no such batch","param":\ud83d}}"#,
+            r#"{"error":{"code":NaN,"message":"no such batch"}}"#,
+            r#"{"error":nope,"message":"no such batch"}"#,
+        ] {
+            assert_eq!(message(body), "no such batch", "{body}");
+        }
+        assert_eq!(message(r#"{"error":{"message":"no \ud83d batch"}}"#), "no \u{fffd} batch");
+    }
+
+    #[test]
+    fn one_broken_item_costs_a_page_that_item() {
+        let page = r#"{"data":[{"id":"a"},nope,{"id":"c","note":"\q"},{"id":"d","note":"\ud83d"}],"has_more":false}"#;
+        let (items, around) = list(&answer(200, page), "data").unwrap();
+        let ids: Vec<_> = items.iter().filter_map(|item| item.get("id")?.as_str()).collect();
+        assert_eq!(ids, ["a", "c", "d"]);
+        assert_eq!(around["has_more"], false);
     }
 
     #[test]

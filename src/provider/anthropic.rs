@@ -64,6 +64,9 @@ const RESULTS_LIVE: i64 = 29 * 86_400;
 /// What a batch may hold: 256 MB, taken as generously as may be.
 const MAX_BYTES: u64 = 256 << 20;
 
+/// What one request may hold: 32 MB, as generously.
+const MAX_REQUEST_BYTES: u64 = 32 << 20;
+
 #[derive(Clone, Debug)]
 struct Anthropic {
     requests: Requests,
@@ -222,6 +225,7 @@ impl Provider for Anthropic {
             takes_openai: false,
             max_requests: Some(100_000),
             max_bytes: Some(MAX_BYTES),
+            max_line_bytes: Some(MAX_REQUEST_BYTES),
             custom_id: IdRule { longest: Some(64), plain: true },
             one_model: false,
             endpoints: &[ENDPOINT, "/v1/chat/completions"],

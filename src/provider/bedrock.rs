@@ -8,6 +8,7 @@ use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::s3::S3;
+use super::salvage;
 use super::submit::{Intake, Job, MARKER_PREFIX, RequestLine, Submission, Translated, Untranslatable};
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
@@ -183,7 +184,7 @@ fn meant(answer: &Answer) -> Cow<'_, Answer> {
         return Cow::Borrowed(answer);
     }
     let told = answer.header("x-amzn-errortype").map(str::to_owned).or_else(|| {
-        let body: Value = serde_json::from_slice(&answer.body).ok()?;
+        let body = salvage::value(&answer.body)?;
         Some(body.get("__type")?.as_str()?.to_owned())
     });
     // `ThrottlingException:http://…`, `com.amazon.coral.service#ThrottlingException`

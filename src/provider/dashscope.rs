@@ -29,6 +29,7 @@ const DIALECT: Dialect = Dialect {
         intake: Intake {
             max_requests: Some(50_000),
             max_bytes: Some(megabytes(500)),
+            max_line_bytes: Some(megabytes(6)),
             endpoints: &["/v1/chat/completions", "/v1/embeddings", "/v1/chat/ds-test"],
             ..Intake::OPENAI
         },

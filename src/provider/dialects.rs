@@ -112,7 +112,7 @@ pub const KINDS: &[&Kind] = kinds![
     Row {
         facts: KindFacts {
             name: "zai",
-            key_env: &["ZAI_API_KEY"],
+            key_env: &["ZAI_API_KEY", "ZHIPUAI_API_KEY"],
             base_url_env: Some("ZAI_BASE_URL"),
             base_url: Some("https://api.z.ai/api/paas/v4"),
             ..KindFacts::NONE
@@ -216,7 +216,8 @@ pub const KINDS: &[&Kind] = kinds![
             ("CANCELLED", Status::Cancelled),
         ],
         dialect: Dialect {
-            file_retention_secs: Some(15 * DAY_SECS),
+            // Of output; input files go after fifteen.
+            file_retention_secs: Some(30 * DAY_SECS),
             creation: Some(Creation {
                 intake: Intake {
                     own: LineForm {
@@ -224,6 +225,8 @@ pub const KINDS: &[&Kind] = kinds![
                         ..OPENAI_LINE
                     },
                     takes_openai: false,
+                    max_requests: Some(50_000),
+                    max_bytes: Some(megabytes(100)),
                     endpoints: &["/v1/chat/completions", "/v1/completions"],
                     marks: false,
                     ..Intake::OPENAI

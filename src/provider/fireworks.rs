@@ -90,6 +90,7 @@ impl Fireworks {
             let name = reader.text("displayName");
             let (display_name, marker) = name.as_deref().map(split_name).unzip();
             let ended = status.is_some_and(Status::is_terminal);
+            let created_at = reader.time("createTime");
             let request_counts = counts(reader);
             // The dataset is named from the beginning, and filled at the end.
             let succeeded = status == Some(Status::Completed)
@@ -105,7 +106,9 @@ impl Fireworks {
                 marker: marker.flatten().map(str::to_owned),
                 input_file_id: reader.text("inputDatasetId"),
                 errors: reader.errors("status").filter(|_| status == Some(Status::Failed)),
-                created_at: reader.time("createTime"),
+                created_at,
+                // A job is given a day; nothing in the answer says so.
+                expires_at: created_at.map(|created| created.saturating_add(86_400)),
                 ended_at: reader.time("updateTime").filter(|_| ended),
                 request_counts,
                 usage: usage(reader).filter(|_| ended),

@@ -31,7 +31,7 @@ pub(super) use translation::line as translated;
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "gemini",
-        key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"],
         base_url_env: Some("GOOGLE_GEMINI_BASE_URL"),
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         adds_version: true,
@@ -247,6 +247,7 @@ impl Provider for Gemini {
             takes_openai: false,
             max_requests: None,
             max_bytes: Some(MAX_BYTES),
+            max_line_bytes: None,
             custom_id: IdRule::default(),
             one_model: true,
             endpoints: &[CHAT, EMBEDDINGS],

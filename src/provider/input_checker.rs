@@ -1,6 +1,9 @@
 //! Judges a local file of requests line by line and forms a batch's input from it: pure, and in flat memory.
 
+pub use super::input_problem::{InputProblem, MOST_PROBLEMS};
+
 use super::Provider;
+use super::input_problem::InputProblems;
 use super::line::{Head, Text};
 use super::model_names;
 use super::submit::{Framing, Intake, LineForm, ModelPlace, OPENAI_LINE, RequestLine};
@@ -17,15 +20,6 @@ pub struct Overrides {
     pub endpoint: Option<String>,
     /// The model of every request, in place of what they name.
     pub model: Option<String>,
-}
-
-/// Something that keeps a file from being submitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputProblem {
-    /// The line, from 1; absent: the file as a whole.
-    pub line: Option<u64>,
-    /// What is wrong, as the rest of a sentence about that line or file.
-    pub what: String,
 }
 
 /// A file that may be submitted.
@@ -61,7 +55,9 @@ pub struct InputChecker {
     bytes: u64,
     ids: BTreeMap<u64, u32>,
     dropped: BTreeMap<String, Dropped>,
-    problems: Vec<InputProblem>,
+    problems: InputProblems,
+    /// Empty lines that are no fault if nothing follows them: the first and the last.
+    blank: Option<(u64, u64)>,
     /// Nothing that follows could make it any better.
     hopeless: bool,
 }
@@ -100,7 +96,8 @@ impl InputChecker {
             bytes: 0,
             ids: BTreeMap::new(),
             dropped: BTreeMap::new(),
-            problems: Vec::new(),
+            problems: InputProblems::default(),
+            blank: None,
             hopeless: false,
         })
     }
@@ -118,7 +115,7 @@ impl InputChecker {
         }
         while !self.hopeless {
             let Some(end) = memchr::memchr(b'\n', rest) else {
-                if self.skipping || self.open.len() + rest.len() > LONGEST_LINE {
+                if self.skipping || self.open.len() + rest.len() > MAX_LINE {
                     self.skip();
                 } else {
                     self.open.extend_from_slice(rest);
@@ -126,7 +123,7 @@ impl InputChecker {
                 break;
             };
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            if self.skipping || self.open.len() + line.len() > LONGEST_LINE {
+            if self.skipping || self.open.len() + line.len() > MAX_LINE {
                 self.skip();
                 self.skipping = false;
                 self.lines += 1;
@@ -169,11 +166,10 @@ impl InputChecker {
             (None, _) => None,
         };
         if self.intake.own.model == ModelPlace::Job && model.is_none() && self.problems.is_empty() {
-            self.problems
-                .push(InputProblem { line: None, what: "names no model: give it with --model".to_owned() });
+            self.problems.add("names no model: give it with --model");
         }
         if !self.problems.is_empty() {
-            return Err(self.problems);
+            return Err(self.problems.into_list());
         }
         let warnings = self.dropped.iter().map(|(what, dropped)| dropped.tell(what)).collect();
         Ok(CheckedInput {
@@ -185,24 +181,35 @@ impl InputChecker {
         })
     }
 
-    /// The present line is longer than any request may be.
+    /// The present line is longer than any that is read.
     fn skip(&mut self) {
         if !self.skipping {
             self.skipping = true;
             self.open = Vec::new();
-            let most = LONGEST_LINE >> 20;
-            self.complain_of(
-                self.lines + 1,
-                format!("is longer than the {most} MiB that a request may have"),
-            );
+            self.complain_of_blank();
+            let what = format!("is longer than the {} MiB that batchd reads of one line", MAX_LINE >> 20);
+            self.complain_of(self.lines + 1, &what);
         }
     }
 
     fn line(&mut self, provider: &dyn Provider, line: &[u8], is_last: bool, input: &mut Vec<u8>) {
         self.lines += 1;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.iter().all(u8::is_ascii_whitespace) {
+            let first = self.blank.map_or(self.lines, |(first, _)| first);
+            self.blank = Some((first, self.lines));
+            return;
+        }
+        self.complain_of_blank();
         if let Err(what) = self.request(provider, line, is_last, input) {
-            self.complain_of(self.lines, what);
+            self.complain_of(self.lines, &what);
+        }
+    }
+
+    /// Something follows the empty lines.
+    fn complain_of_blank(&mut self) {
+        if let Some((first, last)) = self.blank.take() {
+            self.complain(first, last, "is empty; each line holds one request");
         }
     }
 
@@ -214,9 +221,6 @@ impl InputChecker {
         is_last: bool,
         input: &mut Vec<u8>,
     ) -> Result<(), String> {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            return Err("is empty; each line holds one request".to_owned());
-        }
         let text = std::str::from_utf8(line).map_err(|error| {
             format!(
                 "is not valid UTF-8 (byte {} of the line); save the file as UTF-8",
@@ -224,11 +228,9 @@ impl InputChecker {
             )
         })?;
         let head = Head::read(text, &self.intake.own).map_err(|error| not_json(&error, is_last))?;
-        let form = if head.url.is_some() || head.method.is_some() || self.intake.own == OPENAI_LINE {
-            OPENAI_LINE
-        } else {
-            self.intake.own
-        };
+        let is_addressed =
+            (head.url.is_some() || head.method.is_some()) && !head.is_about_a_file(&self.intake.own);
+        let form = if is_addressed || self.intake.own == OPENAI_LINE { OPENAI_LINE } else { self.intake.own };
         let is_openai = form == OPENAI_LINE;
         let request = if is_openai { &head.body } else { &head.own_body };
         let Some(request) = request else { return Err(head.no_request(&self.intake.own)) };
@@ -263,9 +265,10 @@ impl InputChecker {
                 && (is_openai || given.is_some() || form.model == ModelPlace::Request)
         });
         let translated = is_openai && !self.intake.takes_openai;
+        let before = self.bytes;
         if !translated && renamed.is_none() {
             self.add(line, input);
-            return self.counted();
+            return self.counted(before);
         }
         let mut object: Map<String, Value> =
             serde_json::from_str(text).map_err(|error| not_json(&error, is_last))?;
@@ -282,7 +285,7 @@ impl InputChecker {
             object = made.object;
         }
         self.add_object(&object, text.len(), input)?;
-        self.counted()
+        self.counted(before)
     }
 
     /// The first line settles what the file does not leave to the user.
@@ -439,12 +442,17 @@ impl InputChecker {
         self.bytes += (input.len() - before) as u64;
     }
 
-    /// The limits, once a request was added.
-    fn counted(&mut self) -> Result<(), String> {
+    /// The limits, once a request was added to `before` bytes.
+    fn counted(&mut self, before: u64) -> Result<(), String> {
         let most = self.intake.max_requests.unwrap_or(MOST_REQUESTS).min(MOST_REQUESTS);
         if self.requests > most {
             self.hopeless = true;
             return Err(format!("is one request too many: a batch has at most {most}; split the file"));
+        }
+        if let Some(most) = self.intake.max_line_bytes
+            && self.bytes - before > most
+        {
+            return Err(format!("is longer than the {} MB that a request may have here", megabytes_of(most)));
         }
         if let Some(most) = self.intake.max_bytes
             && self.bytes > most
@@ -452,26 +460,26 @@ impl InputChecker {
             self.hopeless = true;
             return Err(format!(
                 "makes the input longer than the {} MB that a batch may have; split the file",
-                most / 1_000_000
+                megabytes_of(most)
             ));
         }
         Ok(())
     }
 
-    fn complain_of(&mut self, line: u64, what: String) {
-        self.complain(InputProblem { line: Some(line), what });
+    fn complain_of(&mut self, line: u64, what: &str) {
+        self.complain(line, line, what);
     }
 
     fn give_up(&mut self, what: String) {
         self.hopeless = true;
-        self.complain(InputProblem { line: None, what });
+        self.problems.add(what);
     }
 
-    fn complain(&mut self, problem: InputProblem) {
-        self.problems.push(problem);
-        if self.problems.len() >= MOST_PROBLEMS && !self.hopeless {
+    fn complain(&mut self, first: u64, last: u64, what: &str) {
+        self.problems.add_lines(first, last, what);
+        if self.problems.is_enough() && !self.hopeless {
             self.hopeless = true;
-            self.problems.push(InputProblem { line: None, what: "was not checked any further".to_owned() });
+            self.problems.add("was not checked any further");
         }
     }
 }
@@ -481,15 +489,6 @@ impl Dropped {
         match self.count {
             1 => format!("line {}: {what}", self.first),
             count => format!("line {} and {} more: {what}", self.first, count - 1),
-        }
-    }
-}
-
-impl std::fmt::Display for InputProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line} {}", self.what),
-            None => write!(f, "the file {}", self.what),
         }
     }
 }
@@ -535,6 +534,11 @@ fn not_json(error: &serde_json::Error, is_last: bool) -> String {
     format!("is not JSON: {what} (column {})", error.column())
 }
 
+/// How many megabytes the service says: bounds here are of the larger megabyte, or of a little more.
+const fn megabytes_of(bytes: u64) -> u64 {
+    if bytes.is_multiple_of(1 << 20) { bytes >> 20 } else { bytes / 1_050_000 }
+}
+
 /// A text of the file, short enough to be shown.
 fn shown(text: &str) -> String {
     let text = super::answer::shorten(text);
@@ -551,11 +555,9 @@ fn list(words: &[&str]) -> String {
     }
 }
 
-/// It is what bounds the memory: a line that is translated is held three times for a moment.
-const LONGEST_LINE: usize = 12 << 20;
+/// It bounds the memory: a line that is translated is held three times for a moment. No service takes a longer one.
+const MAX_LINE: usize = 64 << 20;
 /// What a line may keep of memory once it is over.
 const USUAL_LINE: usize = 1 << 20;
-/// Problems that are told at once.
-pub const MOST_PROBLEMS: usize = 20;
 /// Where a provider names no limit: more than any that does allows.
 const MOST_REQUESTS: u64 = 1_000_000;

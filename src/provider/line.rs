@@ -1,6 +1,6 @@
 //! The head of a line of requests: what must be known of it without building what is in it.
 
-use super::submit::LineForm;
+use super::submit::{FILE_KEY, FILE_METHOD, LineForm};
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -40,7 +40,7 @@ pub(super) struct Request<'a> {
 }
 
 /// The keys of requests that tell what they are for.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "messages",
     "input",
     "prompt",
@@ -51,6 +51,7 @@ const KEYS: [&str; 10] = [
     "instances",
     "conversation",
     "previous_response_id",
+    "file",
 ];
 
 /// Whose lines a key at the top belongs to.
@@ -92,6 +93,12 @@ impl<'a> Head<'a> {
             Some(Text::Other(kind)) => Err(format!("has a `url` that is {kind}, not a path")),
             None => Err("has no `url`; it is the endpoint, such as `/v1/chat/completions`".to_owned()),
         }
+    }
+
+    /// Whether it is a request about a file, in the form of services that have such.
+    pub fn is_about_a_file(&self, own: &LineForm) -> bool {
+        matches!(&self.method, Some(Text::Text(method)) if method == FILE_METHOD)
+            && own.tells.iter().any(|(key, _)| *key == FILE_KEY)
     }
 
     /// What a line is that holds no request in any form that the service takes.

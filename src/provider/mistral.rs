@@ -87,13 +87,14 @@ impl Mistral {
             let ended = status.is_some_and(Status::is_terminal);
             let created_at = reader.time("created_at");
             let hours = reader.count("timeout_hours").and_then(|hours| i64::try_from(hours).ok());
-            let is_inline =
-                reader.value("outputs").and_then(Value::as_array).is_some_and(|items| !items.is_empty());
-            Sighting {
-                output_file_id: reader
-                    .id("output_file")
-                    .or_else(|| (ended && is_inline).then(|| results_id(&self.provider, &id))),
+            let output_file = reader.id("output_file");
+            let list = |value: Option<&Value>| value.and_then(Value::as_array).map(Vec::is_empty);
+            let has_outputs = list(reader.value("outputs")) == Some(false);
+            // What has no input file was given its requests with its creation, and has its outputs where they were.
+            let is_inline = has_outputs || list(reader.value("input_files")) == Some(true);
+            let mut sighting = Sighting {
                 id,
+                output_file_id: output_file,
                 status,
                 provider_status,
                 endpoint: reader.text("endpoint"),
@@ -110,7 +111,12 @@ impl Mistral {
                 request_counts: counts(reader),
                 metadata: reader.metadata("metadata"),
                 ..Sighting::default()
+            };
+            let has_results = has_outputs || sighting.request_counts.is_none_or(|counts| counts.done() > 0);
+            if ended && is_inline && has_results && sighting.output_file_id.is_none() {
+                sighting.output_file_id = Some(results_id(&self.provider, &sighting.id));
             }
+            sighting
         })
     }
 }
@@ -129,7 +135,8 @@ fn counts(reader: &mut Reader<'_>) -> Option<RequestCounts> {
 
 impl Provider for Mistral {
     fn retrieve(&self, id: &str) -> Result<Call, Failure> {
-        self.requests.get(&format!("/batch/jobs/{}", segment(id)?), &[])
+        // The outputs of a job whose requests came inline would be in the answer, all of them.
+        self.requests.get(&format!("/batch/jobs/{}", segment(id)?), &[("inline", "false")])
     }
 
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
@@ -196,8 +203,9 @@ impl Provider for Mistral {
                 ],
             },
             takes_openai: false,
-            max_requests: Some(1_000_000),
+            max_requests: Some(100_000),
             max_bytes: Some(MAX_BYTES),
+            max_line_bytes: None,
             custom_id: IdRule::default(),
             one_model: true,
             endpoints: &ENDPOINTS,

@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 use submission::as_it_is;
 
 pub(super) use submission::{
-    Creation, Start, Way, bare, bare_creation, creation_without_metadata, creation_without_window, metadata,
+    Creation, Start, Way, bare, bare_creation, creation, creation_without_metadata, creation_without_window,
+    metadata,
 };
 
 pub const KIND: Kind = Kind {
@@ -33,6 +34,7 @@ pub const KIND: Kind = Kind {
         base_url: Some("https://api.openai.com/v1"),
         counts_live: true,
         options: &["organization", "project"],
+        option_env: &[("organization", &["OPENAI_ORG_ID"]), ("project", &["OPENAI_PROJECT_ID"])],
         ..KindFacts::NONE
     },
     claims,

@@ -1,5 +1,6 @@
 //! The parser rules of `docs/providers.md#parser-rules`: from whatever JSON a service sends to the fields of a sighting.
 
+use super::salvage;
 use crate::domain::batch::{
     BatchError, BatchErrors, InputTokensDetails, OutputTokensDetails, RequestCounts, Usage,
 };
@@ -60,6 +61,10 @@ impl<'a> Reader<'a> {
             match object.get(&path[walked..dot])? {
                 Value::Object(inner) => object = inner,
                 Value::Null => return None,
+                broken if salvage::is_broken(broken) => {
+                    self.note(&path[..dot], "is not JSON");
+                    return None;
+                }
                 _ => {
                     self.note(&path[..dot], "is not an object");
                     return None;
@@ -67,7 +72,12 @@ impl<'a> Reader<'a> {
             }
             walked = dot + 1;
         }
-        object.get(&path[walked..]).filter(|value| !value.is_null())
+        let value = object.get(&path[walked..]).filter(|value| !value.is_null())?;
+        if salvage::is_broken(value) {
+            self.note(path, "is not JSON");
+            return None;
+        }
+        Some(value)
     }
 
     pub fn text(&mut self, path: &str) -> Option<String> {
@@ -170,12 +180,18 @@ impl<'a> Reader<'a> {
 
     /// What the submitter attached; values that are not text become their JSON.
     pub fn metadata(&mut self, path: &str) -> Option<BTreeMap<String, String>> {
+        if let Some(Value::Object(entries)) = self.value(path) {
+            for key in entries.iter().filter(|(_, value)| salvage::holds_broken(value)).map(|(key, _)| key) {
+                self.note(&format!("{path}.{key}"), "is not JSON");
+            }
+        }
         self.read(path, "is not a table", |value| match value {
             Value::Object(entries) => Reading::Value(
                 entries
                     .iter()
                     .filter_map(|(key, value)| match value {
                         Value::Null => None,
+                        value if salvage::holds_broken(value) => None,
                         Value::String(text) => Some((key.clone(), text.clone())),
                         other => Some((key.clone(), other.to_string())),
                     })
@@ -402,11 +418,13 @@ fn errors(value: &Value) -> Reading<BatchErrors> {
 /// One error: an object, an object around it, or only words. `None` if it says nothing.
 fn error(value: &Value) -> Option<BatchError> {
     match value {
+        broken if salvage::is_broken(broken) => None,
         Value::String(message) if !message.trim().is_empty() => {
             Some(BatchError { message: Some(message.clone()), ..BatchError::default() })
         }
         Value::Object(object) => {
             let scalar = |field: &str| match object.get(field) {
+                Some(broken) if salvage::is_broken(broken) => None,
                 Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
                 Some(Value::Number(number)) => Some(number.to_string()),
                 _ => None,
@@ -678,6 +696,28 @@ mod tests {
             }
             status(&text, &OPENAI_WORDS);
         }
+    }
+
+    #[test]
+    fn what_is_no_json_costs_its_field_and_is_noted() {
+        let text = r#"{"id":"b","status":"in_progress","usage":nope,"errors":{"data":[oops,{"message":"m","code":+1}]},
+            "metadata":{"note":"great \ud83d","bad":"\q","good":"yes"},"expires_at":{},"created_at":tomorrow}"#;
+        let object = salvage::object(text.as_bytes()).unwrap();
+        let sighting = Reader::sighting(&object, |reader| Sighting {
+            status: reader.word(&["status"]).and_then(|word| status(&word, &OPENAI_WORDS)),
+            usage: reader.usage("usage"),
+            created_at: reader.time("created_at"),
+            errors: reader.errors("errors"),
+            metadata: reader.metadata("metadata"),
+            ..Sighting::default()
+        });
+        assert_eq!(sighting.status, Some(Status::InProgress));
+        let metadata = sighting.metadata.unwrap();
+        assert_eq!(metadata["note"], "great \u{fffd}");
+        assert_eq!(metadata.keys().collect::<Vec<_>>(), ["good", "note"]);
+        assert_eq!(sighting.errors.unwrap().data.len(), 1);
+        let unreadable = ["`usage` is not JSON", "`created_at` is not JSON", "`metadata.bad` is not JSON"];
+        assert_eq!(sighting.unreadable, unreadable);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Account;
 use super::request::segment;
+use crate::config::aws_domain;
 use crate::http::authorize::{CONTENT_HASH, S3 as SERVICE, UNSIGNED_PAYLOAD};
 use crate::http::call::{Answer, BodyLimit, Call, Grant};
 use crate::http::failure::Failure;
@@ -104,13 +105,14 @@ impl S3 {
         let path = parts?.join("/");
         let bucket = segment(&at.bucket)?;
         let region = &self.region;
+        let domain = aws_domain(region);
         let url = match &self.address {
             Some(address) => format!("{address}/{bucket}/{path}{query}"),
             // A bucket with a dot in its name has no certificate of its own.
             None if at.bucket.contains('.') => {
-                format!("https://s3.{region}.amazonaws.com/{bucket}/{path}{query}")
+                format!("https://s3.{region}.{domain}/{bucket}/{path}{query}")
             }
-            None => format!("https://{bucket}.s3.{region}.amazonaws.com/{path}{query}"),
+            None => format!("https://{bucket}.s3.{region}.{domain}/{path}{query}"),
         };
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method;

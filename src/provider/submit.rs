@@ -26,6 +26,8 @@ pub struct Intake {
     pub max_requests: Option<u64>,
     /// At most so many bytes, as sent, where the service says.
     pub max_bytes: Option<u64>,
+    /// At most so many bytes of one request, as sent, where the service says.
+    pub max_line_bytes: Option<u64>,
     /// Which ids requests may have.
     pub custom_id: IdRule,
     /// Whether all requests must be for one model.
@@ -45,6 +47,7 @@ impl Intake {
         takes_openai: true,
         max_requests: None,
         max_bytes: None,
+        max_line_bytes: None,
         custom_id: IdRule { longest: None, plain: false },
         one_model: true,
         endpoints: &[],
@@ -91,6 +94,12 @@ pub struct IdRule {
 /// OpenAI's own form of a line (`docs/providers.md#openai-lines`).
 pub const OPENAI_LINE: LineForm =
     LineForm { id: "custom_id", id_needed: true, body: "body", model: ModelPlace::Request, tells: &[] };
+
+/// The method of requests about a file, in the lines of services that have such.
+pub const FILE_METHOD: &str = "FILE";
+
+/// The key of such a request that names the file.
+pub const FILE_KEY: &str = "file";
 
 /// How the requests stand in the input as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

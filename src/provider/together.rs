@@ -2,11 +2,14 @@
 
 use super::openai::{Creation, Dialect, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes};
 use super::read::Reader;
-use super::submit::{IdRule, Intake, LineForm, OPENAI_LINE};
+use super::submit::{
+    FILE_KEY, FILE_METHOD, IdRule, Intake, LineForm, OPENAI_LINE, RequestLine, Translated, Untranslatable,
+};
 use super::{Kind, Listing, is_uuid};
 use crate::config::KindFacts;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
+use serde_json::Value;
 
 pub const KIND: Kind = Kind {
     facts: KindFacts {
@@ -37,7 +40,10 @@ const DIALECT: Dialect = Dialect {
     passthrough: false,
     creation: Some(Creation {
         intake: Intake {
-            own: LineForm { tells: &[("messages", "/v1/chat/completions")], ..OPENAI_LINE },
+            own: LineForm {
+                tells: &[("messages", "/v1/chat/completions"), (FILE_KEY, "/v1/audio/transcriptions")],
+                ..OPENAI_LINE
+            },
             takes_openai: false,
             max_requests: Some(50_000),
             max_bytes: Some(megabytes(100)),
@@ -47,7 +53,7 @@ const DIALECT: Dialect = Dialect {
             marks: false,
             ..Intake::OPENAI
         },
-        translate: bare,
+        translate: line,
         way: Way {
             // The second is what the service's own guide shows.
             files: &["/files/upload", "/files"],
@@ -61,6 +67,16 @@ const DIALECT: Dialect = Dialect {
     amend,
     ..Dialect::OPENAI
 };
+
+/// A request without its address; one about a recording has the method `FILE` in place of `POST`.
+fn line(line: RequestLine) -> Result<Translated, Untranslatable> {
+    let is_audio = line.object.get("url").and_then(Value::as_str).is_some_and(|url| url.contains("/audio/"));
+    let mut translated = bare(line)?;
+    if is_audio {
+        translated.object.insert("method".to_owned(), FILE_METHOD.into());
+    }
+    Ok(translated)
+}
 
 fn amend(reader: &mut Reader<'_>, sighting: &mut Sighting) {
     sighting.model = sighting.model.take().or_else(|| reader.text("model_id"));

@@ -64,15 +64,17 @@ impl Xai {
         Reader::sighting(object, |reader| {
             let id = reader.id("batch_id").or_else(|| reader.id("id")).unwrap_or_default();
             let state = state(reader);
+            // It may be a bare date, which is no time but says that it happened.
+            let is_cancelled = reader.deadline("cancel_time").is_some();
             let cancelled_at = reader.time("cancel_time");
             // With this xAI itself ends a batch whose file is not good.
             let message = reader.text("cancel_by_xai_message");
             let is_past = reader.deadline("expire_time").zip(now).is_some_and(|(at, now)| now > at);
             let expires_at = reader.deadline("expire_time");
             let derived = match state {
-                _ if cancelled_at.is_some() && message.is_some() => Some(Status::Failed),
-                Some(state) if cancelled_at.is_some() && state.pending > 0 => Some(Status::Cancelling),
-                _ if cancelled_at.is_some() => Some(Status::Cancelled),
+                _ if is_cancelled && message.is_some() => Some(Status::Failed),
+                Some(state) if is_cancelled && state.pending > 0 => Some(Status::Cancelling),
+                _ if is_cancelled => Some(Status::Cancelled),
                 None => None,
                 Some(state) if state.requests == 0 => Some(Status::Validating),
                 Some(state) if state.pending > 0 && is_past => Some(Status::Expired),

@@ -22,6 +22,22 @@ pub fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
+/// Whether the body says that the message was taken, in the words of servers that imitate another: `{"ok":true}`,
+/// `{"success":true}`, `{"result":"success"}`, `{"status":"ok"}`.
+pub fn says_accepted(answer: &Answer) -> bool {
+    let Value::Object(body) = json(answer) else { return false };
+    let says = |key: &str| match body.get(key) {
+        Some(Value::Bool(flag)) => Some(*flag),
+        Some(Value::String(word)) => match word.to_ascii_lowercase().as_str() {
+            "ok" | "success" | "true" => Some(true),
+            _ => Some(false),
+        },
+        _ => None,
+    };
+    let said: Vec<bool> = ["ok", "success", "result", "status"].into_iter().filter_map(says).collect();
+    said.contains(&true) && !said.contains(&false) && !answer.cut
+}
+
 /// The receiver's own words, short and behind a colon; nothing if there are none.
 pub fn words(text: &Value) -> String {
     match text.as_str().map(clean) {

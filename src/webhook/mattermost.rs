@@ -35,6 +35,8 @@ fn outcome(answer: &Answer) -> DeliveryOutcome {
     if answer.status == StatusCode::OK {
         return match body.trim() {
             "ok" => DeliveryOutcome::Delivered,
+            // Servers that imitate it.
+            _ if answered::says_accepted(answer) => DeliveryOutcome::Delivered,
             _ if answer.cut => answered::whole(answer),
             _ => DeliveryOutcome::Trouble(format!(
                 "{status}: the answer is not `ok`; is this the URL of an incoming webhook?"

@@ -7,7 +7,7 @@ use super::escape::SLACK;
 use super::expected::{Expected, Meaning, length, list};
 use super::message::{List, Message};
 use super::text::{cut, instant, utf16};
-use super::{DeliveryOutcome, Kind};
+use super::{DeliveryOutcome, Kind, answered};
 use crate::config::WebhookFacts;
 use crate::http::call::Answer;
 use crate::http::failure::status_line;
@@ -34,10 +34,12 @@ pub static KIND: Kind = Kind {
 /// What the answer means.
 fn outcome(answer: &Answer) -> DeliveryOutcome {
     let body = String::from_utf8_lossy(&answer.body);
-    let word = body.trim();
-    if answer.status == StatusCode::OK && word == "ok" {
+    // Servers that imitate Slack often answer in JSON, as Slack's other interfaces do.
+    if answer.status == StatusCode::OK && (body.trim() == "ok" || answered::says_accepted(answer)) {
         return DeliveryOutcome::Delivered;
     }
+    let json = answered::json(answer);
+    let word = json["error"].as_str().unwrap_or(body.trim());
     let status = status_line(answer.status);
     if let Some(gone) = GONE.iter().find(|(known, _)| *known == word) {
         return DeliveryOutcome::Gone(format!("{status}: {word}: {}", gone.1));
@@ -47,7 +49,7 @@ fn outcome(answer: &Answer) -> DeliveryOutcome {
     }
     match DeliveryOutcome::of_status(answer) {
         // Slack also says it in the body.
-        DeliveryOutcome::Snooze(None) => DeliveryOutcome::Snooze(retry_after(word)),
+        DeliveryOutcome::Snooze(None) => DeliveryOutcome::Snooze(retry_after(&body)),
         // Whether it was posted cannot be known: rather twice than never.
         DeliveryOutcome::Trouble(_) if answer.status.is_success() => {
             DeliveryOutcome::Trouble(if answer.cut {
@@ -218,6 +220,8 @@ const TEMPLATE_TEXT: usize = 40_000;
 const EXPECTED: Expected = Expected {
     answers: &[
         (200, "ok", Meaning::Delivered),
+        (200, r#"{"success":true}"#, Meaning::Delivered),
+        (200, r#"{"success":false}"#, Meaning::Trouble),
         (200, "welcome", Meaning::Trouble),
         (204, "", Meaning::Trouble),
         (400, "invalid_blocks", Meaning::Simplify),
@@ -291,6 +295,19 @@ mod tests {
         let outcome = |status, body: &str| slack().outcome(&answer(status, body));
         assert_eq!(outcome(200, "ok"), DeliveryOutcome::Delivered);
         assert_eq!(outcome(200, "ok\n"), DeliveryOutcome::Delivered);
+        for imitation in [
+            r#"{"ok":true}"#,
+            r#"{"success":true}"#,
+            r#"{"result":"success","msg":""}"#,
+            r#"{"status":"ok"}"#,
+        ] {
+            assert_eq!(outcome(200, imitation), DeliveryOutcome::Delivered, "{imitation}");
+        }
+        for refusal in [r#"{"ok":false}"#, r#"{"success":false,"status":"ok"}"#, r#"{"id":1}"#, "[true]"] {
+            assert!(matches!(outcome(200, refusal), DeliveryOutcome::Trouble(_)), "{refusal}");
+        }
+        let gone = outcome(200, r#"{"ok":false,"error":"no_service"}"#);
+        assert!(matches!(gone, DeliveryOutcome::Gone(_)), "{gone:?}");
         assert!(matches!(outcome(200, ""), DeliveryOutcome::Trouble(_)));
         assert!(matches!(
             outcome(200, "<html>welcome to the guest network</html>"),

@@ -120,6 +120,104 @@ fn azure_is_waited_for_until_it_has_looked_at_the_file() {
 }
 
 #[test]
+fn a_file_that_is_not_ready_is_waited_for_wherever_it_says_so() {
+    let steps = |kind: &Kind, answers: Vec<Answer>| {
+        let way = submitted(adapter(kind).as_ref(), &job(), answers).unwrap();
+        way.iter()
+            .map(|step| step.as_object().unwrap().keys().next().unwrap().clone())
+            .collect::<Vec<String>>()
+    };
+    for name in NAMES {
+        let kind = kind(name).unwrap();
+        let file = |status: &str| {
+            let file = json!({"id": "file-1", "status": status});
+            let file = if name == "siliconflow" { json!({"data": file}) } else { file };
+            answer(200, file.to_string())
+        };
+        for word in ["pending", "processing", "PROCESSING", "in_progress", "uploaded"] {
+            assert_eq!(
+                steps(kind, vec![file(word), file("processed"), created(kind)]),
+                ["upload", "wait", "send", "create", "done"],
+                "{name} {word}"
+            );
+        }
+        let refused = submitted(adapter(kind).as_ref(), &job(), vec![file("processing"); 200]).unwrap_err();
+        assert!(refused.to_string().contains("submit it again later"), "{name}: {refused}");
+        let refused = submitted(adapter(kind).as_ref(), &job(), vec![file("error")]).unwrap_err();
+        assert!(refused.to_string().contains("does not take the file"), "{name}: {refused}");
+        if name == "azure-openai" {
+            continue;
+        }
+        // The last word that some services have for a file.
+        let forever = [vec![file("uploaded"); 7], vec![created(kind)]].concat();
+        let forever = steps(kind, forever);
+        assert_eq!((forever.len(), forever[forever.len() - 2].as_str()), (1 + 6 * 2 + 2, "create"), "{name}");
+        // A gateway that tells nothing of its files.
+        let silent = answer(404, "{}".to_owned());
+        assert_eq!(
+            steps(kind, vec![file("pending"), silent, created(kind)]),
+            ["upload", "wait", "send", "create", "done"],
+            "{name}"
+        );
+    }
+    let together = kind("together").unwrap();
+    let file = |processed: bool| answer(200, json!({"id": "file-1", "processed": processed}).to_string());
+    let way = steps(together, vec![file(false), file(true), created(together)]);
+    assert_eq!(way, ["upload", "wait", "send", "create", "done"]);
+}
+
+#[test]
+fn azure_is_told_the_one_endpoint_of_text_and_when_the_file_may_go() {
+    let azure = kind("azure-openai").unwrap();
+    let file = answer(200, json!({"id": "file-1", "status": "processed"}).to_string());
+    for (endpoint, told) in [
+        ("/v1/chat/completions", "/chat/completions"),
+        ("/v1/responses", "/chat/completions"),
+        ("/v1/embeddings", "/v1/embeddings"),
+    ] {
+        let job = Job { endpoint: endpoint.to_owned(), ..job() };
+        let way = submitted(adapter(azure).as_ref(), &job, vec![file.clone(), created(azure)]).unwrap();
+        let creation: Value = serde_json::from_str(way[1]["create"]["body"].as_str().unwrap()).unwrap();
+        assert_eq!(creation["endpoint"], told, "{way:?}");
+        let form = way[0]["before"].as_str().unwrap();
+        assert!(form.contains("name=\"expires_after.seconds\"\r\n\r\n1209600\r\n"), "{form}");
+    }
+    let old = adapter_at(azure, "https://r.openai.azure.com/openai", &[("api_version", "2024-10-21")]);
+    let way = submitted(old.as_ref(), &job(), vec![file, created(azure)]).unwrap();
+    assert!(!way[0]["before"].as_str().unwrap().contains("expires_after"), "{way:?}");
+}
+
+#[test]
+fn a_large_input_of_fireworks_goes_to_a_signed_address_without_the_key() {
+    let fireworks = kind("fireworks").unwrap();
+    let provider = adapter_at(fireworks, "https://api.fireworks.ai", &[("account", "a")]);
+    let large = Job { bytes: 400_000_000, ..job() };
+    let ok = |body: Value| answer(200, body.to_string());
+    let url = "https://storage.example.com/in?signature=x";
+    let way = submitted(
+        provider.as_ref(),
+        &large,
+        vec![
+            ok(json!({"name": "accounts/a/datasets/d"})),
+            ok(json!({"filenameToSignedUrls": {"in.jsonl": url}})),
+            answer(200, String::new()),
+            ok(json!({})),
+            ok(json!({"state": "READY"})),
+            created(fireworks),
+        ],
+    )
+    .unwrap();
+    assert!(way[1]["send"]["url"].as_str().unwrap().ends_with(":getUploadEndpoint"), "{way:?}");
+    assert_eq!(way[1]["send"]["body"], r#"{"filenameToSize":{"in.jsonl":"400000000"}}"#);
+    let upload = &way[2]["upload"];
+    assert_eq!((upload["method"].as_str(), upload["url"].as_str()), (Some("PUT"), Some(url)));
+    assert_eq!(upload["headers"]["x-goog-content-length-range"], "400000000,400000000");
+    assert!(upload["headers"].get("authorization").is_none() && way[2]["before"] == "");
+    assert!(way[3]["send"]["url"].as_str().unwrap().ends_with(":validateUpload"), "{way:?}");
+    assert!(provider.intake("/v1/chat/completions").unwrap().max_bytes.unwrap() >= 500_000_000);
+}
+
+#[test]
 fn together_takes_files_at_one_of_two_places() {
     let together = kind("together").unwrap();
     let file = answer(200, json!({"id": "file-1"}).to_string());

@@ -414,7 +414,8 @@ fn rules_for_the_api_and_http() {
     assert!(error(&format!("api.socket = \"/{}\"", "x".repeat(107))).contains("108 bytes long"));
     sound(&format!("api.socket = \"/{}\"", "x".repeat(106)));
     assert!(error("http.proxy = \"nnoe\"").ends_with("did you mean \"none\"?"));
-    assert!(error("http.proxy = \"socks5://a:1\"").contains("an HTTP proxy"));
+    assert!(error("http.proxy = \"ftp://a:1\"").contains("an HTTP or SOCKS proxy"));
+    assert!(error("http.proxy = \"socks5://a:1/path\"").contains("an HTTP or SOCKS proxy"));
     assert!(error("http.egress = \"publik\"").ends_with("did you mean `public`?"));
     assert_eq!(sound("http.egress = \"public\"").http.egress, Egress::Public);
     assert!(warned("state.retain = \"5m\"", "so short"));
@@ -713,7 +714,7 @@ fn secrets_are_tried_and_every_fault_is_told_where_it_is_named() {
             format!("c.toml:4:11: error: `http.ca_file`: {open} holds no PEM certificate"),
             format!("c.toml:7:11: error: `providers.mistral.api_key`: other users may read or change {open} (mode 0644); run `chmod 600 {open}`"),
             "c.toml:8:12: error: `providers.anthropic.api_key`: the environment variable ANTHROPIC_API_KEY is not set".to_owned(),
-            "c.toml:10:7: error: `webhooks.a.url`: the environment variable ADDRESS must hold an address without spaces".to_owned(),
+            "c.toml:10:7: error: `webhooks.a.url`: the environment variable ADDRESS must hold an address without spaces and line breaks".to_owned(),
             "c.toml:11:30: error: `webhooks.a.secret[1]`: the environment variable OPENAI_API_KEY is no signing secret: `whsec_` and 24 to 64 random bytes in base64; `echo whsec_$(openssl rand -base64 32)` makes one".to_owned(),
         ]
     );

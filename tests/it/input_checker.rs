@@ -65,6 +65,29 @@ fn lines(rows: &[Value]) -> String {
 }
 
 #[test]
+fn requests_about_recordings_keep_the_method_that_together_wants() {
+    let body = json!({"model": "openai/whisper-large-v3", "file": "https://example.com/a.mp3"});
+    let own = json!({"custom_id": "a", "method": "FILE", "body": body}).to_string();
+    let openai = json!({"custom_id": "b", "method": "POST", "url": "/v1/audio/transcriptions", "body": body});
+    for (line, id) in [(own, "a"), (openai.to_string(), "b")] {
+        let (judged, input) = judge("together", &format!("{line}\n"));
+        assert_eq!(judged.unwrap().endpoint, "/v1/audio/transcriptions");
+        let sent: Value = serde_json::from_str(&input).unwrap();
+        assert_eq!(sent, json!({"custom_id": id, "method": "FILE", "body": body}));
+    }
+    let elsewhere = json!({"custom_id": "a", "method": "FILE", "body": body}).to_string();
+    assert!(faults("openai", Overrides::default(), elsewhere.as_bytes()).contains("method `FILE`"));
+}
+
+#[test]
+fn images_and_videos_are_taken_where_batches_may_be_for_them() {
+    for endpoint in ["/v1/images/generations", "/v1/images/edits", "/v1/videos/generations"] {
+        let line = json!({"custom_id": "a", "method": "POST", "url": endpoint, "body": {"model": "m", "prompt": "p"}});
+        assert_eq!(judge("xai", &line.to_string()).0.unwrap().endpoint, endpoint);
+    }
+}
+
+#[test]
 fn a_good_file_is_sent_as_it_is() {
     let file = lines(&[chat("a"), chat("b")]);
     for kind in ["openai", "openai-compatible"] {
@@ -130,24 +153,65 @@ fn what_a_file_is_instead_is_said() {
     assert!(told(b"\x1f\x8b\x08").contains("zcat"));
     assert!(told(b"[{}]").contains("jq -c"));
     assert!(told(b"").contains("has no requests"));
-    assert_eq!(told(b"\n"), "line 1 is empty; each line holds one request");
+    assert_eq!(told(b"\n"), "the file has no requests: it is empty");
 }
 
 #[test]
 fn there_is_an_end_to_complaints_and_to_lines() {
-    let told = faults("openai", Overrides::default(), "nonsense\n".repeat(1000).as_bytes());
+    let line = |number: u32| {
+        format!("{{\"custom_id\":\"a\",\"method\":\"M{number}\",\"url\":\"/v1/x\",\"body\":{{}}}}\n")
+    };
+    let file: String = (0..1000).map(line).collect();
+    let told = faults("openai", Overrides::default(), file.as_bytes());
     assert_eq!(told.lines().count(), MOST_PROBLEMS + 1, "{told}");
     assert!(told.ends_with("the file was not checked any further"), "{told}");
 
-    // A line of 30 MB costs its own place and nothing else; the one behind it is checked.
+    // A line of 70 MB costs its own place and nothing else; the one behind it is checked.
     let mut file = b"{\"custom_id\":\"long\",\"x\":\"".to_vec();
-    file.resize(30 << 20, b'x');
+    file.resize(70 << 20, b'x');
     file.extend_from_slice(b"\"}\nnonsense\n");
     let cuts: Vec<usize> = (0..file.len()).step_by(64 << 10).collect();
     let problems = judge_cut("openai", Overrides::default(), &file, &cuts).0.unwrap_err();
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told[0], "line 1 is longer than the 12 MiB that a request may have");
+    assert_eq!(told[0], "line 1 is longer than the 64 MiB that batchd reads of one line");
     assert!(told[1].starts_with("line 2 is not JSON"), "{told:?}");
+}
+
+#[test]
+fn the_bound_of_a_line_is_the_service_s_own() {
+    let line = |bytes: usize| {
+        let mut request = chat("a");
+        request["body"]["messages"][0]["content"] = "x".repeat(bytes).into();
+        lines(&[request])
+    };
+    let own = |bytes: usize| {
+        let content = "x".repeat(bytes);
+        let params =
+            json!({"model": "c", "max_tokens": 5, "messages": [{"role": "user", "content": content}]});
+        json!({"custom_id": "a", "params": params}).to_string()
+    };
+    assert!(judge("openai", &line(16 << 20)).0.is_ok());
+    assert!(judge("anthropic", &line(16 << 20)).0.is_ok());
+    assert!(judge("anthropic", &own(31 << 20)).0.is_ok());
+    let told = judge("anthropic", &own(33 << 20)).0.unwrap_err();
+    assert_eq!(told[0].to_string(), "line 1 is longer than the 32 MB that a request may have here");
+    let told = judge("dashscope", &line(7 << 20)).0.unwrap_err();
+    assert!(told[0].what.contains("may have here"), "{told:?}");
+}
+
+#[test]
+fn empty_lines_at_the_end_are_no_fault_and_the_same_fault_is_told_once() {
+    for end in ["\n\n", "\n  \n\r\n", "\n\t"] {
+        let (judged, input) = judge("openai", &format!("{}{end}", chat("a")));
+        assert_eq!((judged.unwrap().requests, input.trim_end()), (1, chat("a").to_string().as_str()));
+    }
+    let told = judge("openai", &format!("{}\n\n\n{}\n", chat("a"), chat("b"))).0.unwrap_err();
+    assert_eq!(told[0].to_string(), "lines 2–3: each is empty; each line holds one request");
+    let bare: String =
+        (0..200).map(|number| format!("{{\"custom_id\":\"{number}\",\"body\":{{}}}}\n")).collect();
+    let told = judge("openai", &bare).0.unwrap_err();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].to_string().starts_with("lines 1–200: each has no `method`"), "{told:?}");
 }
 
 #[test]
@@ -417,7 +481,7 @@ proptest! {
                     let sent: Value = serde_json::from_str(&input).unwrap();
                     prop_assert!(sent["custom_id"] == "r" || sent["key"] == "r");
                 }
-                (Err(problems), _) => prop_assert!(problems[0].line == Some(1) && !problems[0].what.is_empty()),
+                (Err(problems), _) => prop_assert!(problems[0].lines == [(1, 1)] && !problems[0].what.is_empty()),
             }
         }
     }
@@ -427,9 +491,9 @@ proptest! {
         let file = lines(&ids.iter().map(|id| chat(id)).collect::<Vec<_>>());
         let repeated = ids.iter().enumerate().skip(1).find_map(|(place, id)| {
             let first = ids[..place].iter().position(|other| other == id)?;
-            Some(format!("line {} has the same `custom_id` as line {}: `{id}`", place + 1, first + 1))
+            Some((place as u64 + 1, format!("has the same `custom_id` as line {}: `{id}`", first + 1)))
         });
-        let told = judge("openai", &file).0.err().map(|problems| problems[0].to_string());
+        let told = judge("openai", &file).0.err().map(|problems| (problems[0].lines[0].0, problems[0].what.clone()));
         prop_assert_eq!(told, repeated);
     }
 }

@@ -522,6 +522,25 @@ fn the_console_is_the_vendor_s_and_shown_only_for_the_vendor() {
 }
 
 #[test]
+fn a_mistral_job_without_an_input_file_has_its_outputs_where_its_requests_were() {
+    let mistral = adapter(kind("mistral").unwrap());
+    let id = "3f1e2d4c-5b6a-4978-8899-aabbccddeeff";
+    let asked = mistral.retrieve(id).unwrap();
+    assert_eq!(asked.request.uri().query(), Some("inline=false"));
+    let seen = |input: Value, succeeded: u64, outputs: Value| {
+        let job = json!({"id": id, "object": "batch", "status": "SUCCESS", "input_files": input, "outputs": outputs,
+            "output_file": null, "created_at": 1_795_000_000, "total_requests": 2, "succeeded_requests": succeeded,
+            "failed_requests": 0, "completed_requests": succeeded});
+        mistral.retrieved(id, &answer(200, job.to_string().into_bytes())).unwrap().output_file_id
+    };
+    let inline = Some(format!("results:mistral:{id}"));
+    assert_eq!(seen(json!([]), 2, Value::Null), inline);
+    assert_eq!(seen(Value::Null, 2, json!([{"custom_id": "0"}])), inline);
+    assert_eq!(seen(json!([]), 0, Value::Null), None);
+    assert_eq!(seen(json!(["file-1"]), 2, Value::Null), None);
+}
+
+#[test]
 fn lists_end() {
     let full = |ids: &[&str], more: Value| {
         let data: Vec<Value> = ids.iter().map(|id| json!({"id": id, "status": "completed"})).collect();

@@ -633,6 +633,96 @@ async fn one_batch_of_another_project_does_not_take_the_account_back_and_forth()
     life.end().await;
 }
 
+/// A list that can be read.
+fn empty_list() -> Answer {
+    answer(200, &json!({"object": "list", "data": [], "has_more": false}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_alone_is_refused_is_lost_and_the_key_is_not_refused() {
+    for status in [401, 403] {
+        let world = World::new(22);
+        let deleted = ids(1).next().unwrap();
+        let gone = deleted.clone();
+        let provider = Scripted::with_list(&world.clock, move |id, now| match id {
+            "batches" => empty_list(),
+            _ if id == gone && since(EPOCH, now) > MINUTE => refuses(status),
+            _ => is(id, "in_progress"),
+        });
+        let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+        life.track("openai", ids(3), world.clock.now()).await;
+        tokio::time::sleep(Duration::from_hours(3)).await;
+        let told = life.told().await;
+        let refused = (count(&told, "provider.unauthorized"), count(&told, "provider.recovered"));
+        assert_eq!((count(&told, "batch.lost"), refused), (1, (0, 0)), "{told:?}");
+        let (_, batch) = life.batch(&deleted).await;
+        assert!(batch.lost_since.is_some() && batch.last_error.unwrap().contains(&status.to_string()));
+        life.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_is_asked_at_most_once_a_minute_whether_refusals_are_the_keys() {
+    let world = World::new(23);
+    let provider =
+        Scripted::with_list(&world.clock, |id, _| if id == "batches" { empty_list() } else { refuses(403) });
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(40), world.clock.now()).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let told = life.told().await;
+    assert_eq!((count(&told, "batch.lost"), count(&told, "provider.unauthorized")), (40, 0), "{told:?}");
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_how_long_its_batch_is_to_be_left_alone() {
+    let asked = async |seed: u64, wait: Option<&'static str>| {
+        let world = World::new(seed);
+        let provider = Scripted::new(&world.clock, Duration::ZERO, move |id, _| {
+            let mut answer = is(id, "in_progress");
+            answer.headers.extend(wait.map(|wait| (http::header::RETRY_AFTER, wait.parse().unwrap())));
+            answer
+        });
+        let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+        life.track_one("batch_1", world.clock.now()).await;
+        tokio::time::sleep(Duration::from_hours(3)).await;
+        life.end().await;
+        let asked = provider.asked();
+        (asked.len(), asked.windows(2).map(|two| two[1] - two[0]).min().unwrap())
+    };
+    let (usual, shortest) = asked(26, None).await;
+    assert!(shortest < 2 * MINUTE, "{shortest:?}");
+    let (fewer, shortest) = asked(26, Some("150")).await;
+    assert!(shortest >= Duration::from_secs(150) && fewer <= usual, "{fewer} {usual} {shortest:?}");
+    // No wish keeps a batch from being checked as often as every batch is.
+    let (held, _) = asked(26, Some("20000")).await;
+    assert!(held >= 10, "{held}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_the_list_refuses_too_is_refused() {
+    let world = World::new(24);
+    let provider = Scripted::with_list(&world.clock, |_, _| refuses(401));
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track("openai", ids(10), world.clock.now()).await;
+    tokio::time::sleep(Duration::from_hours(3)).await;
+    assert_eq!(life.told().await, [EventType::ProviderUnauthorized]);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_list_does_not_answer_a_refusal_says_nothing_of_the_key() {
+    let world = World::new(25);
+    let provider =
+        Scripted::with_list(&world.clock, |id, _| refuses(if id == "batches" { 500 } else { 403 }));
+    let life = world.live(&[("openai", provider.clone() as _, Polling::default())]).await;
+    life.track_one("batch_1", world.clock.now()).await;
+    tokio::time::sleep(Duration::from_mins(8)).await;
+    assert_eq!(life.told().await, [] as [EventType; 0]);
+    assert_eq!(life.batch("batch_1").await.1.missing, None);
+    life.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
     let world = World::new(13);

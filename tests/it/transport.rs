@@ -384,6 +384,100 @@ async fn b14_nothing_is_unpacked() {
     assert!(!chaos.requests()[0].to_ascii_lowercase().contains("accept-encoding"));
 }
 
+/// An answer whose body is packed with gzip.
+fn packed(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(plain).unwrap();
+    let body = encoder.finish().unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+    [head.into_bytes(), body].concat()
+}
+
+#[tokio::test]
+async fn a_provider_s_answer_that_is_packed_is_unpacked_within_its_bound() {
+    let plain = b"{\"id\":\"batch_1\"}".repeat(1000);
+    let chaos = Chaos::answering(packed(&plain)).await;
+    let whole = async |most| post_within(&transport(), &chaos.url("/"), AMPLE, BodyLimit::Whole(most)).await;
+    let answer = whole(plain.len()).await.unwrap();
+    assert_eq!(answer.body, plain);
+    assert!(answer.header("content-encoding").is_none() && answer.header("content-length").is_none());
+    assert_eq!(whole(plain.len() - 1).await.unwrap_err(), Failure::TooLarge(plain.len() - 1));
+
+    let mut incoming = transport().open(call(&chaos.url("/"), AMPLE, BodyLimit::Whole(1))).await.unwrap();
+    let mut body = Vec::new();
+    while let Some(piece) = incoming.piece().await {
+        body.extend_from_slice(&piece.unwrap());
+    }
+    assert_eq!(body, plain);
+
+    let chaos =
+        Chaos::answering("HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\nxx").await;
+    for failure in [
+        post_within(&transport(), &chaos.url("/"), AMPLE, BodyLimit::Whole(10)).await.unwrap_err(),
+        transport().open(call(&chaos.url("/"), AMPLE, BodyLimit::Whole(10))).await.unwrap_err(),
+    ] {
+        assert!(failure.to_string().contains("compressed (br), which nobody asked for"), "{failure}");
+    }
+}
+
+/// A SOCKS proxy that says where it was to connect to, and answers in that place's stead.
+async fn socks() -> (std::net::SocketAddr, tokio::task::JoinHandle<(u8, Vec<u8>)>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut greeting = [0; 2];
+        stream.read_exact(&mut greeting).await.unwrap();
+        let mut methods = vec![0; greeting[1].into()];
+        stream.read_exact(&mut methods).await.unwrap();
+        stream.write_all(&[5, 0]).await.unwrap();
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = match head[3] {
+            1 => 4,
+            3 => stream.read_u8().await.unwrap().into(),
+            _ => 16,
+        };
+        let mut place = vec![0; length];
+        stream.read_exact(&mut place).await.unwrap();
+        stream.read_u16().await.unwrap();
+        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut request = vec![0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        (head[3], place)
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_socks_proxy_is_used_if_it_is_configured() {
+    let (address, asked) = socks().await;
+    let proxy = Proxy::Url(SecretString::from(format!("socks5h://{address}")));
+    let transport = ReqwestTransport::new(&config(&proxy)).unwrap();
+    let answer = post(&transport, "http://hooks.example.com/x").await.unwrap();
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(asked.await.unwrap(), (3, b"hooks.example.com".to_vec()));
+}
+
+#[tokio::test]
+async fn a_socks_proxy_of_the_environment_is_used_if_asked_for() {
+    const NAME: &str = "transport::a_socks_proxy_of_the_environment_is_used_if_asked_for";
+    if !inside(NAME) {
+        let proxy = format!("socks5://{}", Chaos::nobody().await);
+        let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+        let mut variables: Vec<(&str, &str)> = names.iter().map(|name| (*name, "")).collect();
+        variables.extend([("ALL_PROXY", proxy.as_str()), ("all_proxy", proxy.as_str())]);
+        return in_a_process_with(NAME, &variables);
+    }
+    let chaos = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let through = ReqwestTransport::new(&config(&Proxy::Env)).unwrap();
+    let failure = post(&through, &chaos.url("/")).await.unwrap_err();
+    assert!(failure.class().starts_with("connect"), "{failure:?}");
+}
+
 #[tokio::test]
 async fn b17_headers_of_a_mebibyte_are_no_answer() {
     let line = Step::Repeat(format!("x-long: {}\r\n", "x".repeat(8000)).into(), Duration::ZERO, 131);

@@ -1,7 +1,7 @@
 //! The rules for `[providers.NAME]`.
 
 use super::rules::Check;
-use crate::config::address::{base_url, is_exposed, is_local};
+use crate::config::address::{aws_domain, base_url, is_exposed, is_local};
 use crate::config::catalog::KindFacts;
 use crate::config::problem::{Problem, known, nearest, quote, shown, suggestion};
 use crate::config::raw::ProviderKeys;
@@ -121,7 +121,7 @@ impl Check<'_> {
     }
 
     fn base_url(&mut self, key: &str, given: &Spanned<String>) -> Option<Url> {
-        match base_url(given.get_ref()) {
+        match base_url(given.get_ref().trim()) {
             Ok(url) => {
                 if is_exposed(&url) {
                     self.warn(given.span(), format!("`{key}` sends the key unencrypted; use https"));
@@ -176,7 +176,7 @@ impl Check<'_> {
             self.refuse(name.span(), message, help);
             return None;
         };
-        match (base_url(&text), variable) {
+        match (base_url(text.trim()), variable) {
             (Ok(url), variable) => {
                 if let Some(variable) = variable.filter(|_| is_exposed(&url)) {
                     self.warn(name.span(), format!("{variable} sends the key unencrypted; use https"));
@@ -200,7 +200,22 @@ impl Check<'_> {
 
     /// The kind's standard variable: the first that is set, else the first there is.
     fn usual_key(&mut self, facts: &KindFacts, name: &Spanned<String>, path: &str) -> Option<SecretSource> {
-        let set = facts.key_env.iter().find(|variable| self.circumstances.base.env.get(variable).is_some());
+        let env = self.circumstances.base.env;
+        let value = |variable: &str| env.get(variable).map(str::trim);
+        let set = facts.key_env.iter().find(|variable| value(variable).is_some());
+        if let Some(used) = set {
+            let other = facts
+                .key_env
+                .iter()
+                .find(|other| value(other).is_some_and(|other| value(used).is_some_and(|key| key != other)));
+            if let Some(other) = other {
+                let message = format!(
+                    "{used} and {other} are both set and differ; the provider {} uses {used}",
+                    quote(name.get_ref())
+                );
+                self.warn(name.span(), message);
+            }
+        }
         match set.or(facts.key_env.first()) {
             Some(_) if facts.key_optional && set.is_none() => None,
             Some(variable) => {
@@ -239,7 +254,7 @@ impl Check<'_> {
         }
         for (key, variables) in facts.option_env.iter().filter(|(key, _)| !table.options.contains_key(key)) {
             let value = variables.iter().find_map(|variable| self.circumstances.base.env.get(variable));
-            options.extend(value.map(|value| ((*key).to_owned(), value.to_owned())));
+            options.extend(value.map(|value| ((*key).to_owned(), value.trim().to_owned())));
         }
         options
     }
@@ -247,9 +262,13 @@ impl Check<'_> {
 
 /// An address with the options that it names filled in.
 fn filled(address: &str, options: &BTreeMap<String, String>) -> String {
-    options
-        .iter()
-        .fold(address.to_owned(), |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
+    let domain = options.get("region").map(|region| aws_domain(region));
+    // Regions of AWS's other partitions are in domains of their own.
+    let address = match (address.strip_suffix(aws_domain("")), domain) {
+        (Some(host), Some(domain)) => format!("{host}{domain}"),
+        _ => address.to_owned(),
+    };
+    options.iter().fold(address, |filled, (key, value)| filled.replace(&format!("{{{key}}}"), value))
 }
 
 /// Whoever asks a public service more often has probably mistaken the unit.

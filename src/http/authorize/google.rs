@@ -159,6 +159,7 @@ impl Tokens {
     async fn use_file(&self, file: &Path, bytes: &[u8]) -> Result<Issued<Token>, Failure> {
         let shown = file.display();
         // No word of serde's: it might quote what it stumbled over.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let credentials = serde_json::from_slice(bytes).map_err(|_| {
             refused(format!("{shown} holds no Google credentials: it is not such a JSON file"))
         })?;

@@ -27,6 +27,7 @@ pub(super) const INTAKE: Intake = Intake {
     // Quotas differ from model to model and from account to account; Bedrock says itself what is too much.
     max_requests: None,
     max_bytes: None,
+    max_line_bytes: None,
     custom_id: IdRule { longest: None, plain: false },
     one_model: true,
     endpoints: &[],

@@ -3,17 +3,23 @@
 use super::{Fireworks, JOBS};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::provider::openai::megabytes;
 use crate::provider::read::Reader;
 use crate::provider::request::segment;
 use crate::provider::submit::{
     Created, Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, SubmitStep,
     Translated, Untranslatable, Upload, marked_name, only_a_day, patient,
 };
+use bytes::Bytes;
+use http::{HeaderValue, Method};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// What a dataset takes in one request; more goes another way.
-const MAX_BYTES: u64 = 150_000_000;
+/// What a dataset may hold for a batch.
+const MAX_BYTES: u64 = megabytes(500);
+
+/// What a dataset takes in a form; more goes to a signed address.
+const MAX_FORM_BYTES: u64 = 150_000_000;
 
 /// Between two checks of a dataset that is not ready.
 const STATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,6 +40,7 @@ pub(super) const INTAKE: Intake = Intake {
     takes_openai: false,
     max_requests: None,
     max_bytes: Some(MAX_BYTES),
+    max_line_bytes: None,
     custom_id: IdRule { longest: None, plain: false },
     one_model: true,
     endpoints: &["/v1/chat/completions", "/v1/completions"],
@@ -65,6 +72,9 @@ pub(super) struct DatasetThenJob {
 enum Stage {
     Begin,
     Naming,
+    /// It was asked where the input goes.
+    Addressing,
+    UploadingElsewhere,
     Uploading,
     Waiting(u32),
     Checking(u32),
@@ -96,6 +106,22 @@ impl DatasetThenJob {
         Ok(SubmitStep::Send(self.adapter.requests.get(&self.dataset()?, &[])?))
     }
 
+    /// Sends the input to the signed address in `answer`, which gets no key.
+    fn upload_elsewhere(&self, answer: &Map<String, Value>) -> Result<SubmitStep, Failure> {
+        let urls = answer.get("filenameToSignedUrls").and_then(Value::as_object);
+        let url = urls.and_then(|urls| urls.values().next()).and_then(Value::as_str);
+        let url = url.ok_or_else(|| Failure::Malformed("it does not say where to upload to".to_owned()))?;
+        let mut call = patient(self.adapter.requests.elsewhere(Method::PUT, url)?);
+        let bytes = self.job.bytes;
+        let range = HeaderValue::try_from(format!("{bytes},{bytes}"))
+            .map_err(|_| Failure::BadRequest("the input has no length".to_owned()))?;
+        let headers = call.request.headers_mut();
+        // Both are signed, so neither may differ.
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert("x-goog-content-length-range", range);
+        Ok(SubmitStep::Upload(Upload { call, before: Bytes::new(), after: Bytes::new() }))
+    }
+
     fn create(&self) -> Result<SubmitStep, Failure> {
         let name = self.job.name.as_deref().unwrap_or(&self.job.file_name);
         let body = json!({
@@ -112,6 +138,22 @@ impl Submission for DatasetThenJob {
     fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
         let requests = &self.adapter.requests;
         let (step, stage) = match (&self.stage, answer) {
+            (Stage::Naming, Some(answer)) if self.job.bytes > MAX_FORM_BYTES => {
+                requests.object(answer)?;
+                let mut sizes = Map::new();
+                sizes.insert(self.job.file_name.clone(), self.job.bytes.to_string().into());
+                let path = format!("{}:getUploadEndpoint", self.dataset()?);
+                let ask = requests.post(&path, Some(&json!({"filenameToSize": sizes})))?;
+                (SubmitStep::Send(ask), Stage::Addressing)
+            }
+            (Stage::Addressing, Some(answer)) => {
+                (self.upload_elsewhere(&requests.object(answer)?)?, Stage::UploadingElsewhere)
+            }
+            (Stage::UploadingElsewhere, Some(answer)) => {
+                requests.success(answer)?;
+                let path = format!("{}:validateUpload", self.dataset()?);
+                (SubmitStep::Send(requests.post(&path, Some(&json!({})))?), Stage::Uploading)
+            }
             (Stage::Naming, Some(answer)) => {
                 requests.object(answer)?;
                 let call = patient(requests.post(&format!("{}:upload", self.dataset()?), None)?);

@@ -70,8 +70,10 @@ pub(in crate::provider) struct Way {
     pub purpose: &'static str,
     /// Whether a file's name and type are told beside it.
     pub describes: bool,
-    /// Whether the service checks a file before a batch may be created from it.
+    /// Whether the service is known to check a file before a batch may be created from it.
     pub inspects: bool,
+    /// Further fields of the upload's form.
+    pub upload_fields: fn(&BTreeMap<String, String>) -> &'static [(&'static str, &'static str)],
     /// The shortest and the longest completion window, in hours, where the service says.
     pub windows: Option<(u64, u64)>,
     /// What a creation says, but for the file.
@@ -85,13 +87,14 @@ impl Way {
         purpose: "batch",
         describes: false,
         inspects: false,
+        upload_fields: |_| &[],
         windows: None,
         creation,
     };
 }
 
 /// What a creation says at OpenAI: the mark is among the metadata.
-fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
+pub(in crate::provider) fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
     // The mark is one of the sixteen that there may be.
     let fits = |(key, value): (&String, &String)| key.chars().count() <= 64 && value.chars().count() <= 512;
     if job.metadata.len() > 15 || !job.metadata.iter().all(fits) {
@@ -140,6 +143,7 @@ pub(in crate::provider) struct FileThenBatch {
     way: Way,
     created: ReadCreated,
     creation: Map<String, Value>,
+    upload_fields: &'static [(&'static str, &'static str)],
     stage: Stage,
 }
 
@@ -150,7 +154,7 @@ enum Stage {
     Uploading(usize),
     /// Before the check of this number of the file.
     Waiting(String, u32),
-    Checking(u32),
+    Checking(String, u32),
     Creating,
 }
 
@@ -161,7 +165,7 @@ impl FileThenBatch {
     ///
     /// [`Failure::Unsupported`] for what the service does not take beside the requests.
     pub fn begin(start: Start) -> Result<Box<dyn Submission>, Failure> {
-        let Start { requests, job, way, created, .. } = start;
+        let Start { requests, options, job, way, created } = start;
         if let Some((least, most)) = way.windows {
             let hours = |hours: u64| Duration::from_secs(hours * 3600);
             let window = duration::parse(&job.completion_window).unwrap_or_default();
@@ -171,7 +175,8 @@ impl FileThenBatch {
             }
         }
         let creation = (way.creation)(&job)?;
-        Ok(Box::new(Self { requests, job, way, created, creation, stage: Stage::Begin }))
+        let upload_fields = (way.upload_fields)(&options);
+        Ok(Box::new(Self { requests, job, way, created, creation, upload_fields, stage: Stage::Begin }))
     }
 
     fn upload(&mut self, place: usize) -> Result<SubmitStep, Failure> {
@@ -181,38 +186,35 @@ impl FileThenBatch {
         if self.way.describes {
             fields.extend([("file_name", file_name.as_str()), ("file_type", "jsonl")]);
         }
+        fields.extend(self.upload_fields);
         let upload = Upload::form(call, &fields, file_name, marker);
         self.stage = Stage::Uploading(place);
         Ok(SubmitStep::Upload(upload))
     }
 
-    /// The file is there: it is checked until it is ready, if the service is one that makes files ready.
+    /// The file is there: if it is said not to be ready, it is checked until it is.
     fn uploaded(&mut self, answer: &Answer, checks: u32) -> Result<SubmitStep, Failure> {
         let object = self.requests.object(answer)?;
         let mut reader = Reader::new(&object);
         let Some(file) = reader.id("id") else {
             return Err(Failure::Malformed("there is no `id` of the file in it".to_owned()));
         };
-        if self.way.inspects {
-            match reader.word(&["status"]).map(|word| word.to_ascii_lowercase()).as_deref() {
-                Some("error" | "failed") => {
-                    let why =
-                        reader.text("status_details").unwrap_or_else(|| "it does not say why".to_owned());
-                    return Err(Failure::BadRequest(format!("the service does not take the file: {why}")));
-                }
-                Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning")
-                    if checks >= MAX_FILE_CHECKS =>
-                {
-                    return Err(Failure::BadRequest(format!(
-                        "the service has not checked the file `{file}` yet; submit it again later"
-                    )));
-                }
-                Some("pending" | "running" | "uploaded" | "processing" | "queued" | "notrunning") => {
-                    self.stage = Stage::Waiting(file, checks + 1);
-                    return Ok(SubmitStep::Wait(FILE_CHECK_INTERVAL));
-                }
-                _ => {}
+        match readiness(&mut reader) {
+            Readiness::Refused(why) => {
+                return Err(Failure::BadRequest(format!("the service does not take the file: {why}")));
             }
+            // Where files are not checked, it may be the last that is said of one.
+            Readiness::Uploaded if !self.way.inspects && checks >= MAX_UPLOADED_CHECKS => {}
+            Readiness::Pending | Readiness::Uploaded if checks >= MAX_FILE_CHECKS => {
+                return Err(Failure::BadRequest(format!(
+                    "the service has not checked the file `{file}` yet; submit it again later"
+                )));
+            }
+            Readiness::Pending | Readiness::Uploaded => {
+                self.stage = Stage::Waiting(file, checks + 1);
+                return Ok(SubmitStep::Wait(FILE_CHECK_INTERVAL));
+            }
+            Readiness::Ready => {}
         }
         self.create(&file)
     }
@@ -240,12 +242,21 @@ impl Submission for FileThenBatch {
             }
             (Stage::Waiting(file, checks), _) => {
                 let check = self.requests.get(&format!("/files/{}", segment(file)?), &[])?;
-                self.stage = Stage::Checking(*checks);
+                self.stage = Stage::Checking(file.clone(), *checks);
                 Ok(SubmitStep::Send(check))
             }
-            (Stage::Checking(checks), Some(answer)) => {
-                let checks = *checks;
-                self.uploaded(answer, checks)
+            (Stage::Checking(file, checks), Some(answer)) => {
+                let (file, checks) = (file.clone(), *checks);
+                let tells_nothing = matches!(
+                    answer.status,
+                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+                );
+                // A gateway that tells nothing of its files cannot be waited for.
+                if tells_nothing && !self.way.inspects {
+                    self.create(&file)
+                } else {
+                    self.uploaded(answer, checks)
+                }
             }
             (Stage::Creating, Some(answer)) => self.created.done(answer),
             _ => self.upload(0),
@@ -253,7 +264,36 @@ impl Submission for FileThenBatch {
     }
 }
 
+/// What is said of an uploaded file.
+enum Readiness {
+    Ready,
+    /// It is there; some services say so before it is ready, others never say more.
+    Uploaded,
+    Pending,
+    /// It is not taken, for this reason.
+    Refused(String),
+}
+
+fn readiness(reader: &mut Reader<'_>) -> Readiness {
+    let word = reader.value("status").and_then(Value::as_str).unwrap_or_default();
+    let word: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    match word.as_str() {
+        "error" | "failed" => Readiness::Refused(
+            reader.text("status_details").unwrap_or_else(|| "it does not say why".to_owned()),
+        ),
+        "pending" | "running" | "processing" | "inprogress" | "queued" | "notrunning" | "validating"
+        | "uploading" | "importing" => Readiness::Pending,
+        "uploaded" => Readiness::Uploaded,
+        // Together says it without a word.
+        "" if reader.value("processed") == Some(&Value::Bool(false)) => Readiness::Uploaded,
+        _ => Readiness::Ready,
+    }
+}
+
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A quarter of an hour in all.
 const MAX_FILE_CHECKS: u32 = 180;
+
+/// Half a minute in all.
+const MAX_UPLOADED_CHECKS: u32 = 6;

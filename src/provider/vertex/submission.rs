@@ -26,6 +26,7 @@ pub(super) const INTAKE: Intake = Intake {
     takes_openai: false,
     max_requests: None,
     max_bytes: None,
+    max_line_bytes: None,
     custom_id: IdRule { longest: None, plain: false },
     one_model: true,
     endpoints: &[],

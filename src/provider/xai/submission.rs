@@ -3,6 +3,7 @@
 use super::{Xai, answered_at, meant};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::provider::openai::megabytes;
 use crate::provider::read::Reader;
 use crate::provider::submit::{
     Created, Framing, IdRule, Intake, Job, OPENAI_LINE, Submission, SubmitStep, Upload, marked_name,
@@ -15,11 +16,20 @@ pub(super) const INTAKE: Intake = Intake {
     framing: Framing::Lines,
     own: OPENAI_LINE,
     takes_openai: true,
-    max_requests: None,
-    max_bytes: None,
+    max_requests: Some(50_000),
+    max_bytes: Some(megabytes(200)),
+    max_line_bytes: Some(megabytes(25)),
     custom_id: IdRule { longest: None, plain: false },
     one_model: false,
-    endpoints: &["/v1/chat/completions", "/v1/responses"],
+    endpoints: &[
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/videos/generations",
+        "/v1/videos/edits",
+        "/v1/videos/extensions",
+    ],
     marks: true,
 };
 
