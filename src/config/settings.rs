@@ -70,7 +70,7 @@ table! {
 table! {
     /// How requests leave this machine.
     "http", HttpTable {} => #[derive(Clone, Debug)] HttpConfig {} {
-        /// The proxy for all requests; `"env"` follows `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+        /// The proxy for all requests; `"env"` follows `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
         proxy: Proxy = PROXY, usual Proxy::None;
         /// A PEM file of certificate authorities to trust besides the usual ones.
         ca_file: PathBuf = PATH;

@@ -1,7 +1,7 @@
 //! Azure OpenAI's batches (`docs/providers.md#azure-openai`): OpenAI's at a resource of one's own, the v1 and the classic way.
 
 use super::hook::Hook;
-use super::openai::{Creation, Dialect, OpenAi, Way, creation as openai_creation, megabytes};
+use super::openai::{Creation, Dialect, FormFields, OpenAi, Way, creation as openai_creation, megabytes};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::submit::{Intake, Job};
@@ -39,7 +39,7 @@ const DIALECT: Dialect = Dialect {
 
 /// With an end of its own an input file is one of 10,000 that a resource may have, without one of 500. Versions of the
 /// classic API before this one know no such field.
-fn upload_fields(options: &BTreeMap<String, String>) -> &'static [(&'static str, &'static str)] {
+fn upload_fields(options: &BTreeMap<String, String>) -> FormFields {
     const SINCE: &str = "2025-04";
     match options.get("api_version") {
         Some(version) if version.as_str() < SINCE => &[],

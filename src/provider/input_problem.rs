@@ -36,10 +36,11 @@ impl std::fmt::Display for InputProblem {
             runs => {
                 let runs: Vec<String> = runs
                     .iter()
-                    .map(|(first, last)| match first == last {
-                        true => first.to_string(),
-                        false => format!("{first}–{last}"),
-                    })
+                    .map(
+                        |(first, last)| {
+                            if first == last { first.to_string() } else { format!("{first}–{last}") }
+                        },
+                    )
                     .collect();
                 write!(f, "lines {}", runs.join(", "))?;
                 if self.more > 0 {

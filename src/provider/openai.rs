@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use submission::as_it_is;
 
 pub(super) use submission::{
-    Creation, Start, Way, bare, bare_creation, creation, creation_without_metadata, creation_without_window,
-    metadata,
+    Creation, FormFields, Start, Way, bare, bare_creation, creation, creation_without_metadata,
+    creation_without_window, metadata,
 };
 
 pub const KIND: Kind = Kind {

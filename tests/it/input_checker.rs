@@ -207,8 +207,9 @@ fn empty_lines_at_the_end_are_no_fault_and_the_same_fault_is_told_once() {
     }
     let told = judge("openai", &format!("{}\n\n\n{}\n", chat("a"), chat("b"))).0.unwrap_err();
     assert_eq!(told[0].to_string(), "lines 2–3: each is empty; each line holds one request");
-    let bare: String =
-        (0..200).map(|number| format!("{{\"custom_id\":\"{number}\",\"body\":{{}}}}\n")).collect();
+    let bare: Vec<String> =
+        (0..200).map(|number| format!("{{\"custom_id\":\"{number}\",\"body\":{{}}}}")).collect();
+    let bare = bare.join("\n");
     let told = judge("openai", &bare).0.unwrap_err();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].to_string().starts_with("lines 1–200: each has no `method`"), "{told:?}");

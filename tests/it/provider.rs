@@ -522,6 +522,40 @@ fn the_console_is_the_vendor_s_and_shown_only_for_the_vendor() {
 }
 
 #[test]
+fn one_piece_that_strict_json_refuses_costs_nothing_around_it() {
+    let mut seen_broken = (0, 0);
+    for kind in KINDS {
+        let name = kind.facts.name;
+        let provider = adapter(kind);
+        for (file, body) in fixtures(kind, "") {
+            let text = String::from_utf8(body.clone()).unwrap();
+            let Some(rest) = text.trim_start().strip_prefix('{') else { continue };
+            let broken = format!(
+                "\u{feff}{{\"x_half\":\"great \\ud83d\",\"x_nan\":NaN,\"x_inf\":[-Infinity],\"x_bad\":nope,\"x_tab\":\"\t\",{rest}"
+            );
+            let id = asked(&body);
+            let seen = |body: Vec<u8>| provider.retrieved(&id, &answer(200, body));
+            assert_eq!(seen(broken.into_bytes()).ok(), seen(body).ok(), "{name} {file}");
+            seen_broken.0 += 1;
+        }
+        for (file, body) in fixtures(kind, "lists") {
+            let text = String::from_utf8(body.clone()).unwrap();
+            let Some(list) = text.find("[{").or_else(|| text.find("[\n")) else { continue };
+            let (before, after) = text.split_at(list + 1);
+            let broken = format!("{before}nope,{{\"id\":\"\\q\",\"name\":\"\\q\",\"batch_id\":+}},{after}");
+            let page = PageRequest { limit: 20, ..PageRequest::default() };
+            let seen = |body: Vec<u8>| provider.listed(&page, &answer(200, body));
+            let (whole, broken) = (seen(body), seen(broken.into_bytes()));
+            if let Ok(whole) = whole {
+                assert_eq!(broken.unwrap().sightings, whole.sightings, "{name} {file}");
+                seen_broken.1 += 1;
+            }
+        }
+    }
+    assert!(seen_broken.0 > 100 && seen_broken.1 > 20, "{seen_broken:?}");
+}
+
+#[test]
 fn a_mistral_job_without_an_input_file_has_its_outputs_where_its_requests_were() {
     let mistral = adapter(kind("mistral").unwrap());
     let id = "3f1e2d4c-5b6a-4978-8899-aabbccddeeff";

@@ -688,7 +688,7 @@ async fn an_answer_says_how_long_its_batch_is_to_be_left_alone() {
         tokio::time::sleep(Duration::from_hours(3)).await;
         life.end().await;
         let asked = provider.asked();
-        (asked.len(), asked.windows(2).map(|two| two[1] - two[0]).min().unwrap())
+        (asked.len(), asked.windows(2).map(|two| two[1].saturating_sub(two[0])).min().unwrap())
     };
     let (usual, shortest) = asked(26, None).await;
     assert!(shortest < 2 * MINUTE, "{shortest:?}");

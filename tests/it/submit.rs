@@ -380,7 +380,7 @@ fn files_and_options_that_make_no_sense_are_refused_before_anything_is_asked() {
     refused(&[], 2, "--provider");
     refused(&["--provider", "yours"], 2, "no provider `yours`");
     refused(&["--provider", "mine", "--notify", "nobody"], 2, "no webhook `nobody`");
-    refused(&["--provider", "mine", "--endpoint", "/v1/embeddings"], 1, "line 1");
+    refused(&["--provider", "mine", "--endpoint", "/v1/embeddings"], 1, "lines 1–2: each has the url");
     refused(&["--provider", "claude", "--completion-window", "2h"], 1, "24h");
     std::fs::write(stage.world.directory.path().join("in.jsonl"), "\u{feff}{}\n").unwrap();
     refused(&["--provider", "mine"], 1, "byte order mark");

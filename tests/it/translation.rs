@@ -50,7 +50,7 @@ fn outcome(kind: &str, body: &Value) -> Outcome {
         Ok(judged) => Outcome::Sent { line, model: judged.model, warnings: judged.warnings },
         Err(problems) => {
             assert!(
-                problems.iter().all(|problem| problem.line == Some(1) || problem.what.contains("model")),
+                problems.iter().all(|problem| problem.lines == [(1, 1)] || problem.what.contains("model")),
                 "{problems:?}"
             );
             Outcome::Refused(problems[0].what.clone())

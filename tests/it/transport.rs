@@ -426,6 +426,7 @@ async fn socks() -> (std::net::SocketAddr, tokio::task::JoinHandle<(u8, Vec<u8>)
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
     let asked = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut greeting = [0; 2];

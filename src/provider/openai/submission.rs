@@ -61,6 +61,9 @@ pub(in crate::provider) fn bare(line: RequestLine) -> Result<Translated, Untrans
     Ok(Translated { object, dropped: Vec::new() })
 }
 
+/// Names and values of a form's text fields.
+pub(in crate::provider) type FormFields = &'static [(&'static str, &'static str)];
+
 /// What differs on the way from one service to another.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::provider) struct Way {
@@ -73,7 +76,7 @@ pub(in crate::provider) struct Way {
     /// Whether the service is known to check a file before a batch may be created from it.
     pub inspects: bool,
     /// Further fields of the upload's form.
-    pub upload_fields: fn(&BTreeMap<String, String>) -> &'static [(&'static str, &'static str)],
+    pub upload_fields: fn(&BTreeMap<String, String>) -> FormFields,
     /// The shortest and the longest completion window, in hours, where the service says.
     pub windows: Option<(u64, u64)>,
     /// What a creation says, but for the file.
@@ -143,7 +146,7 @@ pub(in crate::provider) struct FileThenBatch {
     way: Way,
     created: ReadCreated,
     creation: Map<String, Value>,
-    upload_fields: &'static [(&'static str, &'static str)],
+    upload_fields: FormFields,
     stage: Stage,
 }
 
