@@ -102,9 +102,7 @@ pub struct WebhookFacts {
 /// The kinds there are.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// Of providers.
     pub providers: Vec<KindFacts>,
-    /// Of webhooks.
     pub webhooks: Vec<WebhookFacts>,
     /// Those kinds of providers that send webhooks of their own.
     pub hooked: BTreeSet<&'static str>,

@@ -66,7 +66,6 @@ impl Config {
 /// The keys of each table with their values, by the table's name.
 type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The tables of a page.
 fn tables(page: &str) -> Tables {
     let mut tables = Tables::new();
     let mut table = String::new();

@@ -45,7 +45,6 @@ pub struct ProviderKeys {
 pub struct Reading<'a> {
     /// The document with every place; what could be made of it if it is not TOML.
     pub document: DeTable<'a>,
-    /// What is in it.
     pub raw: Raw,
     /// Why it is not TOML.
     pub syntax: Option<Problem>,

@@ -81,11 +81,9 @@ impl Config {
     }
 }
 
-/// A secret and what it is for.
 pub(super) struct UseOfSecret<'a> {
     /// The key that names it, in full.
     pub(super) key: String,
-    /// Where it is.
     pub(super) source: &'a SecretSource,
     form: Form,
 }

@@ -45,7 +45,6 @@ pub struct TrackMany {
 /// One answer of `POST /v1/batches/track`, in the order of the items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackAnswer {
-    /// The id as given.
     pub id: String,
     /// The provider that has it; null if it could not be tracked.
     pub provider: Option<String>,

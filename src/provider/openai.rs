@@ -105,7 +105,6 @@ pub(super) struct Dialect {
     pub listing: Listing,
     /// How its list goes on.
     pub paging: Paging,
-    /// Where its results are.
     pub results_location: ResultsLocation,
     /// What stands behind the address where only a host is configured, as some libraries want it; empty: nothing.
     pub root: &'static str,
@@ -139,7 +138,6 @@ pub(super) enum Paging {
 pub(super) enum ResultsLocation {
     /// In files, whose ids the batch names.
     Files,
-    /// With the batch.
     Batch,
 }
 

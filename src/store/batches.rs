@@ -42,7 +42,6 @@ pub struct BatchFilter {
 pub struct ScheduleEntry {
     /// Its row.
     pub pk: Pk,
-    /// Its provider.
     pub provider: Arc<str>,
     /// When it is due.
     pub next_poll_at: Timestamp,
@@ -93,7 +92,6 @@ impl Store {
         Ok(found.into_iter().next().map(|(_, tracked)| tracked))
     }
 
-    /// One batch by its key.
     pub async fn get(&self, key: BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
         let found = self
             .select("WHERE provider = ?1 AND id = ?2".to_owned(), vec![key.provider.into(), key.id.into()])
