@@ -177,6 +177,7 @@ pub fn failed(file: &Path, error: &std::io::Error) -> Error {
     }
 }
 
+/// A file that is in the way.
 pub fn exists(file: &Path) -> Error {
     Error::new(Exit::Failed, format!("{} exists", file.display())).hint("--force replaces it")
 }

@@ -20,7 +20,9 @@ pub enum Exit {
     BatchExpired = 4,
     /// `wait`: a batch was cancelled; `results`: without any.
     BatchCancelled = 5,
+    /// The state is damaged.
     StateDamaged = 65,
+    /// There is no such batch.
     NoSuchBatch = 66,
     /// The daemon is needed and not reachable.
     Unreachable = 69,

@@ -77,6 +77,7 @@ impl<'a> BatchView<'a> {
         time(self.added(name))
     }
 
+    /// The counts, where there are any.
     pub fn counts(self) -> Option<Counts> {
         let counts = self.0["request_counts"].as_object()?;
         let number = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or(0);
