@@ -282,11 +282,11 @@ fn check_offline(globals: &Globals, command: &Command) -> Result<(), Error> {
 /// What is logged: a daemon logs what it does, a client only trouble.
 fn level(globals: &Globals, command: &Command) -> LevelFilter {
     let daemon = matches!(command, Command::Run(_) | Command::Sandbox(_));
-    // A failure belongs to the demo, which shows it itself.
+    // What goes wrong in the demo belongs to it, and it shows that itself.
     let demo = matches!(command, Command::Demo(_));
     match (daemon, globals.quiet, globals.verbose) {
         (false, true, _) => LevelFilter::ERROR,
-        (false, false, 0) if demo => LevelFilter::ERROR,
+        (false, false, 0) if demo => LevelFilter::OFF,
         (true, true, _) | (false, false, 0) => LevelFilter::WARN,
         (true, false, 0) | (false, false, 1) => LevelFilter::INFO,
         (true, false, 1) | (false, false, 2) => LevelFilter::DEBUG,

@@ -93,7 +93,7 @@ fn change(key: &str, old: Option<&String>, new: Option<&String>) -> String {
     match (old.map(bare), new.map(bare)) {
         (Some(old), Some(new)) => format!("{key} {old} → {new}"),
         (None, Some(new)) => format!("{key} set to {new}"),
-        (Some(_), None) | (None, None) => format!("{key} removed"),
+        (_, None) => format!("{key} removed"),
     }
 }
 

@@ -270,7 +270,7 @@ impl Live {
                 _ => None,
             };
             if let Some(left) = left {
-                change.push_str(&format!(" ({left})"));
+                *change = format!("{change} ({left})");
             }
         }
         Ok(())

@@ -23,7 +23,6 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-#[expect(clippy::needless_update, reason = "a new fact is no concern of a kind that has none of it")]
 pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "bedrock",
