@@ -1,22 +1,23 @@
 //! `batchd backup`: a consistent copy of the live state.
 
-use super::atomic_file::{aside, exists, failed, sync_directory};
+use super::atomic_file::{Place, aside, exists, failed, is_stdout, put, sync_directory};
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Source;
 use super::{Context, interrupted};
 use crate::control::client::Client;
 use clap::Args;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Write a consistent copy of the live state to a file
 #[derive(Debug, Args)]
 #[command(after_help = "To restore: stop the socket and the service, copy the file to `batchd.db` in the
 state directory, and start them again.")]
 pub struct Arguments {
-    /// The file to write; it holds no secrets, and only its owner may read it
+    /// The file to write; it holds no secrets, and only its owner may read it; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Replace the file if it exists
@@ -26,21 +27,25 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let file = arguments.file.as_path();
-    if !arguments.force && file.symlink_metadata().is_ok() {
-        return Err(exists(file));
-    }
-    let source = context.source().await?;
-    let aside = aside(file);
-    let copied = tokio::select! {
-        copied = copy(&source, &aside) => copied,
-        () = interrupted() => Err(Error::new(Exit::Interrupted, "interrupted; nothing was written")),
-    };
-    let named = copied.and_then(|bytes| {
-        if !arguments.force && file.symlink_metadata().is_ok() {
-            return Err(exists(file));
+    if is_stdout(file) {
+        if context.ui.style().terminal {
+            return Err(Error::usage("a backup is no text: standard output must not be a terminal"));
         }
-        std::fs::rename(&aside, file).map_err(|error| failed(file, &error))?;
-        sync_directory(file).map_err(|error| failed(file, &error))?;
+        return until_interrupted(into_stream(None, context)).await;
+    }
+    let end = match Place::of(file, arguments.force)? {
+        Place::File(end) => end,
+        Place::Stream(stream) => return until_interrupted(into_stream(Some(&stream), context)).await,
+    };
+    let source = context.source().await?;
+    let aside = aside(&end);
+    let copied = until_interrupted(copy(&source, &aside)).await;
+    let named = copied.and_then(|bytes| {
+        put(&aside, &end, arguments.force).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(file),
+            _ => failed(file, &error),
+        })?;
+        sync_directory(&end).map_err(|error| failed(file, &error))?;
         Ok(bytes)
     });
     match named {
@@ -53,6 +58,40 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
             Err(error)
         }
     }
+}
+
+async fn until_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(Error::new(Exit::Interrupted, "interrupted; the backup is not complete")),
+    }
+}
+
+/// Writes the copy to standard output, or (`path`) to a device or a pipe.
+async fn into_stream(path: Option<&Path>, context: &mut Context) -> Result<Exit, Error> {
+    let source = context.source().await?;
+    let shown = path.unwrap_or(Path::new("standard output"));
+    let mut sink: Box<dyn AsyncWrite + Unpin> = match path {
+        Some(path) => {
+            let opened = OpenOptions::new().append(true).open(path).await;
+            Box::new(opened.map_err(|error| failed(path, &error))?)
+        }
+        None => Box::new(tokio::io::stdout()),
+    };
+    match &source {
+        Source::Remote(client) => download(client, &mut sink, shown).await?,
+        Source::Offline(state) => {
+            // A copy is made as a file, and only then read.
+            let directory =
+                tempfile::tempdir().map_err(|error| Error::io("cannot make a directory", &error))?;
+            let whole = directory.path().join("batchd.db");
+            state.copy_into(&whole).await?;
+            let mut whole = File::open(&whole).await.map_err(|error| failed(&whole, &error))?;
+            tokio::io::copy(&mut whole, &mut sink).await.map_err(|error| failed(shown, &error))?;
+            sink.flush().await.map_err(|error| failed(shown, &error))?;
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 /// Fills the file aside and gives its length; when this returns, the bytes are on the disk.
@@ -78,7 +117,7 @@ async fn copy(source: &Source, aside: &Path) -> Result<u64, Error> {
     Ok(length)
 }
 
-async fn download(client: &Client, file: &mut File, aside: &Path) -> Result<(), Error> {
+async fn download(client: &Client, file: &mut (impl AsyncWrite + Unpin), aside: &Path) -> Result<(), Error> {
     let mut body = client.backup().await?;
     while let Some(bytes) = body.next().await? {
         file.write_all(&bytes).await.map_err(|error| failed(aside, &error))?;

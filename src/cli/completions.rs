@@ -13,7 +13,6 @@ use clap_complete::Shell;
   batchd completions fish > ~/.config/fish/completions/batchd.fish
   batchd completions zsh > ~/.zfunc/_batchd")]
 pub struct Arguments {
-    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -5,7 +5,9 @@ use super::error::Error;
 use super::exit::Exit;
 use crate::config::Config;
 use crate::config::environment::Env;
+use crate::control::api::ConfigReport;
 use crate::control::assembly::catalog;
+use crate::domain::printable::clean_lines;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -28,11 +30,11 @@ enum Command {
         #[arg(long)]
         no_secrets: bool,
     },
-    /// Print the effective configuration, defaults included, secrets redacted
+    /// Print what is in force, defaults included, secrets redacted: the running daemon's, else the file's
     Show,
 }
 
-pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
+pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match &arguments.command {
         Command::Check { file, no_secrets } => {
             let file = file.as_deref().or(context.globals.config.as_deref());
@@ -41,12 +43,41 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
             context.ui.line(&summary(&config));
             Ok(Exit::Ok)
         }
-        Command::Show => {
-            let text = effective(context.globals.config.as_deref())?;
-            context.ui.write(&text);
-            Ok(Exit::Ok)
-        }
+        Command::Show => show(context).await,
     }
+}
+
+/// Prints what is in force: what the daemon says, if one answers; else what `run` would take from the file.
+async fn show(context: &mut Context) -> Result<Exit, Error> {
+    let running = in_force(context).await;
+    let named = context.globals.config.as_deref();
+    let Some(running) =
+        running.filter(|running| named.is_none_or(|file| is_same(file, running.file.as_deref())))
+    else {
+        let text = effective(named)?;
+        context.ui.note("no daemon runs with this configuration; this is what `batchd run` would use");
+        context.ui.write(&text);
+        return Ok(Exit::Ok);
+    };
+    context.ui.write("# in force in the running daemon\n");
+    context.ui.line(&clean_lines(&running.toml));
+    if let Some(error) = running.error {
+        context.ui.warn(&format!("the file was edited, and a reload would be refused: {error}"));
+    } else if !running.pending.is_empty() {
+        let changes = running.pending.join(", ");
+        context.ui.warn(&format!("the file was edited; `batchd reload` would change: {changes}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// What the daemon runs with, if one answers and tells.
+async fn in_force(context: &Context) -> Option<ConfigReport> {
+    context.client().await.ok()?.config().await.ok()
+}
+
+fn is_same(file: &Path, other: Option<&str>) -> bool {
+    let whole = |file: &Path| file.canonicalize().or_else(|_| std::path::absolute(file)).ok();
+    other.is_some_and(|other| whole(file) == whole(Path::new(other)))
 }
 
 fn summary(config: &Config) -> String {
@@ -66,9 +97,18 @@ fn summary(config: &Config) -> String {
 
 fn check(file: Option<&Path>, secrets: bool) -> Result<Config, Error> {
     let env = Env::of_process();
-    let config = Config::load(file, &catalog(), &env)?;
+    let mut config = Config::load(file, &catalog(), &env)?;
     if secrets {
-        config.check_secrets(&env)?;
+        config.check_secrets(&env).map_err(|refused| {
+            let error = Error::from(refused);
+            if config.lacks_the_services_secrets(&env) {
+                return error
+                    .hint(ELSEWHERE)
+                    .hint("`batchd status` shows whether the running daemon is well");
+            }
+            error
+        })?;
+        config.doubt_secrets(&env);
     }
     Ok(config)
 }
@@ -76,6 +116,10 @@ fn check(file: Option<&Path>, secrets: bool) -> Result<Config, Error> {
 fn effective(file: Option<&Path>) -> Result<String, Error> {
     Ok(Config::load(file, &catalog(), &Env::of_process())?.show())
 }
+
+/// What to do where a secret is missing that only the service may have.
+const ELSEWHERE: &str = "a service has variables and credentials that this shell lacks: `batchd config check --no-secrets` \
+                         checks everything but the secrets";
 
 #[cfg(test)]
 mod tests {

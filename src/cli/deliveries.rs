@@ -9,6 +9,7 @@ use super::view::{distance, time};
 use super::{Context, each};
 use crate::control::api::{DeliveryView, RetryDead};
 use crate::control::client::Query;
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -35,7 +36,7 @@ struct List {
     #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
     /// Only to this webhook
-    #[arg(long, value_name = "WEBHOOK")]
+    #[arg(long, value_name = "WEBHOOK", value_parser = NonEmptyStringValueParser::new())]
     webhook: Option<String>,
     /// At most this many, the newest
     #[arg(long, value_name = "N")]

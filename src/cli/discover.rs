@@ -6,12 +6,13 @@ use super::exit::Exit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table, shorten};
 use super::track::parse_duration;
-use super::view::{BatchView, Counts, tone};
+use super::view::{BatchView, tone};
 use crate::control::api::DiscoverRequest;
 use crate::control::client_error::ClientError;
 use crate::domain::duration::human;
 use crate::domain::time::since;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 With `discover = \"*/5 * * * *\"` in a provider's table the daemon does this by itself.")]
 pub struct Arguments {
     /// Only this provider
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only batches created within this time
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
@@ -98,7 +99,7 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
         Cell::new(tone(batch.status(), outcome), outcome.unwrap_or_default()),
-        batch.counts().map(Counts::progress).unwrap_or_default().into(),
+        batch.progress().into(),
         age.unwrap_or_default().into(),
         Cell::new(meant, tracked),
     ]

@@ -20,9 +20,7 @@ pub enum Exit {
     BatchExpired = 4,
     /// `wait`: a batch was cancelled; `results`: without any.
     BatchCancelled = 5,
-    /// The state is damaged.
     StateDamaged = 65,
-    /// There is no such batch.
     NoSuchBatch = 66,
     /// The daemon is needed and not reachable.
     Unreachable = 69,
@@ -78,6 +76,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
             | ErrorCode::NotEnded
+            | ErrorCode::AlreadyEnded
             | ErrorCode::Other => Self::Failed,
         }
     }

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::show::page;
 use super::track::parse_id;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 /// Check any batch once, tracked or not; changes nothing
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub struct Arguments {
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
     /// The provider that has it [default: found by the form of the id]
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Print one JSON document: the Batch
     #[arg(long)]

@@ -15,6 +15,7 @@ use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
 use crate::domain::time::since;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,7 +35,7 @@ pub struct Arguments {
     #[arg(long = "status", value_name = "STATUS", value_parser = parse_status())]
     statuses: Vec<Status>,
     /// Only at this provider
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -196,7 +197,7 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
         Cell::new(tone(batch.status(), outcome), text(outcome)),
-        batch.counts().map(super::view::Counts::progress).unwrap_or_default().into(),
+        batch.progress().into(),
         age.unwrap_or_default().into(),
         eta.unwrap_or_default().into(),
         Cell::new(note_tone, note),

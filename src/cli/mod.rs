@@ -82,7 +82,7 @@ pub struct Globals {
         help = "Where the daemon is: unix:///PATH or http://HOST:PORT [default: $BATCHD_HOST, then the usual sockets]"
     )]
     pub host: Option<Address>,
-    /// Read the state directory itself, without a daemon (list, show, events, deliveries, backup)
+    /// Read the state directory itself, without a daemon (list, show, events, deliveries, status, backup)
     #[arg(long, global = true, conflicts_with = "host")]
     pub offline: bool,
     /// How log records are written
@@ -141,7 +141,7 @@ commands! {
         run Run inside,
         status Status remote,
         providers Providers remote,
-        config Config inside,
+        config Config remote,
         reload Reload remote,
         backup Backup remote;
     "Try it out":
@@ -270,10 +270,11 @@ fn check_offline(globals: &Globals, command: &Command) -> Result<(), Error> {
             | Command::Show(_)
             | Command::Events(_)
             | Command::Deliveries(_)
+            | Command::Status(_)
             | Command::Backup(_)
     );
     if globals.offline && !reads_state {
-        return Err(Error::usage("--offline is only for list, show, events, deliveries and backup"));
+        return Err(Error::usage("--offline is only for list, show, events, deliveries, status and backup"));
     }
     Ok(())
 }

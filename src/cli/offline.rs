@@ -4,19 +4,21 @@ use super::error::Error;
 use super::exit::Exit;
 use crate::clock::Clock;
 use crate::config::ClientView;
-use crate::control::api::{DeliveryView, Listing};
+use crate::control::api::{DeliveryView, Listing, ProviderReport, StatusReport};
 use crate::control::api_error::ApiError;
 use crate::control::client::Query;
 use crate::control::query;
 use crate::control::service::Service;
 use crate::store::{OpenError, Store};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A state directory, open for reading, behind the same operations that a daemon's API has.
 pub struct Offline {
     store: Store,
     service: Service,
+    view: ClientView,
+    dir: PathBuf,
 }
 
 impl std::fmt::Debug for Offline {
@@ -34,7 +36,19 @@ impl Offline {
         };
         let clock = Clock::system();
         let store = Store::open_offline(dir)?;
-        Ok(Self { service: Service::offline(store.clone(), clock), store })
+        let service = Service::offline(store.clone(), clock);
+        Ok(Self { service, store, view: view.clone(), dir: dir.clone() })
+    }
+
+    /// What the state tells of itself.
+    pub async fn status(&self) -> Result<StatusReport, Error> {
+        let config_file = self.view.file.as_ref().map(|file| file.display().to_string());
+        let mut report = StatusReport { config_file, ..self.service.state(&self.dir).await? };
+        let remembered: Vec<String> = report.providers.iter().map(|provider| provider.name.clone()).collect();
+        let others = self.view.providers.iter().filter(|name| !remembered.contains(name));
+        // Only trouble is remembered: of the others nothing is known.
+        report.providers.extend(others.map(|name| ProviderReport::unknown(name)));
+        Ok(report)
     }
 
     /// See [`super::source::Source::batches`].

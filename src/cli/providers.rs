@@ -133,7 +133,7 @@ pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
 
 /// Whether nothing is wrong with a provider.
 pub fn is_well(report: &ProviderReport) -> bool {
-    matches!(report.health.as_str(), "ok" | "untried")
+    matches!(report.health.as_str(), "ok" | "untried" | "unknown")
 }
 
 /// What is wrong with a provider, in a phrase.

@@ -3,6 +3,7 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use crate::domain::printable::clean_lines;
 use clap::Args;
 
 /// Make the daemon read its configuration again
@@ -19,6 +20,6 @@ pub async fn run(_: Arguments, context: &mut Context) -> Result<Exit, Error> {
     if !answer.restart_needed.is_empty() {
         context.ui.warn(&format!("a restart is needed for {}", answer.restart_needed.join(", ")));
     }
-    context.ui.note("the configuration has been read again");
+    context.ui.note(&clean_lines(&answer.summary()));
     Ok(Exit::Ok)
 }

@@ -1,6 +1,6 @@
 //! `batchd results`: streams the results of a batch to standard output, or into a file that appears only when complete.
 
-use super::atomic_file::AtomicFile;
+use super::atomic_file::{AtomicFile, is_stdout};
 use super::error::Error;
 use super::exit::Exit;
 use super::track::parse_id;
@@ -41,7 +41,7 @@ pub struct Arguments {
     /// The provider that has it [default: found by the form of the id]
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
-    /// Write to this file, which appears only once it is complete
+    /// Write to this file, which appears only once it is complete; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Lines in OpenAI's format for every provider, or the provider's own bytes
@@ -63,8 +63,8 @@ enum Format {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut file = match &arguments.output {
-        Some(path) => Some(AtomicFile::begin(path, arguments.force)?),
-        None => None,
+        Some(path) if !is_stdout(path) => Some(AtomicFile::begin(path, arguments.force)?),
+        Some(_) | None => None,
     };
     let client = context.client().await?;
     tokio::select! {

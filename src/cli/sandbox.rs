@@ -19,7 +19,6 @@ http://ADDRESS/v1 for OpenAI, http://ADDRESS for Anthropic and Mistral, and
 http://ADDRESS/v1beta for Gemini. Any key is accepted. Every request succeeds
 unless metadata `sandbox_outcome` or the model's name asks for another outcome.")]
 pub struct Arguments {
-    /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9399")]
     listen: SocketAddr,
     /// How many times faster than real time batches run

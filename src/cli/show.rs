@@ -117,6 +117,8 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
         batch.counts().map(|counts| {
             if batch.is_over() {
                 counts.sentence()
+            } else if batch.is_uncounted() {
+                format!("{}; the provider counts them when the batch ends", counts.total)
             } else {
                 format!("{} ({}%)", counts.sentence(), counts.percent())
             }

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::offline::Offline;
-use crate::control::api::{DeliveryView, Listing};
+use crate::control::api::{DeliveryView, Listing, StatusReport};
 use crate::control::client::{Client, Query};
 use serde_json::Value;
 
@@ -52,6 +52,14 @@ impl Source {
         Ok(match self {
             Self::Remote(client) => client.events(batch, query).await?,
             Self::Offline(state) => state.events(batch, query).await?,
+        })
+    }
+
+    /// The daemon's health, or what the state tells of itself.
+    pub async fn status(&self) -> Result<StatusReport, Error> {
+        Ok(match self {
+            Self::Remote(client) => client.status().await?,
+            Self::Offline(state) => state.status().await?,
         })
     }
 

@@ -7,6 +7,7 @@ use super::style::{Style, Tone};
 use super::view::{local, time};
 use super::{providers, webhooks};
 use crate::control::api::StatusReport;
+use crate::control::reports::BY_HAND;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use clap::Args;
@@ -17,66 +18,99 @@ use std::time::Duration;
 
 /// Show the daemon's health on one screen, what is wrong first
 #[derive(Debug, Args)]
+#[command(after_help = "Lines that begin with ✗ need a person, those with ! are worth knowing.
+With --offline it shows what the state directory tells while no daemon runs.")]
 pub struct Arguments {
+    /// Exit with 1 if something needs a person
+    #[arg(long)]
+    check: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let report = context.client().await?.status().await?;
+    let report = context.source().await?.status().await?;
+    let now = context.clock.now();
+    let troubles = troubles(&report, now);
     if arguments.json {
         context.ui.json(&report);
     } else {
-        let text = screen(&report, context.clock.now(), &context.zone, context.ui.style());
+        let text = screen(&report, &troubles, &context.zone, context.ui.style());
         context.ui.write(&text);
     }
-    Ok(Exit::Ok)
+    let calls = troubles.iter().any(|trouble| trouble.needs_person);
+    Ok(if arguments.check && calls { Exit::Failed } else { Exit::Ok })
 }
 
-fn screen(report: &StatusReport, now: Timestamp, zone: &TimeZone, style: Style) -> String {
+/// Something that is wrong, or that is worth knowing.
+struct Trouble {
+    /// Whether it stays as it is until somebody does something.
+    needs_person: bool,
+    text: String,
+}
+
+fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: Style) -> String {
     let mut text = String::new();
-    for (tone, mark, trouble) in troubles(report, now) {
-        let _ = writeln!(text, "{} {}", style.paint(tone, mark), clean(&trouble));
+    for trouble in troubles {
+        let (tone, mark) = if trouble.needs_person { (Tone::Bad, "✗") } else { (Tone::Warning, "!") };
+        let mut lines = trouble.text.lines();
+        let _ = writeln!(text, "{} {}", style.paint(tone, mark), clean(lines.next().unwrap_or_default()));
+        for line in lines {
+            let _ = writeln!(text, "  {}", clean(line));
+        }
     }
     let mut fact = |name: &str, value: &str| {
         let name = style.paint(Tone::Faint, &format!("{name:<10}"));
         let _ = writeln!(text, "{name} {}", clean(value));
     };
-    let ready = if report.ready { "ready" } else { "not ready" };
-    let since = time(&report.started_at.as_str().into()).map(|at| format!(", since {}", local(at, zone)));
-    fact(
-        "batchd",
-        &format!(
-            "{}, {ready}, up {}{}, pid {}",
-            report.version,
-            human(Duration::from_secs(report.uptime_seconds)),
-            since.unwrap_or_default(),
-            report.pid
-        ),
-    );
-    fact("config", report.config_file.as_deref().unwrap_or("no file; keys come from the environment"));
+    fact("attention", &attention(troubles));
+    fact("batchd", &daemon(report, zone));
+    if report.pid.is_some() || report.config_file.is_some() {
+        fact("config", report.config_file.as_deref().unwrap_or("no file; keys come from the environment"));
+    }
     fact("state", &report.state_dir);
     fact("batches", &batches(report));
-    fact("polling", &polling(report));
+    if report.pid.is_some() {
+        fact("polling", &polling(report));
+    }
     fact("events", &report.events.to_string());
-    let owed: Vec<String> = report
-        .webhooks
-        .iter()
-        .map(|webhook| (webhook, webhooks::backlog(&webhook.backlog)))
-        .filter(|(_, owed)| !owed.is_empty())
-        .map(|(webhook, owed)| format!("{}: {owed}", webhook.name))
-        .collect();
+    let removed = |name: &str| report.removed_webhooks.get(name);
+    let of_configured = report.webhooks.iter().map(|each| (&each.name, webhooks::backlog(&each.backlog)));
+    let of_removed = report.removed_webhooks.keys().map(|name| {
+        (name, format!("{} held, not in the configuration", removed(name).copied().unwrap_or_default()))
+    });
+    let owed = of_configured.chain(of_removed).filter(|(_, owed)| !owed.is_empty());
+    let owed: Vec<String> = owed.map(|(name, owed)| format!("{name}: {owed}")).collect();
     fact("owed", &if owed.is_empty() { "nothing".to_owned() } else { owed.join("; ") });
     fact("providers", &names(report.providers.iter().map(|each| (each.name.as_str(), each.health.as_str()))));
     fact("webhooks", &names(report.webhooks.iter().map(|each| (each.name.as_str(), each.health.as_str()))));
     text
 }
 
+fn attention(troubles: &[Trouble]) -> String {
+    match troubles.iter().filter(|trouble| trouble.needs_person).count() {
+        0 => "nothing needs a person".to_owned(),
+        1 => "1 problem needs a person".to_owned(),
+        several => format!("{several} problems need a person"),
+    }
+}
+
+fn daemon(report: &StatusReport, zone: &TimeZone) -> String {
+    let Some(pid) = report.pid else {
+        return format!("{}, read from the state directory without asking a daemon", report.version);
+    };
+    let ready = if report.ready { "ready" } else { "not ready" };
+    let up = report.uptime_seconds.map(|seconds| format!(", up {}", human(Duration::from_secs(seconds))));
+    let since = report.started_at.as_deref().and_then(|at| time(&at.into()));
+    let since = since.map(|at| format!(", since {}", local(at, zone)));
+    format!("{}, {ready}{}{}, pid {pid}", report.version, up.unwrap_or_default(), since.unwrap_or_default())
+}
+
 /// What is wrong, the worst first.
-fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, String)> {
-    let bad = |text: String| (Tone::Bad, "✗", text);
-    let warning = |text: String| (Tone::Warning, "!", text);
+fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
+    let bad = |text: String| Trouble { needs_person: true, text };
+    let warning = |text: String| Trouble { needs_person: false, text };
     let because = |why: String| if why.is_empty() { why } else { format!(": {why}") };
     let mut all: Vec<_> = report.troubles.iter().cloned().map(bad).collect();
     for provider in report.providers.iter().filter(|provider| !providers::is_well(provider)) {
@@ -91,16 +125,23 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
     for webhook in report.webhooks.iter().filter(|webhook| webhook.health != "ok") {
         let text =
             format!("webhook {} is {}{}", webhook.name, webhook.health, because(webhooks::why(webhook, now)));
-        all.push(if webhook.health == "failing" { bad(text) } else { warning(text) });
+        // One that somebody switched off, and that is owed nothing, is as it should be.
+        let by_hand = webhook.reason.as_deref() == Some(BY_HAND) && !webhook.backlog.contains_key("held");
+        let calls = webhook.health == "failing" || webhook.health == "disabled" && !by_hand;
+        all.push(if calls { bad(text) } else { warning(text) });
     }
     if let Some(error) = &report.reload_error {
         all.push(bad(format!("the last reload was refused: {error}")));
     }
     for (provider, count) in &report.orphans {
         let batches = if *count == 1 { "batch is" } else { "batches are" };
-        all.push(warning(format!(
+        all.push(bad(format!(
             "{count} {batches} not polled: provider {provider} is not in the configuration"
         )));
+    }
+    for (webhook, count) in &report.removed_webhooks {
+        let deliveries = if *count == 1 { "delivery is" } else { "deliveries are" };
+        all.push(bad(format!("{count} {deliveries} held: webhook {webhook} is not in the configuration")));
     }
     for open in &report.submissions {
         let searching =
@@ -110,20 +151,30 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<(Tone, &'static str, S
         if !open.candidates.is_empty() {
             let _ = write!(text, ": {}", open.candidates.join(", "));
         }
-        all.push(warning(text));
+        all.push(if open.candidates.is_empty() { warning(text) } else { bad(text) });
     }
     if let Some((first, more)) = report.failed_downloads.split_first() {
         let more = if more.is_empty() { String::new() } else { format!(" and of {} more", more.len()) };
-        all.push(warning(format!(
+        all.push(bad(format!(
             "the results of {first}{more} could not be downloaded as they should be: `batchd show` tells why"
         )));
     }
     for job in &report.jobs {
         if let (Some(name), Some(error)) = (job["name"].as_str(), job["error"].as_str()) {
-            all.push(warning(format!("the last run of job {name} failed: {error}")));
+            all.push(bad(format!("the last run of job {name} failed: {error}")));
+        }
+    }
+    for webhook in &report.webhooks {
+        if let Some(dead) = webhook.backlog.get("dead").filter(|dead| **dead > 0) {
+            let deliveries = if *dead == 1 { "delivery was" } else { "deliveries were" };
+            let name = &webhook.name;
+            all.push(warning(format!(
+                "{dead} {deliveries} given up: `batchd deliveries retry --dead --webhook {name}` sends again"
+            )));
         }
     }
     all.extend(report.warnings.iter().cloned().map(warning));
+    all.sort_by_key(|trouble| !trouble.needs_person);
     all
 }
 
@@ -133,6 +184,7 @@ fn batches(report: &StatusReport) -> String {
         .filter_map(|status| report.batches.get(status.as_str()).map(|count| (status, count)))
         .filter(|(_, count)| **count > 0)
         .map(|(status, count)| format!("{count} {status}"))
+        .chain(report.batches.get("untracked").map(|count| format!("{count} untracked")))
         .collect();
     let known: u64 = report.batches.values().sum();
     if known == 0 {
@@ -178,10 +230,33 @@ mod tests {
         .unwrap()
     }
 
+    fn shown(report: &StatusReport, now: Timestamp) -> String {
+        screen(report, &troubles(report, now), &TimeZone::UTC, Style::default())
+    }
+
     #[test]
     fn all_is_well() {
         let now = Timestamp::constant(1_795_000_000, 0);
-        insta::assert_snapshot!(screen(&report(), now, &TimeZone::UTC, Style::default()));
+        insta::assert_snapshot!(shown(&report(), now));
+    }
+
+    #[test]
+    fn what_a_person_did_needs_none() {
+        let now = Timestamp::constant(1_795_000_000, 0);
+        let mut report = report();
+        let webhook = |reason: &str, held: u64| {
+            let backlog = if held == 0 { json!({}) } else { json!({"held": held}) };
+            serde_json::from_value(json!({
+                "name": "ops", "kind": "slack", "target": "https://hooks.slack.com/…", "events": [], "severity": "info",
+                "signed": false, "on_request": false, "health": "disabled", "reason": reason, "failures": 0,
+                "failing_since": null, "paused_until": null, "last_success_at": null, "backlog": backlog
+            }))
+            .unwrap()
+        };
+        for (reason, held, calls) in [(BY_HAND, 0, false), (BY_HAND, 3, true), ("404: no_service", 0, true)] {
+            report.webhooks = vec![webhook(reason, held)];
+            assert_eq!(troubles(&report, now)[0].needs_person, calls, "{reason} {held}");
+        }
     }
 
     #[test]
@@ -192,13 +267,15 @@ mod tests {
         report.troubles = vec!["the database cannot be written: the disk is full".into()];
         report.due = 3;
         report.late_seconds = 95;
-        report.reload_error = Some("config.toml:3:1: unknown key `pollin`".into());
+        report.reload_error = Some("config.toml:3:1: unknown key `pollin`\nconfig.toml:9:1: another".into());
         report.orphans.insert("groq".into(), 2);
         report.failed_downloads = vec!["openai:batch_1".into(), "openai:batch_2".into()];
+        report.removed_webhooks.insert("broken".into(), 20);
+        report.batches.insert("untracked".into(), 1);
         report.warnings.push("webhook slack is not signed".into());
         report.jobs.push(json!({"name": "prune", "error": "the disk is full"}));
         report.providers[0].health = "refused".into();
         report.providers[0].last_error = Some("401: Incorrect API key".into());
-        insta::assert_snapshot!(screen(&report, now, &TimeZone::UTC, Style::default()));
+        insta::assert_snapshot!(shown(&report, now));
     }
 }

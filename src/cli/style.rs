@@ -5,7 +5,6 @@
 pub struct Style {
     /// Whether escape sequences for colour are wanted.
     pub colour: bool,
-    /// Whether it is a terminal.
     pub terminal: bool,
     /// How many columns there are; `None`: as many as are needed.
     pub width: Option<u16>,

@@ -14,6 +14,7 @@ use crate::domain::printable::clean;
 use crate::sync::lock;
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use indicatif::ProgressBar;
 use serde_json::Value;
@@ -42,16 +43,16 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The provider [default: the only one that is configured]
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// The endpoint of the requests [default: the `url` of the lines]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
     endpoint: Option<String>,
     /// The model of every request, in place of what the lines name
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// How long the provider may take, where it gives a choice
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = NonEmptyStringValueParser::new())]
     completion_window: String,
     /// Metadata for the batch at the provider; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_metadata)]

@@ -9,6 +9,7 @@ use crate::control::api::{TrackAnswer, TrackItem, TrackMany};
 use crate::control::client::Query;
 use crate::domain::printable::clean;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use unicode_width::UnicodeWidthStr;
@@ -27,7 +28,7 @@ pub struct Arguments {
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
     /// The provider that has them [default: found by the form of each id]
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     #[command(flatten)]
     options: Options,
@@ -49,7 +50,7 @@ pub struct Options {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// A webhook that gets its events, even one that is `on_request`; may be repeated
-    #[arg(long, value_name = "WEBHOOK", conflicts_with = "no_notify")]
+    #[arg(long, value_name = "WEBHOOK", conflicts_with = "no_notify", value_parser = NonEmptyStringValueParser::new())]
     notify: Vec<String>,
     /// Record its events but notify nobody
     #[arg(long)]

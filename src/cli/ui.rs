@@ -131,7 +131,6 @@ impl Ui {
         JsonList { entries: 0 }
     }
 
-    /// One JSON document a line.
     pub fn json_line(&mut self, document: &Value) {
         self.line(&clean_json(&document.to_string()));
         self.flush();

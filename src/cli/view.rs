@@ -5,6 +5,7 @@ use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::status::Status;
 use crate::domain::time::since;
+use crate::provider::registry;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
@@ -76,13 +77,32 @@ impl<'a> BatchView<'a> {
         time(self.added(name))
     }
 
-    /// The counts, where there are any.
     pub fn counts(self) -> Option<Counts> {
         let counts = self.0["request_counts"].as_object()?;
         let number = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or(0);
         let counts =
             Counts { total: number("total"), completed: number("completed"), failed: number("failed") };
         (counts.total > 0 || counts.done() > 0).then_some(counts)
+    }
+
+    /// How far it is, in a few letters: `120/400 30%`, or `98 ok · 22 failed` once it has ended with failures. A
+    /// dash where the service counts nothing before the end; nothing where no count is known.
+    pub fn progress(self) -> String {
+        match self.counts() {
+            Some(counts) if self.is_over() && counts.failed > 0 => {
+                format!("{} ok · {} failed", counts.completed, counts.failed)
+            }
+            Some(_) if self.is_uncounted() => "–".to_owned(),
+            Some(counts) => counts.progress(),
+            None => String::new(),
+        }
+    }
+
+    /// Whether the service's zeros mean nothing: the batch runs, and the service is not known to count before the end.
+    pub fn is_uncounted(self) -> bool {
+        let kind = self.added("kind").as_str().unwrap_or_default();
+        let none_done = self.counts().is_some_and(|counts| counts.done() == 0);
+        none_done && !self.is_over() && !registry::counts_live(kind)
     }
 
     pub fn ended_at(self) -> Option<Timestamp> {
@@ -107,7 +127,7 @@ impl Counts {
     }
 
     /// `120/400 30%`
-    pub fn progress(self) -> String {
+    fn progress(self) -> String {
         format!("{}/{} {:>3}%", self.done(), self.total, self.percent())
     }
 
@@ -168,11 +188,11 @@ impl<'a> EventView<'a> {
             facts.push(outcome.to_owned());
         }
         if let Some(counts) = self.batch().and_then(BatchView::counts) {
-            facts.push(if self.batch().is_some_and(BatchView::is_over) {
-                counts.sentence()
-            } else {
-                format!("{}/{}", counts.done(), counts.total)
-            });
+            if self.batch().is_some_and(BatchView::is_over) {
+                facts.push(counts.sentence());
+            } else if !self.batch().is_some_and(BatchView::is_uncounted) {
+                facts.push(format!("{}/{}", counts.done(), counts.total));
+            }
         }
         if let Some(message) = data["message"].as_str() {
             facts.push(message.to_owned());

@@ -361,12 +361,14 @@ impl<'a> Waiting<'a> {
         let Some(&first) = live.first() else { return };
         let mut text = if live.len() == 1 {
             let mut text = format!("{}  {}", clean(&first.key()), clean(first.status()));
-            if let Some(counts) = first.counts() {
-                let _ = write!(text, "  {}", counts.progress());
+            let progress = first.progress();
+            if !progress.is_empty() {
+                let _ = write!(text, "  {progress}");
             }
             text
         } else {
-            let all = live.iter().filter_map(|batch| batch.counts());
+            let counted = live.iter().filter(|batch| !batch.is_uncounted());
+            let all = counted.filter_map(|batch| batch.counts());
             let (done, total) =
                 all.fold((0, 0), |(done, total), counts| (done + counts.done(), total + counts.total));
             let mut text = format!("{} of {} batches still running", live.len(), self.items.len());

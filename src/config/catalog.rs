@@ -22,6 +22,10 @@ pub struct KindFacts {
     pub required: &'static [&'static str],
     /// The standard environment variables that hold them, in order of preference.
     pub option_env: &'static [(&'static str, &'static [&'static str])],
+    /// Whether it is known to count requests while a batch runs. Where it is not, a batch whose counts move shows it.
+    pub counts_live: bool,
+    /// Whether the version at the end of its address is added where a given address has none.
+    pub adds_version: bool,
 }
 
 impl KindFacts {
@@ -35,6 +39,8 @@ impl KindFacts {
         options: &[],
         required: &[],
         option_env: &[],
+        counts_live: false,
+        adds_version: false,
     };
 }
 
@@ -43,6 +49,7 @@ impl WebhookFacts {
     pub const NONE: Self = Self {
         name: "",
         url: None,
+        hosts: &[],
         retired_hosts: &[],
         signs: false,
         severity: Severity::Info,
@@ -51,6 +58,14 @@ impl WebhookFacts {
         options: &[],
         judge_template: |_| Ok(()),
     };
+
+    /// Whether an address is one of the service's own.
+    pub fn is_at(&self, url: &url::Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        self.hosts.iter().any(|own| {
+            host.strip_suffix(own).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        })
+    }
 
     /// What to do about an address that belongs to a service which has ended.
     pub fn retired(&self, url: &url::Url) -> Option<&'static str> {
@@ -66,6 +81,8 @@ pub struct WebhookFacts {
     pub name: &'static str,
     /// Its address; `None`: the configuration must give one.
     pub url: Option<&'static str>,
+    /// Hosts that are the service's own, subdomains included; empty where everyone runs it on a host of their own.
+    pub hosts: &'static [&'static str],
     /// Ends of the names of hosts that belonged to it and take nothing any more, each with what to do.
     pub retired_hosts: &'static [(&'static str, &'static str)],
     /// Whether it signs with `secret`.
@@ -85,9 +102,7 @@ pub struct WebhookFacts {
 /// The kinds there are.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// Of providers.
     pub providers: Vec<KindFacts>,
-    /// Of webhooks.
     pub webhooks: Vec<WebhookFacts>,
     /// Those kinds of providers that send webhooks of their own.
     pub hooked: BTreeSet<&'static str>,

@@ -211,8 +211,18 @@ pub fn source(source: &SecretSource) -> String {
 /// The same for an address: of an inline one scheme, host and port.
 fn secret_address(address: &SecretSource) -> String {
     let SecretSource::Inline(text) = address else { return source(address) };
-    let origin = Url::parse(text.expose_secret()).map(|url| url.origin().ascii_serialization());
-    quoted(&origin.unwrap_or_else(|_| REDACTED.to_owned()))
+    quoted(&Url::parse(text.expose_secret()).map_or_else(|_| REDACTED.to_owned(), |url| shortened(&url)))
+}
+
+/// Scheme, host and port of an address; an ellipsis says that there is more.
+pub fn shortened(url: &Url) -> String {
+    let origin = url.origin().ascii_serialization();
+    let whole = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if whole && url.username().is_empty() && url.password().is_none() {
+        origin
+    } else {
+        format!("{origin}/…")
+    }
 }
 
 /// The address, unless a user or a query in it may be secret.

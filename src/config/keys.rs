@@ -3,7 +3,6 @@
 /// How much of a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
-    /// All of it.
     Plain,
     /// All of it, and of what is in it: a table whose keys the user chooses.
     PlainTable,
@@ -45,7 +44,6 @@ pub enum Usual {
 pub struct Section {
     /// Its name; `*` stands for a name that the user chooses.
     pub pattern: &'static str,
-    /// What it is for.
     pub about: &'static str,
     pub keys: &'static [&'static [Key]],
 }
@@ -61,7 +59,6 @@ impl Section {
     }
 }
 
-/// Every section there is.
 #[derive(Clone, Copy, Debug)]
 pub struct Sections(pub &'static [Section]);
 

@@ -111,10 +111,10 @@ impl Config {
         problems.extend(broken.unwrap_or_default());
         match config {
             Some(mut config) if !unreadable => {
-                problem::in_order(&mut problems);
-                config.warnings = problems.iter().map(|problem| problem.bare_line(&source)).collect();
                 config.origin.source = source;
                 config.origin.warnings = problems;
+                let doubts = config.doubt_inline();
+                config.add_warnings(doubts);
                 Ok(config)
             }
             _ => Err(Refused::new(problems, source)),
@@ -160,8 +160,7 @@ impl Config {
         if inline && mode & 0o044 != 0 {
             let problem = Problem::warning(None, "other users may read this file, and it holds secrets")
                 .help(format!("run `chmod 600 {}`", file.display()));
-            self.warnings.push(problem.bare_line(&self.origin.source));
-            self.origin.warnings.push(problem);
+            self.add_warnings(vec![problem]);
         }
     }
 }

@@ -9,8 +9,10 @@ pub mod source;
 
 mod address;
 mod catalog;
+mod changes;
 mod check;
 mod client;
+mod doubts;
 mod form;
 mod listening;
 mod load;

@@ -87,16 +87,22 @@ impl Problem {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = annotate_snippets::Group::with_title(level.primary_title(self.message.as_str()));
-        if let (Some(name), Some(span)) = (source.name(), &self.span) {
-            let line = source.line(span);
-            group = group.element(
-                Snippet::source(line.text)
-                    .line_start(line.number)
-                    .path(name)
-                    .annotation(AnnotationKind::Primary.span(line.span)),
-            );
-        }
+        let title = annotate_snippets::Group::with_title(level.primary_title(self.message.as_str()));
+        let (Some(name), Some(span)) = (source.name(), &self.span) else {
+            // Without a line of the file there is no gutter that the help could stand in.
+            let help = self.help.as_ref().map(|help| {
+                let help = annotate_snippets::Group::with_title(Level::HELP.primary_title(help.as_str()));
+                format!("\n{}", renderer.render(&[help]))
+            });
+            return format!("{}{}", renderer.render(&[title]), help.unwrap_or_default());
+        };
+        let line = source.line(span);
+        let mut group = title.element(
+            Snippet::source(line.text)
+                .line_start(line.number)
+                .path(name)
+                .annotation(AnnotationKind::Primary.span(line.span)),
+        );
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -147,6 +153,12 @@ impl Refused {
     /// `file:line:column: error: message; help`, a line for each problem, for logs.
     pub fn one_lines(&self) -> Vec<String> {
         self.problems.iter().map(|problem| problem.one_line(&self.source)).collect()
+    }
+
+    /// The errors alone, without labels: what has to be mended, for who reads a sentence or two.
+    pub fn error_lines(&self) -> Vec<String> {
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        errors.map(|problem| problem.bare_line(&self.source)).collect()
     }
 
     /// The same where each line is labelled as an error already, as in a log.

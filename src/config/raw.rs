@@ -3,7 +3,7 @@
 //! serde stops at the first thing that is wrong; here the document is walked, so that one run reports everything.
 
 use super::form::PLAIN_TEXT;
-use super::problem::Problem;
+use super::problem::{Problem, quote, shown};
 use super::settings::{
     ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, ProviderTable,
     ResultsTable, SECTIONS, StateTable, WebhookTable,
@@ -45,7 +45,6 @@ pub struct ProviderKeys {
 pub struct Reading<'a> {
     /// The document with every place; what could be made of it if it is not TOML.
     pub document: DeTable<'a>,
-    /// What is in it.
     pub raw: Raw,
     /// Why it is not TOML.
     pub syntax: Option<Problem>,
@@ -62,7 +61,7 @@ pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
     let syntax = errors
         .iter()
         .min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
-        .map(|error| not_toml(error.message(), error.span()));
+        .map(|error| not_toml(text, error.message(), error.span()));
     let mut found = Findings::default();
     let mut root = Table::root(&document, SECTIONS, base, &mut found);
     let api = root.table("api", ApiTable::read);
@@ -96,7 +95,14 @@ impl ProviderKeys {
 }
 
 /// What the parser found, without what it says of its own grammar.
-fn not_toml(reason: &str, span: Option<Range<usize>>) -> Problem {
+fn not_toml(text: &str, reason: &str, span: Option<Range<usize>>) -> Problem {
+    if let Some((what, line)) =
+        span.clone().filter(|_| reason == "duplicate key").and_then(|span| first(text, span))
+    {
+        let message = format!("{what} is written twice");
+        return Problem::error(span, message)
+            .help(format!("the first is on line {line}; only one of them can hold"));
+    }
     let plain = [", expected nothing", ", expected literal string"]
         .into_iter()
         .find_map(|detail| reason.strip_suffix(detail))
@@ -106,6 +112,25 @@ fn not_toml(reason: &str, span: Option<Range<usize>>) -> Problem {
     let help =
         unquoted.then(|| "text, durations and addresses are written in quotes: key = \"value\"".to_owned());
     Problem::error(span, format!("this is not TOML: {plain}")).help(help)
+}
+
+/// What stands at `span` for the second time, a table or a key of one, and the line on which it stands first.
+fn first(text: &str, span: Range<usize>) -> Option<(String, usize)> {
+    let header = |line: &str| {
+        let name = line.trim().strip_prefix('[')?.split(']').next()?.trim().to_owned();
+        (!name.starts_with('[')).then_some(name)
+    };
+    let (before, key) = (text.get(..span.start)?, text.get(span)?);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let earlier: Vec<&str> = text[..start].lines().collect();
+    if let Some(name) = header(text[start..].lines().next()?) {
+        let at = earlier.iter().position(|line| header(line).as_ref() == Some(&name))?;
+        return Some((format!("the table `[{}]`", shown(&name)), at + 1));
+    }
+    let table = earlier.iter().rposition(|line| line.trim_start().starts_with('[')).map_or(0, |at| at + 1);
+    let is_it = |line: &&str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key.trim());
+    let at = earlier[table..].iter().position(is_it)?;
+    Some((format!("the key {}", quote(key.trim())), table + at + 1))
 }
 
 #[cfg(test)]

@@ -70,52 +70,30 @@ pub enum SecretProblem {
     },
     /// The place is there and nothing is in it.
     #[error("{place} is empty")]
-    Empty {
-        /// Where.
-        place: String,
-    },
+    Empty { place: String },
     /// There is something in it that no key, token or URL holds.
     #[error("{place} holds a line break or another control character; a secret is one line of text")]
-    NotOneLine {
-        /// Where.
-        place: String,
-    },
-    /// The file is not there.
+    NotOneLine { place: String },
     #[error("there is no file {path}")]
-    NoFile {
-        /// Which.
-        path: String,
-    },
+    NoFile { path: String },
     /// Others may read or change the file.
     #[error("other users may read or change {path} (mode {mode:04o}); run `chmod 600 {path}`")]
     TooOpen {
-        /// Which.
         path: String,
         /// Its permissions.
         mode: u32,
     },
     /// It is a directory, a socket or something else that is no regular file.
     #[error("{path} is not a regular file")]
-    NotAFile {
-        /// Which.
-        path: String,
-    },
+    NotAFile { path: String },
     /// It is longer than any secret.
     #[error("{path} is longer than 64 KiB; it should hold the secret and nothing else")]
-    TooLong {
-        /// Which.
-        path: String,
-    },
-    /// It is not text.
+    TooLong { path: String },
     #[error("{path} is not UTF-8 text")]
-    NotText {
-        /// Which.
-        path: String,
-    },
+    NotText { path: String },
     /// The system refused.
     #[error("{path} cannot be read: {reason}")]
     Unreadable {
-        /// Which.
         path: String,
         /// What the system said.
         reason: String,
@@ -134,7 +112,6 @@ pub enum SecretProblem {
     NoCredential {
         /// Which was sought.
         name: String,
-        /// Where.
         directory: String,
     },
     /// It cannot be the name of a file in the credentials' directory.
@@ -142,19 +119,13 @@ pub enum SecretProblem {
     BadName,
     /// It is not what a service gives out to check its webhooks with.
     #[error("{place} begins with whsec_, and what follows is not base64; copy the whole secret")]
-    NoHookSecret {
-        /// Where.
-        place: String,
-    },
+    NoHookSecret { place: String },
     /// The text is no signing secret.
     #[error(
         "{place} is no signing secret: `whsec_` and 24 to 64 random bytes in base64; \
          `echo whsec_$(openssl rand -base64 32)` makes one"
     )]
-    NoSigningSecret {
-        /// Where.
-        place: String,
-    },
+    NoSigningSecret { place: String },
 }
 
 /// What is wrong with a key that was copied with something around it, as the rest of a sentence about its place.
@@ -227,6 +198,33 @@ pub fn looks_like_one(text: &str) -> bool {
                 && run.contains(|c: char| c.is_ascii_digit())
                 && run.contains(|c: char| c.is_ascii_alphabetic())
         })
+}
+
+/// Whether `text` stands where a secret was meant to be filled in: `sk-…`, `sk-xxx`, `your-key-here`, `<key>`.
+pub fn is_placeholder(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    let filler =
+        |rest: &str| rest.len() >= 3 && rest.chars().all(|c| matches!(c, 'x' | '*' | '.' | '-' | '_' | '0'));
+    let rest =
+        KEY_PREFIXES.iter().find_map(|prefix| text.strip_prefix(&prefix.to_lowercase())).unwrap_or(&text);
+    let asks =
+        ["your-", "your_", "your ", "yourkey", "yourtoken", "my-api-key", "my_api_key", "insert-", "insert_"];
+    let words = [
+        "changeme",
+        "change-me",
+        "change_me",
+        "replaceme",
+        "replace-me",
+        "replace_me",
+        "placeholder",
+        "todo",
+    ];
+    text.contains('…')
+        || text.contains("...")
+        || (text.starts_with('<') && text.ends_with('>'))
+        || filler(rest)
+        || asks.iter().any(|ask| rest.starts_with(ask) || text.starts_with(ask))
+        || words.contains(&rest)
 }
 
 fn one_line(text: &str, place: &str) -> Result<SecretString, SecretProblem> {
@@ -449,6 +447,39 @@ mod tests {
         assert_eq!(key("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), None);
         assert_eq!(key("whsec_c2hvcnQ="), None);
         assert_eq!(key("whsec_not base64"), None);
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_key() {
+        for text in [
+            "sk-…",
+            "sk-...",
+            "sk-xxx",
+            "SK-XXXXXXXX",
+            "your-key-here",
+            "YOUR_API_KEY",
+            "<key>",
+            "changeme",
+            "sk-your-key",
+            "sk-proj-...",
+        ] {
+            assert!(is_placeholder(text), "{text}");
+        }
+        for text in [
+            SECRET,
+            "k",
+            "key",
+            "t0ken",
+            "sk-test",
+            "sk",
+            "test",
+            "xoxb-1234-5678",
+            "yours",
+            "0123456789abcdef",
+            "sandbox",
+        ] {
+            assert!(!is_placeholder(text), "{text}");
+        }
     }
 
     #[test]

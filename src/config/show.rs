@@ -9,7 +9,16 @@ impl Config {
     /// What is in force, as a file that batchd reads: sources of secrets as they are, inline ones as `[redacted]`,
     /// a webhook's inline address as scheme and host.
     pub fn show(&self) -> String {
-        let mut page = Page::default();
+        self.page(false)
+    }
+
+    /// The same with every key of a provider, also those that are as in `[polling]`.
+    pub(super) fn shown_whole(&self) -> String {
+        self.page(true)
+    }
+
+    fn page(&self, whole: bool) -> String {
+        let mut page = Page { text: String::new(), whole };
         match &self.file {
             Some(file) => page.comment(&format!("from {}", file.display())),
             None => page.comment("from the environment alone: there is no configuration file"),
@@ -43,18 +52,21 @@ impl Config {
             page.key("url", (SECRET_ADDRESS.write)(&heartbeat.url));
             page.keys(heartbeat.written());
         }
-        page.0
+        page.text
     }
 }
 
 /// The text that is being written.
-#[derive(Default)]
-struct Page(String);
+struct Page {
+    text: String,
+    /// Whether a provider's keys stand there too where they are as in `[polling]`.
+    whole: bool,
+}
 
 impl Page {
     fn line(&mut self, line: &str) {
-        self.0.push_str(line);
-        self.0.push('\n');
+        self.text.push_str(line);
+        self.text.push('\n');
     }
 
     fn comment(&mut self, comment: &str) {
@@ -87,8 +99,10 @@ impl Page {
         for (key, value) in &provider.options {
             self.key(key, quoted(value));
         }
-        let usual = polling(usual);
-        self.keys(polling(&provider.polling).into_iter().filter(|key| !usual.contains(key)).collect());
+        let (usual, whole) = (polling(usual), self.whole);
+        self.keys(
+            polling(&provider.polling).into_iter().filter(|key| whole || !usual.contains(key)).collect(),
+        );
     }
 
     fn webhook(&mut self, webhook: &WebhookConfig) {

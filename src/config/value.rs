@@ -261,7 +261,6 @@ pub fn secrets(cell: &mut Cell<'_, '_>) -> Option<Vec<Spanned<SecretSource>>> {
     }
 }
 
-/// The source of a secret.
 pub fn secret(cell: &mut Cell<'_, '_>) -> Option<SecretSource> {
     const SOURCES: [&str; 3] = ["env", "file", "credential"];
     const FORMS: &str = "write { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }";

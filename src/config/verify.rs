@@ -81,11 +81,9 @@ impl Config {
     }
 }
 
-/// A secret and what it is for.
 pub(super) struct UseOfSecret<'a> {
     /// The key that names it, in full.
-    key: String,
-    /// Where it is.
+    pub(super) key: String,
     pub(super) source: &'a SecretSource,
     form: Form,
 }
@@ -105,6 +103,11 @@ enum Form {
 }
 
 impl UseOfSecret<'_> {
+    /// Whether it must be an address.
+    pub(super) fn is_address(&self) -> bool {
+        matches!(self.form, Form::Address(_))
+    }
+
     fn problem(&self, env: &Env) -> Option<String> {
         match self.source.resolve(env) {
             Ok(secret) => self.problem_of(&secret),

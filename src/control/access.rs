@@ -73,6 +73,13 @@ impl AccessPolicy {
                 .hint("send `Authorization: Bearer TOKEN`; the batchd command takes it from BATCHD_TOKEN"));
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if token.is_none() && path == "/v1/config" {
+            return Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "without a token, TCP does not show the configuration",
+            )
+            .hint("use the socket, or set [api] token"));
+        }
         if changes && token.is_none() && !path.starts_with("/hooks/") {
             return Err(ApiError::new(ErrorCode::Forbidden, "without a token, TCP is read-only")
                 .hint("use the socket, or set [api] token"));

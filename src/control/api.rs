@@ -45,7 +45,6 @@ pub struct TrackMany {
 /// One answer of `POST /v1/batches/track`, in the order of the items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackAnswer {
-    /// The id as given.
     pub id: String,
     /// The provider that has it; null if it could not be tracked.
     pub provider: Option<String>,
@@ -116,6 +115,8 @@ pub enum ErrorCode {
     BatchNotFound,
     /// No such delivery, webhook, or path (404; exit 1).
     NotFound,
+    /// The batch has ended, and what was asked for needs a live one (409; exit 1).
+    AlreadyEnded,
     /// The id means several batches, or could be several providers' (409; exit 2).
     AmbiguousId,
     /// No provider of that name (400; exit 2).
@@ -402,7 +403,7 @@ pub struct ProviderReport {
     pub base_url: String,
     pub key: bool,
     pub active: u64,
-    /// `ok`, `untried`, `refused`, `unreachable`, `held`
+    /// `ok`, `untried`, `refused`, `unreachable`, `held`; `unknown` where the state was read without a daemon
     pub health: String,
     /// What went wrong the last time.
     pub last_error: Option<String>,
@@ -437,10 +438,11 @@ pub struct CheckAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     pub version: String,
-    pub pid: u32,
+    /// Null, like the next two, where the state was read without a daemon.
+    pub pid: Option<u32>,
     /// RFC 3339.
-    pub started_at: String,
-    pub uptime_seconds: u64,
+    pub started_at: Option<String>,
+    pub uptime_seconds: Option<u64>,
     /// The configuration file; null if there is none.
     pub config_file: Option<String>,
     pub state_dir: String,
@@ -460,6 +462,9 @@ pub struct StatusReport {
     pub reload_error: Option<String>,
     /// Providers that batches belong to but the configuration has not, with how many.
     pub orphans: BTreeMap<String, u64>,
+    /// Deliveries that are owed to webhooks which the configuration no longer has, by the webhook.
+    #[serde(default)]
+    pub removed_webhooks: BTreeMap<String, u64>,
     /// Batches whose creation was not answered.
     #[serde(default)]
     pub submissions: Vec<OpenSubmission>,
@@ -472,13 +477,57 @@ pub struct StatusReport {
     pub jobs: Vec<Value>,
 }
 
+/// The answer of `GET /v1/config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigReport {
+    /// The configuration file; null if there is none.
+    pub file: Option<String>,
+    /// What is in force, as TOML, secrets redacted.
+    pub toml: String,
+    /// What a reload would change.
+    pub pending: Vec<String>,
+    /// Why a reload would be refused.
+    pub error: Option<String>,
+}
+
 /// The answer of `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadAnswer {
     /// Always true; a refusal is an error.
     pub reloaded: bool,
+    /// What is different now, key by key.
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// Warnings about the new configuration.
     pub warnings: Vec<String>,
     /// Keys that changed and need a restart.
     pub restart_needed: Vec<String>,
+}
+
+impl ProviderReport {
+    /// A provider of which only the name is known.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: String::new(),
+            base_url: String::new(),
+            key: false,
+            active: 0,
+            health: "unknown".to_owned(),
+            last_error: None,
+            last_success_at: None,
+            held_until: None,
+            in_flight: 0,
+        }
+    }
+}
+
+impl ReloadAnswer {
+    /// What has changed, in a line.
+    pub fn summary(&self) -> String {
+        match self.changes.as_slice() {
+            [] => "reloaded: nothing has changed".to_owned(),
+            changes => format!("reloaded: {}", changes.join(", ")),
+        }
+    }
 }

@@ -100,6 +100,7 @@ impl ApiError {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::AmbiguousId
             | ErrorCode::NotEnded
+            | ErrorCode::AlreadyEnded
             | ErrorCode::BatchFailed
             | ErrorCode::BatchExpired
             | ErrorCode::BatchCancelled => StatusCode::CONFLICT,

@@ -2,9 +2,9 @@
 
 use super::address::Address;
 use super::api::{
-    CheckAnswer, CheckRequest, DeliveryView, DiscoverAnswer, DiscoverRequest, Listing, PollAnswer,
-    ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest, TrackAnswer,
-    TrackItem, TrackMany, WebhookReport,
+    CheckAnswer, CheckRequest, ConfigReport, DeliveryView, DiscoverAnswer, DiscoverRequest, Listing,
+    PollAnswer, ProviderReport, ReloadAnswer, RetryAnswer, RetryDead, StatusReport, TestAnswer, TestRequest,
+    TrackAnswer, TrackItem, TrackMany, WebhookReport,
 };
 use super::client_error::{ClientError, io_error, plain, reason, refusal};
 use super::streams::{Body, Download, EventStream, Lines, Submitting};
@@ -213,6 +213,11 @@ impl Client {
 
     pub async fn status(&self) -> Result<StatusReport, ClientError> {
         self.json(self.to(Method::GET, &["v1", "status"])).await
+    }
+
+    /// What is in force; it has little time, for it is only asked beside something else.
+    pub async fn config(&self) -> Result<ConfigReport, ClientError> {
+        self.json(self.to(Method::GET, &["v1", "config"]).timeout(RELOAD_TIMEOUT)).await
     }
 
     /// Has the daemon read its configuration again; it has ten seconds, so that `systemctl reload` cannot hang.

@@ -1,6 +1,6 @@
 //! What runs: the parts of a daemon put together from a configuration, and put together anew at a reload.
 
-use super::api::{ErrorCode, ReloadAnswer};
+use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
 use super::assembly::{Assembly, Heartbeat, catalog, routes};
 use super::ingress::Hooks;
@@ -207,7 +207,10 @@ impl Live {
         let result = self.take_new_configuration().await;
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
         match &error {
-            None => tracing::info!("the configuration was reloaded"),
+            None => {
+                let changes = result.as_ref().map(ReloadAnswer::summary).unwrap_or_default();
+                tracing::info!("{changes}");
+            }
             Some(error) => tracing::error!("the new configuration is refused, the old one stays: {error}"),
         }
         *sync::lock(&self.reload_error) = error;
@@ -221,9 +224,10 @@ impl Live {
             )
         };
         let before = self.config();
-        let config = Config::load(self.parts.config_file.as_deref(), &catalog(), &self.parts.env)
-            .map_err(|problems| refused(problems.one_lines()))?;
-        config.check_secrets(&self.parts.env).map_err(|problems| refused(problems.one_lines()))?;
+        let mut config = Config::load(self.parts.config_file.as_deref(), &catalog(), &self.parts.env)
+            .map_err(|problems| refused(problems.error_lines()))?;
+        config.check_secrets(&self.parts.env).map_err(|problems| refused(problems.error_lines()))?;
+        config.doubt_secrets(&self.parts.env);
         let mut restart_needed = Vec::new();
         let mut needs_restart = |key: &str, changed: bool| {
             if changed {
@@ -236,8 +240,53 @@ impl Live {
         needs_restart("api.hosts", config.api.hosts != before.api.hosts);
         let assembly = self.assemble(&config).map_err(refused)?;
         let warnings = config.warnings.clone();
+        let mut changes = before.changes_to(&config);
         self.apply(config, assembly).await?;
-        Ok(ReloadAnswer { reloaded: true, warnings, restart_needed })
+        self.count_what_is_left(&mut changes).await?;
+        Ok(ReloadAnswer { reloaded: true, changes, warnings, restart_needed })
+    }
+
+    /// Says of each webhook and provider that was removed how much is left behind that waits for it.
+    async fn count_what_is_left(&self, changes: &mut [String]) -> Result<(), ApiError> {
+        let (config, store) = (self.config(), &self.parts.store);
+        let owed = removed_webhooks(&config, store).await?;
+        let watched = store.counts_of_tracked().await?;
+        let plural =
+            |count: u64, one: &str, many: &str| if count == 1 { one.to_owned() } else { many.to_owned() };
+        for change in changes.iter_mut() {
+            let Some(table) = change.strip_suffix(" removed") else { continue };
+            let left = match table.split_once('.') {
+                Some(("webhooks", name)) => owed
+                    .get(name)
+                    .map(|count| format!("{count} {} held", plural(*count, "delivery", "deliveries"))),
+                Some(("providers", name)) => {
+                    let live = watched.iter().filter(|(provider, status, _)| {
+                        provider == name && status.is_some_and(|status| !status.is_terminal())
+                    });
+                    let count: u64 = live.map(|(.., count)| count).sum();
+                    (count > 0)
+                        .then(|| format!("{count} {} no longer polled", plural(count, "batch", "batches")))
+                }
+                _ => None,
+            };
+            if let Some(left) = left {
+                change.push_str(&format!(" ({left})"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in force, and what a reload would make of it.
+    pub fn config_report(&self) -> ConfigReport {
+        let config = self.config();
+        let later = Config::load(self.parts.config_file.as_deref(), &catalog(), &self.parts.env);
+        let absolute = |file: &PathBuf| std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        ConfigReport {
+            file: config.file.as_ref().map(|file| absolute(file).display().to_string()),
+            toml: config.show(),
+            pending: later.as_ref().map(|later| config.changes_to(later)).unwrap_or_default(),
+            error: later.err().map(|refused| refused.error_lines().join("\n")),
+        }
     }
 
     /// `config` made real with this daemon's environment.
@@ -263,4 +312,18 @@ impl Live {
         self.engine.apply(accounts, routes, retain).await?;
         Ok(())
     }
+}
+
+/// How many deliveries are owed to webhooks that `config` does not have, by the webhook.
+pub(super) async fn removed_webhooks(
+    config: &Config,
+    store: &Store,
+) -> Result<BTreeMap<String, u64>, ApiError> {
+    let backlogs = store.backlogs().await?.into_iter();
+    let removed = backlogs.filter(|(name, _)| !config.webhooks.contains_key(name));
+    let owed = removed.map(|(name, backlog)| {
+        let owed = backlog.counts.into_iter().filter(|(state, _)| state.is_owed());
+        (name, owed.map(|(_, count)| count).sum())
+    });
+    Ok(owed.filter(|(_, count)| *count > 0).collect())
 }

@@ -1,7 +1,9 @@
 //! What Prometheus scrapes (`docs/contract.md#metrics`), made anew for each scrape from what the parts count.
 
 use super::api_error::ApiError;
+use super::reports::UNTRACKED;
 use super::service::Service;
+use crate::domain::status::Status;
 use crate::domain::time::since;
 use crate::store::CommitStats;
 use crate::store::outbox::DeliveryState;
@@ -13,7 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
@@ -28,8 +30,12 @@ impl Service {
         let mut registry = Registry::default();
 
         let batches = gauges(&mut registry, "batchd_batches", "Batches known, by provider and status");
-        for (provider, status, count) in self.store.counts().await? {
-            set(&batches, &vec![("provider", provider), ("status", status.to_string())], float(count));
+        let mut known: BTreeMap<(String, &str), u64> = BTreeMap::new();
+        for (provider, status, count) in self.store.counts_of_tracked().await? {
+            *known.entry((provider, status.map_or(UNTRACKED, Status::as_str))).or_default() += count;
+        }
+        for ((provider, status), count) in known {
+            set(&batches, &vec![("provider", provider), ("status", status.to_owned())], float(count));
         }
 
         let polls = counters(&mut registry, "batchd_polls", "Polls of providers, by provider and result");

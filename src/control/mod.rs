@@ -12,6 +12,7 @@ mod draining;
 pub mod event_stream;
 mod hooks;
 mod ingress;
+mod leftover;
 pub mod live;
 mod metrics;
 mod openai;

@@ -2,12 +2,14 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer, WebhookReport,
+    CheckAnswer, ConfigReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer,
+    WebhookReport,
 };
 use super::api_error::ApiError;
+use super::live::removed_webhooks;
 use super::resolve::no_such_provider;
 use super::service::{Service, delivery_number, delivery_view};
-use crate::config::Config;
+use crate::config::{Config, WebhookConfig};
 use crate::domain::batch::RequestCounts;
 use crate::domain::event::{Draft, EventType};
 use crate::domain::status::Status;
@@ -17,14 +19,22 @@ use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
+use crate::store::providers::ProviderState;
 use crate::webhook::{DeliveryOutcome, EventBody};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 /// A loop that has not completed a pass for this long is late. No loop sleeps longer than half of it.
 pub const LATE: Duration = Duration::from_secs(45);
+
+/// Why a webhook is off that a person switched off.
+pub const BY_HAND: &str = "switched off by hand";
+
+/// What stands in the place of a status for batches that were untracked before they ended.
+pub(super) const UNTRACKED: &str = "untracked";
 
 impl Service {
     /// The daemon's health in one answer.
@@ -33,54 +43,93 @@ impl Service {
         let config = live.config();
         let now = self.clock.now();
         let pollers = live.engine.snapshot();
-        let mut batches = BTreeMap::new();
+        let state = self.state(&config.state.dir).await?;
+        let counted = self.store.counts_of_tracked().await?.into_iter();
         let mut orphans = BTreeMap::new();
-        for (provider, status, count) in self.store.counts().await? {
-            *batches.entry(status.to_string()).or_default() += count;
-            if !status.is_terminal() && !config.providers.contains_key(&provider) {
+        for (provider, status, count) in counted {
+            if status.is_some_and(|status| !status.is_terminal()) && !config.providers.contains_key(&provider)
+            {
                 *orphans.entry(provider).or_default() += count;
             }
         }
-        let jobs = self
-            .store
-            .job_runs()
-            .await?
-            .into_iter()
-            .map(|run| {
-                json!({
-                    "name": run.name,
-                    "started_at": run.started_at.to_string(),
-                    "finished_at": run.finished_at.to_string(),
-                    "error": run.error,
-                })
-            })
-            .collect();
         let troubles = self.not_ready().await;
         Ok(StatusReport {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            started_at: live.started_at.to_string(),
-            uptime_seconds: since(live.started_at, now).as_secs(),
+            pid: Some(std::process::id()),
+            started_at: Some(live.started_at.to_string()),
+            uptime_seconds: Some(since(live.started_at, now).as_secs()),
             config_file: config
                 .file
                 .as_ref()
                 .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string()),
-            state_dir: config.state.dir.display().to_string(),
             ready: troubles.is_empty(),
             troubles,
-            batches,
             active: pollers.iter().map(|poller| poller.active).sum(),
             due: pollers.iter().map(|poller| poller.due).sum(),
             late_seconds: pollers.iter().map(|poller| poller.late.as_secs()).max().unwrap_or_default(),
-            events: self.store.last_sequence().await?,
             warnings: config.warnings.clone(),
             reload_error: live.reload_error(),
             orphans,
-            submissions: self.open_submissions().await?,
-            failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
+            removed_webhooks: removed_webhooks(&config, &self.store).await?,
             providers: self.providers()?,
             webhooks: self.webhooks().await?,
-            jobs,
+            ..state
+        })
+    }
+
+    /// What the state in `dir` tells of itself, whether a daemon runs or not.
+    pub async fn state(&self, dir: &Path) -> Result<StatusReport, ApiError> {
+        let now = self.clock.now();
+        let mut batches = BTreeMap::new();
+        let mut active = 0;
+        for (_, status, count) in self.store.counts_of_tracked().await? {
+            *batches.entry(status.map_or(UNTRACKED, Status::as_str).to_owned()).or_default() += count;
+            if status.is_some_and(|status| !status.is_terminal()) {
+                active += count;
+            }
+        }
+        let jobs = self.store.job_runs().await?.into_iter();
+        let jobs = jobs.map(|run| {
+            json!({
+                "name": run.name,
+                "started_at": run.started_at.to_string(),
+                "finished_at": run.finished_at.to_string(),
+                "error": run.error,
+            })
+        });
+        let providers = self.store.provider_states().await?.into_iter();
+        let mut backlogs: BTreeMap<String, Backlog> = self.store.backlogs().await?.into_iter().collect();
+        let mut webhooks: Vec<WebhookReport> = Vec::new();
+        for (name, state) in self.store.webhook_states().await? {
+            let backlog = backlogs.remove(&name).unwrap_or_default();
+            webhooks.push(webhook_report(&name, None, &state, &backlog, now));
+        }
+        let others = backlogs.iter();
+        webhooks.extend(
+            others.map(|(name, owed)| webhook_report(name, None, &WebhookState::default(), owed, now)),
+        );
+        Ok(StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: None,
+            started_at: None,
+            uptime_seconds: None,
+            config_file: None,
+            state_dir: dir.display().to_string(),
+            ready: false,
+            troubles: Vec::new(),
+            batches,
+            active,
+            due: 0,
+            late_seconds: 0,
+            events: self.store.last_sequence().await?,
+            warnings: Vec::new(),
+            reload_error: None,
+            orphans: BTreeMap::new(),
+            removed_webhooks: BTreeMap::new(),
+            submissions: self.open_submissions().await?,
+            failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
+            providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
+            webhooks,
+            jobs: jobs.collect(),
         })
     }
 
@@ -136,27 +185,8 @@ impl Service {
                     .or_else(|| states.get(&webhook.name).cloned())
                     .unwrap_or_default();
                 let backlog = backlogs.remove(&webhook.name).unwrap_or_default();
-                let (health, reason) = webhook_health(&state, now);
-                WebhookReport {
-                    name: webhook.name.clone(),
-                    kind: webhook.kind.clone(),
-                    target: live.target(&webhook.name).unwrap_or_default(),
-                    events: webhook.events.iter().map(ToString::to_string).collect(),
-                    severity: webhook.severity.to_string(),
-                    signed: !webhook.secrets.is_empty(),
-                    on_request: webhook.on_request,
-                    health: health.to_owned(),
-                    reason,
-                    failures: state.failures,
-                    failing_since: state.failing_since.map(|at| at.to_string()),
-                    paused_until: state.paused_until.filter(|until| *until > now).map(|at| at.to_string()),
-                    last_success_at: state.last_success_at.map(|at| at.to_string()),
-                    backlog: backlog
-                        .counts
-                        .iter()
-                        .map(|(state, count)| (state.as_str().to_owned(), *count))
-                        .collect(),
-                }
+                let target = live.target(&webhook.name).unwrap_or_default();
+                webhook_report(&webhook.name, Some((webhook, target)), &state, &backlog, now)
             })
             .collect())
     }
@@ -168,7 +198,7 @@ impl Service {
         if on {
             dispatcher.enable(name).await?;
         } else {
-            dispatcher.disable(name, "switched off by hand").await?;
+            dispatcher.disable(name, BY_HAND).await?;
         }
         tracing::info!(webhook = name, "switched {} by hand", if on { "on" } else { "off" });
         let mut reports = self.webhooks().await?;
@@ -200,6 +230,11 @@ impl Service {
             excerpt: tried.excerpt,
             milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// What is in force, and what a reload would make of it.
+    pub fn config(&self) -> Result<ConfigReport, ApiError> {
+        Ok(self.live()?.config_report())
     }
 
     pub async fn reload(&self) -> Result<ReloadAnswer, ApiError> {
@@ -257,10 +292,32 @@ impl Service {
 }
 
 fn provider_report(poller: Snapshot) -> ProviderReport {
-    let state = poller.state;
-    let health = if state.refused_since.is_some() {
+    ProviderReport {
+        kind: poller.kind,
+        base_url: poller.base_url,
+        key: poller.key,
+        active: poller.active,
+        health: provider_health(&poller.state, poller.held_until.is_some()).to_owned(),
+        held_until: poller.held_until.map(|at| at.to_string()),
+        in_flight: poller.in_flight,
+        ..remembered_provider(&poller.name, poller.state)
+    }
+}
+
+/// What is remembered of a provider, without the daemon that knows the rest.
+fn remembered_provider(name: &str, state: ProviderState) -> ProviderReport {
+    ProviderReport {
+        health: provider_health(&state, false).to_owned(),
+        last_error: state.last_error,
+        last_success_at: state.last_success_at.map(|at| at.to_string()),
+        ..ProviderReport::unknown(name)
+    }
+}
+
+fn provider_health(state: &ProviderState, held: bool) -> &'static str {
+    if state.refused_since.is_some() {
         "refused"
-    } else if poller.held_until.is_some() {
+    } else if held {
         "held"
     } else if state.silent_since.is_some() {
         "unreachable"
@@ -268,18 +325,34 @@ fn provider_report(poller: Snapshot) -> ProviderReport {
         "ok"
     } else {
         "untried"
-    };
-    ProviderReport {
-        name: poller.name,
-        kind: poller.kind,
-        base_url: poller.base_url,
-        key: poller.key,
-        active: poller.active,
+    }
+}
+
+/// A webhook and how it stands; without its configuration, and where that points, what is remembered of it.
+fn webhook_report(
+    name: &str,
+    configured: Option<(&WebhookConfig, String)>,
+    state: &WebhookState,
+    backlog: &Backlog,
+    now: Timestamp,
+) -> WebhookReport {
+    let (health, reason) = webhook_health(state, now);
+    let webhook = configured.as_ref().map(|(webhook, _)| *webhook);
+    WebhookReport {
+        name: name.to_owned(),
+        kind: webhook.map(|webhook| webhook.kind.clone()).unwrap_or_default(),
+        events: webhook.iter().flat_map(|webhook| &webhook.events).map(ToString::to_string).collect(),
+        severity: webhook.map(|webhook| webhook.severity.to_string()).unwrap_or_default(),
+        signed: webhook.is_some_and(|webhook| !webhook.secrets.is_empty()),
+        on_request: webhook.is_some_and(|webhook| webhook.on_request),
+        target: configured.map(|(_, target)| target).unwrap_or_default(),
         health: health.to_owned(),
-        last_error: state.last_error,
+        reason,
+        failures: state.failures,
+        failing_since: state.failing_since.map(|at| at.to_string()),
+        paused_until: state.paused_until.filter(|until| *until > now).map(|at| at.to_string()),
         last_success_at: state.last_success_at.map(|at| at.to_string()),
-        held_until: poller.held_until.map(|at| at.to_string()),
-        in_flight: poller.in_flight,
+        backlog: backlog.counts.iter().map(|(state, count)| (state.as_str().to_owned(), *count)).collect(),
     }
 }
 

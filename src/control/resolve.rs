@@ -76,6 +76,20 @@ pub fn place(id: &str, configured: &[Candidate]) -> Result<BatchKey, ApiError> {
     }
 }
 
+/// The configured providers, as far as ids go.
+pub(super) fn candidates(config: &Config) -> Vec<Candidate> {
+    config
+        .providers
+        .values()
+        .map(|provider| Candidate { name: provider.name.clone(), kind: provider.kind.clone() })
+        .collect()
+}
+
+/// Whether some kind's ids have this shape.
+pub(super) fn is_claimed(id: &str) -> bool {
+    provider::registry::KINDS.iter().any(|kind| (kind.claims)(id))
+}
+
 /// Whether `text` can be the id of a batch at all.
 pub(super) fn is_an_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TEXT && !text.chars().any(char::is_control)

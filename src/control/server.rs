@@ -6,6 +6,7 @@ use super::api::{
 };
 use super::api_error::ApiError;
 use super::draining::DrainingListener;
+use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
@@ -61,7 +62,7 @@ pub async fn serve_tcp(
 }
 
 fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
-    let shared = Shared { service: service.clone(), stopping };
+    let shared = Shared { service: service.clone(), stopping: stopping.clone() };
     let mut router = Router::new();
     // The second way is for ids with a slash in them, such as Gemini's, that nobody encoded.
     for batch_path in ["/v1/batches/{id}", "/v1/batches/{id}/{rest}"] {
@@ -92,6 +93,7 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
         .route("/v1/providers", get(providers))
         .route("/v1/providers/check", post(check_providers))
         .route("/v1/status", get(status))
+        .route("/v1/config", get(config))
         .route("/v1/reload", post(reload))
         .route("/v1/backup", get(backup))
         .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(MAX_HOOK)))
@@ -104,11 +106,17 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             let policy = policy.clone();
             let service = service.clone();
+            let stopping = stopping.clone();
             async move {
-                match policy.admit(&request, service.token().as_ref()) {
+                let (request, leftover) = Leftover::watch(request);
+                let response = match policy.admit(&request, service.token().as_ref()) {
                     Ok(()) => in_our_words(next.run(request).await).await,
-                    Err(refusal) => refusal.into_response(),
-                }
+                    Err(refusal) => {
+                        drop(request);
+                        refusal.into_response()
+                    }
+                };
+                leftover.before(response, &stopping).await
             }
         }))
         .with_state(shared)
@@ -334,6 +342,10 @@ async fn status(State(shared): State<Shared>) -> Answer<Json<super::api::StatusR
     Ok(Json(shared.service.status().await?))
 }
 
+async fn config(State(shared): State<Shared>) -> Answer<Json<super::api::ConfigReport>> {
+    Ok(Json(shared.service.config()?))
+}
+
 async fn reload(State(shared): State<Shared>) -> Answer<Json<super::api::ReloadAnswer>> {
     Ok(Json(shared.service.reload().await?))
 }
@@ -388,12 +400,24 @@ fn accepts(headers: &HeaderMap, kind: &str) -> bool {
 }
 
 async fn nothing_here(request: Request) -> ApiError {
-    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", request.uri().path()))
+    let path = request.uri().path();
+    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {path}{}", elsewhere(path)))
 }
 
 async fn wrong_method(request: Request) -> Response {
-    let refusal = ApiError::invalid(format!("{} does not take {}", request.uri().path(), request.method()));
+    let (path, method) = (request.uri().path(), request.method());
+    let refusal = ApiError::invalid(format!("{path} does not take {method}{}", elsewhere(path)));
     (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.into_body())).into_response()
+}
+
+/// Where the client of OpenAI's API finds what it seeks here, for SDKs show the message alone.
+fn elsewhere(path: &str) -> &'static str {
+    match path {
+        "/v1/files" | "/v1/batches" => {
+            "; files are uploaded and batches created at one provider, below /providers/NAME/v1"
+        }
+        _ => "",
+    }
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {

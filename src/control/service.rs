@@ -3,7 +3,7 @@
 use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve::{self, no_such_provider};
+use super::resolve::{self, candidates, no_such_provider};
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -87,11 +87,7 @@ impl Service {
         provider: Option<&str>,
         text: &str,
     ) -> Result<(Pk, Tracked), ApiError> {
-        let absent = || {
-            ApiError::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked")).hint(format!(
-                "`batchd track {text}` tracks it; `batchd list --all` shows all tracked batches"
-            ))
-        };
+        let absent = || self.absent(provider, text);
         if let Some(provider) = provider {
             let key = BatchKey { provider: provider.to_owned(), id: text.to_owned() };
             return self.store.get(key).await?.ok_or_else(absent);
@@ -119,6 +115,31 @@ impl Service {
         let providers: Vec<String> = found.iter().map(|(_, tracked)| tracked.key.provider.clone()).collect();
         resolve::known(text, &providers)?;
         found.pop().ok_or_else(absent)
+    }
+
+    /// The error for a batch that is not tracked. It advises to track it only where that could work.
+    fn absent(&self, provider: Option<&str>, text: &str) -> ApiError {
+        let refusal = ApiError::new(ErrorCode::BatchNotFound, format!("no batch `{text}` is tracked"));
+        let all = "`batchd list --all` shows all tracked batches";
+        let Some(live) = &self.live else { return refusal.hint(all) };
+        let config = live.config();
+        let known = |name: &str| config.providers.contains_key(name);
+        let placed = match provider {
+            Some(name) if known(name) => Ok(()),
+            Some(name) => Err(vec![format!("no provider `{name}` is configured")]),
+            None => match resolve::split(text, known) {
+                (Some(_), _) => Ok(()),
+                // Where only one provider is configured every id is its; but a prefix was meant to name one.
+                (None, id) => match id.split_once(':').filter(|_| !resolve::is_claimed(id)) {
+                    Some((prefix, _)) => Err(vec![format!("no provider `{prefix}` is configured")]),
+                    None => resolve::place(id, &candidates(&config)).map(|_| ()).map_err(|error| error.hints),
+                },
+            },
+        };
+        match placed {
+            Ok(()) => refusal.hint(format!("`batchd track {text}` tracks it; {all}")),
+            Err(hints) => hints.into_iter().fold(refusal, ApiError::hint).hint(all),
+        }
     }
 
     /// One tracked batch in the contract's shape.

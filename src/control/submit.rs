@@ -57,7 +57,9 @@ impl Service {
         mut file: Incoming,
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
         let live = self.live()?;
+        let mut given = String::new();
         let order = request.and_then(|request| {
+            given = given_name(request.file_name.as_deref().unwrap_or_default());
             let overrides = request.overrides.clone();
             Ok((understand(request, &live.config(), owner, self.clock.now())?, overrides))
         });
@@ -69,8 +71,8 @@ impl Service {
             }
         };
         let staged = live.engine.take_in(&order.provider, overrides, file).await;
-        let staged = staged.map_err(|error| refusal(error, &order.provider, &order.file_name))?;
-        Ok(create(live, order, staged))
+        let staged = staged.map_err(|error| refusal(error, &order.provider, &given))?;
+        Ok(create(live, order, staged, given))
     }
 
     /// Batches whose creation was not answered, and that are not found yet.
@@ -97,6 +99,7 @@ fn create(
     live: &Arc<Live>,
     order: SubmitRequest,
     staged: Staged,
+    given: String,
 ) -> BoxStream<'static, Result<Bytes, Infallible>> {
     let judged = &staged.checked;
     let mut lines: Vec<Bytes> = judged.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
@@ -105,12 +108,12 @@ fn create(
     let (done, mut answer) = oneshot::channel();
     let engine = live.engine.clone();
     live.tasks().spawn_tracked(async move {
-        let (provider, file_name) = (order.provider.clone(), order.file_name.clone());
+        let provider = order.provider.clone();
         let result = Box::pin(engine.submit(order, staged, told)).await;
         if let Err(error) = &result {
-            tracing::warn!(provider, "{file_name} was not submitted: {error}");
+            tracing::warn!(provider, "{given} was not submitted: {error}");
         }
-        let result = result.map_err(|error| refusal(error, &provider, &file_name));
+        let result = result.map_err(|error| refusal(error, &provider, &given));
         // Whoever asked may be gone; the batch is tracked all the same.
         let _ = done.send(result);
     });
@@ -190,14 +193,33 @@ fn only_provider(config: &Config) -> Result<String, ApiError> {
     }
 }
 
-/// A name that every provider takes: OpenAI wants `.jsonl` at its end, and none a path.
-fn file_name(given: &str) -> String {
+/// The file's name as its owner knows it, without the path.
+fn given_name(given: &str) -> String {
     let bare = given.rsplit('/').next().unwrap_or_default();
     let plain: String = bare.chars().filter(|letter| !letter.is_control()).take(100).collect();
     match plain.as_str() {
         "" | "-" => "requests.jsonl".to_owned(),
-        name => name.strip_suffix(".jsonl").map_or_else(|| format!("{name}.jsonl"), |_| name.to_owned()),
+        _ => plain,
     }
+}
+
+/// A name that every provider takes and that says what it is sent: OpenAI wants `.jsonl` at its end, and what stood
+/// there for another form (`array.json`, `chat.jsonl.gz`) no longer holds.
+fn file_name(given: &str) -> String {
+    const FORMS: [&str; 11] =
+        [".jsonl", ".ndjson", ".jsonlines", ".json", ".txt", ".gz", ".zst", ".bz2", ".xz", ".br", ".zip"];
+    let name = given_name(given);
+    let mut stem = name.as_str();
+    let without_form = |stem: &str| {
+        FORMS.iter().find_map(|form| {
+            let at = stem.len().checked_sub(form.len()).filter(|at| *at > 0)?;
+            stem.get(at..)?.eq_ignore_ascii_case(form).then_some(at)
+        })
+    };
+    while let Some(at) = without_form(stem) {
+        stem = &stem[..at];
+    }
+    format!("{stem}.jsonl")
 }
 
 fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
@@ -265,3 +287,28 @@ impl From<Progress> for SubmitProgress {
 
 /// Steps that may wait to be told; what does not fit is not missed.
 const PROGRESS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_is_told_a_name_that_fits_what_it_gets() {
+        for (given, told) in [
+            ("chat.jsonl", "chat.jsonl"),
+            ("dir/chat.jsonl", "chat.jsonl"),
+            ("array.json", "array.jsonl"),
+            ("chat.jsonl.gz", "chat.jsonl"),
+            ("chat.JSONL.GZ", "chat.jsonl"),
+            ("chat.ndjson.zst", "chat.jsonl"),
+            ("v1.2", "v1.2.jsonl"),
+            ("größe", "größe.jsonl"),
+            (".json", ".json.jsonl"),
+            ("-", "requests.jsonl"),
+            ("", "requests.jsonl"),
+        ] {
+            assert_eq!(file_name(given), told, "{given}");
+        }
+        assert_eq!(given_name("dir/array.json"), "array.json", "a problem is told of the file that there is");
+    }
+}

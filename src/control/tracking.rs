@@ -3,12 +3,14 @@
 use super::api::{ErrorCode, PollAnswer, TrackAnswer, TrackItem};
 use super::api_error::ApiError;
 use super::live::Live;
-use super::resolve::{self, Candidate, MAX_TEXT, is_an_id, no_such_provider};
+use super::resolve::{self, MAX_TEXT, candidates, is_an_id, no_such_provider};
 use super::service::Service;
 use crate::config::Config;
 use crate::domain::duration;
+use crate::domain::outcome::Outcome;
 use crate::domain::shape;
 use crate::domain::sighting::Sighting;
+use crate::domain::status::Status;
 use crate::domain::time::later;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
@@ -177,16 +179,28 @@ impl Service {
         let key = self.understand_key(live, provider, text).await?;
         let tracked = self.store.get(key.clone()).await?;
         if let Some((_, tracked)) = &tracked
-            && tracked.batch.status.is_terminal()
+            && let Some(outcome) = tracked.outcome()
         {
-            let status = tracked.batch.status;
-            return Err(ApiError::invalid(format!(
-                "batch `{}` has ended ({status}); there is nothing to cancel",
-                key.id
-            )));
+            return Err(already_ended(&key, tracked.batch.status, outcome));
         }
         let refusal = |error| ApiError::from_provider(error, &key.id);
-        let seen = live.engine.cancel(&key.provider, &key.id).await.map_err(refusal)?;
+        let seen = match live.engine.cancel(&key.provider, &key.id).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                // Services say in many ways that it is too late; what the batch has become says it in one.
+                let ended = self.fetch(Some(&key.provider), &key.id).await.ok().and_then(|batch| {
+                    let outcome =
+                        serde_json::from_value::<Outcome>(batch["batchd"]["outcome"].clone()).ok()?;
+                    Some((batch["status"].as_str()?.parse::<Status>().ok()?, outcome))
+                });
+                let Some((status, outcome)) = ended else { return Err(refusal(error)) };
+                if let Some((pk, _)) = tracked {
+                    // Its end is news; what the check brings is told by the events.
+                    let _ = live.engine.poll_now(&key.provider, pk).await;
+                }
+                return Err(already_ended(&key, status, outcome));
+            }
+        };
         tracing::info!(provider = key.provider, batch = key.id, "asked to cancel {key}");
         match (tracked, seen) {
             (Some((pk, _)), _) => {
@@ -275,6 +289,16 @@ impl Service {
         self.store.untrack(pk, self.clock.now()).await?;
         self.batch(&tracked.key.to_string()).await
     }
+}
+
+/// The error for a batch that cannot be cancelled any more.
+fn already_ended(key: &BatchKey, status: Status, outcome: Outcome) -> ApiError {
+    let how = match outcome.as_str() {
+        outcome if outcome == status.as_str() => outcome.to_owned(),
+        outcome => format!("{status}, {outcome}"),
+    };
+    let message = format!("batch `{}` has ended ({how}); there is nothing to cancel", key.id);
+    ApiError::new(ErrorCode::AlreadyEnded, message)
 }
 
 /// What `text` may be the id of: itself, what stands behind a provider's name, and how some provider writes either.
@@ -373,12 +397,4 @@ pub(super) fn user_fields(item: TrackItem, config: &Config, now: Timestamp) -> R
         notify_nobody: item.no_notify.then_some(true),
         deadline,
     })
-}
-
-fn candidates(config: &Config) -> Vec<Candidate> {
-    config
-        .providers
-        .values()
-        .map(|provider| Candidate { name: provider.name.clone(), kind: provider.kind.clone() })
-        .collect()
 }

@@ -75,9 +75,10 @@ async fn start(
     options: &RunOptions,
     passed: Option<&std::os::unix::net::UnixListener>,
 ) -> Result<Running, RunError> {
-    let config =
+    let mut config =
         Config::load(options.config_file.as_deref(), &catalog(), &options.env).map_err(RunError::Config)?;
     config.check_secrets(&options.env).map_err(RunError::Config)?;
+    config.doubt_secrets(&options.env);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

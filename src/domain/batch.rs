@@ -37,11 +37,8 @@ pub struct Batch {
     pub expires_at: Option<i64>,
     /// When the results began to be written.
     pub finalizing_at: Option<i64>,
-    /// When the batch completed.
     pub completed_at: Option<i64>,
-    /// When the batch failed.
     pub failed_at: Option<i64>,
-    /// When the batch expired.
     pub expired_at: Option<i64>,
     /// When the cancellation was asked for.
     pub cancelling_at: Option<i64>,
@@ -100,7 +97,6 @@ pub enum ListObject {
     List,
 }
 
-/// One error of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchError {
     /// A machine's word for it.
@@ -138,7 +134,6 @@ pub struct InputTokensDetails {
 /// Part of [`Usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputTokensDetails {
-    /// Tokens of reasoning.
     pub reasoning_tokens: u64,
 }
 

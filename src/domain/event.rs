@@ -194,11 +194,8 @@ impl EventType {
 pub enum Subject {
     /// How a batch gets on.
     Batch,
-    /// The results of a batch.
     Results,
-    /// A provider.
     Provider,
-    /// A webhook.
     Webhook,
     /// Nothing that goes on or ends: such an event is never put into one message with others.
     Nothing,
@@ -243,7 +240,6 @@ impl Occurrence {
         Self::Finding(Finding { kind, since, observed_at: now, message: Some(why) })
     }
 
-    /// The type of its event.
     pub const fn kind(&self) -> EventType {
         match self {
             Self::Status(transition) => EventType::Batch(transition.to),

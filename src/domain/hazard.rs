@@ -7,7 +7,6 @@ use std::time::Duration;
 /// How long one batch took, or how long it has gone on or was watched without an end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
-    /// Seconds.
     pub seconds: f64,
     /// Whether it ended then; otherwise it is known to take longer.
     pub ended: bool,

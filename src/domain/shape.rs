@@ -25,6 +25,8 @@ fn shaped(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
 }
 
 fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
+    // Of a batch that nobody checks any more, nothing is expected.
+    let eta = tracked.eta.filter(|_| tracked.is_active());
     json!({
         "provider": tracked.key.provider,
         "kind": tracked.kind,
@@ -42,8 +44,8 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "stalled": tracked.stalled_since.is_some(),
         "lost": tracked.lost_since.is_some(),
         "deadline": time(tracked.deadline),
-        "eta": time(tracked.eta.map(|eta| eta.at)),
-        "eta_interval": tracked.eta.map(|eta| [eta.earliest.to_string(), eta.latest.to_string()]),
+        "eta": time(eta.map(|eta| eta.at)),
+        "eta_interval": eta.map(|eta| [eta.earliest.to_string(), eta.latest.to_string()]),
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,

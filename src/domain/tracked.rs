@@ -55,7 +55,6 @@ pub struct Notify {
 /// A watched batch with everything that is stored of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracked {
-    /// Which batch.
     pub key: BatchKey,
     /// The provider's kind when it was last configured.
     pub kind: String,
@@ -122,7 +121,6 @@ pub struct Tracked {
 /// Results that have been downloaded, in OpenAI's form, output and errors in one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedResults {
-    /// Where.
     pub path: String,
     /// Its digest, in hexadecimal digits.
     pub sha256: String,

@@ -23,7 +23,6 @@ const FRESH: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Lists {
     listing: Listing,
-    /// Of all batches.
     all: Outline,
     /// Of those that have not ended, where the service tells them apart.
     live: Outline,

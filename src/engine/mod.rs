@@ -24,6 +24,7 @@ pub mod submit;
 mod submit_error;
 
 use crate::clock::Clock;
+use crate::domain::outcome::Severity;
 use crate::domain::route::Routes;
 use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
@@ -196,6 +197,10 @@ impl Engine {
     pub fn adopt(&self, registered: &[Registered]) {
         let mut touched = BTreeMap::new();
         for batch in registered {
+            if batch.new && batch.tracked.outcome().is_some_and(|outcome| outcome.severity() > Severity::Info)
+            {
+                poll::log_status(&batch.tracked);
+            }
             let provider = &batch.tracked.key.provider;
             if let (Ok(poller), Some(next)) = (self.poller(provider), Next::of(&batch.tracked)) {
                 poller.adopt(batch.pk, next);

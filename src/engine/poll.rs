@@ -6,6 +6,7 @@ use super::shared::Shared;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
+use crate::domain::outcome::{Outcome, Severity};
 use crate::domain::schedule::{self, Terms};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::later;
@@ -162,22 +163,36 @@ fn log(before: &Tracked, step: &Step, failure: Option<&Failure>) {
                 "cannot check the batch: {failure}"
             );
         }
-    } else if let Some(transition) = &step.transition {
-        tracing::info!(
-            provider = key.provider,
-            batch = key.id,
-            status = %transition.to,
-            outcome = step.tracked.outcome().map(tracing::field::display),
-            "{} {}{}",
-            key.id,
-            if transition.to.is_terminal() { "" } else { "is " },
-            transition.to
-        );
+    } else if step.transition.is_some() {
+        log_status(&step.tracked);
     } else {
         tracing::debug!(provider = key.provider, batch = key.id, status = %before.batch.status, "the batch is unchanged");
     }
     if step.tracked.lost_since.is_some() && before.lost_since.is_none() {
-        tracing::warn!(provider = key.provider, batch = key.id, "the provider no longer knows the batch");
+        tracing::error!(provider = key.provider, batch = key.id, "the provider no longer knows the batch");
+    }
+}
+
+/// What has become of a batch, at the level of its event: an end that is an error or a warning is logged as one.
+pub(super) fn log_status(tracked: &Tracked) {
+    let (key, status, outcome) = (&tracked.key, tracked.batch.status, tracked.outcome());
+    macro_rules! record {
+        ($level:ident) => {
+            tracing::$level!(
+                provider = key.provider,
+                batch = key.id,
+                %status,
+                outcome = outcome.map(tracing::field::display),
+                "{} {}{status}",
+                key.id,
+                if status.is_terminal() { "" } else { "is " },
+            )
+        };
+    }
+    match outcome.map(Outcome::severity) {
+        Some(Severity::Error) => record!(error),
+        Some(Severity::Warning) => record!(warn),
+        Some(Severity::Info) | None => record!(info),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
-use crate::provider::{Page, PageRequest, Provider};
+use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
 use crate::store::{Pk, Store};
 use crate::sync::lock;
@@ -237,7 +237,7 @@ impl Poller {
     pub(super) fn patience(&self) -> Patience {
         Patience {
             stalled_after: self.account.config.polling.stalled_after,
-            reports_progress: self.adapter().reports_progress(),
+            reports_progress: registry::counts_live(&self.account.config.kind),
             // That is a matter of the batch.
             longest_usual: None,
         }
@@ -414,10 +414,12 @@ impl Poller {
         let now = self.shared.clock.now();
         let episode = lock(&self.record.health).note(self.name(), failure, now);
         if let Some(Episode { kind, message }) = episode {
-            tracing::warn!(provider = self.name(), "{message}");
             if kind == EventType::ProviderRecovered {
+                tracing::info!(provider = self.name(), "{message}");
                 // What was put off while it was in trouble need not be any more.
                 self.all_due();
+            } else {
+                tracing::error!(provider = self.name(), "{message}");
             }
         }
         if lock(&self.record.health).report().is_none() {

@@ -468,7 +468,6 @@ impl Results {
         self.count(&line);
     }
 
-    /// Counts a line that is given.
     fn count(&mut self, line: &OutputLine) {
         self.summary.lines += 1;
         self.summary.without_id += u64::from(line.custom_id.is_none());

@@ -192,7 +192,7 @@ impl Worker {
             None => tracing::info!(webhook = %self.name, "{words}"),
             // That it is switched off has been said.
             Some(_) if self.state.disabled.is_some() => {}
-            Some(_) => tracing::warn!(webhook = %self.name, "{words}"),
+            Some(_) => tracing::error!(webhook = %self.name, "{words}"),
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub const KIND: Kind = Kind {
         key_env: &["CO_API_KEY", "COHERE_API_KEY"],
         base_url_env: Some("CO_API_URL"),
         base_url: Some("https://api.cohere.com"),
+        counts_live: true,
         ..KindFacts::NONE
     },
     claims: |_| false,
@@ -124,10 +125,6 @@ impl Provider for Cohere {
 
     fn default_endpoint(&self) -> &'static str {
         ENDPOINT
-    }
-
-    fn reports_progress(&self) -> bool {
-        true
     }
 
     /// The dashboard has no address for a batch that is documented anywhere.

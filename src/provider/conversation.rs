@@ -38,7 +38,6 @@ pub(super) enum Turn {
 /// A part of a message.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// What it is.
     pub content: Content,
     /// Its `cache_control`.
     pub cache: Option<Value>,
@@ -119,7 +118,6 @@ pub(super) fn take(fields: &mut Fields, takes: Takes) -> Result<Conversation, Un
 }
 
 impl Content {
-    /// The text that it is.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),

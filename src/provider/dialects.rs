@@ -73,6 +73,7 @@ pub const KINDS: &[&Kind] = kinds![
             key_env: &["GROQ_API_KEY"],
             base_url_env: Some("GROQ_BASE_URL"),
             base_url: Some("https://api.groq.com/openai/v1"),
+            adds_version: true,
             ..KindFacts::NONE
         },
         claims: is_ulid,

@@ -34,6 +34,7 @@ pub const KIND: Kind = Kind {
         key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"],
         base_url_env: Some("GOOGLE_GEMINI_BASE_URL"),
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
+        adds_version: true,
         ..KindFacts::NONE
     },
     claims: |id| {

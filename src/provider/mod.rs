@@ -91,12 +91,6 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether the service is known to count requests while a batch runs. Where it is not, a batch whose counts move
-    /// shows it.
-    fn reports_progress(&self) -> bool {
-        false
-    }
-
     /// The page of the service's console about a batch, for people.
     fn console_url(&self, id: &str) -> Option<String>;
 

@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
         key_env: &["OPENAI_API_KEY"],
         base_url_env: Some("OPENAI_BASE_URL"),
         base_url: Some("https://api.openai.com/v1"),
+        counts_live: true,
         options: &["organization", "project"],
         option_env: &[("organization", &["OPENAI_ORG_ID"]), ("project", &["OPENAI_PROJECT_ID"])],
         ..KindFacts::NONE
@@ -41,12 +42,7 @@ pub const KIND: Kind = Kind {
     hook: Some(Hook::OPENAI),
     build: |account| {
         let creation = Some(Creation { intake: INTAKE, ..Creation::OPENAI });
-        let dialect = Dialect {
-            file_retention_secs: Some(FILE_RETENTION_SECS),
-            counts_live: true,
-            creation,
-            ..Dialect::OPENAI
-        };
+        let dialect = Dialect { file_retention_secs: Some(FILE_RETENTION_SECS), creation, ..Dialect::OPENAI };
         Box::new(OpenAi::of(account, &dialect))
     },
 };
@@ -109,7 +105,6 @@ pub(super) struct Dialect {
     pub listing: Listing,
     /// How its list goes on.
     pub paging: Paging,
-    /// Where its results are.
     pub results_location: ResultsLocation,
     /// What stands behind the address where only a host is configured, as some libraries want it; empty: nothing.
     pub root: &'static str,
@@ -117,8 +112,6 @@ pub(super) struct Dialect {
     pub endpoint: &'static str,
     /// Seconds that output files are kept after the end, where that is known.
     pub file_retention_secs: Option<i64>,
-    /// Whether it is known to count requests while a batch runs.
-    pub counts_live: bool,
     /// How batches are created there.
     pub creation: Option<Creation>,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
@@ -145,7 +138,6 @@ pub(super) enum Paging {
 pub(super) enum ResultsLocation {
     /// In files, whose ids the batch names.
     Files,
-    /// With the batch.
     Batch,
 }
 
@@ -158,7 +150,6 @@ impl Dialect {
         root: "",
         endpoint: "/v1/chat/completions",
         file_retention_secs: None,
-        counts_live: false,
         creation: Some(Creation::OPENAI),
         passthrough: true,
         output_line,
@@ -317,10 +308,6 @@ impl Provider for OpenAi {
 
     fn hold_incomplete(&self) -> bool {
         true
-    }
-
-    fn reports_progress(&self) -> bool {
-        self.dialect.counts_live
     }
 
     fn console_url(&self, id: &str) -> Option<String> {

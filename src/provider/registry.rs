@@ -37,6 +37,11 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().copied().find(|kind| kind.facts.name == name)
 }
 
+/// See [`KindFacts::counts_live`](crate::config::KindFacts::counts_live).
+pub fn counts_live(name: &str) -> bool {
+    kind(name).is_some_and(|kind| kind.facts.counts_live)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

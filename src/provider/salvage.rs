@@ -176,7 +176,6 @@ impl Salvage<'_> {
     }
 }
 
-/// One value by itself.
 fn read(text: &[u8]) -> Value {
     lenient::value(text).unwrap_or_else(|_| Value::from(BROKEN))
 }

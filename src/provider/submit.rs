@@ -74,7 +74,6 @@ pub struct LineForm {
 /// Where a service wants the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelPlace {
-    /// In each request.
     Request,
     /// In each request, or once in the creation of the batch.
     Either,
@@ -176,7 +175,6 @@ pub enum SubmitStep {
     CreateWith(Upload),
     /// Wait so long, then ask for the next step.
     Wait(Duration),
-    /// The batch is there.
     Done(Created),
 }
 

@@ -19,7 +19,6 @@ pub(super) struct Tools {
 /// A function that may be called.
 #[derive(Debug)]
 pub(super) struct Function {
-    /// Its name.
     pub name: String,
     /// What it does.
     pub description: Option<String>,

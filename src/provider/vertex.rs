@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "vertex",
         base_url: Some("https://{location}-aiplatform.googleapis.com/v1"),
+        adds_version: true,
         key_optional: true,
         options: &["credentials_file", "input_uri", "location", "output_uri", "project", "storage_url"],
         required: &["location", "project"],

@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
         name: "xai",
         key_env: &["XAI_API_KEY"],
         base_url: Some("https://api.x.ai/v1"),
+        adds_version: true,
         ..KindFacts::NONE
     },
     claims: super::is_prefixed_uuid,

@@ -171,7 +171,6 @@ fn view(batch: &Batch, base: &Base, now: Timestamp) -> Value {
     })
 }
 
-/// A line of the results.
 fn result_line(ended: &Ended<'_>) -> Value {
     let result = match ended.fate {
         Fate::Succeeded => json!({"type": "succeeded", "message": ended.answer()}),
@@ -194,5 +193,4 @@ fn result_line(ended: &Ended<'_>) -> Value {
     json!({"custom_id": ended.line["custom_id"], "result": result})
 }
 
-/// In one batch.
 const MOST_REQUESTS: usize = 100_000;

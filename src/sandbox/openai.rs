@@ -268,5 +268,4 @@ fn invalid_value(param: &str, message: String) -> Refusal {
     Refusal::wrong(param, message).coded("invalid_value")
 }
 
-/// In one batch.
 const MOST_REQUESTS: usize = 50_000;

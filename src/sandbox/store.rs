@@ -50,7 +50,6 @@ pub struct File {
     pub id: String,
     /// Grows with each file.
     pub serial: u64,
-    /// Its name, where it has one.
     pub name: String,
     /// What it is for, in OpenAI's and Mistral's words.
     pub purpose: String,

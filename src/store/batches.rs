@@ -42,7 +42,6 @@ pub struct BatchFilter {
 pub struct ScheduleEntry {
     /// Its row.
     pub pk: Pk,
-    /// Its provider.
     pub provider: Arc<str>,
     /// When it is due.
     pub next_poll_at: Timestamp,
@@ -93,7 +92,6 @@ impl Store {
         Ok(found.into_iter().next().map(|(_, tracked)| tracked))
     }
 
-    /// One batch by its key.
     pub async fn get(&self, key: BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
         let found = self
             .select("WHERE provider = ?1 AND id = ?2".to_owned(), vec![key.provider.into(), key.id.into()])
@@ -287,6 +285,37 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// The same, but a live batch counts under its status only while it is tracked; `None`: it was untracked.
+    pub async fn counts_of_tracked(&self) -> Result<Vec<(String, Option<Status>, u64)>, StoreError> {
+        let active = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT provider, status, count(*) AS count FROM batches WHERE active = 1 GROUP BY provider, status",
+            )?;
+            let counts: Vec<(String, Status, u64)> = collect(query.query([])?, |row| {
+                Ok((row.get("provider")?, status(row, "status")?, count(row, "count")?))
+            })?;
+            Ok(counts)
+        });
+        let active = active.await?;
+        let mut tracked = Vec::new();
+        // Two reads: a batch that ends between them is missing from both, never counted twice.
+        for (provider, status, all) in self.counts().await? {
+            if status.is_terminal() {
+                tracked.push((provider, Some(status), all));
+                continue;
+            }
+            let is_it = |(at, its, _): &&(String, Status, u64)| *at == provider && *its == status;
+            let watched = active.iter().find(is_it).map_or(0, |(.., count)| *count).min(all);
+            if all > watched {
+                tracked.push((provider.clone(), None, all - watched));
+            }
+            if watched > 0 {
+                tracked.push((provider, Some(status), watched));
+            }
+        }
+        Ok(tracked)
     }
 
     /// Reads batches, with what is known of their last checks and not written yet.

@@ -13,7 +13,6 @@ pub(super) fn file(dir: &Path) -> PathBuf {
     dir.join("batchd.db")
 }
 
-/// Where its log is.
 pub(super) fn log(dir: &Path) -> PathBuf {
     dir.join("batchd.db-wal")
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 /// What a page of a provider's list has brought.
 #[derive(Clone, Debug, Default)]
 pub struct Discovered {
-    /// What is new.
     pub new: Vec<Registration>,
     /// Ids that are old news, each with the time of its creation in Unix seconds, where that is known.
     pub old_news: Vec<(String, Option<i64>)>,

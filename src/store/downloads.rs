@@ -18,7 +18,6 @@ use std::sync::Arc;
 pub struct Due {
     /// The batch's row.
     pub pk: Pk,
-    /// The batch.
     pub tracked: Tracked,
     /// Attempts that failed.
     pub tries: u32,

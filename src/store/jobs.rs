@@ -37,7 +37,6 @@ impl Store {
         .await
     }
 
-    /// Notes a run.
     pub async fn set_job_run(&self, run: JobRun) -> Result<(), StoreError> {
         self.write(move |tx| note(tx, &run)).await
     }

@@ -22,7 +22,6 @@ pub struct Registration {
     pub user_fields: UserFields,
 }
 
-/// A registered batch.
 #[derive(Clone, Debug)]
 pub struct Registered {
     /// Its row.

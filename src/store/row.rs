@@ -59,7 +59,6 @@ const REGISTERED: &[Column] = &[
 static COLUMNS: LazyLock<String> =
     LazyLock::new(|| format!("pk, results, download_error, {}, {}", names(CHECKED), names(REGISTERED)));
 
-/// Reads a batch from its row.
 pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get("missing_count")?;
     let missing = maybe_at(row, "missing_since")?.map(|since| Missing { since, count: missing_count });

@@ -18,7 +18,6 @@ use std::sync::Arc;
 pub struct Submission {
     /// What the batch is marked with, where the provider keeps marks.
     pub marker: String,
-    /// At which provider.
     pub provider: String,
     /// The endpoint of its requests, in OpenAI's words.
     pub endpoint: String,

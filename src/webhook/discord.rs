@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// `kind = "discord"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts { name: "discord", ..CHAT },
+    facts: WebhookFacts { name: "discord", hosts: &["discord.com", "discordapp.com"], ..CHAT },
     build: |target| {
         let channel = Channel {
             escape: MARKDOWN,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// `kind = "google-chat"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts { name: "google-chat", ..CHAT },
+    facts: WebhookFacts { name: "google-chat", hosts: &["chat.googleapis.com"], ..CHAT },
     build: |target| {
         let channel = Channel { escape: GOOGLE_CHAT_TEXT, call, outcome };
         Chat::build(target, channel)

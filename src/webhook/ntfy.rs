@@ -22,6 +22,7 @@ use std::time::Duration;
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "ntfy",
+        hosts: &["ntfy.sh"],
         url: Some("https://ntfy.sh"),
         needs: &["topic"],
         options: &["token"],

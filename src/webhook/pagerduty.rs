@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "pagerduty",
+        hosts: &["pagerduty.com"],
         url: Some("https://events.pagerduty.com"),
         severity: Severity::Warning,
         needs: &["routing_key"],

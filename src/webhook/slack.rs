@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// `kind = "slack"`
 pub static KIND: Kind = Kind {
-    facts: WebhookFacts { name: "slack", ..CHAT },
+    facts: WebhookFacts { name: "slack", hosts: &["slack.com", "slack-gov.com"], ..CHAT },
     build: |target| {
         let channel = Channel {
             escape: SLACK,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "teams",
+        hosts: &["logic.azure.com", "powerplatform.com", "powerautomate.com"],
         retired_hosts: &[
             ("webhook.office.com", MOVED),
             ("outlook.office.com", MOVED),

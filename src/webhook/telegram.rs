@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 pub static KIND: Kind = Kind {
     facts: WebhookFacts {
         name: "telegram",
+        hosts: &["api.telegram.org"],
         url: Some("https://api.telegram.org"),
         needs: &["chat", "token"],
         ..CHAT

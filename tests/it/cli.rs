@@ -1146,6 +1146,7 @@ fn over_http_the_token_is_sent() {
 fn the_status_is_one_screen() {
     let daemon = Daemon::start();
     insta::assert_snapshot!(daemon.run(&["status"]).code(0).out, @r"
+    attention  nothing needs a person
     batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00, pid 1
     config     no file; keys come from the environment
     state      /var/lib/batchd

@@ -1,6 +1,6 @@
 //! What a person, a script or a program sees of the real binary, held to the contract's words.
 
-use crate::world::{KEY, World, until};
+use crate::world::{Daemon, KEY, World, until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::process::Output;
@@ -308,4 +308,261 @@ fn what_the_server_itself_refuses_has_the_shape_of_every_error() {
         assert!(body["error"]["message"].is_string() && body["error"]["code"].is_string(), "{body}");
     }
     daemon.terminate();
+}
+
+/// `status --check` fails where something needs a person, and the screen says how much does.
+#[test]
+fn a_status_that_is_checked_fails_when_something_needs_a_person() {
+    let world = World::new();
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    world.provider.put("batch_2", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1", "batch_2"]);
+    assert!(world.ok(&["status", "--check"]).contains("nothing needs a person"));
+    // What is not tracked any more is no batch in validation, and nobody expects its end.
+    world.ok(&["untrack", "batch_2"]);
+    let status = world.json(&["status", "--json"]);
+    assert_eq!((&status["batches"]["in_progress"], &status["batches"]["untracked"]), (&json!(1), &json!(1)));
+    assert_eq!(world.json(&["show", "batch_2", "--json"])["batchd"]["eta"], Value::Null);
+    let (_, metrics) = ask(&world, "GET", "/metrics", "");
+    assert!(metrics.contains(r#"batchd_batches{provider="openai",status="untracked"} 1"#), "{metrics}");
+
+    world.provider.fault(Some((401, r#"{"error":{"message":"no"}}"#)));
+    until("the key is refused", || {
+        (world.batchd(&["status", "--check"]).status.code() == Some(1)).then_some(())
+    });
+    let screen = world.ok(&["status"]);
+    assert!(screen.contains("✗ provider openai is refused"), "{screen}");
+    assert!(screen.contains("1 problem needs a person"), "{screen}");
+    assert!(
+        daemon.log().lines().any(|line| line.contains("ERROR") && line.contains("401")),
+        "{}",
+        daemon.log()
+    );
+    let offline = world.batchd(&["--offline", "status"]);
+    assert_eq!(offline.status.code(), Some(0), "{offline:?}");
+    daemon.terminate();
+    // When it is needed most.
+    let offline = world.ok(&["--offline", "status"]);
+    assert!(offline.contains("read from the state directory"), "{offline}");
+    assert!(offline.contains("1 active of 2") && offline.contains("openai (refused)"), "{offline}");
+    assert_eq!(world.batchd(&["--offline", "status", "--check"]).status.code(), Some(1));
+}
+
+/// A batch whose requests failed is an error in the log, so that `journalctl -p warning` shows it.
+#[test]
+fn an_end_is_logged_as_loudly_as_it_is_bad() {
+    let world = World::new();
+    for id in ["batch_1", "batch_2", "batch_3"] {
+        world.provider.put(id, "in_progress", &json!({}));
+    }
+    let counts = |completed: u64| {
+        let file = (completed > 0).then_some("file-out");
+        json!({
+            "request_counts": {"total": 4, "completed": completed, "failed": 4 - completed}, "output_file_id": file,
+        })
+    };
+    let daemon = Daemon::start(world.command().env("JOURNAL_STREAM", "").args(["run"]));
+    until("the daemon answers", || std::os::unix::net::UnixStream::connect(world.socket()).ok());
+    world.ok(&["track", "batch_1", "batch_2", "batch_3"]);
+    world.provider.put("batch_1", "completed", &counts(0));
+    world.provider.put("batch_2", "completed", &counts(3));
+    world.provider.complete("batch_3");
+    for (id, level) in [("batch_1", "ERROR"), ("batch_2", "WARN"), ("batch_3", "INFO")] {
+        let said = format!("{id} completed");
+        until(&said, || daemon.log().contains(&said).then_some(()));
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains(&said)).unwrap();
+        assert!(line.contains(level), "{line}");
+    }
+    // One that had failed when it was tracked is no less bad.
+    world.provider.put("batch_4", "failed", &json!({}));
+    world.ok(&["track", "batch_4"]);
+    until("it is logged", || {
+        daemon
+            .log()
+            .lines()
+            .any(|line| line.contains("ERROR") && line.contains("batch_4 failed"))
+            .then_some(())
+    });
+    let listed = world.ok(&["list", "--all"]);
+    assert!(listed.contains("3 ok · 1 failed") && listed.contains("0 ok · 4 failed"), "{listed}");
+    daemon.terminate();
+}
+
+/// A reload says what is different now, and what it leaves behind.
+#[test]
+fn a_reload_says_what_it_changes_and_what_it_leaves_behind() {
+    let world = World::new();
+    world.configure("[webhooks.broken]\nurl = \"http://127.0.0.1:1/x\"\n");
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    let same = world.batchd(&["reload"]);
+    assert!(err(&same).contains("reloaded: nothing has changed"), "{same:?}");
+
+    world.configure("");
+    let text = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), text.replace("max_interval = \"1s\"", "max_interval = \"2s\"")).unwrap();
+    // Before the reload the daemon's configuration is in force, and the file is not.
+    let shown = world.batchd(&["config", "show"]);
+    let page = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        page.starts_with("# in force in the running daemon") && page.contains("max_interval = \"1s\""),
+        "{page}"
+    );
+    assert!(page.contains("[webhooks.broken]") && page.contains("/…\""), "{page}");
+    assert!(err(&shown).contains("`batchd reload` would change: polling.max_interval 1s → 2s"), "{shown:?}");
+
+    let changed = world.batchd(&["reload"]);
+    assert_eq!(changed.status.code(), Some(0), "{changed:?}");
+    let said = err(&changed);
+    assert!(said.contains("polling.max_interval 1s → 2s"), "{said}");
+    assert!(said.contains("webhooks.broken removed (1 delivery held)"), "{said}");
+    assert!(daemon.log().contains("webhooks.broken removed (1 delivery held)"), "{}", daemon.log());
+    let status = world.ok(&["status"]);
+    assert!(status.contains("✗ 1 delivery is held: webhook broken is not in the configuration"), "{status}");
+    assert!(status.contains("broken: 1 held, not in the configuration"), "{status}");
+    let shown = world.batchd(&["config", "show"]);
+    assert!(!err(&shown).contains("edited"), "{shown:?}");
+
+    // What is wrong stands first, and nothing is printed as `\n`.
+    std::fs::write(
+        world.config(),
+        text.replace("[polling]", "[polling]\nmin_intervall = \"1s\"\ntimout = \"1s\""),
+    )
+    .unwrap();
+    let refused = world.batchd(&["reload"]);
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(err(&refused).lines().next().unwrap().contains("unknown key `min_intervall`"), "{refused:?}");
+    let status = world.ok(&["status"]);
+    assert!(status.contains("refused: ") && !status.contains("\\n"), "{status}");
+    daemon.terminate();
+    let shown = world.batchd(&["config", "show"]);
+    assert_eq!(shown.status.code(), Some(78), "{shown:?}");
+}
+
+/// Without the service's own variables `config check` says how to do without them.
+#[test]
+fn a_check_in_a_shell_that_lacks_the_secrets_says_how_to_do_without() {
+    let world = World::new();
+    let checked = world.command().env_remove("TEST_KEY").args(["config", "check"]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(78), "{checked:?}");
+    assert!(err(&checked).contains("--no-secrets"), "{checked:?}");
+    let without =
+        world.command().env_remove("TEST_KEY").args(["config", "check", "--no-secrets"]).output().unwrap();
+    assert_eq!(without.status.code(), Some(0), "{without:?}");
+    // An error of another kind needs no such hint.
+    let wrong = world.command().env("TEST_SIGNING", "short").args(["config", "check"]).output().unwrap();
+    assert!(!err(&wrong).contains("--no-secrets"), "{wrong:?}");
+}
+
+/// A batch that has ended cannot be cancelled, and the error says how it ended.
+#[test]
+fn a_batch_that_has_ended_is_not_cancelled() {
+    let world = World::new();
+    world.provider.complete("batch_1");
+    world.provider.put("batch_2", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    let refused = world.batchd(&["cancel", "batch_1"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(err(&refused).contains("has ended (completed, succeeded)"), "{refused:?}");
+    let (status, body) = ask(&world, "POST", "/v1/batches/batch_1/cancel", "");
+    assert_eq!(status, 409, "{body}");
+    assert!(body.contains("already_ended"), "{body}");
+    // Whose end nobody has seen yet: this provider answers a cancellation with 405.
+    let unseen = world.batchd(&["cancel", "openai:batch_1"]);
+    assert_eq!(unseen.status.code(), Some(1), "{unseen:?}");
+    world.ok(&["untrack", "batch_1", "--purge"]);
+    let unseen = world.batchd(&["cancel", "openai:batch_1"]);
+    assert!(err(&unseen).contains("has ended (completed, succeeded)"), "{unseen:?}");
+    let live = world.batchd(&["cancel", "openai:batch_2"]);
+    assert!(!err(&live).contains("has ended"), "{live:?}");
+    daemon.terminate();
+}
+
+/// Where nothing could be tracked under an id, nobody is told to track it.
+#[test]
+fn an_id_of_an_unknown_provider_is_not_advised_to_be_tracked() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let absent = world.batchd(&["show", "nosuch:batch_1"]);
+    assert_eq!(absent.status.code(), Some(66), "{absent:?}");
+    assert!(err(&absent).contains("no provider `nosuch` is configured"), "{absent:?}");
+    assert!(!err(&absent).contains("batchd track"), "{absent:?}");
+    let known = world.batchd(&["show", "openai:batch_1"]);
+    assert!(err(&known).contains("`batchd track openai:batch_1`"), "{known:?}");
+    daemon.terminate();
+    let offline = world.batchd(&["--offline", "show", "batch_1"]);
+    assert!(!err(&offline).contains("batchd track"), "{offline:?}");
+}
+
+/// A client that is refused while it still sends reads an answer, not a broken connection.
+#[test]
+fn what_a_refused_client_still_sends_is_read_away() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let text = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), text.replace("[api]", &format!("[api]\nlisten = \"{address}\""))).unwrap();
+    let daemon = world.daemon();
+    // More than any buffer on the way holds.
+    let body = vec![b'x'; 32 << 20];
+    for (path, status) in [("/v1/files", 403), ("/v1/nothing", 403), ("/hooks/openai", 413)] {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n", body.len())
+            .unwrap();
+        stream.write_all(&body).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(answer.contains("\"error\""), "{path}: {answer}");
+    }
+    // Over the socket, where the path is not there.
+    let mut stream = std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    write!(stream, "POST /v1/files HTTP/1.1\r\nhost: batchd\r\ncontent-length: {}\r\n\r\n", body.len())
+        .unwrap();
+    stream.write_all(&body).unwrap();
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("/providers/NAME/v1"), "{answer}");
+    daemon.terminate();
+}
+
+/// A backup goes where it is sent: to standard output, through a link, into a pipe.
+#[test]
+fn a_backup_goes_where_it_is_sent() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let is_database = |bytes: &[u8]| bytes.starts_with(b"SQLite format 3\0");
+    let output = world.batchd(&["backup", "-"]);
+    assert!(output.status.success() && is_database(&output.stdout), "{}", err(&output));
+    assert!(!std::path::Path::new("-").exists());
+    let (target, link) = (world.directory.path().join("copy.db"), world.directory.path().join("latest"));
+    std::os::unix::fs::symlink("copy.db", &link).unwrap();
+    let link = link.to_str().unwrap();
+    world.ok(&["backup", link]);
+    assert_eq!(world.batchd(&["backup", link]).status.code(), Some(1));
+    world.ok(&["backup", link, "--force"]);
+    assert!(is_database(&std::fs::read(target).unwrap()));
+    assert!(std::fs::symlink_metadata(link).unwrap().is_symlink());
+    world.ok(&["backup", "/dev/null", "--force"]);
+    daemon.terminate();
+    let offline = world.batchd(&["--offline", "backup", "-"]);
+    assert!(offline.status.success() && is_database(&offline.stdout), "{}", err(&offline));
+}
+
+#[test]
+fn an_option_without_a_value_is_a_mistake() {
+    let world = World::new();
+    let file = world.directory.path().join("requests.jsonl");
+    std::fs::write(&file, "{}\n").unwrap();
+    for option in ["--model", "--provider", "--endpoint"] {
+        let output = world.batchd(&["submit", file.to_str().unwrap(), option, ""]);
+        assert_eq!(output.status.code(), Some(2), "{option}: {output:?}");
+    }
 }

@@ -12,6 +12,7 @@ mod chaos;
 mod cli;
 mod clouds;
 mod config;
+mod config_doubts;
 mod config_page;
 mod contract;
 mod crash;

@@ -16,7 +16,12 @@ use webhooks::Names;
 
 /// Judges a whole file: the configuration, unless one of the problems is an error.
 pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Vec<Problem>) {
-    let mut check = Check { circumstances, problems: Vec::new(), places: raw.places.clone() };
+    let mut check = Check {
+        circumstances,
+        problems: Vec::new(),
+        places: raw.places.clone(),
+        wrong_intervals: (false, false),
+    };
     let state = check.state(&raw.state);
     let api = check.api(&raw.api);
     let http = check.http(&raw.http);
@@ -27,7 +32,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let names = Names::of(raw);
     let webhooks = check.webhooks(&raw.webhooks, &names, http.egress);
     let digests = check.digests(&raw.digests, &names);
-    let Check { problems, places, circumstances } = check;
+    let Check { problems, places, circumstances, .. } = check;
     let sound = problems.iter().all(|problem| problem.severity == Severity::Warning);
     let config = state.filter(|_| sound).map(|state| Config {
         file: None,
@@ -48,7 +53,12 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
 
 /// Judges `[api]` alone, for commands that only want to find the daemon.
 pub fn check_api(table: &ApiTable, circumstances: Circumstances<'_>) -> (ApiConfig, Vec<Problem>) {
-    let mut check = Check { circumstances, problems: Vec::new(), places: BTreeMap::new() };
+    let mut check = Check {
+        circumstances,
+        problems: Vec::new(),
+        places: BTreeMap::new(),
+        wrong_intervals: (false, false),
+    };
     let api = check.api(table);
     (api, check.problems)
 }

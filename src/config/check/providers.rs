@@ -9,6 +9,7 @@ use crate::config::secret::SecretSource;
 use crate::config::settings::{Polling, ProviderConfig};
 use crate::config::table::{Field, Named};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
@@ -58,6 +59,9 @@ impl Check<'_> {
         {
             let message = format!("the provider {} needs `{key}`", quote(name.get_ref()));
             self.refuse(name.span(), message, format!("write {key} = \"…\" in `[{path}]`"));
+        }
+        if let (Some(given), Some(Some(url))) = (own.base_url.given(), &base_url) {
+            self.warn_of_lost_version(&format!("{path}.base_url"), given.span(), url, &facts);
         }
         let base_url = match base_url {
             None if own.base_url.is_missing() => self.usual_base_url(&facts, &options, name),
@@ -131,6 +135,24 @@ impl Check<'_> {
         }
     }
 
+    /// Warns of an address without the version that the kind's own address ends with: every path would be wrong.
+    fn warn_of_lost_version(&mut self, holder: &str, span: Range<usize>, url: &Url, facts: &KindFacts) {
+        let is_version = |part: &str| {
+            part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let Some(usual) = facts.base_url else { return };
+        let Some((_, usual_path)) = usual.split_once("://").and_then(|(_, rest)| rest.split_once('/')) else {
+            return;
+        };
+        let has_one = |path: &str| path.split('/').any(is_version);
+        if !has_one(usual_path) || has_one(url.path()) || facts.adds_version {
+            return;
+        }
+        let message = format!("`{holder}` has no version at its end, as {usual} has");
+        let help = format!("did you mean {}/{usual_path}?", url.origin().ascii_serialization());
+        self.problems.push(Problem::warning(span, message).help(help));
+    }
+
     /// The kind's own address, or the one that its standard variable holds.
     fn usual_base_url(
         &mut self,
@@ -158,6 +180,9 @@ impl Check<'_> {
             (Ok(url), variable) => {
                 if let Some(variable) = variable.filter(|_| is_exposed(&url)) {
                     self.warn(name.span(), format!("{variable} sends the key unencrypted; use https"));
+                }
+                if let Some(variable) = variable {
+                    self.warn_of_lost_version(variable, name.span(), &url, facts);
                 }
                 Some(url)
             }

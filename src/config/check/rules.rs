@@ -25,6 +25,8 @@ pub struct Check<'a> {
     pub problems: Vec<Problem>,
     /// Where the value of each key stands, by the key in full.
     pub places: BTreeMap<String, Range<usize>>,
+    /// Whether `polling.min_interval` and `polling.max_interval` stand in the file and were not understood.
+    pub wrong_intervals: (bool, bool),
 }
 
 impl Check<'_> {

@@ -8,6 +8,7 @@ use crate::config::settings::{
     ApiConfig, ApiTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable, Polling, PollingTable,
     ResultsConfig, ResultsTable, StateConfig, StateTable,
 };
+use crate::config::table::Field;
 use crate::domain::duration::compact;
 use std::time::Duration;
 
@@ -59,21 +60,54 @@ impl Check<'_> {
     }
 
     pub fn polling(&mut self, table: &PollingTable) -> Polling {
-        self.polling_over("polling", table, Polling::usual())
+        self.polling_over(POLLING, table, Polling::usual())
     }
 
     /// `[polling]`, or a provider's keys of the same names over `defaults`.
     pub fn polling_over(&mut self, path: &str, table: &PollingTable, defaults: Polling) -> Polling {
         let polling = table.over(defaults);
-        let understood = !table.min_interval.is_wrong() && !table.max_interval.is_wrong();
-        let given = table.min_interval.given().or(table.max_interval.given()).filter(|_| understood);
-        if let Some(given) = given.filter(|_| polling.min_interval > polling.max_interval) {
-            let message = format!(
-                "`{path}.min_interval` ({}) is longer than `max_interval` ({})",
-                compact(polling.min_interval),
-                compact(polling.max_interval)
-            );
-            self.refuse(given.span(), message, "set both, the longer one as `max_interval`".to_owned());
+        let general = path == POLLING;
+        if general {
+            self.wrong_intervals = (table.min_interval.is_wrong(), table.max_interval.is_wrong());
+        }
+        // What was not understood has been told, and nothing is known of what it would be.
+        let (min, max) = (&table.min_interval, &table.max_interval);
+        let (no_usual_min, no_usual_max) = self.wrong_intervals;
+        let unknown =
+            |field: &Field<Duration>, no_usual: bool| field.is_wrong() || (field.is_missing() && no_usual);
+        if unknown(min, no_usual_min)
+            || unknown(max, no_usual_max)
+            || polling.min_interval <= polling.max_interval
+        {
+            return polling;
+        }
+        let table_of = |field: &Field<Duration>| if field.given().is_some() { path } else { POLLING };
+        let (min_table, max_table) = (table_of(min), table_of(max));
+        // The second of two keys of one table needs its table no more.
+        let named = |table: &str, key: &str, second: bool| {
+            if second && min_table == max_table { format!("`{key}`") } else { format!("`{table}.{key}`") }
+        };
+        let shortest = |second: bool| {
+            format!("{} ({})", named(min_table, "min_interval", second), compact(polling.min_interval))
+        };
+        let longest = |second: bool| {
+            format!("{} ({})", named(max_table, "max_interval", second), compact(polling.max_interval))
+        };
+        let help = "set both, the longer one as `max_interval`".to_owned();
+        match (min.given(), max.given()) {
+            (Some(given), _) => self.refuse(
+                given.span(),
+                format!("{} is longer than {}", shortest(false), longest(true)),
+                help,
+            ),
+            (None, Some(given)) => {
+                self.refuse(
+                    given.span(),
+                    format!("{} is shorter than {}", longest(false), shortest(true)),
+                    help,
+                );
+            }
+            (None, None) => {}
         }
         polling
     }
@@ -97,6 +131,9 @@ pub fn results(table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConf
     let dir = state.map(|state| state.dir.join("results")).unwrap_or_default();
     table.over(ResultsConfig { dir, ..ResultsConfig::usual() })
 }
+
+/// The table whose keys hold where a provider's table has none.
+const POLLING: &str = "polling";
 
 /// Whoever keeps things shorter than this has probably mistaken the unit.
 const SHORT_RETAIN: Duration = Duration::from_hours(1);

@@ -20,7 +20,6 @@ pub(in crate::provider) struct Rules {
 /// How a model thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::provider) enum Thinking {
-    /// Not at all.
     No,
     /// For as many tokens as it is told.
     Budget,
@@ -36,7 +35,6 @@ pub(in crate::provider) enum Thinking {
 /// Whether an adaptive model thinks unless it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::provider) enum Unasked {
-    /// No.
     Off,
     /// Yes; it can be switched off.
     On,
@@ -60,11 +58,8 @@ pub(in crate::provider) enum Sampling {
 /// Whether a model can be made to call a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::provider) enum ForcedTools {
-    /// Yes.
     Yes,
-    /// Unless it thinks.
     UnlessThinking,
-    /// No.
     No,
 }
 

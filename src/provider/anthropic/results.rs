@@ -5,7 +5,6 @@ use crate::provider::read::Reader;
 use crate::provider::results::{OutputLine, Record, RequestResult};
 use serde_json::{Map, Value};
 
-/// A line of the results.
 pub fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let mut reader = Reader::new(record.object);
     let custom_id = reader.id("custom_id");

@@ -106,7 +106,6 @@ impl Fetch for Output {
     }
 }
 
-/// A line of the output.
 pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let mut reader = Reader::new(record.object);
     let custom_id = reader.id("recordId").or_else(|| reader.id("custom_id"));

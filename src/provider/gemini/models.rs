@@ -12,7 +12,6 @@ pub(super) struct Rules {
 /// How a model thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thinking {
-    /// Not at all.
     No,
     /// For as many tokens as it is told (`thinkingBudget`).
     Budget {

@@ -101,7 +101,6 @@ pub struct DeliveryFilter {
 /// How much a webhook is owed; what was delivered is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// By state.
     pub counts: Vec<(DeliveryState, u64)>,
     /// The oldest that is neither delivered nor dead.
     pub oldest: Option<Timestamp>,

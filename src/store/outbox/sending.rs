@@ -40,7 +40,6 @@ pub struct Due {
 /// How an attempt ended, and what becomes of the delivery.
 #[derive(Clone, Debug)]
 pub struct AttemptEnd {
-    /// When.
     pub at: Timestamp,
     /// One word: `delivered`, or a failure's class.
     pub outcome: String,
@@ -61,7 +60,6 @@ pub enum Next {
     Delivered,
     /// Again after `wait`; `counts`: the attempt used up one of its tries.
     Again {
-        /// When.
         at: Timestamp,
         /// The wait that led there: a clock that is set back never lengthens it.
         wait: Duration,

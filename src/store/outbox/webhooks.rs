@@ -21,7 +21,6 @@ pub struct WebhookState {
     pub by_hand: bool,
     /// Failures in a row.
     pub failures: u32,
-    /// Since when it fails.
     pub failing_since: Option<Timestamp>,
     /// Until when its receiver wants to be left alone.
     pub paused_until: Option<Timestamp>,
