@@ -266,7 +266,7 @@ impl Mending<'_> {
 }
 
 /// Where the string ends that begins `at` its quotation mark.
-fn string_end(text: &[u8], at: usize) -> Option<usize> {
+pub(super) fn string_end(text: &[u8], at: usize) -> Option<usize> {
     let mut rest = at + 1;
     loop {
         rest += memchr::memchr2(b'"', b'\\', text.get(rest..)?)?;

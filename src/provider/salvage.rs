@@ -1,7 +1,7 @@
 //! Reads what can be read of JSON that is broken in places: a broken value costs its field, a broken item of a list that
 //! item (`docs/providers.md#parser-rules`).
 
-use super::lenient;
+use super::lenient::{self, string_end};
 use serde_json::{Map, Value};
 
 /// The JSON value in `text`, with [`BROKEN`] in place of what no parser reads.
@@ -178,18 +178,6 @@ impl Salvage<'_> {
 
 fn read(text: &[u8]) -> Value {
     lenient::value(text).unwrap_or_else(|_| Value::from(BROKEN))
-}
-
-/// Where the string ends that begins `at` its quotation mark.
-fn string_end(text: &[u8], at: usize) -> Option<usize> {
-    let mut rest = at + 1;
-    loop {
-        rest += memchr::memchr2(b'"', b'\\', text.get(rest..)?)?;
-        if text[rest] == b'"' {
-            return Some(rest + 1);
-        }
-        rest += 2;
-    }
 }
 
 #[cfg(test)]

@@ -339,6 +339,68 @@ fn a_kind_may_need_more_than_a_key() {
 }
 
 #[test]
+fn what_the_environment_holds_is_taken_without_what_stands_around_it() {
+    let catalog = Catalog { providers: KINDS.iter().map(|kind| kind.facts).collect(), ..catalog() };
+    let given = |text: &str, variables: &[(&'static str, &'static str)]| {
+        let variables = [("HOME", "/home/me")].into_iter().chain(variables.iter().copied());
+        Config::parse(Path::new("c.toml"), text, &catalog, &variables.collect::<Env>())
+    };
+    let base = |text: &str, variables: &[(&'static str, &'static str)]| {
+        given(text, variables).unwrap().providers.pop_first().unwrap().1.base_url
+    };
+    let openai = [("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", " https://a.b/v1\r\n")];
+    assert_eq!(base("[providers.openai]", &openai), "https://a.b/v1");
+    assert_eq!(base("[providers.openai]\nbase_url = \"https://a.b/v1\\n\"", &openai), "https://a.b/v1");
+    let broken = [("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "https://a.b\n/v1")];
+    let refused = given("[providers.openai]", &broken).unwrap_err().one_lines();
+    assert_eq!(
+        refused,
+        [
+            "c.toml:1:12: error: the address of the provider `openai` in OPENAI_BASE_URL must be an address without spaces and line breaks"
+        ]
+    );
+
+    let ids = [("OPENAI_API_KEY", "k"), ("OPENAI_ORG_ID", "org-1\n"), ("OPENAI_PROJECT_ID", "proj-1")];
+    let options = given("[providers.openai]", &ids).unwrap().providers["openai"].options.clone();
+    assert_eq!((options["organization"].as_str(), options["project"].as_str()), ("org-1", "proj-1"));
+
+    let region = |region: &'static str| base("[providers.bedrock]", &[("AWS_REGION", region)]);
+    assert_eq!(region("eu-central-1"), "https://bedrock.eu-central-1.amazonaws.com");
+    assert_eq!(region("cn-north-1"), "https://bedrock.cn-north-1.amazonaws.com.cn");
+
+    let warnings = |other| {
+        let keys = [("GEMINI_API_KEY", "one"), ("GOOGLE_API_KEY", other)];
+        given("[providers.gemini]", &keys).unwrap().warnings.join("\n")
+    };
+    assert!(warnings("two").contains("GEMINI_API_KEY and GOOGLE_API_KEY are both set and differ"));
+    assert!(!warnings("one\n").contains("differ"));
+}
+
+#[test]
+fn a_key_with_something_around_it_is_a_mistake_at_its_place() {
+    let text = "[providers.openai]\n[webhooks.t]\nkind = \"ntfy\"\nurl = { env = \"URL\" }\ntoken = { env = \"TOKEN\" }\ntopic = \"t\"";
+    let told = |key: &'static str, token: &'static str| {
+        let env = Env::from([
+            ("HOME", "/home/me"),
+            ("OPENAI_API_KEY", key),
+            ("TOKEN", token),
+            ("URL", " https://ntfy.sh/topic\n"),
+        ]);
+        let config = Config::parse(Path::new("c.toml"), text, &catalog(), &env).unwrap();
+        config.check_secrets(&env).err().map(|refused| refused.one_lines()).unwrap_or_default()
+    };
+    assert!(told("\u{feff} correct-horse \n", "tk_battery\n").is_empty());
+    assert_eq!(
+        told("\"correct-horse\"", "Bearer tk_battery"),
+        [
+            "c.toml:1:12: error: `providers.openai.api_key`: the environment variable OPENAI_API_KEY holds the key in quotes; write it without them",
+            "c.toml:5:9: error: `webhooks.t.token`: the environment variable TOKEN begins with `Bearer `; write the key alone",
+        ]
+    );
+    assert!(told("OPENAI_API_KEY=correct-horse", "tk_battery")[0].contains("an assignment"));
+}
+
+#[test]
 fn rules_for_providers() {
     assert!(error("[providers.openai-eu]").ends_with("add kind = \"openai\", or name the table so"));
     assert!(error("[providers.own]\nkind = \"openai-compatible\"").contains("needs a `base_url`"));
