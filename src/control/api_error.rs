@@ -52,6 +52,13 @@ impl ApiError {
             ProviderError::Store(error) => error.into(),
             retired @ ProviderError::Retired(_) => Self::new(ErrorCode::ProviderFailed, retired.to_string()),
             ProviderError::Provider { provider, failure } => Self::from_failure(&provider, &failure, id),
+            ProviderError::BatchRefused { provider, failure } => Self::new(
+                ErrorCode::BatchNotFound,
+                format!(
+                    "provider `{provider}` refuses the batch `{id}`, though it accepts the key: {failure}"
+                ),
+            )
+            .hint("the batch may have been deleted, or belong to another project or account"),
         }
     }
 

@@ -264,12 +264,17 @@ fn log_flaws(key: &BatchKey, summary: &Summary) {
         tracing::warn!(
             provider,
             batch,
-            "{} lines of the results of {key} cannot be read",
-            summary.unreadable
+            lines = summary.unreadable,
+            "some lines of the results of {key} cannot be read"
         );
     }
     if summary.without_id > 0 {
-        tracing::warn!(provider, batch, "{} lines of the results of {key} bear no id", summary.without_id);
+        tracing::warn!(
+            provider,
+            batch,
+            lines = summary.without_id,
+            "some lines of the results of {key} do not say which request they answer"
+        );
     }
 }
 

@@ -11,6 +11,9 @@ pub enum ProviderError {
     /// The provider did not answer as it should.
     #[error("{provider}: {failure}")]
     Provider { provider: String, failure: Failure },
+    /// The provider refuses this batch to a key that it accepts otherwise.
+    #[error("{provider}: {failure}")]
+    BatchRefused { provider: String, failure: Failure },
     /// The account was configured anew while it waited for its turn, or batchd is stopping.
     #[error("{0} was configured anew meanwhile, or batchd is stopping; ask again")]
     Retired(String),

@@ -29,6 +29,7 @@ use crate::domain::route::Routes;
 use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
+use crate::http::failure::Verdict;
 use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::batches::ScheduleEntry;
@@ -40,7 +41,7 @@ pub use account::{Account, Description};
 use due::Next;
 pub use error::ProviderError;
 use jiff::Timestamp;
-use poller::{Poller, Record, Snapshot};
+use poller::{Access, Poller, Record, Snapshot};
 use prometheus_client::metrics::histogram::Histogram;
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,11 +157,18 @@ impl Engine {
     /// An answer shows that the account is well; a failure is told to whoever asked and to nobody else.
     pub async fn retrieve(&self, provider: &str, id: &str) -> Result<Sighting, ProviderError> {
         let poller = self.poller(provider)?;
-        let seen = poller.retrieve(id).await;
-        if seen.is_ok() {
-            poller.report(None).await;
+        let failure = match poller.retrieve(id).await {
+            Ok(sighting) => {
+                poller.report(None).await;
+                return Ok(sighting);
+            }
+            Err(failure) => failure,
+        };
+        let provider = provider.to_owned();
+        if failure.verdict() == Verdict::Refused && poller.access().await == Access::Accepted {
+            return Err(ProviderError::BatchRefused { provider, failure });
         }
-        seen.map_err(|failure| ProviderError::Provider { provider: provider.to_owned(), failure })
+        Err(ProviderError::Provider { provider, failure })
     }
 
     /// Asks the provider for the newest batch of its list: whether address and key are right.

@@ -35,7 +35,7 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
 
 /// The JSON object in `text` with every number as it was written, if reading it as [`object`] does changes one.
 ///
-/// Such a number is a marked text, which [`write`] and [`text`] turn into the number again: `serde_json` holds neither
+/// Such a number is a marked text, which `write` and [`text`] turn into the number again: `serde_json` holds neither
 /// integers of more than 64 bits nor every digit of a float.
 pub fn exact(text: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(&mended(text, Numbers::AsWritten)?).ok()

@@ -4,7 +4,7 @@
 use super::lenient::{self, string_end};
 use serde_json::{Map, Value};
 
-/// The JSON value in `text`, with [`BROKEN`] in place of what no parser reads.
+/// The JSON value in `text`, with `BROKEN` in place of what no parser reads.
 ///
 /// A byte order mark is passed over, and all that [`lenient::value`] reads is read. `None`: it is no JSON at all, or it
 /// is cut off.
