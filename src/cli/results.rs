@@ -189,8 +189,8 @@ fn told(
             context.ui.warn(&format!("the batch failed: `batchd show {}` tells why", arguments.id));
             Exit::BatchFailed
         }
-        Some(Outcome::Expired) => Exit::BatchExpired,
-        Some(Outcome::Cancelled) => Exit::BatchCancelled,
+        Some(Outcome::Expired) if lines.lines == 0 => Exit::BatchExpired,
+        Some(Outcome::Cancelled) if lines.lines == 0 => Exit::BatchCancelled,
         _ => Exit::Ok,
     })
 }

@@ -112,7 +112,12 @@ impl Mistral {
                 metadata: reader.metadata("metadata"),
                 ..Sighting::default()
             };
-            let has_results = has_outputs || sighting.request_counts.is_none_or(|counts| counts.done() > 0);
+            // Requests that failed are in the error file where there is one.
+            let apart = sighting.error_file_id.is_some();
+            let has_results = has_outputs
+                || sighting
+                    .request_counts
+                    .is_none_or(|counts| counts.completed > 0 || counts.done() > 0 && !apart);
             if ended && is_inline && has_results && sighting.output_file_id.is_none() {
                 sighting.output_file_id = Some(results_id(&self.provider, &sighting.id));
             }
