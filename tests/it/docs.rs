@@ -1,10 +1,12 @@
-//! Every page that the code or another page cites is in the tree, and so is the heading it points at.
+//! Every page that the code or another page cites is in the tree, and so is the heading it points at; every kind of
+//! provider and of webhook has its page.
 
-use std::collections::BTreeMap;
+use batchd::{provider, webhook};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where citations may stand.
-const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", ".github"];
+const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", "monitoring", ".github"];
 
 /// Single files that cite, too.
 const FILES: &[&str] = &[
@@ -38,6 +40,34 @@ fn every_cited_page_and_heading_is_there() {
         }
     }
     assert!(wrong.is_empty(), "these lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_kind_has_a_page_and_every_page_a_kind() {
+    let providers = provider::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
+    let webhooks = webhook::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
+    for (folder, kinds) in [("docs/providers", providers), ("docs/webhooks", webhooks)] {
+        let kinds: BTreeSet<&str> = kinds;
+        let pages = pages_in(folder);
+        assert_eq!(pages.iter().map(String::as_str).collect::<BTreeSet<_>>(), kinds, "{folder}");
+    }
+    // The comparison has a row for each, too.
+    let comparison = std::fs::read_to_string("docs/providers.md").unwrap();
+    for kind in pages_in("docs/providers") {
+        let row = format!("| [`{kind}`](providers/{kind}.md) |");
+        assert!(comparison.contains(&row), "docs/providers.md#comparison has no row for {kind}");
+    }
+}
+
+#[test]
+fn every_picture_and_every_sample_that_a_page_shows_is_used() {
+    let pages: String = texts().into_iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    for folder in ["docs/pictures", "docs/examples"] {
+        walk(Path::new(folder), &mut |file| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(pages.contains(name), "no page shows {}", file.display());
+        });
+    }
 }
 
 #[test]
@@ -158,6 +188,15 @@ fn slug(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// The names of the pages in a folder, without their endings.
+fn pages_in(folder: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    walk(Path::new(folder), &mut |file| {
+        found.insert(file.file_stem().unwrap().to_str().unwrap().to_owned());
+    });
+    found
+}
+
 fn pages() -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("docs"), &mut |file| found.push(file.to_owned()));
@@ -170,7 +209,9 @@ fn texts() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = FILES.iter().map(PathBuf::from).filter(|file| file.exists()).collect();
     for place in PLACES {
         walk(Path::new(place), &mut |file| {
-            let known = ["rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py"];
+            let known = [
+                "rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py", "sh", "go", "rb", "mjs",
+            ];
             if file.extension().is_some_and(|extension| known.iter().any(|known| extension == *known)) {
                 found.push(file.to_owned());
             }
