@@ -97,6 +97,36 @@ fn every_page_is_on_the_map() {
     }
 }
 
+/// The samples that verify signatures, against a delivery of this binary and against forgeries; those whose interpreter
+/// is missing say that they were skipped.
+#[test]
+fn the_samples_verify_what_batchd_signs() {
+    let python = std::env::var_os("BATCHD_SDK_PYTHON").unwrap_or_else(|| "python3".into());
+    let tried = std::process::Command::new("tests/docs/verify.sh")
+        .env("BATCHD", env!("CARGO_BIN_EXE_batchd"))
+        .env("PYTHON", python)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&tried.stdout);
+    assert!(tried.status.success(), "{said}{}", String::from_utf8_lossy(&tried.stderr));
+    eprintln!("{said}");
+}
+
+/// What a page shows of a sample is what the sample says.
+#[test]
+fn pages_show_samples_as_they_are() {
+    let page = std::fs::read_to_string("docs/verifying-webhooks.md").unwrap();
+    let mut samples = String::new();
+    walk(Path::new("docs/examples/verify"), &mut |file| samples += &std::fs::read_to_string(file).unwrap());
+    // The shell's is shortened.
+    for language in ["python", "js", "go", "ruby"] {
+        for shown in page.split(&format!("```{language}\n")).skip(1) {
+            let shown = shown.split("```").next().unwrap();
+            assert!(samples.contains(shown), "no sample has:\n{shown}");
+        }
+    }
+}
+
 #[test]
 fn a_citation_ends_where_its_anchor_ends() {
     assert_eq!(
