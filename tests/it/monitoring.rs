@@ -48,17 +48,19 @@ fn what_is_asked_for_is_there_and_documented() {
     }
     let page = std::fs::read_to_string("docs/metrics.md").unwrap();
     for (name, labels) in &metrics {
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let base =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let shown = page.lines().find(|line| {
-            line.strip_prefix("| `").and_then(|line| line.strip_prefix(base)).is_some_and(|rest| {
-                rest.starts_with('`') || rest.starts_with('{')
-            })
+            line.strip_prefix("| `")
+                .and_then(|line| line.strip_prefix(base))
+                .is_some_and(|rest| rest.starts_with('`') || rest.starts_with('{'))
         });
         match shown {
             None => wrong.push(format!("docs/metrics.md does not name {base}")),
             Some(line) => {
                 let listed = line.split('`').nth(1).unwrap_or_default();
-                let missing = labels.iter().filter(|label| *label != "le" && !listed.contains(label.as_str()));
+                let missing =
+                    labels.iter().filter(|label| *label != "le" && !listed.contains(label.as_str()));
                 wrong.extend(missing.map(|label| format!("docs/metrics.md: {base} has a label {label}")));
             }
         }
@@ -83,7 +85,9 @@ fn the_rules_are_set_off_by_what_they_are_for() {
 
 #[test]
 fn names_and_labels_are_found_in_an_expression() {
-    let found = asked(r#"rate(batchd_polls_total{job="$job",result!="ok, {x}"}[5m]) / process_open_fds{\"le\"=\"1\"}"#);
+    let found = asked(
+        r#"rate(batchd_polls_total{job="$job",result!="ok, {x}"}[5m]) / process_open_fds{\"le\"=\"1\"}"#,
+    );
     assert_eq!(found.len(), 2);
     assert_eq!(found[0].0, "batchd_polls_total");
     assert_eq!(found[0].1, ["job", "result"]);
