@@ -58,6 +58,28 @@ fn every_kind_has_a_page_and_every_page_a_kind() {
     }
 }
 
+/// The example of every kind's page is a configuration that is taken.
+#[test]
+fn every_example_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    for folder in ["docs/providers", "docs/webhooks"] {
+        for kind in pages_in(folder) {
+            let page = std::fs::read_to_string(format!("{folder}/{kind}.md")).unwrap();
+            let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+            std::fs::write(&file, example.unwrap_or_else(|| panic!("{folder}/{kind}.md has no example")))
+                .unwrap();
+            let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_batchd"));
+            let checked = check.args(["config", "check", "--no-secrets"]).arg(&file).output().unwrap();
+            assert!(
+                checked.status.success(),
+                "{folder}/{kind}.md: {}",
+                String::from_utf8_lossy(&checked.stderr)
+            );
+        }
+    }
+}
+
 /// The page that shows the API by example leaves no route out.
 #[test]
 fn every_route_has_an_example() {
