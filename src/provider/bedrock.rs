@@ -1,4 +1,4 @@
-//! AWS Bedrock's model invocation jobs (`docs/providers.md#bedrock`): signed requests, and requests and results in S3.
+//! AWS Bedrock's model invocation jobs (`docs/providers/bedrock.md`): signed requests, and requests and results in S3.
 
 mod results;
 mod submission;

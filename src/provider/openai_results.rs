@@ -1,4 +1,4 @@
-//! Results in OpenAI's form (`docs/providers.md#openai-lines`), which most services share, and the ways to a file of them.
+//! Results in OpenAI's form (`docs/providers/openai.md#lines`), which most services share, and the ways to a file of them.
 
 use super::read::Reader;
 use super::results::{Fetch, FetchStep, Form, OutputLine, RequestResult};

@@ -53,7 +53,7 @@ pub struct Record<'a> {
     pub batch: &'a Batch,
 }
 
-/// A record in the form of a line of OpenAI's output and error files (`docs/providers.md#openai-lines`).
+/// A record in the form of a line of OpenAI's output and error files (`docs/providers/openai.md#lines`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputLine {
     /// The service's id for the request within the batch.

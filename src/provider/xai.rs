@@ -1,4 +1,4 @@
-//! xAI's batches (`docs/providers.md#xai`): no status word, so the counters and times tell; results in pages.
+//! xAI's batches (`docs/providers/xai.md`): no status word, so the counters and times tell; results in pages.
 
 mod results;
 mod submission;

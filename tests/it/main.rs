@@ -26,6 +26,7 @@ mod hooks;
 mod input_checker;
 mod layers;
 mod learning;
+mod monitoring;
 mod process;
 mod provider;
 mod results;

@@ -1,4 +1,4 @@
-//! xAI's results (`docs/providers.md#xai-lines`): pages, in which an answer is named after its kind.
+//! xAI's results (`docs/providers/xai.md#lines`): pages, in which an answer is named after its kind.
 
 use super::{Xai, meant};
 use crate::domain::batch::Batch;
