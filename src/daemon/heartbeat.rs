@@ -165,6 +165,7 @@ mod tests {
             held_until: None,
             state: ProviderState::default(),
             polls: BTreeMap::from([("ok", polls)]),
+            repaired: 0,
         }
     }
 

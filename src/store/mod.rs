@@ -27,6 +27,7 @@ mod pruning;
 mod reader;
 pub mod recording;
 mod row;
+pub mod schedule;
 pub mod spool;
 mod state;
 pub mod submissions;

@@ -266,8 +266,7 @@ impl Life {
                 Registration { tracked, first_look: None, user_fields: UserFields::default() }
             })
             .collect();
-        let registered = self.store.register(items, Arc::default()).await.unwrap();
-        self.engine.adopt(&registered);
+        self.store.register(items, Arc::default()).await.unwrap();
     }
 
     /// Every event, by what it says rather than by its place among others of the same instant.
