@@ -49,7 +49,7 @@ pub struct Live {
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     /// Held while a configuration is put in force, or the routes are, which follow from it.
-    swapping: Mutex<()>,
+    pub(super) swapping: Mutex<()>,
     reload_error: Mutex<Option<String>>,
     heartbeat: RwLock<Option<Arc<Heartbeat>>>,
     /// Scheme and host of each webhook: what may be shown of where it points.

@@ -94,8 +94,8 @@ pub(super) fn observed(
                 key_refused = true;
                 Step::quiet(patient(before, failure, now))
             }
-            Verdict::Hold(wait) => {
-                not_before = Some(poller.hold(wait));
+            Verdict::Hold(_) => {
+                not_before = poller.held_until();
                 Step::quiet(patient(before, failure, now))
             }
         },

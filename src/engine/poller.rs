@@ -121,9 +121,9 @@ fn is_no_list(failure: Option<&Failure>) -> bool {
 
 impl Record {
     /// Of an account of which the database remembers `state`.
-    pub(super) fn remembered(state: ProviderState, _now: Timestamp) -> Arc<Self> {
+    pub(super) fn remembered(state: ProviderState, now: Timestamp) -> Arc<Self> {
         Arc::new(Self {
-            wishes: Arc::default(),
+            wishes: Arc::new(Mutex::new(Wishes::remembered(state.held_until, now))),
             health: Mutex::new(Health::remembered(state)),
             reporting: AsyncMutex::default(),
             counts: Mutex::default(),
@@ -386,9 +386,6 @@ impl Poller {
             Err(Verdict::Again | Verdict::Hold(_)) => Access::Unknown,
         };
         if access != Access::Refused {
-            if let Err(Verdict::Hold(wait)) = result.as_ref().map_err(Failure::verdict) {
-                self.hold(wait);
-            }
             self.report(result.as_ref().err()).await;
         }
         *probed = Some((now, access));
@@ -415,11 +412,7 @@ impl Poller {
         self.count(&result);
         match result.as_ref().map_err(Failure::verdict) {
             Err(Verdict::Refused | Verdict::Missing) => {}
-            Err(Verdict::Hold(wait)) => {
-                self.hold(wait);
-                self.report(result.as_ref().err()).await;
-            }
-            Ok(_) | Err(Verdict::Again) => self.report(result.as_ref().err()).await,
+            Ok(_) | Err(Verdict::Again | Verdict::Hold(_)) => self.report(result.as_ref().err()).await,
         }
         Some(result)
     }
@@ -430,9 +423,13 @@ impl Poller {
         Ok(answer)
     }
 
-    /// What an answer, or the lack of one, says of the account.
+    /// What an answer, or the lack of one, says of the account; if it wants to be left alone, it is from now on.
     pub(super) async fn report(&self, failure: Option<&Failure>) {
         let now = self.shared.clock.now();
+        if let Some(Verdict::Hold(wait)) = failure.map(Failure::verdict) {
+            let until = self.budget.hold(wait, now);
+            lock(&self.record.health).hold(until);
+        }
         let episode = lock(&self.record.health).note(self.name(), failure, now);
         if let Some(Episode { kind, message }) = episode {
             if kind == EventType::ProviderRecovered {
@@ -456,11 +453,6 @@ impl Poller {
                 tracing::error!(provider = self.name(), %error, "cannot record the provider's state; tried again at the next poll");
             }
         }
-    }
-
-    /// The server asked to be left alone.
-    pub(super) fn hold(&self, wait: Option<Duration>) -> Timestamp {
-        self.budget.hold(wait, self.shared.clock.now())
     }
 
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
