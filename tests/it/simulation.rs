@@ -243,6 +243,11 @@ impl World {
         Self { directory: directory.unwrap(), clock: Clock::simulated(EPOCH), seed }
     }
 
+    /// Where its state is.
+    pub fn state(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// A daemon's engine from here on, over whatever state there is.
     pub async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
