@@ -193,6 +193,11 @@ mod tests {
     #[test]
     fn a_loop_that_does_not_come_round_stops_the_heart() {
         let progress = Progress::default();
-        assert!(progress.standstill(&["housekeeping".to_owned()], Duration::ZERO).unwrap().contains("housekeeping"));
+        assert!(
+            progress
+                .standstill(&["housekeeping".to_owned()], Duration::ZERO)
+                .unwrap()
+                .contains("housekeeping")
+        );
     }
 }

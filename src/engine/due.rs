@@ -193,12 +193,8 @@ impl DueList {
         if self.round.as_ref().is_some_and(|round| round.claim.strong_count() == 0) {
             self.end_round(now, now);
         }
-        let lost: Vec<Pk> = self
-            .busy
-            .iter()
-            .filter(|(_, busy)| busy.claim.strong_count() == 0)
-            .map(|(pk, _)| *pk)
-            .collect();
+        let lost: Vec<Pk> =
+            self.busy.iter().filter(|(_, busy)| busy.claim.strong_count() == 0).map(|(pk, _)| *pk).collect();
         for pk in &lost {
             self.settle(*pk, Some(Next::at(now, None)), false, now);
         }

@@ -270,7 +270,8 @@ impl Poller {
     /// may have had other bounds, or a clock that was ahead.
     pub(super) fn fill(&self, schedule: &[ScheduleEntry]) {
         let own = schedule.iter().filter(|entry| *entry.provider == *self.name());
-        let entries = own.map(|entry| (entry.pk, self.bounded(Next::at(entry.next_poll_at, entry.created_at))));
+        let entries =
+            own.map(|entry| (entry.pk, self.bounded(Next::at(entry.next_poll_at, entry.created_at))));
         let now = self.now();
         self.due().fill(entries, now);
     }

@@ -23,7 +23,9 @@ impl Pollers {
             by_provider.entry(&change.provider).or_default().push(change);
         }
         for (provider, changes) in by_provider {
-            for poller in [&self.in_force, &self.coming].into_iter().filter_map(|pollers| pollers.get(provider)) {
+            for poller in
+                [&self.in_force, &self.coming].into_iter().filter_map(|pollers| pollers.get(provider))
+            {
                 poller.told(&changes);
             }
         }

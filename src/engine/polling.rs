@@ -140,9 +140,7 @@ impl Poller {
                 due.forget_what_was_unlisted();
             }
             let wanted = due.wanted(self.plan().max_interval, now);
-            if wanted.is_empty()
-                || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true)
-            {
+            if wanted.is_empty() || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true) {
                 return;
             }
             let Some(claim) = due.begin_round() else { return };

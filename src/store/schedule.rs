@@ -142,7 +142,9 @@ impl Store {
             })
             .await?;
         if let Some(daemon) = &self.0.daemon {
-            off.retain(|pk| daemon.writer.core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none()));
+            off.retain(|pk| {
+                daemon.writer.core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none())
+            });
         }
         Ok(off)
     }
@@ -153,7 +155,8 @@ impl Store {
         let mut found = self
             .read(move |connection| {
                 let mut query = connection.prepare_cached(&row::select("WHERE pk = ?1"))?;
-                let rows = batches.into_iter().map(|pk| query.query_row([pk], |row| Ok(row::read(row))).optional());
+                let rows =
+                    batches.into_iter().map(|pk| query.query_row([pk], |row| Ok(row::read(row))).optional());
                 let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
                 rows.into_iter().flatten().collect::<Result<Vec<(Pk, Tracked)>, StoreError>>()
             })

@@ -455,7 +455,7 @@ async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watche
     // Untracked for good while a look is under way: that look is the last.
     let untracked = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-            life.store.untrack(pk, world.clock.now()).await.unwrap();
+        life.store.untrack(pk, world.clock.now()).await.unwrap();
     };
     tokio::join!(life.engine.poll_now("openai", pk), untracked).0.unwrap();
     let before = provider.asked().len();
