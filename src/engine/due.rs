@@ -3,7 +3,7 @@
 use crate::domain::time::{from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::store::Pk;
-use crate::store::schedule::NextCheck;
+use crate::store::rescheduled::NextCheck;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};

@@ -1,7 +1,7 @@
 //! The pollers of all accounts: those in force, and those of a configuration that is being prepared.
 
 use super::poller::Poller;
-use crate::store::schedule::Rescheduled;
+use crate::store::rescheduled::Rescheduled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

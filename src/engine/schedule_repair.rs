@@ -18,11 +18,13 @@ pub(super) async fn keep(shared: Arc<Shared>, pollers: Arc<RwLock<Pollers>>, pul
     let stopping = shared.tasks.stopping();
     let mut cursors = BTreeMap::new();
     loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL) => {}
+        for _ in 0..2 {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(INTERVAL / 2) => {}
+            }
+            pulse.beat();
         }
-        pulse.beat();
         let in_force = sync::read(&pollers).in_force.clone();
         cursors.retain(|name, _| in_force.contains_key(name));
         for poller in in_force.values() {
@@ -46,21 +48,24 @@ async fn compare(
     in_force: &BTreeMap<String, Arc<Poller>>,
     cursors: &mut BTreeMap<String, Pk>,
 ) -> Result<(), StoreError> {
+    let mut waiting: BTreeMap<Pk, &str> = BTreeMap::new();
+    for (name, poller) in in_force {
+        let some = poller.some_waiting(cursors.entry(name.clone()).or_default(), AT_ONCE);
+        waiting.extend(some.into_iter().map(|pk| (pk, name.as_str())));
+    }
+    let before = earlier(shared.clock.now(), GRACE);
+    let (due, off) = shared.store.compare(before, waiting.keys().copied().collect()).await?;
     let mut doubtful: BTreeMap<String, Vec<Pk>> = BTreeMap::new();
-    for entry in shared.store.overdue(earlier(shared.clock.now(), GRACE)).await? {
+    for entry in due {
         if let Some(poller) = in_force.get(&*entry.provider)
             && poller.lacks(&poller.due(), entry.pk)
         {
             doubtful.entry(poller.name().to_owned()).or_default().push(entry.pk);
         }
     }
-    for (name, poller) in in_force {
-        let waiting = poller.some_waiting(cursors.entry(name.clone()).or_default(), AT_ONCE);
-        if !waiting.is_empty() {
-            let off = shared.store.off_schedule(waiting).await?;
-            if !off.is_empty() {
-                doubtful.entry(name.clone()).or_default().extend(off);
-            }
+    for pk in off {
+        if let Some(name) = waiting.get(&pk) {
+            doubtful.entry((*name).to_owned()).or_default().push(pk);
         }
     }
     if doubtful.is_empty() {
@@ -152,7 +157,7 @@ impl Poller {
 }
 
 /// With [`GRACE`] and what a poll takes, what is lost is checked within a minute of being due.
-const INTERVAL: Duration = Duration::from_secs(25);
+const INTERVAL: Duration = Duration::from_secs(40);
 /// What has been due for less may be on its way.
 const GRACE: Duration = Duration::from_secs(10);
 /// Between finding a difference and believing it.

@@ -26,6 +26,7 @@ pub mod providers;
 mod pruning;
 mod reader;
 pub mod recording;
+pub mod rescheduled;
 mod row;
 pub mod schedule;
 pub mod spool;

@@ -2,6 +2,7 @@
 
 use super::column::{Pk, collect, instant, ms};
 use super::error::StoreError;
+use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
 use super::row;
 use super::state::Store;
 use crate::domain::time::to_millis;
@@ -9,7 +10,6 @@ use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 /// What the schedule keeps in memory of a watched batch.
@@ -24,61 +24,6 @@ pub struct ScheduleEntry {
     pub created_at: Option<i64>,
 }
 
-/// What a commit made of a batch's place on the schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rescheduled {
-    /// Its row.
-    pub pk: Pk,
-    pub provider: String,
-    /// `None`: it is on the schedule no more.
-    pub next: Option<NextCheck>,
-}
-
-/// When a batch is to be checked next, and what the schedule has to know of it besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextCheck {
-    pub at: Timestamp,
-    /// When the batch was created, Unix seconds; `None` until the provider has shown it.
-    pub created_at: Option<i64>,
-    /// [`Tracked::is_close`].
-    pub closely: bool,
-}
-
-impl Rescheduled {
-    pub(super) fn of(pk: Pk, stored: &Tracked) -> Self {
-        Self { pk, provider: stored.key.provider.clone(), next: NextCheck::of(stored) }
-    }
-}
-
-impl NextCheck {
-    /// What comes after a check of `tracked`; `None`: nothing by itself.
-    pub fn of(tracked: &Tracked) -> Option<Self> {
-        Some(Self {
-            at: tracked.next_poll_at.filter(|_| tracked.untracked_at.is_none())?,
-            created_at: tracked.first_seen_at.map(|_| tracked.batch.created_at),
-            closely: tracked.is_close(),
-        })
-    }
-}
-
-/// Who is told what each commit has changed on the schedule.
-#[derive(Clone, Default)]
-pub(super) struct ScheduleWatcher(Option<Arc<dyn Fn(Vec<Rescheduled>) + Send + Sync>>);
-
-impl ScheduleWatcher {
-    pub(super) fn tell(&self, changes: Vec<Rescheduled>) {
-        if let Some(watcher) = self.0.as_ref().filter(|_| !changes.is_empty()) {
-            watcher(changes);
-        }
-    }
-}
-
-impl fmt::Debug for ScheduleWatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ScheduleWatcher").field(&self.0.is_some()).finish()
-    }
-}
-
 impl Store {
     /// Tells `watcher` after each commit what it has changed on the schedule, in the order of the commits and before
     /// whoever wrote is answered: batches registered, tracked again, checked with news, untracked, deleted.
@@ -86,7 +31,7 @@ impl Store {
     /// One watcher at a time; it must not wait and must not use the store.
     pub fn watch_schedule(&self, watcher: impl Fn(Vec<Rescheduled>) + Send + Sync + 'static) {
         if let Some(daemon) = &self.0.daemon {
-            daemon.writer.core.watch_schedule(ScheduleWatcher(Some(Arc::new(watcher))));
+            daemon.writer.core.watch_schedule(ScheduleWatcher::new(watcher));
         }
     }
 
@@ -113,40 +58,36 @@ impl Store {
         Ok(entries)
     }
 
-    /// Every batch that was due at `before`, the longest due first; what is known of checks that are not written yet
-    /// counts. Read from an index alone.
-    pub async fn overdue(&self, before: Timestamp) -> Result<Vec<ScheduleEntry>, StoreError> {
-        let mut found = self.read(move |connection| entries(connection, Some(before))).await?;
-        if let Some(daemon) = &self.0.daemon {
-            found.retain(|entry| {
-                let touch = daemon.writer.core.touch_of(entry.pk);
-                touch.is_none_or(|touch| touch.next_poll_at.is_some_and(|next| next <= before))
-            });
-        }
-        Ok(found)
-    }
-
-    /// Those of these batches that are not on the schedule; what is known of checks that are not written yet counts.
-    pub async fn off_schedule(&self, batches: Vec<Pk>) -> Result<Vec<Pk>, StoreError> {
-        let mut off = self
+    /// Every batch that was due at `before`, the longest due first, read from an index alone; and those of `on_schedule`
+    /// that are not on the schedule. What is known of checks that are not written yet counts.
+    pub async fn compare(
+        &self,
+        before: Timestamp,
+        on_schedule: Vec<Pk>,
+    ) -> Result<(Vec<ScheduleEntry>, Vec<Pk>), StoreError> {
+        let (mut due, mut off) = self
             .read(move |connection| {
+                let due = entries(connection, Some(before))?;
                 let mut query = connection
                     .prepare_cached("SELECT 1 FROM batches WHERE pk = ?1 AND next_poll_at IS NOT NULL")?;
                 let mut off = Vec::new();
-                for pk in batches {
+                for pk in on_schedule {
                     if !query.exists([pk])? {
                         off.push(pk);
                     }
                 }
-                Ok(off)
+                Ok((due, off))
             })
             .await?;
         if let Some(daemon) = &self.0.daemon {
-            off.retain(|pk| {
-                daemon.writer.core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none())
+            let core = &daemon.writer.core;
+            due.retain(|entry| {
+                let touch = core.touch_of(entry.pk);
+                touch.is_none_or(|touch| touch.next_poll_at.is_some_and(|next| next <= before))
             });
+            off.retain(|pk| core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none()));
         }
-        Ok(off)
+        Ok((due, off))
     }
 
     /// Where each of these batches stands on the schedule, if it is on it at all; what is known of checks that are not

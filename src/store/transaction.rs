@@ -1,7 +1,7 @@
 //! The open transaction as an operation sees it, and what is told to others once it is committed.
 
 use super::column::Pk;
-use super::schedule::Rescheduled;
+use super::rescheduled::Rescheduled;
 use crate::domain::event::EventType;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;

@@ -8,7 +8,7 @@ use super::commit_stats::CommitStats;
 use super::database;
 use super::error::StoreError;
 use super::lock::{Lock, Marks};
-use super::schedule::ScheduleWatcher;
+use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Tx};
