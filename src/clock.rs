@@ -55,6 +55,14 @@ impl Clock {
         }
     }
 
+    /// The same by a clock that stands still while the machine sleeps.
+    pub fn awake(&self) -> Duration {
+        match &*self.0 {
+            Source::System => clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
+            Source::Virtual { start, .. } => start.elapsed(),
+        }
+    }
+
     /// Sets a simulated clock forward.
     pub fn set_forward(&self, by: Duration) {
         if let Source::Virtual { epoch, .. } = &*self.0 {

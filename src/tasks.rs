@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::sync::lock;
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,16 +31,26 @@ struct Watched {
 }
 
 /// A loop's sign of life: when it last completed a pass. Whoever has not beaten it for too long is [late](Tasks::late).
+///
+/// Neither a wall clock that is set nor a machine that sleeps makes a loop late.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     clock: Clock,
-    last: Arc<AtomicI64>,
+    /// Milliseconds by [`Clock::awake`].
+    last: Arc<AtomicU64>,
 }
 
 impl Pulse {
     /// The loop has completed a pass.
     pub fn beat(&self) {
-        self.last.store(self.clock.now().as_millisecond(), Ordering::Relaxed);
+        let now = u64::try_from(self.clock.awake().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago the loop completed a pass.
+    fn age(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.clock.awake().saturating_sub(last)
     }
 }
 
@@ -123,6 +133,15 @@ impl Tasks {
         self.tracker.spawn(run);
     }
 
+    /// Runs something that must not break off half done to its end, whether or not its caller goes on waiting; the stop
+    /// waits for it. `None`: it panicked.
+    pub async fn run_to_end<T: Send + 'static>(
+        &self,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.tracker.spawn(run).await.ok()
+    }
+
     /// For parts that supervise tasks of their own: what runs in it is waited for at the stop.
     pub fn tracker(&self) -> TaskTracker {
         self.tracker.clone()
@@ -143,16 +162,9 @@ impl Tasks {
 
     /// The loops that run, and how long ago each of them completed a pass.
     pub fn ages(&self) -> Vec<(String, Duration)> {
-        let now = self.clock.now().as_millisecond();
         let pulses = lock(&self.pulses);
         let running = pulses.iter().filter(|watched| !watched.until.is_cancelled());
-        running
-            .map(|watched| {
-                let age = now - watched.pulse.last.load(Ordering::Relaxed);
-                // A clock that was set back is not a stalled loop.
-                (watched.name.clone(), Duration::from_millis(u64::try_from(age).unwrap_or(0)))
-            })
-            .collect()
+        running.map(|watched| (watched.name.clone(), watched.pulse.age())).collect()
     }
 
     /// The loops that have not completed a pass within `bound`, by name.

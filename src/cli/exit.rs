@@ -79,6 +79,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::NotSupported
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
+            | ErrorCode::DeliveryInFlight
             | ErrorCode::Other => Self::Failed,
         }
     }

@@ -117,6 +117,8 @@ pub enum ErrorCode {
     NotFound,
     /// The batch has ended, and what was asked for needs a live one (409; exit 1).
     AlreadyEnded,
+    /// The delivery is being sent at this moment (409; exit 1).
+    DeliveryInFlight,
     /// The id means several batches, or could be several providers' (409; exit 2).
     AmbiguousId,
     /// No provider of that name (400; exit 2).

@@ -108,6 +108,7 @@ impl ApiError {
             ErrorCode::AmbiguousId
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
+            | ErrorCode::DeliveryInFlight
             | ErrorCode::BatchFailed
             | ErrorCode::BatchExpired
             | ErrorCode::BatchCancelled => StatusCode::CONFLICT,

@@ -63,8 +63,7 @@ impl Service {
         let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
         let tracked = unseen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         let registration = Registration { tracked, first_look: None, user_fields: UserFields::default() };
-        let registered = self.store.register(vec![registration], live.routes()).await?;
-        live.engine.adopt(&registered);
+        self.store.register(vec![registration], live.routes()).await?;
         tracing::info!(provider, batch = key.id, "tracking {key}, which its service has named");
         Ok(())
     }

@@ -257,11 +257,14 @@ impl Service {
             dispatcher.probe(Some(&delivery.webhook));
             return Ok(delivery_view(delivery, None));
         }
-        let refusal = |why: &str| ApiError::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
         Err(match delivery.state {
-            DeliveryState::Held => refusal("is held because its webhook is disabled")
-                .hint(format!("`batchd webhooks enable {}` sends what was held", delivery.webhook)),
-            _ => refusal("is being sent right now"),
+            DeliveryState::Held => ApiError::new(
+                ErrorCode::NotFound,
+                format!("delivery {id} is held because its webhook is disabled"),
+            )
+            .hint(format!("`batchd webhooks enable {}` sends what was held", delivery.webhook)),
+            _ => ApiError::new(ErrorCode::DeliveryInFlight, format!("delivery {id} is being sent right now"))
+                .hint("`batchd deliveries` shows how it went; try again if it failed"),
         })
     }
 

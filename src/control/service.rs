@@ -12,6 +12,7 @@ use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
+use crate::tasks::Tasks;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -74,6 +75,11 @@ impl Service {
 
     pub(super) fn token(&self) -> Option<SecretString> {
         self.live.as_ref().and_then(|live| live.token())
+    }
+
+    /// Where what must not break off runs; `None`: there is no daemon.
+    pub(super) fn tasks(&self) -> Option<Tasks> {
+        self.live.as_ref().map(|live| live.tasks().clone())
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.

@@ -51,7 +51,7 @@ impl Engine {
                 }
             }
             let registered = store.discovered(provider.to_owned(), brought, self.shared.routes()).await?;
-            self.adopt(&registered);
+            self.log_ends(&registered);
             for batch in registered.iter().filter(|batch| batch.new) {
                 found += 1;
                 let key = &batch.tracked.key;
@@ -104,7 +104,7 @@ impl Engine {
             .map(|entry| self.listed_registration(provider, entry, owner, now))
             .collect::<Result<_, ProviderError>>()?;
         let registered = self.shared.store.register(registrations, self.shared.routes()).await?;
-        self.adopt(&registered);
+        self.log_ends(&registered);
         Ok(registered)
     }
 

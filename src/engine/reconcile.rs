@@ -152,7 +152,7 @@ impl Engine {
         self.shared.store.doubt_submission(submission.marker.clone(), candidates, Some(trouble)).await
     }
 
-    /// Registers the batch of `submission`, closes that, and puts the batch on the schedule.
+    /// Registers the batch of `submission`, and closes that.
     pub(super) async fn complete(
         &self,
         submission: &Submission,
@@ -160,7 +160,7 @@ impl Engine {
     ) -> Result<Registered, StoreError> {
         let marker = submission.marker.clone();
         let registered = self.shared.store.complete_submission(marker, registration, self.routes()).await?;
-        self.adopt(std::slice::from_ref(&registered));
+        self.log_ends(std::slice::from_ref(&registered));
         let key = &registered.tracked.key;
         let status = registered.tracked.batch.status;
         tracing::info!(provider = key.provider, batch = key.id, %status, "submitted {key}");

@@ -45,23 +45,24 @@ struct Pruned {
 }
 
 fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), before: i64) -> Result<Pruned, StoreError> {
-    let candidates: Vec<(Pk, i64, bool)> = tx
+    let candidates: Vec<(Pk, i64, bool, String)> = tx
         .prepare_cached(&format!(
-            "SELECT pk, over_at, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED}) AS owed
+            "SELECT pk, over_at, provider, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED}) AS owed
              FROM batches WHERE (over_at, pk) > (?1, ?2) AND over_at < ?3
              ORDER BY over_at, pk LIMIT {PRUNED_AT_ONCE}"
         ))?
         .query_map((after.0, after.1, before), |row| {
-            Ok((row.get("pk")?, row.get("over_at")?, row.get("owed")?))
+            Ok((row.get("pk")?, row.get("over_at")?, row.get("owed")?, row.get("provider")?))
         })?
         .collect::<Result<_, _>>()?;
     let mut deleted = 0;
-    for (pk, ..) in candidates.iter().filter(|(.., owed)| !owed) {
+    for (pk, _, _, provider) in candidates.iter().filter(|(_, _, owed, _)| !owed) {
         tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
         tx.supersede(*pk);
+        tx.take_off_schedule(*pk, provider.clone());
         deleted += 1;
     }
-    let last = candidates.last().map(|(pk, over_at, _)| (*over_at, *pk));
+    let last = candidates.last().map(|(pk, over_at, ..)| (*over_at, *pk));
     Ok(Pruned { deleted, last: last.filter(|_| candidates.len() == PRUNED_AT_ONCE) })
 }
 

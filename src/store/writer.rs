@@ -8,6 +8,7 @@ use super::commit_stats::CommitStats;
 use super::database;
 use super::error::StoreError;
 use super::lock::{Lock, Marks};
+use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Tx};
@@ -43,6 +44,7 @@ pub(super) struct Core {
     touched: Arc<Notify>,
     events: watch::Sender<i64>,
     deliveries: watch::Sender<u64>,
+    schedule: Mutex<ScheduleWatcher>,
     recorded: Mutex<BTreeMap<EventType, u64>>,
     commits: Mutex<CommitStats>,
     /// Why the last commit failed, if it did.
@@ -85,6 +87,7 @@ impl Writer {
             touched: Arc::clone(&touched),
             events: watch::Sender::new(newest),
             deliveries: watch::Sender::new(0),
+            schedule: Mutex::default(),
             recorded: Mutex::default(),
             commits: Mutex::new(CommitStats::default()),
             trouble: Mutex::default(),
@@ -170,6 +173,10 @@ impl Core {
 
     pub(super) fn watch_deliveries(&self) -> watch::Receiver<u64> {
         self.deliveries.subscribe()
+    }
+
+    pub(super) fn watch_schedule(&self, watcher: ScheduleWatcher) {
+        *lock(&self.schedule) = watcher;
     }
 
     pub(super) fn recorded(&self) -> Vec<(EventType, u64)> {
@@ -290,6 +297,8 @@ impl Core {
                 touches.waiting.remove(&pk);
             }
         }
+        let watcher = lock(&self.schedule).clone();
+        watcher.tell(after_commit.rescheduled);
         if after_commit.newest > 0 {
             let mut recorded = lock(&self.recorded);
             for kind in after_commit.events {

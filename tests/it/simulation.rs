@@ -243,6 +243,11 @@ impl World {
         Self { directory: directory.unwrap(), clock: Clock::simulated(EPOCH), seed }
     }
 
+    /// Where its state is.
+    pub fn state(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// A daemon's engine from here on, over whatever state there is.
     pub async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
@@ -266,8 +271,7 @@ impl Life {
                 Registration { tracked, first_look: None, user_fields: UserFields::default() }
             })
             .collect();
-        let registered = self.store.register(items, Arc::default()).await.unwrap();
-        self.engine.adopt(&registered);
+        self.store.register(items, Arc::default()).await.unwrap();
     }
 
     /// Every event, by what it says rather than by its place among others of the same instant.
@@ -443,7 +447,6 @@ async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watche
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (pk, _) = life.batch("batch_1").await;
-    life.engine.forget("openai", pk);
     life.store.untrack(pk, world.clock.now()).await.unwrap();
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(20 * MINUTE).await;
@@ -452,7 +455,6 @@ async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watche
     // Untracked for good while a look is under way: that look is the last.
     let untracked = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        life.engine.forget("openai", pk);
         life.store.untrack(pk, world.clock.now()).await.unwrap();
     };
     tokio::join!(life.engine.poll_now("openai", pk), untracked).0.unwrap();

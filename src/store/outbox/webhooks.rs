@@ -35,11 +35,7 @@ pub struct WebhookState {
 impl Store {
     /// What is remembered of every webhook.
     pub async fn webhook_states(&self) -> Result<Vec<(String, WebhookState)>, StoreError> {
-        self.read(|connection| {
-            let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
-            collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
-        })
-        .await
+        self.read(states).await
     }
 
     /// Saves what is to be remembered of `webhook`. Switching it off holds what is pending, switching it on
@@ -65,7 +61,11 @@ impl Store {
 
     /// Holds what is owed to webhooks that are not in `configured`, and releases what is held of those that are and
     /// are not switched off.
-    pub async fn align_webhooks(&self, configured: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn align_webhooks(
+        &self,
+        configured: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Vec<(String, WebhookState)>, StoreError> {
         self.write(move |tx| {
             // Those of which nothing is remembered but that they are owed something get a row too.
             tx.execute(
@@ -85,7 +85,8 @@ impl Store {
                    AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
                 [],
             )?;
-            release(tx, now)
+            release(tx, now)?;
+            states(tx)
         })
         .await
     }
@@ -110,6 +111,11 @@ impl Store {
         })
         .await
     }
+}
+
+fn states(connection: &Connection) -> Result<Vec<(String, WebhookState)>, StoreError> {
+    let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+    collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
 }
 
 /// Holds what is pending of `webhook`.

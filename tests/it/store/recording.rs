@@ -268,6 +268,7 @@ async fn events_that_are_about_no_batch() {
         last_error: Some("refused".to_owned()),
         last_success_at: Some(EPOCH),
         refused_since: None,
+        held_until: Some(seconds(9)),
     };
     let recovered = draft(EventType::ProviderRecovered, 2);
     let events = vec![silent, recovered];
