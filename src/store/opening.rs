@@ -1,14 +1,16 @@
 //! Opening the state: for the daemon, or beside it for reading.
 
-use super::directory::{self, Identity};
-use super::error::OpenError;
+use super::damage::Damage;
+use super::directory;
+use super::error::{OpenError, StoreError};
+use super::file_check::FileCheck;
 use super::lock::{self, Lock};
 use super::reader::Readers;
 use super::state::{Daemon, Store};
-use super::writer::Writer;
+use super::writer::{Open, Writer};
 use super::{connection, database, telling};
 use crate::clock::Clock;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -30,25 +32,27 @@ impl Store {
         let readers = Readers::new([connection::open_readable(dir)?, connection::open_readable(dir)?]);
         directory::set_ballast(dir);
 
-        let identity = |path: PathBuf| match Identity::of(&path) {
-            Ok(Some(identity)) => Ok((path, identity)),
-            Ok(None) => Err(database::damaged(dir, format!("{} is gone", path.display()))),
-            Err(error) => Err(directory::unwritable(dir, &path, &error)),
-        };
         let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
-        let files =
-            [identity(database::file(dir))?, identity(database::log(dir))?, (lock::path(dir), locked)];
         let newest =
             telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
-        let writer = Writer::start(opened.connection, lock, dir.to_owned(), clock, newest);
-        let daemon = Daemon { writer, files, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
-        Ok(Self::of(dir, readers, Some(daemon)))
+        let check = FileCheck::begin(dir).map_err(|error| match error {
+            StoreError::Damaged(what) => database::damaged(dir, what),
+            other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
+        })?;
+        lock.note_log(check.newest())
+            .map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
+        let damage = Damage::default();
+        let lock_file = (lock::path(dir), locked);
+        let open = Open::new(opened.connection, check, lock);
+        let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock, newest);
+        let daemon = Daemon { writer, lock_file, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
+        Ok(Self::of(dir, damage, readers, Some(daemon)))
     }
 
     /// Opens existing state for reading only, beside a daemon or without one.
     pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
         let readers = Readers::new([connection::open_offline(dir)?]);
-        Ok(Self::of(dir, readers, None))
+        Ok(Self::of(dir, Damage::default(), readers, None))
     }
 }
 
