@@ -471,6 +471,9 @@ pub struct StatusReport {
     /// Batches whose results could not be downloaded as they should be, the newest hundred.
     #[serde(default)]
     pub failed_downloads: Vec<String>,
+    /// Ended batches that are old and were kept when pruning ran last: the clock is in doubt, or it is too much at once.
+    #[serde(default)]
+    pub held_from_pruning: u64,
     pub providers: Vec<ProviderReport>,
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.

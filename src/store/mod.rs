@@ -29,6 +29,7 @@ pub mod providers;
 mod pruning;
 mod reader;
 pub mod recording;
+mod retention;
 mod row;
 pub mod spool;
 mod state;

@@ -11,7 +11,7 @@ use super::writer::{Open, Writer};
 use super::{connection, database, telling};
 use crate::clock::Clock;
 use std::path::Path;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 impl Store {
@@ -44,8 +44,16 @@ impl Store {
         let damage = Damage::default();
         let lock_file = (lock::path(dir), locked);
         let open = Open::new(opened.connection, check, lock);
-        let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock, newest);
-        let daemon = Daemon { writer, lock_file, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
+        let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock.clone(), newest);
+        let daemon = Daemon {
+            writer,
+            lock_file,
+            checked: opened.checked,
+            asked_at: AtomicI64::new(i64::MIN),
+            clock,
+            reckoning: tokio::sync::Mutex::default(),
+            held_back: AtomicU64::new(0),
+        };
         Ok(Self::of(dir, damage, readers, Some(daemon)))
     }
 

@@ -7,13 +7,15 @@ use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::file_check::replaced;
 use super::reader::Readers;
+use super::retention::Reckoning;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};
+use crate::clock::Clock;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 /// The open state directory. Cheap to clone; all clones are one store.
 ///
@@ -38,6 +40,10 @@ pub(super) struct Daemon {
     pub(super) checked: bool,
     /// The time, in Unix milliseconds, when somebody last asked what is due.
     pub(super) asked_at: AtomicI64,
+    pub(super) clock: Clock,
+    pub(super) reckoning: tokio::sync::Mutex<Option<Reckoning>>,
+    /// Ended batches that pruning kept although they are old.
+    pub(super) held_back: AtomicU64,
 }
 
 impl Store {
@@ -57,6 +63,11 @@ impl Store {
 
     /// Writes what waits, shortens the log and closes. Later calls answer [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
+        if self.0.damage.known().is_none()
+            && let Err(error) = self.keep_reckoning().await
+        {
+            tracing::debug!("cannot note how much time has passed: {error}");
+        }
         self.0.readers.close().await;
         match &self.0.daemon {
             Some(daemon) => self.0.damage.noted(daemon.writer.alone(Core::close).await),
