@@ -139,6 +139,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A `Host` that is not this server's (421; exit 1).
     Misdirected,
+    /// The log of events ends before the number that was named (409; exit 1).
+    BeyondEnd,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).

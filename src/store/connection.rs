@@ -301,3 +301,27 @@ const RUN: &str = "SELECT run FROM identity";
 /// Files below this (some 20,000 batches) are checked before the daemon is ready, in a few tenths of a second; larger
 /// ones right after it, so that a start takes under a second after a kill too.
 const CHECKED_FIRST: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of these was off once without a test that failed.
+    #[test]
+    fn the_connection_that_writes_syncs_every_commit_and_keeps_references() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let writable = open_writable(dir.path(), &lock, Duration::ZERO, Timestamp::UNIX_EPOCH).unwrap();
+        let number = |pragma: &str| -> i64 {
+            writable.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(number("synchronous"), 2, "FULL");
+        assert_eq!(number("foreign_keys"), 1);
+        assert_eq!(number("auto_vacuum"), 2, "incremental");
+        assert_eq!(number("trusted_schema"), 0);
+        assert_eq!(number("wal_autocheckpoint"), 1000);
+        let mode: String =
+            writable.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+}

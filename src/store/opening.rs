@@ -26,6 +26,7 @@ impl Store {
 
     fn open_within(dir: &Path, clock: Clock, timeout: Duration) -> Result<Self, OpenError> {
         directory::prepare(dir)?;
+        refuse_links(dir)?;
         let lock = Lock::take(dir)?;
         directory::remove_stale_copies(dir);
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
@@ -59,9 +60,14 @@ impl Store {
 
     /// Opens existing state for reading only, beside a daemon or without one.
     pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
+        refuse_links(dir)?;
         let readers = Readers::new([connection::open_offline(dir)?]);
         Ok(Self::of(dir, Damage::default(), readers, None))
     }
+}
+
+fn refuse_links(dir: &Path) -> Result<(), OpenError> {
+    directory::refuse_links(dir, &[database::file(dir), database::log(dir), database::index(dir), lock::path(dir)])
 }
 
 /// How long opening waits for another program that has the database locked.

@@ -70,13 +70,13 @@ fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), end: i64, most: u64) -> Resu
     Ok(Pruned { deleted, last: last.filter(|_| candidates.len() == PRUNED_AT_ONCE) })
 }
 
-/// Deletes events that are about no batch.
+/// Deletes events that are about no batch. What began and is not over stays: its end is told to who was told of it.
 fn prune_events_apart(tx: &mut Tx<'_>, start: i64, end: i64) -> Result<usize, StoreError> {
     Ok(tx
         .prepare_cached(&format!(
             "DELETE FROM events WHERE sequence IN (
                SELECT sequence FROM events WHERE batch IS NULL AND recorded_at >= ?1 AND recorded_at < ?2
-                 AND NOT {OWED} LIMIT 100)"
+                 AND NOT {OWED} AND NOT {OPEN_EPISODE} LIMIT 100)"
         ))?
         .execute((start, end))?)
 }
@@ -101,6 +101,12 @@ pub(super) const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (
        state IN ('pending', 'inflight') OR (state = 'held' AND webhook NOT IN (
          SELECT name FROM webhooks WHERE configured = 0))))";
+/// Whether the event of the row tells of trouble that lasts.
+const OPEN_EPISODE: &str = "(
+     type IN ('provider.unauthorized', 'provider.unreachable') AND provider IN (
+       SELECT name FROM providers WHERE refused_since IS NOT NULL OR silent_since IS NOT NULL)
+     OR type = 'webhook.failing' AND body ->> '$.data.webhook' IN (
+       SELECT name FROM webhooks WHERE told_since IS NOT NULL))";
 /// With what hangs on them a few hundred rows.
 const PRUNED_AT_ONCE: usize = 40;
 /// 1 MiB, for what comes next.

@@ -3,9 +3,10 @@
 use crate::domain::tracked::SavedResults;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
+use std::fs::Permissions;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
@@ -46,6 +47,8 @@ impl<'a> ResultsDir<'a> {
         tokio::task::spawn_blocking(made).await.map_err(io::Error::other)??;
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
+        // One that was left there may be readable by others.
+        file.set_permissions(Permissions::from_mode(0o600)).await?;
         let file = BufWriter::with_capacity(256 * 1024, file);
         Ok(PartialFile { path, aside, file, digest: Sha256::new(), bytes: 0 })
     }
