@@ -258,7 +258,10 @@ mod tests {
             // What was written down ahead of time is as old as it is.
             let wall = run(&mut retention, wall, 80 * DAY);
             assert!(is_expired(&retention, NOW) && !is_expired(&retention, ended_ahead));
-            run(&mut retention, wall, 12 * DAY);
+            // By now a clock that goes right has shown the same, and the later of the two counts.
+            let wall = run(&mut retention, wall, 12 * DAY);
+            assert!(!is_expired(&retention, ended_ahead));
+            run(&mut retention, wall, 90 * DAY);
             assert!(is_expired(&retention, ended_ahead));
         }
     }
@@ -370,7 +373,8 @@ mod tests {
             }
             let expired = retention.expired(ms(retain * DAY));
             for (written, shown) in &rows {
-                if real - written > (retain + 25) * DAY {
+                let is_ahead = *shown > NOW + written;
+                if !is_ahead && real - written > (retain + 25) * DAY {
                     prop_assert!(expired.iter().any(|part| part.contains(shown)), "{written} {shown}");
                 }
             }

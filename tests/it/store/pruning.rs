@@ -8,12 +8,15 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_hours(24);
 const RETAIN: Duration = Duration::from_hours(24 * 90);
 
-/// Ten batches that have ended.
+/// So many batches that have ended.
 async fn ended(store: &Store, count: usize) {
-    for number in 0..count {
-        let pk = track(store, &format!("batch_{number}")).await;
-        see(store, pk, Status::Completed, 1, &[]).await;
-    }
+    let items = (0..count).map(|number| registration(&format!("batch_{number}"))).collect();
+    let registered = store.register(items, routes(&[])).await.unwrap();
+    let now = store.load(registered[0].pk).await.unwrap().unwrap().tracked_at;
+    let records = registered.iter().map(|registered| {
+        store.record(registered.pk, look(&registered.tracked, Status::Completed, now), routes(&[]))
+    });
+    futures_util::future::try_join_all(records).await.unwrap();
 }
 
 async fn left(store: &Store) -> i64 {
@@ -25,7 +28,7 @@ async fn held(store: &Store) -> usize {
     events.iter().filter(|event| event.kind == EventType::PruningHeld).count()
 }
 
-/// Runs on for `length`, noting it every quarter of an hour.
+/// Runs on for `length`, noting it every quarter of a day.
 async fn run(store: &Store, length: Duration) {
     let mut ran = Duration::ZERO;
     while ran < length {
