@@ -149,7 +149,8 @@ impl Retention {
         let mut parts: Vec<Range<i64>> = Vec::new();
         for edge in edges.windows(2) {
             let (from, to) = (edge[0], edge[1]);
-            let holding = self.stretches.iter().filter(|stretch| stretch.from <= from && stretch.to >= to - 1);
+            let holding =
+                self.stretches.iter().filter(|stretch| stretch.from <= from && stretch.to >= to - 1);
             let end = match holding.map(|stretch| stretch.offset).min() {
                 // Of several stretches that showed this time, the last counts.
                 Some(offset) => to.min(self.passed - retain + offset + 1),

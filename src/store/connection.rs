@@ -240,6 +240,15 @@ fn run_of(dir: &Path) -> Option<String> {
         .ok()
 }
 
+/// How many commits the database has had, with what can be read of its log; nothing is changed by asking.
+fn commits_of(dir: &Path) -> Option<i64> {
+    read_only(&database::file(dir), false)
+        .and_then(|connection| {
+            connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))
+        })
+        .ok()
+}
+
 /// Whether the database of that run is the one that `marks` speak of.
 fn is_of(marks: &Marks, run: &str) -> bool {
     !run.is_empty() && (marks.runs.is_empty() || marks.runs.iter().any(|known| known == run))
@@ -256,7 +265,8 @@ fn judge_log(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
         }
         Err(error) => return Err(unwritable(dir, &log, &error)),
     };
-    flaw.map_or(Ok(()), |flaw| {
+    // Another program may have copied the log into the database and deleted it, as SQLite does when it closes.
+    flaw.filter(|_| commits_of(dir).is_none_or(|commits| commits < marks.commits)).map_or(Ok(()), |flaw| {
         Err(damaged(
             dir,
             format!(
@@ -277,7 +287,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let mut runs: Vec<String> = Some(before).into_iter().filter(|run| !run.is_empty()).collect();
     runs.push(run.clone());
     // Both names hold until the file itself, without its log, carries the new one.
-    let mut marks = Marks { initialised: lock.left.initialised, closed: false, runs, log: None };
+    let mut marks = Marks { initialised: lock.left.initialised, closed: false, runs, ..Marks::default() };
     lock.write(&marks, now)?;
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;

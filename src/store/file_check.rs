@@ -122,7 +122,10 @@ impl FileCheck {
     }
 
     fn log_damaged(&self, flaw: &str) -> StoreError {
-        StoreError::Damaged(format!("{} was written by something else: {flaw}", database::log(&self.dir).display()))
+        StoreError::Damaged(format!(
+            "{} was written by something else: {flaw}",
+            database::log(&self.dir).display()
+        ))
     }
 }
 

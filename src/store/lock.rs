@@ -34,6 +34,8 @@ pub(super) struct Marks {
     pub(super) runs: Vec<String>,
     /// The newest commit that was acknowledged; `None`: not known, as while the log is emptied.
     pub(super) log: Option<LogMark>,
+    /// How many commits the database has had by then.
+    pub(super) commits: i64,
 }
 
 impl Lock {
@@ -82,10 +84,10 @@ impl Lock {
 
     /// Notes the newest commit that is acknowledged. Not synced: it may be older than what a disk that lost power holds,
     /// never newer.
-    pub(super) fn note_log(&self, log: Option<LogMark>) -> io::Result<()> {
+    pub(super) fn note_commit(&self, log: Option<LogMark>, commits: i64) -> io::Result<()> {
         let mut written = lock(&self.written);
-        if written.0.log != log {
-            written.0.log = log;
+        if (written.0.log, written.0.commits) != (log, commits) {
+            (written.0.log, written.0.commits) = (log, commits);
             self.put(&written.0, written.1)?;
         }
         Ok(())
@@ -100,12 +102,13 @@ impl Lock {
             text.push_str("closed\n");
         }
         if let Some(log) = &marks.log {
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "log {}", log.text());
         }
-        // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "run {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
+            "commits {}\nrun {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
+            marks.commits,
             marks.runs.join(" "),
             std::process::id(),
             host(),
@@ -146,6 +149,8 @@ impl Marks {
                         marks.runs = runs.split_whitespace().map(str::to_owned).collect();
                     } else if let Some(log) = other.strip_prefix("log ") {
                         marks.log = LogMark::parse(log);
+                    } else if let Some(commits) = other.strip_prefix("commits ") {
+                        marks.commits = commits.parse().unwrap_or(0);
                     }
                 }
             }
@@ -218,7 +223,8 @@ mod tests {
     fn a_shorter_text_leaves_nothing_of_a_longer_one() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
-        let long = Marks { initialised: true, closed: true, runs: vec!["x".repeat(40); 4], log: None };
+        let long =
+            Marks { initialised: true, closed: true, runs: vec!["x".repeat(40); 4], log: None, commits: 9 };
         lock.write(&long, Timestamp::UNIX_EPOCH).unwrap();
         lock.write(&Marks::default(), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(Marks::of(dir.path()), Marks::default());

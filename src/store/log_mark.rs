@@ -170,11 +170,11 @@ mod tests {
     fn logged(dir: &Path) -> (LogMark, u64) {
         let file = dir.join("a.db");
         let connection = Connection::open(&file).unwrap();
-        connection
-            .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-            .unwrap();
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
-        for sql in ["CREATE TABLE a (x)", "INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (randomblob(9000))"] {
+        for sql in
+            ["CREATE TABLE a (x)", "INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (randomblob(9000))"]
+        {
             connection.execute_batch(sql).unwrap();
         }
         let index = File::open(dir.join("a.db-shm")).unwrap();

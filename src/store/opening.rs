@@ -36,15 +36,13 @@ impl Store {
         let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
         let newest =
             telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
-        let check = FileCheck::begin(dir).map_err(|error| match error {
+        let open = FileCheck::begin(dir).and_then(|check| Open::new(opened.connection, check, lock));
+        let open = open.map_err(|error| match error {
             StoreError::Damaged(what) => database::damaged(dir, what),
             other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
         })?;
-        lock.note_log(check.newest())
-            .map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
         let damage = Damage::default();
         let lock_file = (lock::path(dir), locked);
-        let open = Open::new(opened.connection, check, lock);
         let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock.clone(), newest);
         let daemon = Daemon {
             writer,
@@ -67,7 +65,10 @@ impl Store {
 }
 
 fn refuse_links(dir: &Path) -> Result<(), OpenError> {
-    directory::refuse_links(dir, &[database::file(dir), database::log(dir), database::index(dir), lock::path(dir)])
+    directory::refuse_links(
+        dir,
+        &[database::file(dir), database::log(dir), database::index(dir), lock::path(dir)],
+    )
 }
 
 /// How long opening waits for another program that has the database locked.

@@ -224,7 +224,8 @@ fn cut(parts: &[Range<i64>], end: i64) -> Vec<Range<i64>> {
 }
 
 fn count_all(connection: &Connection) -> Result<u64, StoreError> {
-    let all: i64 = connection.query_row("SELECT count(*) AS count FROM batches", [], |row| row.get("count"))?;
+    let all: i64 =
+        connection.query_row("SELECT count(*) AS count FROM batches", [], |row| row.get("count"))?;
     Ok(all.unsigned_abs())
 }
 

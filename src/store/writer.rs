@@ -58,6 +58,8 @@ pub(super) struct Open {
     connection: Connection,
     check: FileCheck,
     lock: Lock,
+    /// How many commits the database has had.
+    commits: i64,
     /// Why nothing is written any more: damage, or a failed fsync, which leaves the file in a state that nobody knows.
     /// Only a new start can tell.
     refused: Option<StoreError>,
@@ -198,7 +200,7 @@ impl Core {
         let open = open.as_mut().ok_or(StoreError::Closed)?;
         open.may_write()?;
         // Until it is over nobody can say how long the log is to be.
-        let unknown = open.lock.note_log(None);
+        let unknown = open.lock.note_commit(None, open.commits);
         unknown.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
         // Readers end soon or late; there is another checkpoint in an hour.
         open.connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
@@ -328,8 +330,19 @@ impl Core {
 }
 
 impl Open {
-    pub(super) const fn new(connection: Connection, check: FileCheck, lock: Lock) -> Self {
-        Self { connection, check, lock, refused: None }
+    /// Takes over a connection whose files are as `check` has seen them, and notes its newest commit.
+    pub(super) fn new(connection: Connection, check: FileCheck, lock: Lock) -> Result<Self, StoreError> {
+        let commits = connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))?;
+        let open = Self { connection, check, lock, commits, refused: None };
+        let noted = open.lock.note_commit(open.check.newest(), commits);
+        noted.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
+        Ok(open)
+    }
+
+    /// One more commit, which is not there before `COMMIT` has succeeded.
+    fn count(&self) -> Result<(), StoreError> {
+        self.connection.prepare_cached("UPDATE identity SET commits = ?1")?.execute([self.commits + 1])?;
+        Ok(())
     }
 
     /// Whether anything may be written: nothing was refused before, and the files are as the last commit left them.
@@ -345,7 +358,7 @@ impl Open {
     /// Something was written: it must be there, and the lock file tells the next start of it.
     fn settle(&mut self) -> Result<(), StoreError> {
         self.check.committed()?;
-        if let Err(error) = self.lock.note_log(self.check.newest()) {
+        if let Err(error) = self.lock.note_commit(self.check.newest(), self.commits) {
             // The next start then knows of an older one.
             tracing::debug!("cannot note the newest commit: {error}");
         }
@@ -378,12 +391,16 @@ impl Open {
             .and_then(|()| begin(&self.connection))
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
             .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
+            .and_then(|()| self.count())
             .and_then(|()| {
                 failpoint::reach("store.commit", || transaction.after_commit.kinds());
                 Ok(self.connection.execute_batch("COMMIT")?)
             });
         let after_commit = transaction.after_commit;
-        let result = result.and_then(|()| self.settle());
+        let result = result.and_then(|()| {
+            self.commits += 1;
+            self.settle()
+        });
         failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`docs/delivery.md#threads`).

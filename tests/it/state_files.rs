@@ -66,7 +66,8 @@ fn damage_under_a_running_daemon_ends_it_with_65_by_itself() {
 fn assert_private(dir: &Path, seen: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
-        let (kind, mode) = (entry.file_type().unwrap(), entry.metadata().unwrap().permissions().mode() & 0o7777);
+        let (kind, mode) =
+            (entry.file_type().unwrap(), entry.metadata().unwrap().permissions().mode() & 0o7777);
         let path = entry.path();
         let expected = if kind.is_socket() {
             0o660
@@ -89,7 +90,10 @@ fn whatever_the_umask_every_file_is_its_owners_alone() {
     let without_umask = |arguments: &str| {
         let batchd = world.command();
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(format!("umask 0; exec {} {arguments}", env!("CARGO_BIN_EXE_batchd"))).env_clear();
+        command
+            .arg("-c")
+            .arg(format!("umask 0; exec {} {arguments}", env!("CARGO_BIN_EXE_batchd")))
+            .env_clear();
         command.envs(batchd.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     };

@@ -62,11 +62,7 @@ impl<'a> ResultsDir<'a> {
     }
 
     /// Deletes what was written in `expired` (Unix milliseconds), at most a tenth of all or a thousand, then the oldest until no more than `max_bytes` are left. Gives the paths.
-    pub(super) async fn sweep(
-        &self,
-        expired: Vec<Range<i64>>,
-        max_bytes: u64,
-    ) -> io::Result<Vec<String>> {
+    pub(super) async fn sweep(&self, expired: Vec<Range<i64>>, max_bytes: u64) -> io::Result<Vec<String>> {
         let dir = self.dir.to_owned();
         let swept = tokio::task::spawn_blocking(move || sweep(&dir, &expired, max_bytes));
         swept.await.map_err(io::Error::other)?
@@ -138,7 +134,8 @@ fn sweep(dir: &Path, expired: &[Range<i64>], max_bytes: u64) -> io::Result<Vec<S
                 continue;
             }
             let metadata = std::fs::metadata(&path)?;
-            let written = metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
+            let written =
+                metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
             files.push((written, metadata.len(), path));
         }
     }

@@ -8,6 +8,9 @@ UPDATE sqlite_schema SET sql = replace(sql, 'CHECK (json_valid(results))', 'CHEC
   WHERE type = 'table' AND name = 'batches';
 PRAGMA writable_schema = RESET;
 
+-- How many commits there have been: a state that has fewer than the lock file remembers lacks some.
+ALTER TABLE identity ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
+
 -- How much time has passed, whatever the clock showed: what the age of things is reckoned by.
 CREATE TABLE retention (
   one       INTEGER PRIMARY KEY CHECK (one = 1),

@@ -90,7 +90,7 @@ async fn a_row_that_cannot_be_read_is_damage_whoever_reads_it() {
     let store = filled(dir.path()).await;
     store.close().await.unwrap();
     raw(dir.path())
-        .execute_batch("PRAGMA ignore_check_constraints = ON; UPDATE batches SET batch = '{' WHERE pk = 7")
+        .execute_batch("PRAGMA ignore_check_constraints = ON; UPDATE batches SET batch = '[]' WHERE pk = 7")
         .unwrap();
     let offline = Store::open_offline(dir.path()).unwrap();
     assert!(is_damaged(&offline.load(7).await));
@@ -112,6 +112,19 @@ async fn another_program_that_writes_and_leaves_all_whole_is_no_damage() {
     store.healthy().await.unwrap();
     store.close().await.unwrap();
     assert_sound(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_another_program_has_put_into_the_database_is_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path()).await);
+    assert!(fs::metadata(dir.path().join("batchd.db-wal")).unwrap().len() > 0);
+    // SQLite's own way of closing.
+    drop(raw(dir.path()));
+    number(&raw(dir.path()), "SELECT count(*) FROM batches");
+    assert!(!dir.path().join("batchd.db-wal").exists());
+    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    assert_eq!(store.find("batch_309".to_owned()).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +160,9 @@ async fn a_database_that_is_a_link_is_refused_and_a_linked_directory_is_not() {
                 fs::rename(&here, &there).unwrap();
                 symlink(&there, &here).unwrap();
             }
-            for error in [Store::open(&dir, Clock::system()).unwrap_err(), Store::open_offline(&dir).unwrap_err()] {
+            for error in
+                [Store::open(&dir, Clock::system()).unwrap_err(), Store::open_offline(&dir).unwrap_err()]
+            {
                 let text = error.to_string();
                 assert!(matches!(error, batchd::store::OpenError::Unwritable { .. }), "{name}: {text}");
                 assert!(text.contains(&format!("{name} ")) && text.contains("[state] dir"), "{text}");

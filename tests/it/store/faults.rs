@@ -105,7 +105,10 @@ async fn a_log_that_lost_its_end_loses_its_end_only() {
         if cut > 0 {
             // The lock file knows what was acknowledged; whoever deletes it goes on with what is left.
             let error = Store::open(copy.path(), Clock::system()).unwrap_err();
-            assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("batchd.lock")), "{error}");
+            assert!(
+                matches!(&error, OpenError::Damaged { what, .. } if what.contains("batchd.lock")),
+                "{error}"
+            );
             let error = Store::open_offline(copy.path()).unwrap_err();
             assert!(matches!(error, OpenError::Damaged { .. }), "{cut}: {error}");
             fs::remove_file(copy.path().join("batchd.lock")).unwrap();

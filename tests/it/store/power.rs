@@ -197,7 +197,8 @@ async fn a_power_loss_at_any_sync_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let Some(done) = recorded(dir.path(), 40, None) else { return };
     let syncs = done.iter().filter(|done| done.operation == b's').count();
-    let acknowledged = done.iter().filter(|done| done.path.ends_with("acks") && done.operation == b'w').count();
+    let acknowledged =
+        done.iter().filter(|done| done.path.ends_with("acks") && done.operation == b'w').count();
     assert_eq!(acknowledged, 80);
     assert!(syncs >= 80, "every acknowledgment has its sync: {syncs}");
     let mut disk = Disk::default();
@@ -208,7 +209,8 @@ async fn a_power_loss_at_any_sync_loses_nothing_that_was_acknowledged() {
             passed += 1;
         }
         // Right after a sync, and in the middle of what comes next.
-        let looked_at = one.operation == b's' || done.get(place + 1).is_some_and(|next| next.operation == b's');
+        let looked_at =
+            one.operation == b's' || done.get(place + 1).is_some_and(|next| next.operation == b's');
         if !looked_at || passed % 3 != 0 || disk.acknowledged.is_empty() {
             continue;
         }

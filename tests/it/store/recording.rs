@@ -287,6 +287,11 @@ async fn events_that_are_about_no_batch() {
     for due in store.due("ops".to_owned(), EPOCH, 9).await.unwrap() {
         super::delivering::deliver(&store, due.pk, batchd::store::outbox::Next::Dead).await;
     }
+    // What tells of trouble that lasts stays until that is over.
+    prune(&store, seconds(3600)).await;
+    assert_eq!(store.events(EventFilter::default()).await.unwrap().len(), 1);
+    let well = ProviderState::default();
+    store.set_provider_state("openai".to_owned(), well, Vec::new(), routes(&[])).await.unwrap();
     prune(&store, seconds(3600)).await;
     assert!(store.events(EventFilter::default()).await.unwrap().is_empty());
 }
