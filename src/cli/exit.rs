@@ -77,6 +77,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::ResultsIncomplete
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
+            | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
             | ErrorCode::DeliveryInFlight

@@ -141,6 +141,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A `Host` that is not this server's (421; exit 1).
     Misdirected,
+    /// The log of events ends before the number that was named (409; exit 1).
+    BeyondEnd,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).
@@ -473,6 +475,9 @@ pub struct StatusReport {
     /// Batches whose results could not be downloaded as they should be, the newest hundred.
     #[serde(default)]
     pub failed_downloads: Vec<String>,
+    /// Ended batches that are old and were kept when pruning ran last: the clock is in doubt, or it is too much at once.
+    #[serde(default)]
+    pub held_from_pruning: u64,
     pub providers: Vec<ProviderReport>,
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.

@@ -106,6 +106,7 @@ impl ApiError {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::AmbiguousId
+            | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
             | ErrorCode::DeliveryInFlight

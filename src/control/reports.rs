@@ -127,6 +127,7 @@ impl Service {
             removed_webhooks: BTreeMap::new(),
             submissions: self.open_submissions().await?,
             failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
+            held_from_pruning: self.store.held_back(),
             providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
             webhooks,
             jobs: jobs.collect(),

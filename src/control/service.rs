@@ -262,6 +262,10 @@ impl Service {
             Some(text) => Some(self.find(text).await?.1.key),
             None => None,
         };
+        let last = self.store.last_sequence().await?;
+        if after > last {
+            return Err(beyond_end(after, last));
+        }
         let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
         let filter = EventFilter { after, batch, limit: Some(limit + 1) };
         let mut events = self.store.events(filter).await?;
@@ -316,6 +320,17 @@ impl Service {
             ApiError::new(ErrorCode::Unavailable, "this needs the daemon").hint("leave out --offline")
         })
     }
+}
+
+/// The error of a reader who knows of more events than there are.
+fn beyond_end(after: i64, last: i64) -> ApiError {
+    let message = format!(
+        "there is no event {after}: the log ends with {last}, and the next ones get the numbers from {} on again",
+        last.saturating_add(1)
+    );
+    ApiError::new(ErrorCode::BeyondEnd, message)
+        .param("after")
+        .hint(format!("a backup was restored, most likely; read on with --after {last}"))
 }
 
 /// An event as its body has it.

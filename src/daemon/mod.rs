@@ -18,7 +18,7 @@ use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
 use crate::maintenance::housekeeping::Housekeeping;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 pub use error::RunError;
 pub use sockets::BindError;
@@ -30,6 +30,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long what is in flight at the stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// The same where the state is damaged.
+const DAMAGED_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a daemon is started.
 #[derive(Clone, Debug)]
@@ -129,7 +131,9 @@ impl Running {
 
     /// Starts everything but the ways in.
     pub async fn without_sockets(parts: Parts, config: Config) -> Result<Self, RunError> {
-        let live = Live::start(parts.clone(), config).await.map_err(RunError::Setup)?;
+        let live = Live::start(parts.clone(), config).await.map_err(|problems| {
+            parts.store.known_damage().map_or(RunError::Setup(problems), RunError::State)
+        })?;
         let service = Service::running(live.clone());
         let configured = live.config();
         let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
@@ -182,8 +186,11 @@ impl Running {
             }
         };
         systemd::stopping().await;
+        // What is damaged takes nothing any more: there is nothing to wait for.
+        let damaged = matches!(result, Err(RunError::State(StoreError::Damaged(_))));
+        let timeout = if damaged { DAMAGED_STOP_TIMEOUT } else { STOP_TIMEOUT };
         tokio::select! {
-            () = self.stop() => {}
+            () = self.stop_within(timeout) => {}
             _ = terminate.recv() => tracing::warn!("a second signal to stop: stopping at once"),
             _ = interrupt.recv() => tracing::warn!("a second signal to stop: stopping at once"),
         }
@@ -192,15 +199,19 @@ impl Running {
 
     /// Takes no more work, gives what is in flight its time, and closes the state.
     pub async fn stop(self) {
+        self.stop_within(STOP_TIMEOUT).await;
+    }
+
+    async fn stop_within(self, timeout: Duration) {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
         // All at once: a provider that hangs must not keep the ways in open.
-        let engine = tokio::time::timeout(STOP_TIMEOUT, live.engine.stop());
-        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(STOP_TIMEOUT));
+        let engine = tokio::time::timeout(timeout, live.engine.stop());
+        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(timeout));
         if engine.is_err() || !tasks {
             tracing::warn!(
                 "not all work in progress ended within {} s; the rest is resumed at the next start",
-                STOP_TIMEOUT.as_secs()
+                timeout.as_secs()
             );
         }
         if let Some(sockets) = sockets {

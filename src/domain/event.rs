@@ -76,6 +76,8 @@ event_types! {
     WebhookFailing => "webhook.failing",
     /// A webhook accepts again.
     WebhookRecovered => "webhook.recovered",
+    /// What is old is kept for now: the clock is in doubt, or it is too much at once.
+    PruningHeld => "batchd.pruning_held",
     /// A summary at a set time.
     Digest => "batchd.digest",
     /// A try-out, asked for by hand.
@@ -116,6 +118,7 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::PruningHeld
             | Self::Digest
             | Self::Test => &[],
         }
@@ -133,7 +136,8 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::ProviderRecovered
             | Self::WebhookFailing
-            | Self::WebhookRecovered => true,
+            | Self::WebhookRecovered
+            | Self::PruningHeld => true,
             Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
         }
     }
@@ -151,6 +155,7 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::PruningHeld
             | Self::Digest
             | Self::Test => false,
         }
@@ -165,7 +170,7 @@ impl EventType {
                 Subject::Provider
             }
             Self::WebhookFailing | Self::WebhookRecovered => Subject::Webhook,
-            Self::Digest | Self::Test => Subject::Nothing,
+            Self::PruningHeld | Self::Digest | Self::Test => Subject::Nothing,
         }
     }
 
@@ -176,9 +181,11 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing => Severity::Error,
-            Self::BatchStalled | Self::BatchOverdue | Self::ResultsFailed | Self::ResultsExpiring => {
-                Severity::Warning
-            }
+            Self::BatchStalled
+            | Self::BatchOverdue
+            | Self::ResultsFailed
+            | Self::ResultsExpiring
+            | Self::PruningHeld => Severity::Warning,
             Self::Batch(_)
             | Self::ResultsDownloaded
             | Self::ProviderRecovered
@@ -361,6 +368,27 @@ impl Draft {
                 "id": null,
                 "provider": null,
                 "webhook": webhook,
+                "severity": severity,
+                "message": message,
+                "since": since.to_string(),
+                "observed_at": now.to_string(),
+            }),
+        }
+    }
+
+    /// A finding about batchd itself; the episode began at `since`.
+    pub fn about_batchd(kind: EventType, message: &str, since: Timestamp, now: Timestamp) -> Self {
+        let severity = kind.severity();
+        Self {
+            id: event_id(&["", "", kind.as_str(), &since.to_string()]),
+            kind,
+            severity,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            data: json!({
+                "id": null,
+                "provider": null,
                 "severity": severity,
                 "message": message,
                 "since": since.to_string(),

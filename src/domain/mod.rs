@@ -15,6 +15,7 @@ pub mod outlook;
 pub mod pace;
 pub mod printable;
 pub mod progress;
+pub mod retention;
 pub mod retry;
 pub mod rounds;
 pub mod route;

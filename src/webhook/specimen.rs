@@ -36,6 +36,7 @@ fn draft(kind: EventType) -> Draft {
                 json!({"id": null, "webhook": "ops", "severity": draft.severity, "message": "a reason"});
             draft
         }
+        EventType::PruningHeld => Draft::about_batchd(kind, "a reason", NOW, NOW),
         EventType::Digest => {
             let mut draft = Draft::about_provider(kind, "", "", NOW, NOW);
             let batch = json!({"id": "batch_1", "provider": "openai", "status": "completed"});
