@@ -1,5 +1,6 @@
 //! Something worth telling: its type, its lasting id, and the body that every webhook gets.
 
+use super::body;
 use super::hazard::Usual;
 use super::outcome::{Outcome, Severity};
 use super::shape;
@@ -76,6 +77,8 @@ event_types! {
     WebhookFailing => "webhook.failing",
     /// A webhook accepts again.
     WebhookRecovered => "webhook.recovered",
+    /// A delivery to a webhook was given up.
+    DeliveryDead => "webhook.delivery_dead",
     /// A summary at a set time.
     Digest => "batchd.digest",
     /// A try-out, asked for by hand.
@@ -116,6 +119,7 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => &[],
         }
@@ -133,7 +137,8 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::ProviderRecovered
             | Self::WebhookFailing
-            | Self::WebhookRecovered => true,
+            | Self::WebhookRecovered
+            | Self::DeliveryDead => true,
             Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
         }
     }
@@ -151,6 +156,7 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => false,
         }
@@ -164,7 +170,7 @@ impl EventType {
             Self::ProviderUnauthorized | Self::ProviderUnreachable | Self::ProviderRecovered => {
                 Subject::Provider
             }
-            Self::WebhookFailing | Self::WebhookRecovered => Subject::Webhook,
+            Self::WebhookFailing | Self::WebhookRecovered | Self::DeliveryDead => Subject::Webhook,
             Self::Digest | Self::Test => Subject::Nothing,
         }
     }
@@ -175,7 +181,8 @@ impl EventType {
             Self::BatchLost
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
-            | Self::WebhookFailing => Severity::Error,
+            | Self::WebhookFailing
+            | Self::DeliveryDead => Severity::Error,
             Self::BatchStalled | Self::BatchOverdue | Self::ResultsFailed | Self::ResultsExpiring => {
                 Severity::Warning
             }
@@ -369,6 +376,25 @@ impl Draft {
         }
     }
 
+    /// That deliveries to a webhook were given up; `last`: the last of them and its number of attempts, which no other
+    /// finding about it has.
+    pub fn about_dead_deliveries(
+        webhook: &str,
+        last: (&str, u32),
+        count: u64,
+        message: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let kind = EventType::DeliveryDead;
+        let (event, attempts) = last;
+        let mut draft = Self::about_webhook(kind, webhook, message, since, now);
+        draft.id = event_id(&["", "", kind.as_str(), webhook, event, &attempts.to_string()]);
+        draft.data["deliveries"] = json!(count);
+        draft.data["event_id"] = json!(event);
+        draft
+    }
+
     /// A digest called `name`, whose turn came `at`.
     pub fn digest(name: &str, at: Timestamp, now: Timestamp, data: Value) -> Self {
         Self {
@@ -402,7 +428,7 @@ impl Draft {
 
     /// The body that every generic webhook gets, byte for byte, once the log has given `sequence`.
     pub fn body(&self, sequence: i64) -> String {
-        json!({
+        body::bounded(json!({
             "id": self.id,
             "object": "event",
             "type": self.kind.as_str(),
@@ -410,8 +436,7 @@ impl Draft {
             "created_at": self.observed_at.as_second(),
             "timestamp": self.observed_at.to_string(),
             "data": self.data,
-        })
-        .to_string()
+        }))
     }
 }
 

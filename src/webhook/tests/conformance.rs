@@ -264,7 +264,7 @@ fn g11_nothing_from_outside_mentions_anybody_or_is_taken_for_markup() {
             texts(&payload, &mut all);
             for text in all {
                 let seen: Vec<char> =
-                    text.chars().filter(|c| crate::http::scrub::is_unprintable(*c)).collect();
+                    text.chars().filter(|c| crate::domain::printable::is_unprintable(*c)).collect();
                 assert!(seen.iter().all(|c| matches!(c, '\n' | '\u{200b}')), "{name}: {text:?}");
                 for mention in (kind.expected.forbidden)(&payload, text) {
                     assert!(!text.contains(mention), "{name}: {mention}: {text}");
