@@ -7,6 +7,7 @@ pub mod call;
 pub mod egress;
 mod encoding;
 pub mod failure;
+mod io_thread;
 pub mod limits;
 pub mod scrub;
 pub mod transport;

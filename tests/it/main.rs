@@ -28,6 +28,7 @@ mod layers;
 mod learning;
 mod process;
 mod provider;
+mod receivers;
 mod results;
 mod results_told;
 mod rounds;

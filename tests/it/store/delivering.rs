@@ -96,6 +96,8 @@ async fn a_delivery_from_owed_to_delivered() {
     let shown = all(&store).await.pop().unwrap();
     assert_eq!((shown.state, shown.attempts), (DeliveryState::Delivered, 3));
     assert_eq!((shown.next_attempt_at, shown.last_error), (None, None));
+    assert_eq!((shown.created_at, shown.last_attempt_at), (EPOCH, Some(EPOCH)));
+    assert_eq!((shown.delivered_at, shown.last_status_code), (Some(EPOCH), Some(200)));
     assert_eq!((shown.batch_id.as_deref(), shown.provider.as_deref()), (Some("batch_0"), Some("openai")));
     let outcomes: Vec<_> = store
         .attempts(first.pk)
