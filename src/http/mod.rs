@@ -9,5 +9,6 @@ mod encoding;
 pub mod failure;
 mod io_thread;
 pub mod limits;
+mod own_certificate;
 pub mod scrub;
 pub mod transport;

@@ -5,7 +5,7 @@ use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
 use super::io_thread::IoThread;
-use super::limits;
+use super::{limits, own_certificate};
 use crate::clock::Clock;
 use crate::config::Proxy;
 use crate::sync::lock;
@@ -134,9 +134,18 @@ impl ReqwestTransport {
             }
             builder
         };
-        let client = match builder().tls_certs_merge(certificates.clone()).build() {
+        // Who trusts any certificate needs none of these.
+        let named = !certificates.is_empty() && !config.insecure_skip_verify;
+        let trusting = if named {
+            let tls = own_certificate::client_config(&certificates);
+            builder()
+                .tls_backend_preconfigured(tls.map_err(|error| TransportProblem::Client(error.to_string()))?)
+        } else {
+            builder()
+        };
+        let client = match trusting.build() {
             Ok(client) => client,
-            Err(problem) if certificates.is_empty() => {
+            Err(problem) if !named => {
                 // Most likely there are no roots; what is wrong besides shows without them too.
                 let client = builder()
                     .tls_certs_only([])
@@ -405,7 +414,8 @@ async fn beginning(mut response: reqwest::Response, most: usize, deadline: Insta
     }
 }
 
-fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, TransportProblem> {
+/// The files' contents, each of which holds at least one certificate.
+fn certificates(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, TransportProblem> {
     let mut certificates = Vec::new();
     for path in files {
         let problem = |what: String| TransportProblem::CaFile { path: path.clone(), what };
@@ -415,7 +425,7 @@ fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, Transpor
         if found.is_empty() {
             return Err(problem("there is no certificate in it".to_owned()));
         }
-        certificates.extend(found);
+        certificates.push(pem);
     }
     Ok(certificates)
 }
