@@ -319,6 +319,28 @@ proptest! {
 }
 
 #[test]
+fn h7_nothing_is_so_long_that_it_breaks_a_limit() {
+    let long = "<@&>*né".repeat(1500);
+    let errors: Vec<(&str, &str)> = vec![("code", long.as_str()); 50];
+    let mut tracked = with_errors(batch(Status::Failed, counts(5, 5)), &errors);
+    tracked.name = Some(long.clone());
+    tracked.labels = (0..100).map(|number| (format!("{number}{long}"), long.clone())).collect();
+    tracked.batch.metadata = Some(tracked.labels.clone());
+    tracked.last_error = Some(long.repeat(100));
+    tracked.batch.model = Some(long);
+    let body = reached(&tracked);
+    for kind in KINDS {
+        let webhook = build(kind);
+        for plain in [false, true] {
+            (kind.expected.limits)(&tell(&*webhook, &body, plain));
+            if webhook.groups() {
+                (kind.expected.limits)(&tell_group(&*webhook, &vec![body.clone(); 40], plain));
+            }
+        }
+    }
+}
+
+#[test]
 fn every_type_of_event_reads_well_in_every_kind() {
     for kind in KINDS {
         let webhook = build(kind);
