@@ -21,6 +21,7 @@ use crate::rng::Rng;
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 pub use error::RunError;
+use nix::sys::resource::{Resource, setrlimit};
 pub use sockets::BindError;
 use sockets::Sockets;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ pub struct RunOptions {
 
 /// Runs the daemon in the foreground until it is told to stop.
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
+    no_core_dumps();
     // Few threads: the work is waiting. Blocking ones come and go with the database.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -55,6 +57,13 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // A blocking thread that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// The memory holds keys. Under a unit that forbids them already nothing more can be done, nor has to.
+fn no_core_dumps() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::debug!(%error, "core dumps are left as they are limited: {error}");
+    }
 }
 
 async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {

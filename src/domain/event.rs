@@ -1,5 +1,6 @@
 //! Something worth telling: its type, its lasting id, and the body that every webhook gets.
 
+use super::body;
 use super::hazard::Usual;
 use super::outcome::{Outcome, Severity};
 use super::shape;
@@ -78,6 +79,8 @@ event_types! {
     WebhookRecovered => "webhook.recovered",
     /// What is old is kept for now: the clock is in doubt, or it is too much at once.
     PruningHeld => "batchd.pruning_held",
+    /// A delivery to a webhook was given up.
+    DeliveryDead => "webhook.delivery_dead",
     /// A summary at a set time.
     Digest => "batchd.digest",
     /// A try-out, asked for by hand.
@@ -119,6 +122,7 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::WebhookFailing
             | Self::PruningHeld
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => &[],
         }
@@ -137,7 +141,8 @@ impl EventType {
             | Self::ProviderRecovered
             | Self::WebhookFailing
             | Self::WebhookRecovered
-            | Self::PruningHeld => true,
+            | Self::PruningHeld
+            | Self::DeliveryDead => true,
             Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
         }
     }
@@ -156,6 +161,7 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::WebhookFailing
             | Self::PruningHeld
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => false,
         }
@@ -169,7 +175,7 @@ impl EventType {
             Self::ProviderUnauthorized | Self::ProviderUnreachable | Self::ProviderRecovered => {
                 Subject::Provider
             }
-            Self::WebhookFailing | Self::WebhookRecovered => Subject::Webhook,
+            Self::WebhookFailing | Self::WebhookRecovered | Self::DeliveryDead => Subject::Webhook,
             Self::PruningHeld | Self::Digest | Self::Test => Subject::Nothing,
         }
     }
@@ -180,7 +186,8 @@ impl EventType {
             Self::BatchLost
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
-            | Self::WebhookFailing => Severity::Error,
+            | Self::WebhookFailing
+            | Self::DeliveryDead => Severity::Error,
             Self::BatchStalled
             | Self::BatchOverdue
             | Self::ResultsFailed
@@ -397,6 +404,25 @@ impl Draft {
         }
     }
 
+    /// That deliveries to a webhook were given up; `last`: the last of them and its number of attempts, which no other
+    /// finding about it has.
+    pub fn about_dead_deliveries(
+        webhook: &str,
+        last: (&str, u32),
+        count: u64,
+        message: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let kind = EventType::DeliveryDead;
+        let (event, attempts) = last;
+        let mut draft = Self::about_webhook(kind, webhook, message, since, now);
+        draft.id = event_id(&["", "", kind.as_str(), webhook, event, &attempts.to_string()]);
+        draft.data["deliveries"] = json!(count);
+        draft.data["event_id"] = json!(event);
+        draft
+    }
+
     /// A digest called `name`, whose turn came `at`.
     pub fn digest(name: &str, at: Timestamp, now: Timestamp, data: Value) -> Self {
         Self {
@@ -430,7 +456,7 @@ impl Draft {
 
     /// The body that every generic webhook gets, byte for byte, once the log has given `sequence`.
     pub fn body(&self, sequence: i64) -> String {
-        json!({
+        body::bounded(json!({
             "id": self.id,
             "object": "event",
             "type": self.kind.as_str(),
@@ -438,8 +464,7 @@ impl Draft {
             "created_at": self.observed_at.as_second(),
             "timestamp": self.observed_at.to_string(),
             "data": self.data,
-        })
-        .to_string()
+        }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
 
 pub mod batch;
+pub mod body;
+pub mod bounds;
 pub mod calendar;
 pub mod digest;
 pub mod discovery;
@@ -23,6 +25,7 @@ pub mod schedule;
 pub mod shape;
 pub mod sighting;
 pub mod status;
+pub mod suspect;
 pub mod time;
 pub mod tracked;
 pub mod transition;

@@ -7,6 +7,8 @@ pub mod call;
 pub mod egress;
 mod encoding;
 pub mod failure;
+mod io_thread;
 pub mod limits;
+mod own_certificate;
 pub mod scrub;
 pub mod transport;

@@ -1,6 +1,7 @@
 //! What may be shown of a text that came from outside: no secret, and nothing that a terminal obeys.
 
 use super::address::credentials;
+use crate::domain::printable::is_unprintable;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -73,15 +74,6 @@ impl Scrubber {
         }
         excerpt
     }
-}
-
-/// Whether a terminal or a reader's eye is led astray by it: control characters, and those that change the
-/// direction of a text or hide in it.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e001f}')
 }
 
 const REDACTED: &str = "[redacted]";

@@ -4,7 +4,8 @@ use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
-use super::limits;
+use super::io_thread::IoThread;
+use super::{limits, own_certificate};
 use crate::clock::Clock;
 use crate::config::Proxy;
 use crate::sync::lock;
@@ -15,6 +16,7 @@ use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue};
 use jiff::fmt::rfc2822::DateTimePrinter;
+use nix::time::{ClockId, clock_gettime};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -77,15 +79,22 @@ pub enum TransportProblem {
     Client(String),
 }
 
-/// The real thing: one connection pool, TLS by rustls with the platform's roots.
+/// The real thing: one connection pool on a thread of its own, TLS by rustls with the platform's roots.
 pub struct ReqwestTransport {
+    wire: Wire,
+    thread: IoThread,
+}
+
+/// What sends on that thread.
+#[derive(Clone)]
+struct Wire {
     client: reqwest::Client,
     guard: Guard,
 }
 
 impl std::fmt::Debug for ReqwestTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReqwestTransport").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("ReqwestTransport").field("guard", &self.wire.guard).finish_non_exhaustive()
     }
 }
 
@@ -125,9 +134,18 @@ impl ReqwestTransport {
             }
             builder
         };
-        let client = match builder().tls_certs_merge(certificates.clone()).build() {
+        // Who trusts any certificate needs none of these.
+        let named = !certificates.is_empty() && !config.insecure_skip_verify;
+        let trusting = if named {
+            let tls = own_certificate::client_config(&certificates);
+            builder()
+                .tls_backend_preconfigured(tls.map_err(|error| TransportProblem::Client(error.to_string()))?)
+        } else {
+            builder()
+        };
+        let client = match trusting.build() {
             Ok(client) => client,
-            Err(problem) if certificates.is_empty() => {
+            Err(problem) if !named => {
                 // Most likely there are no roots; what is wrong besides shows without them too.
                 let client = builder()
                     .tls_certs_only([])
@@ -138,17 +156,17 @@ impl ReqwestTransport {
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
         };
-        Ok(Self { client, guard: config.guard })
+        Ok(Self { wire: Wire { client, guard: config.guard }, thread: IoThread::default() })
     }
+}
 
+impl Wire {
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
         let deadline = Instant::now() + call.timeout;
         let out_of_time = |_| Failure::Timeout(call.timeout);
         let request = self.request(call.request)?;
-        let response = timeout_at(deadline, self.client.execute(request))
-            .await
-            .map_err(out_of_time)?
-            .map_err(|error| failure(&error, call.timeout))?;
+        let response =
+            timeout_at(deadline, self.head(request, call.timeout)).await.map_err(out_of_time)??;
         let (status, headers) = (response.status(), dated(response.headers().clone()));
         let (body, cut) = match call.body_limit {
             BodyLimit::Whole(most) => {
@@ -161,7 +179,27 @@ impl ReqwestTransport {
     }
 }
 
-impl ReqwestTransport {
+impl Wire {
+    /// The answer up to its body.
+    ///
+    /// The client reads interim answers (`103 Early Hints`) for as long as they come. Who sends them without an end keeps
+    /// this thread busy, which tells it from an answer that is merely slow.
+    async fn head(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, Failure> {
+        let answer = self.client.execute(request);
+        tokio::pin!(answer);
+        let begun = busy();
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.map_err(|error| failure(&error, timeout)),
+                () = tokio::time::sleep(BUSY_CHECK) => {
+                    if busy().saturating_sub(begun) > BUSIEST {
+                        return Err(Failure::BadResponse);
+                    }
+                }
+            }
+        }
+    }
+
     /// The request, once the address is allowed.
     fn request(&self, request: http::Request<Bytes>) -> Result<reqwest::Request, Failure> {
         let request = reqwest::Request::try_from(request)
@@ -212,10 +250,9 @@ impl ReqwestTransport {
     async fn stream_in(&self, call: Call) -> Result<Incoming, Failure> {
         let timeout = call.timeout;
         let request = self.request(call.request)?;
-        let response = tokio::time::timeout(timeout, self.client.execute(request))
+        let response = tokio::time::timeout(timeout, self.head(request, timeout))
             .await
-            .map_err(|_| Failure::Timeout(timeout))?
-            .map_err(|error| failure(&error, timeout))?;
+            .map_err(|_| Failure::Timeout(timeout))??;
         let (status, mut headers) = (response.status(), dated(response.headers().clone()));
         let coding = Coding::of(&headers);
         if status.is_success()
@@ -292,15 +329,18 @@ fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
 
 impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
-        Box::pin(self.exchange(call))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.exchange(call).await }))
     }
 
     fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
-        Box::pin(self.stream_out(call, body))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.stream_out(call, body).await }))
     }
 
     fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
-        Box::pin(self.stream_in(call))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.stream_in(call).await }))
     }
 }
 
@@ -328,6 +368,15 @@ fn warn_of_no_roots() {
         );
     });
 }
+
+/// How long this thread has computed, rather than waited.
+fn busy() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
+}
+
+/// How much computing the head of an answer may cost. One that ends costs milliseconds.
+const BUSIEST: Duration = Duration::from_secs(1);
+const BUSY_CHECK: Duration = Duration::from_millis(200);
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -365,7 +414,8 @@ async fn beginning(mut response: reqwest::Response, most: usize, deadline: Insta
     }
 }
 
-fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, TransportProblem> {
+/// The files' contents, each of which holds at least one certificate.
+fn certificates(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, TransportProblem> {
     let mut certificates = Vec::new();
     for path in files {
         let problem = |what: String| TransportProblem::CaFile { path: path.clone(), what };
@@ -375,7 +425,7 @@ fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, Transpor
         if found.is_empty() {
             return Err(problem("there is no certificate in it".to_owned()));
         }
-        certificates.extend(found);
+        certificates.push(pem);
     }
     Ok(certificates)
 }

@@ -10,7 +10,7 @@ use super::database::{
 use super::directory::{make_private, unwritable};
 use super::error::{OpenError, StoreError};
 use super::lock::{Lock, Marks};
-use super::outbox::sending;
+use super::outbox::recovering;
 use super::{history, migrate};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -292,7 +292,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
-    sending::recover(&transaction, now).map_err(|error| match error {
+    recovering::recover(&transaction, now).map_err(|error| match error {
         StoreError::Damaged(what) => damaged(dir, what),
         other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
     })?;

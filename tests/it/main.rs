@@ -31,6 +31,7 @@ mod monitoring;
 mod outlives;
 mod process;
 mod provider;
+mod receivers;
 mod results;
 mod results_told;
 mod rounds;
