@@ -32,8 +32,8 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The longest answer to an upload or a creation, in bytes.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// The longest answer to an upload or a creation, in bytes: it waits for nobody's turn, and no slow client holds one.
+const MAX_ANSWER: usize = crate::http::memory::SMALL;
 /// The longest body of a creation, in bytes.
 const MAX_CREATION: usize = 1024 * 1024;
 

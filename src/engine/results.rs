@@ -422,7 +422,7 @@ impl Results {
         if splitter.held() <= memory::SMALL {
             current.room = None;
         } else if current.room.is_none() {
-            current.room = memory::line().await;
+            current.room = Some(memory::line().await?);
         }
         let as_it_is =
             self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();

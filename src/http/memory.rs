@@ -3,9 +3,11 @@
 //! An answer up to [`SMALL`] is read as it comes; of longer ones there are at most [`ANSWERS`] in the process and one of
 //! each account, so that an account that sends long ones, or sends them slowly, holds up itself and nobody's short ones.
 
+use super::failure::Failure;
 use crate::sync::lock;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// An answer, or a line of results, up to this length waits for nothing. In bytes.
@@ -80,7 +82,17 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// For as long it is waited for room for a long line: whoever reads another one may be slow.
+const LINE_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Waits until there is room for a line of results that is longer than [`SMALL`].
-pub async fn line() -> Option<Room> {
-    Some(Room { _of_all: LINES.acquire().await.ok()?, _of_share: None })
+///
+/// # Errors
+///
+/// [`Failure::Timeout`] if there is none within a minute.
+pub async fn line() -> Result<Room, Failure> {
+    match tokio::time::timeout(LINE_TIMEOUT, LINES.acquire()).await {
+        Ok(Ok(of_all)) => Ok(Room { _of_all: of_all, _of_share: None }),
+        _ => Err(Failure::Timeout(LINE_TIMEOUT)),
+    }
 }
