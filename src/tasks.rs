@@ -6,9 +6,22 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Does `work`, which takes time in proportion to `bytes`: where that is long, other tasks go on in other threads
+/// meanwhile.
+pub fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    /// So many bytes are worked on within a millisecond or two.
+    const SHORT: usize = 256 * 1024;
+    let threads = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match threads {
+        Ok(RuntimeFlavor::MultiThread) if bytes > SHORT => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
 
 /// The tasks of one daemon. Cheap to clone; all clones are one set.
 ///

@@ -348,7 +348,7 @@ impl Poller {
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
         let result = self.send(call).await.and_then(|answer| {
-            let sighting = self.adapter().retrieved(id, &answer)?;
+            let sighting = self.account.read(&answer, |adapter| adapter.retrieved(id, &answer))?;
             Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
         });
         self.count(&result);
@@ -359,7 +359,7 @@ impl Poller {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let call = self.adapter().list(&page)?;
-        let result = self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer).map(drop));
+        let result = self.send(call).await.and_then(|answer| self.listed(&page, &answer).map(drop));
         self.report(result.as_ref().err()).await;
         result
     }
@@ -377,7 +377,7 @@ impl Poller {
         }
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let result = match self.adapter().list(&page) {
-            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer)),
+            Ok(call) => self.send(call).await.and_then(|answer| self.listed(&page, &answer)),
             Err(failure) => Err(failure),
         };
         self.count(&result);
@@ -406,7 +406,7 @@ impl Poller {
             leave = self.budget.wait(&self.shared.clock) => leave,
         };
         let result = match self.adapter().list(page) {
-            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(page, &answer)),
+            Ok(call) => self.send(call).await.and_then(|answer| self.listed(page, &answer)),
             Err(failure) => Err(failure),
         };
         drop(leave);
@@ -417,6 +417,10 @@ impl Poller {
             Ok(_) | Err(Verdict::Again | Verdict::Hold(_)) => self.report(result.as_ref().err()).await,
         }
         Some(result)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        self.account.read(answer, |adapter| adapter.listed(page, answer))
     }
 
     async fn send(&self, call: Call) -> Result<Answer, Failure> {

@@ -188,7 +188,7 @@ impl Engine {
         for _ in 0..MAX_PAGES {
             let call = adapter.list(&page).map_err(about)?;
             let answer = account.send(call).await.map_err(about)?;
-            let listed = adapter.listed(&page, &answer).map_err(about)?;
+            let listed = account.read(&answer, |adapter| adapter.listed(&page, &answer)).map_err(about)?;
             let mut older = 0;
             let count = listed.sightings.len();
             let ids = listed.sightings.iter().map(|sighting| sighting.id.as_str());

@@ -5,6 +5,7 @@ use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
 use super::io_thread::IoThread;
+use super::memory::{self, Share, Turn};
 use super::{limits, own_certificate};
 use crate::clock::Clock;
 use crate::config::Proxy;
@@ -162,20 +163,14 @@ impl ReqwestTransport {
 
 impl Wire {
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + call.timeout;
-        let out_of_time = |_| Failure::Timeout(call.timeout);
-        let request = self.request(call.request)?;
-        let response =
-            timeout_at(deadline, self.head(request, call.timeout)).await.map_err(out_of_time)??;
-        let (status, headers) = (response.status(), dated(response.headers().clone()));
-        let (body, cut) = match call.body_limit {
-            BodyLimit::Whole(most) => {
-                let body = timeout_at(deadline, whole(response, most, call.timeout)).await;
-                (body.map_err(out_of_time)??, false)
-            }
-            BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
-        };
-        plain(Answer { status, headers, body, cut }, call.body_limit)
+        let Call { request, timeout, body_limit } = call;
+        let deadline = Instant::now() + timeout;
+        let turn = turn(&request);
+        let request = self.request(request)?;
+        let response = timeout_at(deadline, self.head(request, timeout))
+            .await
+            .map_err(|_| Failure::Timeout(timeout))??;
+        received(response, body_limit, timeout, deadline, &turn).await
     }
 }
 
@@ -210,6 +205,7 @@ impl Wire {
 
     async fn stream_out(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
         let Call { request, timeout, body_limit } = call;
+        let turn = turn(&request);
         let mut request = self.request(request)?;
         let trouble: Arc<Mutex<Option<Failure>>> = Arc::default();
         let moved = Arc::new(Notify::new());
@@ -227,12 +223,7 @@ impl Wire {
         *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
         let sending = async {
             let response = self.client.execute(request).await.map_err(|error| failure(&error, timeout))?;
-            let (status, headers) = (response.status(), dated(response.headers().clone()));
-            let (body, cut) = match body_limit {
-                BodyLimit::Whole(most) => (whole(response, most, timeout).await?, false),
-                BodyLimit::Beginning(most) => beginning(response, most, Instant::now() + timeout).await,
-            };
-            plain(Answer { status, headers, body, cut }, body_limit)
+            received(response, body_limit, timeout, Instant::now() + timeout, &turn).await
         };
         tokio::pin!(sending);
         // As long as the other side takes the body on, it is alive.
@@ -303,14 +294,40 @@ fn unpacked(
     })
 }
 
+/// In whose turn the answer to `request` is read.
+fn turn(request: &http::Request<Bytes>) -> Turn {
+    request.extensions().get::<Turn>().cloned().unwrap_or_else(|| Turn::of(&Share::default()))
+}
+
+/// The answer that begins with `response`, as much of it as is wanted.
+async fn received(
+    response: reqwest::Response,
+    limit: BodyLimit,
+    timeout: Duration,
+    deadline: Instant,
+    turn: &Turn,
+) -> Result<Answer, Failure> {
+    let (status, headers) = (response.status(), dated(response.headers().clone()));
+    let (body, cut) = match limit {
+        BodyLimit::Whole(most) if status.is_success() => {
+            let body = timeout_at(deadline, whole(response, most, timeout, turn)).await;
+            (body.map_err(|_| Failure::Timeout(timeout))??, false)
+        }
+        // Of a refusal the status counts, and the first words.
+        BodyLimit::Whole(most) => beginning(response, most.min(limits::REFUSAL_BODY), deadline).await,
+        BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
+    };
+    plain(Answer { status, headers, body, cut }, limit, turn).await
+}
+
 /// A whole answer with its body unpacked. Of the beginning of one nothing is: it is only kept to be shown.
-fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
+async fn plain(mut answer: Answer, limit: BodyLimit, turn: &Turn) -> Result<Answer, Failure> {
     let BodyLimit::Whole(most) = limit else { return Ok(answer) };
     let coding = Coding::of(&answer.headers);
     let unpacked = match coding.refusal() {
         Some(failure) => Err(failure),
         None if coding == Coding::Gzip && !answer.body.is_empty() => {
-            encoding::unpack(&answer.body, most).map(Some)
+            unpack(&answer.body, most, turn).await.map(Some)
         }
         None => Ok(None),
     };
@@ -325,6 +342,38 @@ fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
         Err(_) => answer.body = Bytes::new(),
     }
     Ok(answer)
+}
+
+/// The whole of a packed body, at most `most` bytes of it.
+async fn unpack(packed: &Bytes, most: usize, turn: &Turn) -> Result<Bytes, Failure> {
+    let mut unpacker = Unpacker::default();
+    let mut whole = BytesMut::new();
+    let mut pieces = packed.chunks(encoding::PIECE);
+    loop {
+        let piece = pieces.next();
+        let plain = match piece {
+            Some(piece) => unpacker.push(piece)?,
+            None => unpacker.finish()?,
+        };
+        take_in(&mut whole, &plain, most, turn).await?;
+        if piece.is_none() {
+            return Ok(whole.freeze());
+        }
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// Adds `piece` to `body`, once there is room for as much.
+async fn take_in(body: &mut BytesMut, piece: &[u8], most: usize, turn: &Turn) -> Result<(), Failure> {
+    let length = body.len() + piece.len();
+    if length > most {
+        return Err(Failure::TooLarge(most));
+    }
+    if length > memory::SMALL {
+        turn.wait().await;
+    }
+    body.extend_from_slice(piece);
+    Ok(())
 }
 
 impl Transport for ReqwestTransport {
@@ -382,17 +431,19 @@ const BUSY_CHECK: Duration = Duration::from_millis(200);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole body, or a failure.
-async fn whole(mut response: reqwest::Response, most: usize, timeout: Duration) -> Result<Bytes, Failure> {
+async fn whole(
+    mut response: reqwest::Response,
+    most: usize,
+    timeout: Duration,
+    turn: &Turn,
+) -> Result<Bytes, Failure> {
     let announced = response.content_length().unwrap_or(0);
     if usize::try_from(announced).map_or(true, |announced| announced > most) {
         return Err(Failure::TooLarge(most));
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error, timeout))? {
-        if body.len() + chunk.len() > most {
-            return Err(Failure::TooLarge(most));
-        }
-        body.extend_from_slice(&chunk);
+        take_in(&mut body, &chunk, most, turn).await?;
     }
     Ok(body.freeze())
 }

@@ -6,6 +6,7 @@
 mod adapter_fuzz;
 mod adapter_results;
 mod adapter_submissions;
+mod answer_memory;
 mod authorize;
 mod cases;
 mod chaos;
