@@ -60,7 +60,9 @@ impl Load<'_> {
 
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> Option<Reply> {
         let reply = ask(&self.stage.socket(), method, path, body, REQUEST_LIMIT)?;
-        if reply.status == 500 || reply.status == 503 && body_code(&reply) == "state_damaged" {
+        // What is passed through keeps the provider's own status.
+        let passed = path.starts_with("/providers/");
+        if reply.status == 500 && !passed || reply.status == 503 && body_code(&reply) == "state_damaged" {
             let told = String::from_utf8_lossy(&reply.body).into_owned();
             self.ledger.open().wrong.push(format!("{method} {path}: {}: {told}", reply.status));
         }
