@@ -448,9 +448,15 @@ fn a_list_without_end() {
     let pages = || peer.asked().iter().filter(|asked| asked.path.starts_with("/v1/batches?")).count();
     let over = within(Duration::from_secs(15), || {
         let before = pages();
-        crate::patience::pause(Duration::from_millis(700));
+        crate::patience::pause(Duration::from_secs(2));
         (pages() == before).then_some(())
     });
+    eprintln!(
+        "DEBUG {} {:?}\n{}",
+        pages(),
+        peer.asked().iter().map(|a| a.path.clone()).collect::<Vec<_>>(),
+        site.log()
+    );
     assert!(over.is_some(), "{} pages were read, and it does not end", pages());
 }
 

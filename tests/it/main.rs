@@ -21,6 +21,7 @@ mod discovery;
 mod dispatch;
 mod docs;
 mod field;
+mod fuzz;
 mod gather;
 mod hooks;
 mod input_checker;
