@@ -20,7 +20,7 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn no_mutation_of_what_is_recorded_breaks_a_reader() {
-    let executions = variable("EXECUTIONS").unwrap_or(6000);
+    let executions = variable("EXECUTIONS").unwrap_or(4000);
     let seed = variable("SEED").unwrap_or(11);
     let only = std::env::var("BATCHD_FUZZ_TARGET").ok().filter(|only| !only.is_empty());
     let corpus = Corpus::recorded();
