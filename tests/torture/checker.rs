@@ -162,7 +162,7 @@ impl Checker<'_> {
             match by_id.get(id) {
                 Some(event) if event.body == told => {}
                 Some(event) => {
-                    wrong.push(format!("event {id} was sent as {told}, and the log says {}", event.body))
+                    wrong.push(format!("event {id} was sent as {told}, and the log says {}", event.body));
                 }
                 None if self.deletes => {}
                 None => wrong.push(format!("event {id} was sent to {} and is not in the log", first.webhook)),

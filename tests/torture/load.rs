@@ -225,7 +225,7 @@ impl Load<'_> {
     fn discover(&self) {
         let reply = self.ask("POST", "/v1/discover", br#"{"track":true,"since":"1h"}"#);
         let told = reply.filter(Reply::is_success).map(|reply| reply.json());
-        for batch in told.iter().flat_map(|told| told["data"].as_array()).flatten() {
+        for batch in told.iter().filter_map(|told| told["data"].as_array()).flatten() {
             if !batch["batchd"]["tracked_at"].is_null() {
                 self.acknowledge(batch["id"].as_str().unwrap_or("").to_owned(), "discover");
             }
@@ -312,7 +312,9 @@ impl Load<'_> {
                     let lines = ids.join("\n");
                     let arguments = ["track", "-", "--provider", "two", "--no-check"];
                     if self.command("$ track -", &arguments, lines.as_bytes()).is_some() {
-                        ids.into_iter().for_each(|id| self.acknowledge(id, "$ track -"));
+                        for id in ids {
+                            self.acknowledge(id, "$ track -");
+                        }
                     }
                 }
                 3 => {
@@ -408,7 +410,7 @@ fn input(rng: &mut fastrand::Rng) -> String {
             "body": {"model": "m", "messages": [{"role": "user", "content": "hello"}]}})
     };
     let lines: BTreeSet<u32> = (0..rng.u32(1..6)).collect();
-    lines.into_iter().map(|number| format!("{}\n", line(number))).collect()
+    lines.into_iter().map(|number| line(number).to_string() + "\n").collect()
 }
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);

@@ -138,7 +138,7 @@ impl Torture {
 }
 
 /// What was due is checked within a minute.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 
 fn copy_state(stage: &Stage, from: &str, to: &str) {
     let to = stage.path(to);

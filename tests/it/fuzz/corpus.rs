@@ -20,7 +20,9 @@ impl Corpus {
                 (&["list"], "lists"),
             ] {
                 for body in fixtures(kind, folder).values().filter(|body| body.len() <= LONGEST) {
-                    targets.iter().for_each(|target| corpus.add(target, of_kind(body)));
+                    for target in targets {
+                        corpus.add(target, of_kind(body));
+                    }
                     corpus.add("json", body.clone());
                 }
             }
