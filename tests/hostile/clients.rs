@@ -53,8 +53,12 @@ fn clients_with_slow_headers() {
     let mut slow: Vec<TcpStream> = (0..200).map(|_| connect(&site)).collect();
     let mut local: Vec<UnixStream> = (0..50).map(|_| UnixStream::connect(site.socket()).unwrap()).collect();
     for byte in b"GET / HTT" {
-        slow.iter_mut().for_each(|stream| drop(stream.write_all(&[*byte])));
-        local.iter_mut().for_each(|stream| drop(stream.write_all(&[*byte])));
+        for stream in &mut slow {
+            let _ = stream.write_all(&[*byte]);
+        }
+        for stream in &mut local {
+            let _ = stream.write_all(&[*byte]);
+        }
         pause(Duration::from_millis(60));
     }
     site.endures();

@@ -60,7 +60,7 @@ fn is_unreadable(peer: &Peer, ids: &[&str]) -> Site {
 fn a_provider_with_an_endless_body() {
     let peer = for_batches(|stream| {
         let _ = stream.write_all(&[OK, CHUNKED].concat());
-        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
         repeat(stream, &chunk, Duration::ZERO);
     });
     is_unreadable(&peer, &MANY[..2]);
@@ -72,7 +72,7 @@ fn a_provider_with_mebibytes_of_zeros_for_many() {
         let length = LARGE.0 * 1024 * 1024;
         let head = format!("content-length: {length}\r\n\r\n");
         let _ = stream.write_all(&[OK, head.as_bytes()].concat());
-        let piece = [0; 64 * 1024];
+        let piece = vec![0; 64 * 1024];
         for _ in 0..length / piece.len() {
             if stream.write_all(&piece).is_err() {
                 return;
@@ -393,7 +393,7 @@ fn a_provider_that_says_come_back_in_1970() {
         (!site.json("/v1/batches/batch_x")["batchd"]["last_error"].is_null()).then_some(())
     });
     site.endures();
-    crate::patience::pause(Duration::from_millis(1000));
+    crate::patience::pause(Duration::from_secs(1));
     let asked = peer.asked().len();
     assert!(asked < 60, "{asked} requests in about two seconds");
 }
@@ -446,7 +446,9 @@ fn a_list_without_end() {
         let turn = turn.fetch_add(1, Ordering::SeqCst);
         let mut items = ["a", "b"].map(|which| batch(&format!("batch_{turn}_{which}"), "in_progress"));
         // None of them is old, so that no age ends it.
-        items.iter_mut().for_each(|item| item["created_at"] = json!(unix_now()));
+        for item in &mut items {
+            item["created_at"] = json!(unix_now());
+        }
         let _ = stream.write_all(&list(&items, true));
     });
     let url = format!("{}/v1", peer.url());
@@ -564,7 +566,7 @@ fn a_line_of_results_without_end() {
     let peer = Peer::start(|stream, asked| {
         if asked.path.contains("/content") {
             let _ = stream.write_all(&[OK, CHUNKED].concat());
-            let chunk = [b"10000\r\n".as_slice(), &[b'a'; 0x10000], b"\r\n"].concat();
+            let chunk = [b"10000\r\n".as_slice(), &vec![b'a'; 0x10000], b"\r\n"].concat();
             repeat(stream, &chunk, Duration::ZERO);
         } else {
             let _ = stream.write_all(&answer(200, "", &batch("batch_x", "completed").to_string()));

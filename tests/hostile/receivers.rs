@@ -101,7 +101,7 @@ fn b13_a_receiver_with_an_endless_answer() {
     let site = comes_to(
         &Peer::start(|stream, _| {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-            let chunk = [b"10000\r\n".as_slice(), &[b'y'; 0x10000], b"\r\n"].concat();
+            let chunk = [b"10000\r\n".as_slice(), &vec![b'y'; 0x10000], b"\r\n"].concat();
             repeat(stream, &chunk, Duration::ZERO);
         }),
         "delivered",

@@ -265,13 +265,13 @@ url = "{healthy}/hook"
 "#
     );
     if let Some(url) = terms.provider {
-        text += &format!(
-            "[providers.bad]\nkind = \"openai-compatible\"\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"{url}\"\n"
-        );
+        let head =
+            "[providers.bad]\nkind = \"openai-compatible\"\napi_key = { env = \"TEST_KEY\" }\nbase_url = ";
+        text = text + head + "\"" + url + "\"\n";
     }
     if let Some(url) = terms.receiver {
         let retry = vec!["\"100ms\""; 30].join(", ");
-        text += &format!("[webhooks.foe]\nurl = \"{url}\"\ntimeout = \"1s\"\nretry = [{retry}]\n");
+        text = text + "[webhooks.foe]\nurl = \"" + url + "\"\ntimeout = \"1s\"\nretry = [" + &retry + "]\n";
     }
     text + terms.more
 }
