@@ -23,6 +23,7 @@ mod dispatch;
 mod docs;
 mod event_log;
 mod field;
+mod fuzz;
 mod gather;
 mod hooks;
 mod input_checker;
