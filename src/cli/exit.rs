@@ -78,6 +78,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
             | ErrorCode::NotEnded
+            | ErrorCode::Busy
             | ErrorCode::AlreadyEnded
             | ErrorCode::Other => Self::Failed,
         }

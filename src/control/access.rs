@@ -2,15 +2,12 @@
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;
-use super::draining::DrainingListener;
 use axum::extract::Request;
-use axum::extract::connect_info::Connected;
 use axum::http::{Method, Uri, header};
-use axum::serve::IncomingStream;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 #[derive(Clone, Debug)]
 pub(super) enum AccessPolicy {
@@ -36,9 +33,10 @@ pub struct Peer {
     pub user: Option<String>,
 }
 
-impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, DrainingListener<UnixListener>>) -> Self {
-        let user = stream.io().stream().peer_cred().ok().map(|cred| {
+impl Peer {
+    /// Whoever has opened the socket.
+    pub(super) fn of_socket(stream: &UnixStream) -> Self {
+        let user = stream.peer_cred().ok().map(|cred| {
             let uid = nix::unistd::Uid::from_raw(cred.uid());
             match nix::unistd::User::from_uid(uid) {
                 Ok(Some(user)) => user.name,

@@ -139,6 +139,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A `Host` that is not this server's (421; exit 1).
     Misdirected,
+    /// Too much of it is asked for at the moment; `Retry-After` says when to ask again (429; exit 1).
+    Busy,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).

@@ -8,6 +8,7 @@ use crate::config::{Config, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::engine::Account;
 use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
+use crate::http::descriptors::Share;
 use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
@@ -81,6 +82,7 @@ impl Assembly {
             ca_files: provider_ca.clone(),
             insecure_skip_verify: false,
             guard: Guard::Local,
+            share: Share::Providers,
         };
         // One client for every provider: connections are kept apart by host anyway.
         match ReqwestTransport::new(&transport) {
@@ -191,6 +193,7 @@ fn destination(
         ca_files,
         insecure_skip_verify: webhook.insecure_skip_verify,
         guard: Guard::from(config.http.egress),
+        share: Share::Webhooks,
     };
     let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
     Destination::new(webhook, target, Arc::new(transport), scrubber.clone())

@@ -5,7 +5,7 @@ use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
 use super::api_error::ApiError;
-use super::draining::DrainingListener;
+use super::connections::{self, Bounds};
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
@@ -13,6 +13,7 @@ use super::query::Query;
 use super::respond::{Answer, Shared, stream_of_lines};
 use super::service::Service;
 use super::stream;
+use crate::http::descriptors;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -25,6 +26,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
@@ -37,12 +39,7 @@ const MAX_HOOK: usize = 64 * 1024;
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
     let app = router(service, AccessPolicy::Socket, stopping.clone());
-    let app = app.into_make_service_with_connect_info::<Peer>();
-    let listener = DrainingListener::new(listener, stopping);
-    let over = listener.over();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "the socket can no longer be served");
-    }
+    connections::serve(listener, app, Peer::of_socket, socket_bounds(), stopping).await;
 }
 
 /// Serves TCP until `stopping`.
@@ -53,13 +50,35 @@ pub async fn serve_tcp(
     stopping: CancellationToken,
 ) {
     let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), stopping.clone());
-    let app = app.into_make_service();
-    let listener = DrainingListener::new(listener, stopping);
-    let over = listener.over();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "TCP can no longer be served");
+    connections::serve(listener, app, |_| Peer::default(), tcp_bounds(), stopping).await;
+}
+
+/// Whoever may open the socket may do everything; the bounds are for accidents. A pager that shows results is read
+/// from in a person's time.
+fn socket_bounds() -> Bounds {
+    Bounds {
+        connections: (descriptors::limit() / 4).clamp(8, 1024),
+        head: HEAD_TIMEOUT,
+        body: Duration::from_mins(1),
+        answer: Duration::from_mins(10),
     }
 }
+
+/// Fewer than the socket's, which stays open to whoever mends what is wrong.
+fn tcp_bounds() -> Bounds {
+    let socket = socket_bounds();
+    Bounds {
+        connections: (socket.connections * 3 / 4).min(512),
+        body: STALL_TIMEOUT,
+        answer: STALL_TIMEOUT,
+        ..socket
+    }
+}
+
+/// For the head of a request; and how long a connection without one is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a body that does not go on, and for an answer that is not read on.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
     let shared = Shared { service: service.clone(), stopping: stopping.clone() };

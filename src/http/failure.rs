@@ -16,6 +16,11 @@ pub enum Failure {
     /// The connection could not be made for another reason.
     #[error("cannot connect{0}")]
     Connect(String),
+    /// This process has no descriptor left for a connection: not the fault of the other side.
+    #[error(
+        "batchd itself has too many files and connections open; raise its limit (LimitNOFILE=, ulimit -n)"
+    )]
+    NoDescriptors,
     /// The handshake failed, or the certificate is not trusted.
     #[error("TLS: {0}")]
     Tls(String),
@@ -114,6 +119,7 @@ impl Failure {
             | Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::Connect(_)
+            | Self::NoDescriptors
             | Self::Tls(_)
             | Self::Blocked(_)
             | Self::BadRequest(_)
@@ -138,6 +144,7 @@ impl Failure {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::Connect(_) => "connect",
+            Self::NoDescriptors => "no_descriptors",
             Self::Tls(_) => "tls",
             Self::Reset => "reset",
             Self::Timeout(_) => "timeout",

@@ -1,6 +1,7 @@
 //! Sending one request: the trait that everything above sees, and the real thing over reqwest.
 
 use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
+use super::descriptors::{self, Share};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
@@ -63,6 +64,8 @@ pub struct TransportConfig<'a> {
     pub ca_files: Vec<PathBuf>,
     pub insecure_skip_verify: bool,
     pub guard: Guard,
+    /// Whose descriptors it uses.
+    pub share: Share,
 }
 
 /// Why a client cannot be built. The texts hold no URL.
@@ -81,6 +84,7 @@ pub enum TransportProblem {
 pub struct ReqwestTransport {
     client: reqwest::Client,
     guard: Guard,
+    share: Share,
 }
 
 impl std::fmt::Debug for ReqwestTransport {
@@ -114,7 +118,7 @@ impl ReqwestTransport {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(limits::CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_idle_timeout(if descriptors::scarce() { SCARCE_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
                 .tls_danger_accept_invalid_certs(config.insecure_skip_verify)
                 .dns_resolver(Arc::clone(&resolver));
             if !matches!(config.proxy, Proxy::Env) {
@@ -138,17 +142,15 @@ impl ReqwestTransport {
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
         };
-        Ok(Self { client, guard: config.guard })
+        Ok(Self { client, guard: config.guard, share: config.share })
     }
 
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + call.timeout;
-        let out_of_time = |_| Failure::Timeout(call.timeout);
         let request = self.request(call.request)?;
-        let response = timeout_at(deadline, self.client.execute(request))
-            .await
-            .map_err(out_of_time)?
-            .map_err(|error| failure(&error, call.timeout))?;
+        // Waiting for a descriptor of our own takes nothing from the time that the other side has.
+        let _descriptor = self.share.take().await;
+        let (response, deadline) = self.begin(request, call.timeout).await?;
+        let out_of_time = |_| Failure::Timeout(call.timeout);
         let (status, headers) = (response.status(), dated(response.headers().clone()));
         let (body, cut) = match call.body_limit {
             BodyLimit::Whole(most) => {
@@ -170,9 +172,35 @@ impl ReqwestTransport {
         Ok(request)
     }
 
+    /// Sends a request whose body is at hand; the beginning of the answer, and until when the rest must have come.
+    ///
+    /// Descriptors that other parts of the process take all of are waited for: the other side has not been asked yet.
+    async fn begin(
+        &self,
+        request: reqwest::Request,
+        timeout: Duration,
+    ) -> Result<(reqwest::Response, Instant), Failure> {
+        let patience = Instant::now() + DESCRIPTOR_TIMEOUT;
+        loop {
+            let deadline = Instant::now() + timeout;
+            let again = request.try_clone();
+            let sent = timeout_at(deadline, self.client.execute(again.ok_or_else(unrepeatable)?));
+            match sent.await.map_err(|_| Failure::Timeout(timeout))? {
+                Ok(response) => return Ok((response, deadline)),
+                Err(error) => match failure(&error, timeout) {
+                    Failure::NoDescriptors if Instant::now() < patience => {
+                        tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+                    }
+                    failure => return Err(failure),
+                },
+            }
+        }
+    }
+
     async fn stream_out(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
         let Call { request, timeout, body_limit } = call;
         let mut request = self.request(request)?;
+        let _descriptor = self.share.take().await;
         let trouble: Arc<Mutex<Option<Failure>>> = Arc::default();
         let moved = Arc::new(Notify::new());
         let pieces = {
@@ -212,10 +240,8 @@ impl ReqwestTransport {
     async fn stream_in(&self, call: Call) -> Result<Incoming, Failure> {
         let timeout = call.timeout;
         let request = self.request(call.request)?;
-        let response = tokio::time::timeout(timeout, self.client.execute(request))
-            .await
-            .map_err(|_| Failure::Timeout(timeout))?
-            .map_err(|error| failure(&error, timeout))?;
+        let descriptor = self.share.take().await;
+        let (response, _) = self.begin(request, timeout).await?;
         let (status, mut headers) = (response.status(), dated(response.headers().clone()));
         let coding = Coding::of(&headers);
         if status.is_success()
@@ -223,10 +249,11 @@ impl ReqwestTransport {
         {
             return Err(failure);
         }
-        let pieces = futures_util::stream::unfold(Some(response), move |response| async move {
-            let mut response = response?;
+        let state = Some((response, descriptor));
+        let pieces = futures_util::stream::unfold(state, move |state| async move {
+            let (mut response, descriptor) = state?;
             let piece = match tokio::time::timeout(timeout, response.chunk()).await {
-                Ok(Ok(Some(piece))) => return Some((Ok(piece), Some(response))),
+                Ok(Ok(Some(piece))) => return Some((Ok(piece), Some((response, descriptor)))),
                 Ok(Ok(None)) => return None,
                 Ok(Err(error)) => failure(&error, timeout),
                 Err(_) => Failure::Timeout(timeout),
@@ -304,6 +331,10 @@ impl Transport for ReqwestTransport {
     }
 }
 
+fn unrepeatable() -> Failure {
+    Failure::BadRequest("its body can be read only once".to_owned())
+}
+
 /// The body that was to be sent could not be read.
 fn unreadable(error: &io::Error) -> Failure {
     Failure::BadRequest(format!("its body cannot be read: {error}"))
@@ -331,6 +362,13 @@ fn warn_of_no_roots() {
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where descriptors are scarce: long enough for the next page of a list.
+const SCARCE_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a descriptor is waited for …
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// … with such pauses.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(250);
 
 /// The whole body, or a failure.
 async fn whole(mut response: reqwest::Response, most: usize, timeout: Duration) -> Result<Bytes, Failure> {
@@ -441,6 +479,9 @@ fn io_failure(error: &io::Error, connecting: bool) -> Failure {
     if let Some(failure) = wrapped.and_then(|inner| cause(inner, connecting)) {
         return failure;
     }
+    if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) {
+        return Failure::NoDescriptors;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::ConnectRefused,
         io::ErrorKind::TimedOut if connecting => Failure::ConnectTimeout,
@@ -461,6 +502,10 @@ fn io_failure(error: &io::Error, connecting: bool) -> Failure {
         _ => Failure::Reset,
     }
 }
+
+/// The system's codes for "no descriptor is free": in this process, on this machine.
+const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
+const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
 /// The text of what lies deepest: no layer below the client's own knows the URL.
 fn innermost(error: &(dyn Error + 'static)) -> String {
