@@ -1,6 +1,7 @@
 //! A configuration made real: its secrets are resolved, its adapters, clients and routes are built.
 
 use super::ingress::{self, InboundHook};
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::secret::SecretSource;
@@ -36,7 +37,7 @@ pub(super) struct Assembly {
     pub(super) targets: BTreeMap<String, String>,
     pub(super) inbound: BTreeMap<String, InboundHook>,
     pub(super) heartbeat: Option<Arc<Heartbeat>>,
-    pub(super) token: Option<SecretString>,
+    pub(super) tokens: Tokens,
 }
 
 impl Assembly {
@@ -54,7 +55,11 @@ impl Assembly {
                 None
             }
         };
-        let token = config.api.token.as_ref().and_then(|source| resolve("api.token".to_owned(), source));
+        let (all, reading) = (config.api.token.as_ref(), config.api.read_token.as_ref());
+        let tokens = Tokens {
+            all: all.and_then(|source| resolve("api.token".to_owned(), source)),
+            reading: reading.and_then(|source| resolve("api.read_token".to_owned(), source)),
+        };
         let keys: BTreeMap<&str, Option<SecretString>> = config
             .providers
             .values()
@@ -119,7 +124,7 @@ impl Assembly {
             }
         }
         if problems.is_empty() {
-            Ok(Self { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, token })
+            Ok(Self { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, tokens })
         } else {
             Err(problems)
         }

@@ -4,6 +4,7 @@ use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
 use super::assembly::{Assembly, Heartbeat, catalog, routes};
 use super::ingress::Hooks;
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
@@ -15,7 +16,6 @@ use crate::store::Store;
 use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
-use secrecy::SecretString;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
@@ -45,7 +45,7 @@ pub struct Live {
     pub(super) cursors: Cursors,
     pub(super) parts: Parts,
     config: RwLock<Arc<Config>>,
-    token: RwLock<Option<SecretString>>,
+    tokens: RwLock<Tokens>,
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     reload_error: Mutex<Option<String>>,
@@ -95,7 +95,7 @@ impl Live {
             cursors: Cursors::default(),
             parts,
             config: RwLock::new(Arc::new(config.clone())),
-            token: RwLock::default(),
+            tokens: RwLock::default(),
             reloading: AsyncMutex::new(()),
             reload_error: Mutex::default(),
             heartbeat: RwLock::default(),
@@ -165,8 +165,9 @@ impl Live {
         }
     }
 
-    pub fn token(&self) -> Option<SecretString> {
-        sync::read(&self.token).clone()
+    /// The bearer tokens of the API that are in force.
+    pub(super) fn tokens_in_force(&self) -> Tokens {
+        sync::read(&self.tokens).clone()
     }
 
     /// The environment that the configuration speaks of.
@@ -295,13 +296,13 @@ impl Live {
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
-        let Assembly { accounts, destinations, targets, inbound, heartbeat, token } = assembly;
+        let Assembly { accounts, destinations, targets, inbound, heartbeat, tokens } = assembly;
         let states = self.parts.store.webhook_states().await?;
         let off =
             states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
         let routes = routes(&config, &off);
         let retain = config.state.retain;
-        *sync::write(&self.token) = token;
+        *sync::write(&self.tokens) = tokens;
         self.hooks.set_inbound(inbound);
         *sync::write(&self.heartbeat) = heartbeat;
         *sync::write(&self.targets) = targets;

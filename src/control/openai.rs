@@ -3,12 +3,14 @@
 //! Below `/providers/{name}/v1` a service with OpenAI's interface is passed what it knows itself (uploads, files,
 //! creations); batches are read through the adapter of every kind, so they have the one shape.
 
+use super::access::Access;
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
 use super::query::Query;
 use super::resolve::no_such_provider;
 use super::respond::{Answer, Shared, stream_of_lines};
 use super::results::Found;
+use super::routes::Route;
 use crate::domain::shape;
 use crate::domain::tracked::BatchKey;
 use crate::engine::Account;
@@ -21,8 +23,7 @@ use crate::provider::salvage;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, routing};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -36,12 +37,19 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const MAX_CREATION: usize = 1024 * 1024;
 
 /// The routes of one provider's own API.
-pub(super) fn of_providers() -> Router<Shared> {
-    Router::new()
-        .route("/providers/{name}/v1/files", get(pass_files).post(pass_files))
-        .route("/providers/{name}/v1/files/{*file}", get(one_file).delete(pass_file))
-        .route("/providers/{name}/v1/batches", get(batches).post(create))
-        .route("/providers/{name}/v1/batches/{*batch}", get(batch).post(cancel))
+pub(super) fn of_providers() -> Vec<Route> {
+    let (files, file) = ("/providers/{name}/v1/files", "/providers/{name}/v1/files/{*file}");
+    let (many, one) = ("/providers/{name}/v1/batches", "/providers/{name}/v1/batches/{*batch}");
+    vec![
+        Route::new(Method::GET, files, Access::Costs, routing::get(pass_files)),
+        Route::new(Method::POST, files, Access::Changes, routing::post(pass_files)),
+        Route::new(Method::GET, file, Access::Costs, routing::get(one_file)),
+        Route::new(Method::DELETE, file, Access::Changes, routing::delete(pass_file)),
+        Route::new(Method::GET, many, Access::Costs, routing::get(batches)),
+        Route::new(Method::POST, many, Access::Changes, routing::post(create)),
+        Route::new(Method::GET, one, Access::Costs, routing::get(batch)),
+        Route::new(Method::POST, one, Access::Changes, routing::post(cancel)),
+    ]
 }
 
 /// `GET /v1/files/{id}/content`: a file that a tracked batch names, or the results that stand for one.

@@ -4,6 +4,7 @@ use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
 use super::resolve::{self, candidates, no_such_provider};
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -12,7 +13,6 @@ use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ impl Service {
         Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
     }
 
-    pub(super) fn token(&self) -> Option<SecretString> {
-        self.live.as_ref().and_then(|live| live.token())
+    pub(super) fn tokens(&self) -> Tokens {
+        self.live.as_ref().map_or_else(Tokens::default, |live| live.tokens_in_force())
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
