@@ -7,8 +7,8 @@ use super::access::Access;
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
 use super::query::Query;
-use super::resolve::no_such_provider;
-use super::respond::{Answer, Shared, stream_of_lines};
+use super::resolve::{judged, no_such_provider};
+use super::respond::{AS_A_FILE, Answer, Shared, stream_of_lines};
 use super::results::Found;
 use super::routes::Route;
 use crate::domain::shape;
@@ -26,8 +26,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, routing};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -35,6 +35,9 @@ use std::sync::Arc;
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// The longest body of a creation, in bytes.
 const MAX_CREATION: usize = 1024 * 1024;
+
+/// How many pages of a provider's list are read for one page of ours.
+const MAX_PAGES: usize = 10;
 
 /// The routes of one provider's own API.
 pub(super) fn of_providers() -> Vec<Route> {
@@ -58,7 +61,7 @@ pub(super) async fn file_content(
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let file = content_of(&path)?;
+    let file = content_of(judged(&path)?)?;
     if let Some(key) = results_of(file) {
         return all_results(&shared, &key, &headers).await;
     }
@@ -134,7 +137,7 @@ async fn pass_file(
     request: Request,
 ) -> Answer<Response> {
     let account = account(&shared, &name)?;
-    let path = format!("/files/{}", encoded(&file)?);
+    let path = format!("/files/{}", encoded(judged(&file)?)?);
     pass(&account, &path, request).await
 }
 
@@ -144,6 +147,7 @@ async fn one_file(
     request: Request,
 ) -> Answer<Response> {
     let account = account(&shared, &name)?;
+    judged(&file)?;
     let Ok(id) = content_of(&file) else {
         let path = format!("/files/{}", encoded(&file)?);
         return pass(&account, &path, request).await;
@@ -212,7 +216,7 @@ async fn batches(
     // A client continues after an id; a provider after whatever it likes. Where the id does not tell, the pages do.
     let mut cursor = after.as_deref().and_then(|after| live.cursors.get(&name, after));
     let mut passing = after.filter(|_| cursor.is_none());
-    loop {
+    for _ in 0..MAX_PAGES {
         let page = PageRequest { cursor: cursor.clone(), limit, ..PageRequest::default() };
         let call = account.adapter.list(&page).map_err(refusal)?;
         let answer = account.send(call).await.map_err(refusal)?;
@@ -258,6 +262,10 @@ async fn batches(
             data,
         }));
     }
+    let message = format!("batch `{}` is not on the first {MAX_PAGES} pages", passing.unwrap_or_default());
+    Err(ApiError::invalid(format!("provider `{name}`: {message} of the list"))
+        .param("after")
+        .hint("begin at the newest without `after`, and go on with the `last_id` of each page"))
 }
 
 async fn batch(
@@ -265,7 +273,7 @@ async fn batch(
     Path((name, id)): Path<(String, String)>,
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
-    Ok(Json(shared.service.fetch(Some(&name), &id).await?))
+    Ok(Json(shared.service.fetch(Some(&name), judged(&id)?).await?))
 }
 
 async fn cancel(
@@ -273,7 +281,7 @@ async fn cancel(
     Path((name, path)): Path<(String, String)>,
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
-    let id = path.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
+    let id = judged(&path)?.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, "only POST /providers/NAME/v1/batches/ID/cancel is available here")
     })?;
     Ok(Json(shared.service.cancel(Some(&name), id).await?))
@@ -336,18 +344,36 @@ fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
     whole.get("id").is_none().then(|| file.clone())
 }
 
+/// What a provider's body is said to be: one of the kinds that nobody shows or runs, whatever the provider calls it.
+fn kind(headers: &HeaderMap) -> &'static str {
+    let said = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => "application/json",
+        "application/jsonl"
+        | "application/x-jsonl"
+        | "application/jsonlines"
+        | "application/x-jsonlines"
+        | "application/x-ndjson"
+        | "application/ndjson"
+        | "text/jsonl" => "application/jsonl",
+        _ => "application/octet-stream",
+    }
+}
+
 /// A provider's answer as our own: its status, its body, and of its headers what describes that.
 fn passed_on(incoming: Incoming) -> Response {
     // A redirect would lead a client and its credentials elsewhere.
-    let status = if incoming.status.is_redirection() { StatusCode::BAD_GATEWAY } else { incoming.status };
+    let elsewhere = incoming.status.is_redirection() || incoming.status.is_informational();
+    let status = if elsewhere { StatusCode::BAD_GATEWAY } else { incoming.status };
     let mut headers = HeaderMap::new();
-    let described =
-        [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_DISPOSITION, HeaderName::from_static("x-request-id")];
-    for name in described {
+    for name in [CONTENT_LENGTH, RETRY_AFTER, HeaderName::from_static("x-request-id")] {
         if let Some(value) = incoming.headers.get(&name) {
             headers.insert(name, value.clone());
         }
     }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind(&incoming.headers)));
+    headers.insert(CONTENT_DISPOSITION, AS_A_FILE);
     let pieces = incoming.pieces.map(|piece: Result<Bytes, Failure>| {
         piece.map_err(|failure| {
             tracing::warn!("an answer that is passed on broke off: {failure}");
@@ -368,6 +394,44 @@ mod tests {
         assert_eq!(results_of("file-1"), None);
         assert_eq!(content_of("files/x/content").unwrap(), "files/x");
         assert!(content_of("/content").is_err() && content_of("x").is_err());
+    }
+
+    #[test]
+    fn what_a_provider_sends_is_no_page_of_ours() {
+        for (said, kind) in [
+            ("text/html", "application/octet-stream"),
+            ("image/svg+xml", "application/octet-stream"),
+            ("application/json; charset=utf-8", "application/json"),
+            ("Application/X-NDJSON", "application/jsonl"),
+            ("application/json, text/html", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("content-type", said),
+                ("content-length", "2"),
+                ("set-cookie", "a=b"),
+                ("location", "https://evil.example"),
+                ("access-control-allow-origin", "*"),
+                ("service-worker-allowed", "/"),
+                ("clear-site-data", "*"),
+                ("link", "<x>; rel=preload"),
+                ("refresh", "0"),
+                ("content-encoding", "br"),
+                ("content-disposition", "inline"),
+                ("x-request-id", "req_1"),
+            ] {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            let status = StatusCode::OK;
+            let pieces = futures_util::stream::iter([Ok(Bytes::from_static(b"{}"))]).boxed();
+            let response = passed_on(Incoming { status, headers, pieces });
+            let mut names: Vec<&str> = response.headers().keys().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["content-disposition", "content-length", "content-type", "x-request-id"]);
+            assert_eq!(response.headers()[CONTENT_TYPE], kind, "{said}");
+            assert_eq!(response.headers()[CONTENT_DISPOSITION], "attachment");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::query::Query;
+use super::resolve;
 use super::respond::{Answer, Shared, stream_of_lines};
 use super::routes::{Route, Table};
 use super::service::Service;
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A hundred thousand ids with their options fit.
@@ -41,8 +43,9 @@ const MAX_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
-    let app = router(service, AccessPolicy::Socket, stopping.clone());
-    connections::serve(listener, app, Peer::of_socket, socket_bounds(), stopping).await;
+    let bounds = socket_bounds();
+    let app = router(service, AccessPolicy::Socket, bounds, stopping.clone());
+    connections::serve(listener, app, Peer::of_socket, bounds, stopping).await;
 }
 
 /// Serves TCP until `stopping`.
@@ -52,8 +55,9 @@ pub async fn serve_tcp(
     rules: access::TcpRules,
     stopping: CancellationToken,
 ) {
-    let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), stopping.clone());
-    connections::serve(listener, app, |_| Peer::default(), tcp_bounds(), stopping).await;
+    let bounds = tcp_bounds();
+    let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), bounds, stopping.clone());
+    connections::serve(listener, app, |_| Peer::default(), bounds, stopping).await;
 }
 
 /// Whoever may open the socket may do everything; the bounds are for accidents. A pager that shows results is read
@@ -131,8 +135,10 @@ fn routes() -> Vec<Route> {
     routes
 }
 
-fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
-    let shared = Shared { service: service.clone(), stopping: stopping.clone() };
+fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: CancellationToken) -> Router {
+    // Whoever only listens leaves room for whoever asks.
+    let listeners = Arc::new(Semaphore::new((bounds.connections / 2).max(1)));
+    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners };
     let (router, table) = Table::of(routes());
     let table = Arc::new(table);
     router
@@ -154,10 +160,19 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
                         refusal.into_response()
                     }
                 };
-                leftover.before(response, &stopping).await
+                harmless(leftover.before(response, &stopping).await)
             }
         }))
         .with_state(shared)
+}
+
+/// An answer that no browser takes for a page or a script of this origin, whatever a provider has put into it.
+fn harmless(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
+    response
 }
 
 /// What the server's own machinery refuses (a body that is too long, a path that is not UTF-8) it says in plain text;
@@ -185,7 +200,11 @@ impl FromRequestParts<Shared> for BatchId {
             .await
             .map_err(|_| ApiError::invalid("the id in the path is not text").param("id").into_response())?;
         let segments: Vec<&str> = segments.iter().map(|(_, segment)| segment).collect();
-        Ok(Self(segments.join("/")))
+        let id = segments.join("/");
+        match resolve::judged(&id) {
+            Ok(_) => Ok(Self(id)),
+            Err(refusal) => Err(refusal.into_response()),
+        }
     }
 }
 
@@ -310,7 +329,7 @@ async fn event_log(
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = resumed.or(query.number("after")?).unwrap_or(0);
     if accepts(headers, "text/event-stream") {
-        return stream::events(&shared.service, batch.as_deref(), after, shared.stopping).await;
+        return stream::events(&shared, batch.as_deref(), after).await;
     }
     let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
     Ok(Json(listing).into_response())
@@ -389,7 +408,7 @@ async fn reload(State(shared): State<Shared>) -> Answer<Json<super::api::ReloadA
 }
 
 async fn backup(State(shared): State<Shared>) -> Answer<Response> {
-    let (length, body) = stream::backup(&shared.service).await?;
+    let (length, body) = stream::backup(&shared.service, shared.stopping).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3")),
         (header::CONTENT_LENGTH, HeaderValue::from(length)),

@@ -16,6 +16,7 @@ use crate::store::{Pk, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What batchd can do, whoever asks. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct Service {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) live: Option<Arc<Live>>,
+    /// Leave to copy the state: one at a time.
+    pub(super) backups: Arc<Semaphore>,
 }
 
 /// Which batches a list shows.
@@ -65,11 +68,12 @@ const MAX_PAGE: u32 = 1000;
 impl Service {
     /// Over the state of a stopped (or another) daemon: reading works, nothing else.
     pub fn offline(store: Store, clock: Clock) -> Self {
-        Self { store, clock, live: None }
+        Self { store, clock, live: None, backups: Arc::new(Semaphore::new(1)) }
     }
 
     pub fn running(live: Arc<Live>) -> Self {
-        Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
+        let (store, clock) = (live.parts.store.clone(), live.parts.clock.clone());
+        Self { live: Some(live), ..Self::offline(store, clock) }
     }
 
     pub(super) fn tokens(&self) -> Tokens {
