@@ -78,7 +78,8 @@ impl ApiError {
                 format!("provider `{provider}` has no results of `{id}` (any more): {failure}"),
             )
             .hint("most providers keep results for about a month; `[results] download = true` saves them when a batch ends"),
-            Verdict::Again | Verdict::Hold(_) if !matches!(failure, Failure::Unsupported(_)) => Self::new(
+            Verdict::Again | Verdict::Hold(_)
+                if !matches!(failure, Failure::Unsupported(_) | Failure::Busy(_)) => Self::new(
                 ErrorCode::ProviderFailed,
                 format!("the results of `{id}` cannot be fetched from provider `{provider}`: {failure}"),
             )
@@ -89,6 +90,9 @@ impl ApiError {
 
     /// Something asked of `provider` about `id` that failed.
     pub(super) fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+        if let Failure::Busy(wait) = failure {
+            return Self::busy(format!("provider `{provider}`: {failure}"), *wait);
+        }
         if let Failure::Unsupported(what) = failure {
             return Self::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}"));
         }

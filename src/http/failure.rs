@@ -60,6 +60,9 @@ pub enum Failure {
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
+    /// Nothing was asked: so many requests wait already that this one's turn would not come soon.
+    #[error("too many requests wait for this provider, whose `requests_per_minute` and `concurrency` hold; try again in {}", crate::domain::duration::human(*.0))]
+    Busy(Duration),
     /// Nothing was asked: the service has no such operation.
     #[error("{0}")]
     Unsupported(String),
@@ -120,6 +123,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::Connect(_)
             | Self::NoDescriptors
+            | Self::Busy(_)
             | Self::Tls(_)
             | Self::Blocked(_)
             | Self::BadRequest(_)
@@ -145,6 +149,7 @@ impl Failure {
             Self::ConnectTimeout => "connect_timeout",
             Self::Connect(_) => "connect",
             Self::NoDescriptors => "no_descriptors",
+            Self::Busy(_) => "busy",
             Self::Tls(_) => "tls",
             Self::Reset => "reset",
             Self::Timeout(_) => "timeout",

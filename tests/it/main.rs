@@ -23,6 +23,8 @@ mod docs;
 mod field;
 mod gather;
 mod hooks;
+mod hostile_clients;
+
 mod input_checker;
 mod layers;
 mod learning;
