@@ -2,6 +2,7 @@
 
 use batchd::config::Proxy;
 use batchd::http::call::{BodyLimit, Call};
+use batchd::http::descriptors::Share;
 use batchd::http::egress::Guard;
 use batchd::http::failure::Failure;
 use batchd::http::limits;
@@ -63,6 +64,7 @@ fn transport() -> Arc<ReqwestTransport> {
         ca_files: Vec::new(),
         insecure_skip_verify: false,
         guard: Guard::Local,
+        share: Share::Webhooks,
     };
     Arc::new(ReqwestTransport::new(&config).unwrap())
 }

@@ -16,7 +16,7 @@ use batchd::http::failure::{self, Failure};
 use batchd::provider::input_checker::{InputChecker, Overrides};
 use batchd::provider::records::Splitter;
 use batchd::provider::registry::KINDS;
-use batchd::provider::results::{FetchStep, Form, Part, Record};
+use batchd::provider::results::{FetchStep, Form, Part, Record, is_written_in};
 use batchd::provider::submit::{Job, SubmitStep};
 use batchd::provider::{Account, PageRequest, Provider, lenient, salvage};
 use batchd::webhook::{self, EventBody, Target as Destination, Webhook, template};
@@ -237,9 +237,9 @@ fn result(data: &[u8]) {
         let record = Record { object: &object, index: 3, part, batch: &batch };
         match provider.output_line(record) {
             Ok(line) => {
-                let shown = line.to_json();
+                let shown = line.into_json();
                 assert!(shown["response"].is_object() != shown["error"].is_object(), "{shown}");
-                let _ = line.is_written_in(&object);
+                let _ = is_written_in(&shown, &object);
             }
             Err(what) => assert!(!what.is_empty()),
         }
@@ -382,7 +382,7 @@ fn json(data: &[u8]) {
         assert!(lenient::is_whole(written.as_bytes()), "{written}");
     }
     if let Some(saved) = salvage::value(data) {
-        let _ = salvage::holds_broken(&saved);
+        let _ = salvage::why_holds_broken(&saved);
     }
     let _ = lenient::find_text(data, &["id", "custom_id"]);
 }
