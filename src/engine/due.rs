@@ -84,12 +84,20 @@ enum Queue {
 struct Busy {
     /// Whether somebody still takes care of it.
     claim: Weak<()>,
-    /// What was said of its place on the schedule meanwhile, if anything was; `Some(None)`: it is off.
-    told: Option<Option<Next>>,
+    /// What was said of its place on the schedule meanwhile.
+    told: Told,
     /// Since when there is news that the poll may have come too early for.
     news: Option<Timestamp>,
     created_at: Option<i64>,
     unlisted: u8,
+}
+
+/// What was said of a batch's place on the schedule during its poll.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Nothing,
+    Off,
+    Due(Next),
 }
 
 /// What the schedule knows of the round that is under way.
@@ -134,7 +142,7 @@ impl DueList {
     /// Due then and at no other time, whatever was said before.
     pub(super) fn put(&mut self, pk: Pk, next: Next, now: Timestamp) {
         if let Some(busy) = self.busy.get_mut(&pk) {
-            busy.told = Some(Some(next));
+            busy.told = Told::Due(next);
             return;
         }
         let created_at = self.take(pk).and_then(|entry| entry.created_at());
@@ -236,7 +244,7 @@ impl DueList {
     pub(super) fn forget(&mut self, pk: Pk) {
         self.take(pk);
         if let Some(busy) = self.busy.get_mut(&pk) {
-            busy.told = Some(None);
+            busy.told = Told::Off;
         }
     }
 
@@ -256,7 +264,7 @@ impl DueList {
         let entry = self.take(pk);
         let busy = Busy {
             claim,
-            told: None,
+            told: Told::Nothing,
             news: None,
             created_at: entry.and_then(|entry| entry.created_at()),
             unlisted: entry.map_or(0, |entry| entry.unlisted),
@@ -274,9 +282,9 @@ impl DueList {
         }
         // What a poll says stands, unless the batch was taken off meanwhile; what it does not know was said before.
         let next = match busy.told {
-            Some(None) => None,
-            Some(told) => next.or(told),
-            None => next,
+            Told::Off => None,
+            Told::Due(told) => next.or(Some(told)),
+            Told::Nothing => next,
         };
         let next = next.map(|next| Next {
             at: busy.news.map_or(next.at, |news| next.at.min(news)),

@@ -144,7 +144,7 @@ impl Engine {
     /// Puts what was prepared in the place of what was before: at start and at every reload.
     ///
     /// What is in flight at an account that left finishes; its batches stay, unpolled.
-    pub fn put_in_force(&self, prepared: Prepared, routes: Routes, retain: Duration) {
+    pub fn put_in_force(&self, mut prepared: Prepared, routes: Routes, retain: Duration) {
         self.set_routes(routes);
         *sync::write(&self.shared.retain) = retain;
         let (pollers, mut before) = {
@@ -152,12 +152,14 @@ impl Engine {
             let coming = std::mem::take(&mut pollers.coming);
             (coming.clone(), std::mem::replace(&mut pollers.in_force, coming))
         };
+        let schedule = std::mem::take(&mut prepared.schedule);
+        drop(prepared);
         for (name, poller) in pollers {
             if let Some(predecessor) = before.remove(&name) {
                 predecessor.retire();
                 self.shared.tasks.spawn_tracked(succeed(predecessor, poller));
             } else {
-                poller.fill(&prepared.schedule);
+                poller.fill(&schedule);
                 poller.clone().start();
                 self.shared.tasks.spawn_tracked(bootstrap::learn(poller, self.shared.clone()));
             }
