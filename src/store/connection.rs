@@ -316,7 +316,7 @@ const CHECKED_FIRST: u64 = 16 << 20;
 mod tests {
     use super::*;
 
-    /// Each of these was off once without a test that failed.
+    /// Without this, `synchronous = OFF` passes: nothing else can tell while the machine stays up.
     #[test]
     fn the_connection_that_writes_syncs_every_commit_and_keeps_references() {
         let dir = tempfile::tempdir().unwrap();

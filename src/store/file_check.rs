@@ -1,7 +1,7 @@
 //! Whether the database and its log are still as the last commit left them (`docs/delivery.md#integrity`).
 //!
 //! The daemon alone writes both, so a file of another length or time has been written by somebody else: then all of it
-//! is checked. What stays of a commit is two `stat`s and a few small reads, some microseconds beside its fsync.
+//! is checked. A commit costs four `stat`s and a few small reads besides its fsync.
 
 use super::database;
 use super::directory::Identity;

@@ -28,6 +28,7 @@ pub mod outbox;
 pub mod providers;
 mod pruning;
 mod reader;
+mod reckoning;
 pub mod recording;
 pub mod rescheduled;
 mod retention;

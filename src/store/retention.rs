@@ -3,6 +3,7 @@
 use super::column::{json, ms};
 use super::error::StoreError;
 use super::pruning::OWED;
+use super::reckoning::Reckoning;
 use super::state::Store;
 use super::telling;
 use crate::domain::duration::human;
@@ -11,26 +12,11 @@ use crate::domain::retention::Retention;
 use crate::domain::route::Routes;
 use crate::domain::time::earlier;
 use rusqlite::{Connection, OptionalExtension};
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::MutexGuard;
-
-/// What is kept of the reckoning across restarts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Reckoning {
-    retention: Retention,
-    /// Which boot of the machine it is, and how long that had lasted at the last observation, in milliseconds.
-    boot: Option<String>,
-    steady: u64,
-    /// Since when batches are held back, Unix milliseconds, if that has been told.
-    told_since: Option<i64>,
-    /// How long the machine had run when this was written.
-    #[serde(skip)]
-    saved: Duration,
-}
 
 /// Ended batches that are older than they may be, and are kept for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,13 +70,16 @@ impl Store {
         let (Some(reckoning), Some(daemon)) = (reckoned.as_mut(), &self.0.daemon) else { return Ok(()) };
         let now = daemon.clock.now();
         let expired = reckoning.retention.expired(retain);
-        let nearly = reckoning.retention.expired(retain - retain / 10);
-        let by_clock = [i64::MIN..ms(earlier(now, retain)).saturating_add(1)];
+        let nearly = reckoning.retention.expired(retain.mul_f64(0.9));
+        let end = ms(earlier(now, retain)).saturating_add(1);
         let (held, all) = self
             .read(move |connection| {
-                let (limited, by_clock_all) = (count(connection, &expired)?, count(connection, &by_clock)?);
-                let young = by_clock_all.saturating_sub(count(connection, &cut(&nearly, by_clock[0].end))?);
-                let unsure = by_clock_all.saturating_sub(count(connection, &cut(&expired, by_clock[0].end))?);
+                let (limited, by_clock_all) = (
+                    count(connection, &expired)?,
+                    count(connection, std::slice::from_ref(&(i64::MIN..end)))?,
+                );
+                let young = by_clock_all.saturating_sub(count(connection, &cut(&nearly, end))?);
+                let unsure = by_clock_all.saturating_sub(count(connection, &cut(&expired, end))?);
                 Ok((Held { doubtful: young, limited }, unsure + limited))
             })
             .await?;
@@ -121,12 +110,11 @@ impl Store {
         let (now, steady) = (ms(daemon.clock.now()), daemon.clock.steady());
         let millis = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX);
         let mut is_due = false;
-        let mut reckoning = match guard.take() {
-            Some(reckoning) => reckoning,
-            None => {
-                is_due = true;
-                self.begin_reckoning(now, daemon.clock.boot()).await?
-            }
+        let mut reckoning = if let Some(reckoning) = guard.take() {
+            reckoning
+        } else {
+            is_due = true;
+            self.begin_reckoning(now).await?
         };
         let same_boot = reckoning.boot.is_some() && reckoning.boot == daemon.clock.boot() || !is_due;
         let ran = same_boot.then(|| Duration::from_millis(millis.saturating_sub(reckoning.steady)));
@@ -144,7 +132,7 @@ impl Store {
     }
 
     /// As it was written last; a state that has none begins with the newest time that stands in it.
-    async fn begin_reckoning(&self, now: i64, boot: Option<String>) -> Result<Reckoning, StoreError> {
+    async fn begin_reckoning(&self, now: i64) -> Result<Reckoning, StoreError> {
         let (text, newest) = self
             .read(|connection| {
                 let text: Option<String> = connection
@@ -165,13 +153,7 @@ impl Store {
                 .map_err(|error| StoreError::Damaged(format!("column reckoning: {error}")));
         }
         let begun = newest.filter(|newest| *newest < now).unwrap_or(now);
-        Ok(Reckoning {
-            retention: Retention::beginning(begun),
-            boot: boot.map(|boot| format!("before {boot}")),
-            steady: 0,
-            told_since: None,
-            saved: Duration::ZERO,
-        })
+        Ok(Reckoning::of(Retention::beginning(begun)))
     }
 
     async fn save(&self, reckoning: &Reckoning) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::file_check::replaced;
 use super::reader::Readers;
-use super::retention::Reckoning;
+use super::reckoning::Reckoning;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};

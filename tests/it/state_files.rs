@@ -23,6 +23,9 @@ fn busy(world: &World) -> Daemon {
     daemon
 }
 
+/// What is done to the files; given the database.
+type Fault = fn(&Path);
+
 fn ends_with_65(world: &World, daemon: &Daemon, what: &str) {
     let status = daemon.end();
     assert_eq!(status.code(), Some(65), "{what}: {}", daemon.log());
@@ -32,7 +35,7 @@ fn ends_with_65(world: &World, daemon: &Daemon, what: &str) {
 
 #[test]
 fn damage_under_a_running_daemon_ends_it_with_65_by_itself() {
-    let faults: [(&str, fn(&Path)); 4] = [
+    let faults: [(&str, Fault); 4] = [
         ("pages are overwritten", |file| {
             let pages = vec![0x5A; 4096 * 30];
             OpenOptions::new().write(true).open(file).unwrap().write_all_at(&pages, 4096 * 2).unwrap();

@@ -174,7 +174,8 @@ mod tests {
     }
 
     fn older_than(age: Duration) -> Vec<Range<i64>> {
-        vec![i64::MIN..crate::domain::time::earlier(now(), age).as_millisecond()]
+        let oldest = crate::domain::time::earlier(now(), age).as_millisecond();
+        std::iter::once(i64::MIN..oldest).collect()
     }
 
     async fn put(dir_of_results: &ResultsDir<'_>, id: &str, content: &str) -> SavedResults {

@@ -1,6 +1,6 @@
 -- Schema 3.
 
--- SQLite before 3.45 says of `json_valid(NULL)` that it is false, and would refuse such a row, so that neither its
+-- SQLite 3.40 (Debian 12) says of `json_valid(NULL)` that it is false, and would refuse such a row, so that neither its
 -- integrity check nor a dump of the file passed there. The rule is put right in the schema itself: a table of this width
 -- with all that refers to it is not rebuilt for a word.
 PRAGMA writable_schema = ON;

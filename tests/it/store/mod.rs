@@ -98,7 +98,7 @@ async fn see(store: &Store, pk: Pk, status: Status, after: i64, webhooks: &[&str
 
 /// Deletes what was over before `before`; gives how many batches went.
 async fn prune(store: &Store, before: Timestamp) -> u64 {
-    store.prune(vec![i64::MIN..before.as_millisecond()], u64::MAX).await.unwrap()
+    store.prune(std::iter::once(i64::MIN..before.as_millisecond()).collect(), u64::MAX).await.unwrap()
 }
 
 /// The file itself, beside the store.
