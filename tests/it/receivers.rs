@@ -123,7 +123,7 @@ async fn b11_b17_endless_answers_end_and_hold_up_neither_another_receiver_nor_th
                 matches!(result, Ok(200) | Err(Failure::BadResponse | Failure::Reset | Failure::Timeout(_))),
                 "{result:?}"
             );
-            assert!(took < 2 * TIMEOUT, "{took:?}");
+            assert!(took < TIMEOUT + Duration::from_secs(2), "{took:?}");
         }
     }
     assert!(slowest < Duration::from_secs(1), "the slowest of {told} took {slowest:?}");
