@@ -75,7 +75,7 @@ table! {
     "http", HttpTable {} => #[derive(Clone, Debug)] HttpConfig {} {
         /// The proxy for all requests; `"env"` follows `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
         proxy: Proxy = PROXY, usual Proxy::None;
-        /// A PEM file of certificate authorities to trust besides the usual ones.
+        /// A PEM file of certificate authorities, or self-signed certificates, to trust besides the usual ones.
         ca_file: PathBuf = PATH;
         /// Where webhooks may go: with `"public"` not to private addresses. Through a proxy, that holds only for
         /// addresses that stand in a URL.
@@ -255,7 +255,7 @@ table! {
         template: Template = TEMPLATE;
         /// How many messages may be sent in a time.
         rate: Rate = RATE, said "no limit";
-        /// A PEM file of certificate authorities to trust for this webhook besides the usual ones.
+        /// A PEM file of certificate authorities, or self-signed certificates, to trust for this webhook besides the usual ones.
         ca_file: PathBuf = PATH;
         /// Whether any certificate is trusted, so that whoever answers is believed.
         insecure_skip_verify: bool = SWITCH, usual false;

@@ -12,6 +12,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a client needs that trusts these certificates, in PEM, besides the platform's authorities.
 pub(super) fn client_config(pem: &[Vec<u8>]) -> Result<ClientConfig, Error> {
@@ -66,12 +67,13 @@ impl ServerCertVerifier for OwnCertificates {
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         let invalid = |error| Err(Error::InvalidCertificate(error));
         let Some((begin, end)) = validity(end_entity) else { return invalid(CertificateError::BadEncoding) };
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < begin {
-            return invalid(CertificateError::NotValidYet);
+        let instant =
+            |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0).unsigned_abs()));
+        if now < instant(begin) {
+            return invalid(CertificateError::NotValidYetContext { time: now, not_before: instant(begin) });
         }
-        if now > end {
-            return invalid(CertificateError::Expired);
+        if now > instant(end) {
+            return invalid(CertificateError::ExpiredContext { time: now, not_after: instant(end) });
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -164,6 +164,16 @@ impl ReqwestTransport {
         let wire = Wire { client, guard: config.guard, share: config.share };
         Ok(Self { wire, thread: IoThread::default() })
     }
+
+    /// Does `work`, which keeps to `timeout` by itself as long as its thread is free to read the clock.
+    async fn bounded<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = tokio::time::timeout(timeout + GRACE, self.thread.run(work)).await;
+        done.unwrap_or(Err(Failure::Timeout(timeout)))
+    }
 }
 
 impl Wire {
@@ -404,8 +414,8 @@ async fn take_in(body: &mut BytesMut, piece: &[u8], most: usize, turn: &Turn) ->
 
 impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
-        let wire = self.wire.clone();
-        Box::pin(self.thread.run(async move { wire.exchange(call).await }))
+        let (wire, timeout) = (self.wire.clone(), call.timeout);
+        Box::pin(self.bounded(timeout, async move { wire.exchange(call).await }))
     }
 
     fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
@@ -414,8 +424,8 @@ impl Transport for ReqwestTransport {
     }
 
     fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
-        let wire = self.wire.clone();
-        Box::pin(self.thread.run(async move { wire.stream_in(call).await }))
+        let (wire, timeout) = (self.wire.clone(), call.timeout);
+        Box::pin(self.bounded(timeout, async move { wire.stream_in(call).await }))
     }
 }
 
@@ -455,6 +465,8 @@ fn busy() -> Duration {
 
 /// How much computing the head of an answer may cost. One that ends costs milliseconds.
 const BUSIEST: Duration = Duration::from_secs(1);
+/// How much later than the work itself its time is found to be over from outside.
+const GRACE: Duration = Duration::from_millis(500);
 const BUSY_CHECK: Duration = Duration::from_millis(200);
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.

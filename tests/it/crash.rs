@@ -135,6 +135,9 @@ fn interrupted(world: &World) -> i64 {
 #[test]
 fn a10_a_harmless_delivery_is_not_given_up_however_often_somebody_kills_the_daemon() {
     let world = World::new();
+    // One webhook alone: two suspects would wait for each other.
+    let text = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), text.split("[webhooks.ops]").next().unwrap()).unwrap();
     world.receiver.hang(true);
     world.provider.complete("batch_1");
     let daemon = world.daemon();
@@ -161,9 +164,7 @@ fn a10_a_harmless_delivery_is_not_given_up_however_often_somebody_kills_the_daem
     }
     world.receiver.hang(false);
     let daemon = world.daemon();
-    for webhook in ["pipeline", "ops"] {
-        until("it is delivered", || (state(&world, webhook, "batch_1") == "delivered").then_some(()));
-    }
+    until("it is delivered", || (state(&world, "pipeline", "batch_1") == "delivered").then_some(()));
     daemon.terminate();
 }
 
@@ -175,7 +176,9 @@ fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is
         world.provider.put(id, "in_progress", &json!({}));
     }
     let daemon = world.daemon();
-    world.ok(&[&["track"][..], &ids].concat());
+    world.ok(&["track", "batch_1", "batch_2"]);
+    // What is poison in it is not in what is told of it.
+    world.ok(&["track", "batch_poison", "--name", "arsenic"]);
     daemon.terminate();
     for id in &ids {
         world.provider.complete(id);
@@ -191,7 +194,7 @@ fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is
         if deaths > 0 {
             hours_pass(&world);
         }
-        let daemon = doomed(&world, "deliver.render=batch_poison");
+        let daemon = doomed(&world, "deliver.render=arsenic");
         let over = until("it dies, or has given both up", || {
             if daemon.is_over() {
                 return Some(true);
@@ -354,6 +357,13 @@ fn f13_a_storm_of_reloads_leaves_nothing_behind() {
     world.receiver.wait_for("/hooks", 1);
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     world.ok(&["reload"]);
+    // Each destination has opened what it needs once it was sent to.
+    world.provider.complete("batch_0");
+    world.ok(&["track", "batch_0"]);
+    until("it is told", || {
+        let slack = world.receiver.received("/slack").len();
+        (sightings(&world, "batch_0").len() == 1 && slack == 2).then_some(())
+    });
     let before = open();
     for _ in 0..100 {
         daemon.signal(Signal::SIGHUP);

@@ -227,15 +227,15 @@ async fn c11_names_that_do_not_resolve() {
     assert_eq!(failure.class(), "dns");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn c11_a_name_server_that_is_silent_has_three_seconds() {
     let lookup: Lookup = Arc::new(|_| Box::pin(std::future::pending()));
     let transport = ReqwestTransport::with_lookup(&config(&Proxy::None), lookup).unwrap();
     let start = tokio::time::Instant::now();
     let failure = post(&transport, "http://hooks.example.com/").await.unwrap_err();
     assert_eq!(failure.class(), "dns");
-    // Paused time: this is what was waited for, not how fast the machine is.
-    assert_eq!(start.elapsed().as_secs(), 3);
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(3) && waited < AMPLE / 2, "{waited:?}");
 }
 
 #[tokio::test]
