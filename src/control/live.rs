@@ -2,7 +2,7 @@
 
 use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
-use super::assembly::{Assembly, Heartbeat, catalog, routes};
+use super::assembly::{Assembly, Connect, Heartbeat, catalog, routes};
 use super::ingress::Hooks;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub env: Env,
     /// The configuration file named on the command line, read again at a reload.
     pub config_file: Option<PathBuf>,
+    /// How providers and webhooks are reached.
+    pub connect: Connect,
 }
 
 pub struct Live {
@@ -291,7 +293,7 @@ impl Live {
 
     /// `config` made real with this daemon's environment.
     pub(super) fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
-        Assembly::of(config, &self.parts.env, &self.parts.clock)
+        Assembly::of(config, &self.parts.env, &self.parts.clock, &self.parts.connect)
     }
 
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {

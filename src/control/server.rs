@@ -36,13 +36,18 @@ const MAX_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
-    let app = router(service, AccessPolicy::Socket, stopping.clone());
+    let app = socket_router(service, stopping.clone());
     let app = app.into_make_service_with_connect_info::<Peer>();
     let listener = DrainingListener::new(listener, stopping);
     let over = listener.over();
     if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
         tracing::error!(%error, "the socket can no longer be served");
     }
+}
+
+/// What the socket serves.
+pub fn socket_router(service: Service, stopping: CancellationToken) -> Router {
+    router(service, AccessPolicy::Socket, stopping)
 }
 
 /// Serves TCP until `stopping`.

@@ -323,6 +323,9 @@ impl Open {
                 .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
                 .and_then(|()| {
                     failpoint::reach("store.commit", || transaction.after_commit.kinds());
+                    if failpoint::fails("store.write") {
+                        return Err(StoreError::Full);
+                    }
                     Ok(self.connection.execute_batch("COMMIT")?)
                 })
         };
