@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How clients are made that reach providers and webhooks.
-pub type Connect = Arc<dyn Fn(&TransportConfig<'_>) -> Result<Arc<dyn Transport>, TransportProblem> + Send + Sync>;
+pub type Connect =
+    Arc<dyn Fn(&TransportConfig<'_>) -> Result<Arc<dyn Transport>, TransportProblem> + Send + Sync>;
 
 /// Clients that reach them over the network.
 pub fn network() -> Connect {
@@ -206,8 +207,7 @@ fn destination(
         guard: Guard::from(config.http.egress),
     };
     let transport = connect(&transport).map_err(|problem| problem.to_string())?;
-    Destination::new(webhook, target, transport, scrubber.clone())
-        .map_err(|problem| problem.to_string())
+    Destination::new(webhook, target, transport, scrubber.clone()).map_err(|problem| problem.to_string())
 }
 
 /// What may be shown of a webhook's URL: its path, its user and its query may be secrets.

@@ -3,13 +3,14 @@
 //! `SIM_SEEDS=5000 SIM_FROM=1 cargo test --locked --test it simulation::hunt` runs these seeds; with `SIM_LOG=1` what
 //! happens in each is printed.
 
+use super::plan::Plan;
 use super::weeks::live_through;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-const WEEK: Duration = Duration::from_hours(7 * 24);
+/// How many days each seed is.
+const WEEK: u64 = 7;
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
@@ -29,9 +30,12 @@ fn whatever_goes_wrong_nothing_is_lost() {
                     if seed >= first + count {
                         return;
                     }
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live_through(seed, WEEK, aloud))) {
+                    if let Err(panic) =
+                        catch_unwind(AssertUnwindSafe(|| live_through(seed, &Plan::of(seed, WEEK), aloud)))
+                    {
                         let what = panic.downcast_ref::<String>().cloned();
-                        let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+                        let what =
+                            what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
                         failed.lock().unwrap().push((seed, what.unwrap_or_default()));
                     }
                 }
@@ -52,7 +56,7 @@ fn whatever_goes_wrong_nothing_is_lost() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_week() {
-    let day = Duration::from_hours(24);
-    assert_eq!(live_through(3, day, false), live_through(3, day, false));
+fn the_same_seed_is_the_same_world() {
+    let log = || live_through(3, &Plan::of(3, 2), false);
+    assert_eq!(log(), log());
 }

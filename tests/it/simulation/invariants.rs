@@ -11,12 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const ENDS: [&str; 4] = ["completed", "failed", "expired", "cancelled"];
-/// The longest interval between two checks, and what jitter and a slow provider may add.
-const LONGEST_GAP: Duration = Duration::from_mins(45);
 
-/// From here on nothing goes wrong: people do what they do after trouble, and what follows is measured.
-pub async fn peace(operator: &Operator, plan: &Plan) {
-    let outside = &operator.outside;
+/// From here on nothing goes wrong: people do what they do after trouble.
+pub async fn peace(operator: &Operator) {
     for attempt in 0.. {
         let reloaded = operator.call(None, Method::POST, "/v1/reload", Body::empty()).await;
         if reloaded.is_some_and(|(status, _)| status.is_success()) {
@@ -30,10 +27,6 @@ pub async fn peace(operator: &Operator, plan: &Plan) {
         operator.call(None, Method::POST, &format!("/v1/webhooks/{webhook}/enable"), Body::empty()).await;
     }
     operator.call(None, Method::POST, "/v1/deliveries/retry", Body::empty()).await;
-    // What waits for a clock that was wrong, or for a receiver that was busy, has an hour to come round.
-    tokio::time::sleep(Duration::from_hours(1)).await;
-    let _ = plan;
-    outside.providers.measure(outside.now());
 }
 
 /// A delivery is given up after enough attempts, or if it kills whoever sends it.
@@ -47,7 +40,7 @@ async fn only_the_hopeless_are_dead(operator: &Operator) {
 }
 
 /// Every entry of a list.
-async fn all(operator: &Operator, path: &str) -> Vec<Value> {
+pub async fn all(operator: &Operator, path: &str) -> Vec<Value> {
     let mut entries = Vec::new();
     let mut after = String::new();
     loop {
@@ -67,14 +60,7 @@ pub async fn judge(operator: &Operator, plan: &Plan) {
     operator.read_events().await;
     let ready = operator.call(None, Method::GET, "/readyz", Body::empty()).await;
     assert!(ready.as_ref().is_some_and(|(status, _)| status.is_success()), "not ready: {ready:?}");
-    let all_batches = all(operator, "/v1/batches").await;
-    let tracked: BTreeMap<String, Value> = all_batches
-        .into_iter()
-        .map(|batch| {
-            let key = format!("{}:{}", word(&batch["batchd"]["provider"]), word(&batch["id"]));
-            (key, batch)
-        })
-        .collect();
+    let tracked = tracked(operator).await;
     nothing_acknowledged_is_lost(operator, plan, &tracked);
     ends_are_recorded(operator, plan, &tracked);
     the_log_is_whole(operator, plan);
@@ -83,8 +69,15 @@ pub async fn judge(operator: &Operator, plan: &Plan) {
     }
     what_is_owed_has_arrived(operator).await;
     nothing_is_created_twice(operator, plan, &tracked);
-    the_active_are_polled(operator, &tracked);
+    the_active_are_polled(operator, plan.form.longest, &tracked);
     limits_are_kept(operator, plan);
+}
+
+/// Every batch that batchd has, by `ACCOUNT:ID`.
+pub async fn tracked(operator: &Operator) -> BTreeMap<String, Value> {
+    let batches = all(operator, "/v1/batches").await.into_iter();
+    let key = |batch: &Value| format!("{}:{}", word(&batch["batchd"]["provider"]), word(&batch["id"]));
+    batches.map(|batch| (key(&batch), batch)).collect()
 }
 
 fn word(value: &Value) -> &str {
@@ -107,7 +100,8 @@ fn nothing_acknowledged_is_lost(operator: &Operator, plan: &Plan, tracked: &BTre
             Standing::Tracked => {
                 let there = tracked.contains_key(key) || (ended && may_be_pruned(plan));
                 assert!(there, "{key} was acknowledged and is not there");
-                let untracked = tracked.get(key).is_some_and(|batch| !batch["batchd"]["untracked_at"].is_null());
+                let untracked =
+                    tracked.get(key).is_some_and(|batch| !batch["batchd"]["untracked_at"].is_null());
                 assert!(!untracked, "{key} was tracked last and is untracked");
             }
             Standing::Untracked => {
@@ -217,7 +211,8 @@ async fn what_is_owed_has_arrived(operator: &Operator) {
         let ledger = lock(&outside.ledger);
         for event in ledger.events.values() {
             let kind = word(&event["type"]);
-            let key = format!("{}:{}", word(&event["data"]["batchd"]["provider"]), word(&event["data"]["id"]));
+            let key =
+                format!("{}:{}", word(&event["data"]["batchd"]["provider"]), word(&event["data"]["id"]));
             // What hangs on a batch that was purged went with it.
             let purged = matches!(ledger.batches.get(&key), Some(Standing::Purged | Standing::Doubtful));
             if kind.starts_with("webhook.") || kind.starts_with("batch.results") || purged {
@@ -252,7 +247,9 @@ fn nothing_is_created_twice(operator: &Operator, plan: &Plan, tracked: &BTreeMap
     }
 }
 
-fn the_active_are_polled(operator: &Operator, tracked: &BTreeMap<String, Value>) {
+/// What is active is polled at least every `longest` minutes, and what jitter and a slow provider may add.
+pub fn the_active_are_polled(operator: &Operator, longest: u64, tracked: &BTreeMap<String, Value>) {
+    let bound = Duration::from_mins(longest * 3 / 2);
     let outside = &operator.outside;
     let batches = outside.providers.batches();
     for (key, batch) in tracked {
@@ -263,7 +260,7 @@ fn the_active_are_polled(operator: &Operator, tracked: &BTreeMap<String, Value>)
         let (account, id) = key.split_once(':').unwrap();
         let truth = &batches[&(account.to_owned(), id.to_owned())];
         let gap = truth.longest_gap.max(truth.unseen_for(outside.now()));
-        assert!(gap <= LONGEST_GAP, "{key} was not polled for {gap:?}: {batch}");
+        assert!(gap <= bound, "{key} was not polled for {gap:?}: {batch}");
         assert!(!batch["batchd"]["next_poll_at"].is_null(), "{key} is active and never due: {batch}");
     }
 }
@@ -278,7 +275,10 @@ fn limits_are_kept(operator: &Operator, plan: &Plan) {
             // Each life tries once with all it may, and whatever is asked by hand is asked.
             let by_hand = lock(&outside.ledger).by_hand.len();
             let bound = lives * 4 + u32::try_from(by_hand).unwrap();
-            assert!(*refused <= bound, "{account} said {refused} times from {begun:?} on that it is too much");
+            assert!(
+                *refused <= bound,
+                "{account} said {refused} times from {begun:?} on that it is too much"
+            );
         }
     }
 }

@@ -40,7 +40,8 @@ impl Ledger {
     /// Reads a page of the log: what was read before must not have changed.
     pub fn read(&mut self, events: &[Value]) {
         for event in events {
-            let sequence = event["sequence"].as_i64().unwrap_or_else(|| panic!("an event without a number: {event}"));
+            let sequence =
+                event["sequence"].as_i64().unwrap_or_else(|| panic!("an event without a number: {event}"));
             if let Some(before) = self.events.insert(sequence, event.clone()) {
                 assert_eq!(&before, event, "event {sequence} has changed");
             }

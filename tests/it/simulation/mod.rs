@@ -1,6 +1,8 @@
 //! Simulations on a virtual clock: weeks in a second, with faults from a seed.
 
+mod abandoned;
 mod alone;
+mod commits;
 mod disk;
 mod engine;
 mod hunt;

@@ -139,7 +139,12 @@ impl Operator {
         self.change(key, patience, Method::PUT, &path, &json!({"check": check}), Standing::Tracked).await
     }
 
-    pub async fn untrack(&self, key: &str, purge: bool, patience: Option<u32>) -> Option<(StatusCode, Value)> {
+    pub async fn untrack(
+        &self,
+        key: &str,
+        purge: bool,
+        patience: Option<u32>,
+    ) -> Option<(StatusCode, Value)> {
         let path = format!("/v1/batches/{}{}", encoded(key), if purge { "?purge=true" } else { "" });
         let then = if purge { Standing::Purged } else { Standing::Untracked };
         self.change(key, patience, Method::DELETE, &path, &Value::Null, then).await
@@ -176,7 +181,9 @@ impl Operator {
         let (status, body) = self.call(patience, Method::POST, &path, file).await?;
         let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
         let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
-        if status.is_success() && let Some(id) = last["id"].as_str().filter(|_| last["object"] == "batch") {
+        if status.is_success()
+            && let Some(id) = last["id"].as_str().filter(|_| last["object"] == "batch")
+        {
             let mut ledger = lock(&self.outside.ledger);
             ledger.submitted.insert(number, id.to_owned());
             ledger.batches.insert(format!("{account}:{id}"), Standing::Tracked);
@@ -187,7 +194,8 @@ impl Operator {
     /// The service tells of a batch by its own webhook.
     pub async fn hook(&self, key: &str, patience: Option<u32>) -> Option<(StatusCode, Value)> {
         let (account, id) = key.split_once(':').unwrap();
-        let body = json!({"id": "evt_1", "object": "event", "type": "batch.completed", "data": {"id": id}}).to_string();
+        let body = json!({"id": "evt_1", "object": "event", "type": "batch.completed", "data": {"id": id}})
+            .to_string();
         let stamp = at(self.outside.now()).as_second();
         let name = format!("msg_{}_{}", self.outside.now().as_millis(), id);
         let signature = Webhook::new(HOOK_SECRET).unwrap().sign(&name, stamp, body.as_bytes()).unwrap();

@@ -84,7 +84,11 @@ impl Outside {
     pub fn set_wrong(&self, clock: &Clock, wrong: SignedDuration) {
         let mut time = lock(&self.time);
         let by = wrong - time.wrong;
-        if by.is_negative() { clock.set_back(by.unsigned_abs()) } else { clock.set_forward(by.unsigned_abs()) }
+        if by.is_negative() {
+            clock.set_back(by.unsigned_abs())
+        } else {
+            clock.set_forward(by.unsigned_abs())
+        }
         time.wrong = wrong;
     }
 

@@ -98,20 +98,34 @@ pub struct Form {
     pub moved: bool,
     pub discover: bool,
     pub retain_days: u64,
+    /// The longest time between two checks of a batch, in minutes.
+    pub longest: u64,
 }
 
 /// What somebody does.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Each key is `ACCOUNT:ID`.
-    Track { key: String, check: bool },
-    TrackMany { keys: Vec<String>, check: bool },
-    Untrack { key: String, purge: bool },
+    Track {
+        key: String,
+        check: bool,
+    },
+    TrackMany {
+        keys: Vec<String>,
+        check: bool,
+    },
+    Untrack {
+        key: String,
+        purge: bool,
+    },
     Poll(String),
     PollAll,
     Cancel(String),
     Discover(&'static str),
-    Submit { account: &'static str, number: u32 },
+    Submit {
+        account: &'static str,
+        number: u32,
+    },
     Hook(String),
     Reload(Form),
     Disable(&'static str),
@@ -121,11 +135,15 @@ pub enum Act {
     /// Batchd's clock is wrong by so much from now on.
     Clock(SignedDuration),
     Suspend(Duration),
+    /// The machine sleeps until then.
+    Sleep(Duration),
     Doom(Doom),
     /// A stop in the ordinary way, and a start after so long.
     Restart(Duration),
     /// From now on nothing goes wrong any more.
     Peace,
+    /// Gaps and traffic count from now on.
+    Measure,
     Judge,
 }
 
@@ -155,9 +173,13 @@ pub struct Plan {
 pub const ACCOUNTS: [&str; 2] = ["alpha", "beta"];
 
 impl Plan {
-    /// A week, or `length`, of everything.
-    pub fn of(seed: u64, length: Duration) -> Self {
-        let mut draw = Draw { rng: fastrand::Rng::with_seed(seed), length: length.as_secs() };
+    /// Some days of everything. The machine sleeps for most of each day, because a simulated hour costs a tenth of a
+    /// second or more: every loop of the daemon comes round every few seconds.
+    pub fn of(seed: u64, days: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let awake = rng.u64(15 * MINUTE..45 * MINUTE);
+        let length = Duration::from_secs(days * DAY);
+        let mut draw = Draw { rng, length: length.as_secs(), awake };
         let form = Form {
             beta: true,
             ends: true,
@@ -166,6 +188,7 @@ impl Plan {
             moved: false,
             discover: draw.one_in(3),
             retain_days: if draw.one_in(3) { 1 } else { 90 },
+            longest: 30,
         };
         let lives = draw.lives();
         let trouble = ACCOUNTS.into_iter().map(|account| (account, draw.troubles())).collect();
@@ -180,8 +203,21 @@ impl Plan {
         let far_ahead = draw.clock(&mut steps);
         draw.deaths(&mut steps);
         steps.retain(|step| step.at < length);
-        steps.push(Step { at: length, act: Act::Peace, patience: None });
-        steps.push(Step { at: length + Duration::from_secs(DAY), act: Act::Judge, patience: None });
+        for day in 0..days {
+            let at = Duration::from_secs(day * DAY + awake);
+            let act = Act::Sleep(Duration::from_secs((day + 1) * DAY));
+            steps.push(Step { at, act, patience: None });
+        }
+        // No delivery waits for longer than a day and a quarter.
+        for (minutes, act) in [
+            (0, Act::Peace),
+            (30, Act::Sleep(length + Duration::from_secs(31 * HOUR))),
+            (31 * 60 + 5, Act::Measure),
+            (32 * 60 + 30, Act::Judge),
+        ] {
+            let at = length + Duration::from_secs(minutes * MINUTE);
+            steps.push(Step { at, act, patience: None });
+        }
         steps.sort_by_key(|step| step.at);
         Self { form, lives, trouble, moods, disk, steps, peace: length, far_ahead }
     }
@@ -191,6 +227,8 @@ struct Draw {
     rng: fastrand::Rng,
     /// In seconds.
     length: u64,
+    /// For how long the machine is awake each day, in seconds.
+    awake: u64,
 }
 
 impl Draw {
@@ -205,13 +243,19 @@ impl Draw {
         Duration::from_secs_f64(least * (most / least).powf(self.rng.f64()))
     }
 
+    /// Some time at which the machine is awake.
     fn time(&mut self) -> Duration {
-        Duration::from_millis(self.rng.u64(0..self.length * 1000))
+        let day = self.rng.u64(0..self.length / DAY);
+        Duration::from_millis(day * DAY * 1000 + self.rng.u64(0..self.awake * 1000))
     }
 
     /// Up to `most` windows, one after the other, all over before the end.
-    fn windows<T>(&mut self, most: u32, longest: u64, mut what: impl FnMut(&mut fastrand::Rng) -> T) -> Vec<Window<T>> {
-        let longest = longest.min(self.length / 4);
+    fn windows<T>(
+        &mut self,
+        most: u32,
+        longest: u64,
+        mut what: impl FnMut(&mut fastrand::Rng) -> T,
+    ) -> Vec<Window<T>> {
         let mut windows: Vec<Window<T>> = Vec::new();
         for _ in 0..self.rng.u32(0..=most) {
             let from = self.time();
@@ -229,14 +273,13 @@ impl Draw {
             let accounts: &[&str] = if number % 2 == 0 { &ACCOUNTS } else { &[ACCOUNTS[number / 2 % 2]] };
             for account in accounts {
                 let lasts = number == 6;
-                let created = if lasts { Duration::ZERO } else { Duration::from_secs(self.rng.u64(0..self.length * 3 / 4)) };
+                let created = if lasts { Duration::ZERO } else { self.time() };
                 let at_once = self.one_in(6);
-                let longest = DAY.min(self.length / 5);
+                let longest = 30 * HOUR;
                 let takes = if at_once { Duration::ZERO } else { self.span(MINUTE, longest) };
                 let takes = (!lasts).then_some(takes);
-                let mut quirks = self.windows(2, 6 * HOUR, |rng| {
-                    [Quirk::Gone, Quirk::Word, Quirk::Counts][rng.usize(0..3)]
-                });
+                let mut quirks = self
+                    .windows(2, 6 * HOUR, |rng| [Quirk::Gone, Quirk::Word, Quirk::Counts][rng.usize(0..3)]);
                 if let Some(takes) = takes
                     && self.one_in(2)
                 {
@@ -249,7 +292,8 @@ impl Draw {
                     id: format!("batch_{number:024}"),
                     created,
                     takes,
-                    ending: ["completed", "completed", "failed", "expired", "cancelled"][self.rng.usize(0..5)],
+                    ending: ["completed", "completed", "failed", "expired", "cancelled"]
+                        [self.rng.usize(0..5)],
                     files_after: Duration::from_secs([0, 0, 20, 300][self.rng.usize(0..4)]),
                     quirks,
                 });
@@ -259,7 +303,7 @@ impl Draw {
     }
 
     fn troubles(&mut self) -> Vec<Window<Trouble>> {
-        self.windows(10, 4 * HOUR, |rng| match rng.u32(0..12) {
+        self.windows(14, 4 * HOUR, |rng| match rng.u32(0..12) {
             0 => Trouble::Silent,
             1 => Trouble::Away,
             2..=4 => Trouble::Errors(rng.u32(10..90)),
@@ -294,7 +338,7 @@ impl Draw {
             if self.one_in(8) {
                 continue;
             }
-            let at = life.created + self.span(1, HOUR);
+            let at = life.created + self.span(1, 20 * MINUTE);
             let key = format!("{}:{}", life.account, life.id);
             let act = if self.one_in(3) {
                 let namesake = ACCOUNTS.map(|account| format!("{account}:{}", life.id));
@@ -344,14 +388,6 @@ impl Draw {
             steps.push(Step { at: self.time(), act, patience });
         }
         steps.sort_by_key(|step| step.at);
-        // What the configuration file says is a matter of the order in which it was written.
-        for step in &mut steps {
-            if let Act::Submit { account: "beta", .. } = step.act
-                && self.one_in(4)
-            {
-                step.patience = None;
-            }
-        }
         steps
     }
 
@@ -367,12 +403,12 @@ impl Draw {
                     far_ahead = true;
                     Act::Clock(SignedDuration::from_hours(70 * 365 * 24))
                 }
-                _ => Act::Suspend(self.span(MINUTE, self.length / 10)),
+                _ => Act::Suspend(self.span(MINUTE, HOUR)),
             };
             let wrong = matches!(act, Act::Clock(_));
             steps.push(Step { at, act, patience: None });
             if wrong {
-                let right = at + self.span(MINUTE, self.length / 8);
+                let right = at + self.span(MINUTE, 30 * HOUR);
                 steps.push(Step { at: right, act: Act::Clock(SignedDuration::ZERO), patience: None });
             }
         }

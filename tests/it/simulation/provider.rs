@@ -141,6 +141,12 @@ impl Providers {
         lock(&self.state).batches.clone()
     }
 
+    /// One more batch.
+    pub fn add(&self, life: Life) {
+        let key = (life.account.to_owned(), life.id.clone());
+        lock(&self.state).batches.insert(key, Batch::new(life, None));
+    }
+
     pub fn traffic(&self) -> BTreeMap<String, Traffic> {
         lock(&self.state).accounts.clone()
     }
@@ -263,9 +269,8 @@ impl Providers {
                 let asked: Value = serde_json::from_slice(call.request.body()).unwrap_or_default();
                 state.created += 1;
                 let id = format!("batch_made{:020}", state.created);
-                let takes = Duration::from_secs_f64(
-                    60.0 * 200_f64.powf(self.rng.jitter_of(&id, at(Duration::ZERO))),
-                );
+                let takes =
+                    Duration::from_secs_f64(60.0 * 200_f64.powf(self.rng.jitter_of(&id, at(Duration::ZERO))));
                 let life = Life {
                     account: if account == "alpha" { "alpha" } else { "beta" },
                     id: id.clone(),
@@ -307,7 +312,8 @@ impl State {
             None => 0,
         };
         let has_more = there.len() > from + limit;
-        let data: Vec<Value> = there.iter_mut().skip(from).take(limit).map(|batch| batch.show(then, now)).collect();
+        let data: Vec<Value> =
+            there.iter_mut().skip(from).take(limit).map(|batch| batch.show(then, now)).collect();
         let last = data.last().map(|batch| batch["id"].clone());
         answer(200, &json!({"object": "list", "data": data, "has_more": has_more, "last_id": last}))
     }
@@ -323,7 +329,9 @@ fn fault(which: u32, timeout: Duration) -> Result<Answer, Failure> {
     match which {
         0 => Err(Failure::Reset),
         1 => Err(Failure::Timeout(timeout)),
-        2 => Ok(Answer { body: Bytes::from_static(b"<html>bad gateway</html>"), ..answer(502, &Value::Null) }),
+        2 => {
+            Ok(Answer { body: Bytes::from_static(b"<html>bad gateway</html>"), ..answer(502, &Value::Null) })
+        }
         3 => Ok(Answer { body: Bytes::from_static(b"{\"id\": \"batch"), ..answer(200, &Value::Null) }),
         4 => Ok(answer(200, &json!({"error": {"message": "try later"}}))),
         _ => Ok(answer(500, &json!({"error": {"message": "oops"}}))),

@@ -62,7 +62,8 @@ impl Receivers {
         if answer != Err(Failure::ConnectRefused) {
             let id = call.request.headers().get("webhook-id").and_then(|id| id.to_str().ok());
             let taken = in_time && matches!(answer, Ok((200, _)));
-            let one = Received { id: id.unwrap_or_default().to_owned(), body: call.request.body().clone(), taken };
+            let one =
+                Received { id: id.unwrap_or_default().to_owned(), body: call.request.body().clone(), taken };
             lock(&self.received).entry(webhook).or_default().push(one);
         }
         if !in_time {

@@ -73,7 +73,7 @@ impl Daemon {
 /// The configuration file in the form that the plan wants.
 pub fn write_config(outside: &Outside, form: Form) {
     let mut text = format!(
-        "[state]\ndir = \"{}\"\nretain = \"{}d\"\n\n[polling]\nmin_interval = \"1m\"\nmax_interval = \"30m\"\n\
+        "[state]\ndir = \"{}\"\nretain = \"{}d\"\n\n[polling]\nmin_interval = \"1m\"\nmax_interval = \"{}m\"\n\
          concurrency = {}\n\n[providers.alpha]\nkind = \"openai\"\napi_key = {{ env = \"KEY\" }}\n\
          base_url = \"https://alpha.provider.invalid/v1\"\nwebhook_secret = {{ env = \"HOOK\" }}\n{}\n\
          [webhooks.pipeline]\nurl = \"https://receiver.invalid/{}\"\nevents = [\"batch.validating\", \
@@ -82,6 +82,7 @@ pub fn write_config(outside: &Outside, form: Form) {
          \"provider.unreachable\", \"provider.unauthorized\", \"provider.recovered\"]\n\n",
         lock(&outside.disk).config().with_file_name("state").display(),
         form.retain_days,
+        form.longest,
         form.concurrency,
         if form.discover { "discover = \"*/30 * * * *\"" } else { "" },
         if form.moved { "pipeline-moved" } else { "pipeline" },
@@ -110,14 +111,19 @@ enum End {
 }
 
 /// Carries a plan out and judges it; panics if something that must not be is so. Gives the log of what happened.
-pub fn live_through(seed: u64, length: Duration, aloud: bool) -> Vec<String> {
-    let plan = Plan::of(seed, length);
-    let outside = outside_of(seed, &plan, aloud);
+pub fn live_through(seed: u64, plan: &Plan, aloud: bool) -> Vec<String> {
+    let outside = outside_of(seed, plan, aloud);
+    live_in(&outside, seed, plan);
+    outside.log()
+}
+
+/// The same in a world that is there already.
+pub fn live_in(outside: &Arc<Outside>, seed: u64, plan: &Plan) {
     let mut steps: VecDeque<Step> = plan.steps.clone().into();
     loop {
         let runtime = runtime();
         let end = runtime.block_on(async {
-            let end = live(&outside, seed, &plan, &mut steps).await;
+            let end = live(outside, seed, plan, &mut steps).await;
             outside.end(if let End::Stopped(pause) = end { pause } else { Duration::from_secs(2) });
             end
         });
@@ -126,7 +132,7 @@ pub fn live_through(seed: u64, length: Duration, aloud: bool) -> Vec<String> {
         outside.providers.forget_requests();
         lock(&outside.disk).tidy();
         if matches!(end, End::Over) {
-            return outside.log();
+            return;
         }
     }
 }
@@ -161,9 +167,9 @@ async fn live(outside: &Arc<Outside>, seed: u64, plan: &Plan, steps: &mut VecDeq
         match &step.act {
             Act::Doom(doom) => lock(&outside.disk).doom(Some(doom.clone())),
             Act::Clock(wrong) => outside.set_wrong(&daemon.clock, *wrong),
-            Act::Suspend(by) => {
-                outside.suspend(&daemon.clock, *by);
-            }
+            Act::Suspend(by) => outside.suspend(&daemon.clock, *by),
+            Act::Sleep(until) => outside.suspend(&daemon.clock, until.saturating_sub(outside.now())),
+            Act::Measure => outside.providers.measure(outside.now()),
             Act::Restart(pause) => {
                 daemon.stop().await;
                 return End::Stopped(*pause);
@@ -176,7 +182,7 @@ async fn live(outside: &Arc<Outside>, seed: u64, plan: &Plan, steps: &mut VecDeq
                 lock(&outside.disk).doom(None);
                 outside.set_wrong(&daemon.clock, jiff::SignedDuration::ZERO);
                 write_config(outside, Form { beta: true, ends: true, ops: true, moved: false, ..plan.form });
-                invariants::peace(&daemon.operator, plan).await;
+                invariants::peace(&daemon.operator).await;
             }
             Act::Judge => {
                 invariants::judge(&daemon.operator, plan).await;
