@@ -86,7 +86,7 @@ fn word(value: &Value) -> &str {
 
 /// Whether retention may have deleted what has ended.
 fn may_be_pruned(plan: &Plan) -> bool {
-    plan.far_ahead || plan.form.retain_days < 10
+    plan.far_off || plan.form.retain_days < 10
 }
 
 fn nothing_acknowledged_is_lost(operator: &Operator, plan: &Plan, tracked: &BTreeMap<String, Value>) {
@@ -95,10 +95,11 @@ fn nothing_acknowledged_is_lost(operator: &Operator, plan: &Plan, tracked: &BTre
     for (key, standing) in &lock(&outside.ledger).batches {
         let (account, id) = key.split_once(':').unwrap();
         let truth = batches.get(&(account.to_owned(), id.to_owned()));
-        let ended = truth.is_some_and(|batch| batch.end().is_some_and(|(at, _)| at < outside.now()));
+        // What the provider does not know, or not for long, is lost one day.
+        let over = truth.is_none_or(|batch| batch.is_ever_gone() || batch.end().is_some());
         match standing {
             Standing::Tracked => {
-                let there = tracked.contains_key(key) || (ended && may_be_pruned(plan));
+                let there = tracked.contains_key(key) || (over && may_be_pruned(plan));
                 assert!(there, "{key} was acknowledged and is not there");
                 let untracked =
                     tracked.get(key).is_some_and(|batch| !batch["batchd"]["untracked_at"].is_null());
@@ -121,15 +122,13 @@ fn ends_are_recorded(operator: &Operator, plan: &Plan, tracked: &BTreeMap<String
     for (key, batch) in tracked {
         let (account, id) = key.split_once(':').unwrap();
         let untracked = !batch["batchd"]["untracked_at"].is_null();
-        let Some(truth) = batches.get(&(account.to_owned(), id.to_owned())) else {
-            panic!("{key} is tracked and was never there")
-        };
+        let Some(truth) = batches.get(&(account.to_owned(), id.to_owned())) else { continue };
         let Some((at, status)) = truth.end().filter(|(at, _)| *at < plan.peace) else { continue };
         let told = ledger
             .events
             .values()
             .filter(|event| {
-                word(&event["data"]["batchd"]["provider"]) == account
+                word(&event["data"]["provider"]) == account
                     && word(&event["data"]["id"]) == id
                     && ENDS.iter().any(|end| word(&event["type"]) == format!("batch.{end}"))
             })
@@ -151,7 +150,7 @@ fn the_log_is_whole(operator: &Operator, plan: &Plan) {
     let mut statuses = BTreeSet::new();
     for event in ledger.events.values() {
         assert!(ids.insert(word(&event["id"])), "two events with one id: {event}");
-        let key = (word(&event["data"]["batchd"]["provider"]), word(&event["data"]["id"]));
+        let key = (word(&event["data"]["provider"]), word(&event["data"]["id"]));
         let purged = ledger.batches.get(&format!("{}:{}", key.0, key.1)) == Some(&Standing::Purged);
         let status = word(&event["type"]).strip_prefix("batch.").filter(|status| ENDS.contains(status));
         if let Some(status) = status
@@ -211,8 +210,7 @@ async fn what_is_owed_has_arrived(operator: &Operator) {
         let ledger = lock(&outside.ledger);
         for event in ledger.events.values() {
             let kind = word(&event["type"]);
-            let key =
-                format!("{}:{}", word(&event["data"]["batchd"]["provider"]), word(&event["data"]["id"]));
+            let key = format!("{}:{}", word(&event["data"]["provider"]), word(&event["data"]["id"]));
             // What hangs on a batch that was purged went with it.
             let purged = matches!(ledger.batches.get(&key), Some(Standing::Purged | Standing::Doubtful));
             if kind.starts_with("webhook.") || kind.starts_with("batch.results") || purged {
@@ -258,7 +256,7 @@ pub fn the_active_are_polled(operator: &Operator, longest: u64, tracked: &BTreeM
             continue;
         }
         let (account, id) = key.split_once(':').unwrap();
-        let truth = &batches[&(account.to_owned(), id.to_owned())];
+        let Some(truth) = batches.get(&(account.to_owned(), id.to_owned())) else { continue };
         let gap = truth.longest_gap.max(truth.unseen_for(outside.now()));
         assert!(gap <= bound, "{key} was not polled for {gap:?}: {batch}");
         assert!(!batch["batchd"]["next_poll_at"].is_null(), "{key} is active and never due: {batch}");

@@ -135,8 +135,11 @@ impl Operator {
     }
 
     pub async fn track(&self, key: &str, check: bool, patience: Option<u32>) -> Option<(StatusCode, Value)> {
-        let path = format!("/v1/batches/{}", encoded(key));
-        self.change(key, patience, Method::PUT, &path, &json!({"check": check}), Standing::Tracked).await
+        // Said apart: a prefix means nothing while its provider is not configured.
+        let (account, id) = key.split_once(':').unwrap();
+        let path = format!("/v1/batches/{}", encoded(id));
+        let body = json!({"provider": account, "check": check});
+        self.change(key, patience, Method::PUT, &path, &body, Standing::Tracked).await
     }
 
     pub async fn untrack(
@@ -152,7 +155,11 @@ impl Operator {
 
     pub async fn track_many(&self, keys: &[String], check: bool, patience: Option<u32>) {
         let before: Vec<_> = keys.iter().map(|key| lock(&self.outside.ledger).doubt(key)).collect();
-        let items: Vec<Value> = keys.iter().map(|key| json!({"id": key, "check": check})).collect();
+        let item = |key: &String| {
+            let (account, id) = key.split_once(':').unwrap();
+            json!({"provider": account, "id": id, "check": check})
+        };
+        let items: Vec<Value> = keys.iter().map(item).collect();
         let body = Body::from(json!({"items": items}).to_string());
         let answer = self.call(patience, Method::POST, "/v1/batches/track", body).await;
         let mut ledger = lock(&self.outside.ledger);

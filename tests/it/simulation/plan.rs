@@ -166,8 +166,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// When everything has calmed down.
     pub peace: Duration,
-    /// Whether the clock was ever so far ahead that what has ended is too old to be kept.
-    pub far_ahead: bool,
+    /// Whether the clock was ever so wrong that what has ended may seem too old to be kept.
+    pub far_off: bool,
 }
 
 pub const ACCOUNTS: [&str; 2] = ["alpha", "beta"];
@@ -200,7 +200,7 @@ impl Plan {
             [DiskTrouble::Full, DiskTrouble::Full, DiskTrouble::Unreadable][rng.usize(0..3)]
         });
         let mut steps = draw.steps(form, &lives);
-        let far_ahead = draw.clock(&mut steps);
+        let far_off = draw.clock(&mut steps);
         draw.deaths(&mut steps);
         steps.retain(|step| step.at < length);
         for day in 0..days {
@@ -219,7 +219,7 @@ impl Plan {
             steps.push(Step { at, act, patience: None });
         }
         steps.sort_by_key(|step| step.at);
-        Self { form, lives, trouble, moods, disk, steps, peace: length, far_ahead }
+        Self { form, lives, trouble, moods, disk, steps, peace: length, far_off }
     }
 }
 
@@ -277,14 +277,17 @@ impl Draw {
                 let at_once = self.one_in(6);
                 let longest = 30 * HOUR;
                 let takes = if at_once { Duration::ZERO } else { self.span(MINUTE, longest) };
+                // Every other one ends while somebody is awake to see it.
+                let seen = self.time().checked_sub(created).filter(|_| !at_once && self.rng.bool());
+                let takes = seen.unwrap_or(takes);
                 let takes = (!lasts).then_some(takes);
                 let mut quirks = self
                     .windows(2, 6 * HOUR, |rng| [Quirk::Gone, Quirk::Word, Quirk::Counts][rng.usize(0..3)]);
                 if let Some(takes) = takes
                     && self.one_in(2)
                 {
-                    let from = created + takes + self.span(1, HOUR);
-                    let to = from + self.span(30, 6 * HOUR);
+                    let from = created + takes + self.span(1, 10 * MINUTE);
+                    let to = from + self.span(10 * MINUTE, 30 * HOUR);
                     quirks.insert(0, Window { from, to, what: Quirk::Revived });
                 }
                 lives.push(Life {
@@ -334,6 +337,11 @@ impl Draw {
     fn steps(&mut self, mut form: Form, lives: &[Life]) -> Vec<Step> {
         let mut steps = Vec::new();
         for life in lives {
+            for window in life.quirks.iter().filter(|window| window.what == Quirk::Revived) {
+                let key = format!("{}:{}", life.account, life.id);
+                let at = window.from + self.span(1, 5 * MINUTE);
+                steps.push(Step { at, act: Act::Poll(key), patience: None });
+            }
             // Most are tracked soon after they were made; some are left for discovery, or for nobody.
             if self.one_in(8) {
                 continue;
@@ -391,16 +399,19 @@ impl Draw {
         steps
     }
 
-    /// Whether the clock is ever far ahead.
+    /// Whether the clock is ever far off.
     fn clock(&mut self, steps: &mut Vec<Step>) -> bool {
-        let mut far_ahead = false;
+        let mut far_off = false;
         for _ in 0..self.rng.u32(0..4) {
             let at = self.time();
             let act = match self.rng.u32(0..5) {
                 0 => Act::Clock(SignedDuration::from_secs(self.rng.i64(-7200..86_400))),
-                1 => Act::Clock(SignedDuration::from_hours(-56 * 365 * 24)),
+                1 => {
+                    far_off = true;
+                    Act::Clock(SignedDuration::from_hours(-56 * 365 * 24))
+                }
                 2 => {
-                    far_ahead = true;
+                    far_off = true;
                     Act::Clock(SignedDuration::from_hours(70 * 365 * 24))
                 }
                 _ => Act::Suspend(self.span(MINUTE, HOUR)),
@@ -412,7 +423,7 @@ impl Draw {
                 steps.push(Step { at: right, act: Act::Clock(SignedDuration::ZERO), patience: None });
             }
         }
-        far_ahead
+        far_off
     }
 
     fn deaths(&mut self, steps: &mut Vec<Step>) {

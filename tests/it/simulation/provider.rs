@@ -52,6 +52,20 @@ pub struct Traffic {
     pub refused: BTreeMap<Duration, u32>,
 }
 
+/// Whoever asks may go away meanwhile.
+struct InFlight<'p> {
+    providers: &'p Providers,
+    account: String,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if let Some(traffic) = lock(&self.providers.state).accounts.get_mut(&self.account) {
+            traffic.in_flight -= 1;
+        }
+    }
+}
+
 impl Batch {
     fn new(life: Life, metadata: Option<Value>) -> Self {
         let shown = life.created;
@@ -121,6 +135,11 @@ impl Batch {
         object
     }
 
+    /// Whether the provider says for a while that there is no such batch.
+    pub fn is_ever_gone(&self) -> bool {
+        self.life.quirks.iter().any(|window| window.what == Quirk::Gone)
+    }
+
     fn is_there(&self, then: Duration) -> bool {
         self.life.created <= then && current(&self.life.quirks, then) != Some(&Quirk::Gone)
     }
@@ -162,21 +181,18 @@ impl Providers {
         }
     }
 
-    /// Nobody waits for an answer any more.
-    pub fn forget_requests(&self) {
-        for traffic in lock(&self.state).accounts.values_mut() {
-            traffic.in_flight = 0;
-        }
+    /// A request to `account` is in flight for as long as this is held.
+    fn in_flight(&self, account: &str) -> InFlight<'_> {
+        let mut state = lock(&self.state);
+        let traffic = state.accounts.entry(account.to_owned()).or_default();
+        traffic.in_flight += 1;
+        traffic.most = traffic.most.max(traffic.in_flight);
+        InFlight { providers: self, account: account.to_owned() }
     }
 
     pub async fn ask(&self, outside: &Outside, account: &str, call: &Call) -> Result<Answer, Failure> {
         let begun = outside.now();
-        {
-            let mut state = lock(&self.state);
-            let traffic = state.accounts.entry(account.to_owned()).or_default();
-            traffic.in_flight += 1;
-            traffic.most = traffic.most.max(traffic.in_flight);
-        }
+        let in_flight = self.in_flight(account);
         let windows = self.trouble.get(account).map_or(&[][..], Vec::as_slice);
         let window = windows.iter().find(|window| window.from <= begun && begun < window.to);
         let trouble = window.map(|window| window.what);
@@ -192,7 +208,7 @@ impl Providers {
         if outside.is_dead() {
             return Err(Failure::Reset);
         }
-        lock(&self.state).accounts.entry(account.to_owned()).or_default().in_flight -= 1;
+        drop(in_flight);
         match trouble {
             Some(Trouble::Away) => return Err(Failure::ConnectRefused),
             Some(Trouble::Silent) => return Err(Failure::Timeout(call.timeout)),

@@ -33,8 +33,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one on whatever is on the disk.
-    pub async fn start(outside: &Arc<Outside>, seed: u64) -> Self {
+    /// Starts one on whatever is on the disk; an error says why it does not start, as it may on a full one.
+    pub async fn start(outside: &Arc<Outside>, seed: u64) -> Result<Self, String> {
         let clock = outside.begin();
         disk::attach(outside);
         let (state, file) = {
@@ -51,7 +51,7 @@ impl Daemon {
         };
         let network = outside.clone();
         let parts = Parts {
-            store: Store::open(&state, clock.clone()).unwrap(),
+            store: Store::open(&state, clock.clone()).map_err(|error| error.to_string())?,
             clock: clock.clone(),
             rng: Rng::seeded(seed ^ (u64::from(lives) << 32)),
             tasks: tasks.clone(),
@@ -59,10 +59,10 @@ impl Daemon {
             config_file: Some(file),
             connect: Arc::new(move |_| Ok(Arc::new(Network(network.clone())))),
         };
-        let running = Running::without_sockets(parts, config).await.unwrap();
+        let running = Running::without_sockets(parts, config).await.map_err(|error| error.to_string())?;
         let router = socket_router(running.service.clone(), tasks.stopping());
         outside.note(format_args!("a daemon starts, the {lives}."));
-        Self { running, clock, operator: Operator { router, outside: outside.clone() } }
+        Ok(Self { running, clock, operator: Operator { router, outside: outside.clone() } })
     }
 
     pub async fn stop(self) {
@@ -129,7 +129,6 @@ pub fn live_in(outside: &Arc<Outside>, seed: u64, plan: &Plan) {
         });
         failpoint::watch(None);
         drop(runtime);
-        outside.providers.forget_requests();
         lock(&outside.disk).tidy();
         if matches!(end, End::Over) {
             return;
@@ -152,7 +151,13 @@ pub fn outside_of(seed: u64, plan: &Plan, aloud: bool) -> Arc<Outside> {
 }
 
 async fn live(outside: &Arc<Outside>, seed: u64, plan: &Plan, steps: &mut VecDeque<Step>) -> End {
-    let daemon = Daemon::start(outside, seed).await;
+    let daemon = match Daemon::start(outside, seed).await {
+        Ok(daemon) => daemon,
+        Err(why) => {
+            outside.note(format_args!("no daemon starts: {why}"));
+            return End::Stopped(Duration::from_mins(1));
+        }
+    };
     while let Some(step) = steps.pop_front() {
         let wait = step.at.saturating_sub(outside.now());
         tokio::select! {
