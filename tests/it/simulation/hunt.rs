@@ -34,25 +34,22 @@ fn whatever_goes_wrong_nothing_is_lost() {
                         catch_unwind(AssertUnwindSafe(|| live_through(seed, &Plan::of(seed, WEEK), aloud)))
                     {
                         let what = panic.downcast_ref::<String>().cloned();
-                        let what =
-                            what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
-                        failed.lock().unwrap().push((seed, what.unwrap_or_default()));
+                        let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+                        let what = what.unwrap_or_default();
+                        let told = format!(
+                            "seed {seed}: {what}\n  SIM_FROM={seed} SIM_SEEDS=1 SIM_LOG=1 cargo test --locked \
+                             --test it simulation::hunt::whatever -- --nocapture"
+                        );
+                        // A long hunt tells of it at once.
+                        eprintln!("{told}");
+                        failed.lock().unwrap().push(told);
                     }
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap();
-    let told: Vec<String> = failed
-        .iter()
-        .map(|(seed, what)| {
-            format!(
-                "seed {seed}: {what}\n  SIM_FROM={seed} SIM_SEEDS=1 SIM_LOG=1 cargo test --locked --test it \
-                 simulation::hunt -- --nocapture"
-            )
-        })
-        .collect();
-    assert!(failed.is_empty(), "{} of {count} seeds failed:\n{}", failed.len(), told.join("\n"));
+    assert!(failed.is_empty(), "{} of {count} seeds failed:\n{}", failed.len(), failed.join("\n"));
 }
 
 #[test]
