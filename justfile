@@ -52,6 +52,19 @@ sandbox *arguments:
 bench name:
     cargo bench --locked --bench {{name}}
 
+# Kill the daemon again and again under every load, at moments from the seed (none: a new one)
+torture kills="500" seed="":
+    BATCHD_TORTURE_KILLS={{kills}} BATCHD_TORTURE_SEED={{ if seed == "" { `echo $RANDOM$RANDOM` } else { seed } }} \
+        cargo test --locked --test torture kills -- --nocapture
+
+# Providers, receivers and clients that lie, drip, flood or hang; all cases, or those whose names contain the filter
+hostile *filter:
+    cargo test --locked --test hostile {{filter}}
+
+# Run N mutations of what is recorded through every reader of bytes from outside (BATCHD_FUZZ_SEED, BATCHD_FUZZ_TARGET)
+fuzz executions="10000000":
+    BATCHD_FUZZ_EXECUTIONS={{executions}} cargo test --release --locked --test it fuzz::no_mutation -- --nocapture
+
 # The units under a real systemd, in a container (needs root, systemd-nspawn and mmdebstrap)
 systemd:
     tests/systemd/run

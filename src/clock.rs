@@ -66,6 +66,25 @@ impl Clock {
         }
     }
 
+    /// The same by a clock that stands still while the machine sleeps.
+    pub fn awake(&self) -> Duration {
+        match &*self.0 {
+            Source::System => clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
+            Source::Virtual { start, .. } => start.elapsed(),
+        }
+    }
+
+    /// Which run of the machine it is that [`Clock::steady`] counts from; `None`: it does not say.
+    pub fn boot(&self) -> Option<String> {
+        match &*self.0 {
+            Source::System => {
+                let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+                Some(id.trim().to_owned())
+            }
+            Source::Virtual { .. } => None,
+        }
+    }
+
     /// Sets a simulated clock forward.
     pub fn set_forward(&self, by: Duration) {
         if let Source::Virtual { epoch, .. } = &*self.0 {

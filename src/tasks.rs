@@ -3,12 +3,25 @@
 use crate::clock::Clock;
 use crate::sync::lock;
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Does `work`, which takes time in proportion to `bytes`: where that is long, other tasks go on in other threads
+/// meanwhile.
+pub fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    /// So many bytes are worked on within a millisecond or two.
+    const SHORT: usize = 256 * 1024;
+    let threads = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match threads {
+        Ok(RuntimeFlavor::MultiThread) if bytes > SHORT => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
 
 /// The tasks of one daemon. Cheap to clone; all clones are one set.
 ///
@@ -31,16 +44,26 @@ struct Watched {
 }
 
 /// A loop's sign of life: when it last completed a pass. Whoever has not beaten it for too long is [late](Tasks::late).
+///
+/// Neither a wall clock that is set nor a machine that sleeps makes a loop late.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     clock: Clock,
-    last: Arc<AtomicI64>,
+    /// Milliseconds by [`Clock::awake`].
+    last: Arc<AtomicU64>,
 }
 
 impl Pulse {
     /// The loop has completed a pass.
     pub fn beat(&self) {
-        self.last.store(self.clock.now().as_millisecond(), Ordering::Relaxed);
+        let now = u64::try_from(self.clock.awake().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago the loop completed a pass.
+    fn age(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.clock.awake().saturating_sub(last)
     }
 }
 
@@ -123,6 +146,15 @@ impl Tasks {
         self.tracker.spawn(run);
     }
 
+    /// Runs something that must not break off half done to its end, whether or not its caller goes on waiting; the stop
+    /// waits for it. `None`: it panicked.
+    pub async fn run_to_end<T: Send + 'static>(
+        &self,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.tracker.spawn(run).await.ok()
+    }
+
     /// For parts that supervise tasks of their own: what runs in it is waited for at the stop.
     pub fn tracker(&self) -> TaskTracker {
         self.tracker.clone()
@@ -143,16 +175,9 @@ impl Tasks {
 
     /// The loops that run, and how long ago each of them completed a pass.
     pub fn ages(&self) -> Vec<(String, Duration)> {
-        let now = self.clock.now().as_millisecond();
         let pulses = lock(&self.pulses);
         let running = pulses.iter().filter(|watched| !watched.until.is_cancelled());
-        running
-            .map(|watched| {
-                let age = now - watched.pulse.last.load(Ordering::Relaxed);
-                // A clock that was set back is not a stalled loop.
-                (watched.name.clone(), Duration::from_millis(u64::try_from(age).unwrap_or(0)))
-            })
-            .collect()
+        running.map(|watched| (watched.name.clone(), watched.pulse.age())).collect()
     }
 
     /// The loops that have not completed a pass within `bound`, by name.

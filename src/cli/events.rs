@@ -129,6 +129,13 @@ async fn live(source: Source, arguments: &Arguments, context: &mut Context) -> R
             }
             Some(Followed::Back { announced: true }) => context.ui.note("the daemon is back"),
             Some(Followed::Back { announced: false }) => {}
+            Some(Followed::Reset(last)) => {
+                let message = format!(
+                    "the event log ends with {last} now, before what was read: its numbers are given again"
+                );
+                return Err(Error::new(Exit::Failed, message)
+                    .hint(format!("a backup was restored, most likely; read on with --after {last}")));
+            }
             Some(Followed::Refused(error)) => return Err(error.into()),
             None => break,
         }

@@ -77,8 +77,10 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::ResultsIncomplete
             | ErrorCode::Misdirected
             | ErrorCode::NotSupported
+            | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
+            | ErrorCode::DeliveryInFlight
             | ErrorCode::Other => Self::Failed,
         }
     }

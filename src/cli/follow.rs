@@ -2,6 +2,7 @@
 
 use crate::control::client::Client;
 use crate::control::client_error::ClientError;
+use crate::control::event_stream::RESET;
 use crate::control::streams::EventStream;
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -19,6 +20,8 @@ pub enum Followed {
         /// Whether its absence was reported.
         announced: bool,
     },
+    /// The log ends with this number, before what was followed: a backup was restored. What is new is followed from there.
+    Reset(i64),
     /// It refuses: nothing more comes.
     Refused(ClientError),
 }
@@ -81,6 +84,12 @@ impl Follow {
                 tokio::time::sleep(pause(self.absences)).await;
                 continue;
             };
+            if message.event.as_deref() == Some(RESET)
+                && let Ok(last) = message.data.parse()
+            {
+                self.after = last;
+                return Some(Followed::Reset(last));
+            }
             if let Some(event) = self.event(&message.data) {
                 return Some(Followed::Event(event));
             }

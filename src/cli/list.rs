@@ -246,7 +246,7 @@ async fn watch(
             _ = clock.tick() => {}
             followed = events.next() => match followed {
                 Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back { .. }) => trouble = None,
+                Some(Followed::Back { .. } | Followed::Reset(_)) => trouble = None,
                 Some(Followed::Away(error)) => trouble = Some(error.to_string()),
                 Some(Followed::Refused(error)) => break Err(error.into()),
             }

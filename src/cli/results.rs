@@ -124,10 +124,11 @@ async fn fetch(
     let mut lines = client.results(&arguments.id, &query).await?;
     // The length is not known before the end.
     let bar = file.as_ref().map(|_| ui.bar(None));
+    let mut rest = Vec::new();
     while let Some(bytes) = lines.next().await? {
         match &mut file {
             Some(file) => file.write(&bytes).map_err(Ended::Failed)?,
-            None => ui.bytes(&bytes),
+            None => ui.json_lines(Some(&bytes), &mut rest),
         }
         if let Some(bar) = &bar {
             bar.inc(bytes.len() as u64);
@@ -135,6 +136,9 @@ async fn fetch(
         if !ui.is_open() {
             break;
         }
+    }
+    if file.is_none() {
+        ui.json_lines(None, &mut rest);
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();

@@ -159,6 +159,13 @@ fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
             "the results of {first}{more} could not be downloaded as they should be: `batchd show` tells why"
         )));
     }
+    if report.held_from_pruning > 0 {
+        let batches = if report.held_from_pruning == 1 { "batch is" } else { "batches are" };
+        all.push(warning(format!(
+            "{} ended {batches} kept beyond state.retain: the clock has leapt, or it is too much to delete in an hour",
+            report.held_from_pruning
+        )));
+    }
     for job in &report.jobs {
         if let (Some(name), Some(error)) = (job["name"].as_str(), job["error"].as_str()) {
             all.push(bad(format!("the last run of job {name} failed: {error}")));

@@ -247,6 +247,7 @@ impl<'a> Waiting<'a> {
                         }
                         self.check_again(context).await;
                     }
+                    Some(Followed::Reset(_)) => self.check_again(context).await,
                     Some(Followed::Refused(error)) => return Err(error.into()),
                     None => return Err(Error::new(Exit::Internal, "the event log can no longer be followed")),
                 },

@@ -155,7 +155,7 @@ pub fn signing_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
 }
 
 /// The bytes of a secret with which a service signs its own webhooks: what follows `whsec_` in base64, of any length;
-/// the text itself if it does not begin so (`docs/providers.md#openai`).
+/// the text itself if it does not begin so (`docs/providers/openai.md`).
 pub fn hook_key(secret: &SecretString) -> Option<secrecy::SecretSlice<u8>> {
     let text = secret.expose_secret();
     let key = match text.strip_prefix(SIGNING_PREFIX) {

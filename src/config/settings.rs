@@ -204,7 +204,7 @@ const fn option(name: &'static str, doc: &'static str) -> Key {
 table! {
     /// A place that events are sent to. Its name is yours to choose, of letters, digits, `-` and `_`.
     "webhooks.*", WebhookTable {
-        /// The [kind of webhook](delivery.md).
+        /// The [kind of webhook](README.md#webhook-pages).
         kind: String = WORD, said "`\"generic\"`";
         /// Where events are sent.
         url: SecretSource = SECRET_ADDRESS, said "the kind's own address, if it has one";

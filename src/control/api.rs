@@ -117,6 +117,8 @@ pub enum ErrorCode {
     NotFound,
     /// The batch has ended, and what was asked for needs a live one (409; exit 1).
     AlreadyEnded,
+    /// The delivery is being sent at this moment (409; exit 1).
+    DeliveryInFlight,
     /// The id means several batches, or could be several providers' (409; exit 2).
     AmbiguousId,
     /// No provider of that name (400; exit 2).
@@ -139,6 +141,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A `Host` that is not this server's (421; exit 1).
     Misdirected,
+    /// The log of events ends before the number that was named (409; exit 1).
+    BeyondEnd,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).
@@ -317,7 +321,19 @@ pub struct DeliveryView {
     pub state: String,
     /// Attempts so far; in `show`, [`AttemptView`]s stand under `log`.
     pub attempts: u32,
-    /// When it is tried next, RFC 3339.
+    /// When its event was recorded; all times are RFC 3339.
+    #[serde(default)]
+    pub created_at: Option<String>,
+    /// When the last attempt began.
+    #[serde(default)]
+    pub last_attempt_at: Option<String>,
+    /// When it was last accepted.
+    #[serde(default)]
+    pub delivered_at: Option<String>,
+    /// The code of the answer to the last attempt.
+    #[serde(default)]
+    pub last_status_code: Option<u16>,
+    /// When it is tried next.
     pub next_attempt_at: Option<String>,
     /// What went wrong the last time.
     pub last_error: Option<String>,
@@ -471,6 +487,9 @@ pub struct StatusReport {
     /// Batches whose results could not be downloaded as they should be, the newest hundred.
     #[serde(default)]
     pub failed_downloads: Vec<String>,
+    /// Ended batches that are old and were kept when pruning ran last: the clock is in doubt, or it is too much at once.
+    #[serde(default)]
+    pub held_from_pruning: u64,
     pub providers: Vec<ProviderReport>,
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.

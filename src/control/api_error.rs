@@ -106,8 +106,10 @@ impl ApiError {
         match self.code {
             ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::AmbiguousId
+            | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
+            | ErrorCode::DeliveryInFlight
             | ErrorCode::BatchFailed
             | ErrorCode::BatchExpired
             | ErrorCode::BatchCancelled => StatusCode::CONFLICT,

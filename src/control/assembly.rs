@@ -4,12 +4,14 @@ use super::ingress::{self, InboundHook};
 use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::secret::SecretSource;
-use crate::config::{Config, WebhookConfig};
+use crate::config::{Config, ProviderConfig, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::engine::Account;
+use crate::http::address::credentials;
 use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
 use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
+use crate::http::scrubbed::Scrubbed;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
 use crate::notify::Destination;
 use crate::provider;
@@ -79,7 +81,7 @@ impl Assembly {
                 (provider.name.as_str(), key)
             })
             .collect();
-        let inbound = ingress::inbound(config, &mut resolve);
+        let mut inbound = ingress::inbound(config, &mut resolve);
         let targets: Vec<(&WebhookConfig, Option<Target>)> =
             config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
@@ -107,8 +109,14 @@ impl Assembly {
                         continue;
                     };
                     let api_key = keys.get(provider.name.as_str()).cloned().flatten();
+                    let hook = inbound.get_mut(&provider.name);
+                    let own = api_key.iter().chain(hook.as_ref().map(|hook| &hook.secret));
+                    let known = Arc::new(own_secrets(provider, own));
+                    if let Some(hook) = hook {
+                        hook.known = known.clone();
+                    }
                     let adapter = (kind.build)(&provider::Account { config: provider, api_key });
-                    match authorized(&transport, adapter.issuer(), env, clock) {
+                    match authorized(&transport, known, adapter.issuer(), env, clock) {
                         Ok(transport) => {
                             accounts.push(Account { config: provider.clone(), adapter, transport });
                         }
@@ -137,16 +145,28 @@ impl Assembly {
     }
 }
 
-/// `transport`, or one around it that adds the credentials of `issuer`.
+/// What an account's provider might repeat: its `secrets`, and what its address holds.
+fn own_secrets<'a>(provider: &ProviderConfig, secrets: impl Iterator<Item = &'a SecretString>) -> Scrubber {
+    let user = provider.base_url.parse().ok().and_then(|url| credentials(&url));
+    let user = user.and_then(|user| String::from_utf8(user).ok());
+    let password = user.as_ref().and_then(|user| Some(user.split_once(':')?.1.to_owned()));
+    let mut all: Vec<SecretString> = secrets.cloned().collect();
+    all.extend(user.into_iter().chain(password).map(SecretString::from));
+    Scrubber::new(&all)
+}
+
+/// `transport` for one account: its answers repeat nothing that is `known`, and calls get the credentials of `issuer`.
 fn authorized(
     transport: &Arc<dyn Transport>,
+    known: Arc<Scrubber>,
     issuer: Option<Issuer>,
     env: &Env,
     clock: &Clock,
 ) -> Result<Arc<dyn Transport>, TransportProblem> {
-    let Some(issuer) = issuer else { return Ok(transport.clone()) };
+    let scrubbed: Arc<dyn Transport> = Arc::new(Scrubbed::new(transport.clone(), known));
+    let Some(issuer) = issuer else { return Ok(scrubbed) };
     let routes = CredentialRoutes::new(transport.clone())?;
-    Ok(Arc::new(Authorized::new(transport.clone(), issuer, routes, clock.clone(), env)))
+    Ok(Arc::new(Authorized::new(scrubbed, issuer, routes, clock.clone(), env)))
 }
 
 /// The kinds there are, for the configuration.
@@ -207,7 +227,9 @@ fn destination(
         guard: Guard::from(config.http.egress),
     };
     let transport = connect(&transport).map_err(|problem| problem.to_string())?;
-    Destination::new(webhook, target, transport, scrubber.clone()).map_err(|problem| problem.to_string())
+    let transport = Scrubbed::new(transport, scrubber.clone());
+    Destination::new(webhook, target, Arc::new(transport), scrubber.clone())
+        .map_err(|problem| problem.to_string())
 }
 
 /// What may be shown of a webhook's URL: its path, its user and its query may be secrets.

@@ -1,5 +1,8 @@
 //! Reads server-sent events: the live form of `GET /v1/events`.
 
+/// The name of the message that says that the log ends before the number that the reader had, with the last number.
+pub const RESET: &str = "reset";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The last `id` that was sent, on this message or before it.

@@ -6,10 +6,12 @@ use super::resolve::is_an_id;
 use super::service::Service;
 use crate::domain::tracked::{BatchKey, Origin};
 use crate::domain::user_fields::UserFields;
+use crate::provider::bounds::bounded;
 use crate::provider::hook::Hook;
 use crate::provider::salvage;
 use crate::store::recording::Registration;
 use crate::webhook::signature::{self, BadSignature};
+use bytes::Bytes;
 use http::HeaderMap;
 
 impl Service {
@@ -29,12 +31,13 @@ impl Service {
         }
         live.hooks.accepted(provider);
         let id = headers.get(signature::ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let message = (provider.to_owned(), id.to_owned());
+        let message = (provider.to_owned(), inbound.known.scrub(id));
         if !live.hooks.note(message.clone(), now) {
-            tracing::debug!(provider, message = id, "came in before: ignored");
+            tracing::debug!(provider, message = message.1, "came in before: ignored");
             return Ok(());
         }
-        let done = self.follow_hint(provider, inbound.hook, body).await;
+        let body = inbound.known.body(Bytes::copy_from_slice(body), false);
+        let done = self.follow_hint(provider, inbound.hook, &body).await;
         if done.is_err() {
             live.hooks.forget(&message);
         }
@@ -43,7 +46,7 @@ impl Service {
 
     async fn follow_hint(&self, provider: &str, hook: Hook, body: &[u8]) -> Result<(), ApiError> {
         let live = self.live()?;
-        let payload = salvage::object(body)
+        let payload = salvage::object(&bounded(body, None))
             .ok_or_else(|| ApiError::invalid("the message is not a JSON object").param("body"))?;
         let Some(id) = (hook.batch_id)(&payload) else {
             tracing::debug!(provider, "a message that is not about a batch: ignored");
@@ -63,8 +66,7 @@ impl Service {
         let unseen = live.engine.unseen(&key, Origin::Found, self.clock.now());
         let tracked = unseen.map_err(|error| ApiError::from_provider(error, &key.id))?;
         let registration = Registration { tracked, first_look: None, user_fields: UserFields::default() };
-        let registered = self.store.register(vec![registration], live.routes()).await?;
-        live.engine.adopt(&registered);
+        self.store.register(vec![registration], live.routes()).await?;
         tracing::info!(provider, batch = key.id, "tracking {key}, which its service has named");
         Ok(())
     }

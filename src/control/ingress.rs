@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::secret::{self, SecretSource};
 use crate::domain::time::later;
+use crate::http::scrub::Scrubber;
 use crate::provider::{self, hook::Hook};
 use crate::sync::{self, lock};
 use crate::webhook::signature::{SigningKey, TOLERANCE};
@@ -25,6 +26,10 @@ pub(super) struct Hooks {
 pub(super) struct InboundHook {
     pub(super) hook: Hook,
     pub(super) key: SigningKey,
+    /// What `key` was made from.
+    pub(super) secret: SecretString,
+    /// Takes the provider's own secrets out of what it says.
+    pub(super) known: Arc<Scrubber>,
 }
 
 /// The messages that came in lately: a second one of the same id does nothing.
@@ -104,8 +109,11 @@ pub(super) fn inbound(
         let hook = provider::registry::kind(&provider.kind).and_then(|kind| kind.hook);
         let Some((hook, source)) = hook.zip(provider.webhook_secret.as_ref()) else { continue };
         let secret = resolve(format!("providers.{}.webhook_secret", provider.name), source);
-        if let Some(key) = secret.as_ref().and_then(secret::hook_key) {
-            inbound.insert(provider.name.clone(), InboundHook { hook, key: SigningKey::of_service(key) });
+        if let Some((secret, key)) =
+            secret.and_then(|secret| secret::hook_key(&secret).map(|key| (secret, key)))
+        {
+            let key = SigningKey::of_service(key);
+            inbound.insert(provider.name.clone(), InboundHook { hook, key, secret, known: Arc::default() });
         }
     }
     inbound

@@ -16,7 +16,7 @@ use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
 use secrecy::SecretString;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct Live {
     token: RwLock<Option<SecretString>>,
     /// One reload at a time.
     reloading: AsyncMutex<()>,
+    /// Held while a configuration is put in force, or the routes are, which follow from it.
+    pub(super) swapping: Mutex<()>,
     reload_error: Mutex<Option<String>>,
     heartbeat: RwLock<Option<Arc<Heartbeat>>>,
     /// Scheme and host of each webhook: what may be shown of where it points.
@@ -99,6 +101,7 @@ impl Live {
             config: RwLock::new(Arc::new(config.clone())),
             token: RwLock::default(),
             reloading: AsyncMutex::new(()),
+            swapping: Mutex::default(),
             reload_error: Mutex::default(),
             heartbeat: RwLock::default(),
             targets: RwLock::default(),
@@ -153,17 +156,22 @@ impl Live {
             let names = refused.borrow_and_update().clone();
             self.renew(names);
             let off = switched_off.borrow_and_update().clone();
-            let routes = routes(&self.config(), &off);
-            if routes != *self.engine.routes() {
-                self.dispatcher.set_routes(Arc::new(routes.clone()));
-                self.engine.set_routes(routes);
-            }
+            self.reroute(&off);
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = switched_off.changed() => {}
                 _ = refused.changed() => {}
                 () = tokio::time::sleep(SCAN_INTERVAL) => {}
             }
+        }
+    }
+
+    fn reroute(&self, off: &BTreeSet<String>) {
+        let _all_at_once = sync::lock(&self.swapping);
+        let routes = routes(&self.config(), off);
+        if routes != *self.engine.routes() {
+            self.dispatcher.set_routes(Arc::new(routes.clone()));
+            self.engine.set_routes(routes);
         }
     }
 
@@ -244,7 +252,10 @@ impl Live {
         let warnings = config.warnings.clone();
         let mut changes = before.changes_to(&config);
         self.apply(config, assembly).await?;
-        self.count_what_is_left(&mut changes).await?;
+        if let Err(error) = self.count_what_is_left(&mut changes).await {
+            // It is in force all the same.
+            tracing::warn!(%error, "cannot count what waits for webhooks and providers that were removed");
+        }
         Ok(ReloadAnswer { reloaded: true, changes, warnings, restart_needed })
     }
 
@@ -296,12 +307,15 @@ impl Live {
         Assembly::of(config, &self.parts.env, &self.parts.clock, &self.parts.connect)
     }
 
+    /// Puts `config` in force as a whole, or leaves all as it was: whatever can fail comes first, and the last of it is
+    /// one commit. What follows cannot fail, and nobody waits in it.
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
         let Assembly { accounts, destinations, targets, inbound, heartbeat, token } = assembly;
-        let states = self.parts.store.webhook_states().await?;
-        let off =
-            states.into_iter().filter(|(_, state)| state.disabled.is_some()).map(|(name, _)| name).collect();
-        let routes = routes(&config, &off);
+        let accounts = self.engine.prepare(accounts).await?;
+        let webhooks = self.dispatcher.align(destinations).await?;
+
+        let _all_at_once = sync::lock(&self.swapping);
+        let routes = routes(&config, &webhooks.switched_off());
         let retain = config.state.retain;
         *sync::write(&self.token) = token;
         self.hooks.set_inbound(inbound);
@@ -310,8 +324,8 @@ impl Live {
         *sync::write(&self.config) = Arc::new(config);
         self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
-        self.dispatcher.apply(destinations).await?;
-        self.engine.apply(accounts, routes, retain).await?;
+        self.dispatcher.put_in_force(webhooks);
+        self.engine.put_in_force(accounts, routes, retain);
         Ok(())
     }
 }

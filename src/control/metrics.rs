@@ -44,7 +44,13 @@ impl Service {
             "batchd_last_poll_success_timestamp_seconds",
             "When a provider last answered as it should",
         );
+        let repaired = counters(
+            &mut registry,
+            "batchd_schedule_repaired",
+            "Batches found missing from the schedule in memory, or wrongly on it, by provider",
+        );
         for poller in live.engine.snapshot() {
+            add(&repaired, &vec![("provider", poller.name.clone())], poller.repaired);
             for (result, count) in poller.polls {
                 add(&polls, &vec![("provider", poller.name.clone()), ("result", result.to_owned())], count);
             }

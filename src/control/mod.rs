@@ -16,6 +16,7 @@ mod leftover;
 pub mod live;
 mod metrics;
 mod openai;
+mod outliving;
 pub mod query;
 pub mod reports;
 pub mod resolve;

@@ -11,11 +11,13 @@ use super::respond::{Answer, Shared, stream_of_lines};
 use super::results::Found;
 use crate::domain::shape;
 use crate::domain::tracked::BatchKey;
+use crate::domain::walk::{Onward, Walk};
 use crate::engine::Account;
 use crate::engine::results::{Format, Wanted};
 use crate::http::call::{BodyLimit, Incoming, Outgoing};
 use crate::http::failure::Failure;
 use crate::provider::PageRequest;
+use crate::provider::bounds::bounded;
 use crate::provider::request::segment;
 use crate::provider::salvage;
 use axum::body::Body;
@@ -30,8 +32,8 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The longest answer to an upload or a creation, in bytes.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// The longest answer to an upload or a creation, in bytes: it waits for nobody's turn, and no slow client holds one.
+const MAX_ANSWER: usize = crate::http::memory::SMALL;
 /// The longest body of a creation, in bytes.
 const MAX_CREATION: usize = 1024 * 1024;
 
@@ -168,7 +170,7 @@ async fn create(
         return Ok(passed_on(answer.into()));
     }
     // An answer that was understood names the batch; the rest is as for every batch that is tracked by hand.
-    let object = salvage::value(&answer.body).unwrap_or_default();
+    let object = salvage::value(&bounded(&answer.body, None)).unwrap_or_default();
     let id = ["id", "batch_id"].iter().find_map(|key| object.get(*key)?.as_str());
     let id = id.or_else(|| object.pointer("/job/id")?.as_str()).map(str::to_owned);
     let Some(id) = id else {
@@ -204,17 +206,20 @@ async fn batches(
     // A client continues after an id; a provider after whatever it likes. Where the id does not tell, the pages do.
     let mut cursor = after.as_deref().and_then(|after| live.cursors.get(&name, after));
     let mut passing = after.filter(|_| cursor.is_none());
+    let mut walk = Walk::default();
     loop {
         let page = PageRequest { cursor: cursor.clone(), limit, ..PageRequest::default() };
         let call = account.adapter.list(&page).map_err(refusal)?;
         let answer = account.send(call).await.map_err(refusal)?;
-        let mut page = account.adapter.listed(&page, &answer).map_err(refusal)?;
+        let mut page = account.read(&answer, |adapter| adapter.listed(&page, &answer)).map_err(refusal)?;
+        let ids = page.sightings.iter().map(|sighting| sighting.id.as_str());
+        let goes_on = walk.note(ids, page.next.as_deref()) == Onward::Read;
         if let (Some(last), Some(next)) = (page.sightings.last(), &page.next) {
             live.cursors.put(&name, &last.id, next);
         }
         if let Some(after) = &passing {
             let Some(at) = page.sightings.iter().position(|sighting| sighting.id == *after) else {
-                match page.next {
+                match page.next.filter(|_| goes_on) {
                     Some(next) => {
                         cursor = Some(next);
                         continue;
@@ -227,7 +232,7 @@ async fn batches(
             };
             page.sightings.drain(..=at);
             passing = None;
-            if page.sightings.is_empty() && page.next.is_some() {
+            if page.sightings.is_empty() && page.next.is_some() && goes_on {
                 cursor = page.next;
                 continue;
             }
@@ -323,7 +328,7 @@ async fn pass(account: &Account, path: &str, request: Request) -> Answer<Respons
 
 /// The file that an answer has in an envelope of its own, where OpenAI's clients expect it bare.
 fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
-    let whole = salvage::value(&answer.body)?;
+    let whole = salvage::value(&bounded(&answer.body, None))?;
     let file = whole.get("data").filter(|data| answer.status.is_success() && data["id"].is_string())?;
     whole.get("id").is_none().then(|| file.clone())
 }

@@ -127,6 +127,7 @@ impl Service {
             removed_webhooks: BTreeMap::new(),
             submissions: self.open_submissions().await?,
             failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
+            held_from_pruning: self.store.held_back(),
             providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
             webhooks,
             jobs: jobs.collect(),
@@ -257,11 +258,14 @@ impl Service {
             dispatcher.probe(Some(&delivery.webhook));
             return Ok(delivery_view(delivery, None));
         }
-        let refusal = |why: &str| ApiError::new(ErrorCode::NotFound, format!("delivery {id} {why}"));
         Err(match delivery.state {
-            DeliveryState::Held => refusal("is held because its webhook is disabled")
-                .hint(format!("`batchd webhooks enable {}` sends what was held", delivery.webhook)),
-            _ => refusal("is being sent right now"),
+            DeliveryState::Held => ApiError::new(
+                ErrorCode::NotFound,
+                format!("delivery {id} is held because its webhook is disabled"),
+            )
+            .hint(format!("`batchd webhooks enable {}` sends what was held", delivery.webhook)),
+            _ => ApiError::new(ErrorCode::DeliveryInFlight, format!("delivery {id} is being sent right now"))
+                .hint("`batchd deliveries` shows how it went; try again if it failed"),
         })
     }
 

@@ -3,7 +3,9 @@
 use super::assembly::target;
 use super::live::Live;
 use crate::notify::Destination;
+use crate::sync::lock;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl Live {
     /// Reads the secrets of these webhooks again, whose receivers refuse what they are sent (401, 403), and uses
@@ -31,6 +33,11 @@ impl Live {
         }
         match self.assemble(&config) {
             Ok(assembly) => {
+                let _all_at_once = lock(&self.swapping);
+                if !Arc::ptr_eq(&config, &self.config()) {
+                    // A reload has read them itself.
+                    return;
+                }
                 let destinations = assembly.destinations.into_iter();
                 for destination in destinations.filter(|destination| changed.contains(destination.name())) {
                     tracing::info!(

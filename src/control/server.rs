@@ -9,6 +9,7 @@ use super::draining::DrainingListener;
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
+use super::outliving;
 use super::query::Query;
 use super::respond::{Answer, Shared, stream_of_lines};
 use super::service::Service;
@@ -115,7 +116,7 @@ fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -
             async move {
                 let (request, leftover) = Leftover::watch(request);
                 let response = match policy.admit(&request, service.token().as_ref()) {
-                    Ok(()) => in_our_words(next.run(request).await).await,
+                    Ok(()) => in_our_words(outliving::answer(service.tasks(), request, next).await).await,
                     Err(refusal) => {
                         drop(request);
                         refusal.into_response()

@@ -12,6 +12,7 @@ use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
+use crate::tasks::Tasks;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -74,6 +75,11 @@ impl Service {
 
     pub(super) fn token(&self) -> Option<SecretString> {
         self.live.as_ref().and_then(|live| live.token())
+    }
+
+    /// Where what must not break off runs; `None`: there is no daemon.
+    pub(super) fn tasks(&self) -> Option<Tasks> {
+        self.live.as_ref().map(|live| live.tasks().clone())
     }
 
     /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
@@ -256,6 +262,10 @@ impl Service {
             Some(text) => Some(self.find(text).await?.1.key),
             None => None,
         };
+        let last = self.store.last_sequence().await?;
+        if after > last {
+            return Err(beyond_end(after, last));
+        }
         let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
         let filter = EventFilter { after, batch, limit: Some(limit + 1) };
         let mut events = self.store.events(filter).await?;
@@ -312,6 +322,17 @@ impl Service {
     }
 }
 
+/// The error of a reader who knows of more events than there are.
+fn beyond_end(after: i64, last: i64) -> ApiError {
+    let message = format!(
+        "there is no event {after}: the log ends with {last}, and the next ones get the numbers from {} on again",
+        last.saturating_add(1)
+    );
+    ApiError::new(ErrorCode::BeyondEnd, message)
+        .param("after")
+        .hint(format!("a backup was restored, most likely; read on with --after {last}"))
+}
+
 /// An event as its body has it.
 pub fn event_shape(event: &LoggedEvent) -> Value {
     // The body was written by batchd; if it is damaged, its text still shows.
@@ -338,6 +359,10 @@ pub(super) fn delivery_view(delivery: Delivery, log: Option<Vec<Attempt>>) -> De
         webhook: delivery.webhook,
         state: delivery.state.as_str().to_owned(),
         attempts: delivery.attempts,
+        created_at: Some(delivery.created_at.to_string()),
+        last_attempt_at: delivery.last_attempt_at.map(|at| at.to_string()),
+        delivered_at: delivery.delivered_at.map(|at| at.to_string()),
+        last_status_code: delivery.last_status_code,
         next_attempt_at: delivery.next_attempt_at.map(|at| at.to_string()),
         last_error: delivery.last_error,
         log: log.map(|attempts| attempts.into_iter().map(attempt_view).collect()),

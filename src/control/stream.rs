@@ -1,6 +1,7 @@
 //! What streams: the live event log, and a copy of the state.
 
 use super::api_error::ApiError;
+use super::event_stream::RESET;
 use super::service::{Service, event_shape};
 use crate::store::events::EventFilter;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -31,7 +32,13 @@ pub(super) async fn events(
     };
     let store = service.store.clone();
     let recorded = store.watch_events();
-    let start = (after, VecDeque::new(), recorded);
+    let mut waiting = VecDeque::new();
+    let last = store.last_sequence().await?;
+    if after > last {
+        // A restored backup, most likely: the reader hears where the log ends now.
+        waiting.push_back(Event::default().id(last.to_string()).event(RESET).data(last.to_string()));
+    }
+    let start = (after.min(last), waiting, recorded);
     let stream = stream::unfold(start, move |(mut after, mut waiting, mut recorded)| {
         let (store, batch, stopping) = (store.clone(), batch.clone(), stopping.clone());
         async move {

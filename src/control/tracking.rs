@@ -110,7 +110,7 @@ impl Service {
         drop(checked);
 
         let registered = self.store.register(registrations, live.routes()).await?;
-        live.engine.adopt(&registered);
+        live.engine.log_ends(&registered);
         for one in registered.iter().filter(|one| one.new) {
             let key = &one.tracked.key;
             tracing::info!(provider = key.provider, batch = key.id, status = %one.tracked.batch.status, "tracking {key}");
@@ -279,9 +279,8 @@ impl Service {
 
     /// Stops watching a batch; with `purge` its history goes too. Gives the batch as it was last.
     pub async fn untrack(&self, text: &str, purge: bool) -> Result<Value, ApiError> {
-        let live = self.live()?;
+        self.live()?;
         let (pk, tracked) = self.find(text).await?;
-        live.engine.forget(&tracked.key.provider, pk);
         if purge {
             self.store.purge(pk).await?;
             return Ok(shape::batch(&Tracked { next_poll_at: None, ..tracked }));

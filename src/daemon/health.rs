@@ -3,7 +3,7 @@
 use super::systemd;
 use crate::control::live::{Live, Parts};
 use crate::control::reports::LATE;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -11,36 +11,49 @@ use tokio::sync::watch;
 /// How often the daemon's health is checked where no watchdog asks for more.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often the state's files are checked where nothing is written: a commit checks them itself.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Watches the daemon's health.
 pub(super) struct Watch {
     fatal: watch::Receiver<Option<StoreError>>,
+    store: Store,
 }
 
 impl Watch {
     /// Starts the rounds, and the check of the whole state.
     pub(super) fn start(parts: &Parts, live: &Arc<Live>) -> Self {
         let (fatal, told) = watch::channel(None);
-        let fatal = Arc::new(fatal);
+        let damaged = parts.store.clone();
         let (store, tasks) = (parts.store.clone(), parts.tasks.clone());
         let stopping = tasks.stopping();
 
         let whole = {
-            let (store, fatal, stopping) = (store.clone(), fatal.clone(), stopping.clone());
+            let (store, stopping) = (store.clone(), stopping.clone());
             async move {
                 tokio::select! {
                     () = stopping.cancelled() => {}
                     checked = store.check_whole() => match checked {
-                        Ok(()) => {}
-                        Err(error @ StoreError::Damaged(_)) => {
-                            tracing::error!(%error, "the database is damaged; batchd stops");
-                            fatal.send_replace(Some(error));
-                        }
+                        // What is damaged ends the daemon, whoever finds it.
+                        Ok(()) | Err(StoreError::Damaged(_)) => {}
                         Err(error) => tracing::warn!(%error, "the database could not be checked for damage"),
                     }
                 }
             }
         };
         tasks.spawn_tracked(whole);
+        let files = {
+            let (store, stopping) = (store.clone(), stopping.clone());
+            async move {
+                while store.check_files().await.is_ok() {
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = tokio::time::sleep(FILES_INTERVAL) => {}
+                    }
+                }
+            }
+        };
+        tasks.spawn_tracked(files);
 
         let live = Arc::downgrade(live);
         let rounds = {
@@ -55,9 +68,8 @@ impl Watch {
                     let Some(live) = live.upgrade() else { return stopping.cancelled().await };
                     live.trouble("state", health.as_ref().err().map(ToString::to_string));
                     match health {
-                        // The files are not the ones that were opened: what is written now is lost.
                         Err(error @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
-                            tracing::error!(%error, "the database is missing or damaged; batchd stops");
+                            tracing::error!(%error, "the database cannot be trusted any more; batchd stops");
                             fatal.send_replace(Some(error));
                         }
                         Err(error) => {
@@ -89,11 +101,18 @@ impl Watch {
             }
         };
         tasks.keep_running("health", stopping, rounds);
-        Self { fatal: told }
+        Self { fatal: told, store: damaged }
     }
 
     /// Resolves when the state has gone bad.
     pub(super) async fn fatal(&self) -> StoreError {
+        tokio::select! {
+            error = self.store.is_damaged() => error,
+            error = self.told() => error,
+        }
+    }
+
+    async fn told(&self) -> StoreError {
         let mut told = self.fatal.clone();
         loop {
             if let Some(error) = told.borrow_and_update().clone() {

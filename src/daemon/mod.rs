@@ -18,9 +18,10 @@ use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
 use crate::maintenance::housekeeping::Housekeeping;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 pub use error::RunError;
+use nix::sys::resource::{Resource, setrlimit};
 pub use sockets::BindError;
 use sockets::Sockets;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long what is in flight at the stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// The same where the state is damaged.
+const DAMAGED_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a daemon is started.
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ pub struct RunOptions {
 
 /// Runs the daemon in the foreground until it is told to stop.
 pub fn run(options: &RunOptions) -> Result<(), RunError> {
+    no_core_dumps();
     // Few threads: the work is waiting. Blocking ones come and go with the database.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -53,6 +57,13 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // A blocking thread that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// The memory holds keys. Under a unit that forbids them already nothing more can be done, nor has to.
+fn no_core_dumps() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::debug!(%error, "core dumps are left as they are limited: {error}");
+    }
 }
 
 async fn run_until_told(options: &RunOptions) -> Result<(), RunError> {
@@ -130,7 +141,9 @@ impl Running {
 
     /// Starts everything but the ways in.
     pub async fn without_sockets(parts: Parts, config: Config) -> Result<Self, RunError> {
-        let live = Live::start(parts.clone(), config).await.map_err(RunError::Setup)?;
+        let live = Live::start(parts.clone(), config).await.map_err(|problems| {
+            parts.store.known_damage().map_or(RunError::Setup(problems), RunError::State)
+        })?;
         let service = Service::running(live.clone());
         let configured = live.config();
         let active: u64 = live.engine.snapshot().iter().map(|poller| poller.active).sum();
@@ -183,8 +196,11 @@ impl Running {
             }
         };
         systemd::stopping().await;
+        // What is damaged takes nothing any more: there is nothing to wait for.
+        let damaged = matches!(result, Err(RunError::State(StoreError::Damaged(_))));
+        let timeout = if damaged { DAMAGED_STOP_TIMEOUT } else { STOP_TIMEOUT };
         tokio::select! {
-            () = self.stop() => {}
+            () = self.stop_within(timeout) => {}
             _ = terminate.recv() => tracing::warn!("a second signal to stop: stopping at once"),
             _ = interrupt.recv() => tracing::warn!("a second signal to stop: stopping at once"),
         }
@@ -193,15 +209,19 @@ impl Running {
 
     /// Takes no more work, gives what is in flight its time, and closes the state.
     pub async fn stop(self) {
+        self.stop_within(STOP_TIMEOUT).await;
+    }
+
+    async fn stop_within(self, timeout: Duration) {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
         // All at once: a provider that hangs must not keep the ways in open.
-        let engine = tokio::time::timeout(STOP_TIMEOUT, live.engine.stop());
-        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(STOP_TIMEOUT));
+        let engine = tokio::time::timeout(timeout, live.engine.stop());
+        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(timeout));
         if engine.is_err() || !tasks {
             tracing::warn!(
                 "not all work in progress ended within {} s; the rest is resumed at the next start",
-                STOP_TIMEOUT.as_secs()
+                timeout.as_secs()
             );
         }
         if let Some(sockets) = sockets {

@@ -3,6 +3,7 @@
 use super::error::RunError;
 use crate::control::api::ErrorCode;
 use crate::control::api_error::ApiError;
+use crate::store::{OpenError, StoreError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::io;
@@ -23,7 +24,7 @@ pub(super) async fn answer_why_not(listener: StdUnixListener, error: &RunError) 
     let (code, message) = match error {
         RunError::Config(refused) => (ErrorCode::ConfigRefused, refused.one_lines().join("\n")),
         RunError::Setup(problems) => (ErrorCode::ConfigRefused, problems.join("\n")),
-        RunError::Open(crate::store::OpenError::Damaged { .. }) => {
+        RunError::Open(OpenError::Damaged { .. }) | RunError::State(StoreError::Damaged(_)) => {
             (ErrorCode::StateDamaged, error.to_string())
         }
         other => (ErrorCode::Unavailable, other.to_string()),

@@ -86,6 +86,9 @@ pub struct BatchErrors {
     pub object: ListObject,
     /// One entry an error.
     pub data: Vec<BatchError>,
+    /// How many more there were than are kept; left out if these are all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<u64>,
 }
 
 /// The constant `"list"`.

@@ -1,5 +1,6 @@
 //! Something worth telling: its type, its lasting id, and the body that every webhook gets.
 
+use super::body;
 use super::hazard::Usual;
 use super::outcome::{Outcome, Severity};
 use super::shape;
@@ -76,6 +77,10 @@ event_types! {
     WebhookFailing => "webhook.failing",
     /// A webhook accepts again.
     WebhookRecovered => "webhook.recovered",
+    /// What is old is kept for now: the clock is in doubt, or it is too much at once.
+    PruningHeld => "batchd.pruning_held",
+    /// A delivery to a webhook was given up.
+    DeliveryDead => "webhook.delivery_dead",
     /// A summary at a set time.
     Digest => "batchd.digest",
     /// A try-out, asked for by hand.
@@ -116,6 +121,8 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::PruningHeld
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => &[],
         }
@@ -133,7 +140,9 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::ProviderRecovered
             | Self::WebhookFailing
-            | Self::WebhookRecovered => true,
+            | Self::WebhookRecovered
+            | Self::PruningHeld
+            | Self::DeliveryDead => true,
             Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
         }
     }
@@ -151,6 +160,8 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::PruningHeld
+            | Self::DeliveryDead
             | Self::Digest
             | Self::Test => false,
         }
@@ -164,8 +175,8 @@ impl EventType {
             Self::ProviderUnauthorized | Self::ProviderUnreachable | Self::ProviderRecovered => {
                 Subject::Provider
             }
-            Self::WebhookFailing | Self::WebhookRecovered => Subject::Webhook,
-            Self::Digest | Self::Test => Subject::Nothing,
+            Self::WebhookFailing | Self::WebhookRecovered | Self::DeliveryDead => Subject::Webhook,
+            Self::PruningHeld | Self::Digest | Self::Test => Subject::Nothing,
         }
     }
 
@@ -175,10 +186,13 @@ impl EventType {
             Self::BatchLost
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
-            | Self::WebhookFailing => Severity::Error,
-            Self::BatchStalled | Self::BatchOverdue | Self::ResultsFailed | Self::ResultsExpiring => {
-                Severity::Warning
-            }
+            | Self::WebhookFailing
+            | Self::DeliveryDead => Severity::Error,
+            Self::BatchStalled
+            | Self::BatchOverdue
+            | Self::ResultsFailed
+            | Self::ResultsExpiring
+            | Self::PruningHeld => Severity::Warning,
             Self::Batch(_)
             | Self::ResultsDownloaded
             | Self::ProviderRecovered
@@ -369,6 +383,46 @@ impl Draft {
         }
     }
 
+    /// A finding about batchd itself; the episode began at `since`.
+    pub fn about_batchd(kind: EventType, message: &str, since: Timestamp, now: Timestamp) -> Self {
+        let severity = kind.severity();
+        Self {
+            id: event_id(&["", "", kind.as_str(), &since.to_string()]),
+            kind,
+            severity,
+            provider: None,
+            batch_id: None,
+            observed_at: now,
+            data: json!({
+                "id": null,
+                "provider": null,
+                "severity": severity,
+                "message": message,
+                "since": since.to_string(),
+                "observed_at": now.to_string(),
+            }),
+        }
+    }
+
+    /// That deliveries to a webhook were given up; `last`: the last of them and its number of attempts, which no other
+    /// finding about it has.
+    pub fn about_dead_deliveries(
+        webhook: &str,
+        last: (&str, u32),
+        count: u64,
+        message: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let kind = EventType::DeliveryDead;
+        let (event, attempts) = last;
+        let mut draft = Self::about_webhook(kind, webhook, message, since, now);
+        draft.id = event_id(&["", "", kind.as_str(), webhook, event, &attempts.to_string()]);
+        draft.data["deliveries"] = json!(count);
+        draft.data["event_id"] = json!(event);
+        draft
+    }
+
     /// A digest called `name`, whose turn came `at`.
     pub fn digest(name: &str, at: Timestamp, now: Timestamp, data: Value) -> Self {
         Self {
@@ -402,7 +456,7 @@ impl Draft {
 
     /// The body that every generic webhook gets, byte for byte, once the log has given `sequence`.
     pub fn body(&self, sequence: i64) -> String {
-        json!({
+        body::bounded(json!({
             "id": self.id,
             "object": "event",
             "type": self.kind.as_str(),
@@ -410,8 +464,7 @@ impl Draft {
             "created_at": self.observed_at.as_second(),
             "timestamp": self.observed_at.to_string(),
             "data": self.data,
-        })
-        .to_string()
+        }))
     }
 }
 

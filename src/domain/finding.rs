@@ -101,6 +101,11 @@ fn due_at(tracked: &Tracked) -> Option<(Timestamp, String)> {
     deadline.into_iter().chain(window).min_by_key(|(at, _)| *at)
 }
 
+/// The batch does not count as told to be late, unless it does in `stored`: it was judged by another deadline.
+pub fn forget_overdue(tracked: &mut Tracked, stored: &Tracked) {
+    tracked.warned.retain(|warned| !warned.starts_with(OVERDUE) || stored.warned.contains(warned));
+}
+
 /// When most of the provider's window has passed, where it has one.
 fn window_mostly_over(tracked: &Tracked) -> Option<Timestamp> {
     let created = from_seconds(tracked.batch.created_at)?;

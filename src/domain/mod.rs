@@ -1,6 +1,8 @@
 //! Floor 0: values and rules. No I/O, no async, no clock, no randomness.
 
 pub mod batch;
+pub mod body;
+pub mod bounds;
 pub mod calendar;
 pub mod digest;
 pub mod discovery;
@@ -15,6 +17,7 @@ pub mod outlook;
 pub mod pace;
 pub mod printable;
 pub mod progress;
+pub mod retention;
 pub mod retry;
 pub mod rounds;
 pub mod route;
@@ -22,6 +25,7 @@ pub mod schedule;
 pub mod shape;
 pub mod sighting;
 pub mod status;
+pub mod suspect;
 pub mod time;
 pub mod tracked;
 pub mod transition;

@@ -122,7 +122,7 @@ fn came_out(batch: &Batch) -> bool {
     !nothing && batch.has_output()
 }
 
-/// The kinds that name an error file only where a request failed (`docs/providers.md#openai`). Azure names one always.
+/// The kinds that name an error file only where a request failed (`docs/providers/openai.md`). Azure names one always.
 const ERROR_FILE_MEANS_ERRORS: [&str; 1] = ["openai"];
 
 /// The counts tell, if there are any, and the error file where it means something; otherwise which of the two files

@@ -73,6 +73,27 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// About how much memory it takes, in bytes.
+    pub fn size(&self) -> usize {
+        let texts = [
+            &self.provider_status,
+            &self.endpoint,
+            &self.model,
+            &self.display_name,
+            &self.marker,
+            &self.input_file_id,
+            &self.completion_window,
+            &self.output_file_id,
+            &self.error_file_id,
+        ];
+        let errors = self.errors.iter().flat_map(|errors| &errors.data);
+        let errors = errors.flat_map(|error| [&error.code, &error.message, &error.param]);
+        let metadata = self.metadata.iter().flatten().map(|(key, value)| key.len() + value.len());
+        let texts = texts.into_iter().chain(errors).flatten().map(String::len);
+        let notes = self.unreadable.iter().map(String::len);
+        size_of::<Self>() + self.id.len() + texts.chain(metadata).chain(notes).sum::<usize>()
+    }
+
     /// The latest time at which it may have been created, in Unix seconds.
     pub fn created_by(&self) -> Option<i64> {
         self.created_at.or(self.created_before)

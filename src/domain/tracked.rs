@@ -220,6 +220,12 @@ impl Tracked {
         self.untracked_at.is_none() && !self.batch.status.is_terminal()
     }
 
+    /// Whether it has to be retrieved even if a page of the list shows it: it has ended and its record may get richer,
+    /// its files are waited for, or the provider has said that it does not know it.
+    pub fn is_close(&self) -> bool {
+        self.batch.status.is_terminal() || self.held_since.is_some() || self.missing.is_some()
+    }
+
     /// Seconds from creation to end, if both are known.
     pub fn duration_seconds(&self) -> Option<i64> {
         self.batch.ended_at().map(|end| (end - self.batch.created_at).max(0))

@@ -1,6 +1,7 @@
 //! What a sighting means for a watched batch: its new state and the events worth telling.
 
 use super::batch::RequestCounts;
+use super::bounds;
 use super::event::{EventType, Occurrence};
 use super::hazard::Usual;
 use super::sighting::Sighting;
@@ -63,7 +64,7 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
     let first = before.first_seen_at.is_none();
 
     for trouble in &sighting.unreadable {
-        warn_once(&mut tracked, &mut warnings, trouble.clone());
+        warn_once(&mut tracked, &mut warnings, bounds::word(trouble));
     }
     let told = told_status(before, sighting, first, &mut tracked, &mut warnings);
     let status = if unconfirmed(before, sighting, told, first) {
@@ -73,8 +74,8 @@ pub fn observe(before: &Tracked, sighting: &Sighting, hold_incomplete: bool, now
         held(&mut tracked, sighting, told, hold_incomplete, now)
     };
 
-    tracked.provider_status.clone_from(&sighting.provider_status);
-    take_fields(&mut tracked, sighting);
+    tracked.provider_status = sighting.provider_status.as_deref().map(bounds::word);
+    take_fields(&mut tracked, sighting, &mut warnings);
     tracked.batch.status = status;
     stamp(&mut tracked, before, sighting, first, now);
     tracked.first_seen_at.get_or_insert(now);
@@ -189,7 +190,7 @@ fn told_status(
         Some(status) => status,
         None => {
             let what = match &sighting.provider_status {
-                Some(word) => format!("unknown status word `{word}`"),
+                Some(word) => format!("unknown status word `{}`", bounds::word(word)),
                 None => "no status in the provider's answer".to_owned(),
             };
             warn_once(tracked, warnings, what);
@@ -204,7 +205,7 @@ fn unconfirmed(before: &Tracked, sighting: &Sighting, told: Status, first: bool)
         && told.is_terminal()
         && !first
         && !before.batch.status.is_terminal()
-        && before.provider_status != sighting.provider_status
+        && before.provider_status != sighting.provider_status.as_deref().map(bounds::word)
 }
 
 /// `completed` with successes but without any file id is `finalizing` for at most [`HOLD`].
@@ -235,29 +236,30 @@ fn held(
     }
 }
 
-fn take_fields(tracked: &mut Tracked, sighting: &Sighting) {
+fn take_fields(tracked: &mut Tracked, sighting: &Sighting, warnings: &mut Vec<String>) {
     fn take<T: Clone>(into: &mut Option<T>, from: Option<&T>) {
         if let Some(value) = from {
             *into = Some(value.clone());
         }
     }
     let batch = &mut tracked.batch;
+    let id = |id: &Option<String>| id.clone().filter(|id| bounds::is_id(id));
     if let Some(endpoint) = &sighting.endpoint {
-        batch.endpoint.clone_from(endpoint);
+        batch.endpoint = bounds::word(endpoint);
     }
-    if let Some(file) = &sighting.input_file_id {
-        batch.input_file_id.clone_from(file);
+    if let Some(file) = id(&sighting.input_file_id) {
+        batch.input_file_id = file;
     }
     if let Some(window) = &sighting.completion_window {
-        batch.completion_window.clone_from(window);
+        batch.completion_window = bounds::word(window);
     }
     if let Some(created_at) = sighting.created_at {
         batch.created_at = created_at;
     }
-    take(&mut batch.model, sighting.model.as_ref());
-    take(&mut batch.output_file_id, sighting.output_file_id.as_ref());
-    take(&mut batch.error_file_id, sighting.error_file_id.as_ref());
-    take(&mut batch.errors, sighting.errors.as_ref());
+    take(&mut batch.model, sighting.model.as_deref().map(bounds::word).as_ref());
+    take(&mut batch.output_file_id, id(&sighting.output_file_id).as_ref());
+    take(&mut batch.error_file_id, id(&sighting.error_file_id).as_ref());
+    take(&mut batch.errors, sighting.errors.as_ref().map(bounds::errors).as_ref());
     take(&mut batch.in_progress_at, sighting.in_progress_at.as_ref());
     take(&mut batch.expires_at, sighting.expires_at.as_ref());
     take(&mut batch.finalizing_at, sighting.finalizing_at.as_ref());
@@ -267,10 +269,16 @@ fn take_fields(tracked: &mut Tracked, sighting: &Sighting) {
     take(&mut batch.cancelling_at, sighting.cancelling_at.as_ref());
     take(&mut batch.cancelled_at, sighting.cancelled_at.as_ref());
     take(&mut batch.request_counts, sighting.request_counts.as_ref());
-    take(&mut batch.metadata, sighting.metadata.as_ref());
     take(&mut batch.usage, sighting.usage.as_ref());
+    if let Some(metadata) = &sighting.metadata {
+        let (kept, left_out) = bounds::metadata(metadata);
+        batch.metadata = Some(kept);
+        if left_out > 0 {
+            warn_once(tracked, warnings, format!("metadata is too long: {left_out} entries are not kept"));
+        }
+    }
     if tracked.name.is_none() {
-        tracked.name.clone_from(&sighting.display_name);
+        tracked.name = sighting.display_name.as_deref().map(bounds::word);
     }
     if let Some(at) = sighting.results_expire_at.and_then(from_seconds) {
         tracked.results_expire_at = Some(at);

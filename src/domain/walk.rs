@@ -19,7 +19,8 @@ pub enum Onward {
     Read,
     /// That was the last page.
     End,
-    /// The list repeats itself, or goes on without showing anything: asking further would not end.
+    /// The list repeats itself, goes on without showing anything, or is longer than any account's: asking further would
+    /// not end.
     NoProgress,
 }
 
@@ -34,7 +35,8 @@ impl Walk {
         }
         self.barren = if new { 0 } else { self.barren + 1 };
         let Some(cursor) = next else { return Onward::End };
-        if !self.cursors.insert(fingerprint(cursor)) || self.barren >= MAX_BARREN_PAGES {
+        let is_endless = self.barren >= MAX_BARREN_PAGES || self.ids.len() >= MAX_ENTRIES;
+        if !self.cursors.insert(fingerprint(cursor)) || is_endless {
             return Onward::NoProgress;
         }
         Onward::Read
@@ -46,6 +48,9 @@ fn fingerprint(text: &str) -> u64 {
     text.hash(&mut hasher);
     hasher.finish()
 }
+
+/// No list is read beyond so many entries.
+const MAX_ENTRIES: usize = 200_000;
 
 /// So many pages in a row may show nothing new. Where batches are created while a list is read, a page may repeat the
 /// one before; more than a few in a row are a list that goes round.

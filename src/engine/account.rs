@@ -5,6 +5,7 @@ use crate::http::call::{Answer, Call, Incoming, Outgoing};
 use crate::http::failure::Failure;
 use crate::http::transport::Transport;
 use crate::provider::Provider;
+use crate::tasks::in_place;
 use std::sync::Arc;
 
 /// One account: its configuration, its adapter with the key, and the way out.
@@ -18,6 +19,11 @@ impl Account {
     /// Sends what the adapter has formed.
     pub async fn send(&self, call: Call) -> Result<Answer, Failure> {
         self.transport.send(call).await
+    }
+
+    /// What `read` makes of an answer by way of the adapter. It may be long; nobody else waits for that.
+    pub fn read<T>(&self, answer: &Answer, read: impl FnOnce(&dyn Provider) -> T) -> T {
+        in_place(answer.body.len(), || read(self.adapter.as_ref()))
     }
 
     /// The same with `body` in place of the call's own: see [`Transport::upload`].

@@ -6,6 +6,7 @@ use crate::domain::pace::{Pace, Window};
 use crate::domain::time::{earlier, later, since};
 use crate::http::allowance::allowance;
 use crate::http::call::Answer;
+use crate::http::failure::MAX_WAIT;
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,13 @@ pub(super) enum Wait {
     Slot,
     /// Not before so long.
     For(Duration),
+}
+
+impl Wishes {
+    /// Of a server that wanted to be left alone before this process began; never for longer than one may ask for now.
+    pub(super) fn remembered(held_until: Option<Timestamp>, now: Timestamp) -> Self {
+        Self { held_until: held_until.map(|until| until.min(later(now, MAX_WAIT))), window: None }
+    }
 }
 
 impl Budget {

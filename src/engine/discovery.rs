@@ -51,7 +51,7 @@ impl Engine {
                 }
             }
             let registered = store.discovered(provider.to_owned(), brought, self.shared.routes()).await?;
-            self.adopt(&registered);
+            self.log_ends(&registered);
             for batch in registered.iter().filter(|batch| batch.new) {
                 found += 1;
                 let key = &batch.tracked.key;
@@ -61,6 +61,13 @@ impl Engine {
                 tracing::warn!(provider, "{NO_PROGRESS}");
             }
             if last {
+                return Ok(found);
+            }
+            if found >= MAX_FOUND {
+                tracing::warn!(
+                    provider,
+                    "{found} batches are new in the provider's list; a round ends with so many, the next one goes on"
+                );
                 return Ok(found);
             }
             cursor = page.next;
@@ -73,9 +80,14 @@ impl Engine {
         let mut cursor = None;
         let mut seen = BTreeSet::new();
         let mut listed = Vec::new();
+        let mut size = 0;
         loop {
             let page = self.page_of(provider, cursor).await?;
-            let onward = reading.note(&page.sightings, page.next.as_deref());
+            let mut onward = reading.note(&page.sightings, page.next.as_deref());
+            size += page.sightings.iter().map(Sighting::size).sum::<usize>();
+            if onward == Onward::Read && size > MAX_LISTED {
+                onward = Onward::NoProgress;
+            }
             let young = |entry: &Sighting| entry.created_by().is_none_or(|at| at >= since.as_second());
             listed.extend(
                 page.sightings.into_iter().filter(|entry| young(entry) && seen.insert(entry.id.clone())),
@@ -104,7 +116,7 @@ impl Engine {
             .map(|entry| self.listed_registration(provider, entry, owner, now))
             .collect::<Result<_, ProviderError>>()?;
         let registered = self.shared.store.register(registrations, self.shared.routes()).await?;
-        self.adopt(&registered);
+        self.log_ends(&registered);
         Ok(registered)
     }
 
@@ -141,8 +153,12 @@ impl Engine {
 
 /// What is logged where a list does not end.
 const NO_PROGRESS: &str =
-    "the provider's list repeats itself or goes on without showing any batch; reading ends here";
+    "the provider's list repeats itself, shows no batch or is too long; reading ends here";
 /// How many batches are asked for with one page; an adapter keeps it within what its service allows.
 const PAGE_SIZE: u32 = 100;
+/// So many new batches are tracked in one round; it is read again from the beginning then, and goes on with the rest.
+const MAX_FOUND: u64 = 10_000;
+/// How much of a list is held for one request by hand, in bytes.
+const MAX_LISTED: usize = 32 * 1024 * 1024;
 /// Beyond what a round reads, in case the clock is set back.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(7 * 24);

@@ -226,7 +226,14 @@ impl Downloads {
     /// Deletes files that are older than `results.retain`, and the oldest beyond `results.max_bytes`.
     async fn sweep(&self, settings: &ResultsConfig) {
         let place = ResultsDir::new(&settings.dir);
-        match place.sweep(settings.retain, settings.max_bytes, self.clock.now()).await {
+        let expired = match self.store.expired(settings.retain).await {
+            Ok(expired) => expired,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which results are old; none is deleted for its age");
+                Vec::new()
+            }
+        };
+        match place.sweep(expired, settings.max_bytes).await {
             Ok(gone) => {
                 for path in gone {
                     tracing::info!(

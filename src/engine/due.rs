@@ -3,8 +3,10 @@
 use crate::domain::time::{from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::store::Pk;
+use crate::store::rescheduled::NextCheck;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A page shows a batch for nothing: it is worth being there from this share of its interval before it is due.
@@ -27,6 +29,9 @@ pub(super) struct Wanted {
     pub created_at: Option<i64>,
 }
 
+/// Whoever holds it takes care of a batch, or of a round, that is under way.
+pub(super) type Claim = Arc<()>;
+
 /// The schedule of one account.
 #[derive(Debug)]
 pub(super) struct DueList {
@@ -38,6 +43,8 @@ pub(super) struct DueList {
     /// Under way, and what becomes of each when it comes back.
     busy: BTreeMap<Pk, Busy>,
     round: Option<Round>,
+    /// Until it has been filled from the database: what was said of batches meanwhile, which is newer than what was read.
+    told: Option<BTreeSet<Pk>>,
     /// Which of the spans it is in each of which a batch that the list did not show is given another chance; never 0.
     span: u8,
 }
@@ -72,29 +79,23 @@ enum Queue {
     Expected,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Of a batch that is being polled.
+#[derive(Clone, Debug)]
 struct Busy {
-    afterwards: Afterwards,
+    /// Whether somebody still takes care of it.
+    claim: Weak<()>,
+    /// What was said of its place on the schedule meanwhile, if anything was; `Some(None)`: it is off.
+    told: Option<Option<Next>>,
+    /// Since when there is news that the poll may have come too early for.
+    news: Option<Timestamp>,
     created_at: Option<i64>,
     unlisted: u8,
-}
-
-/// What becomes of a batch after the poll that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
-    /// What the poll says.
-    AsSeen,
-    /// The same, but if the poll knows of no next one it is due then: it was put on the schedule meanwhile.
-    OrDue(Timestamp),
-    /// What the poll says, but no later than this: there is news that the poll may have come too early for.
-    NoLater(Timestamp),
-    /// It was taken off the schedule.
-    Gone,
 }
 
 /// What the schedule knows of the round that is under way.
 #[derive(Debug, Default)]
 struct Round {
+    claim: Weak<()>,
     expected: BTreeSet<Pk>,
     /// How many of them nobody has ever seen.
     unseen: usize,
@@ -107,11 +108,7 @@ struct Round {
 impl Next {
     /// What comes after a check of `tracked`; `None`: nothing by itself.
     pub(super) fn of(tracked: &Tracked) -> Option<Self> {
-        Some(Self {
-            at: tracked.next_poll_at?,
-            created_at: tracked.first_seen_at.map(|_| tracked.batch.created_at),
-            closely: is_close(tracked),
-        })
+        NextCheck::of(tracked).map(Self::from)
     }
 
     /// Of a batch of which only the time is known.
@@ -120,16 +117,16 @@ impl Next {
     }
 }
 
-/// Whether a batch has to be retrieved even if a page shows it: it has ended and its record may get richer, its files
-/// are waited for, or the provider has said that it does not know it.
-pub(super) fn is_close(tracked: &Tracked) -> bool {
-    tracked.batch.status.is_terminal() || tracked.held_since.is_some() || tracked.missing.is_some()
+impl From<NextCheck> for Next {
+    fn from(NextCheck { at, created_at, closely }: NextCheck) -> Self {
+        Self { at, created_at, closely }
+    }
 }
 
 impl Default for DueList {
     fn default() -> Self {
         let (together, apart, by_batch, busy) = Default::default();
-        Self { together, apart, by_batch, busy, round: None, span: 1 }
+        Self { together, apart, by_batch, busy, round: None, told: Some(BTreeSet::new()), span: 1 }
     }
 }
 
@@ -137,18 +134,71 @@ impl DueList {
     /// Due then and at no other time, whatever was said before.
     pub(super) fn put(&mut self, pk: Pk, next: Next, now: Timestamp) {
         if let Some(busy) = self.busy.get_mut(&pk) {
-            busy.afterwards = Afterwards::OrDue(next.at);
+            busy.told = Some(Some(next));
             return;
         }
-        self.take(pk);
-        self.insert(pk, next, now, 0);
+        let created_at = self.take(pk).and_then(|entry| entry.created_at());
+        self.insert(pk, Next { created_at: next.created_at.or(created_at), ..next }, now, 0);
     }
 
-    /// Due then, unless it is on the schedule already.
-    pub(super) fn adopt(&mut self, pk: Pk, next: Next, now: Timestamp) {
-        if !self.by_batch.contains_key(&pk) {
+    /// What a commit has made of a batch's place on the schedule; `None`: it is off. Whether it waits for its time now.
+    pub(super) fn told(&mut self, pk: Pk, next: Option<Next>, now: Timestamp) -> bool {
+        if let Some(told) = &mut self.told {
+            told.insert(pk);
+        }
+        let Some(next) = next else {
+            self.forget(pk);
+            return false;
+        };
+        self.put(pk, next, now);
+        let Some(busy) = self.busy.get_mut(&pk) else { return true };
+        if next.at <= now {
+            // The poll that is under way may have come too early for what was written.
+            busy.news = Some(now);
+        }
+        false
+    }
+
+    /// What the database had when it was read; what was said since is newer.
+    pub(super) fn fill(&mut self, entries: impl Iterator<Item = (Pk, Next)>, now: Timestamp) {
+        let told = self.told.take().unwrap_or_default();
+        for (pk, next) in entries.filter(|(pk, _)| !told.contains(pk)) {
             self.put(pk, next, now);
         }
+    }
+
+    /// Whether it has been filled.
+    pub(super) fn is_filled(&self) -> bool {
+        self.told.is_none()
+    }
+
+    /// Whether it knows the batch, waiting or under way.
+    pub(super) fn knows(&self, pk: Pk) -> bool {
+        self.by_batch.contains_key(&pk) || self.busy.contains_key(&pk)
+    }
+
+    /// Whether the batch waits for its time.
+    pub(super) fn waits(&self, pk: Pk) -> bool {
+        self.by_batch.contains_key(&pk)
+    }
+
+    /// Some of what waits for its time, behind `behind`.
+    pub(super) fn some_behind(&self, behind: Pk, count: usize) -> Vec<Pk> {
+        let rest = (std::ops::Bound::Excluded(behind), std::ops::Bound::Unbounded);
+        self.by_batch.range(rest).take(count).map(|(pk, _)| *pk).collect()
+    }
+
+    /// What is under way and nobody takes care of is due at `now`. Returns what that was.
+    pub(super) fn release_lost(&mut self, now: Timestamp) -> Vec<Pk> {
+        if self.round.as_ref().is_some_and(|round| round.claim.strong_count() == 0) {
+            self.end_round(now, now);
+        }
+        let lost: Vec<Pk> =
+            self.busy.iter().filter(|(_, busy)| busy.claim.strong_count() == 0).map(|(pk, _)| *pk).collect();
+        for pk in &lost {
+            self.settle(*pk, Some(Next::at(now, None)), false, now);
+        }
+        lost
     }
 
     /// Everything is due at `now`. Returns how many that are.
@@ -174,9 +224,7 @@ impl DueList {
             round.overtaken.insert(pk);
         }
         if let Some(busy) = self.busy.get_mut(&pk) {
-            if busy.afterwards == Afterwards::AsSeen {
-                busy.afterwards = Afterwards::NoLater(now);
-            }
+            busy.news = Some(now);
         } else if let Some(entry) = self.take(pk) {
             let at = from_millis(entry.at).min(now);
             let next = Next { at, created_at: entry.created_at(), closely: true };
@@ -188,25 +236,28 @@ impl DueList {
     pub(super) fn forget(&mut self, pk: Pk) {
         self.take(pk);
         if let Some(busy) = self.busy.get_mut(&pk) {
-            busy.afterwards = Afterwards::Gone;
+            busy.told = Some(None);
         }
     }
 
-    /// Under way from now on; `false`: it is already.
-    pub(super) fn claim(&mut self, pk: Pk) -> bool {
+    /// Under way from now on, for as long as the claim is held; `None`: it is already.
+    pub(super) fn claim(&mut self, pk: Pk) -> Option<Claim> {
         if let Some(round) = &mut self.round {
             round.overtaken.insert(pk);
         }
-        self.occupy(pk)
+        let claim = Claim::default();
+        self.occupy(pk, Arc::downgrade(&claim)).then_some(claim)
     }
 
-    fn occupy(&mut self, pk: Pk) -> bool {
+    fn occupy(&mut self, pk: Pk, claim: Weak<()>) -> bool {
         if self.busy.contains_key(&pk) {
             return false;
         }
         let entry = self.take(pk);
         let busy = Busy {
-            afterwards: Afterwards::AsSeen,
+            claim,
+            told: None,
+            news: None,
             created_at: entry.and_then(|entry| entry.created_at()),
             unlisted: entry.map_or(0, |entry| entry.unlisted),
         };
@@ -221,13 +272,17 @@ impl DueList {
         if let Some(round) = &mut self.round {
             round.claimed.remove(&pk);
         }
-        let due = |at| Next::at(at, busy.created_at);
-        let next = match busy.afterwards {
-            Afterwards::AsSeen => next,
-            Afterwards::OrDue(at) => next.or(Some(due(at))),
-            Afterwards::NoLater(at) => next.map(|next| Next { at: next.at.min(at), closely: true, ..next }),
-            Afterwards::Gone => None,
+        // What a poll says stands, unless the batch was taken off meanwhile; what it does not know was said before.
+        let next = match busy.told {
+            Some(None) => None,
+            Some(told) => next.or(told),
+            None => next,
         };
+        let next = next.map(|next| Next {
+            at: busy.news.map_or(next.at, |news| next.at.min(news)),
+            created_at: next.created_at.or(busy.created_at),
+            closely: next.closely || busy.news.is_some(),
+        });
         if let Some(next) = next {
             self.insert(pk, next, now, if listed { 0 } else { busy.unlisted });
         }
@@ -324,13 +379,14 @@ impl DueList {
         self.span = self.span.checked_add(1).unwrap_or(1);
     }
 
-    /// A round begins; `false`: one is under way.
-    pub(super) fn begin_round(&mut self) -> bool {
+    /// A round begins, and is under way until it ends or nobody holds its claim; `None`: one is.
+    pub(super) fn begin_round(&mut self) -> Option<Claim> {
         if self.round.is_some() {
-            return false;
+            return None;
         }
-        self.round = Some(Round::default());
-        true
+        let claim = Claim::default();
+        self.round = Some(Round { claim: Arc::downgrade(&claim), ..Round::default() });
+        Some(claim)
     }
 
     pub(super) fn is_in_round(&self) -> bool {
@@ -392,7 +448,9 @@ impl DueList {
     /// poll that knows better than the page is under way, or was.
     pub(super) fn claim_shown(&mut self, pk: Pk) -> Option<Timestamp> {
         let entry = *self.by_batch.get(&pk)?;
-        if self.round.as_ref().is_none_or(|round| round.overtaken.contains(&pk)) || !self.occupy(pk) {
+        let round = self.round.as_ref().filter(|round| !round.overtaken.contains(&pk))?;
+        let claim = round.claim.clone();
+        if !self.occupy(pk, claim) {
             return None;
         }
         if let Some(round) = &mut self.round {
@@ -409,8 +467,7 @@ impl DueList {
             self.release(pk, false);
         }
         for pk in claimed {
-            let created_at = self.busy.get(&pk).and_then(|busy| busy.created_at);
-            self.settle(pk, Some(Next::at(again, created_at)), false, now);
+            self.settle(pk, Some(Next::at(again, None)), false, now);
         }
         self.round = None;
     }
@@ -456,29 +513,85 @@ mod tests {
     fn what_is_taken_off_during_its_poll_stays_off_unless_it_is_put_on_again() {
         let mut due = DueList::default();
         due.put(1, next(10), NOW);
-        assert!(due.claim(1) && !due.claim(1));
+        let claim = due.claim(1);
+        assert!(claim.is_some() && due.claim(1).is_none());
         due.forget(1);
         due.settle(1, Some(next(20)), false, NOW);
         assert_eq!(due.first(false), None);
 
-        assert!(due.claim(1));
+        assert!(due.claim(1).is_some());
         due.forget(1);
-        due.adopt(1, next(12), NOW);
+        due.told(1, Some(next(12)), NOW);
         due.settle(1, None, false, NOW);
         let why = "untracked and tracked again while a poll was under way";
         assert_eq!(due.first(false), Some((at(12), 1)), "{why}");
     }
 
     #[test]
-    fn what_is_on_the_schedule_is_not_adopted_again() {
+    fn what_is_said_during_a_poll_is_not_lost() {
         let mut due = DueList::default();
         due.put(1, next(10), NOW);
-        due.adopt(1, next(0), NOW);
-        assert_eq!(due.first(false), Some((at(10), 1)));
-        assert!(due.claim(1));
-        due.adopt(1, next(0), NOW);
+        // The poll's own commit says the same as the poll.
+        assert!(due.claim(1).is_some());
+        due.told(1, Some(next(20)), NOW);
         due.settle(1, Some(next(20)), false, NOW);
         assert_eq!(due.first(false), Some((at(20), 1)));
+        // Made due meanwhile: the poll that is under way may have come too early for that.
+        assert!(due.claim(1).is_some());
+        due.told(1, Some(next(5)), at(5));
+        due.told(1, Some(next(900)), at(6));
+        due.settle(1, Some(next(900)), false, at(6));
+        assert_eq!(due.first(true), Some((at(5), 1)));
+        // An end.
+        assert!(due.claim(1).is_some());
+        due.told(1, None, at(7));
+        due.settle(1, Some(next(900)), false, at(7));
+        assert!(!due.knows(1));
+    }
+
+    #[test]
+    fn a_batch_keeps_its_place_in_the_list_whatever_becomes_of_a_poll() {
+        let mut due = DueList::default();
+        due.put(1, Next::at(at(10), Some(77)), NOW);
+        assert!(due.claim(1).is_some());
+        due.settle(1, Some(Next::at(at(20), None)), false, NOW);
+        assert_eq!(due.created(), [77]);
+        due.put(1, Next::at(at(10), None), NOW);
+        assert_eq!(due.created(), [77]);
+    }
+
+    #[test]
+    fn what_was_read_gives_way_to_what_was_said_since() {
+        let mut due = DueList::default();
+        due.told(1, None, NOW);
+        due.told(2, Some(next(20)), NOW);
+        assert!(!due.is_filled());
+        due.fill([1, 2, 3].map(|pk| (pk, next(10))).into_iter(), NOW);
+        assert!(due.is_filled());
+        let known: Vec<Pk> = (1..=4).filter(|pk| due.knows(*pk)).collect();
+        assert_eq!((known, due.first(false)), (vec![2, 3], Some((at(10), 3))));
+    }
+
+    #[test]
+    fn what_nobody_takes_care_of_is_due_again() {
+        let mut due = DueList::default();
+        for pk in 1..=3 {
+            due.put(pk, next(0), NOW);
+        }
+        let (held, lost) = (due.claim(1), due.claim(2));
+        drop(lost);
+        let round = due.begin_round();
+        due.watch();
+        assert!(due.claim_shown(3).is_some());
+        assert_eq!(due.release_lost(at(30)), [2]);
+        drop(round);
+        due.release_lost(at(40));
+        assert!(!due.is_in_round());
+        assert_eq!(due.first(false), Some((at(30), 2)));
+        assert!(due.waits(3) && !due.waits(1) && due.knows(1));
+        drop(held);
+        assert_eq!(due.release_lost(at(50)), [1]);
+        assert_eq!(due.counts(), (3, 0));
     }
 
     #[test]
@@ -490,12 +603,12 @@ mod tests {
         due.nudge(1, at(20));
         assert_eq!(due.first(true), Some((at(10), 1)), "never put off, and not left to a page");
         // The poll that is under way may have come too early for the news …
-        assert!(due.claim(1));
+        assert!(due.claim(1).is_some());
         due.nudge(1, at(21));
         due.settle(1, Some(next(900)), false, at(22));
         assert_eq!(due.first(true), Some((at(21), 1)));
         // … or have seen it …
-        assert!(due.claim(1));
+        assert!(due.claim(1).is_some());
         due.nudge(1, at(23));
         due.settle(1, None, false, at(24));
         assert_eq!(due.first(false), None);
@@ -525,13 +638,14 @@ mod tests {
         for pk in 1..=4 {
             due.put(pk, next(0), NOW);
         }
-        assert!(due.claim(1));
-        assert!(due.begin_round() && !due.begin_round());
+        assert!(due.claim(1).is_some());
+        let round = due.begin_round();
+        assert!(round.is_some() && due.begin_round().is_none());
         due.expect(&due.wanted(Duration::from_mins(15), NOW));
         assert_eq!(due.first(false), None);
         due.watch();
         // One was under way when the page was asked for, another was polled and settled while it came.
-        assert!(due.claim(2));
+        assert!(due.claim(2).is_some());
         due.settle(2, Some(next(60)), false, NOW);
         due.settle(1, Some(next(60)), false, NOW);
         due.forget(3);
@@ -554,7 +668,7 @@ mod tests {
         due.end_round(at(15), NOW);
         assert_eq!(due.first(true), Some((NOW, 1)));
         for _ in 0..2 {
-            assert!(due.claim(1));
+            assert!(due.claim(1).is_some());
             due.settle(1, Some(next(10)), false, NOW);
             assert!(wanted(&due, 10).is_empty(), "it stays apart");
         }
@@ -579,7 +693,7 @@ mod tests {
         due.end_round(at(15), NOW);
         assert_eq!(due.counts(), (3, 0));
         assert_eq!(due.overdue(NOW).0, 2);
-        assert!(due.begin_round());
+        assert!(due.begin_round().is_some());
     }
 
     proptest! {

@@ -36,9 +36,17 @@ impl Health {
         &self.state
     }
 
-    /// What is worth a commit: an episode that began or ended. The time of the last success alone is not.
+    /// The provider wants to be left alone until then.
+    pub(super) const fn hold(&mut self, until: Timestamp) {
+        self.state.held_until = Some(until);
+    }
+
+    /// What is worth a commit: an episode that began or ended, a wish to be left alone. The time of the last success
+    /// alone is not.
     pub(super) fn report(&self) -> Option<Report> {
-        let episode = |state: &ProviderState| (state.refused_since, state.silent_since, state.silence_told);
+        let episode = |state: &ProviderState| {
+            (state.refused_since, state.silent_since, state.silence_told, state.held_until)
+        };
         let news = !self.owed.is_empty() || episode(&self.state) != episode(&self.stored);
         news.then(|| Report { state: self.state.clone(), events: self.owed.clone() })
     }

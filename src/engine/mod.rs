@@ -15,10 +15,12 @@ pub mod intake;
 mod lists;
 pub mod poll;
 pub mod poller;
+mod pollers;
 mod polling;
 pub mod reconcile;
 pub mod results;
 mod rounds;
+mod schedule_repair;
 mod shared;
 pub mod submit;
 mod submit_error;
@@ -32,16 +34,16 @@ use crate::domain::tracked::Tracked;
 use crate::http::failure::Verdict;
 use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
-use crate::store::batches::ScheduleEntry;
 use crate::store::recording::Registered;
+use crate::store::schedule::ScheduleEntry;
 use crate::store::{Pk, Store, StoreError};
 use crate::sync;
 use crate::tasks::Tasks;
 pub use account::{Account, Description};
-use due::Next;
 pub use error::ProviderError;
 use jiff::Timestamp;
 use poller::{Access, Poller, Record, Snapshot};
+use pollers::Pollers;
 use prometheus_client::metrics::histogram::Histogram;
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,94 +55,115 @@ pub use submit_error::SubmitError;
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-    pollers: Arc<RwLock<BTreeMap<String, Arc<Poller>>>>,
+    pollers: Arc<RwLock<Pollers>>,
+}
+
+/// A set of accounts that can be put in force without anything that could fail.
+pub struct Prepared {
+    engine: Engine,
+    schedule: Vec<ScheduleEntry>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // In force by now, or given up.
+        sync::write(&self.engine.pollers).coming.clear();
+    }
 }
 
 impl Engine {
     /// An engine without accounts; [`Engine::apply`] gives it some.
     pub fn new(store: Store, clock: Clock, rng: Rng, tasks: Tasks) -> Self {
-        let shared = Shared::new(store, clock, rng, tasks);
+        let shared = Arc::new(Shared::new(store, clock, rng, tasks));
         let (learnt, store, clock) = (shared.estimates.clone(), shared.store.clone(), shared.clock.clone());
         let stopping = shared.tasks.stopping();
         shared
             .tasks
             .keep_running("learning", stopping.clone(), |pulse| learnt.keep(store, clock, stopping, pulse));
-        Self { shared: Arc::new(shared), pollers: Arc::default() }
+        let pollers: Arc<RwLock<Pollers>> = Arc::default();
+        let told = Arc::downgrade(&pollers);
+        shared.store.watch_schedule(move |changes| {
+            if let Some(pollers) = told.upgrade() {
+                sync::read(&pollers).told(&changes);
+            }
+        });
+        shared.tasks.keep_running("schedule", shared.tasks.stopping(), |pulse| {
+            schedule_repair::keep(shared.clone(), pollers.clone(), pulse)
+        });
+        Self { shared, pollers }
     }
 
-    /// Takes a new set of accounts and routes, in place of those before: at start and at every reload.
-    ///
-    /// What is in flight at an account that left finishes; its batches stay, unpolled.
+    /// Takes a new set of accounts and routes, in place of those before; if the state cannot be read, all stays as it was.
     pub async fn apply(
         &self,
         accounts: Vec<Account>,
         routes: Routes,
         retain: Duration,
     ) -> Result<(), StoreError> {
-        // Read before anything is changed: if the state cannot be read, all stays as it was.
-        let mut remembered: BTreeMap<_, _> = self.shared.store.provider_states().await?.into_iter().collect();
-        let schedule = self.shared.store.schedule().await?;
-        self.set_routes(routes);
-        *sync::write(&self.shared.retain) = retain;
-        let mut successors = Vec::new();
-        let mut first = BTreeMap::new();
+        let prepared = self.prepare(accounts).await?;
+        self.put_in_force(prepared, routes, retain);
+        Ok(())
+    }
+
+    /// Reads what a new set of accounts needs, and changes nothing. One at a time.
+    pub async fn prepare(&self, accounts: Vec<Account>) -> Result<Prepared, StoreError> {
+        let shared = &self.shared;
+        let mut remembered: BTreeMap<_, _> = shared.store.provider_states().await?.into_iter().collect();
         {
             let mut pollers = sync::write(&self.pollers);
-            let mut before = std::mem::take(&mut *pollers);
-            for account in accounts {
-                let name = account.config.name.clone();
-                let predecessor = before.remove(&name);
-                let record = match &predecessor {
-                    Some(predecessor) => predecessor.record(),
-                    None => Record::remembered(remembered.remove(&name).unwrap_or_default()),
-                };
-                let poller = Arc::new(Poller::new(account, record, self.shared.clone()));
-                pollers.insert(name.clone(), poller.clone());
-                match predecessor {
-                    Some(predecessor) => {
-                        predecessor.retire();
-                        successors.push((predecessor, poller));
-                    }
-                    None => {
-                        first.insert(name, poller);
-                    }
-                }
+            let Pollers { in_force, coming } = &mut *pollers;
+            *coming = accounts
+                .into_iter()
+                .map(|account| {
+                    let name = account.config.name.clone();
+                    let record = match in_force.get(&name) {
+                        Some(predecessor) => predecessor.record(),
+                        None => Record::remembered(
+                            remembered.remove(&name).unwrap_or_default(),
+                            shared.clock.now(),
+                        ),
+                    };
+                    (name, Arc::new(Poller::new(account, record, shared.clone())))
+                })
+                .collect();
+        }
+        // Only now, so that nothing is committed between this and what the new pollers are told.
+        let mut prepared = Prepared { engine: self.clone(), schedule: Vec::new() };
+        prepared.schedule = shared.store.schedule().await?;
+        let new: Vec<String> = {
+            let pollers = sync::read(&self.pollers);
+            pollers.coming.keys().filter(|name| !pollers.in_force.contains_key(*name)).cloned().collect()
+        };
+        for name in new {
+            shared.estimates.begin(&shared.store, &name, shared.clock.now()).await;
+        }
+        Ok(prepared)
+    }
+
+    /// Puts what was prepared in the place of what was before: at start and at every reload.
+    ///
+    /// What is in flight at an account that left finishes; its batches stay, unpolled.
+    pub fn put_in_force(&self, prepared: Prepared, routes: Routes, retain: Duration) {
+        self.set_routes(routes);
+        *sync::write(&self.shared.retain) = retain;
+        let (pollers, mut before) = {
+            let mut pollers = sync::write(&self.pollers);
+            let coming = std::mem::take(&mut pollers.coming);
+            (coming.clone(), std::mem::replace(&mut pollers.in_force, coming))
+        };
+        for (name, poller) in pollers {
+            if let Some(predecessor) = before.remove(&name) {
+                predecessor.retire();
+                self.shared.tasks.spawn_tracked(succeed(predecessor, poller));
+            } else {
+                poller.fill(&prepared.schedule);
+                poller.clone().start();
+                self.shared.tasks.spawn_tracked(bootstrap::learn(poller, self.shared.clone()));
             }
-            for gone in before.into_values() {
-                gone.retire();
-            }
         }
-        for (name, poller) in &first {
-            self.shared.estimates.begin(&self.shared.store, name, self.shared.clock.now()).await;
-            self.shared.tasks.spawn_tracked(bootstrap::learn(poller.clone(), self.shared.clone()));
+        for gone in before.into_values() {
+            gone.retire();
         }
-        begin(first, schedule);
-        for (predecessor, successor) in successors {
-            // An account goes on once what its predecessors had in flight has ended; no other waits for that.
-            let not_ended = successor.not_ended();
-            let shared = self.shared.clone();
-            self.shared.tasks.spawn_tracked(async move {
-                predecessor.ended().await;
-                while !successor.is_retired() {
-                    match shared.store.schedule().await {
-                        Ok(schedule) => {
-                            let name = successor.name().to_owned();
-                            begin(BTreeMap::from([(name, successor.clone())]), schedule);
-                            break;
-                        }
-                        Err(error) => {
-                            tracing::error!(provider = successor.name(), %error, "cannot read the schedule; trying again");
-                        }
-                    }
-                    tokio::select! {
-                        () = shared.tasks.stopping().cancelled_owned() => break,
-                        () = tokio::time::sleep(Duration::from_secs(5)) => {}
-                    }
-                }
-                drop(not_ended);
-            });
-        }
-        Ok(())
     }
 
     pub fn routes(&self) -> Arc<Routes> {
@@ -201,29 +224,12 @@ impl Engine {
         Ok(step)
     }
 
-    /// Puts registered batches on the schedule; those that stand there keep their time.
-    pub fn adopt(&self, registered: &[Registered]) {
-        let mut touched = BTreeMap::new();
-        for batch in registered {
-            if batch.new && batch.tracked.outcome().is_some_and(|outcome| outcome.severity() > Severity::Info)
-            {
+    /// Says in the log what has become of new batches that had ended before they were registered.
+    pub fn log_ends(&self, registered: &[Registered]) {
+        for batch in registered.iter().filter(|batch| batch.new) {
+            if batch.tracked.outcome().is_some_and(|outcome| outcome.severity() > Severity::Info) {
                 poll::log_status(&batch.tracked);
             }
-            let provider = &batch.tracked.key.provider;
-            if let (Ok(poller), Some(next)) = (self.poller(provider), Next::of(&batch.tracked)) {
-                poller.adopt(batch.pk, next);
-                touched.insert(provider.clone(), poller);
-            }
-        }
-        for poller in touched.into_values() {
-            poller.wake();
-        }
-    }
-
-    /// Takes a batch off the schedule.
-    pub fn forget(&self, provider: &str, pk: Pk) {
-        if let Ok(poller) = self.poller(provider) {
-            poller.unschedule(pk);
         }
     }
 
@@ -250,7 +256,7 @@ impl Engine {
     /// Makes every active batch due now; the pace of each provider holds. Returns how many.
     pub fn poll_all(&self) -> u64 {
         let pollers = sync::read(&self.pollers);
-        pollers.values().map(|poller| poller.all_due()).sum()
+        pollers.in_force.values().map(|poller| poller.all_due()).sum()
     }
 
     /// When `tracked` would be polled again if it were polled now, and why: the rule itself, without jitter.
@@ -281,7 +287,7 @@ impl Engine {
     /// How each account stands.
     pub fn snapshot(&self) -> Vec<Snapshot> {
         let pollers = sync::read(&self.pollers);
-        pollers.values().map(|poller| poller.snapshot()).collect()
+        pollers.in_force.values().map(|poller| poller.snapshot()).collect()
     }
 
     /// How late polls are, in seconds: for metrics.
@@ -302,13 +308,13 @@ impl Engine {
     /// Every form in which some account would know `id`, where that is another than `id` itself.
     pub fn other_forms(&self, id: &str) -> BTreeSet<String> {
         let pollers = sync::read(&self.pollers);
-        pollers.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
+        pollers.in_force.values().map(|poller| poller.canonical_id(id)).filter(|form| form != id).collect()
     }
 
     /// Polls nothing any more by itself; what is in flight may finish. Polls by hand stay possible: requests that came
     /// before the stop are answered in full.
     pub async fn stop(&self) {
-        let pollers = sync::read(&self.pollers).clone();
+        let pollers = sync::read(&self.pollers).in_force.clone();
         for poller in pollers.values() {
             poller.retire();
         }
@@ -324,18 +330,30 @@ impl Engine {
 
     fn poller(&self, provider: &str) -> Result<Arc<Poller>, ProviderError> {
         let pollers = sync::read(&self.pollers);
-        pollers.get(provider).cloned().ok_or_else(|| ProviderError::NoProvider(provider.to_owned()))
+        pollers.in_force.get(provider).cloned().ok_or_else(|| ProviderError::NoProvider(provider.to_owned()))
     }
 }
 
-/// Fills the schedules of these pollers and sets them running.
-fn begin(pollers: BTreeMap<String, Arc<Poller>>, schedule: Vec<ScheduleEntry>) {
-    for entry in schedule {
-        if let Some(poller) = pollers.get(&*entry.provider) {
-            poller.schedule(entry.pk, Next::at(entry.next_poll_at, entry.created_at));
+/// Sets `successor` running once what its predecessors had in flight has ended; no other account waits for that.
+async fn succeed(predecessor: Arc<Poller>, successor: Arc<Poller>) {
+    let not_ended = successor.not_ended();
+    let shared = successor.shared.clone();
+    predecessor.ended().await;
+    while !successor.is_retired() {
+        match shared.store.schedule().await {
+            Ok(schedule) => {
+                successor.fill(&schedule);
+                successor.start();
+                break;
+            }
+            Err(error) => {
+                tracing::error!(provider = successor.name(), %error, "cannot read the schedule; trying again");
+            }
+        }
+        tokio::select! {
+            () = shared.tasks.stopping().cancelled_owned() => break,
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
     }
-    for poller in pollers.into_values() {
-        poller.start();
-    }
+    drop(not_ended);
 }

@@ -17,9 +17,15 @@ use crate::store::touch::Touch;
 use crate::store::{Pk, StoreError};
 use jiff::Timestamp;
 
-/// Asks for one batch and stores what the answer means.
-pub(super) async fn poll(poller: &Poller, shared: &Shared, pk: Pk) -> Result<Polled, StoreError> {
-    let Some(before) = shared.store.load(pk).await? else {
+/// Asks for one batch and stores what the answer means. What is not to be checked any more is asked for by hand only.
+pub(super) async fn poll(
+    poller: &Poller,
+    shared: &Shared,
+    pk: Pk,
+    by_hand: bool,
+) -> Result<Polled, StoreError> {
+    let Some(before) = shared.store.load(pk).await?.filter(|before| by_hand || Next::of(before).is_some())
+    else {
         return Ok(Polled { next: None, failure: None });
     };
     let seen = poller.retrieve(&before.key.id).await;
@@ -88,8 +94,8 @@ pub(super) fn observed(
                 key_refused = true;
                 Step::quiet(patient(before, failure, now))
             }
-            Verdict::Hold(wait) => {
-                not_before = Some(poller.hold(wait));
+            Verdict::Hold(_) => {
+                not_before = poller.held_until();
                 Step::quiet(patient(before, failure, now))
             }
         },

@@ -2,7 +2,7 @@
 
 use super::account::{Account, Description};
 use super::budget::{Budget, Wishes};
-use super::due::{DueList, Next, is_close};
+use super::due::{DueList, Next};
 use super::health::{Episode, Health};
 use super::lists::Lists;
 use super::shared::Shared;
@@ -19,10 +19,13 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
 use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
+use crate::store::rescheduled::Rescheduled;
+use crate::store::schedule::ScheduleEntry;
 use crate::store::{Pk, Store};
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -79,6 +82,8 @@ pub(super) struct Record {
     /// One report at a time, so that an older one never overtakes a newer.
     reporting: AsyncMutex<()>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// How often the schedule was found not to be what the database says.
+    repaired: AtomicU64,
 }
 
 /// How one account stands.
@@ -101,6 +106,8 @@ pub struct Snapshot {
     pub state: ProviderState,
     /// How many requests about batches ended how (`ok`, or [`Failure::class`]), since the start.
     pub polls: BTreeMap<&'static str, u64>,
+    /// How many batches were found to be missing from the schedule, or wrongly on it, since the start.
+    pub repaired: u64,
 }
 
 /// Whether the answer shows that the service has no list: it knows no such path or method, or answers with something
@@ -115,12 +122,13 @@ fn is_no_list(failure: Option<&Failure>) -> bool {
 
 impl Record {
     /// Of an account of which the database remembers `state`.
-    pub(super) fn remembered(state: ProviderState) -> Arc<Self> {
+    pub(super) fn remembered(state: ProviderState, now: Timestamp) -> Arc<Self> {
         Arc::new(Self {
-            wishes: Arc::default(),
+            wishes: Arc::new(Mutex::new(Wishes::remembered(state.held_until, now))),
             health: Mutex::new(Health::remembered(state)),
             reporting: AsyncMutex::default(),
             counts: Mutex::default(),
+            repaired: AtomicU64::default(),
         })
     }
 }
@@ -199,7 +207,7 @@ impl Poller {
 
     /// The same for `tracked`, in whichever way it is checked at present, and with what batches like it teach.
     pub(super) fn terms_of(&self, tracked: &Tracked) -> Terms {
-        let terms = if is_close(tracked) { self.terms() } else { self.terms_on_pages() };
+        let terms = if tracked.is_close() { self.terms() } else { self.terms_on_pages() };
         Terms { estimate: self.estimate(tracked), ..terms }
     }
 
@@ -259,20 +267,34 @@ impl Poller {
         self.adapter().canonical_id(id)
     }
 
-    /// Puts a batch on the schedule, at a time that was planned by an earlier poller or process: it may have had
-    /// other bounds, or a clock that was ahead.
-    pub(super) fn schedule(&self, pk: Pk, next: Next) {
+    /// Puts on the schedule what the database has of it, at times that were planned by an earlier poller or process: it
+    /// may have had other bounds, or a clock that was ahead.
+    pub(super) fn fill(&self, schedule: &[ScheduleEntry]) {
+        let own = schedule.iter().filter(|entry| *entry.provider == *self.name());
+        let entries =
+            own.map(|entry| (entry.pk, self.bounded(Next::at(entry.next_poll_at, entry.created_at))));
         let now = self.now();
-        let latest = later(now, self.plan().max_interval);
-        self.due().put(pk, Next { at: next.at.min(latest), ..next }, now);
+        self.due().fill(entries, now);
     }
 
-    pub(super) fn adopt(&self, pk: Pk, next: Next) {
-        self.due().adopt(pk, next, self.now());
+    /// What a commit has made of batches' places on the schedule.
+    pub(super) fn told(&self, changes: &[&Rescheduled]) {
+        let now = self.now();
+        let mut wait = false;
+        {
+            let mut due = self.due();
+            for change in changes {
+                wait |= due.told(change.pk, change.next.map(Next::from), now);
+            }
+        }
+        if wait {
+            self.wake();
+        }
     }
 
-    pub(super) fn unschedule(&self, pk: Pk) {
-        self.due().forget(pk);
+    /// No later than after the longest interval.
+    pub(super) fn bounded(&self, next: Next) -> Next {
+        Next { at: next.at.min(later(self.now(), self.plan().max_interval)), ..next }
     }
 
     pub(super) fn wake(&self) {
@@ -309,6 +331,7 @@ impl Poller {
             held_until: self.held_until(),
             state: lock(&self.record.health).state().clone(),
             polls: lock(&self.record.counts).clone(),
+            repaired: self.record.repaired.load(Ordering::Relaxed),
         }
     }
 
@@ -325,7 +348,7 @@ impl Poller {
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
         let result = self.send(call).await.and_then(|answer| {
-            let sighting = self.adapter().retrieved(id, &answer)?;
+            let sighting = self.account.read(&answer, |adapter| adapter.retrieved(id, &answer))?;
             Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
         });
         self.count(&result);
@@ -336,7 +359,7 @@ impl Poller {
     pub(super) async fn check(&self) -> Result<(), Failure> {
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let call = self.adapter().list(&page)?;
-        let result = self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer).map(drop));
+        let result = self.send(call).await.and_then(|answer| self.listed(&page, &answer).map(drop));
         self.report(result.as_ref().err()).await;
         result
     }
@@ -354,7 +377,7 @@ impl Poller {
         }
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let result = match self.adapter().list(&page) {
-            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(&page, &answer)),
+            Ok(call) => self.send(call).await.and_then(|answer| self.listed(&page, &answer)),
             Err(failure) => Err(failure),
         };
         self.count(&result);
@@ -365,9 +388,6 @@ impl Poller {
             Err(Verdict::Again | Verdict::Hold(_)) => Access::Unknown,
         };
         if access != Access::Refused {
-            if let Err(Verdict::Hold(wait)) = result.as_ref().map_err(Failure::verdict) {
-                self.hold(wait);
-            }
             self.report(result.as_ref().err()).await;
         }
         *probed = Some((now, access));
@@ -386,7 +406,7 @@ impl Poller {
             leave = self.budget.wait(&self.shared.clock) => leave,
         };
         let result = match self.adapter().list(page) {
-            Ok(call) => self.send(call).await.and_then(|answer| self.adapter().listed(page, &answer)),
+            Ok(call) => self.send(call).await.and_then(|answer| self.listed(page, &answer)),
             Err(failure) => Err(failure),
         };
         drop(leave);
@@ -394,13 +414,13 @@ impl Poller {
         self.count(&result);
         match result.as_ref().map_err(Failure::verdict) {
             Err(Verdict::Refused | Verdict::Missing) => {}
-            Err(Verdict::Hold(wait)) => {
-                self.hold(wait);
-                self.report(result.as_ref().err()).await;
-            }
-            Ok(_) | Err(Verdict::Again) => self.report(result.as_ref().err()).await,
+            Ok(_) | Err(Verdict::Again | Verdict::Hold(_)) => self.report(result.as_ref().err()).await,
         }
         Some(result)
+    }
+
+    fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
+        self.account.read(answer, |adapter| adapter.listed(page, answer))
     }
 
     async fn send(&self, call: Call) -> Result<Answer, Failure> {
@@ -409,9 +429,13 @@ impl Poller {
         Ok(answer)
     }
 
-    /// What an answer, or the lack of one, says of the account.
+    /// What an answer, or the lack of one, says of the account; if it wants to be left alone, it is from now on.
     pub(super) async fn report(&self, failure: Option<&Failure>) {
         let now = self.shared.clock.now();
+        if let Some(Verdict::Hold(wait)) = failure.map(Failure::verdict) {
+            let until = self.budget.hold(wait, now);
+            lock(&self.record.health).hold(until);
+        }
         let episode = lock(&self.record.health).note(self.name(), failure, now);
         if let Some(Episode { kind, message }) = episode {
             if kind == EventType::ProviderRecovered {
@@ -437,14 +461,13 @@ impl Poller {
         }
     }
 
-    /// The server asked to be left alone.
-    pub(super) fn hold(&self, wait: Option<Duration>) -> Timestamp {
-        self.budget.hold(wait, self.shared.clock.now())
-    }
-
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
         let result = result.as_ref().map_or_else(Failure::class, |_| "ok");
         *lock(&self.record.counts).entry(result).or_default() += 1;
+    }
+
+    pub(super) fn count_repaired(&self, batches: usize) {
+        self.record.repaired.fetch_add(batches as u64, Ordering::Relaxed);
     }
 
     /// Puts a batch that a page showed on the schedule again.

@@ -1,7 +1,7 @@
 //! The loop of one account's poller: starts what is due, by itself or by hand, and takes back what has ended.
 
 use super::budget::{MAX_SLEEP, Wait};
-use super::due::Next;
+use super::due::{Claim, Next};
 use super::poll;
 use super::poller::{Polled, Poller};
 use super::rounds::Round;
@@ -44,17 +44,18 @@ impl Poller {
     ///
     /// The poll goes on to its end even if nobody waits for it any more.
     pub(super) async fn poll_by_hand(self: &Arc<Self>, pk: Pk) -> Result<Option<Failure>, StoreError> {
-        loop {
+        let claim = loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if self.due().claim(pk) {
-                break;
+            let claim = self.due().claim(pk);
+            if let Some(claim) = claim {
+                break claim;
             }
             settled.await;
-        }
+        };
         let (told, answer) = oneshot::channel();
-        self.begin(pk, move |polled| {
+        self.begin(pk, claim, true, move |polled| {
             let result = match polled {
                 Ok(Polled { failure, .. }) => Ok(failure.clone()),
                 Err(error) => Err(error.clone()),
@@ -117,8 +118,10 @@ impl Poller {
                 Err(Wait::For(wait)) => return wait.min(MAX_SLEEP),
             };
             self.note_lag(since(at, now));
-            self.due().claim(pk);
-            self.begin(pk, move |_| drop(slot));
+            let claim = self.due().claim(pk);
+            if let Some(claim) = claim {
+                self.begin(pk, claim, false, move |_| drop(slot));
+            }
         }
     }
 
@@ -128,7 +131,7 @@ impl Poller {
         if self.held_until().is_some() || self.lists(|lists| lists.may_begin(now)) != Some(true) {
             return;
         }
-        {
+        let claim = {
             let mut due = self.due();
             if due.is_in_round() {
                 return;
@@ -137,15 +140,14 @@ impl Poller {
                 due.forget_what_was_unlisted();
             }
             let wanted = due.wanted(self.plan().max_interval, now);
-            if wanted.is_empty()
-                || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true)
-                || !due.begin_round()
-            {
+            if wanted.is_empty() || self.lists(|lists| lists.is_worth_it(&wanted, &due, now)) != Some(true) {
                 return;
             }
+            let Some(claim) = due.begin_round() else { return };
             due.expect(&wanted);
-        }
-        let round = Round::of(self.clone());
+            claim
+        };
+        let round = Round::of(self.clone(), claim);
         self.shared.tasks.attempt(&self.in_flight, round.run(), {
             let poller = self.clone();
             move || {
@@ -160,12 +162,19 @@ impl Poller {
     }
 
     /// Polls a claimed batch, and tells `done` the result before the batch is back on the schedule.
-    fn begin(self: &Arc<Self>, pk: Pk, done: impl FnOnce(&Result<Polled, StoreError>) + Send + 'static) {
+    fn begin(
+        self: &Arc<Self>,
+        pk: Pk,
+        claim: Claim,
+        by_hand: bool,
+        done: impl FnOnce(&Result<Polled, StoreError>) + Send + 'static,
+    ) {
         let poller = self.clone();
         let run = async move {
-            let seen = poll::poll(&poller, &poller.shared, pk).await;
+            let seen = poll::poll(&poller, &poller.shared, pk, by_hand).await;
             done(&seen);
             poller.settle(pk, seen);
+            drop(claim);
         };
         let poller = self.clone();
         self.shared.tasks.attempt(&self.in_flight, run, move || {

@@ -152,7 +152,7 @@ impl Engine {
         self.shared.store.doubt_submission(submission.marker.clone(), candidates, Some(trouble)).await
     }
 
-    /// Registers the batch of `submission`, closes that, and puts the batch on the schedule.
+    /// Registers the batch of `submission`, and closes that.
     pub(super) async fn complete(
         &self,
         submission: &Submission,
@@ -160,7 +160,7 @@ impl Engine {
     ) -> Result<Registered, StoreError> {
         let marker = submission.marker.clone();
         let registered = self.shared.store.complete_submission(marker, registration, self.routes()).await?;
-        self.adopt(std::slice::from_ref(&registered));
+        self.log_ends(std::slice::from_ref(&registered));
         let key = &registered.tracked.key;
         let status = registered.tracked.batch.status;
         tracing::info!(provider = key.provider, batch = key.id, %status, "submitted {key}");
@@ -188,7 +188,7 @@ impl Engine {
         for _ in 0..MAX_PAGES {
             let call = adapter.list(&page).map_err(about)?;
             let answer = account.send(call).await.map_err(about)?;
-            let listed = adapter.listed(&page, &answer).map_err(about)?;
+            let listed = account.read(&answer, |adapter| adapter.listed(&page, &answer)).map_err(about)?;
             let mut older = 0;
             let count = listed.sightings.len();
             let ids = listed.sightings.iter().map(|sighting| sighting.id.as_str());

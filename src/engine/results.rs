@@ -12,13 +12,16 @@ use crate::domain::status::Status;
 use crate::domain::tracked::SavedResults;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::http::memory::{self, Room};
 use crate::provider::lenient;
 use crate::provider::openai_results::output_line;
 use crate::provider::records::{BadRecords, Splitter};
-use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Part, Record};
+use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Part, Record, is_written_in};
+use crate::tasks::in_place;
 use body::Body;
 use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
@@ -30,6 +33,11 @@ const LATE_NAME_WAITS: [Duration; 4] =
 const SHORTAGE_WAIT: Duration = Duration::from_secs(1);
 /// Under which keys services and their lines have the submitter's id.
 const ID_KEYS: [&str; 4] = ["custom_id", "key", "recordId", "batch_request_id"];
+
+/// What is longer is taken apart no more than need be, in bytes: as values it would take many times as much memory.
+const LONG_LINE: usize = 256 * 1024;
+/// How much of what came is worked on at once, in bytes: of many short lines much more may be made.
+const PIECE: usize = 64 * 1024;
 
 /// In which form results are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,8 +124,14 @@ struct Current {
     /// Records seen of it so far.
     index: u64,
     stream: Option<(Body, Splitter)>,
+    /// Records that have come whole.
+    had: VecDeque<Bytes>,
+    /// What has come and has not been worked on.
+    ahead: Bytes,
     /// The beginning of a line that has not come whole yet, where bytes are given as they come.
     begun: BytesMut,
+    /// Held for as long as a long line is.
+    room: Option<Room>,
 }
 
 impl Engine {
@@ -208,7 +222,10 @@ impl Results {
                 fetch: Box::new(Nothing),
                 index: 0,
                 stream,
+                had: VecDeque::new(),
+                ahead: Bytes::new(),
                 begun: BytesMut::new(),
+                room: None,
             }),
             summary: Summary { failed: Some(0), ..Summary::default() },
             all_told: false,
@@ -319,7 +336,8 @@ impl Results {
     async fn refresh(&mut self) -> Result<(), Failure> {
         let adapter = &self.account.adapter;
         let answer = body::send_with_retries(&self.account, adapter.retrieve(&self.batch.id)?).await?;
-        let sighting = adapter.retrieved(&self.batch.id, &answer)?;
+        let id = &self.batch.id;
+        let sighting = self.account.read(&answer, |adapter| adapter.retrieved(id, &answer))?;
         let batch = &mut self.batch;
         batch.output_file_id = sighting.output_file_id.or(batch.output_file_id.take());
         batch.error_file_id = sighting.error_file_id.or(batch.error_file_id.take());
@@ -348,18 +366,25 @@ impl Results {
             tracing::info!(batch = self.batch.id, "the batch cannot be asked for again: {failure}");
             return Err(shortage);
         }
-        Ok(self.tally.begin_again())
+        if self.tally.begin_again() { Ok(true) } else { Err(shortage) }
     }
 
     /// Turns to the next part that there is; `false`: there is none.
     async fn begin(&mut self) -> Result<bool, Failure> {
         while let Some(part) = self.parts.pop() {
             if let Some(fetch) = self.account.adapter.results(&self.batch, part)? {
-                let mut current = Current { part, fetch, index: 0, stream: None, begun: BytesMut::new() };
+                let mut current = Current {
+                    part,
+                    fetch,
+                    index: 0,
+                    stream: None,
+                    had: VecDeque::new(),
+                    ahead: Bytes::new(),
+                    begun: BytesMut::new(),
+                    room: None,
+                };
                 // The first stream is opened at once: what is wrong is told before anything is given.
-                if let Advance::Records(records) = current.advance(&self.account).await? {
-                    current.stream = Some((Body::of_records(records), Splitter::new(Form::Lines)));
-                }
+                current.advance(&self.account).await?;
                 self.now = Some(current);
                 return Ok(true);
             }
@@ -370,15 +395,35 @@ impl Results {
     /// One piece of the present part; empty ones are nothing yet, `None` is the part's end.
     async fn step(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(current) = &mut self.now else { return Ok(None) };
+        if let Some(first) = current.had.pop_front() {
+            let mut records = vec![first];
+            let mut length = 0;
+            while let Some(record) = current.had.front()
+                && length < PIECE
+            {
+                length += record.len();
+                records.extend(current.had.pop_front());
+            }
+            return Ok(Some(self.convert(records)));
+        }
         let Some((body, splitter)) = &mut current.stream else {
-            return match current.advance(&self.account).await? {
-                Advance::Opened => Ok(Some(Bytes::new())),
-                Advance::Records(records) => Ok(Some(self.convert(records))),
-                Advance::Done => Ok(None),
-            };
+            return Ok(current.advance(&self.account).await?.then(Bytes::new));
         };
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
-        let piece = body.next(&self.account).await.transpose()?;
+        let piece = if current.ahead.is_empty() {
+            body.next(&self.account).await.transpose()?
+        } else {
+            Some(std::mem::take(&mut current.ahead))
+        };
+        let piece = piece.map(|mut piece| {
+            current.ahead = piece.split_off(piece.len().min(PIECE));
+            piece
+        });
+        if splitter.held() <= memory::SMALL {
+            current.room = None;
+        } else if current.room.is_none() {
+            current.room = Some(memory::line().await?);
+        }
         let as_it_is =
             self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
         let records = match &piece {
@@ -414,7 +459,7 @@ impl Results {
         let mut given = Vec::new();
         for record in records {
             let before = given.len();
-            self.convert_one(&record, &mut given);
+            in_place(record.len(), || self.convert_one(&record, &mut given));
             if given.len() > before {
                 given.push(b'\n');
             }
@@ -438,7 +483,10 @@ impl Results {
             Some(_) => output_line(object),
             None => self.account.adapter.output_line(Record { object, index, part, batch: &self.batch }),
         };
-        let line = match lenient::object(record) {
+        // Of a long line, what holds much is not taken apart.
+        let is_long = record.len() > LONG_LINE;
+        let object = if is_long { lenient::compact(record) } else { lenient::object(record) };
+        let line = match object {
             Ok(object) => read(&object).map(|line| (object, line)),
             Err(error) => Err(format!("it is not a JSON object: {error}")),
         };
@@ -459,20 +507,25 @@ impl Results {
         if unwanted {
             return;
         }
-        if self.format == Format::Raw || line.is_written_in(&object) {
+        let seen = (line.custom_id.is_some(), succeeded, line.usage);
+        let line = line.into_json();
+        if self.format == Format::Raw || is_written_in(&line, &object) {
             given.extend_from_slice(record);
         } else {
-            let exact = lenient::exact(record).and_then(|exact| read(&exact).ok());
-            lenient::write(&exact.as_ref().unwrap_or(&line).to_json(), given);
+            drop(object);
+            let exact = if is_long { None } else { lenient::exact(record) };
+            let exact = exact.and_then(|exact| read(&exact).ok()).map(OutputLine::into_json);
+            lenient::write(&exact.unwrap_or(line), given);
         }
-        self.count(&line);
+        self.count(seen);
     }
 
-    fn count(&mut self, line: &OutputLine) {
+    /// Counts a line that was given: whether it has an id, whether it succeeded, and the tokens that it tells.
+    fn count(&mut self, (has_id, succeeded, usage): (bool, bool, Option<Usage>)) {
         self.summary.lines += 1;
-        self.summary.without_id += u64::from(line.custom_id.is_none());
-        if line.result.is_success() {
-            match (line.usage, &mut self.summary.usage) {
+        self.summary.without_id += u64::from(!has_id);
+        if succeeded {
+            match (usage, &mut self.summary.usage) {
                 (Some(usage), Some(total)) => add(total, usage),
                 _ => self.all_told = false,
             }
@@ -481,7 +534,7 @@ impl Results {
         }
     }
 
-    /// Gives a line that nobody can read as an error, with all that it holds.
+    /// Gives a line that nobody can read as an error, with what it holds.
     fn give_unreadable(&mut self, record: &Bytes, what: &str, given: &mut Vec<u8>) {
         let Some(current) = &self.now else { return };
         let custom_id = lenient::find_text(record, &ID_KEYS);
@@ -499,15 +552,20 @@ impl Results {
             given.extend_from_slice(record);
             return;
         }
+        let beginning = &record[..record.len().min(LONGEST_UNREADABLE)];
+        let left_out = if beginning.len() < record.len() { "; only its beginning is given" } else { "" };
         let error = json!({
             "code": UNREADABLE,
-            "message": format!("line {} of the results cannot be read: {what}", current.index),
-            "line": String::from_utf8_lossy(record),
+            "message": format!("line {} of the results cannot be read: {what}{left_out}", current.index),
+            "line": String::from_utf8_lossy(beginning),
         });
         let line = json!({"id": null, "custom_id": custom_id, "response": null, "error": error});
         lenient::write(&line, given);
     }
 }
+
+/// So much of a line that cannot be read is given, in bytes: escaped it may take six times as much.
+const LONGEST_UNREADABLE: usize = 1024 * 1024;
 
 /// The code of the error that stands for a line that nobody can read.
 const UNREADABLE: &str = "unreadable_line";
@@ -520,13 +578,6 @@ impl Fetch for Nothing {
     fn next(&mut self, _answer: Option<&Answer>) -> Result<FetchStep, Failure> {
         Ok(FetchStep::Done)
     }
-}
-
-/// What a step of a [`Fetch`] has come to.
-enum Advance {
-    Opened,
-    Records(Vec<Bytes>),
-    Done,
 }
 
 impl Current {
@@ -547,8 +598,8 @@ impl Current {
         whole
     }
 
-    /// Goes on until there is a stream, some records, or nothing more.
-    async fn advance(&mut self, account: &Account) -> Result<Advance, Failure> {
+    /// Goes on until there is something to be read; `false`: there is nothing more.
+    async fn advance(&mut self, account: &Account) -> Result<bool, Failure> {
         let mut answer = None;
         loop {
             match self.fetch.next(answer.as_ref())? {
@@ -556,10 +607,13 @@ impl Current {
                 FetchStep::Stream(call, form) => {
                     let body = Body::open(account, call, form == Form::Lines).await?;
                     self.stream = Some((body, Splitter::new(form)));
-                    return Ok(Advance::Opened);
+                    return Ok(true);
                 }
-                FetchStep::Records(records) => return Ok(Advance::Records(records)),
-                FetchStep::Done => return Ok(Advance::Done),
+                FetchStep::Records(records) => {
+                    self.had = records.into();
+                    return Ok(true);
+                }
+                FetchStep::Done => return Ok(false),
             }
         }
     }

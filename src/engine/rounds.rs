@@ -4,7 +4,7 @@
 //! retrieved; a list alone never says that a batch is gone. A list that cannot be read is left alone for a while, and
 //! everything is retrieved meanwhile.
 
-use super::due::{Next, is_close};
+use super::due::{Claim, Next};
 use super::lists::{Extent, places};
 use super::poll;
 use super::poller::Poller;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 /// A round under way; whatever happens to it, what was left to it is on the schedule again afterwards.
 pub(super) struct Round {
     poller: Arc<Poller>,
+    _claim: Claim,
 }
 
 impl Drop for Round {
@@ -40,8 +41,8 @@ impl Drop for Round {
 
 impl Round {
     /// Over what has been left to it on `poller`'s schedule, where a round has begun.
-    pub(super) fn of(poller: Arc<Poller>) -> Self {
-        Self { poller }
+    pub(super) fn of(poller: Arc<Poller>, claim: Claim) -> Self {
+        Self { poller, _claim: claim }
     }
 
     /// Reads pages for as long as they are worth it.
@@ -281,7 +282,7 @@ impl Round {
 /// Whether what a page shows of `before` is as good as retrieving it.
 fn is_enough(before: &Tracked, sighting: &Sighting, complete: bool) -> bool {
     sighting.provider_status.is_some()
-        && !is_close(before)
+        && !before.is_close()
         && (complete || before.first_seen_at.is_some() && is_same(before, sighting))
 }
 

@@ -55,7 +55,7 @@ impl std::fmt::Debug for Address {
 }
 
 /// `user:password` of a URL, decoded.
-pub(super) fn credentials(url: &reqwest::Url) -> Option<Vec<u8>> {
+pub fn credentials(url: &reqwest::Url) -> Option<Vec<u8>> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 /// What is left of the server's limit on requests, if `headers` tell: Anthropic's
-/// `anthropic-ratelimit-requests-*` (`docs/providers.md#anthropic`), OpenAI's `x-ratelimit-*-requests` (`docs/providers.md#openai`), and the plain
+/// `anthropic-ratelimit-requests-*` (`docs/providers/anthropic.md`), OpenAI's `x-ratelimit-*-requests` (`docs/providers/openai.md`), and the plain
 /// `x-ratelimit-*` and `ratelimit-*` of others.
 ///
 /// A reset is a time span (`6m0s`, `8.64s`, or a number of seconds), an instant in RFC 3339, or a Unix time;

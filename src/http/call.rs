@@ -4,6 +4,7 @@ use super::failure::Failure;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
@@ -135,7 +136,11 @@ impl Incoming {
 
 impl From<Answer> for Incoming {
     fn from(answer: Answer) -> Self {
-        let Answer { status, headers, body, .. } = answer;
+        let Answer { status, mut headers, body, .. } = answer;
+        // As long as it is now: something may have been taken out of it, or left unread.
+        if headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, body.len().into());
+        }
         Self { status, headers, pieces: futures_util::stream::once(async move { Ok(body) }).boxed() }
     }
 }

@@ -169,12 +169,14 @@ pub fn status_line(status: StatusCode) -> String {
     }
 }
 
+/// No server is left alone for longer, whatever it says.
+pub const MAX_WAIT: Duration = Duration::from_hours(6);
+
 /// How long the server asks to be left alone: `retry-after-ms`, `retry-after` in seconds or as a date.
 ///
 /// A date is measured against the answer's own `Date`, so that a wrong clock on either side does not matter.
 /// The past, a negative number and nonsense are no wish. At most six hours are honoured.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    const MAX_WAIT: Duration = Duration::from_hours(6);
     let seconds = |value: f64| {
         (value > 0.0).then(|| Duration::try_from_secs_f64(value).unwrap_or(MAX_WAIT).min(MAX_WAIT))
     };

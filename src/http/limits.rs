@@ -9,6 +9,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// generous; what is longer is a failure that says so.
 pub const PROVIDER_BODY: usize = 32 * 1024 * 1024;
 
+/// Of a provider's answer that is no success: enough for its words.
+pub const REFUSAL_BODY: usize = 256 * 1024;
+
 /// Of a receiver's answer (`docs/contract.md#deliveries`).
 pub const RECEIVER_BODY: usize = 64 * 1024;
 

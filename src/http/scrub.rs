@@ -1,17 +1,36 @@
 //! What may be shown of a text that came from outside: no secret, and nothing that a terminal obeys.
 
 use super::address::credentials;
+use super::escapes::{self, Decoded};
+use crate::domain::printable::is_unprintable;
+use aho_corasick::AhoCorasick;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Knows every secret in the forms in which an echo may bring it back, and takes them out of texts.
+///
+/// The forms are the secret itself, its base64 and its hexadecimal digits, each as part of something longer too; any
+/// character of these may be escaped as JSON, URLs and HTML do it.
 #[derive(Default)]
 pub struct Scrubber {
     /// Longest first, so that a part never spoils the whole.
     forms: Vec<SecretString>,
+    search: Option<Search>,
+}
+
+struct Search {
+    /// The forms as they are.
+    plain: AhoCorasick,
+    /// The forms, to be found in a text whose escapes have been decoded.
+    decoded: AhoCorasick,
+    /// Which bytes are in a form.
+    alphabet: [bool; 256],
+    /// No form, however escaped, is longer. In bytes.
+    longest: usize,
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -30,32 +49,77 @@ impl Scrubber {
                 add_forms(&part, &mut forms);
             }
         }
-        let mut forms: Vec<String> = forms.into_iter().filter(|form| form.len() >= SHORTEST).collect();
+        let mut forms: Vec<String> = forms.into_iter().collect();
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        Self { forms: forms.into_iter().map(SecretString::from).collect() }
+        Self { search: Search::of(&forms), forms: forms.into_iter().map(SecretString::from).collect() }
+    }
+
+    /// Whether it knows no secret.
+    pub fn is_empty(&self) -> bool {
+        self.search.is_none()
+    }
+
+    /// No secret, however written, is longer than this, in bytes, what escapes its beginning included.
+    pub fn longest(&self) -> usize {
+        self.search.as_ref().map_or(0, |search| search.longest + ESCAPES_BEFORE)
+    }
+
+    /// Where secrets stand in `text`: in order, apart from each other.
+    pub fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let Some(search) = &self.search else { return Vec::new() };
+        let mut found = search.find(text);
+        found.sort_by_key(|range| (range.start, range.end));
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for range in found {
+            match apart.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        apart
     }
 
     /// `text` with every secret in it replaced by `[redacted]`.
     pub fn scrub(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for form in &self.forms {
-            if text.contains(form.expose_secret()) {
-                text = text.replace(form.expose_secret(), REDACTED);
-            }
+        match self.scrubbed(text.as_bytes()) {
+            // What is taken out of a text in whole characters leaves a text.
+            Some(scrubbed) => String::from_utf8_lossy(&scrubbed).into_owned(),
+            None => text.to_owned(),
         }
-        text
+    }
+
+    /// The same for bytes; `None`: there is no secret in them.
+    pub fn scrubbed(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let found = self.find(text);
+        if found.is_empty() {
+            return None;
+        }
+        let mut scrubbed = Vec::with_capacity(text.len());
+        let mut copied = 0;
+        for range in found {
+            scrubbed.extend_from_slice(&text[copied..range.start]);
+            scrubbed.extend_from_slice(REDACTED.as_bytes());
+            copied = range.end;
+        }
+        scrubbed.extend_from_slice(&text[copied..]);
+        Some(scrubbed)
+    }
+
+    /// `body` without secrets; with `cut`, one of which only the beginning is there at the end is taken out as well.
+    pub fn body(&self, body: Bytes, cut: bool) -> Bytes {
+        let body = self.scrubbed(&body).map_or(body, Bytes::from);
+        match self.broken_off(&body).filter(|_| cut) {
+            Some(at) => [&body[..at], REDACTED.as_bytes()].concat().into(),
+            None => body,
+        }
     }
 
     /// The beginning of an answer's body for people: at most `limit` bytes, on one line, without secrets.
     ///
     /// A secret of which only the beginning was read is taken out as well.
     pub fn excerpt(&self, body: &[u8], limit: usize) -> String {
-        let mut text = self.scrub(&String::from_utf8_lossy(body));
-        let broken_off = self.forms.iter().filter_map(|form| broken_off(&text, form.expose_secret())).min();
-        if let Some(at) = broken_off {
-            text.truncate(at);
-            text.push_str(REDACTED);
-        }
+        let scrubbed = self.body(Bytes::copy_from_slice(body), true);
+        let text = String::from_utf8_lossy(&scrubbed);
         let mut excerpt = String::new();
         for c in text.trim().chars() {
             let before = excerpt.len();
@@ -73,30 +137,79 @@ impl Scrubber {
         }
         excerpt
     }
+
+    /// Where a secret begins at the very end of `text` without being whole.
+    fn broken_off(&self, text: &[u8]) -> Option<usize> {
+        // No earlier beginning could be unfinished.
+        let from = text.len().saturating_sub(self.longest());
+        let tail = escapes::decoded(&text[from..]);
+        let begin = |form: &SecretString| {
+            let form = form.expose_secret().as_bytes();
+            let first = form.get(..RECOGNISABLE.min(form.len()))?;
+            memchr::memmem::find_iter(&tail.bytes, first).find(|at| form.starts_with(&tail.bytes[*at..]))
+        };
+        let at = self.forms.iter().filter_map(begin).min()?;
+        Some(from + tail.place(at))
+    }
 }
 
-/// Whether a terminal or a reader's eye is led astray by it: control characters, and those that change the
-/// direction of a text or hide in it.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e001f}')
+impl Search {
+    fn of(forms: &[String]) -> Option<Self> {
+        let longest = forms.iter().map(String::len).max()?;
+        let decoded: BTreeSet<Vec<u8>> = forms
+            .iter()
+            .map(|form| escapes::decoded(form.as_bytes()).bytes.into_owned())
+            .filter(|form| form.len() >= SHORTEST)
+            .collect();
+        let mut alphabet = [false; 256];
+        for byte in decoded.iter().flatten() {
+            alphabet[usize::from(*byte)] = true;
+        }
+        Some(Self {
+            plain: AhoCorasick::new(forms).ok()?,
+            decoded: AhoCorasick::new(decoded).ok()?,
+            alphabet,
+            longest: longest * escapes::LONGEST,
+        })
+    }
+
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> =
+            self.plain.find_overlapping_iter(text).map(|found| found.start()..found.end()).collect();
+        if escapes::hide(text, &self.alphabet) {
+            let decoded: Decoded = escapes::decoded(text);
+            let hidden = self.decoded.find_overlapping_iter(&decoded.bytes);
+            let hidden = hidden.map(|found| decoded.place(found.start())..decoded.end(text, found.end()));
+            found.extend(hidden.filter(|range| range.len() <= self.longest));
+        }
+        for range in &mut found {
+            // Half an escape is none: what is escaped goes with what escapes it.
+            let run = text[..range.start]
+                .iter()
+                .rev()
+                .take(ESCAPES_BEFORE)
+                .take_while(|byte| **byte == b'\\')
+                .count();
+            range.start -= run;
+        }
+        found
+    }
 }
 
-const REDACTED: &str = "[redacted]";
+/// So many backslashes before a secret go with it. An even number: in what is left no escape is halved.
+const ESCAPES_BEFORE: usize = 8;
+
+/// Stands where a secret was.
+pub const REDACTED: &str = "[redacted]";
 
 /// What is shorter is no secret, and would tear holes into every text.
-const SHORTEST: usize = 6;
+const SHORTEST: usize = 8;
 
 /// Of a secret that is cut off by the end of a text, so much must be there to be sure of it.
 const RECOGNISABLE: usize = 8;
 
 /// A segment of a URL's path that is longer than this may be a token.
 const TOKEN: usize = 16;
-
-/// What encoders of URLs leave as it is, besides letters and digits.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// What is secret in a secret: itself and, in a URL, what stands behind the host and before it.
 fn parts(secret: &str) -> Vec<Vec<u8>> {
@@ -130,53 +243,31 @@ fn parts(secret: &str) -> Vec<Vec<u8>> {
     parts
 }
 
-/// A part as it is, in JSON, percent-encoded and in base64.
+/// A part as it is, its hexadecimal digits, and what is the same in every base64 of a text that it stands in.
 fn add_forms(part: &[u8], forms: &mut BTreeSet<String>) {
     if part.len() < SHORTEST {
         return;
     }
-    forms.insert(STANDARD.encode(part));
-    forms.insert(STANDARD_NO_PAD.encode(part));
-    forms.insert(URL_SAFE_NO_PAD.encode(part));
-    let Ok(text) = std::str::from_utf8(part) else { return };
-    for set in [COMPONENT, NON_ALPHANUMERIC] {
-        let encoded = utf8_percent_encode(text, set).to_string();
-        forms.insert(lower_hex(&encoded));
-        forms.insert(encoded);
+    forms.extend(std::str::from_utf8(part).ok().map(str::to_owned));
+    forms.insert(data_encoding::HEXLOWER.encode(part));
+    forms.insert(data_encoding::HEXUPPER.encode(part));
+    // Three bytes make four digits, so there are three ways in which it may stand among the others.
+    for before in 0..3_usize {
+        let text = [&[0; 2][..before], part].concat();
+        let digits = (before * 8).div_ceil(6)..text.len() * 8 / 6;
+        for encoded in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+            forms.extend(
+                encoded.get(digits.clone()).filter(|digits| digits.len() >= SHORTEST).map(str::to_owned),
+            );
+        }
     }
-    let quoted = serde_json::Value::from(text).to_string();
-    forms.insert(quoted.trim_matches('"').replace('/', "\\/"));
-    forms.insert(quoted.trim_matches('"').to_owned());
-    forms.insert(text.to_owned());
-}
-
-/// Percent-encoding with small letters.
-fn lower_hex(encoded: &str) -> String {
-    let mut pieces = encoded.split('%');
-    let mut text = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (hex, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
-        text.push('%');
-        text.push_str(&hex.to_ascii_lowercase());
-        text.push_str(rest);
-    }
-    text
-}
-
-/// Where `form` begins at the very end of `text` without being whole.
-fn broken_off(text: &str, form: &str) -> Option<usize> {
-    let first = form.get(..RECOGNISABLE.min(form.len()))?;
-    // No earlier beginning could be unfinished.
-    let mut from = text.len().saturating_sub(form.len());
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    text[from..].match_indices(first).map(|(at, _)| from + at).find(|at| form.starts_with(&text[*at..]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::engine::general_purpose::STANDARD;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
 
     fn scrubber(secrets: &[&str]) -> Scrubber {
@@ -188,18 +279,52 @@ mod tests {
     fn b16_an_echo_of_our_own_secret_is_redacted_in_every_form() {
         let secret = "sk-proj/ab+cd==&x";
         let scrubber = scrubber(&[secret]);
-        let percent = utf8_percent_encode(secret, COMPONENT).to_string();
+        let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+        let units = |prefix: &str, suffix: &str| -> String {
+            secret.bytes().map(|byte| format!("{prefix}{byte:02x}{suffix}")).collect()
+        };
         for form in [
             secret.to_owned(),
             STANDARD.encode(secret),
             URL_SAFE_NO_PAD.encode(secret),
+            STANDARD.encode(format!("Bearer {secret} and more")),
+            STANDARD.encode(format!("u:{secret}")),
             percent.clone(),
-            lower_hex(&percent),
+            percent.to_lowercase(),
+            utf8_percent_encode(&percent, NON_ALPHANUMERIC).to_string(),
+            STANDARD.encode(secret).replace('=', "%3D"),
             secret.replace('/', "\\/"),
+            secret.replace('/', "\\\\\\/"),
+            secret.replace('s', "\\u0073"),
+            secret.replace('&', "\\u0026"),
+            secret.replace('/', "&#x2F;").replace('=', "&#61;"),
+            units("\\u00", ""),
+            units("\\\\u00", "").to_uppercase().replace('U', "u"),
+            units("&#x", ";"),
+            units("%", ""),
+            units("", ""),
         ] {
             let shown = scrubber.scrub(&format!("you sent {form}, thanks"));
-            assert!(shown.starts_with("you sent [redacted]"), "{shown}");
-            assert!(!shown.contains(&form), "{shown}");
+            assert!(shown.starts_with("you sent ") && shown.contains(REDACTED), "{form}: {shown}");
+            for telling in ["proj", "cm9q", "70726f6a", "70726F6A", "0070", "%70"] {
+                assert!(!shown.contains(telling), "{form}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_json_is_json() {
+        let scrubber = scrubber(&["nsk-0123456789"]);
+        for text in [
+            r#"{"a":"nsk-0123456789"}"#,
+            r#"{"a":"\nsk-0123456789"}"#,
+            r#"{"a":"x\\nsk-0123456789\n"}"#,
+            r#"{"a":"\u006e\u0073k-0123456789\\"}"#,
+            r#"{"nsk-\u0030123456789":"\""}"#,
+        ] {
+            let scrubbed = scrubber.scrub(text);
+            assert!(scrubbed.contains(REDACTED), "{scrubbed}");
+            assert!(serde_json::from_str::<serde_json::Value>(&scrubbed).is_ok(), "{scrubbed}");
         }
     }
 
@@ -248,7 +373,7 @@ mod tests {
 
     #[test]
     fn what_is_short_is_no_secret() {
-        assert_eq!(scrubber(&["on", ""]).scrub("on and on"), "on and on");
+        assert_eq!(scrubber(&["on", "", "test-ke"]).scrub("on and on, test-key"), "on and on, test-key");
     }
 
     proptest! {

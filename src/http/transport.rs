@@ -4,7 +4,9 @@ use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
-use super::limits;
+use super::io_thread::IoThread;
+use super::memory::{self, Share, Turn};
+use super::{limits, own_certificate};
 use crate::clock::Clock;
 use crate::config::Proxy;
 use crate::sync::lock;
@@ -15,6 +17,7 @@ use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue};
 use jiff::fmt::rfc2822::DateTimePrinter;
+use nix::time::{ClockId, clock_gettime};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -77,15 +80,22 @@ pub enum TransportProblem {
     Client(String),
 }
 
-/// The real thing: one connection pool, TLS by rustls with the platform's roots.
+/// The real thing: one connection pool on a thread of its own, TLS by rustls with the platform's roots.
 pub struct ReqwestTransport {
+    wire: Wire,
+    thread: IoThread,
+}
+
+/// What sends on that thread.
+#[derive(Clone)]
+struct Wire {
     client: reqwest::Client,
     guard: Guard,
 }
 
 impl std::fmt::Debug for ReqwestTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReqwestTransport").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("ReqwestTransport").field("guard", &self.wire.guard).finish_non_exhaustive()
     }
 }
 
@@ -125,9 +135,18 @@ impl ReqwestTransport {
             }
             builder
         };
-        let client = match builder().tls_certs_merge(certificates.clone()).build() {
+        // Who trusts any certificate needs none of these.
+        let named = !certificates.is_empty() && !config.insecure_skip_verify;
+        let trusting = if named {
+            let tls = own_certificate::client_config(&certificates);
+            builder()
+                .tls_backend_preconfigured(tls.map_err(|error| TransportProblem::Client(error.to_string()))?)
+        } else {
+            builder()
+        };
+        let client = match trusting.build() {
             Ok(client) => client,
-            Err(problem) if certificates.is_empty() => {
+            Err(problem) if !named => {
                 // Most likely there are no roots; what is wrong besides shows without them too.
                 let client = builder()
                     .tls_certs_only([])
@@ -138,30 +157,44 @@ impl ReqwestTransport {
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
         };
-        Ok(Self { client, guard: config.guard })
-    }
-
-    async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + call.timeout;
-        let out_of_time = |_| Failure::Timeout(call.timeout);
-        let request = self.request(call.request)?;
-        let response = timeout_at(deadline, self.client.execute(request))
-            .await
-            .map_err(out_of_time)?
-            .map_err(|error| failure(&error, call.timeout))?;
-        let (status, headers) = (response.status(), dated(response.headers().clone()));
-        let (body, cut) = match call.body_limit {
-            BodyLimit::Whole(most) => {
-                let body = timeout_at(deadline, whole(response, most, call.timeout)).await;
-                (body.map_err(out_of_time)??, false)
-            }
-            BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
-        };
-        plain(Answer { status, headers, body, cut }, call.body_limit)
+        Ok(Self { wire: Wire { client, guard: config.guard }, thread: IoThread::default() })
     }
 }
 
-impl ReqwestTransport {
+impl Wire {
+    async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
+        let Call { request, timeout, body_limit } = call;
+        let deadline = Instant::now() + timeout;
+        let turn = turn(&request);
+        let request = self.request(request)?;
+        let response = timeout_at(deadline, self.head(request, timeout))
+            .await
+            .map_err(|_| Failure::Timeout(timeout))??;
+        received(response, body_limit, timeout, deadline, &turn).await
+    }
+}
+
+impl Wire {
+    /// The answer up to its body.
+    ///
+    /// The client reads interim answers (`103 Early Hints`) for as long as they come. Who sends them without an end keeps
+    /// this thread busy, which tells it from an answer that is merely slow.
+    async fn head(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, Failure> {
+        let answer = self.client.execute(request);
+        tokio::pin!(answer);
+        let begun = busy();
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.map_err(|error| failure(&error, timeout)),
+                () = tokio::time::sleep(BUSY_CHECK) => {
+                    if busy().saturating_sub(begun) > BUSIEST {
+                        return Err(Failure::BadResponse);
+                    }
+                }
+            }
+        }
+    }
+
     /// The request, once the address is allowed.
     fn request(&self, request: http::Request<Bytes>) -> Result<reqwest::Request, Failure> {
         let request = reqwest::Request::try_from(request)
@@ -172,6 +205,7 @@ impl ReqwestTransport {
 
     async fn stream_out(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
         let Call { request, timeout, body_limit } = call;
+        let turn = turn(&request);
         let mut request = self.request(request)?;
         let trouble: Arc<Mutex<Option<Failure>>> = Arc::default();
         let moved = Arc::new(Notify::new());
@@ -189,12 +223,7 @@ impl ReqwestTransport {
         *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces));
         let sending = async {
             let response = self.client.execute(request).await.map_err(|error| failure(&error, timeout))?;
-            let (status, headers) = (response.status(), dated(response.headers().clone()));
-            let (body, cut) = match body_limit {
-                BodyLimit::Whole(most) => (whole(response, most, timeout).await?, false),
-                BodyLimit::Beginning(most) => beginning(response, most, Instant::now() + timeout).await,
-            };
-            plain(Answer { status, headers, body, cut }, body_limit)
+            received(response, body_limit, timeout, Instant::now() + timeout, &turn).await
         };
         tokio::pin!(sending);
         // As long as the other side takes the body on, it is alive.
@@ -212,10 +241,9 @@ impl ReqwestTransport {
     async fn stream_in(&self, call: Call) -> Result<Incoming, Failure> {
         let timeout = call.timeout;
         let request = self.request(call.request)?;
-        let response = tokio::time::timeout(timeout, self.client.execute(request))
+        let response = tokio::time::timeout(timeout, self.head(request, timeout))
             .await
-            .map_err(|_| Failure::Timeout(timeout))?
-            .map_err(|error| failure(&error, timeout))?;
+            .map_err(|_| Failure::Timeout(timeout))??;
         let (status, mut headers) = (response.status(), dated(response.headers().clone()));
         let coding = Coding::of(&headers);
         if status.is_success()
@@ -266,14 +294,40 @@ fn unpacked(
     })
 }
 
+/// In whose turn the answer to `request` is read.
+fn turn(request: &http::Request<Bytes>) -> Turn {
+    request.extensions().get::<Turn>().cloned().unwrap_or_else(|| Turn::of(&Share::default()))
+}
+
+/// The answer that begins with `response`, as much of it as is wanted.
+async fn received(
+    response: reqwest::Response,
+    limit: BodyLimit,
+    timeout: Duration,
+    deadline: Instant,
+    turn: &Turn,
+) -> Result<Answer, Failure> {
+    let (status, headers) = (response.status(), dated(response.headers().clone()));
+    let (body, cut) = match limit {
+        BodyLimit::Whole(most) if status.is_success() => {
+            let body = timeout_at(deadline, whole(response, most, timeout, turn)).await;
+            (body.map_err(|_| Failure::Timeout(timeout))??, false)
+        }
+        // Of a refusal the status counts, and the first words.
+        BodyLimit::Whole(most) => beginning(response, most.min(limits::REFUSAL_BODY), deadline).await,
+        BodyLimit::Beginning(most) => beginning(response, most, deadline).await,
+    };
+    plain(Answer { status, headers, body, cut }, limit, turn).await
+}
+
 /// A whole answer with its body unpacked. Of the beginning of one nothing is: it is only kept to be shown.
-fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
+async fn plain(mut answer: Answer, limit: BodyLimit, turn: &Turn) -> Result<Answer, Failure> {
     let BodyLimit::Whole(most) = limit else { return Ok(answer) };
     let coding = Coding::of(&answer.headers);
     let unpacked = match coding.refusal() {
         Some(failure) => Err(failure),
         None if coding == Coding::Gzip && !answer.body.is_empty() => {
-            encoding::unpack(&answer.body, most).map(Some)
+            unpack(&answer.body, most, turn).await.map(Some)
         }
         None => Ok(None),
     };
@@ -290,17 +344,52 @@ fn plain(mut answer: Answer, limit: BodyLimit) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
+/// The whole of a packed body, at most `most` bytes of it.
+async fn unpack(packed: &Bytes, most: usize, turn: &Turn) -> Result<Bytes, Failure> {
+    let mut unpacker = Unpacker::default();
+    let mut whole = BytesMut::new();
+    let mut pieces = packed.chunks(encoding::PIECE);
+    loop {
+        let piece = pieces.next();
+        let plain = match piece {
+            Some(piece) => unpacker.push(piece)?,
+            None => unpacker.finish()?,
+        };
+        take_in(&mut whole, &plain, most, turn).await?;
+        if piece.is_none() {
+            return Ok(whole.freeze());
+        }
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// Adds `piece` to `body`, once there is room for as much.
+async fn take_in(body: &mut BytesMut, piece: &[u8], most: usize, turn: &Turn) -> Result<(), Failure> {
+    let length = body.len() + piece.len();
+    if length > most {
+        return Err(Failure::TooLarge(most));
+    }
+    if length > memory::SMALL {
+        turn.wait().await;
+    }
+    body.extend_from_slice(piece);
+    Ok(())
+}
+
 impl Transport for ReqwestTransport {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
-        Box::pin(self.exchange(call))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.exchange(call).await }))
     }
 
     fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
-        Box::pin(self.stream_out(call, body))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.stream_out(call, body).await }))
     }
 
     fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
-        Box::pin(self.stream_in(call))
+        let wire = self.wire.clone();
+        Box::pin(self.thread.run(async move { wire.stream_in(call).await }))
     }
 }
 
@@ -329,21 +418,32 @@ fn warn_of_no_roots() {
     });
 }
 
+/// How long this thread has computed, rather than waited.
+fn busy() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
+}
+
+/// How much computing the head of an answer may cost. One that ends costs milliseconds.
+const BUSIEST: Duration = Duration::from_secs(1);
+const BUSY_CHECK: Duration = Duration::from_millis(200);
+
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole body, or a failure.
-async fn whole(mut response: reqwest::Response, most: usize, timeout: Duration) -> Result<Bytes, Failure> {
+async fn whole(
+    mut response: reqwest::Response,
+    most: usize,
+    timeout: Duration,
+    turn: &Turn,
+) -> Result<Bytes, Failure> {
     let announced = response.content_length().unwrap_or(0);
     if usize::try_from(announced).map_or(true, |announced| announced > most) {
         return Err(Failure::TooLarge(most));
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error, timeout))? {
-        if body.len() + chunk.len() > most {
-            return Err(Failure::TooLarge(most));
-        }
-        body.extend_from_slice(&chunk);
+        take_in(&mut body, &chunk, most, turn).await?;
     }
     Ok(body.freeze())
 }
@@ -365,7 +465,8 @@ async fn beginning(mut response: reqwest::Response, most: usize, deadline: Insta
     }
 }
 
-fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, TransportProblem> {
+/// The files' contents, each of which holds at least one certificate.
+fn certificates(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, TransportProblem> {
     let mut certificates = Vec::new();
     for path in files {
         let problem = |what: String| TransportProblem::CaFile { path: path.clone(), what };
@@ -375,7 +476,7 @@ fn certificates(files: &[PathBuf]) -> Result<Vec<reqwest::Certificate>, Transpor
         if found.is_empty() {
             return Err(problem("there is no certificate in it".to_owned()));
         }
-        certificates.extend(found);
+        certificates.push(pem);
     }
     Ok(certificates)
 }

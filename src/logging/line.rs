@@ -1,7 +1,7 @@
 //! A record of the log as one line: text, text with journald's priorities, or JSON.
 
 use crate::clock::Clock;
-use crate::domain::printable::clean;
+use crate::domain::printable::{clean, clean_json, is_unprintable};
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use tracing::Level;
@@ -70,7 +70,7 @@ impl Shape {
             }
             object.insert(name, value.clone());
         }
-        text.push_str(&Value::Object(object).to_string());
+        text.push_str(&clean_json(&Value::Object(object).to_string()));
     }
 
     fn render_text(self, line: &Line<'_>, text: &mut String) {
@@ -89,7 +89,7 @@ impl Shape {
             let value = match value {
                 Value::String(word) if is_plain(word) => word.clone(),
                 Value::String(words) => quoted(words),
-                other => other.to_string(),
+                other => clean(&other.to_string()).into_owned(),
             };
             let _ = write!(text, " {}{value}", paint("2", &format!("{}=", clean(name))));
         }
@@ -164,12 +164,62 @@ fn colour_of(level: Level) -> &'static str {
 
 fn is_plain(word: &str) -> bool {
     !word.is_empty()
-        && !word
-            .chars()
-            .any(|letter| letter.is_whitespace() || letter.is_control() || matches!(letter, '"' | '=' | '\\'))
+        && !word.chars().any(|letter| {
+            letter.is_whitespace() || is_unprintable(letter) || matches!(letter, '"' | '=' | '\\')
+        })
 }
 
 fn quoted(words: &str) -> String {
     let escaped = words.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", clean(&escaped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn line(outside: &str) -> Line<'static> {
+        let fields = Fields {
+            message: format!("batch {outside} has ended"),
+            pairs: vec![
+                ("batch".to_owned(), outside.into()),
+                ("error".to_owned(), format!("a {outside}").into()),
+            ],
+        };
+        Line { at: "2026-11-22T10:00:00.000Z".to_owned(), level: Level::INFO, target: "batchd", fields }
+    }
+
+    #[test]
+    fn text_from_outside_is_shown_not_obeyed() {
+        let hostile = "\u{9b}2J\u{7f}\u{200b}\u{202e}\u{2028}\u{e0041}\x1b]0;x\x07\r\n<3>forged";
+        let text = Shape { priorities: true, ..Shape::default() }.render(&line(hostile));
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            text.contains(
+                r"batch \u{9b}2J\u{7f}\u{200b}\u{202e}\u{2028}\u{e0041}\u{1b}]0;x\u{7}\r\n<3>forged"
+            ),
+            "{text}"
+        );
+        let json = Shape { json: true, ..Shape::default() }.render(&line(hostile));
+        assert!(
+            json.contains(r"\u009b2J\u007f\u200b\u202e\u2028\udb40\udc41\u001b]0;x\u0007\r\n<3>forged"),
+            "{json}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_one_line_of_printable_text_whatever_is_in_it(outside: String, priorities: bool, targets: bool) {
+            for json in [false, true] {
+                let text = Shape { json, priorities: priorities && !json, targets, colour: false }.render(&line(&outside));
+                let text = text.strip_suffix('\n').unwrap();
+                prop_assert!(!text.chars().any(is_unprintable), "{:?}", text);
+                if json {
+                    let read: Value = serde_json::from_str(text).unwrap();
+                    prop_assert_eq!(read["batch"].as_str(), Some(outside.as_str()));
+                }
+            }
+        }
+    }
 }

@@ -92,8 +92,8 @@ mod tests {
         assert_eq!(overdue(&Job::ALL, &[], NOW), Job::ALL);
         let runs: Vec<JobRun> = Job::ALL.into_iter().map(|job| run(job, 0)).collect();
         assert_eq!(overdue(&Job::ALL, &runs, NOW), []);
-        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 23)], NOW), []);
-        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 25)], NOW), [Job::Prune]);
+        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 1)], NOW), []);
+        assert_eq!(overdue(&[Job::Prune], &[run(Job::Prune, 2)], NOW), [Job::Prune]);
     }
 
     #[test]

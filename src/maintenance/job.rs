@@ -28,7 +28,7 @@ impl Job {
     /// When it runs, in UTC, with seconds. Off the full hour, when everybody else is busy.
     pub(super) const fn pattern(self) -> &'static str {
         match self {
-            Self::Prune => "40 23 3 * * *",
+            Self::Prune => "40 23 * * * *",
             Self::Checkpoint => "20 11 * * * *",
             Self::Expiring => "50 */5 * * * *",
         }
@@ -37,8 +37,7 @@ impl Job {
     /// How far its runs are apart.
     pub(super) const fn period(self) -> Duration {
         match self {
-            Self::Prune => Duration::from_hours(24),
-            Self::Checkpoint => Duration::from_hours(1),
+            Self::Prune | Self::Checkpoint => Duration::from_hours(1),
             Self::Expiring => Duration::from_mins(5),
         }
     }

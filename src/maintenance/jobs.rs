@@ -4,7 +4,6 @@ use super::cron::{Cron, Sign, overdue};
 use super::housekeeping::Housekeeping;
 use super::job::Job;
 use super::scheduled::{self, ScheduledRun};
-use crate::domain::time::earlier;
 use crate::store::StoreError;
 use crate::store::jobs::JobRun;
 use crate::sync::lock;
@@ -50,6 +49,9 @@ impl Housekeeping {
         };
         loop {
             pulse.beat();
+            if let Err(error) = self.store.reckon().await {
+                tracing::warn!(%error, "cannot note how much time has passed");
+            }
             match self.store.job_runs().await {
                 Ok(runs) => {
                     let now = self.clock.now();
@@ -123,7 +125,7 @@ impl Housekeeping {
         match job {
             Job::Prune => {
                 let retain = (self.config)().state.retain;
-                let gone = self.store.prune(earlier(self.clock.now(), retain)).await?;
+                let gone = self.store.prune_expired(retain, self.engine.routes()).await?;
                 if gone > 0 {
                     tracing::info!(
                         job = job.name(),

@@ -15,7 +15,7 @@ use crate::tasks::Tasks;
 use crate::webhook::EventBody;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
 /// Sends what webhooks are owed. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -25,7 +25,24 @@ struct Inner {
     context: Context,
     workers: Mutex<BTreeMap<String, Handle>>,
     /// Held over a whole [`Dispatcher::apply`], so that two never mix.
-    applying: tokio::sync::Mutex<()>,
+    applying: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Webhooks that the database knows to be the configured ones, and that can be put in force without anything that could
+/// fail.
+#[derive(Debug)]
+pub struct Aligned {
+    destinations: Vec<Destination>,
+    states: BTreeMap<String, WebhookState>,
+    _whole: OwnedMutexGuard<()>,
+}
+
+impl Aligned {
+    /// Those that are switched off.
+    pub fn switched_off(&self) -> BTreeSet<String> {
+        let off = self.states.iter().filter(|(_, state)| state.disabled.is_some());
+        off.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 impl Dispatcher {
@@ -34,7 +51,7 @@ impl Dispatcher {
         Self(Arc::new(Inner {
             context: Context::new(store, clock, rng, tasks),
             workers: Mutex::default(),
-            applying: tokio::sync::Mutex::default(),
+            applying: Arc::default(),
         }))
     }
 
@@ -43,18 +60,29 @@ impl Dispatcher {
         *sync::write(&self.0.context.routes) = routes;
     }
 
-    /// Sends to these webhooks and no others from now on. What is under way to others ends where it began.
-    ///
-    /// What is owed to a webhook that is not among them is held, what was held for want of one that is now is
-    /// released. A webhook that points elsewhere than before begins afresh.
+    /// Sends to these webhooks and no others from now on; if that cannot be stored, all stays as it was.
     pub async fn apply(&self, destinations: Vec<Destination>) -> Result<(), StoreError> {
-        let inner = &self.0;
-        let _whole = inner.applying.lock().await;
-        let names = destinations.iter().map(|destination| destination.name().to_owned()).collect();
-        inner.context.store.align_webhooks(names, inner.context.clock.now()).await?;
-        let mut states: BTreeMap<String, WebhookState> =
-            inner.context.store.webhook_states().await?.into_iter().collect();
+        let aligned = self.align(destinations).await?;
+        self.put_in_force(aligned);
+        Ok(())
+    }
 
+    /// Stores, in one transaction, that these webhooks and no others are configured.
+    ///
+    /// What is owed to a webhook that is not among them is held, what was held for want of one that is now is released.
+    pub async fn align(&self, destinations: Vec<Destination>) -> Result<Aligned, StoreError> {
+        let inner = &self.0;
+        let whole = inner.applying.clone().lock_owned().await;
+        let names = destinations.iter().map(|destination| destination.name().to_owned()).collect();
+        let states = inner.context.store.align_webhooks(names, inner.context.clock.now()).await?;
+        Ok(Aligned { destinations, states: states.into_iter().collect(), _whole: whole })
+    }
+
+    /// Sends to these webhooks from now on. What is under way to others ends where it began; a webhook that points
+    /// elsewhere than before begins afresh.
+    pub fn put_in_force(&self, aligned: Aligned) {
+        let Aligned { destinations, mut states, _whole } = aligned;
+        let inner = &self.0;
         let mut workers = inner.workers();
         let mut retired: BTreeSet<String> = workers.keys().cloned().collect();
         for destination in destinations {
@@ -79,7 +107,6 @@ impl Dispatcher {
                 handle.point(None);
             }
         }
-        Ok(())
     }
 
     /// Switches a webhook off by hand: what it is owed is held. `false`: there is no such webhook.

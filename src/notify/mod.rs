@@ -4,6 +4,7 @@ pub mod breaker;
 mod clock_jumps;
 mod context;
 mod crash_isolation;
+mod deaths;
 pub mod decision;
 pub mod deliver;
 pub mod destination;

@@ -8,6 +8,7 @@ use crate::domain::event::Subject;
 use crate::domain::time::since;
 use crate::store::StoreError;
 use crate::store::outbox::Due;
+use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -59,6 +60,9 @@ impl Worker {
                 None => Ok(Plan::nothing(MAX_SLEEP)),
             };
         }
+        if self.suspect_is_overdue(now).await? {
+            return self.plan_alone().await;
+        }
         let Some(pass) = self.context.crash_isolation.enter() else {
             return Ok(Plan::nothing(ISOLATION_RETRY));
         };
@@ -78,6 +82,21 @@ impl Worker {
         Ok(plan)
     }
 
+    /// Whether a suspect has been due for so long, while there was always something else to send, that it goes first.
+    async fn suspect_is_overdue(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.waiting_alone.is_some_and(|since| since.elapsed() >= ALONE_AFTER) {
+            return Ok(true);
+        }
+        if self.suspects_asked.is_some_and(|asked| asked.elapsed() < ALONE_AFTER) {
+            return Ok(false);
+        }
+        self.suspects_asked = Some(Instant::now());
+        if self.context.store.suspect(self.name.clone(), now).await?.is_some() {
+            self.waiting_alone.get_or_insert_with(Instant::now);
+        }
+        Ok(false)
+    }
+
     /// A delivery that is suspected of killing the process goes when nothing else is due here or under way anywhere.
     async fn plan_alone(&mut self) -> Result<Plan, StoreError> {
         let now = self.context.clock.now();
@@ -85,6 +104,7 @@ impl Worker {
             return Ok(Plan::nothing(MAX_SLEEP));
         }
         let Some(suspect) = self.context.store.suspect(self.name.clone(), now).await? else {
+            self.waiting_alone = None;
             // Or what is due waits for another to be taken first.
             return Ok(Plan::nothing(ORDER_RETRY));
         };

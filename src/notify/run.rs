@@ -124,6 +124,12 @@ impl Worker {
     /// Gives what is under way its time, then leaves it: it is due at the next start.
     async fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
+        // First of all: whoever kills the process while it stops makes suspects of nothing.
+        if !self.in_flight.is_empty()
+            && let Err(error) = self.context.store.expect_stop(self.name.clone()).await
+        {
+            self.tell_of_the_store(&error);
+        }
         let work = async {
             while let Some(done) = self.in_flight.join_next().await {
                 self.end(done.ok());

@@ -5,7 +5,7 @@ use super::decision::{Decision, Rules, decide};
 use super::deliver::Exchange;
 use super::destination::Destination;
 use super::worker::{Done, Ending, Worker};
-use super::{episode, log};
+use super::{deaths, episode, log};
 use crate::domain::route::Routes;
 use crate::domain::time::since;
 use crate::failpoint;
@@ -14,6 +14,7 @@ use crate::store::{Pk, StoreError};
 use crate::sync;
 use crate::webhook::DeliveryOutcome;
 use futures_util::future::{join, join_all};
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -120,6 +121,7 @@ impl Worker {
             if !matches!(next, Next::Again { .. }) {
                 self.apart.remove(&due.pk);
             }
+            self.untold |= next == Next::Dead;
             log::attempt(&self.name, &due, &exchange, next, now);
             self.context.attempt_counts.count(&self.name, log::fate(next));
             decided.push((attempt, next));
@@ -173,28 +175,53 @@ impl Worker {
         }
     }
 
-    /// Tells the other webhooks of an episode of trouble that has begun or ended.
+    /// Tells the other webhooks of an episode of trouble that has begun or ended, and of deliveries that were given up.
     pub(super) async fn tell_of_trouble(&mut self) -> Result<(), StoreError> {
         let Some(destination) = &self.destination else { return Ok(()) };
         let error = self.status.last_error();
         let now = self.context.clock.now();
-        let Some(news) = episode::news(&self.name, &self.state, destination.delays(), error.as_deref(), now)
-        else {
-            return Ok(());
-        };
-        let routes = sync::read(&self.context.routes).clone();
-        let others = routes.0.iter().filter(|route| route.webhook != self.name).cloned().collect();
-        let words = news.finding.data["message"].as_str().unwrap_or_default().to_owned();
-        let (told_since, name) = (news.told_since, self.name.clone());
-        self.context.store.tell_of_webhook(name, told_since, news.finding, Arc::new(Routes(others))).await?;
-        self.state.told_since = told_since;
-        match told_since {
-            None => tracing::info!(webhook = %self.name, "{words}"),
-            // That it is switched off has been said.
-            Some(_) if self.state.disabled.is_some() => {}
-            Some(_) => tracing::error!(webhook = %self.name, "{words}"),
+        if let Some(news) =
+            episode::news(&self.name, &self.state, destination.delays(), error.as_deref(), now)
+        {
+            let words = news.finding.data["message"].as_str().unwrap_or_default().to_owned();
+            let (told_since, name) = (news.told_since, self.name.clone());
+            self.context.store.tell_of_webhook(name, told_since, news.finding, self.others()).await?;
+            self.state.told_since = told_since;
+            match told_since {
+                None => tracing::info!(webhook = %self.name, "{words}"),
+                // That it is switched off has been said.
+                Some(_) if self.state.disabled.is_some() => {}
+                Some(_) => tracing::error!(webhook = %self.name, "{words}"),
+            }
+        }
+        // What is not recorded yet is told with the next.
+        if self.untold && self.endings.is_empty() {
+            self.tell_of_given_up(now).await?;
         }
         Ok(())
+    }
+
+    async fn tell_of_given_up(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let (since, told_at) = (self.state.deaths_since, self.state.deaths_told_at);
+        if !deaths::may_tell(since, told_at, now) {
+            return Ok(());
+        }
+        let Some(given_up) = self.context.store.given_up(self.name.clone()).await? else {
+            self.untold = false;
+            return Ok(());
+        };
+        let since = deaths::episode(since, told_at, now);
+        let finding = deaths::finding(&self.name, &given_up, now);
+        self.context.store.tell_of_given_up(self.name.clone(), finding, since, self.others()).await?;
+        (self.state.deaths_since, self.state.deaths_told_at) = (Some(since), Some(now));
+        self.untold = false;
+        Ok(())
+    }
+
+    /// The routes by which this webhook's trouble is told: never through itself.
+    fn others(&self) -> Arc<Routes> {
+        let routes = sync::read(&self.context.routes).clone();
+        Arc::new(Routes(routes.0.iter().filter(|route| route.webhook != self.name).cloned().collect()))
     }
 
     /// Says once what keeps deliveries waiting.

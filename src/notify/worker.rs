@@ -47,6 +47,10 @@ pub(super) struct Worker {
     pub(super) endings: Vec<Ending>,
     /// Deliveries whose message was refused for something in it when they shared it: each is sent by itself.
     pub(super) apart: BTreeSet<Pk>,
+    /// Whether deliveries may have been given up of which nobody has been told yet.
+    pub(super) untold: bool,
+    /// When it was last asked whether a suspect has waited for long while others were due.
+    pub(super) suspects_asked: Option<Instant>,
     /// Since when a suspect waits for its turn to be sent alone.
     pub(super) waiting_alone: Option<Instant>,
     /// Whether the last pass failed because the state could not be read or written.
@@ -110,6 +114,8 @@ impl Worker {
             in_flight: JoinSet::new(),
             endings: Vec::new(),
             apart: BTreeSet::new(),
+            untold: true,
+            suspects_asked: None,
             waiting_alone: None,
             store_failed: false,
         };
@@ -185,6 +191,8 @@ fn afresh(state: &WebhookState) -> WebhookState {
         last_success_at: state.last_success_at,
         fingerprint: state.fingerprint.clone(),
         told_since: state.told_since,
+        deaths_since: state.deaths_since,
+        deaths_told_at: state.deaths_told_at,
         ..WebhookState::default()
     }
 }

@@ -1,10 +1,12 @@
 //! From a service's HTTP answer to the JSON object in it, or to the failure that it tells.
 
+use super::bounds::{self, bounded};
 use super::salvage;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use http::StatusCode;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The one object that a successful answer holds, freed of what some servers wrap around it.
@@ -14,7 +16,7 @@ use std::time::Duration;
 /// What the status line says if it is no success; [`Failure::Malformed`] for what is not JSON, not one object, or
 /// an error dressed as a success.
 pub fn object(answer: &Answer) -> Result<Map<String, Value>, Failure> {
-    let object = match unwrapped(json(answer)?) {
+    let object = match unwrapped(json(answer, None)?) {
         Value::Object(object) => object,
         other => return Err(Failure::Malformed(format!("it is {}, not an object", kind_of(&other)))),
     };
@@ -37,13 +39,13 @@ pub fn object(answer: &Answer) -> Result<Map<String, Value>, Failure> {
 ///
 /// As [`object`], and [`Failure::Malformed`] for what is no list.
 pub fn list(answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value>), Failure> {
-    let mut around = match json(answer)? {
-        Value::Array(items) => return Ok((items, Map::new())),
+    let mut around = match json(answer, Some(key))? {
+        Value::Array(items) => return Ok((read_items(items), Map::new())),
         Value::Object(object) => object,
         other => return Err(Failure::Malformed(format!("it is {}, not a list", kind_of(&other)))),
     };
     match around.remove(key) {
-        Some(Value::Array(items)) => Ok((items, around)),
+        Some(Value::Array(items)) => Ok((read_items(items), around)),
         Some(Value::Null) => Ok((Vec::new(), around)),
         None if around.is_empty()
             || around.get("object").is_some_and(|kind| kind == "list")
@@ -57,6 +59,18 @@ pub fn list(answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value
             None => format!("there is no `{key}` in it"),
         })),
     }
+}
+
+/// `items` without the sign that there are too many.
+fn read_items(mut items: Vec<Value>) -> Vec<Value> {
+    if items.last().is_some_and(|last| last == salvage::TOO_LARGE) {
+        items.pop();
+        tracing::warn!(
+            items = items.len(),
+            "a page of a provider's list is too large; only its first items are read"
+        );
+    }
+    items
 }
 
 /// Whether what stands around a list that is not there says how to read on: Google leaves out a list that is empty,
@@ -77,12 +91,12 @@ fn is_paging(around: &Map<String, Value>) -> bool {
 
 /// The failure that an answer with another status than 2xx tells.
 pub fn refusal(answer: &Answer) -> Failure {
-    let body = salvage::value(&answer.body);
+    let body = salvage::value(&bounded(&answer.body, None));
     let message = match &body {
         Some(body) => words(body, 0),
         None => None,
     }
-    .unwrap_or_else(|| plain_text(&String::from_utf8_lossy(&answer.body)));
+    .unwrap_or_else(|| plain_text(&beginning(answer)));
     let message = match answer.header("location") {
         Some(location) if answer.status.is_redirection() => redirect(location),
         _ => shorten(&message),
@@ -129,7 +143,13 @@ pub fn shorten(text: &str) -> String {
 /// How much of a server's own words is kept.
 const LONGEST_MESSAGE: usize = 200;
 
-fn json(answer: &Answer) -> Result<Value, Failure> {
+/// As much of the body as words for people may be in.
+fn beginning(answer: &Answer) -> Cow<'_, str> {
+    String::from_utf8_lossy(&answer.body[..answer.body.len().min(bounds::SMALL)])
+}
+
+/// The document in the answer; `list` is under which key it has a list, if it has one.
+fn json(answer: &Answer, list: Option<&str>) -> Result<Value, Failure> {
     if !answer.status.is_success() {
         return Err(refusal(answer));
     }
@@ -139,8 +159,8 @@ fn json(answer: &Answer) -> Result<Value, Failure> {
     if answer.body.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::Malformed("it is empty, not JSON".to_owned()));
     }
-    salvage::value(&answer.body).ok_or_else(|| {
-        let begin = shorten(&plain_text(&String::from_utf8_lossy(&answer.body)));
+    salvage::value(&bounded(&answer.body, list)).ok_or_else(|| {
+        let begin = shorten(&plain_text(&beginning(answer)));
         Failure::Malformed(format!(
             "it is not JSON; it begins `{}`",
             begin.chars().take(60).collect::<String>()

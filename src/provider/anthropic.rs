@@ -1,4 +1,4 @@
-//! Anthropic's Message Batches (`docs/providers.md#anthropic`): one word for every end, told apart by the counters.
+//! Anthropic's Message Batches (`docs/providers/anthropic.md`): one word for every end, told apart by the counters.
 
 pub(super) mod models;
 mod results;
@@ -152,7 +152,7 @@ impl Fates {
     }
 }
 
-/// What `word` means: for `ended` the counters decide (`docs/providers.md#anthropic`).
+/// What `word` means: for `ended` the counters decide (`docs/providers/anthropic.md`).
 fn status(word: &str, fates: Option<Fates>, cancelled: bool) -> Option<Status> {
     if read::status(word, &[("ended", Status::Completed)]).is_none() {
         // An imitation may say the end outright.

@@ -1,4 +1,4 @@
-//! Azure OpenAI's batches (`docs/providers.md#azure-openai`): OpenAI's at a resource of one's own, the v1 and the classic way.
+//! Azure OpenAI's batches (`docs/providers/azure-openai.md`): OpenAI's at a resource of one's own, the v1 and the classic way.
 
 use super::hook::Hook;
 use super::openai::{Creation, Dialect, FormFields, OpenAi, Way, creation as openai_creation, megabytes};
@@ -49,7 +49,7 @@ fn upload_fields(options: &BTreeMap<String, String>) -> FormFields {
 }
 
 /// Of whatever requests of text the file holds, the batch is said to be for chat completions: the service reads the
-/// file, and takes nothing else (`docs/providers.md#azure-openai`).
+/// file, and takes nothing else (`docs/providers/azure-openai.md`).
 fn creation(job: &Job) -> Result<Map<String, Value>, Failure> {
     let mut creation = openai_creation(job)?;
     if ["/chat/completions", "/responses", "/completions"].iter().any(|end| job.endpoint.ends_with(end)) {

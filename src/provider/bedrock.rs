@@ -1,9 +1,10 @@
-//! AWS Bedrock's model invocation jobs (`docs/providers.md#bedrock`): signed requests, and requests and results in S3.
+//! AWS Bedrock's model invocation jobs (`docs/providers/bedrock.md`): signed requests, and requests and results in S3.
 
 mod results;
 mod submission;
 mod translation;
 
+use super::bounds::bounded;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
@@ -183,7 +184,7 @@ fn meant(answer: &Answer) -> Cow<'_, Answer> {
         return Cow::Borrowed(answer);
     }
     let told = answer.header("x-amzn-errortype").map(str::to_owned).or_else(|| {
-        let body = salvage::value(&answer.body)?;
+        let body = salvage::value(&bounded(&answer.body, None))?;
         Some(body.get("__type")?.as_str()?.to_owned())
     });
     // `ThrottlingException:http://…`, `com.amazon.coral.service#ThrottlingException`

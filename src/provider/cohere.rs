@@ -1,4 +1,4 @@
-//! Cohere's batches (`docs/providers.md#cohere`): datasets in, datasets out.
+//! Cohere's batches (`docs/providers/cohere.md`): datasets in, datasets out.
 
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};

@@ -1,4 +1,4 @@
-//! Alibaba's batches in DashScope, or Model Studio (`docs/providers.md#dashscope`): OpenAI's at another address.
+//! Alibaba's batches in DashScope, or Model Studio (`docs/providers/dashscope.md`): OpenAI's at another address.
 
 use super::openai::{Creation, Dialect, OpenAi, Way, bare_creation, megabytes, metadata};
 use super::read::{self, Reader};

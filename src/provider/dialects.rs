@@ -66,7 +66,7 @@ const DAY_SECS: i64 = 86_400;
 
 /// Every row as a kind of provider.
 pub const KINDS: &[&Kind] = kinds![
-    // docs/providers.md#groq
+    // docs/providers/groq.md
     Row {
         facts: KindFacts {
             name: "groq",
@@ -91,7 +91,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // docs/providers.md#moonshot
+    // docs/providers/moonshot.md
     Row {
         facts: KindFacts {
             name: "moonshot",
@@ -108,7 +108,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // docs/providers.md#zai-and-zhipu; Zhipu is the same at another address.
+    // docs/providers/zai.md; Zhipu is the same at another address.
     Row {
         facts: KindFacts {
             name: "zai",
@@ -124,7 +124,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // docs/providers.md#siliconflow
+    // docs/providers/siliconflow.md
     Row {
         facts: KindFacts {
             name: "siliconflow",
@@ -151,7 +151,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // docs/providers.md#deepinfra
+    // docs/providers/deepinfra.md
     Row {
         facts: KindFacts {
             name: "deepinfra",
@@ -170,7 +170,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // docs/providers.md#doubleword; a control layer of one's own too.
+    // docs/providers/doubleword.md; a control layer of one's own too.
     Row {
         facts: KindFacts {
             name: "doubleword",
@@ -196,7 +196,7 @@ pub const KINDS: &[&Kind] = kinds![
             ..Dialect::OPENAI
         },
     },
-    // docs/providers.md#novita
+    // docs/providers/novita.md
     Row {
         facts: KindFacts {
             name: "novita",
@@ -240,7 +240,7 @@ pub const KINDS: &[&Kind] = kinds![
         },
         ..Row::OPENAI
     },
-    // Any other service with OpenAI's interface (docs/providers.md#services-without-a-kind).
+    // Any other service with OpenAI's interface (docs/providers/openai-compatible.md).
     Row {
         facts: KindFacts {
             name: "openai-compatible",

@@ -1,4 +1,4 @@
-//! Fireworks' batch inference jobs (`docs/providers.md#fireworks`): everything below an account, requests and results in datasets.
+//! Fireworks' batch inference jobs (`docs/providers/fireworks.md`): everything below an account, requests and results in datasets.
 
 mod results;
 mod submission;

@@ -1,4 +1,4 @@
-//! Batches of the Gemini Developer API (`docs/providers.md#gemini`): long-running operations with the batch in `metadata`.
+//! Batches of the Gemini Developer API (`docs/providers/gemini.md`): long-running operations with the batch in `metadata`.
 
 mod models;
 mod results;

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 ///
 /// What strict JSON says about a text that none of these parsers reads.
 pub fn value(text: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(text).or_else(|error| match mended(text, Numbers::Finite) {
+    serde_json::from_slice(text).or_else(|error| match mended(text, Numbers::Finite, usize::MAX) {
         Some(mended) => serde_json::from_slice(&mended),
         None => Err(error),
     })
@@ -38,13 +38,33 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
 /// Such a number is a marked text, which `write` and [`text`] turn into the number again: `serde_json` holds neither
 /// integers of more than 64 bits nor every digit of a float.
 pub fn exact(text: &[u8]) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&mended(text, Numbers::AsWritten)?).ok()
+    serde_json::from_slice(&mended(text, Numbers::AsWritten, usize::MAX)?).ok()
+}
+
+/// The JSON object in a long `text`, with every number as it was written and every object or array of more than
+/// [`MAX_VALUES`] values as a text that [`write`] turns into itself again: it takes memory in proportion to its length.
+///
+/// # Errors
+///
+/// As for [`object`]; also for an object that has too many values itself.
+pub fn compact(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    let strict = |text: &[u8]| serde_json::from_slice::<IgnoredAny>(text);
+    let mut text = Cow::Borrowed(text);
+    // What has no end must not be decoded up to there.
+    if let Err(error) = strict(&text) {
+        text = Cow::Owned(mended(&text, Numbers::Finite, usize::MAX).ok_or(error)?);
+        strict(&text)?;
+    }
+    if let Some(mended) = mended(&text, Numbers::AsWritten, MAX_VALUES) {
+        text = Cow::Owned(mended);
+    }
+    serde_json::from_slice(&text)
 }
 
 /// Whether `text` is one whole JSON value to any of these parsers, rather than the beginning of one.
 pub fn is_whole(text: &[u8]) -> bool {
     let reads = |text: &[u8]| serde_json::from_slice::<IgnoredAny>(text).is_ok();
-    reads(text) || mended(text, Numbers::Finite).is_some_and(|mended| reads(&mended))
+    reads(text) || mended(text, Numbers::Finite, usize::MAX).is_some_and(|mended| reads(&mended))
 }
 
 /// The text or number that stands behind the first of `keys` that there is, in a text that may be no JSON at all.
@@ -116,6 +136,9 @@ fn plain(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
 /// What is nested deeper than this is passed over, since `serde_json` gives up at 128.
 pub const MAX_DEPTH: usize = 100;
 
+/// More values than this in one object or array are kept as they are written, where much is to be read.
+const MAX_VALUES: usize = 16 * 1024;
+
 /// Begins a text that is JSON to be written as it is. A character for private use, the last there is.
 const MARK: char = '\u{10FFFD}';
 
@@ -128,13 +151,15 @@ enum Numbers {
     AsWritten,
 }
 
-/// `text` so that strict JSON reads it, if there is anything to be changed.
-fn mended(text: &[u8], numbers: Numbers) -> Option<Vec<u8>> {
+/// `text` so that strict JSON reads it, if there is anything to be changed. What holds more than `most_values` is marked,
+/// or passed over if it is all of the text.
+fn mended(text: &[u8], numbers: Numbers, most_values: usize) -> Option<Vec<u8>> {
     let (text, is_utf8) = match String::from_utf8_lossy(text) {
         Cow::Borrowed(text) => (Cow::Borrowed(text.as_bytes()), true),
         Cow::Owned(text) => (Cow::Owned(text.into_bytes()), false),
     };
-    let mut mending = Mending { text: &text, numbers, out: Vec::new(), copied: 0 };
+    let mut mending =
+        Mending { text: &text, numbers, most_values, open: Vec::new(), out: Vec::new(), copied: 0 };
     mending.run();
     let Mending { mut out, copied, .. } = mending;
     if out.is_empty() && is_utf8 {
@@ -147,9 +172,20 @@ fn mended(text: &[u8], numbers: Numbers) -> Option<Vec<u8>> {
 struct Mending<'a> {
     text: &'a [u8],
     numbers: Numbers,
+    most_values: usize,
+    /// What is open, where values are counted.
+    open: Vec<Open>,
     out: Vec<u8>,
     /// How much of the text is in `out`.
     copied: usize,
+}
+
+/// An object or array that has begun, and how things stood then.
+struct Open {
+    at: usize,
+    out: usize,
+    copied: usize,
+    values: usize,
 }
 
 impl Mending<'_> {
@@ -161,15 +197,39 @@ impl Mending<'_> {
                 b'{' | b'[' if depth >= MAX_DEPTH => self.deep(at),
                 b'{' | b'[' => {
                     depth += 1;
+                    if self.most_values < usize::MAX {
+                        self.open.push(Open { at, out: self.out.len(), copied: self.copied, values: 1 });
+                    }
                     at + 1
                 }
                 b'}' | b']' => {
                     depth = depth.saturating_sub(1);
+                    self.close(at + 1);
+                    at + 1
+                }
+                b',' => {
+                    if let Some(open) = self.open.last_mut() {
+                        open.values += 1;
+                    }
                     at + 1
                 }
                 b'-' | b'0'..=b'9' | b'N' | b'I' => self.number(at),
                 _ => at + 1,
             };
+        }
+    }
+
+    /// What was opened last ends before `end`: if it holds too much it is marked.
+    fn close(&mut self, end: usize) {
+        let Some(Open { at, out, copied, values }) = self.open.pop() else { return };
+        let is_too_much = values > self.most_values;
+        if is_too_much {
+            self.out.truncate(out);
+            self.copied = copied;
+            self.mark(at, end);
+        }
+        if let Some(around) = self.open.last_mut() {
+            around.values += if is_too_much { 1 } else { values };
         }
     }
 
@@ -181,9 +241,11 @@ impl Mending<'_> {
 
     /// Replaces by JSON to be written as it is.
     fn mark(&mut self, from: usize, to: usize) {
-        let mut marked = Vec::new();
-        plain(&format!("{MARK}{}", String::from_utf8_lossy(&self.text[from..to])), &mut marked);
-        self.replace(from, to, &marked);
+        let begin = self.out.len() + (from - self.copied) + 1;
+        self.replace(from, to, b"");
+        plain(&String::from_utf8_lossy(&self.text[from..to]), &mut self.out);
+        let mut mark = [0; 4];
+        self.out.splice(begin..begin, MARK.encode_utf8(&mut mark).bytes());
     }
 
     /// Passes over the string that begins `at` its quotation mark.
@@ -384,6 +446,26 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_much_is_passed_on_as_it_is_written() {
+        let many = |item: &str| format!("[{}{item}]", format!("{item}, ").repeat(MAX_VALUES));
+        for large in
+            [many("0.10"), many("\"\\u00e9\""), many("[]"), format!("{{\"a\":{}}}", many("{\"b\":[1]}"))]
+        {
+            let text = format!("{{\"n\":1.0,\"a\":{{\"b\":[{large},7]}},\"c\":\"\u{10FFFD}x\",\"d\":1E5}}");
+            let object = compact(text.as_bytes()).unwrap();
+            assert!(object["a"]["b"].as_array().unwrap().len() == 2);
+            assert!(object["a"]["b"][0].is_string() || object["a"]["b"][0]["a"].is_string());
+            assert_eq!(super::text(&Value::Object(object)), text);
+            assert!(compact(&text.as_bytes()[..text.len() - 1]).is_err());
+            assert!(compact(large.as_bytes()).is_err(), "no object");
+            let odd = text.replace("1E5", "NaN");
+            assert_eq!(compact(odd.as_bytes()).unwrap()["d"], Value::Null);
+        }
+        let keys: Vec<String> = (0..=MAX_VALUES).map(|number| format!("\"k{number}\":0")).collect();
+        assert!(compact(format!("{{{}}}", keys.join(",")).as_bytes()).is_err());
+    }
+
+    #[test]
     fn what_is_nested_too_deep_is_passed_over_or_on() {
         let deep = format!("{{\"b\":2,\"a\":{}1{}}}", "[".repeat(3000), "]".repeat(3000));
         assert_eq!(object(deep.as_bytes()).unwrap()["b"], 2);
@@ -436,7 +518,9 @@ mod tests {
         fn what_is_read_exactly_is_written_byte_for_byte(document in json(), numbers in prop::collection::vec(number(), 1..6)) {
             let written = format!("{{\"n\":[{}],\"d\":{document}}}", numbers.join(","));
             let read = exact(written.as_bytes()).unwrap_or_else(|| object(written.as_bytes()).unwrap());
-            prop_assert_eq!(text(&Value::Object(read)), written);
+            prop_assert_eq!(&text(&Value::Object(read)), &written);
+            let compact = compact(written.as_bytes()).unwrap();
+            prop_assert_eq!(text(&Value::Object(compact)), written);
         }
 
         #[test]
@@ -450,7 +534,7 @@ mod tests {
         #[test]
         fn no_bytes_break_it(bytes: Vec<u8>, noise in "[\\[\\]{}\",:\\\\udINa0-9eE.+-]{0,40}") {
             for text in [bytes.as_slice(), noise.as_bytes()] {
-                let (_, _) = (exact(text), find_text(text, &["a"]));
+                let (_, _, _) = (exact(text), find_text(text, &["a"]), compact(text));
                 prop_assert_eq!(value(text).is_ok() && !is_whole(text), false);
             }
         }

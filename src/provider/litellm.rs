@@ -1,4 +1,4 @@
-//! A LiteLLM proxy (`docs/providers.md#litellm`): OpenAI's batches in front of other services.
+//! A LiteLLM proxy (`docs/providers/litellm.md`): OpenAI's batches in front of other services.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, OpenAi, is_routed};

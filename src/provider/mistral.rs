@@ -1,4 +1,4 @@
-//! Mistral's batch jobs (`docs/providers.md#mistral`).
+//! Mistral's batch jobs (`docs/providers/mistral.md`).
 
 mod submission;
 mod translation;

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod anthropic;
 pub mod azure_openai;
 pub mod bedrock;
+pub mod bounds;
 pub mod chat;
 pub mod cohere;
 mod conversation;
@@ -30,6 +31,7 @@ pub mod openai;
 pub mod openai_results;
 pub mod otari;
 pub mod read;
+mod reading;
 pub mod records;
 pub mod registry;
 pub mod request;
@@ -54,6 +56,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use hook::Hook;
 use http::Method;
+use reading::MAX_ID_BYTES;
 use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -260,9 +263,13 @@ fn about(
     Ok(sighting)
 }
 
-/// What `read` makes of a page's items; what has no id is no batch.
+/// What `read` makes of a page's items; what has no id is no batch, and neither is what has one that is too long for it.
 fn sightings(items: &[Value], read: impl Fn(&Map<String, Value>) -> Sighting) -> Vec<Sighting> {
-    items.iter().filter_map(Value::as_object).map(read).filter(|sighting| !sighting.id.is_empty()).collect()
+    let is_batch = |sighting: &Sighting| {
+        let id = &sighting.id;
+        !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.contains(char::is_control)
+    };
+    items.iter().filter_map(Value::as_object).map(read).filter(is_batch).collect()
 }
 
 /// Where the next page begins at services that continue after an id; `None` if the server does not get on.

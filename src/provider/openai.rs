@@ -1,4 +1,4 @@
-//! OpenAI's batches (`docs/providers.md#openai`), and what every service that imitates them has in common.
+//! OpenAI's batches (`docs/providers/openai.md`), and what every service that imitates them has in common.
 
 mod submission;
 

@@ -1,4 +1,4 @@
-//! Results in OpenAI's form (`docs/providers.md#openai-lines`), which most services share, and the ways to a file of them.
+//! Results in OpenAI's form (`docs/providers/openai.md#lines`), which most services share, and the ways to a file of them.
 
 use super::read::Reader;
 use super::results::{Fetch, FetchStep, Form, OutputLine, RequestResult};
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((usage.input_tokens, usage.output_tokens, usage.total_tokens), (5, 7, 12));
         assert_eq!(usage.input_tokens_details.cached_tokens, 2);
         assert_eq!(
-            read.to_json(),
+            read.into_json(),
             json!({"id": "batch_req_1", "custom_id": "a", "error": null,
                 "response": {"status_code": 200, "request_id": "req_1", "body": body}})
         );

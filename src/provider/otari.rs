@@ -1,4 +1,4 @@
-//! An otari gateway (`docs/providers.md#otari`): OpenAI's batches without files, in front of other services.
+//! An otari gateway (`docs/providers/otari.md`): OpenAI's batches without files, in front of other services.
 
 use super::Kind;
 use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, Start, bare, metadata};

@@ -1,14 +1,12 @@
 //! The parser rules of `docs/providers.md#parser-rules`: from whatever JSON a service sends to the fields of a sighting.
 
-use super::salvage;
-use crate::domain::batch::{
-    BatchError, BatchErrors, InputTokensDetails, OutputTokensDetails, RequestCounts, Usage,
-};
+use super::answer::shorten;
+use super::reading::{Reading, count, errors, id, metadata, text, time};
+use super::salvage::{self, TOO_LARGE};
+use crate::domain::batch::{BatchErrors, InputTokensDetails, OutputTokensDetails, RequestCounts, Usage};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
-use crate::domain::time::from_seconds;
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -22,13 +20,6 @@ pub struct Reader<'a> {
     unreadable: Vec<String>,
     /// Where a day stood in place of a time, with its end in Unix seconds.
     days: Vec<(String, i64)>,
-}
-
-/// What a field holds, to somebody who wants a `T`.
-enum Reading<T> {
-    Absent,
-    Value(T),
-    Unreadable,
 }
 
 impl<'a> Reader<'a> {
@@ -48,36 +39,36 @@ impl<'a> Reader<'a> {
         Sighting { unreadable: reader.unreadable, created_before, ..sighting }
     }
 
-    /// Whether there is anything but `null` at `path`.
+    /// Whether there is anything but `null` at `path`; it may be too large to be read.
     pub fn has(&mut self, path: &str) -> bool {
-        self.value(path).is_some()
+        self.find(path).is_some_and(|value| value == TOO_LARGE || !salvage::is_broken(value))
     }
 
     /// What is at `path`, as it is.
     pub fn value(&mut self, path: &str) -> Option<&'a Value> {
+        let value = self.find(path)?;
+        if let Some(why) = salvage::why_broken(value) {
+            self.note(path, why);
+            return None;
+        }
+        Some(value)
+    }
+
+    fn find(&mut self, path: &str) -> Option<&'a Value> {
         let mut object = self.object;
         let mut walked = 0;
         for (dot, _) in path.match_indices('.') {
             match object.get(&path[walked..dot])? {
                 Value::Object(inner) => object = inner,
                 Value::Null => return None,
-                broken if salvage::is_broken(broken) => {
-                    self.note(&path[..dot], "is not JSON");
-                    return None;
-                }
-                _ => {
-                    self.note(&path[..dot], "is not an object");
+                other => {
+                    self.note(&path[..dot], salvage::why_broken(other).unwrap_or("is not an object"));
                     return None;
                 }
             }
             walked = dot + 1;
         }
-        let value = object.get(&path[walked..]).filter(|value| !value.is_null())?;
-        if salvage::is_broken(value) {
-            self.note(path, "is not JSON");
-            return None;
-        }
-        Some(value)
+        object.get(&path[walked..]).filter(|value| !value.is_null())
     }
 
     pub fn text(&mut self, path: &str) -> Option<String> {
@@ -145,14 +136,17 @@ impl<'a> Reader<'a> {
         let mut word = None;
         let noted = self.unreadable.len();
         for path in paths {
-            word = self.read(path, "is not a word", text);
+            word = self.read(path, "is not a word", |value| match text(value) {
+                Reading::TooLong => Reading::Value(value.as_str().unwrap_or_default().to_owned()),
+                reading => reading,
+            });
             if word.is_some() {
                 // A service that keeps its word elsewhere has something else in the places before.
                 self.unreadable.truncate(noted);
                 break;
             }
         }
-        word.map(|word| word.chars().take(MAX_WORD_CHARS).collect())
+        word.map(|word| word.chars().filter(|c| !c.is_control()).take(MAX_WORD_CHARS).collect())
     }
 
     /// Counts in OpenAI's form: `total`, `completed`, `failed`.
@@ -181,27 +175,13 @@ impl<'a> Reader<'a> {
     /// What the submitter attached; values that are not text become their JSON.
     pub fn metadata(&mut self, path: &str) -> Option<BTreeMap<String, String>> {
         if let Some(Value::Object(entries)) = self.value(path) {
-            for key in entries.iter().filter(|(_, value)| salvage::holds_broken(value)).map(|(key, _)| key) {
-                self.note(&format!("{path}.{key}"), "is not JSON");
+            let broken =
+                entries.iter().filter_map(|(key, value)| Some((key, salvage::why_holds_broken(value)?)));
+            for (key, why) in broken.take(MAX_NOTES) {
+                self.note(&format!("{path}.{key}"), why);
             }
         }
-        self.read(path, "is not a table", |value| match value {
-            Value::Object(entries) => Reading::Value(
-                entries
-                    .iter()
-                    .filter_map(|(key, value)| match value {
-                        Value::Null => None,
-                        value if salvage::holds_broken(value) => None,
-                        Value::String(text) => Some((key.clone(), text.clone())),
-                        other => Some((key.clone(), other.to_string())),
-                    })
-                    .collect(),
-            ),
-            // What some languages make of an empty table.
-            Value::Array(items) if items.is_empty() => Reading::Absent,
-            Value::String(text) if text.is_empty() => Reading::Absent,
-            _ => Reading::Unreadable,
-        })
+        self.read(path, "is not a table", metadata)
     }
 
     /// Tokens used, in OpenAI's form.
@@ -250,7 +230,15 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         match reading(self.value(path)?) {
             Reading::Value(value) => Some(value),
+            Reading::Part(value) => {
+                self.note(path, "holds more than is kept");
+                Some(value)
+            }
             Reading::Absent => None,
+            Reading::TooLong => {
+                self.note(path, "is too long");
+                None
+            }
             Reading::Unreadable => {
                 self.note(path, otherwise);
                 None
@@ -259,12 +247,18 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&mut self, path: &str, what: &str) {
-        let sentence = format!("`{path}` {what}");
+        if self.unreadable.len() >= MAX_NOTES {
+            return;
+        }
+        let sentence = format!("`{}` {what}", shorten(path));
         if !self.unreadable.contains(&sentence) {
             self.unreadable.push(sentence);
         }
     }
 }
+
+/// Of one answer, so many oddities are told: a server must not fill the log with them.
+const MAX_NOTES: usize = 32;
 
 /// Which of `words` the service's word is, whatever its case, separators, prefix and spelling of `cancelled`.
 pub fn status(word: &str, words: &[(&str, Status)]) -> Option<Status> {
@@ -309,149 +303,11 @@ fn plain(word: &str) -> String {
     }
 }
 
-fn text(value: &Value) -> Reading<String> {
-    match value {
-        Value::String(text) if text.trim().is_empty() => Reading::Absent,
-        Value::String(text) => Reading::Value(text.clone()),
-        _ => Reading::Unreadable,
-    }
-}
-
-fn id(value: &Value) -> Reading<String> {
-    match value {
-        Value::Number(number) => Reading::Value(number.to_string()),
-        Value::Object(object) => match object.get("id").map(id) {
-            Some(Reading::Value(id)) => Reading::Value(id),
-            _ => Reading::Unreadable,
-        },
-        other => text(other),
-    }
-}
-
-fn time(value: &Value) -> Reading<i64> {
-    let seconds = match value {
-        Value::Number(number) => number.as_f64().and_then(seconds_of_number),
-        Value::String(text) if text.trim().is_empty() => return Reading::Absent,
-        Value::String(text) => seconds_of_text(text.trim()),
-        _ => None,
-    };
-    match seconds {
-        // Zero is how some say "never", and so is the first year of the calendar; nothing was batched before 1970.
-        Some(seconds) if seconds <= 0 => Reading::Absent,
-        Some(seconds) => Reading::Value(seconds),
-        None => Reading::Unreadable,
-    }
-}
-
-/// Seconds since 1970 of a number that may count milli-, micro- or nanoseconds too.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a whole number of seconds below the bound is exact in both types"
-)]
-fn seconds_of_number(mut number: f64) -> Option<i64> {
-    /// As seconds this is the year 5138; what is larger counts something finer.
-    const MOST_SECONDS: f64 = 1e11;
-    for _ in 0..3 {
-        if number > MOST_SECONDS {
-            number /= 1000.0;
-        }
-    }
-    (number.is_finite() && number <= MOST_SECONDS).then(|| number.floor() as i64)
-}
-
-fn seconds_of_text(text: &str) -> Option<i64> {
-    if let Ok(number) = text.parse::<f64>() {
-        return seconds_of_number(number);
-    }
-    let at = text
-        .parse::<Timestamp>()
-        .ok()
-        .or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())?;
-    // Before 1970 a fraction rounds towards the epoch; all of that is "never" anyway.
-    from_seconds(at.as_second()).map(Timestamp::as_second)
-}
-
-fn count(value: &Value) -> Reading<u64> {
-    match value {
-        Value::Number(number) => number.as_u64().map_or_else(
-            || number.as_f64().and_then(whole).map_or(Reading::Unreadable, Reading::Value),
-            Reading::Value,
-        ),
-        Value::String(text) if text.trim().is_empty() => Reading::Absent,
-        Value::String(text) => text.trim().parse().map_or(Reading::Unreadable, Reading::Value),
-        _ => Reading::Unreadable,
-    }
-}
-
-/// A count that was written with a decimal point.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be whole, not negative and exact"
-)]
-fn whole(number: f64) -> Option<u64> {
-    /// Beyond 2⁵³ a float skips whole numbers.
-    const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
-    (number.fract() == 0.0 && (0.0..=MOST_EXACT).contains(&number)).then_some(number as u64)
-}
-
-fn errors(value: &Value) -> Reading<BatchErrors> {
-    let data: Vec<BatchError> = match value {
-        Value::Array(items) => items.iter().filter_map(error).collect(),
-        Value::Object(object) => match object.get("data") {
-            Some(Value::Array(items)) => items.iter().filter_map(error).collect(),
-            Some(Value::Null) => Vec::new(),
-            Some(_) => return Reading::Unreadable,
-            // `{"object":"list"}` alone lists nothing.
-            None => error(value).into_iter().collect(),
-        },
-        Value::String(text) if text.trim().is_empty() => Vec::new(),
-        Value::String(_) => error(value).into_iter().collect(),
-        _ => return Reading::Unreadable,
-    };
-    if data.is_empty() {
-        return Reading::Absent;
-    }
-    Reading::Value(BatchErrors { data, ..BatchErrors::default() })
-}
-
-/// One error: an object, an object around it, or only words. `None` if it says nothing.
-fn error(value: &Value) -> Option<BatchError> {
-    match value {
-        broken if salvage::is_broken(broken) => None,
-        Value::String(message) if !message.trim().is_empty() => {
-            Some(BatchError { message: Some(message.clone()), ..BatchError::default() })
-        }
-        Value::Object(object) => {
-            let scalar = |field: &str| match object.get(field) {
-                Some(broken) if salvage::is_broken(broken) => None,
-                Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-                Some(Value::Number(number)) => Some(number.to_string()),
-                _ => None,
-            };
-            let number = |field: &str| match object.get(field).map(count) {
-                Some(Reading::Value(number)) => Some(number),
-                _ => None,
-            };
-            let message = scalar("message").map(|message| match number("count") {
-                // Mistral gives each message once, with how many requests it befell.
-                Some(count) if count > 1 => format!("{message} ({count} requests)"),
-                _ => message,
-            });
-            let error =
-                BatchError { code: scalar("code"), line: number("line"), message, param: scalar("param") };
-            if error == BatchError::default() {
-                return object.get("error").filter(|inner| !inner.is_null()).and_then(self::error);
-            }
-            Some(error)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::batch::BatchError;
+    use jiff::Timestamp;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -5,7 +5,7 @@ use super::results::Form;
 use bytes::{Bytes, BytesMut};
 
 /// No record is longer: what is, is a broken file or no results at all. In bytes.
-pub const LONGEST_RECORD: usize = 64 * 1024 * 1024;
+pub const LONGEST_RECORD: usize = 32 * 1024 * 1024;
 
 /// Why a stream holds no records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,11 @@ impl Splitter {
             Form::Array(paths) => State::Array(Document::new(paths)),
         };
         Self { form, begun: BytesMut::new(), count: 0 }
+    }
+
+    /// How long the record is that has been begun, in bytes.
+    pub fn held(&self) -> usize {
+        self.begun.len()
     }
 
     /// The records that are complete with `piece`.

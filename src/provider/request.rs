@@ -1,5 +1,6 @@
 //! Forms the requests to one account: its address, its headers, its limits; no id leaves its path segment.
 
+use super::reading::MAX_ID_BYTES;
 use super::{Account, answer};
 use crate::http::call::{Answer, BodyLimit, Call};
 use crate::http::failure::Failure;
@@ -16,7 +17,6 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Requests {
     base_url: String,
-    key: Option<SecretString>,
     /// Ready to be sent, or what is wrong with the configured values.
     headers: Result<HeaderMap, String>,
     /// Encoded already, and sent with every request; empty: none.
@@ -38,7 +38,6 @@ impl Requests {
     pub fn new(account: &Account, credential: Credential, headers: &[(&'static str, &str)]) -> Self {
         Self {
             base_url: account.config.base_url.trim_end_matches('/').to_owned(),
-            key: account.api_key.clone(),
             headers: form_headers(account.api_key.as_ref(), credential, headers),
             query: String::new(),
             timeout: account.config.polling.timeout,
@@ -173,33 +172,17 @@ impl Requests {
 
     /// What `answer` says if it is no success; see [`answer::refusal`].
     pub fn success(&self, answer: &Answer) -> Result<(), Failure> {
-        if answer.status.is_success() {
-            return Ok(());
-        }
-        Err(answer::refusal(self.without_key(answer).as_ref().unwrap_or(answer)))
+        if answer.status.is_success() { Ok(()) } else { Err(answer::refusal(answer)) }
     }
 
     /// The object in `answer`; see [`answer::object`].
     pub fn object(&self, answer: &Answer) -> Result<Map<String, Value>, Failure> {
-        answer::object(answer).or_else(|failure| answer::object(&self.without_key(answer).ok_or(failure)?))
+        answer::object(answer)
     }
 
     /// The list in `answer`; see [`answer::list`].
     pub fn list(&self, answer: &Answer, key: &str) -> Result<(Vec<Value>, Map<String, Value>), Failure> {
         answer::list(answer, key)
-            .or_else(|failure| answer::list(&self.without_key(answer).ok_or(failure)?, key))
-    }
-
-    /// `answer` without the key, if it is there: some servers repeat it when they refuse it.
-    fn without_key(&self, answer: &Answer) -> Option<Answer> {
-        /// What is shorter is no secret, and would be found in plain words.
-        const SHORTEST: usize = 8;
-        let key = self.key.as_ref()?.expose_secret().trim();
-        if key.len() < SHORTEST {
-            return None;
-        }
-        let body = String::from_utf8_lossy(&answer.body);
-        body.contains(key).then(|| Answer { body: body.replace(key, "[key]").into(), ..answer.clone() })
     }
 }
 
@@ -209,8 +192,6 @@ impl Requests {
 ///
 /// [`Failure::BadRequest`] for an id that is empty, too long, or a step to another directory, however it is encoded.
 pub fn segment(id: &str) -> Result<String, Failure> {
-    /// Longer than any service's ids, managed ones of gateways included.
-    const MAX_ID_BYTES: usize = 512;
     let bad = |why: &str| Err(Failure::BadRequest(format!("{why}; give the id that the provider shows")));
     match id {
         "" => bad("the id is empty"),
@@ -266,7 +247,6 @@ const QUERY: &AsciiSet = &SEGMENT.remove(b',').remove(b'/');
 mod tests {
     use super::*;
     use crate::config::{Polling, ProviderConfig};
-    use http::StatusCode;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -294,25 +274,6 @@ mod tests {
         assert!(value.is_sensitive());
         for shown in [format!("{requests:?}"), format!("{call:?}")] {
             assert!(!shown.contains("very-secret"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_repeated_is_taken_out() {
-        let requests = requests("http://127.0.0.1/v1", "sk-very-secret");
-        for (status, body) in [
-            (StatusCode::UNAUTHORIZED, r#"{"error":"bad key sk-very-secret"}"#),
-            (StatusCode::OK, r#"{"error":"bad key sk-very-secret"}"#),
-            (StatusCode::OK, "bad key sk-very-secret"),
-        ] {
-            let body = Bytes::from_static(body.as_bytes());
-            let answer = Answer { status, headers: HeaderMap::new(), body, cut: false };
-            for failure in
-                [requests.object(&answer).unwrap_err(), requests.list(&answer, "data").unwrap_err()]
-            {
-                let told = failure.to_string();
-                assert!(told.contains("bad key [key]"), "{told}");
-            }
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Record<'a> {
     pub batch: &'a Batch,
 }
 
-/// A record in the form of a line of OpenAI's output and error files (`docs/providers.md#openai-lines`).
+/// A record in the form of a line of OpenAI's output and error files (`docs/providers/openai.md#lines`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputLine {
     /// The service's id for the request within the batch.
@@ -91,32 +91,35 @@ impl RequestResult {
 }
 
 impl OutputLine {
-    /// Whether `object`, of which this line was read, says all of it under the same names: then it is in OpenAI's form
-    /// already.
-    pub fn is_written_in(&self, object: &Map<String, Value>) -> bool {
-        let Value::Object(line) = self.to_json() else { return false };
-        let failed = matches!(self.result, RequestResult::Error { .. });
-        line.iter().all(|(key, value)| match object.get(key) {
-            // A response beside an error is more than the line says.
-            Some(told) if key == "response" && failed => told.is_null() || told.is_object(),
-            Some(told) => says(told, value),
-            None => false,
-        })
-    }
-
     /// As JSON, every key present.
-    pub fn to_json(&self) -> Value {
-        let (response, error) = match &self.result {
-            RequestResult::Response { status_code, request_id, body } => (
-                serde_json::json!({"status_code": status_code, "request_id": request_id, "body": body}),
-                Value::Null,
-            ),
+    pub fn into_json(self) -> Value {
+        let (response, error) = match self.result {
+            RequestResult::Response { status_code, request_id, body } => {
+                let mut response = serde_json::json!({"status_code": status_code, "request_id": request_id});
+                response["body"] = body;
+                (response, Value::Null)
+            }
             RequestResult::Error { code, message } => {
                 (Value::Null, serde_json::json!({"code": code, "message": message}))
             }
         };
-        serde_json::json!({"id": self.id, "custom_id": self.custom_id, "response": response, "error": error})
+        let mut line = serde_json::json!({"id": self.id, "custom_id": self.custom_id});
+        line["response"] = response;
+        line["error"] = error;
+        line
     }
+}
+
+/// Whether `object`, of which `line` was read, says all of it under the same names: then it is in OpenAI's form already.
+pub fn is_written_in(line: &Value, object: &Map<String, Value>) -> bool {
+    let Value::Object(fields) = line else { return false };
+    let failed = line["response"].is_null();
+    fields.iter().all(|(key, value)| match object.get(key) {
+        // A response beside an error is more than the line says.
+        Some(told) if key == "response" && failed => told.is_null() || told.is_object(),
+        Some(told) => says(told, value),
+        None => false,
+    })
 }
 
 /// Whether `told` has every field of `value`, with the same values.

@@ -123,6 +123,9 @@ impl S3 {
     }
 }
 
+/// The most keys that S3 lists at once.
+const MAX_KEYS: usize = 1000;
+
 /// The keys in the answer to [`S3::list`], and where the next page begins.
 pub fn keys(answer: &Answer) -> (Vec<String>, Option<String>) {
     let text = String::from_utf8_lossy(&answer.body);
@@ -130,6 +133,7 @@ pub fn keys(answer: &Answer) -> (Vec<String>, Option<String>) {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         text.split(open.as_str())
             .skip(1)
+            .take(MAX_KEYS)
             .filter_map(|rest| Some(rest.split_once(close.as_str())?.0.to_owned()))
             .collect::<Vec<String>>()
     };

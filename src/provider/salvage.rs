@@ -31,22 +31,34 @@ pub fn object(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Whether `value` stands where something was that no parser reads.
+/// Whether `value` stands where something was that no parser reads, or that was too large to be read.
 pub fn is_broken(value: &Value) -> bool {
-    value.as_str() == Some(BROKEN)
+    why_broken(value).is_some()
 }
 
-/// Whether there is something in `value` that no parser reads.
-pub fn holds_broken(value: &Value) -> bool {
+/// Why what stood in the place of `value` was not read, as the end of a sentence; `None`: it was read.
+pub fn why_broken(value: &Value) -> Option<&'static str> {
+    match value.as_str()? {
+        BROKEN => Some("is not JSON"),
+        TOO_LARGE => Some("is too large to be read"),
+        _ => None,
+    }
+}
+
+/// The same for what stands anywhere in `value`.
+pub fn why_holds_broken(value: &Value) -> Option<&'static str> {
     match value {
-        Value::Array(items) => items.iter().any(holds_broken),
-        Value::Object(fields) => fields.values().any(holds_broken),
-        other => is_broken(other),
+        Value::Array(items) => items.iter().find_map(why_holds_broken),
+        Value::Object(fields) => fields.values().find_map(why_holds_broken),
+        other => why_broken(other),
     }
 }
 
 /// Stands for what no parser reads: a noncharacter of Unicode, which no text has.
 const BROKEN: &str = "\u{10FFFE}";
+
+/// Stands for what was too large to be read, in a text before it is decoded and among the values: another noncharacter.
+pub const TOO_LARGE: &str = "\u{1FFFE}";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -245,7 +257,7 @@ mod tests {
             assert_eq!(value(text.as_bytes()), None, "{text}");
         }
         let deep = format!("{{\"a\":1,\"b\":{}x{}}}", "[".repeat(9000), "]".repeat(9000));
-        assert!(holds_broken(&value(deep.as_bytes()).unwrap()));
+        assert!(why_holds_broken(&value(deep.as_bytes()).unwrap()).is_some());
     }
 
     proptest! {

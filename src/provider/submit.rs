@@ -90,7 +90,7 @@ pub struct IdRule {
     pub plain: bool,
 }
 
-/// OpenAI's own form of a line (`docs/providers.md#openai-lines`).
+/// OpenAI's own form of a line (`docs/providers/openai.md#lines`).
 pub const OPENAI_LINE: LineForm =
     LineForm { id: "custom_id", id_needed: true, body: "body", model: ModelPlace::Request, tells: &[] };
 

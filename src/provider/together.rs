@@ -1,4 +1,4 @@
-//! Together's batches (`docs/providers.md#together`): progress in place of counts, and one error in words.
+//! Together's batches (`docs/providers/together.md`): progress in place of counts, and one error in words.
 
 use super::openai::{Creation, Dialect, OpenAi, Paging, Way, bare, creation_without_metadata, megabytes};
 use super::read::Reader;

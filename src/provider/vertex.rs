@@ -1,4 +1,4 @@
-//! Vertex AI's batch prediction jobs (`docs/providers.md#vertex-ai`): Google's credentials, and requests and results in Cloud
+//! Vertex AI's batch prediction jobs (`docs/providers/vertex.md`): Google's credentials, and requests and results in Cloud
 //! Storage.
 
 mod results;

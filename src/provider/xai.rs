@@ -1,4 +1,4 @@
-//! xAI's batches (`docs/providers.md#xai`): no status word, so the counters and times tell; results in pages.
+//! xAI's batches (`docs/providers/xai.md`): no status word, so the counters and times tell; results in pages.
 
 mod results;
 mod submission;
@@ -148,7 +148,7 @@ fn answered_at(answer: &Answer) -> Option<i64> {
 /// What was answered, with the status that its words mean: xAI refuses a key with 400, where others say 401.
 fn meant(answer: &Answer) -> Cow<'_, Answer> {
     let refuses_key = answer.status == StatusCode::BAD_REQUEST
-        && String::from_utf8_lossy(&answer.body).contains("Incorrect API key");
+        && memchr::memmem::find(&answer.body, b"Incorrect API key").is_some();
     if refuses_key {
         Cow::Owned(Answer { status: StatusCode::UNAUTHORIZED, ..answer.clone() })
     } else {

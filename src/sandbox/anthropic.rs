@@ -1,4 +1,4 @@
-//! Anthropic's Message Batches (`docs/providers.md#anthropic` and `docs/providers.md#anthropic-lines`).
+//! Anthropic's Message Batches (`docs/providers/anthropic.md` and `docs/providers/anthropic.md#lines`).
 
 use super::Sandbox;
 use super::batch::{self, Asked, Batch, Ended, Fate, Part, Reason};

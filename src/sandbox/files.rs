@@ -1,4 +1,4 @@
-//! `/v1/files`, which answers what both OpenAI's and Mistral's SDK accept (`docs/providers.md#openai` and `docs/providers.md#mistral`).
+//! `/v1/files`, which answers what both OpenAI's and Mistral's SDK accept (`docs/providers/openai.md` and `docs/providers/mistral.md`).
 
 use super::Sandbox;
 use super::batch;

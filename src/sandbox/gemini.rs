@@ -1,4 +1,4 @@
-//! The batches of Google's Gemini Developer API (`docs/providers.md#gemini` and `docs/providers.md#gemini-lines`).
+//! The batches of Google's Gemini Developer API (`docs/providers/gemini.md` and `docs/providers/gemini.md#lines`).
 
 use super::Sandbox;
 use super::answer::Task;

@@ -1,4 +1,4 @@
-//! The files of Google's Gemini Developer API: resumable uploads, and downloads of results (`docs/providers.md#gemini`).
+//! The files of Google's Gemini Developer API: resumable uploads, and downloads of results (`docs/providers/gemini.md`).
 
 use super::Sandbox;
 use super::chance;

@@ -1,4 +1,4 @@
-//! Mistral's batch jobs (`docs/providers.md#mistral` and `docs/providers.md#mistral-lines`).
+//! Mistral's batch jobs (`docs/providers/mistral.md` and `docs/providers/mistral.md#lines`).
 
 use super::Sandbox;
 use super::answer::Task;

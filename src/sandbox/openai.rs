@@ -1,4 +1,4 @@
-//! OpenAI's Batch API (`docs/providers.md#openai` and `docs/providers.md#openai-lines`).
+//! OpenAI's Batch API (`docs/providers/openai.md` and `docs/providers/openai.md#lines`).
 
 use super::Sandbox;
 use super::answer::Task;

@@ -8,13 +8,12 @@ use super::touch::Touch;
 use super::{discovery, history, row, submissions, telling};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
-use crate::domain::time::to_millis;
 use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition};
 use crate::domain::transition::Step;
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, named_params, params_from_iter};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -35,18 +34,6 @@ pub struct BatchFilter {
     pub after: Option<Pk>,
     /// At most so many.
     pub limit: Option<u32>,
-}
-
-/// What the schedule keeps in memory of a watched batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScheduleEntry {
-    /// Its row.
-    pub pk: Pk,
-    pub provider: Arc<str>,
-    /// When it is due.
-    pub next_poll_at: Timestamp,
-    /// When it was created, Unix seconds; `None` until the provider has shown it.
-    pub created_at: Option<i64>,
 }
 
 impl Store {
@@ -172,48 +159,6 @@ impl Store {
         Ok((found, more))
     }
 
-    /// Every batch that is to be polled some day, for the schedule in memory.
-    pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
-        let mut entries = self
-            .read(|connection| {
-                let mut query = connection.prepare_cached(
-                    "SELECT pk, provider, next_poll_at, created_at FROM batches INDEXED BY batches_due
-                     WHERE next_poll_at IS NOT NULL ORDER BY next_poll_at",
-                )?;
-                let mut names = BTreeSet::new();
-                collect(query.query([])?, |row| {
-                    Ok(ScheduleEntry {
-                        pk: row.get("pk")?,
-                        provider: shared(
-                            &mut names,
-                            row.get_ref("provider")?.as_str().map_err(rusqlite::Error::from)?,
-                        ),
-                        next_poll_at: instant(row, "next_poll_at")?,
-                        created_at: row.get("created_at")?,
-                    })
-                })
-            })
-            .await?;
-        let Some(daemon) = &self.0.daemon else { return Ok(entries) };
-        let mut touches = daemon.writer.core.all_touches();
-        entries.retain_mut(|entry| match touches.remove(&entry.pk) {
-            Some(touch) => touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some(),
-            None => true,
-        });
-        // Those that had no next poll before and have one now.
-        for (pk, touch) in touches {
-            if touch.next_poll_at.is_some()
-                && let Some(tracked) = self.load(pk).await?
-                && let Some(next_poll_at) = tracked.next_poll_at
-            {
-                let created_at = tracked.first_seen_at.map(|_| tracked.batch.created_at);
-                let provider = tracked.key.provider.into();
-                entries.push(ScheduleEntry { pk, provider, next_poll_at, created_at });
-            }
-        }
-        Ok(entries)
-    }
-
     /// The changes of status of one batch, oldest first.
     pub async fn transitions(&self, pk: Pk) -> Result<Vec<Transition>, StoreError> {
         self.read(move |connection| {
@@ -237,12 +182,17 @@ impl Store {
     /// Stops watching; the history stays.
     pub async fn untrack(&self, pk: Pk, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
-                "UPDATE batches SET untracked_at = coalesce(untracked_at, :now), next_poll_at = NULL
-                 WHERE pk = :pk",
-            )?
-            .execute(named_params! { ":pk": pk, ":now": ms(now) })?;
-            tx.supersede(pk);
+            let provider = tx
+                .prepare_cached(
+                    "UPDATE batches SET untracked_at = coalesce(untracked_at, :now), next_poll_at = NULL
+                     WHERE pk = :pk RETURNING provider",
+                )?
+                .query_row(named_params! { ":pk": pk, ":now": ms(now) }, |row| row.get("provider"))
+                .optional()?;
+            if let Some(provider) = provider {
+                tx.supersede(pk);
+                tx.take_off_schedule(pk, provider);
+            }
             Ok(())
         })
         .await
@@ -268,6 +218,7 @@ impl Store {
                 history::forget(tx, &key)?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
+                tx.take_off_schedule(pk, key.provider);
             }
             Ok(())
         })
@@ -331,7 +282,7 @@ impl Store {
     }
 
     /// Shows in `batches` what is known of their last checks and not written yet.
-    fn show_touches(&self, batches: &mut [(Pk, Tracked)]) {
+    pub(super) fn show_touches(&self, batches: &mut [(Pk, Tracked)]) {
         let Some(daemon) = &self.0.daemon else { return };
         for (pk, tracked) in batches {
             if let Some(touch) = daemon.writer.core.touch_of(*pk) {
@@ -339,16 +290,6 @@ impl Store {
             }
         }
     }
-}
-
-/// One name for all batches of a provider: there may be many.
-fn shared(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
-    if let Some(known) = names.get(name) {
-        return Arc::clone(known);
-    }
-    let name: Arc<str> = name.into();
-    names.insert(Arc::clone(&name));
-    name
 }
 
 impl BatchFilter {

@@ -10,7 +10,7 @@ use super::database::{
 use super::directory::{make_private, unwritable};
 use super::error::{OpenError, StoreError};
 use super::lock::{Lock, Marks};
-use super::outbox::sending;
+use super::outbox::recovering;
 use super::{history, migrate};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -49,7 +49,9 @@ pub(super) fn open_writable(
     if judge_length(dir, &lock.left)? > 0 {
         judge_header(dir)?;
     }
-    set_foreign_log_aside(dir, &lock.left);
+    if !set_foreign_log_aside(dir, &lock.left) {
+        judge_log(dir, &lock.left)?;
+    }
     make_private(&file).map_err(|error| unwritable(dir, &file, &error))?;
 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -110,8 +112,12 @@ pub(super) fn open_readable(dir: &Path) -> Result<Connection, OpenError> {
 /// The same without a daemon: the state must be there, and of a schema that this binary reads.
 pub(super) fn open_offline(dir: &Path) -> Result<Connection, OpenError> {
     let file = database::file(dir);
-    if judge_length(dir, &Marks::of(dir))? == 0 {
+    let marks = Marks::of(dir);
+    if judge_length(dir, &marks)? == 0 {
         return Err(OpenError::Absent { dir: dir.to_owned() });
+    }
+    if run_of(dir).is_some_and(|run| is_of(&marks, &run)) {
+        judge_log(dir, &marks)?;
     }
     let connection = match open_readable(dir).and_then(|connection| {
         judge_schema(dir, &connection)?;
@@ -191,30 +197,27 @@ fn judge_schema(dir: &Path, connection: &Connection) -> Result<i64, OpenError> {
     Ok(version)
 }
 
-/// Sets the log aside if it belongs to another file than the database beside it (see the head of this file).
-fn set_foreign_log_aside(dir: &Path, marks: &Marks) {
+/// Sets the log aside if it belongs to another file than the database beside it (see the head of this file). Whether the
+/// database is another one than the last run's, such as a restored backup: what is known of that one's log is void.
+fn set_foreign_log_aside(dir: &Path, marks: &Marks) -> bool {
     let (file, log) = (database::file(dir), database::log(dir));
     if database::length(&file).unwrap_or(0) == 0 {
-        return;
+        return true;
     }
-    match database::length(&log) {
-        None if marks.initialised && !marks.closed => {
+    // A file that cannot tell is left to the checks that follow.
+    let Some(run) = run_of(dir) else { return true };
+    if is_of(marks, &run) {
+        if database::length(&log).is_none() && marks.initialised && !marks.closed && marks.log.is_none() {
             tracing::warn!(
                 "the log {} is gone, and the last run did not end cleanly: the last changes may be missing; \
                  they are seen again at the next poll, under the same event ids",
                 log.display()
             );
-            return;
         }
-        None | Some(0) => return,
-        Some(_) => {}
+        return false;
     }
-    let run = read_only(&file, true)
-        .and_then(|connection| connection.query_row(RUN, [], |row| row.get::<_, String>(0)));
-    // A file that cannot tell is left to the checks that follow.
-    let Ok(run) = run else { return };
-    if !run.is_empty() && (marks.runs.is_empty() || marks.runs.contains(&run)) {
-        return;
+    if database::length(&log).is_none_or(|length| length == 0) {
+        return true;
     }
     let aside = dir.join("batchd.db-wal.stale");
     tracing::warn!(
@@ -226,7 +229,54 @@ fn set_foreign_log_aside(dir: &Path, marks: &Marks) {
         tracing::warn!("failed to move the log: {error}");
     }
     // Made anew from the log; of the old one it would be wrong.
-    let _ = std::fs::remove_file(dir.join("batchd.db-shm"));
+    let _ = std::fs::remove_file(database::index(dir));
+    true
+}
+
+/// Which run of the daemon last opened the database itself, without its log.
+fn run_of(dir: &Path) -> Option<String> {
+    read_only(&database::file(dir), true)
+        .and_then(|connection| connection.query_row(RUN, [], |row| row.get::<_, String>(0)))
+        .ok()
+}
+
+/// How many commits the database has had, with what can be read of its log; nothing is changed by asking.
+fn commits_of(dir: &Path) -> Option<i64> {
+    read_only(&database::file(dir), false)
+        .and_then(|connection| {
+            connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))
+        })
+        .ok()
+}
+
+/// Whether the database of that run is the one that `marks` speak of.
+fn is_of(marks: &Marks, run: &str) -> bool {
+    !run.is_empty() && (marks.runs.is_empty() || marks.runs.iter().any(|known| known == run))
+}
+
+/// Refuses a log that lacks what was acknowledged: SQLite would take what is left of it and say nothing.
+fn judge_log(dir: &Path, marks: &Marks) -> Result<(), OpenError> {
+    let Some(mark) = marks.log else { return Ok(()) };
+    let log = database::log(dir);
+    let flaw = match File::open(&log) {
+        Ok(file) => mark.is_whole_in(&file).err(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (!mark.is_empty()).then(|| "it is gone".to_owned())
+        }
+        Err(error) => return Err(unwritable(dir, &log, &error)),
+    };
+    // Another program may have copied the log into the database and deleted it, as SQLite does when it closes.
+    flaw.filter(|_| commits_of(dir).is_none_or(|commits| commits < marks.commits)).map_or(Ok(()), |flaw| {
+        Err(damaged(
+            dir,
+            format!(
+                "its log {} lacks what was acknowledged last: {flaw} (to go on without what is missing, delete {} \
+                 and start)",
+                log.display(),
+                super::lock::path(dir).display()
+            ),
+        ))
+    })
 }
 
 /// Makes the database this run's own, and due what was under way when the last one died.
@@ -237,12 +287,12 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let mut runs: Vec<String> = Some(before).into_iter().filter(|run| !run.is_empty()).collect();
     runs.push(run.clone());
     // Both names hold until the file itself, without its log, carries the new one.
-    let mut marks = Marks { initialised: lock.left.initialised, closed: false, runs };
+    let mut marks = Marks { initialised: lock.left.initialised, closed: false, runs, ..Marks::default() };
     lock.write(&marks, now)?;
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
-    sending::recover(&transaction, now).map_err(|error| match error {
+    recovering::recover(&transaction, now).map_err(|error| match error {
         StoreError::Damaged(what) => damaged(dir, what),
         other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
     })?;
@@ -261,3 +311,27 @@ const RUN: &str = "SELECT run FROM identity";
 /// Files below this (some 20,000 batches) are checked before the daemon is ready, in a few tenths of a second; larger
 /// ones right after it, so that a start takes under a second after a kill too.
 const CHECKED_FIRST: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of these was off once without a test that failed.
+    #[test]
+    fn the_connection_that_writes_syncs_every_commit_and_keeps_references() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let writable = open_writable(dir.path(), &lock, Duration::ZERO, Timestamp::UNIX_EPOCH).unwrap();
+        let number = |pragma: &str| -> i64 {
+            writable.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(number("synchronous"), 2, "FULL");
+        assert_eq!(number("foreign_keys"), 1);
+        assert_eq!(number("auto_vacuum"), 2, "incremental");
+        assert_eq!(number("trusted_schema"), 0);
+        assert_eq!(number("wal_autocheckpoint"), 1000);
+        let mode: String =
+            writable.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+}

@@ -17,6 +17,11 @@ pub(super) fn log(dir: &Path) -> PathBuf {
     dir.join("batchd.db-wal")
 }
 
+/// The index of the log, which all processes share.
+pub(super) fn index(dir: &Path) -> PathBuf {
+    dir.join("batchd.db-shm")
+}
+
 /// How long a file is; `None` if there is none. It is not opened.
 pub(super) fn length(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.len())

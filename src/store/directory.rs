@@ -73,6 +73,30 @@ pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Refuses state whose parts would lie in two places: SQLite keeps the log beside the file that a link leads to, or beside
+/// the name that it was opened by.
+pub(super) fn refuse_links(dir: &Path, files: &[PathBuf]) -> Result<(), OpenError> {
+    for path in files {
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { continue };
+        let what = if metadata.is_symlink() {
+            "is a link"
+        } else if metadata.is_file() && metadata.nlink() > 1 {
+            "has a second name (a hard link)"
+        } else {
+            continue;
+        };
+        return Err(OpenError::Unwritable {
+            dir: dir.to_owned(),
+            what: format!(
+                "{} {what}, so that the database and its log could come apart: put the file itself there, or name its \
+                 directory in `[state] dir`",
+                path.display()
+            ),
+        });
+    }
+    Ok(())
+}
+
 /// Removes what an interrupted copy left.
 pub(super) fn remove_stale_copies(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };

@@ -91,12 +91,32 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ if is_damage(&error) => Self::Damaged(text),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
             Some(ErrorCode::SystemIoFailure) if is_fsync(&error) => Self::Io(format!("{text} {FSYNC}")),
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Io(text),
             _ => Self::Internal(text),
         }
+    }
+}
+
+/// Whether the file is not what was written to it. A value that no statement of ours can have stored, and JSON that is
+/// none, are damage as much as a page that makes no sense.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        rusqlite::Error::SqliteFailure(code, text) => {
+            matches!(code.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || matches!(
+                    code.extended_code,
+                    ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_IOERR_DATA | ffi::SQLITE_READONLY_DBMOVED
+                )
+                || text.as_deref() == Some("malformed JSON")
+        }
+        _ => false,
     }
 }
 
@@ -117,7 +137,10 @@ mod tests {
             |code| StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
         assert_eq!(error(rusqlite::ffi::SQLITE_FULL), StoreError::Full);
         assert_eq!(error(rusqlite::ffi::SQLITE_BUSY_SNAPSHOT), StoreError::Busy);
-        assert_eq!(error(rusqlite::ffi::SQLITE_READONLY_DBMOVED), StoreError::ReadOnly);
+        assert_eq!(error(rusqlite::ffi::SQLITE_READONLY_DIRECTORY), StoreError::ReadOnly);
+        for damage in [ffi::SQLITE_READONLY_DBMOVED, ffi::SQLITE_IOERR_CORRUPTFS, ffi::SQLITE_IOERR_DATA] {
+            assert!(matches!(error(damage), StoreError::Damaged(_)), "{damage}");
+        }
         assert!(matches!(error(rusqlite::ffi::SQLITE_CORRUPT_VTAB), StoreError::Damaged(_)));
         assert!(matches!(error(rusqlite::ffi::SQLITE_NOTADB), StoreError::Damaged(_)));
         assert!(matches!(error(rusqlite::ffi::SQLITE_IOERR_WRITE), StoreError::Io(_)));

@@ -2,11 +2,15 @@
 
 use super::directory::{Identity, unwritable};
 use super::error::OpenError;
+use super::log_mark::LogMark;
+use crate::sync::lock;
+use jiff::Timestamp;
 use std::fmt::Write;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The exclusive lock of a state directory, held until it is dropped or the process dies.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub(super) struct Lock {
     dir: PathBuf,
     /// What the last holder left.
     pub(super) left: Marks,
+    /// What this one has written, and since when it holds the lock.
+    written: Mutex<(Marks, Timestamp)>,
 }
 
 /// What the lock file says of the database beside it.
@@ -26,6 +32,10 @@ pub(super) struct Marks {
     pub(super) closed: bool,
     /// The runs of which one last opened the database; see [`super::connection`].
     pub(super) runs: Vec<String>,
+    /// The newest commit that was acknowledged; `None`: not known, as while the log is emptied.
+    pub(super) log: Option<LogMark>,
+    /// How many commits the database has had by then.
+    pub(super) commits: i64,
 }
 
 impl Lock {
@@ -56,7 +66,8 @@ impl Lock {
                 file.set_permissions(Permissions::from_mode(0o600))
                     .map_err(|error| unwritable(dir, &path, &error))?;
                 let left = Marks::read(&contents(&mut file));
-                return Ok(Self { file, dir: dir.to_owned(), left });
+                let written = Mutex::new((left.clone(), Timestamp::UNIX_EPOCH));
+                return Ok(Self { file, dir: dir.to_owned(), left, written });
             }
         }
     }
@@ -64,7 +75,25 @@ impl Lock {
     /// Writes who holds the lock, since when, and `marks`.
     ///
     /// One write of constant length, in place: a crash leaves the old text or the new one.
-    pub(super) fn write(&self, marks: &Marks, since: jiff::Timestamp) -> Result<(), OpenError> {
+    pub(super) fn write(&self, marks: &Marks, since: Timestamp) -> Result<(), OpenError> {
+        *lock(&self.written) = (marks.clone(), since);
+        self.put(marks, since)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| unwritable(&self.dir, &path(&self.dir), &error))
+    }
+
+    /// Notes the newest commit that is acknowledged. Not synced: it may be older than what a disk that lost power holds,
+    /// never newer.
+    pub(super) fn note_commit(&self, log: Option<LogMark>, commits: i64) -> io::Result<()> {
+        let mut written = lock(&self.written);
+        if (written.0.log, written.0.commits) != (log, commits) {
+            (written.0.log, written.0.commits) = (log, commits);
+            self.put(&written.0, written.1)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, marks: &Marks, since: Timestamp) -> io::Result<()> {
         let mut text = String::new();
         if marks.initialised {
             text.push_str("initialised\n");
@@ -72,10 +101,14 @@ impl Lock {
         if marks.closed {
             text.push_str("closed\n");
         }
-        // Writing to a string cannot fail.
+        if let Some(log) = &marks.log {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "log {}", log.text());
+        }
         let _ = write!(
             text,
-            "run {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
+            "commits {}\nrun {}\npid {}\nsince {since}\nhost {}\nversion {}\n",
+            marks.commits,
             marks.runs.join(" "),
             std::process::id(),
             host(),
@@ -86,13 +119,11 @@ impl Lock {
         self.file
             .write_all_at(&padded.as_bytes()[..LENGTH], 0)
             .and_then(|()| self.file.set_len(LENGTH as u64))
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| unwritable(&self.dir, &path(&self.dir), &error))
     }
 
-    /// The runs that [`Lock::write`] named last.
-    pub(super) fn runs(&self) -> Vec<String> {
-        Marks::of(&self.dir).runs
+    /// What [`Lock::write`] wrote last.
+    pub(super) fn marks(&self) -> Marks {
+        lock(&self.written).0.clone()
     }
 
     /// Which file is locked.
@@ -116,6 +147,10 @@ impl Marks {
                 other => {
                     if let Some(runs) = other.strip_prefix("run ") {
                         marks.runs = runs.split_whitespace().map(str::to_owned).collect();
+                    } else if let Some(log) = other.strip_prefix("log ") {
+                        marks.log = LogMark::parse(log);
+                    } else if let Some(commits) = other.strip_prefix("commits ") {
+                        marks.commits = commits.parse().unwrap_or(0);
                     }
                 }
             }
@@ -162,13 +197,12 @@ const LENGTH: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
 
     #[test]
     fn what_is_written_is_read_back_by_the_next_holder() {
         let dir = tempfile::tempdir().unwrap();
         let marks =
-            Marks { initialised: true, closed: false, runs: vec!["a-1".to_owned(), "b-2".to_owned()] };
+            Marks { initialised: true, runs: vec!["a-1".to_owned(), "b-2".to_owned()], ..Marks::default() };
         {
             let lock = Lock::take(dir.path()).unwrap();
             assert_eq!(lock.left, Marks::default());
@@ -189,7 +223,8 @@ mod tests {
     fn a_shorter_text_leaves_nothing_of_a_longer_one() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
-        let long = Marks { initialised: true, closed: true, runs: vec!["x".repeat(40); 4] };
+        let long =
+            Marks { initialised: true, closed: true, runs: vec!["x".repeat(40); 4], log: None, commits: 9 };
         lock.write(&long, Timestamp::UNIX_EPOCH).unwrap();
         lock.write(&Marks::default(), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(Marks::of(dir.path()), Marks::default());

@@ -1,15 +1,17 @@
 //! Opening the state: for the daemon, or beside it for reading.
 
-use super::directory::{self, Identity};
-use super::error::OpenError;
+use super::damage::Damage;
+use super::directory;
+use super::error::{OpenError, StoreError};
+use super::file_check::FileCheck;
 use super::lock::{self, Lock};
 use super::reader::Readers;
 use super::state::{Daemon, Store};
-use super::writer::Writer;
+use super::writer::{Open, Writer};
 use super::{connection, database, telling};
 use crate::clock::Clock;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicI64;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 impl Store {
@@ -24,32 +26,49 @@ impl Store {
 
     fn open_within(dir: &Path, clock: Clock, timeout: Duration) -> Result<Self, OpenError> {
         directory::prepare(dir)?;
+        refuse_links(dir)?;
         let lock = Lock::take(dir)?;
         directory::remove_stale_copies(dir);
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
         let readers = Readers::new([connection::open_readable(dir)?, connection::open_readable(dir)?]);
         directory::set_ballast(dir);
 
-        let identity = |path: PathBuf| match Identity::of(&path) {
-            Ok(Some(identity)) => Ok((path, identity)),
-            Ok(None) => Err(database::damaged(dir, format!("{} is gone", path.display()))),
-            Err(error) => Err(directory::unwritable(dir, &path, &error)),
-        };
         let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
-        let files =
-            [identity(database::file(dir))?, identity(database::log(dir))?, (lock::path(dir), locked)];
         let newest =
             telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
-        let writer = Writer::start(opened.connection, lock, dir.to_owned(), clock, newest);
-        let daemon = Daemon { writer, files, checked: opened.checked, asked_at: AtomicI64::new(i64::MIN) };
-        Ok(Self::of(dir, readers, Some(daemon)))
+        let open = FileCheck::begin(dir).and_then(|check| Open::new(opened.connection, check, lock));
+        let open = open.map_err(|error| match error {
+            StoreError::Damaged(what) => database::damaged(dir, what),
+            other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
+        })?;
+        let damage = Damage::default();
+        let lock_file = (lock::path(dir), locked);
+        let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock.clone(), newest);
+        let daemon = Daemon {
+            writer,
+            lock_file,
+            checked: opened.checked,
+            asked_at: AtomicI64::new(i64::MIN),
+            clock,
+            reckoning: tokio::sync::Mutex::default(),
+            held_back: AtomicU64::new(0),
+        };
+        Ok(Self::of(dir, damage, readers, Some(daemon)))
     }
 
     /// Opens existing state for reading only, beside a daemon or without one.
     pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
+        refuse_links(dir)?;
         let readers = Readers::new([connection::open_offline(dir)?]);
-        Ok(Self::of(dir, readers, None))
+        Ok(Self::of(dir, Damage::default(), readers, None))
     }
+}
+
+fn refuse_links(dir: &Path) -> Result<(), OpenError> {
+    directory::refuse_links(
+        dir,
+        &[database::file(dir), database::log(dir), database::index(dir), lock::path(dir)],
+    )
 }
 
 /// How long opening waits for another program that has the database locked.

@@ -1,4 +1,4 @@
-//! What is remembered of providers across restarts: the episodes of their trouble.
+//! What is remembered of providers across restarts: the episodes of their trouble, and until when they are left alone.
 
 use super::column::{collect, maybe_at, ms};
 use super::error::StoreError;
@@ -23,6 +23,8 @@ pub struct ProviderState {
     pub last_error: Option<String>,
     /// When it last answered as it should.
     pub last_success_at: Option<Timestamp>,
+    /// Until when it wanted to be left alone when it last said so.
+    pub held_until: Option<Timestamp>,
 }
 
 impl Store {
@@ -30,7 +32,7 @@ impl Store {
     pub async fn provider_states(&self) -> Result<Vec<(String, ProviderState)>, StoreError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT name, refused_since, silent_since, silence_told, last_error, last_success_at
+                "SELECT name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until
                  FROM providers ORDER BY name",
             )?;
             collect(query.query([])?, |row| {
@@ -40,6 +42,7 @@ impl Store {
                     silence_told: row.get("silence_told")?,
                     last_error: row.get("last_error")?,
                     last_success_at: maybe_at(row, "last_success_at")?,
+                    held_until: maybe_at(row, "held_until")?,
                 };
                 Ok((row.get("name")?, state))
             })
@@ -58,8 +61,9 @@ impl Store {
         self.write(move |tx| {
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO providers
-                   (name, refused_since, silent_since, silence_told, last_error, last_success_at)
-                 VALUES (:name, :refused_since, :silent_since, :silence_told, :last_error, :last_success_at)",
+                   (name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until)
+                 VALUES (:name, :refused_since, :silent_since, :silence_told, :last_error, :last_success_at,
+                   :held_until)",
             )?
             .execute(named_params! {
                 ":name": provider,
@@ -68,6 +72,7 @@ impl Store {
                 ":silence_told": state.silence_told,
                 ":last_error": state.last_error,
                 ":last_success_at": state.last_success_at.map(ms),
+                ":held_until": state.held_until.map(ms),
             })?;
             for draft in &events {
                 telling::record(tx, draft, None, &routes)?;

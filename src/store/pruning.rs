@@ -1,32 +1,36 @@
 //! Deleting what nobody needs any more, so that the state does not grow for ever.
 
-use super::column::{Pk, ms};
+use super::column::Pk;
 use super::directory;
 use super::error::StoreError;
 use super::state::Store;
 use super::threads::off_thread;
 use super::transaction::Tx;
-use jiff::Timestamp;
 use rusqlite::Connection;
+use std::ops::Range;
 
 impl Store {
-    /// Deletes what ended (or was untracked, or lost) before `before`, a few hundred rows a transaction; the ids of
-    /// the events stay, so that nothing is told twice. Returns how many batches went.
+    /// Deletes what ended (or was untracked, or lost) in `expired`, in Unix milliseconds, a few hundred rows a
+    /// transaction and `most` batches in all; the ids of the events stay, so that nothing is told twice. Returns how many
+    /// batches went.
     ///
     /// What a configured webhook is still owed stays, with its batch. On a full disk the ballast is given up first.
-    pub async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let before = ms(before);
+    pub async fn prune(&self, expired: Vec<Range<i64>>, most: u64) -> Result<u64, StoreError> {
         let mut pruned = 0;
-        let mut after = Some((i64::MIN, 0));
-        while let Some(from) = after {
-            let chunk = self.write_freeing(move |tx| prune_batches(tx, from, before)).await?;
-            pruned += chunk.deleted;
-            after = chunk.last;
-            // Whoever wants to write meanwhile comes first.
-            tokio::task::yield_now().await;
-        }
-        while self.write_freeing(move |tx| prune_events_apart(tx, before)).await? > 0 {
-            tokio::task::yield_now().await;
+        for part in &expired {
+            let mut after = (pruned < most).then_some((part.start, Pk::MIN));
+            while let Some(from) = after {
+                let (end, most) = (part.end, most - pruned);
+                let chunk = self.write_freeing(move |tx| prune_batches(tx, from, end, most)).await?;
+                pruned += chunk.deleted;
+                after = chunk.last.filter(|_| chunk.deleted < most);
+                // Whoever wants to write meanwhile comes first.
+                tokio::task::yield_now().await;
+            }
+            let (start, end) = (part.start, part.end);
+            while self.write_freeing(move |tx| prune_events_apart(tx, start, end)).await? > 0 {
+                tokio::task::yield_now().await;
+            }
         }
         while self.write_freeing(give_pages_back).await? {
             tokio::task::yield_now().await;
@@ -44,35 +48,38 @@ struct Pruned {
     last: Option<(i64, Pk)>,
 }
 
-fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), before: i64) -> Result<Pruned, StoreError> {
-    let candidates: Vec<(Pk, i64, bool)> = tx
+fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), end: i64, most: u64) -> Result<Pruned, StoreError> {
+    let candidates: Vec<(Pk, i64, bool, String)> = tx
         .prepare_cached(&format!(
-            "SELECT pk, over_at, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED}) AS owed
+            "SELECT pk, over_at, provider, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED}) AS owed
              FROM batches WHERE (over_at, pk) > (?1, ?2) AND over_at < ?3
              ORDER BY over_at, pk LIMIT {PRUNED_AT_ONCE}"
         ))?
-        .query_map((after.0, after.1, before), |row| {
-            Ok((row.get("pk")?, row.get("over_at")?, row.get("owed")?))
+        .query_map((after.0, after.1, end), |row| {
+            Ok((row.get("pk")?, row.get("over_at")?, row.get("owed")?, row.get("provider")?))
         })?
         .collect::<Result<_, _>>()?;
     let mut deleted = 0;
-    for (pk, ..) in candidates.iter().filter(|(.., owed)| !owed) {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    for (pk, _, _, provider) in candidates.iter().filter(|(_, _, owed, _)| !owed).take(most) {
         tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
         tx.supersede(*pk);
+        tx.take_off_schedule(*pk, provider.clone());
         deleted += 1;
     }
-    let last = candidates.last().map(|(pk, over_at, _)| (*over_at, *pk));
+    let last = candidates.last().map(|(pk, over_at, ..)| (*over_at, *pk));
     Ok(Pruned { deleted, last: last.filter(|_| candidates.len() == PRUNED_AT_ONCE) })
 }
 
-/// Deletes events that are about no batch.
-fn prune_events_apart(tx: &mut Tx<'_>, before: i64) -> Result<usize, StoreError> {
+/// Deletes events that are about no batch. What began and is not over stays: its end is told to who was told of it.
+fn prune_events_apart(tx: &mut Tx<'_>, start: i64, end: i64) -> Result<usize, StoreError> {
     Ok(tx
         .prepare_cached(&format!(
             "DELETE FROM events WHERE sequence IN (
-               SELECT sequence FROM events WHERE batch IS NULL AND recorded_at < ?1 AND NOT {OWED} LIMIT 100)"
+               SELECT sequence FROM events WHERE batch IS NULL AND recorded_at >= ?1 AND recorded_at < ?2
+                 AND NOT {OWED} AND NOT {OPEN_EPISODE} LIMIT 100)"
         ))?
-        .execute([before])?)
+        .execute((start, end))?)
 }
 
 /// Makes the file shorter by some of its empty pages; `false` if few are left.
@@ -91,10 +98,16 @@ fn free_pages(connection: &Connection) -> Result<i64, StoreError> {
 }
 
 /// Whether a webhook that is configured is still owed the event of the row.
-const OWED: &str = "EXISTS (
+pub(super) const OWED: &str = "EXISTS (
      SELECT 1 FROM deliveries WHERE deliveries.sequence = events.sequence AND (
        state IN ('pending', 'inflight') OR (state = 'held' AND webhook NOT IN (
          SELECT name FROM webhooks WHERE configured = 0))))";
+/// Whether the event of the row tells of trouble that lasts.
+const OPEN_EPISODE: &str = "(
+     type IN ('provider.unauthorized', 'provider.unreachable') AND provider IN (
+       SELECT name FROM providers WHERE refused_since IS NOT NULL OR silent_since IS NOT NULL)
+     OR type = 'webhook.failing' AND body ->> '$.data.webhook' IN (
+       SELECT name FROM webhooks WHERE told_since IS NOT NULL))";
 /// With what hangs on them a few hundred rows.
 const PRUNED_AT_ONCE: usize = 40;
 /// 1 MiB, for what comes next.

@@ -4,12 +4,16 @@ use super::column::{Pk, json, ms};
 use super::error::StoreError;
 use super::transaction::Tx;
 use super::{downloads, expiring, history, row, telling};
+use crate::domain::event::EventType;
+use crate::domain::finding;
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
 use crate::domain::tracked::{Tracked, Transition};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
+use jiff::Timestamp;
 use rusqlite::named_params;
+use std::borrow::Cow;
 
 /// One batch to register.
 #[derive(Clone, Debug)]
@@ -47,16 +51,52 @@ pub(super) fn register(
     step.tracked.key = key;
     row::to_resolution(&mut step.tracked);
     let pk = row::insert(tx, &step.tracked)?;
+    tx.reschedule(pk, &step.tracked);
     follow(tx, pk, &step, &step.tracked, routes)?;
     Ok(Registered { pk, new: true, tracked: step.tracked })
 }
 
 /// Writes what a check means for a batch. Returns how many events were new.
 pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> Result<usize, StoreError> {
+    let key = &step.tracked.key;
+    // The row may be gone, and its number another batch's.
+    let Some((_, before)) = row::load(tx, pk)?.filter(|(_, before)| before.key == *key) else {
+        tx.take_off_schedule(pk, key.provider.clone());
+        return Ok(0);
+    };
+    let step = merged(step, &before, tx.now);
     // What users change meanwhile is read back: the events are made, and the webhooks chosen, by what is stored.
-    let Some(stored) = row::update(tx, pk, &step.tracked)? else { return Ok(0) };
+    let Some(stored) = row::update(tx, pk, &step.tracked)? else {
+        tx.reschedule(pk, &before);
+        return Ok(0);
+    };
     tx.supersede(pk);
-    follow(tx, pk, step, &stored, routes)
+    tx.reschedule(pk, &stored);
+    follow(tx, pk, &step, &stored, routes)
+}
+
+/// What a check means for the batch as it is `stored` now: others may have written to it since the check began, and
+/// what they wrote stays.
+fn merged<'s>(step: &'s Step, stored: &Tracked, now: Timestamp) -> Cow<'s, Step> {
+    let Tracked { warned, deadline, batch, .. } = &step.tracked;
+    let usage = batch.usage.is_none() && stored.batch.usage.is_some();
+    if !usage && stored.warned.is_subset(warned) && stored.deadline == *deadline {
+        return Cow::Borrowed(step);
+    }
+    let mut step = step.clone();
+    let tracked = &mut step.tracked;
+    if usage {
+        tracked.batch.usage.clone_from(&stored.batch.usage);
+    }
+    tracked.warned.extend(stored.warned.iter().cloned());
+    if tracked.deadline != stored.deadline {
+        // What was planned and told by the other deadline is thought over at once.
+        finding::forget_overdue(tracked, stored);
+        step.events.retain(|event| event.kind() != EventType::BatchOverdue);
+        tracked.deadline = stored.deadline;
+        tracked.next_poll_at = tracked.next_poll_at.map(|_| now);
+    }
+    Cow::Owned(step)
 }
 
 /// Writes what follows from a step whose batch is `stored` now.
@@ -83,6 +123,7 @@ fn follow(
 
 /// What a second `track` changes of a known batch.
 fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields) -> Result<(), StoreError> {
+    let deadline = tracked.deadline;
     if *user_fields != UserFields::default() {
         user_fields.apply(tracked);
         tx.prepare_cached(
@@ -107,6 +148,14 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
         )?
         .execute(named_params! { ":pk": pk, ":next_poll_at": tracked.next_poll_at.map(ms) })?;
         tx.supersede(pk);
+        tx.reschedule(pk, tracked);
+    } else if tracked.deadline != deadline && tracked.next_poll_at.is_some() {
+        // Planned by the other deadline.
+        tracked.next_poll_at = Some(tx.now);
+        tx.prepare_cached("UPDATE batches SET next_poll_at = :now WHERE pk = :pk")?
+            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
+        tx.supersede(pk);
+        tx.reschedule(pk, tracked);
     }
     Ok(())
 }

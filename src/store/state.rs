@@ -1,17 +1,21 @@
 //! The open state directory: reading, writing, closing and its health.
 
 use super::commit_stats::CommitStats;
+use super::damage::Damage;
 use super::database;
 use super::directory::{self, Identity};
 use super::error::StoreError;
+use super::file_check::replaced;
 use super::reader::Readers;
+use super::retention::Reckoning;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};
+use crate::clock::Clock;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 /// The open state directory. Cheap to clone; all clones are one store.
 ///
@@ -22,6 +26,7 @@ pub struct Store(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) dir: PathBuf,
+    damage: Damage,
     readers: Readers,
     /// `None`: opened for reading only.
     pub(super) daemon: Option<Daemon>,
@@ -31,22 +36,41 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) writer: Writer,
-    pub(super) files: [(PathBuf, Identity); 3],
+    pub(super) lock_file: (PathBuf, Identity),
     pub(super) checked: bool,
     /// The time, in Unix milliseconds, when somebody last asked what is due.
     pub(super) asked_at: AtomicI64,
+    pub(super) clock: Clock,
+    pub(super) reckoning: tokio::sync::Mutex<Option<Reckoning>>,
+    /// Ended batches that pruning kept although they are old.
+    pub(super) held_back: AtomicU64,
 }
 
 impl Store {
-    pub(super) fn of(dir: &Path, readers: Readers, daemon: Option<Daemon>) -> Self {
-        Self(Arc::new(Inner { dir: dir.to_owned(), readers, daemon }))
+    pub(super) fn of(dir: &Path, damage: Damage, readers: Readers, daemon: Option<Daemon>) -> Self {
+        Self(Arc::new(Inner { dir: dir.to_owned(), damage, readers, daemon }))
+    }
+
+    /// Resolves once any read or write has met with damage; from then on nothing is written.
+    pub async fn is_damaged(&self) -> StoreError {
+        self.0.damage.comes().await
+    }
+
+    /// The damage that a read or a write has met with.
+    pub fn known_damage(&self) -> Option<StoreError> {
+        self.0.damage.known()
     }
 
     /// Writes what waits, shortens the log and closes. Later calls answer [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
+        if self.0.damage.known().is_none()
+            && let Err(error) = self.keep_reckoning().await
+        {
+            tracing::debug!("cannot note how much time has passed: {error}");
+        }
         self.0.readers.close().await;
         match &self.0.daemon {
-            Some(daemon) => daemon.writer.alone(Core::close).await,
+            Some(daemon) => self.0.damage.noted(daemon.writer.alone(Core::close).await),
             None => Ok(()),
         }
     }
@@ -59,33 +83,38 @@ impl Store {
     /// Checks the whole file; may take long, and holds up nothing.
     pub async fn check_whole(&self) -> Result<(), StoreError> {
         let found = self.apart(|connection, _| Ok(database::check(connection, "integrity_check")?)).await?;
-        found.map_err(StoreError::Damaged)
+        self.0.damage.noted(found.map_err(StoreError::Damaged))
     }
 
     /// Copies the log into the database and empties it: now and then, so that it does not grow. Not an error if
     /// somebody reads just now; the next one will do it.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        self.writer()?.alone(|core| core.checkpoint().map(drop)).await
+        self.0.damage.noted(self.writer()?.alone(|core| core.checkpoint().map(drop)).await)
     }
 
-    /// Whether the files are still the ones that were opened, and whether writing works.
+    /// Whether the files are still as the last commit left them. Some `stat`s; what it finds is damage.
+    pub async fn check_files(&self) -> Result<(), StoreError> {
+        self.0.damage.none_yet()?;
+        let Some(daemon) = &self.0.daemon else { return Ok(()) };
+        let (path, before) = daemon.lock_file.clone();
+        let core = Arc::clone(&daemon.writer.core);
+        let checked = off_thread(move || {
+            if Identity::of(&path).ok().flatten() != Some(before) {
+                return Err(replaced(&path));
+            }
+            core.check_files()
+        });
+        self.0.damage.noted(checked.await?)
+    }
+
+    /// The same, and whether writing works.
     ///
     /// Writes only if the last write failed. Cheap otherwise; meant for every 30 s.
     pub async fn healthy(&self) -> Result<(), StoreError> {
-        let Some(daemon) = &self.0.daemon else { return Ok(()) };
+        let Some(daemon) = &self.0.daemon else { return self.0.damage.none_yet() };
         let dir = self.0.dir.clone();
-        let files = daemon.files.clone();
-        let changed = off_thread(move || {
-            directory::set_ballast(&dir);
-            files.into_iter().find(|(path, before)| Identity::of(path).ok().flatten() != Some(*before))
-        })
-        .await?;
-        if let Some((path, _)) = changed {
-            return Err(StoreError::Damaged(format!(
-                "{} was deleted or replaced while in use",
-                path.display()
-            )));
-        }
+        off_thread(move || directory::set_ballast(&dir)).await?;
+        self.check_files().await?;
         if let Some(trouble) = daemon.writer.core.trouble() {
             // The smallest write may fit where no other does.
             if trouble == StoreError::Full && directory::is_short_of_space(&self.0.dir) {
@@ -117,7 +146,7 @@ impl Store {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.writer()?.write(operation).await
+        self.0.damage.noted(self.writer()?.write(operation).await)
     }
 
     /// The same for what frees space: on a full disk it is tried once more without the ballast.
@@ -138,7 +167,7 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.0.readers.read(query).await
+        self.0.damage.noted(self.0.readers.read(query).await)
     }
 
     /// Reads on a connection of its own: for what takes long.
@@ -149,10 +178,10 @@ impl Store {
     {
         self.0.readers.opened()?;
         let dir = self.0.dir.clone();
-        off_thread(move || {
+        let found = off_thread(move || {
             let connection = database::read_only(&database::file(&dir), false)?;
             query(&connection, &dir)
-        })
-        .await?
+        });
+        self.0.damage.noted(found.await?)
     }
 }

@@ -1,7 +1,9 @@
 //! The open transaction as an operation sees it, and what is told to others once it is committed.
 
 use super::column::Pk;
+use super::rescheduled::Rescheduled;
 use crate::domain::event::EventType;
+use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::ops::Deref;
@@ -24,6 +26,8 @@ pub(super) struct AfterCommit {
     pub(super) deliveries: bool,
     /// Batches whose touches are out of date.
     pub(super) superseded: Vec<Pk>,
+    /// What has changed on the schedule, in this order.
+    pub(super) rescheduled: Vec<Rescheduled>,
 }
 
 /// How much there was to tell before an operation.
@@ -32,6 +36,7 @@ pub(super) struct Mark {
     newest: i64,
     deliveries: bool,
     superseded: usize,
+    rescheduled: usize,
 }
 
 impl AfterCommit {
@@ -46,6 +51,7 @@ impl AfterCommit {
             newest: self.newest,
             deliveries: self.deliveries,
             superseded: self.superseded.len(),
+            rescheduled: self.rescheduled.len(),
         }
     }
 
@@ -54,6 +60,7 @@ impl AfterCommit {
         self.newest = mark.newest;
         self.deliveries = mark.deliveries;
         self.superseded.truncate(mark.superseded);
+        self.rescheduled.truncate(mark.rescheduled);
     }
 }
 
@@ -87,6 +94,16 @@ impl Tx<'_> {
     /// What was noted of earlier checks of the batch is out of date now.
     pub(super) fn supersede(&mut self, pk: Pk) {
         self.after_commit.superseded.push(pk);
+    }
+
+    /// The batch's place on the schedule is what `stored`, which is its row, says from now on.
+    pub(super) fn reschedule(&mut self, pk: Pk, stored: &Tracked) {
+        self.after_commit.rescheduled.push(Rescheduled::of(pk, stored));
+    }
+
+    /// The batch is on the schedule no more.
+    pub(super) fn take_off_schedule(&mut self, pk: Pk, provider: String) {
+        self.after_commit.rescheduled.push(Rescheduled { pk, provider, next: None });
     }
 
     /// Deliveries were added or made due.

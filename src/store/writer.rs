@@ -5,9 +5,12 @@
 
 use super::column::Pk;
 use super::commit_stats::CommitStats;
+use super::damage::Damage;
 use super::database;
 use super::error::StoreError;
+use super::file_check::FileCheck;
 use super::lock::{Lock, Marks};
+use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Tx};
@@ -38,23 +41,30 @@ pub(super) struct Writer {
 pub(super) struct Core {
     dir: PathBuf,
     clock: Clock,
+    damage: Damage,
     open: Mutex<Option<Open>>,
     touches: Mutex<Touches>,
     touched: Arc<Notify>,
     events: watch::Sender<i64>,
     deliveries: watch::Sender<u64>,
+    schedule: Mutex<ScheduleWatcher>,
     recorded: Mutex<BTreeMap<EventType, u64>>,
     commits: Mutex<CommitStats>,
     /// Why the last commit failed, if it did.
     trouble: Mutex<Option<StoreError>>,
 }
 
+/// The connection and what watches over its files, in the order in which they are closed.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     connection: Connection,
+    check: FileCheck,
     lock: Lock,
-    /// A failed fsync leaves the file in a state that nobody knows; only a new start can tell.
-    poisoned: bool,
+    /// How many commits the database has had.
+    commits: i64,
+    /// Why nothing is written any more: damage, or a failed fsync, which leaves the file in a state that nobody knows.
+    /// Only a new start can tell.
+    refused: Option<StoreError>,
 }
 
 enum Job {
@@ -75,16 +85,18 @@ struct Done {
 
 impl Writer {
     /// Starts the committer on `connection`, which it owns from now on, with the lock.
-    pub(super) fn start(connection: Connection, lock: Lock, dir: PathBuf, clock: Clock, newest: i64) -> Self {
+    pub(super) fn start(open: Open, damage: Damage, dir: PathBuf, clock: Clock, newest: i64) -> Self {
         let touched = Arc::new(Notify::new());
         let core = Arc::new(Core {
             dir,
             clock,
-            open: Mutex::new(Some(Open { connection, lock, poisoned: false })),
+            damage,
+            open: Mutex::new(Some(open)),
             touches: Mutex::default(),
             touched: Arc::clone(&touched),
             events: watch::Sender::new(newest),
             deliveries: watch::Sender::new(0),
+            schedule: Mutex::default(),
             recorded: Mutex::default(),
             commits: Mutex::new(CommitStats::default()),
             trouble: Mutex::default(),
@@ -172,6 +184,10 @@ impl Core {
         self.deliveries.subscribe()
     }
 
+    pub(super) fn watch_schedule(&self, watcher: ScheduleWatcher) {
+        *lock(&self.schedule) = watcher;
+    }
+
     pub(super) fn recorded(&self) -> Vec<(EventType, u64)> {
         lock(&self.recorded).iter().map(|(kind, count)| (*kind, *count)).collect()
     }
@@ -187,12 +203,19 @@ impl Core {
 
     /// Copies the log into the database and empties it; `false` if somebody still reads from it.
     pub(super) fn checkpoint(&self) -> Result<bool, StoreError> {
-        let open = lock(&self.open);
-        let open = open.as_ref().ok_or(StoreError::Closed)?;
+        let mut open = lock(&self.open);
+        let open = open.as_mut().ok_or(StoreError::Closed)?;
+        open.may_write()?;
+        // Until it is over nobody can say how long the log is to be.
+        let unknown = open.lock.note_commit(None, open.commits);
+        unknown.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
         // Readers end soon or late; there is another checkpoint in an hour.
         open.connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
         let emptied = database::checkpoint(&open.connection);
         open.connection.busy_timeout(database::BUSY_TIMEOUT)?;
+        let emptied = emptied.map_err(StoreError::from);
+        open.refuse_after(&emptied);
+        open.settle()?;
         let emptied = emptied?;
         let length = database::length(&database::log(&self.dir)).unwrap_or(0);
         if length > LOG_WARNING {
@@ -203,18 +226,26 @@ impl Core {
 
     /// Writes what waits, empties the log, gives up the lock.
     pub(super) fn close(&self) -> Result<(), StoreError> {
-        let mut result = Ok(());
+        let mut result = self.damage.none_yet();
         while result.is_ok() && !lock(&self.touches).waiting.is_empty() {
             result = self.commit(Vec::new());
         }
         let emptied = self.checkpoint();
         let Some(open) = lock(&self.open).take() else { return Err(StoreError::Closed) };
         drop(open.connection);
-        let marks = Marks { initialised: true, closed: emptied.is_ok(), runs: open.lock.runs() };
+        let marks = Marks { closed: emptied.is_ok(), ..open.lock.marks() };
         if let Err(error) = open.lock.write(&marks, self.clock.now()) {
             tracing::warn!("failed to note the clean end: {error}");
         }
         result.and(emptied.map(|_| ()))
+    }
+
+    /// Whether the files are still those that were written; says nothing while a commit is under way, which says it.
+    pub(super) fn check_files(&self) -> Result<(), StoreError> {
+        match self.open.try_lock() {
+            Ok(mut open) => open.as_mut().map_or(Ok(()), Open::may_write),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Lets the database grow by `pages` at most from now on.
@@ -257,6 +288,7 @@ impl Core {
         let started = Instant::now();
         let mut answers = Vec::with_capacity(writes.len());
         let committed = open.transact(writes, &touches, self.clock.now(), &mut answers);
+        let committed = self.damage.noted(committed);
         lock(&self.touches).settle(committed.is_ok());
         let result = match committed {
             Ok(after_commit) => {
@@ -290,6 +322,8 @@ impl Core {
                 touches.waiting.remove(&pk);
             }
         }
+        let watcher = lock(&self.schedule).clone();
+        watcher.tell(after_commit.rescheduled);
         if after_commit.newest > 0 {
             let mut recorded = lock(&self.recorded);
             for kind in after_commit.events {
@@ -305,6 +339,52 @@ impl Core {
 }
 
 impl Open {
+    /// Takes over a connection whose files are as `check` has seen them, and notes its newest commit.
+    pub(super) fn new(connection: Connection, check: FileCheck, lock: Lock) -> Result<Self, StoreError> {
+        let commits = connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))?;
+        let open = Self { connection, check, lock, commits, refused: None };
+        let noted = open.lock.note_commit(open.check.newest(), commits);
+        noted.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
+        Ok(open)
+    }
+
+    /// One more commit, which is not there before `COMMIT` has succeeded.
+    fn count(&self) -> Result<(), StoreError> {
+        self.connection.prepare_cached("UPDATE identity SET commits = ?1")?.execute([self.commits + 1])?;
+        Ok(())
+    }
+
+    /// Whether anything may be written: nothing was refused before, and the files are as the last commit left them.
+    fn may_write(&mut self) -> Result<(), StoreError> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
+        let unchanged = self.check.unchanged();
+        self.refuse_after(&unchanged);
+        unchanged
+    }
+
+    /// Something was written: it must be there, and the lock file tells the next start of it.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.check.committed()?;
+        if let Err(error) = self.lock.note_commit(self.check.newest(), self.commits) {
+            // The next start then knows of an older one.
+            tracing::debug!("cannot note the newest commit: {error}");
+        }
+        Ok(())
+    }
+
+    fn refuse_after<T>(&mut self, result: &Result<T, StoreError>) {
+        match result {
+            Err(error @ StoreError::Damaged(_)) => self.refused = Some(error.clone()),
+            Err(error) if error.is_doubtful() => {
+                let what = "a write did not reach the disk before; restart batchd";
+                self.refused = Some(StoreError::Io(what.to_owned()));
+            }
+            _ => {}
+        }
+    }
+
     /// Runs everything in one transaction. Every write's answer is in `answers` afterwards, whatever happened.
     fn transact(
         &mut self,
@@ -314,22 +394,25 @@ impl Open {
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
+        let may_write = self.may_write();
         let mut transaction = Tx::of(&self.connection, now);
-        let result = if self.poisoned {
-            Err(StoreError::Io("a write did not reach the disk before; restart batchd".to_owned()))
-        } else {
-            begin(&self.connection)
-                .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
-                .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
-                .and_then(|()| {
-                    failpoint::reach("store.commit", || transaction.after_commit.kinds());
-                    if failpoint::fails("store.write") {
-                        return Err(StoreError::Full);
-                    }
-                    Ok(self.connection.execute_batch("COMMIT")?)
-                })
-        };
+        let result = may_write
+            .and_then(|()| begin(&self.connection))
+            .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
+            .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
+            .and_then(|()| self.count())
+            .and_then(|()| {
+                failpoint::reach("store.commit", || transaction.after_commit.kinds());
+                if failpoint::fails("store.write") {
+                    return Err(StoreError::Full);
+                }
+                Ok(self.connection.execute_batch("COMMIT")?)
+            });
         let after_commit = transaction.after_commit;
+        let result = result.and_then(|()| {
+            self.commits += 1;
+            self.settle()
+        });
         failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
             // SQLite may have rolled back by itself (`docs/delivery.md#threads`).
@@ -338,9 +421,9 @@ impl Open {
             {
                 tracing::error!("failed to roll back: {error}");
             }
-            self.poisoned |= error.is_doubtful();
             answers.extend(writes.map(|write| write(Err(error.clone())).answer));
         }
+        self.refuse_after(&result);
         result.map(|()| after_commit)
     }
 }
@@ -412,7 +495,8 @@ fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Res
     };
     if let Some(failure) = failure {
         transaction.after_commit.back_to(&before);
-        if connection.is_autocommit() {
+        // On a damaged file nothing else is written either.
+        if connection.is_autocommit() || matches!(failure, StoreError::Damaged(_)) {
             return Err(failure);
         }
         connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;

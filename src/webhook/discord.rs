@@ -1,4 +1,4 @@
-//! Discord's webhooks: one embed, waited for until it is saved (`docs/delivery.md#discord`).
+//! Discord's webhooks: one embed, waited for until it is saved (`docs/webhooks/discord.md`).
 
 use super::chat::{CHAT, Channel, Chat};
 use super::escape::{MARKDOWN, PLAIN};

@@ -155,6 +155,8 @@ impl<'a> EventReader<'a> {
             (Some(EventType::ProviderRecovered), _) => "answers again",
             (Some(EventType::WebhookFailing), _) => "webhook failing",
             (Some(EventType::WebhookRecovered), _) => "webhook accepts again",
+            (Some(EventType::PruningHeld), _) => "old batches are kept for now",
+            (Some(EventType::DeliveryDead), _) => "delivery given up",
             (Some(EventType::Digest), _) => "digest",
             (Some(EventType::Test), _) => "test",
             (None, _) => self.word,
@@ -199,6 +201,12 @@ impl<'a> EventReader<'a> {
                 message.unwrap_or_else(|| format!("Deliveries to webhook {name} fail"))
             }
             Some(EventType::WebhookRecovered) => format!("Webhook {name} accepts deliveries again"),
+            Some(EventType::PruningHeld) => {
+                message.unwrap_or_else(|| "batchd keeps old batches for now".to_owned())
+            }
+            Some(EventType::DeliveryDead) => {
+                message.unwrap_or_else(|| format!("A delivery to webhook {name} was given up"))
+            }
             Some(EventType::Digest | EventType::Test) | None => {
                 message.unwrap_or_else(|| format!("{name}: {}", self.headline()))
             }

@@ -1,5 +1,5 @@
 //! Google Chat's incoming webhooks: one card, threaded by what it is about, told twice at most once
-//! (`docs/delivery.md#google-chat`).
+//! (`docs/webhooks/google-chat.md`).
 
 use super::chat::{CHAT, Channel, Chat};
 use super::escape::{BYTES, GOOGLE_CHAT, GOOGLE_CHAT_TEXT};

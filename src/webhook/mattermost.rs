@@ -1,4 +1,4 @@
-//! Mattermost's incoming webhooks: one attachment in Markdown (`docs/delivery.md#mattermost`).
+//! Mattermost's incoming webhooks: one attachment in Markdown (`docs/webhooks/mattermost.md`).
 
 use super::chat::{CHAT, Channel, Chat};
 use super::escape::{MARKDOWN, PLAIN};

@@ -68,7 +68,7 @@ pub trait Webhook: Send + Sync + std::fmt::Debug {
     }
 
     /// Whether events about the same batch, or the same provider, must come in their order: one that ends what another
-    /// began is lost if it comes first (`docs/delivery.md#pagerduty`).
+    /// began is lost if it comes first (`docs/webhooks/pagerduty.md`).
     fn keeps_order(&self) -> bool {
         false
     }

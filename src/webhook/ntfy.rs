@@ -1,4 +1,4 @@
-//! ntfy: a push notification, published as JSON at the server's root (`docs/delivery.md#ntfy`).
+//! ntfy: a push notification, published as JSON at the server's root (`docs/webhooks/ntfy.md`).
 
 use super::chat::CHAT;
 use super::escape::BYTES;

@@ -1,4 +1,4 @@
-//! PagerDuty's Events API v2: an alert for what went wrong, and its end (`docs/delivery.md#pagerduty`).
+//! PagerDuty's Events API v2: an alert for what went wrong, and its end (`docs/webhooks/pagerduty.md`).
 
 use super::chat::CHAT;
 use super::escape::PLAIN;

@@ -1,5 +1,5 @@
 //! Slack's incoming webhooks: one coloured attachment of blocks, and Slack's own words for what went wrong
-//! (`docs/delivery.md#slack`).
+//! (`docs/webhooks/slack.md`).
 
 use super::chat::{CHAT, Channel, Chat};
 use super::escape::SLACK;

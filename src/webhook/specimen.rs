@@ -31,11 +31,12 @@ fn draft(kind: EventType) -> Draft {
             Draft::about_provider(kind, "openai", "a reason", NOW, NOW)
         }
         EventType::WebhookFailing | EventType::WebhookRecovered => {
-            let mut draft = Draft::about_provider(kind, "", "a reason", NOW, NOW);
-            draft.data =
-                json!({"id": null, "webhook": "ops", "severity": draft.severity, "message": "a reason"});
-            draft
+            Draft::about_webhook(kind, "ops", "a reason", NOW, NOW)
         }
+        EventType::DeliveryDead => {
+            Draft::about_dead_deliveries("ops", ("evt_1", 12), 1, "a reason", NOW, NOW)
+        }
+        EventType::PruningHeld => Draft::about_batchd(kind, "a reason", NOW, NOW),
         EventType::Digest => {
             let mut draft = Draft::about_provider(kind, "", "", NOW, NOW);
             let batch = json!({"id": "batch_1", "provider": "openai", "status": "completed"});

@@ -1,4 +1,4 @@
-//! Microsoft Teams by a workflow (Power Automate): one Adaptive Card (`docs/delivery.md#teams`).
+//! Microsoft Teams by a workflow (Power Automate): one Adaptive Card (`docs/webhooks/teams.md`).
 
 use super::chat::{CHAT, Channel, Chat};
 use super::escape::{BYTES, TEAMS};

@@ -1,4 +1,4 @@
-//! Telegram: a bot's message in Telegram's HTML (`docs/delivery.md#telegram`).
+//! Telegram: a bot's message in Telegram's HTML (`docs/webhooks/telegram.md`).
 
 use super::chat::CHAT;
 use super::escape::{PLAIN, TELEGRAM};

@@ -1,6 +1,6 @@
 //! Texts and numbers made fit for a message that a person reads: cleaned, written out, cut.
 
-use crate::http::scrub::is_unprintable;
+use crate::domain::printable::is_unprintable;
 use jiff::Timestamp;
 use unicode_segmentation::UnicodeSegmentation;
 

@@ -62,7 +62,7 @@ fn every_recorded_result_is_read() {
                     json!([
                         line.result.is_success(),
                         line.usage.as_ref().map(|usage| usage.total_tokens),
-                        line.to_json()
+                        line.into_json()
                     ])
                 });
                 (name, lines.collect())

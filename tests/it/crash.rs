@@ -116,6 +116,57 @@ fn a6_killed_after_the_result_is_recorded_it_is_not_sent_again() {
     daemon.terminate();
 }
 
+/// Lets the waits of suspects pass.
+fn hours_pass(world: &World) {
+    let database = rusqlite::Connection::open(world.state().join("batchd.db")).unwrap();
+    database
+        .execute("UPDATE deliveries SET due_at = 0 WHERE state = 'pending' AND crashes >= 3", [])
+        .unwrap();
+}
+
+/// How many attempts were under way when the daemon was told to stop.
+fn interrupted(world: &World) -> i64 {
+    let database = rusqlite::Connection::open(world.state().join("batchd.db")).unwrap();
+    let count = "SELECT count(*) FROM attempts JOIN deliveries ON deliveries.pk = delivery
+         WHERE outcome = 'interrupted' AND webhook = 'pipeline'";
+    database.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a10_a_harmless_delivery_is_not_given_up_however_often_somebody_kills_the_daemon() {
+    let world = World::new();
+    world.receiver.hang(true);
+    world.provider.complete("batch_1");
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    world.receiver.wait_for("/hooks", 1);
+    daemon.kill();
+    for deaths in 2..=6 {
+        let daemon = world.daemon();
+        if deaths <= 3 {
+            world.receiver.wait_for("/hooks", deaths);
+        }
+        // From the fourth start on it waits, and who kills the daemon then does not hit it.
+        daemon.kill();
+    }
+    assert_eq!(world.receiver.received("/hooks").len(), 3);
+    // Told to stop, and killed before it has: no death either.
+    hours_pass(&world);
+    for begun in 0..4 {
+        let daemon = world.daemon();
+        world.receiver.wait_for("/hooks", 4 + usize::try_from(begun).unwrap());
+        daemon.signal(Signal::SIGTERM);
+        until("it notes that it stops", || (interrupted(&world) > begun).then_some(()));
+        daemon.kill();
+    }
+    world.receiver.hang(false);
+    let daemon = world.daemon();
+    for webhook in ["pipeline", "ops"] {
+        until("it is delivered", || (state(&world, webhook, "batch_1") == "delivered").then_some(()));
+    }
+    daemon.terminate();
+}
+
 #[test]
 fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is_told() {
     let world = World::new();
@@ -137,6 +188,9 @@ fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is
         dead["data"].as_array().is_some_and(|dead| dead.len() == 2)
     };
     let daemon = loop {
+        if deaths > 0 {
+            hours_pass(&world);
+        }
         let daemon = doomed(&world, "deliver.render=batch_poison");
         let over = until("it dies, or has given both up", || {
             if daemon.is_over() {
@@ -148,9 +202,28 @@ fn a11_an_event_that_kills_whoever_renders_it_is_given_up_and_everything_else_is
             break daemon;
         }
         deaths += 1;
-        assert!(deaths <= 12, "it never ends: {}", daemon.log());
+        assert!(deaths <= 16, "it never ends: {}", daemon.log());
     };
-    assert!(deaths >= 4, "{deaths}");
+    assert!(deaths >= 6, "{deaths}");
+    let told = world.json(&["events", "--json"])["data"].as_array().unwrap().clone();
+    let told: BTreeSet<&str> = told
+        .iter()
+        .filter(|event| event["type"] == "webhook.delivery_dead")
+        .map(|event| event["data"]["webhook"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, BTreeSet::from(["ops", "pipeline"]));
+    // The chat is told of what the program never got.
+    until("it is told", || {
+        world
+            .receiver
+            .received("/slack")
+            .iter()
+            .any(|one| {
+                String::from_utf8_lossy(&one.body)
+                    .contains("webhook pipeline never got batch.completed of openai:batch_poison")
+            })
+            .then_some(())
+    });
     for webhook in ["pipeline", "ops"] {
         for id in ["batch_1", "batch_2"] {
             until("the others are told", || (state(&world, webhook, id) == "delivered").then_some(()));

@@ -144,7 +144,6 @@ async fn the_first_round_pages_nobody_and_each_later_find_is_told_once() {
 
     // A restart changes nothing, a purged batch is not found again, and what comes meanwhile is.
     let (pk, _) = life.batch(&id(6)).await;
-    life.engine.forget("openai", pk);
     life.store.purge(pk).await.unwrap();
     life.end().await;
     service.add(10, 9000, 9001);

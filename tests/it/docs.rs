@@ -1,10 +1,12 @@
-//! Every page that the code or another page cites is in the tree, and so is the heading it points at.
+//! Every page that the code or another page cites is in the tree, and so is the heading it points at; every kind of
+//! provider and of webhook has its page.
 
-use std::collections::BTreeMap;
+use batchd::{provider, webhook};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where citations may stand.
-const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", ".github"];
+const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", "monitoring", ".github"];
 
 /// Single files that cite, too.
 const FILES: &[&str] = &[
@@ -41,6 +43,88 @@ fn every_cited_page_and_heading_is_there() {
 }
 
 #[test]
+fn every_kind_has_a_page_and_every_page_a_kind() {
+    let providers: BTreeSet<&str> = provider::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
+    let webhooks: BTreeSet<&str> = webhook::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
+    for (folder, kinds) in [("docs/providers", providers), ("docs/webhooks", webhooks)] {
+        let pages = pages_in(folder);
+        assert_eq!(pages.iter().map(String::as_str).collect::<BTreeSet<_>>(), kinds, "{folder}");
+    }
+    // The comparison has a row for each, too.
+    let comparison = std::fs::read_to_string("docs/providers.md").unwrap();
+    for kind in pages_in("docs/providers") {
+        let row = format!("| [`{kind}`](providers/{kind}.md) |");
+        assert!(comparison.contains(&row), "docs/providers.md#comparison has no row for {kind}");
+    }
+}
+
+/// The example of every kind's page is a configuration that is taken.
+#[test]
+fn every_example_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    for folder in ["docs/providers", "docs/webhooks"] {
+        for kind in pages_in(folder) {
+            let page = std::fs::read_to_string(format!("{folder}/{kind}.md")).unwrap();
+            let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+            std::fs::write(&file, example.unwrap_or_else(|| panic!("{folder}/{kind}.md has no example")))
+                .unwrap();
+            let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_batchd"));
+            let checked = check.args(["config", "check", "--no-secrets"]).arg(&file).output().unwrap();
+            assert!(
+                checked.status.success(),
+                "{folder}/{kind}.md: {}",
+                String::from_utf8_lossy(&checked.stderr)
+            );
+        }
+    }
+}
+
+/// The page that shows the API by example leaves no route out.
+#[test]
+fn every_route_has_an_example() {
+    let page = std::fs::read_to_string("docs/http-api.md").unwrap();
+    let mut missing = Vec::new();
+    for file in ["src/control/server.rs", "src/control/openai.rs"] {
+        let code = std::fs::read_to_string(file).unwrap();
+        let routes: Vec<&str> =
+            code.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(!routes.is_empty(), "{file} has no routes");
+        missing.extend(routes.into_iter().filter(|route| !shows(&page, route)).map(str::to_owned));
+    }
+    assert!(missing.is_empty(), "docs/http-api.md does not show {missing:?}");
+}
+
+/// Whether a line has the route, with anything in place of its parameters.
+fn shows(page: &str, route: &str) -> bool {
+    let pieces: Vec<&str> =
+        route.split('{').map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest)).collect();
+    page.lines().any(|line| {
+        let mut rest = line;
+        pieces.iter().all(|piece| match rest.split_once(piece) {
+            Some((_, behind)) => {
+                rest = behind;
+                true
+            }
+            None => false,
+        })
+    })
+}
+
+#[test]
+fn every_picture_and_every_sample_that_a_page_shows_is_used() {
+    let is_page = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "md");
+    let pages = texts().into_iter().filter(is_page);
+    let pages: String = pages.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    for folder in ["docs/pictures", "docs/examples"] {
+        walk(Path::new(folder), &mut |file| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            assert!(pages.contains(name), "no page shows {}", file.display());
+        });
+    }
+}
+
+#[test]
 fn no_section_is_cited_by_a_number_alone() {
     let mut wrong = Vec::new();
     for file in texts() {
@@ -64,6 +148,37 @@ fn every_page_is_on_the_map() {
             name == "README.md" || map.contains(&format!("({name}")),
             "docs/README.md does not link {name}"
         );
+    }
+}
+
+/// The samples that verify signatures, against a delivery of this binary and against forgeries; those whose interpreter
+/// is missing say that they were skipped.
+#[test]
+#[expect(clippy::print_stdout, reason = "what was skipped must be said")]
+fn the_samples_verify_what_batchd_signs() {
+    let python = std::env::var_os("BATCHD_SDK_PYTHON").unwrap_or_else(|| "python3".into());
+    let tried = std::process::Command::new("tests/docs/verify.sh")
+        .env("BATCHD", env!("CARGO_BIN_EXE_batchd"))
+        .env("PYTHON", python)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&tried.stdout);
+    assert!(tried.status.success(), "{said}{}", String::from_utf8_lossy(&tried.stderr));
+    println!("{said}");
+}
+
+/// What a page shows of a sample is what the sample says.
+#[test]
+fn pages_show_samples_as_they_are() {
+    let page = std::fs::read_to_string("docs/verifying-webhooks.md").unwrap();
+    let mut samples = String::new();
+    walk(Path::new("docs/examples/verify"), &mut |file| samples += &std::fs::read_to_string(file).unwrap());
+    // The shell's is shortened.
+    for language in ["python", "js", "go", "ruby"] {
+        for shown in page.split(&format!("```{language}\n")).skip(1) {
+            let shown = shown.split("```").next().unwrap();
+            assert!(samples.contains(shown), "no sample has:\n{shown}");
+        }
     }
 }
 
@@ -158,6 +273,15 @@ fn slug(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
+/// The names of the pages in a folder, without their endings.
+fn pages_in(folder: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    walk(Path::new(folder), &mut |file| {
+        found.insert(file.file_stem().unwrap().to_str().unwrap().to_owned());
+    });
+    found
+}
+
 fn pages() -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("docs"), &mut |file| found.push(file.to_owned()));
@@ -170,7 +294,9 @@ fn texts() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = FILES.iter().map(PathBuf::from).filter(|file| file.exists()).collect();
     for place in PLACES {
         walk(Path::new(place), &mut |file| {
-            let known = ["rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py"];
+            let known = [
+                "rs", "md", "sql", "toml", "yml", "service", "socket", "conf", "py", "sh", "go", "rb", "mjs",
+            ];
             if file.extension().is_some_and(|extension| known.iter().any(|known| extension == *known)) {
                 found.push(file.to_owned());
             }

@@ -598,10 +598,22 @@ impl Tls {
 
     /// The same with a certificate that is valid up to the beginning of this year.
     async fn serve_until(name: &str, year: i32) -> Self {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        use tokio_rustls::rustls;
         let mut wanted = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+        Self::with(wanted).await
+    }
+
+    /// The same with a certificate that says it is an authority's, as `openssl req -x509` makes them.
+    async fn self_signed(name: &str, year: i32) -> Self {
+        let mut wanted = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+        wanted.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self::with(wanted).await
+    }
+
+    async fn with(wanted: rcgen::CertificateParams) -> Self {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio_rustls::rustls;
         let key = rcgen::KeyPair::generate().unwrap();
         let cert = wanted.self_signed(&key).unwrap();
         let ca = tempfile::NamedTempFile::new().unwrap();
@@ -656,6 +668,23 @@ async fn c10_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_confi
     assert_eq!(post(&tls.transport(false, true), &url).await.unwrap().status, StatusCode::OK);
     // That another destination trusts anything changes nothing for this one.
     assert_eq!(post(&tls.transport(false, false), &url).await.unwrap_err().class(), "tls");
+}
+
+#[tokio::test]
+async fn c10_a_self_signed_certificate_is_trusted_if_it_is_named_for_its_name_and_its_time() {
+    let tls = Tls::self_signed("hooks.example.com", 4096).await;
+    let url = tls.url("hooks.example.com");
+    assert_eq!(post(&tls.transport(true, false), &url).await.unwrap().status, StatusCode::OK);
+    assert_eq!(post(&tls.transport(false, false), &url).await.unwrap_err().class(), "tls");
+    let failure = post(&tls.transport(true, false), &tls.url("other.example.com")).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Tls(words) if words.contains("not valid for name")), "{failure:?}");
+    // One that is named vouches for no other of the same name.
+    let other = Tls::self_signed("hooks.example.com", 4096).await;
+    let failure = post(&tls.transport(true, false), &other.url("hooks.example.com")).await.unwrap_err();
+    assert_eq!(failure.class(), "tls", "{failure:?}");
+    let expired = Tls::self_signed("hooks.example.com", 2024).await;
+    let failure = post(&expired.transport(true, false), &expired.url("hooks.example.com")).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Tls(words) if words.contains("expired")), "{failure:?}");
 }
 
 #[tokio::test]

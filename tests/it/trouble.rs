@@ -119,16 +119,61 @@ async fn a11_a_suspect_is_sent_with_nothing_else_under_way() {
     for number in 2..5 {
         world.happen(number).await;
     }
-    sleep(seconds(120)).await;
+    sleep(seconds(180)).await;
     assert_eq!(world.states("a").await, [DeliveryState::Delivered; 4]);
     assert_eq!(world.states("b").await, [DeliveryState::Delivered; 3]);
     let seen = world.wire.seen();
     let suspect = seen.iter().find(|seen| seen.body.contains(r#""sequence":1,"#)).unwrap();
+    assert!(since(EPOCH, suspect.at) >= seconds(60), "{suspect:?}");
     let (begin, end) = (suspect.at, later(suspect.at, seconds(3)));
     for other in seen.iter().filter(|other| other.id != suspect.id) {
         let length = seconds(if other.host == "a.example" { 3 } else { 20 });
         assert!(other.at >= end || later(other.at, length) <= begin, "{other:?} beside {suspect:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_that_are_given_up_are_told_to_the_others_and_never_in_a_circle() {
+    let (dir, clock) = setup();
+    let mut world = World::open(dir.path(), &clock, |seen, _| {
+        Reply::Status(if seen.host == "well.example" { 200 } else { 404 }, "")
+    });
+    let destinations = ["ill", "sick", "well"].map(|name| {
+        let config = WebhookConfig { retry: Some(vec![seconds(1)]), ..webhook_config(name, "generic") };
+        world.destination(&config, &format!("{name}.example"))
+    });
+    world.dispatcher.apply(Vec::from(destinations)).await.unwrap();
+    let routes = ["ill", "sick", "well"].map(|name| route(name, &[EventType::DeliveryDead]));
+    world.dispatcher.set_routes(Arc::new(Routes(routes.to_vec())));
+    world.names = vec!["ill".to_owned()];
+    for number in 0..60 {
+        world.happen(number).await;
+    }
+    sleep(Duration::from_hours(2)).await;
+    assert_eq!(world.states("ill").await, [DeliveryState::Dead; 60]);
+    let told: Vec<Value> = world
+        .wire
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.host == "well.example")
+        .map(|seen| serde_json::from_str(&seen.body).unwrap())
+        .filter(|body: &Value| body["type"] == "webhook.delivery_dead")
+        .collect();
+    let count: u64 = told.iter().map(|body| body["data"]["deliveries"].as_u64().unwrap()).sum();
+    assert_eq!(count, 60, "each is told once; nothing is told of those that were to tell it");
+    assert!(told.len() <= 6, "{}", told.len());
+    assert!(told.iter().all(|body| body["data"]["webhook"] == "ill" && body["data"]["severity"] == "error"));
+    assert_eq!(findings(&world, "ill.example"), [] as [&str; 0], "never through itself");
+    // Sent again by hand it goes out under its own id.
+    let before = world.wire.seen().len();
+    world.store.retry_dead(Some("sick".to_owned()), clock.now()).await.unwrap();
+    world.dispatcher.probe(Some("sick"));
+    sleep(seconds(1)).await;
+    let seen = world.wire.seen();
+    assert!(
+        seen.len() > before
+            && seen[before..].iter().all(|again| seen[..before].iter().any(|one| one.id == again.id))
+    );
 }
 
 #[tokio::test(start_paused = true)]

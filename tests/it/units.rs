@@ -82,6 +82,11 @@ fn the_units_name_only_what_the_program_has() {
         }
         assert_eq!(values(&unit, "RestartPreventExitStatus"), ["65 70 77 78 243"], "{name}");
         assert_eq!(values(&unit, "Type"), ["notify"], "{name}");
+        assert_eq!(
+            (values(&unit, "MemoryMax"), values(&unit, "LimitCORE")),
+            (vec!["1G"], vec!["0"]),
+            "{name}"
+        );
     }
 }
 

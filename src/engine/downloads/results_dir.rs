@@ -1,14 +1,13 @@
 //! The directory of downloaded results: one file a batch, whole or not there, and never more than is wanted.
 
-use crate::domain::time::earlier;
 use crate::domain::tracked::SavedResults;
-use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
@@ -48,6 +47,8 @@ impl<'a> ResultsDir<'a> {
         tokio::task::spawn_blocking(made).await.map_err(io::Error::other)??;
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).await?;
+        // One that was left there may be readable by others.
+        file.set_permissions(Permissions::from_mode(0o600)).await?;
         let file = BufWriter::with_capacity(256 * 1024, file);
         Ok(PartialFile { path, aside, file, digest: Sha256::new(), bytes: 0 })
     }
@@ -60,15 +61,10 @@ impl<'a> ResultsDir<'a> {
         self.dir.join(provider).join(format!("{name}.{FINISHED}"))
     }
 
-    /// Deletes what is older than `retain`, then the oldest until no more than `max_bytes` are left. Gives the paths.
-    pub(super) async fn sweep(
-        &self,
-        retain: Duration,
-        max_bytes: u64,
-        now: Timestamp,
-    ) -> io::Result<Vec<String>> {
+    /// Deletes what was written in `expired` (Unix milliseconds), at most a tenth of all or a thousand, then the oldest until no more than `max_bytes` are left. Gives the paths.
+    pub(super) async fn sweep(&self, expired: Vec<Range<i64>>, max_bytes: u64) -> io::Result<Vec<String>> {
         let dir = self.dir.to_owned();
-        let swept = tokio::task::spawn_blocking(move || sweep(&dir, earlier(now, retain), max_bytes));
+        let swept = tokio::task::spawn_blocking(move || sweep(&dir, &expired, max_bytes));
         swept.await.map_err(io::Error::other)?
     }
 }
@@ -120,7 +116,7 @@ fn incomplete(path: &Path) -> PathBuf {
     path.with_extension(format!("{FINISHED}.{INCOMPLETE}"))
 }
 
-fn sweep(dir: &Path, oldest: Timestamp, max_bytes: u64) -> io::Result<Vec<String>> {
+fn sweep(dir: &Path, expired: &[Range<i64>], max_bytes: u64) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     let providers = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -138,23 +134,30 @@ fn sweep(dir: &Path, oldest: Timestamp, max_bytes: u64) -> io::Result<Vec<String
                 continue;
             }
             let metadata = std::fs::metadata(&path)?;
-            let written = Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)?;
+            let written =
+                metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
             files.push((written, metadata.len(), path));
         }
     }
     files.sort();
     let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
     let mut gone = Vec::new();
+    let mut most = (files.len() / 10).max(OLD_AT_ONCE);
     for (written, bytes, path) in files {
-        if written >= oldest && total <= max_bytes {
-            break;
+        let is_old = most > 0 && expired.iter().any(|part| part.contains(&written));
+        if !is_old && total <= max_bytes {
+            continue;
         }
+        most = most.saturating_sub(1);
         std::fs::remove_file(&path)?;
         total -= bytes;
         gone.push(path.to_string_lossy().into_owned());
     }
     Ok(gone)
 }
+
+/// So many files may go for their age at once, if a tenth of all is less.
+const OLD_AT_ONCE: usize = 1000;
 
 /// What may stand in a file's name as it is.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
@@ -163,8 +166,15 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 mod tests {
     use super::*;
 
+    use jiff::Timestamp;
+    use std::time::Duration;
+
     fn now() -> Timestamp {
         crate::clock::Clock::system().now()
+    }
+
+    fn older_than(age: Duration) -> Vec<Range<i64>> {
+        vec![i64::MIN..crate::domain::time::earlier(now(), age).as_millisecond()]
     }
 
     async fn put(dir_of_results: &ResultsDir<'_>, id: &str, content: &str) -> SavedResults {
@@ -213,9 +223,9 @@ mod tests {
         };
         back(&saved[0], 5);
         back(&saved[1], 3);
-        assert_eq!(dir_of_results.sweep(day * 10, 30, now()).await.unwrap(), Vec::<String>::new());
-        assert_eq!(dir_of_results.sweep(day * 10, 20, now()).await.unwrap(), [saved[0].clone()]);
-        assert_eq!(dir_of_results.sweep(day, 1000, now()).await.unwrap(), [saved[1].clone()]);
+        assert_eq!(dir_of_results.sweep(older_than(day * 10), 30).await.unwrap(), Vec::<String>::new());
+        assert_eq!(dir_of_results.sweep(older_than(day * 10), 20).await.unwrap(), [saved[0].clone()]);
+        assert_eq!(dir_of_results.sweep(older_than(day), 1000).await.unwrap(), [saved[1].clone()]);
         assert!(Path::new(&saved[2]).exists() && dir.path().join("note.jsonl").exists());
     }
 }

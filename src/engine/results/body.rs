@@ -28,8 +28,6 @@ pub(super) struct Body {
 }
 
 enum Source {
-    /// What has been had already.
-    Had(Option<Bytes>),
     /// A file on this machine.
     File(tokio::fs::File),
     Wire(Box<Wire>),
@@ -69,16 +67,6 @@ impl Body {
         Ok(Self { source: Source::Wire(Box::new(wire)), is_lines })
     }
 
-    /// Records that have been had already, as lines.
-    pub(super) fn of_records(records: Vec<Bytes>) -> Self {
-        let mut lines = Vec::new();
-        for record in records {
-            lines.extend_from_slice(&record);
-            lines.push(b'\n');
-        }
-        Self { source: Source::Had(Some(lines.into())), is_lines: true }
-    }
-
     /// The lines of a file on this machine.
     pub(super) async fn of_file(path: &str) -> std::io::Result<Self> {
         Ok(Self { source: Source::File(tokio::fs::File::open(path).await?), is_lines: true })
@@ -92,7 +80,6 @@ impl Body {
     /// The next piece; `None`: that was all.
     pub(super) async fn next(&mut self, account: &Account) -> Option<Result<Bytes, Failure>> {
         match &mut self.source {
-            Source::Had(bytes) => bytes.take().map(Ok),
             Source::File(file) => {
                 let mut piece = BytesMut::with_capacity(FILE_PIECE);
                 match file.read_buf(&mut piece).await {

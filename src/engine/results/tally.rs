@@ -17,6 +17,8 @@ pub(super) struct Tally {
     outstanding: u64,
     /// Whether this is the second pass.
     again: bool,
+    /// There were records that are not in `given`.
+    unknown: bool,
     /// What is wrong with the end of this pass.
     cut: Option<String>,
 }
@@ -53,7 +55,12 @@ impl Tally {
             Some(id) => (part, id).hash(&mut hasher),
             None => (part, record).hash(&mut hasher),
         }
-        let count = self.given.entry(hasher.finish()).or_default();
+        let hash = hasher.finish();
+        if !self.again && self.given.len() >= MAX_KNOWN && !self.given.contains_key(&hash) {
+            self.unknown = true;
+            return true;
+        }
+        let count = self.given.entry(hash).or_default();
         if !self.again {
             *count += 1;
             self.outstanding += 1;
@@ -72,9 +79,9 @@ impl Tally {
         self.cut = Some(what);
     }
 
-    /// Begins the second pass; `false`: it has been.
+    /// Begins the second pass; `false`: it has been, or nobody knows what the first has given.
     pub(super) fn begin_again(&mut self) -> bool {
-        let begins = !self.again;
+        let begins = !self.again && !self.unknown;
         self.again = true;
         self.output = 0;
         self.cut = None;
@@ -113,6 +120,9 @@ impl Tally {
         }
     }
 }
+
+/// So many different records are known again: more than any service's batches have, but for those in buckets.
+const MAX_KNOWN: usize = 500_000;
 
 fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }

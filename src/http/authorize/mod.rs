@@ -26,9 +26,9 @@ use std::sync::Arc;
 /// Who gives out what completes an account's calls.
 #[derive(Clone, Debug)]
 pub enum Issuer {
-    /// AWS: calls are signed (`docs/providers.md#bedrock`).
+    /// AWS: calls are signed (`docs/providers/bedrock.md`).
     Aws(AwsSource),
-    /// Google: calls carry an OAuth access token (`docs/providers.md#vertex-ai`).
+    /// Google: calls carry an OAuth access token (`docs/providers/vertex.md`).
     Google(GoogleSource),
 }
 

@@ -1,4 +1,4 @@
-//! Anthropic's results (`docs/providers.md#anthropic-lines`): one line a request whatever its fate, messages that become completions.
+//! Anthropic's results (`docs/providers/anthropic.md#lines`): one line a request whatever its fate, messages that become completions.
 
 use crate::provider::chat::{Choice, Completion, Tokens, ToolCall};
 use crate::provider::read::Reader;

@@ -1,4 +1,4 @@
-//! Anthropic's way to a batch: one request that holds them all (`docs/providers.md#anthropic`).
+//! Anthropic's way to a batch: one request that holds them all (`docs/providers/anthropic.md`).
 
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;

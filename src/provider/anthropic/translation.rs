@@ -1,4 +1,4 @@
-//! Chat completions as Anthropic's Messages (`docs/providers.md#anthropic-lines`): what has a counterpart, and a word on
+//! Chat completions as Anthropic's Messages (`docs/providers/anthropic.md#lines`): what has a counterpart, and a word on
 //! what has none.
 
 use super::models::{self, ForcedTools, Rules};

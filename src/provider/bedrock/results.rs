@@ -1,4 +1,4 @@
-//! Bedrock's results (`docs/providers.md#bedrock-lines`): files in S3 that the job leads to, and answers of Converse that become
+//! Bedrock's results (`docs/providers/bedrock.md#lines`): files in S3 that the job leads to, and answers of Converse that become
 //! completions.
 
 use super::{Bedrock, meant};

@@ -1,4 +1,4 @@
-//! Bedrock's way to a batch: the input is put into S3, then a job reads it there (`docs/providers.md#bedrock`).
+//! Bedrock's way to a batch: the input is put into S3, then a job reads it there (`docs/providers/bedrock.md`).
 
 use super::{Bedrock, meant};
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! Chat completions as the input of Bedrock's Converse (`docs/providers.md#bedrock-lines`): what has a counterpart, and a word on what
+//! Chat completions as the input of Bedrock's Converse (`docs/providers/bedrock.md#lines`): what has a counterpart, and a word on what
 //! has none.
 
 use crate::provider::anthropic::{models, sampling};

@@ -1,4 +1,4 @@
-//! Fireworks' results (`docs/providers.md#dataset-lines`): files of a dataset, at signed addresses that the job leads to.
+//! Fireworks' results (`docs/providers/fireworks.md#lines`): files of a dataset, at signed addresses that the job leads to.
 
 use super::Fireworks;
 use crate::domain::batch::Batch;

@@ -1,4 +1,4 @@
-//! Fireworks' way to a batch: the input becomes a dataset, then a job is created from it (`docs/providers.md#fireworks`).
+//! Fireworks' way to a batch: the input becomes a dataset, then a job is created from it (`docs/providers/fireworks.md`).
 
 use super::{Fireworks, JOBS};
 use crate::http::call::Answer;

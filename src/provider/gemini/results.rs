@@ -1,4 +1,4 @@
-//! Gemini's results (`docs/providers.md#gemini-lines`): keyed lines of a file or inline ones by their place, contents that become
+//! Gemini's results (`docs/providers/gemini.md#lines`): keyed lines of a file or inline ones by their place, contents that become
 //! completions.
 
 use crate::domain::batch::Usage;

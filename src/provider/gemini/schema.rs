@@ -1,7 +1,7 @@
 //! JSON Schemas as Gemini's own `Schema`, a part of `OpenAPI` 3.0.
 //!
 //! Gemini takes whole JSON Schemas under other names, but its batches did not hold answers to them
-//! (`docs/providers.md#gemini-lines`).
+//! (`docs/providers/gemini.md#lines`).
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Gemini's way to a batch: a resumable upload, then the batch is created from the file (`docs/providers.md#gemini`).
+//! Gemini's way to a batch: a resumable upload, then the batch is created from the file (`docs/providers/gemini.md`).
 
 use crate::http::call::Answer;
 use crate::http::failure::Failure;

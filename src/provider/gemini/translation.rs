@@ -1,4 +1,4 @@
-//! Chat completions and embeddings as Gemini's requests (`docs/providers.md#gemini-lines`): what has a counterpart, and a
+//! Chat completions and embeddings as Gemini's requests (`docs/providers/gemini.md#lines`): what has a counterpart, and a
 //! word on what has none.
 
 use super::models::{self, Rules, Thinking};

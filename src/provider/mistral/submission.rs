@@ -1,4 +1,4 @@
-//! Mistral's way to a batch: the input becomes a file, then the job is created from it (`docs/providers.md#mistral`).
+//! Mistral's way to a batch: the input becomes a file, then the job is created from it (`docs/providers/mistral.md`).
 
 use crate::domain::duration;
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! OpenAI's requests as Mistral's (`docs/providers.md#mistral-lines`): nearly the same, with a few other names. Mistral
+//! OpenAI's requests as Mistral's (`docs/providers/mistral.md#lines`): nearly the same, with a few other names. Mistral
 //! refuses keys that it does not know, so none is passed on unseen.
 
 use crate::provider::conversation::Takes;

@@ -1,5 +1,5 @@
 //! The way to a batch at OpenAI and most services shaped like it: the input becomes a file, then the batch is created
-//! from it (`docs/providers.md#openai`).
+//! from it (`docs/providers/openai.md`).
 
 use crate::domain::duration::{self, compact};
 use crate::http::call::Answer;

@@ -1,4 +1,4 @@
-//! Vertex's results (`docs/providers.md#vertex-lines`): files in Cloud Storage that the job leads to, answers that become completions.
+//! Vertex's results (`docs/providers/vertex.md#lines`): files in Cloud Storage that the job leads to, answers that become completions.
 
 use super::Vertex;
 use crate::domain::batch::Batch;
@@ -90,7 +90,7 @@ fn is_predictions(object: &str) -> bool {
     name.starts_with("predictions") || name.starts_with("prediction.results")
 }
 
-/// A line of the output (`docs/providers.md#vertex-lines`): a request without an answer has its failure in `status`.
+/// A line of the output (`docs/providers/vertex.md#lines`): a request without an answer has its failure in `status`.
 ///
 /// Lines come in any order, so that the place of one that has no id says nothing.
 pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {

@@ -1,4 +1,4 @@
-//! Vertex's way to a batch: the input is put into Cloud Storage, then a job reads it there (`docs/providers.md#vertex-ai`).
+//! Vertex's way to a batch: the input is put into Cloud Storage, then a job reads it there (`docs/providers/vertex.md`).
 
 use super::Vertex;
 use crate::http::call::Answer;

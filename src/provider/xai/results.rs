@@ -1,9 +1,10 @@
-//! xAI's results (`docs/providers.md#xai-lines`): pages, in which an answer is named after its kind.
+//! xAI's results (`docs/providers/xai.md#lines`): pages, in which an answer is named after its kind.
 
 use super::{Xai, meant};
 use crate::domain::batch::Batch;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
+use crate::provider::bounds::bounded;
 use crate::provider::lenient;
 use crate::provider::openai_results::{error_of, failure_in, usage};
 use crate::provider::read::Reader;
@@ -42,12 +43,17 @@ impl Pages {
     /// The results on a page as they are written there, and where the next page begins.
     fn page(&self, answer: &Answer) -> Result<(Vec<Bytes>, Option<String>), Failure> {
         let is_page = answer.status.is_success() && !answer.cut;
-        let around = match lenient::object(&answer.body) {
+        // Only what stands around the results is read here; they may be long.
+        let around = match lenient::object(&bounded(&answer.body, Some("results"))) {
             Ok(around) if is_page && around.contains_key("results") => around,
             Err(_) if is_page && answer.body.trim_ascii_start().starts_with(b"{") => {
                 // One broken result must not cost the others.
                 let token = lenient::find_text(&answer.body, &["pagination_token"]);
                 return Ok((records(answer)?, token.filter(|token| !token.is_empty())));
+            }
+            // The results alone.
+            Err(_) if is_page && answer.body.trim_ascii_start().starts_with(b"[") => {
+                return Ok((records(answer)?, None));
             }
             _ => {
                 let (items, around) = self.adapter.requests.list(answer, "results")?;
@@ -61,7 +67,7 @@ impl Pages {
 
 /// Each as it is written.
 fn records(answer: &Answer) -> Result<Vec<Bytes>, Failure> {
-    let mut splitter = Splitter::new(Form::Array(&[&["results"]]));
+    let mut splitter = Splitter::new(Form::Array(&[&["results"], &[]]));
     let records = splitter.push(&answer.body).and_then(|mut records| {
         records.extend(splitter.finish()?);
         Ok(records)

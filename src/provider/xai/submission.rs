@@ -1,4 +1,4 @@
-//! xAI's way to a batch: the input becomes a file, then the batch is created from it (`docs/providers.md#xai`).
+//! xAI's way to a batch: the input becomes a file, then the batch is created from it (`docs/providers/xai.md`).
 
 use super::{Xai, answered_at, meant};
 use crate::http::call::Answer;

@@ -6,15 +6,15 @@ use super::super::error::StoreError;
 use super::super::state::Store;
 use super::super::transaction::Tx;
 use super::delivery::{DeliveryState, REACHABLE};
+use super::given_up::TOLD_OF;
+use super::recovering::shorten_waits;
 use super::webhooks::{WebhookState, hold, load_webhook, save_webhook};
 use crate::domain::event::EventType;
+use crate::domain::suspect::SUSPECT;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{OptionalExtension, named_params};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Processes that must have died in a row in attempts at one delivery before it is suspected of having killed them.
-pub const SUSPECT: u32 = 3;
 
 /// A delivery that is due.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// The delivery to `webhook` that is due at `now` and in which three processes in a row have died, if there is one
-    /// (`docs/delivery.md#delivery-states`): to be sent alone.
+    /// (`docs/delivery.md#suspects`): to be sent alone.
     pub async fn suspect(&self, webhook: String, now: Timestamp) -> Result<Option<Due>, StoreError> {
         self.read(move |connection| {
             let mut query = connection.prepare_cached(&format!(
@@ -163,12 +163,28 @@ impl Store {
         self.write(move |tx| finish_attempt(tx, attempt, end, webhook)).await
     }
 
+    /// Notes that the process stops in an orderly way while these attempts to `webhook` are under way: should it be killed
+    /// before they have ended, it did not die of them.
+    pub async fn expect_stop(&self, webhook: String) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            tx.prepare_cached(
+                "UPDATE attempts SET outcome = 'interrupted' WHERE outcome IS NULL
+                   AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
+                     AND state <> 'delivered')",
+            )?
+            .execute([webhook])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes due at the next start what is under way to `webhook` while the process stops: attempts that are cut off use
     /// up nothing and are held against nobody.
     pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
             tx.prepare_cached(
-                "UPDATE attempts SET outcome = 'interrupted', finished_at = :now WHERE outcome IS NULL
+                "UPDATE attempts SET outcome = 'interrupted', finished_at = :now
+                 WHERE (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
                    AND delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook AND state = 'inflight'
                      AND state <> 'delivered')",
             )?
@@ -259,45 +275,6 @@ impl Store {
     }
 }
 
-/// Makes due at once what was under way when the process before died, whatever the clock says.
-///
-/// A delivery that was under way when three processes in a row died is suspected of it, and is sent alone from then on.
-/// If the process dies once more with nothing else under way, it is given up: one event that kills the daemon does not
-/// keep it from all others, and what was merely near by is not blamed (`docs/delivery.md#delivery-states`).
-pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
-    connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
-    let given_up = connection.execute(
-        &format!(
-            "UPDATE deliveries SET state = 'dead', crashes = crashes + 1, last_error = ?1
-             WHERE state = 'inflight' AND state <> 'delivered' AND crashes >= {SUSPECT}
-               AND 1 = (SELECT count(*) FROM deliveries WHERE state = 'inflight' AND state <> 'delivered')"
-        ),
-        [CRASH_LOOP],
-    )?;
-    if given_up > 0 {
-        tracing::error!("a delivery is given up: {CRASH_LOOP}; `batchd deliveries --state dead` shows it");
-    }
-    connection.execute(
-        "UPDATE deliveries SET
-           state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
-             THEN 'held' ELSE 'pending' END,
-           crashes = crashes + 1, wait = 0, due_at = ?1, trigger = 'startup'
-         WHERE state = 'inflight' AND state <> 'delivered'",
-        [ms(now)],
-    )?;
-    shorten_waits(connection, now)
-}
-
-/// Where a wait ends later than it can have begun by `now`, it begins now (`docs/delivery.md#clocks`).
-fn shorten_waits(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
-    connection.execute(
-        "UPDATE deliveries SET due_at = ?1 + wait
-         WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 + wait",
-        [ms(now)],
-    )?;
-    Ok(())
-}
-
 fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option<Pk>, StoreError> {
     let begun: Option<(i64, String)> = tx
         .prepare_cached(
@@ -331,7 +308,8 @@ fn finish_attempt(
         .prepare_cached(
             "UPDATE attempts SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status,
                error = :error, excerpt = :excerpt
-             WHERE pk = :pk AND outcome IS NULL RETURNING delivery",
+             WHERE pk = :pk AND (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
+             RETURNING delivery",
         )?
         .query_row(
             named_params! {
@@ -369,7 +347,8 @@ fn finish_attempt(
         "UPDATE deliveries SET
            state = CASE WHEN :state = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE :state END,
            counted = counted + :counts, plain = max(plain, :plain), due_at = :due_at, wait = :wait,
-           last_error = :last_error, crashes = 0, trigger = 'schedule'
+           last_error = :last_error, crashes = 0, trigger = 'schedule',
+           untold = CASE WHEN :state = 'dead' THEN {TOLD_OF} ELSE 0 END
          WHERE pk = :pk AND state = 'inflight'"
     ))?
     .execute(named_params! {
@@ -408,11 +387,9 @@ fn shortened(mut text: String) -> String {
 
 const DUE: &str = "SELECT deliveries.pk AS pk, id AS event_id, type, body, counted, plain, events.recorded_at AS recorded_at, sequence
      FROM deliveries JOIN events USING (sequence) WHERE webhook = ?1 AND state = 'pending' AND due_at <= ?2";
-const CRASH_LOOP: &str = "crash_loop: batchd has died four times in a row while sending it, the last time with nothing \
-     else under way; please report this";
 const RETRY: &str =
     "UPDATE deliveries SET state = 'pending', due_at = :now, wait = 0, counted = 0, crashes = 0,
-     trigger = 'manual'";
+     untold = 0, trigger = 'manual'";
 /// Bytes of an answer or an error.
 const MAX_TEXT: usize = 2048;
 /// Milliseconds by which the clock must go back to count as set back.

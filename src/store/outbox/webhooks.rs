@@ -30,16 +30,16 @@ pub struct WebhookState {
     pub fingerprint: Option<String>,
     /// Since when the trouble lasts that others were told of; `None`: nothing was told, or its end was too.
     pub told_since: Option<Timestamp>,
+    /// Of which deliveries that were given up others were told: when that began …
+    pub deaths_since: Option<Timestamp>,
+    /// … and when they were told last.
+    pub deaths_told_at: Option<Timestamp>,
 }
 
 impl Store {
     /// What is remembered of every webhook.
     pub async fn webhook_states(&self) -> Result<Vec<(String, WebhookState)>, StoreError> {
-        self.read(|connection| {
-            let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
-            collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
-        })
-        .await
+        self.read(states).await
     }
 
     /// Saves what is to be remembered of `webhook`. Switching it off holds what is pending, switching it on
@@ -65,7 +65,11 @@ impl Store {
 
     /// Holds what is owed to webhooks that are not in `configured`, and releases what is held of those that are and
     /// are not switched off.
-    pub async fn align_webhooks(&self, configured: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn align_webhooks(
+        &self,
+        configured: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Vec<(String, WebhookState)>, StoreError> {
         self.write(move |tx| {
             // Those of which nothing is remembered but that they are owed something get a row too.
             tx.execute(
@@ -85,7 +89,8 @@ impl Store {
                    AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
                 [],
             )?;
-            release(tx, now)
+            release(tx, now)?;
+            states(tx)
         })
         .await
     }
@@ -110,6 +115,11 @@ impl Store {
         })
         .await
     }
+}
+
+fn states(connection: &Connection) -> Result<Vec<(String, WebhookState)>, StoreError> {
+    let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+    collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
 }
 
 /// Holds what is pending of `webhook`.
@@ -152,13 +162,14 @@ pub(super) fn save_webhook(
     connection
         .prepare_cached(
             "INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
-               fingerprint, told_since)
+               fingerprint, told_since, deaths_since, deaths_told_at)
              VALUES (:name, :disabled, :by_hand, :failures, :failing_since, :paused_until, :last_success_at,
-               :fingerprint, :told_since)
+               :fingerprint, :told_since, :deaths_since, :deaths_told_at)
              ON CONFLICT (name) DO UPDATE SET disabled = excluded.disabled, by_hand = excluded.by_hand,
                failures = excluded.failures, failing_since = excluded.failing_since,
                paused_until = excluded.paused_until, last_success_at = excluded.last_success_at,
-               fingerprint = excluded.fingerprint, told_since = excluded.told_since",
+               fingerprint = excluded.fingerprint, told_since = excluded.told_since,
+               deaths_since = excluded.deaths_since, deaths_told_at = excluded.deaths_told_at",
         )?
         .execute(named_params! {
             ":name": webhook,
@@ -170,6 +181,8 @@ pub(super) fn save_webhook(
             ":last_success_at": state.last_success_at.map(ms),
             ":fingerprint": state.fingerprint,
             ":told_since": state.told_since.map(ms),
+            ":deaths_since": state.deaths_since.map(ms),
+            ":deaths_told_at": state.deaths_told_at.map(ms),
         })?;
     Ok(())
 }
@@ -185,8 +198,10 @@ fn webhook_state(row: &rusqlite::Row<'_>) -> Result<WebhookState, StoreError> {
         last_success_at: maybe_at(row, "last_success_at")?,
         fingerprint: row.get("fingerprint")?,
         told_since: maybe_at(row, "told_since")?,
+        deaths_since: maybe_at(row, "deaths_since")?,
+        deaths_told_at: maybe_at(row, "deaths_told_at")?,
     })
 }
 
 const SELECT: &str = "SELECT name, disabled, by_hand, failures, failing_since, paused_until, last_success_at, \
-     fingerprint, told_since FROM webhooks";
+     fingerprint, told_since, deaths_since, deaths_told_at FROM webhooks";

@@ -264,7 +264,7 @@ fn g11_nothing_from_outside_mentions_anybody_or_is_taken_for_markup() {
             texts(&payload, &mut all);
             for text in all {
                 let seen: Vec<char> =
-                    text.chars().filter(|c| crate::http::scrub::is_unprintable(*c)).collect();
+                    text.chars().filter(|c| crate::domain::printable::is_unprintable(*c)).collect();
                 assert!(seen.iter().all(|c| matches!(c, '\n' | '\u{200b}')), "{name}: {text:?}");
                 for mention in (kind.expected.forbidden)(&payload, text) {
                     assert!(!text.contains(mention), "{name}: {mention}: {text}");
@@ -313,6 +313,28 @@ proptest! {
                 if webhook.groups() {
                     (kind.expected.limits)(&tell_group(&*webhook, &group, plain));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn h7_nothing_is_so_long_that_it_breaks_a_limit() {
+    let long = "<@&>*né".repeat(1500);
+    let errors: Vec<(&str, &str)> = vec![("code", long.as_str()); 50];
+    let mut tracked = with_errors(batch(Status::Failed, counts(5, 5)), &errors);
+    tracked.name = Some(long.clone());
+    tracked.labels = (0..100).map(|number| (format!("{number}{long}"), long.clone())).collect();
+    tracked.batch.metadata = Some(tracked.labels.clone());
+    tracked.last_error = Some(long.repeat(100));
+    tracked.batch.model = Some(long);
+    let body = reached(&tracked);
+    for kind in KINDS {
+        let webhook = build(kind);
+        for plain in [false, true] {
+            (kind.expected.limits)(&tell(&*webhook, &body, plain));
+            if webhook.groups() {
+                (kind.expected.limits)(&tell_group(&*webhook, &vec![body.clone(); 40], plain));
             }
         }
     }

@@ -244,6 +244,11 @@ impl World {
         Self { directory: directory.unwrap(), clock: Clock::simulated(EPOCH), seed }
     }
 
+    /// Where its state is.
+    pub fn state(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// A daemon's engine from here on, over whatever state there is.
     pub async fn live(&self, accounts: &[(&str, Arc<dyn Transport>, Polling)]) -> Life {
         let store = Store::open(self.directory.path(), self.clock.clone()).unwrap();
@@ -267,8 +272,7 @@ impl Life {
                 Registration { tracked, first_look: None, user_fields: UserFields::default() }
             })
             .collect();
-        let registered = self.store.register(items, Arc::default()).await.unwrap();
-        self.engine.adopt(&registered);
+        self.store.register(items, Arc::default()).await.unwrap();
     }
 
     /// Every event, by what it says rather than by its place among others of the same instant.

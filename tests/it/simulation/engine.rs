@@ -135,7 +135,6 @@ async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watche
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (pk, _) = life.batch("batch_1").await;
-    life.engine.forget("openai", pk);
     life.store.untrack(pk, world.clock.now()).await.unwrap();
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(20 * MINUTE).await;
@@ -144,7 +143,6 @@ async fn a_batch_untracked_and_tracked_again_while_a_look_is_in_flight_is_watche
     // Untracked for good while a look is under way: that look is the last.
     let untracked = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        life.engine.forget("openai", pk);
         life.store.untrack(pk, world.clock.now()).await.unwrap();
     };
     tokio::join!(life.engine.poll_now("openai", pk), untracked).0.unwrap();

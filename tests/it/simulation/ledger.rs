@@ -19,6 +19,8 @@ pub enum Standing {
 pub struct Ledger {
     /// By `ACCOUNT:ID`.
     pub batches: BTreeMap<String, Standing>,
+    /// Those whose history somebody asked to delete, whatever became of that.
+    pub ever_purged: BTreeSet<String>,
     /// Every event that was read, by its number.
     pub events: BTreeMap<i64, Value>,
     /// The ids of submitted batches, by the number of the submission.

@@ -149,6 +149,9 @@ impl Operator {
         patience: Option<u32>,
     ) -> Option<(StatusCode, Value)> {
         let path = format!("/v1/batches/{}{}", encoded(key), if purge { "?purge=true" } else { "" });
+        if purge {
+            lock(&self.outside.ledger).ever_purged.insert(key.to_owned());
+        }
         let then = if purge { Standing::Purged } else { Standing::Untracked };
         self.change(key, patience, Method::DELETE, &path, &Value::Null, then).await
     }
@@ -237,6 +240,12 @@ impl Operator {
             Act::Cancel(key) => drop(post(&format!("/v1/batches/{}/cancel", encoded(key))).await),
             Act::Discover(account) => {
                 let body = json!({"provider": account, "track": true}).to_string();
+                // What somebody untracked is found again.
+                for (key, standing) in &mut lock(&self.outside.ledger).batches {
+                    if *standing == Standing::Untracked && key.starts_with(account) {
+                        *standing = Standing::Doubtful;
+                    }
+                }
                 let _ = self.call(patience, Method::POST, "/v1/discover", body).await;
             }
             Act::Submit { account, number } => drop(self.submit(account, *number, patience).await),

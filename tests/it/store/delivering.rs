@@ -96,6 +96,8 @@ async fn a_delivery_from_owed_to_delivered() {
     let shown = all(&store).await.pop().unwrap();
     assert_eq!((shown.state, shown.attempts), (DeliveryState::Delivered, 3));
     assert_eq!((shown.next_attempt_at, shown.last_error), (None, None));
+    assert_eq!((shown.created_at, shown.last_attempt_at), (EPOCH, Some(EPOCH)));
+    assert_eq!((shown.delivered_at, shown.last_status_code), (Some(EPOCH), Some(200)));
     assert_eq!((shown.batch_id.as_deref(), shown.provider.as_deref()), (Some("batch_0"), Some("openai")));
     let outcomes: Vec<_> = store
         .attempts(first.pk)
@@ -290,32 +292,40 @@ async fn a3_what_was_in_flight_when_the_process_died_is_due_at_start() {
     assert_sound(dir.path());
 }
 
+/// The daemon dies at `at` while these are under way; then it starts again.
+async fn die(store: Store, dir: &Path, inflight: &[Pk], at: i64) -> Store {
+    let begun = store.begin_attempts(inflight.to_vec(), seconds(at)).await.unwrap();
+    assert!(begun.iter().all(Option::is_some));
+    drop(store);
+    Store::open(dir, Clock::simulated(seconds(at))).unwrap()
+}
+
+async fn suspect(store: &Store, at: i64) -> Option<Pk> {
+    store.suspect("pipeline".to_owned(), seconds(at)).await.unwrap().map(|due| due.pk)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_only_if_it_was_alone() {
+async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_after_three_deaths_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = owing(dir.path(), 3, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
-    let suspect = |store: Store| async move {
-        store.suspect("pipeline".to_owned(), EPOCH).await.unwrap().map(|due| due.pk)
-    };
-    let die = async |store: Store, inflight: &[Pk]| {
-        let begun = store.begin_attempts(inflight.to_vec(), EPOCH).await.unwrap();
-        assert!(begun.iter().all(Option::is_some));
-        drop(store);
-        Store::open(dir.path(), still()).unwrap()
-    };
     for _ in 0..3 {
-        store = die(store, &pks[..2]).await;
+        store = die(store, dir.path(), &pks[..2], 0).await;
     }
-    assert_eq!(due(&store, "pipeline", 0).await, pks[2..], "set apart");
-    assert_eq!(suspect(store.clone()).await, Some(pks[0]));
-    assert_eq!(store.next_due("pipeline".to_owned(), EPOCH).await.unwrap(), Some(EPOCH));
+    assert_eq!(due(&store, "pipeline", 9999).await, pks[2..], "set apart");
+    assert_eq!((suspect(&store, 59).await, suspect(&store, 60).await), (None, Some(pks[0])));
     // With company it may have been the company.
-    store = die(store, &[pks[0], pks[2]]).await;
+    store = die(store, dir.path(), &[pks[0], pks[2]], 60).await;
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Pending; 3]);
     // A receiver that took the other clears it.
     deliver(&store, pks[1], Next::Delivered).await;
-    store = die(store, &pks[..1]).await;
+    for (at, wait) in [(120, 600), (720, 3600)] {
+        store = die(store, dir.path(), &pks[..1], at).await;
+        assert_eq!(suspect(&store, at + wait - 1).await, None, "it waits, over a restart too");
+        assert_eq!(suspect(&store, at + wait).await, Some(pks[0]));
+    }
+    assert_eq!(store.given_up("pipeline".to_owned()).await.unwrap(), None);
+    store = die(store, dir.path(), &pks[..1], 4320).await;
     let [dead, delivered, pending] = states(&store, "pipeline").await[..] else { panic!() };
     assert_eq!(
         (dead, delivered, pending),
@@ -323,10 +333,45 @@ async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_only_if_it_w
     );
     let shown = all(&store).await.pop().unwrap();
     assert!(shown.last_error.unwrap().starts_with("crash_loop"));
-    assert_eq!((suspect(store.clone()).await, due(&store, "pipeline", 0).await), (None, pks[2..].to_vec()));
+    assert_eq!(
+        (suspect(&store, 99_999).await, due(&store, "pipeline", 4320).await),
+        (None, pks[2..].to_vec())
+    );
+    let given_up = store.given_up("pipeline".to_owned()).await.unwrap().unwrap();
+    assert_eq!((given_up.count, given_up.since, given_up.last.pk), (1, seconds(4320), pks[0]));
     // By hand it is sent again, as if nothing had been.
-    assert_eq!(store.retry(vec![pks[0]], EPOCH).await.unwrap(), [true]);
-    assert_eq!(due(&store, "pipeline", 0).await.len(), 2);
+    assert_eq!(store.retry(vec![pks[0]], seconds(4320)).await.unwrap(), [true]);
+    assert_eq!(due(&store, "pipeline", 4320).await.len(), 2);
+    assert_eq!(store.given_up("pipeline".to_owned()).await.unwrap(), None, "nothing to tell any more");
+    drop(store);
+    assert_sound(dir.path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a10_a_suspect_that_ends_once_is_none_any_more_and_a_stop_is_no_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = owing(dir.path(), 1, &["pipeline"]).await;
+    let pk = due(&store, "pipeline", 0).await[0];
+    for _ in 0..5 {
+        // Told to stop while it was under way, and killed before it had ended.
+        store.begin_attempts(vec![pk], EPOCH).await.unwrap();
+        store.expect_stop("pipeline".to_owned()).await.unwrap();
+        drop(store);
+        store = Store::open(dir.path(), still()).unwrap();
+        assert_eq!(due(&store, "pipeline", 0).await, [pk], "no death");
+    }
+    // What ends while the daemon stops is recorded as ever.
+    let attempt = store.begin_attempts(vec![pk], EPOCH).await.unwrap()[0].unwrap();
+    store.expect_stop("pipeline".to_owned()).await.unwrap();
+    store.finish_attempt(attempt, end(again(0, true)), WebhookState::default()).await.unwrap();
+    assert_eq!(store.attempts(pk).await.unwrap().pop().unwrap().outcome.as_deref(), Some("http_503"));
+    for at in [0, 0, 0, 60, 660] {
+        store = die(store, dir.path(), &[pk], at).await;
+    }
+    assert_eq!(suspect(&store, 4260).await, Some(pk));
+    let attempt = store.begin_attempts(vec![pk], seconds(4260)).await.unwrap()[0].unwrap();
+    store.finish_attempt(attempt, end(again(0, true)), WebhookState::default()).await.unwrap();
+    assert_eq!(due(&store, "pipeline", 4260).await, [pk], "among the others again");
     drop(store);
     assert_sound(dir.path());
 }

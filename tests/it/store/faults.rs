@@ -102,6 +102,17 @@ async fn a_log_that_lost_its_end_loses_its_end_only() {
             fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
         }
         fs::write(copy.path().join("batchd.db-wal"), &log[..log.len() - cut]).unwrap();
+        if cut > 0 {
+            // The lock file knows what was acknowledged; whoever deletes it goes on with what is left.
+            let error = Store::open(copy.path(), Clock::system()).unwrap_err();
+            assert!(
+                matches!(&error, OpenError::Damaged { what, .. } if what.contains("batchd.lock")),
+                "{error}"
+            );
+            let error = Store::open_offline(copy.path()).unwrap_err();
+            assert!(matches!(error, OpenError::Damaged { .. }), "{cut}: {error}");
+            fs::remove_file(copy.path().join("batchd.lock")).unwrap();
+        }
         let store = Store::open(copy.path(), Clock::system()).unwrap();
         let (left, _) = store.list(BatchFilter::default()).await.unwrap();
         seen.push(left.len());
@@ -140,11 +151,14 @@ async fn g3_a_lock_file_deleted_under_a_daemon_is_noticed_and_ruins_nothing() {
 }
 
 #[tokio::test]
-async fn a_deleted_log_is_survived() {
+async fn d11_a_deleted_log_is_refused_until_somebody_takes_the_loss() {
     let dir = tempfile::tempdir().unwrap();
     let (child, _) = child(dir.path(), 3);
     kill(child);
     fs::remove_file(dir.path().join("batchd.db-wal")).unwrap();
+    let error = Store::open(dir.path(), Clock::system()).unwrap_err();
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("it is gone")), "{error}");
+    fs::remove_file(dir.path().join("batchd.lock")).unwrap();
     let store = Store::open(dir.path(), Clock::system()).unwrap();
     track(&store, "batch_1").await;
     drop(store);
@@ -228,7 +242,7 @@ async fn a_disk_that_is_really_full() {
     // The ballast makes the room to delete in, and a little more.
     let ballast = dir.path().join("ballast");
     assert!(ballast.exists());
-    assert_eq!(store.prune(seconds(2)).await.unwrap(), 10);
+    assert_eq!(prune(&store, seconds(2)).await, 10);
     assert!(!ballast.exists());
     store.finish_attempt(attempt, end(), WebhookState::default()).await.unwrap();
     store.healthy().await.unwrap();
@@ -265,7 +279,7 @@ async fn pruning_a_full_disk_gives_up_the_ballast() {
     // Purging needs no new page here; what needs one fails, with the ballast and without.
     store.purge(pk).await.unwrap();
     assert!(ballast.exists());
-    store.prune(seconds(1)).await.unwrap();
+    prune(&store, seconds(1)).await;
     assert!(ballast.exists());
     fs::remove_file(&ballast).unwrap();
     store.healthy().await.unwrap();

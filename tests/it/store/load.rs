@@ -1,9 +1,10 @@
 //! Many at once: a hundred thousand batches, ten thousand transitions.
 
 use super::*;
-use batchd::store::batches::{BatchFilter, ScheduleEntry};
+use batchd::store::batches::BatchFilter;
 use batchd::store::events::EventFilter;
 use batchd::store::outbox::DeliveryFilter;
+use batchd::store::schedule::ScheduleEntry;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() {

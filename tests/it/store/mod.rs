@@ -1,12 +1,16 @@
 //! The store on real files: what is acknowledged is there, once, whatever happens.
 
+mod damage;
 mod delivering;
 mod faults;
 mod findings;
 mod fixture;
 mod history;
 mod load;
+mod older_sqlite;
 mod opening;
+mod power;
+mod pruning;
 mod recording;
 
 use batchd::clock::Clock;
@@ -90,6 +94,11 @@ async fn track(store: &Store, id: &str) -> Pk {
 async fn see(store: &Store, pk: Pk, status: Status, after: i64, webhooks: &[&str]) -> usize {
     let before = store.load(pk).await.unwrap().unwrap();
     store.record(pk, look(&before, status, seconds(after)), routes(webhooks)).await.unwrap()
+}
+
+/// Deletes what was over before `before`; gives how many batches went.
+async fn prune(store: &Store, before: Timestamp) -> u64 {
+    store.prune(vec![i64::MIN..before.as_millisecond()], u64::MAX).await.unwrap()
 }
 
 /// The file itself, beside the store.

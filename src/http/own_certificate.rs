@@ -1,0 +1,175 @@
+//! Trust in certificates that the configuration names: as authorities, and as a server's own, which is what a self-signed
+//! one is (`docs/delivery.md#transport`).
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_platform_verifier::Verifier;
+use std::sync::Arc;
+
+/// What a client needs that trusts these certificates, in PEM, besides the platform's authorities.
+pub(super) fn client_config(pem: &[Vec<u8>]) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificates: Vec<CertificateDer<'static>> = pem
+        .iter()
+        .flat_map(|pem| CertificateDer::pem_slice_iter(pem))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let authorities = Verifier::new_with_extra_roots(certificates.clone(), Arc::clone(&provider))?;
+    let verifier = OwnCertificates { own: certificates, authorities };
+    let mut config = with_safe_versions(provider)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+fn with_safe_versions(provider: Arc<CryptoProvider>) -> Result<Builder, Error> {
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+}
+
+/// Takes a certificate that is one of its own by its name and time alone: nobody else vouches for it. Authorities judge
+/// every other.
+#[derive(Debug)]
+struct OwnCertificates {
+    own: Vec<CertificateDer<'static>>,
+    authorities: Verifier,
+}
+
+impl ServerCertVerifier for OwnCertificates {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.own.iter().any(|own| own == end_entity) {
+            return self.authorities.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        let invalid = |error| Err(Error::InvalidCertificate(error));
+        let Some((begin, end)) = validity(end_entity) else { return invalid(CertificateError::BadEncoding) };
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now < begin {
+            return invalid(CertificateError::NotValidYet);
+        }
+        if now > end {
+            return invalid(CertificateError::Expired);
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
+}
+
+/// From when and until when a certificate is valid, in Unix seconds.
+fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
+    let (_, certificate, _) = element(certificate)?;
+    let (_, mut fields, _) = element(certificate)?;
+    // Version (which the first one lacks), serial number, algorithm, issuer; then the validity.
+    let before = if fields.first() == Some(&0xa0) { 4 } else { 3 };
+    for _ in 0..before {
+        (_, _, fields) = element(fields)?;
+    }
+    let (_, validity, _) = element(fields)?;
+    let (begin_form, begin, rest) = element(validity)?;
+    let (end_form, end, _) = element(rest)?;
+    Some((time(begin_form, begin)?, time(end_form, end)?))
+}
+
+/// The first element of some DER: its tag, its content, and what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, mut rest) = rest.split_first()?;
+    let mut length = usize::from(*first);
+    if length & 0x80 != 0 {
+        let digits = length & 0x7f;
+        if digits > size_of::<u32>() {
+            return None;
+        }
+        let (number, behind) = rest.split_at_checked(digits)?;
+        length = number.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+        rest = behind;
+    }
+    let (content, behind) = rest.split_at_checked(length)?;
+    Some((*tag, content, behind))
+}
+
+/// `YYMMDDhhmmssZ` (of 1950 to 2049), or the same with four digits of the year, in Unix seconds.
+fn time(tag: u8, text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let text = match tag {
+        0x17 if text < "50" => format!("20{text}"),
+        0x17 => format!("19{text}"),
+        0x18 => text.to_owned(),
+        _ => return None,
+    };
+    let at = DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
+    Some(at.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_validity_of_a_certificate_is_read() {
+        for (begin, end) in [(2024, 2026), (1975, 2049), (2000, 2050), (2051, 4096)] {
+            let mut wanted = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            (wanted.not_before, wanted.not_after) =
+                (rcgen::date_time_ymd(begin, 2, 3), rcgen::date_time_ymd(end, 4, 5));
+            let certificate = wanted.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            let expected = (wanted.not_before.unix_timestamp(), wanted.not_after.unix_timestamp());
+            assert_eq!(validity(certificate.der()), Some(expected), "{begin} to {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_certificate_is_reading_it_ends(bytes: Vec<u8>, cut in 0_usize..600) {
+            let _ = validity(&bytes);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+            let der = certificate.der();
+            let _ = validity(&der[..cut.min(der.len())]);
+        }
+    }
+}

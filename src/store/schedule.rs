@@ -1,0 +1,135 @@
+//! The schedule as the database has it: what a commit changes of it, and what memory is compared with.
+
+use super::column::{Pk, collect, instant, ms};
+use super::error::StoreError;
+use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
+use super::row;
+use super::state::Store;
+use crate::domain::time::to_millis;
+use crate::domain::tracked::Tracked;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the schedule keeps in memory of a watched batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleEntry {
+    /// Its row.
+    pub pk: Pk,
+    pub provider: Arc<str>,
+    /// When it is due.
+    pub next_poll_at: Timestamp,
+    /// When it was created, Unix seconds; `None` until the provider has shown it.
+    pub created_at: Option<i64>,
+}
+
+impl Store {
+    /// Tells `watcher` after each commit what it has changed on the schedule, in the order of the commits and before
+    /// whoever wrote is answered: batches registered, tracked again, checked with news, untracked, deleted.
+    ///
+    /// One watcher at a time; it must not wait and must not use the store.
+    pub fn watch_schedule(&self, watcher: impl Fn(Vec<Rescheduled>) + Send + Sync + 'static) {
+        if let Some(daemon) = &self.0.daemon {
+            daemon.writer.core.watch_schedule(ScheduleWatcher::new(watcher));
+        }
+    }
+
+    /// Every batch that is to be polled some day, for the schedule in memory.
+    pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
+        let mut entries = self.read(|connection| entries(connection, None)).await?;
+        let Some(daemon) = &self.0.daemon else { return Ok(entries) };
+        let mut touches = daemon.writer.core.all_touches();
+        entries.retain_mut(|entry| match touches.remove(&entry.pk) {
+            Some(touch) => touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some(),
+            None => true,
+        });
+        // Those that had no next poll before and have one now.
+        for (pk, touch) in touches {
+            if touch.next_poll_at.is_some()
+                && let Some(tracked) = self.load(pk).await?
+                && let Some(next_poll_at) = tracked.next_poll_at
+            {
+                let created_at = tracked.first_seen_at.map(|_| tracked.batch.created_at);
+                let provider = tracked.key.provider.into();
+                entries.push(ScheduleEntry { pk, provider, next_poll_at, created_at });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Every batch that was due at `before`, the longest due first, read from an index alone; and those of `on_schedule`
+    /// that are not on the schedule. What is known of checks that are not written yet counts.
+    pub async fn compare(
+        &self,
+        before: Timestamp,
+        on_schedule: Vec<Pk>,
+    ) -> Result<(Vec<ScheduleEntry>, Vec<Pk>), StoreError> {
+        let (mut due, mut off) = self
+            .read(move |connection| {
+                let due = entries(connection, Some(before))?;
+                let mut query = connection
+                    .prepare_cached("SELECT 1 FROM batches WHERE pk = ?1 AND next_poll_at IS NOT NULL")?;
+                let mut off = Vec::new();
+                for pk in on_schedule {
+                    if !query.exists([pk])? {
+                        off.push(pk);
+                    }
+                }
+                Ok((due, off))
+            })
+            .await?;
+        if let Some(daemon) = &self.0.daemon {
+            let core = &daemon.writer.core;
+            due.retain(|entry| {
+                let touch = core.touch_of(entry.pk);
+                touch.is_none_or(|touch| touch.next_poll_at.is_some_and(|next| next <= before))
+            });
+            off.retain(|pk| core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none()));
+        }
+        Ok((due, off))
+    }
+
+    /// Where each of these batches stands on the schedule, if it is on it at all; what is known of checks that are not
+    /// written yet counts.
+    pub async fn next_checks(&self, batches: Vec<Pk>) -> Result<BTreeMap<Pk, NextCheck>, StoreError> {
+        let mut found = self
+            .read(move |connection| {
+                let mut query = connection.prepare_cached(&row::select("WHERE pk = ?1"))?;
+                let rows =
+                    batches.into_iter().map(|pk| query.query_row([pk], |row| Ok(row::read(row))).optional());
+                let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+                rows.into_iter().flatten().collect::<Result<Vec<(Pk, Tracked)>, StoreError>>()
+            })
+            .await?;
+        self.show_touches(&mut found);
+        Ok(found.iter().filter_map(|(pk, tracked)| Some((*pk, NextCheck::of(tracked)?))).collect())
+    }
+}
+
+/// What of the schedule is due at `before`, or all of it; the longest due first.
+fn entries(connection: &Connection, before: Option<Timestamp>) -> Result<Vec<ScheduleEntry>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT pk, provider, next_poll_at, created_at FROM batches INDEXED BY batches_due
+         WHERE next_poll_at IS NOT NULL AND next_poll_at <= ?1 ORDER BY next_poll_at",
+    )?;
+    let mut names = BTreeSet::new();
+    collect(query.query([before.map_or(i64::MAX, ms)])?, |row| {
+        Ok(ScheduleEntry {
+            pk: row.get("pk")?,
+            provider: shared(&mut names, row.get_ref("provider")?.as_str().map_err(rusqlite::Error::from)?),
+            next_poll_at: instant(row, "next_poll_at")?,
+            created_at: row.get("created_at")?,
+        })
+    })
+}
+
+/// One name for all batches of a provider: there may be many.
+fn shared(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    let name: Arc<str> = name.into();
+    names.insert(Arc::clone(&name));
+    name
+}

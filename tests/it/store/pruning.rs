@@ -1,0 +1,123 @@
+//! What pruning deletes when clocks are wrong, and what it tells; the rule itself is tested in `domain::retention`.
+
+use super::*;
+use batchd::store::events::EventFilter;
+use batchd::store::providers::ProviderState;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_hours(24);
+const RETAIN: Duration = Duration::from_hours(24 * 90);
+
+/// So many batches that have ended.
+async fn ended(store: &Store, count: usize) {
+    let items = (0..count).map(|number| registration(&format!("batch_{number}"))).collect();
+    let registered = store.register(items, routes(&[])).await.unwrap();
+    let now = store.load(registered[0].pk).await.unwrap().unwrap().tracked_at;
+    let records = registered.iter().map(|registered| {
+        store.record(registered.pk, look(&registered.tracked, Status::Completed, now), routes(&[]))
+    });
+    futures_util::future::try_join_all(records).await.unwrap();
+}
+
+async fn left(store: &Store) -> i64 {
+    store.counts().await.unwrap().iter().map(|(.., count)| i64::try_from(*count).unwrap()).sum()
+}
+
+async fn held(store: &Store) -> usize {
+    let events = store.events(EventFilter::default()).await.unwrap();
+    events.iter().filter(|event| event.kind == EventType::PruningHeld).count()
+}
+
+/// Runs on for `length`, noting it every quarter of a day.
+async fn run(store: &Store, length: Duration) {
+    let mut ran = Duration::ZERO;
+    while ran < length {
+        tokio::time::advance(DAY / 4).await;
+        ran += DAY / 4;
+        store.reckon().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_months_ahead_for_a_while_deletes_nothing_and_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = still();
+    let store = Store::open(dir.path(), clock.clone()).unwrap();
+    store.reckon().await.unwrap();
+    ended(&store, 10).await;
+    run(&store, DAY).await;
+    clock.set_forward(DAY * 91);
+    for _ in 0..3 {
+        assert_eq!(store.prune_expired(RETAIN, routes(&["ops"])).await.unwrap(), 0);
+        tokio::time::advance(Duration::from_secs(20)).await;
+    }
+    assert_eq!((left(&store).await, held(&store).await, store.held_back()), (10, 1, 10));
+    // Over a restart too.
+    store.close().await.unwrap();
+    let store = Store::open(dir.path(), clock.clone()).unwrap();
+    assert_eq!(store.prune_expired(RETAIN, routes(&["ops"])).await.unwrap(), 0);
+    clock.set_back(DAY * 91);
+    assert_eq!(store.prune_expired(RETAIN, routes(&["ops"])).await.unwrap(), 0);
+    assert_eq!((left(&store).await, held(&store).await, store.held_back()), (10, 1, 0));
+    run(&store, DAY * 90).await;
+    assert_eq!(store.prune_expired(RETAIN, routes(&["ops"])).await.unwrap(), 10, "in time they go");
+    assert_eq!(held(&store).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_deletes_a_thousand_or_a_tenth_and_the_rest_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    store.reckon().await.unwrap();
+    ended(&store, 1200).await;
+    run(&store, DAY * 91).await;
+    assert_eq!(store.prune_expired(RETAIN, routes(&[])).await.unwrap(), 1000);
+    assert_eq!(store.prune_expired(RETAIN, routes(&[])).await.unwrap(), 0, "within the hour");
+    assert_eq!((held(&store).await, store.held_back()), (1, 200));
+    drop(store);
+    let store = Store::open(dir.path(), still()).unwrap();
+    assert_eq!(left(&store).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_episode_is_told_however_long_it_lasted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    let draft = |kind, after| {
+        batchd::domain::event::Draft::about_provider(kind, "openai", "no answer", EPOCH, seconds(after))
+    };
+    let state = |silent_since| ProviderState { silent_since, silence_told: true, ..ProviderState::default() };
+    let told = vec![draft(EventType::ProviderUnreachable, 1)];
+    store.set_provider_state("openai".to_owned(), state(Some(EPOCH)), told, routes(&["ops"])).await.unwrap();
+    let due = store.due("ops".to_owned(), seconds(10), 9).await.unwrap();
+    raw(dir.path()).execute("UPDATE deliveries SET state = 'delivered'", []).unwrap();
+    assert_eq!(due.len(), 1);
+    prune(&store, seconds(1_000_000)).await;
+    // A webhook that wants no such events but was told of the beginning.
+    let mut deaf = route("ops");
+    deaf.events.clear();
+    let over = vec![draft(EventType::ProviderRecovered, 5)];
+    store
+        .set_provider_state("openai".to_owned(), state(None), over, Arc::new(Routes(vec![deaf])))
+        .await
+        .unwrap();
+    assert_eq!(store.due("ops".to_owned(), seconds(10), 9).await.unwrap().len(), 1);
+    raw(dir.path()).execute("UPDATE deliveries SET state = 'delivered'", []).unwrap();
+    prune(&store, seconds(1_000_000)).await;
+    assert!(store.events(EventFilter::default()).await.unwrap().is_empty(), "it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_between_1970_and_2262_panic_nothing() {
+    for at in [0, 1, 86_400, 4_102_444_800, 9_214_646_400] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::simulated(Timestamp::from_second(at).unwrap())).unwrap();
+        ended(&store, 3).await;
+        store.reckon().await.unwrap();
+        store.prune_expired(RETAIN, routes(&["ops"])).await.unwrap();
+        store.expired(Duration::from_secs(1)).await.unwrap();
+        store.healthy().await.unwrap();
+        store.close().await.unwrap();
+        Store::open(dir.path(), still()).unwrap().close().await.unwrap();
+    }
+}
