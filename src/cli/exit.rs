@@ -79,6 +79,7 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::NotSupported
             | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
+            | ErrorCode::Busy
             | ErrorCode::AlreadyEnded
             | ErrorCode::DeliveryInFlight
             | ErrorCode::Other => Self::Failed,

@@ -58,10 +58,13 @@ table! {
         /// The Unix socket.
         socket: PathBuf = SOCKET,
             said "the socket that systemd passes, else `$XDG_RUNTIME_DIR/batchd/batchd.sock`, else `batchd.sock` in the state directory";
-        /// A TCP address to listen on as well. Without `token` it must be a loopback address, and is read-only.
+        /// A TCP address to listen on as well. Without `token` or `read_token` it must be a loopback address. Without
+        /// `token` it is read-only.
         listen: SocketAddr = LISTEN;
-        /// The bearer token that TCP clients must send.
+        /// The bearer token that opens everything to TCP clients.
         token: SecretSource = SECRET;
+        /// A bearer token that opens only what changes nothing, asks no provider and copies nothing.
+        read_token: SecretSource = SECRET;
         /// Further names by which TCP may be addressed, for a reverse proxy.
         hosts: Vec<String> = HOSTS, usual Vec::new();
     }

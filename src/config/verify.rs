@@ -45,6 +45,9 @@ impl Config {
         if let Some(token) = &self.api.token {
             add("api.token".to_owned(), token, Form::Any);
         }
+        if let Some(token) = &self.api.read_token {
+            add("api.read_token".to_owned(), token, Form::Any);
+        }
         for provider in self.providers.values() {
             if let Some(key) = &provider.api_key {
                 add(format!("providers.{}.api_key", provider.name), key, Form::Key);

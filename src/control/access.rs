@@ -2,15 +2,13 @@
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;
-use super::draining::DrainingListener;
+use super::query::Query;
+use super::tokens::{Proof, Tokens};
 use axum::extract::Request;
-use axum::extract::connect_info::Connected;
 use axum::http::{Method, Uri, header};
-use axum::serve::IncomingStream;
-use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 #[derive(Clone, Debug)]
 pub(super) enum AccessPolicy {
@@ -36,9 +34,10 @@ pub struct Peer {
     pub user: Option<String>,
 }
 
-impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, DrainingListener<UnixListener>>) -> Self {
-        let user = stream.io().stream().peer_cred().ok().map(|cred| {
+impl Peer {
+    /// Whoever has opened the socket.
+    pub(super) fn of_socket(stream: &UnixStream) -> Self {
+        let user = stream.peer_cred().ok().map(|cred| {
             let uid = nix::unistd::Uid::from_raw(cred.uid());
             match nix::unistd::User::from_uid(uid) {
                 Ok(Some(user)) => user.name,
@@ -49,45 +48,90 @@ impl Connected<IncomingStream<'_, DrainingListener<UnixListener>>> for Peer {
     }
 }
 
+/// What a route takes to be answered over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing, under any name: probes, and what is signed instead.
+    Anyone,
+    /// A name of this server.
+    Open,
+    /// It shows what is known here.
+    Reads,
+    /// The same, unless `fetch=true` has it ask a provider.
+    ReadsUnlessFetched,
+    /// It asks a provider, with the operator's key.
+    Costs,
+    /// It gives away the state or the configuration as a whole.
+    Copies,
+    /// It changes something.
+    Changes,
+}
+
+impl Access {
+    /// Whether it does no more than show what is known here.
+    fn only_reads(self, request: &Request) -> bool {
+        match self {
+            Self::Anyone | Self::Open | Self::Reads => true,
+            Self::ReadsUnlessFetched => {
+                let query = Query::parse(request.uri().query().unwrap_or_default());
+                // What cannot be read is refused later; until then it is what costs more.
+                !query.flag("fetch").unwrap_or(true)
+            }
+            Self::Costs | Self::Copies | Self::Changes => false,
+        }
+    }
+}
+
 impl AccessPolicy {
-    /// Whether `request` may pass; `token` is the bearer token in force, if one is configured.
-    pub(super) fn admit(&self, request: &Request, token: Option<&SecretString>) -> Result<(), ApiError> {
+    /// Whether `request` may pass, to a route that takes `access`.
+    pub(super) fn admit(&self, request: &Request, access: Access, tokens: &Tokens) -> Result<(), ApiError> {
+        one_host(request)?;
         let Self::Tcp(rules) = self else { return Ok(()) };
-        let path = request.uri().path();
-        let alive = matches!(path, "/healthz" | "/readyz") || path.starts_with("/hooks/");
-        let given = bearer(request);
-        let proven = match (token, given) {
-            (Some(token), Some(given)) => same(token.expose_secret().as_bytes(), given.as_bytes()),
-            _ => false,
-        };
+        let proof = tokens.proof(bearer(request));
         // Before the token: a page in a browser that was sent here under a foreign name learns nothing.
-        if !proven && !alive && !rules.names_us(request) {
+        if proof == Proof::Nothing && access != Access::Anyone && !rules.names_us(request) {
             return Err(ApiError::new(
                 ErrorCode::Misdirected,
                 "the Host of this request is not one of this server",
             )
             .hint("name it in [api] hosts, or use the address that is listened on"));
         }
-        if token.is_some() && !proven && !alive && path != "/metrics" {
+        let open = matches!(access, Access::Anyone | Access::Open);
+        if !open && !tokens.is_none() && proof == Proof::Nothing {
             return Err(ApiError::new(ErrorCode::Unauthorized, "the bearer token is missing or wrong")
                 .hint("send `Authorization: Bearer TOKEN`; the batchd command takes it from BATCHD_TOKEN"));
         }
+        if proof != Proof::MayDoEverything && !access.only_reads(request) {
+            let who = if proof == Proof::MayRead { "the `read_token`" } else { "TCP without a token" };
+            let what = match access {
+                Access::Copies => "copies neither the state nor the configuration",
+                Access::Costs | Access::ReadsUnlessFetched => "asks no provider",
+                _ => "is read-only",
+            };
+            return Err(ApiError::new(ErrorCode::Forbidden, format!("{who} {what}"))
+                .hint("use the socket, or [api] token"));
+        }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if token.is_none() && path == "/v1/config" {
-            return Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "without a token, TCP does not show the configuration",
-            )
-            .hint("use the socket, or set [api] token"));
-        }
-        if changes && token.is_none() && !path.starts_with("/hooks/") {
-            return Err(ApiError::new(ErrorCode::Forbidden, "without a token, TCP is read-only")
-                .hint("use the socket, or set [api] token"));
-        }
         if changes && !rules.is_own_origin(request) {
             return Err(ApiError::new(ErrorCode::Forbidden, "the Origin of this request is another site"));
         }
         Ok(())
+    }
+}
+
+/// Refuses a request that names its host twice: whoever passed it on may have judged it by the other name.
+fn one_host(request: &Request) -> Result<(), ApiError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(ApiError::invalid("the request has more than one Host header"));
+    }
+    let named = request.uri().authority().map(http::uri::Authority::as_str);
+    match (first, named) {
+        (Some(host), Some(named)) if !host.as_bytes().eq_ignore_ascii_case(named.as_bytes()) => {
+            Err(ApiError::invalid("the request's address and its Host header name different hosts"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -144,13 +188,6 @@ fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Compares in a time that tells nothing of where the two differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    use sha2::{Digest, Sha256};
-    let (a, b) = (Sha256::digest(a), Sha256::digest(b));
-    a.iter().zip(b.iter()).fold(0_u8, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,14 +212,26 @@ mod tests {
         result.err().map(|refusal| refusal.code)
     }
 
+    fn ask(
+        tokens: &Tokens,
+        access: Access,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Option<ErrorCode> {
+        code(policy(&["batchd.example.com"]).admit(&request(method, path, headers), access, tokens))
+    }
+
+    const HOST: (&str, &str) = ("host", "localhost:8765");
+    const NONE: Tokens = Tokens { all: None, reading: None };
+
+    fn tokens() -> Tokens {
+        Tokens { all: Some("t0ken".into()), reading: Some("r3ad".into()) }
+    }
+
     #[test]
     fn the_host_must_be_ours() {
-        let ask = |host: &str| {
-            code(
-                policy(&["batchd.example.com"])
-                    .admit(&request("GET", "/v1/batches", &[("host", host)]), None),
-            )
-        };
+        let ask = |host: &str| ask(&NONE, Access::Reads, "GET", "/v1/batches", &[("host", host)]);
         for ours in [
             "127.0.0.1:8765",
             "localhost:8765",
@@ -197,53 +246,91 @@ mod tests {
         for foreign in ["evil.example", "127.0.0.1:80", "localhost.evil.example:8765", "10.0.0.1:8765", ""] {
             assert_eq!(ask(foreign), Some(ErrorCode::Misdirected), "{foreign}");
         }
-        assert_eq!(
-            code(policy(&[]).admit(&request("GET", "/healthz", &[("host", "probe.example")]), None)),
-            None
-        );
-        assert_eq!(
-            code(policy(&[]).admit(&request("GET", "/v1/batches", &[]), None)),
-            Some(ErrorCode::Misdirected)
-        );
+        let probe = request("GET", "/healthz", &[("host", "probe.example")]);
+        assert_eq!(code(policy(&[]).admit(&probe, Access::Anyone, &NONE)), None);
+        let nameless = request("GET", "/v1/batches", &[]);
+        assert_eq!(code(policy(&[]).admit(&nameless, Access::Reads, &NONE)), Some(ErrorCode::Misdirected));
     }
 
     #[test]
-    fn without_a_token_tcp_only_reads() {
-        let host = ("host", "localhost:8765");
-        assert_eq!(
-            code(policy(&[]).admit(&request("PUT", "/v1/batches/x", &[host]), None)),
-            Some(ErrorCode::Forbidden)
-        );
-        assert_eq!(code(policy(&[]).admit(&request("GET", "/v1/batches/x", &[host]), None)), None);
-        assert_eq!(code(AccessPolicy::Socket.admit(&request("PUT", "/v1/batches/x", &[]), None)), None);
+    fn a_request_names_one_host() {
+        for (path, hosts) in [
+            ("/v1/batches", &[HOST, HOST][..]),
+            ("/v1/batches", &[HOST, ("host", "evil.example")]),
+            ("http://evil.example/v1/batches", &[HOST]),
+            ("http://localhost/v1/batches", &[HOST]),
+        ] {
+            for policy in [policy(&[]), AccessPolicy::Socket] {
+                let refused = code(policy.admit(&request("GET", path, hosts), Access::Anyone, &tokens()));
+                assert_eq!(refused, Some(ErrorCode::InvalidRequest), "{path} {hosts:?}");
+            }
+        }
+        assert_eq!(ask(&NONE, Access::Reads, "GET", "http://LOCALHOST:8765/v1/batches", &[HOST]), None);
+        assert_eq!(ask(&NONE, Access::Reads, "GET", "http://localhost:8765/v1/batches", &[]), None);
+    }
+
+    #[test]
+    fn without_a_token_tcp_only_reads_what_is_known_here() {
+        let ask = |access, path: &str| ask(&NONE, access, "GET", path, &[HOST]);
+        for access in [Access::Anyone, Access::Open, Access::Reads, Access::ReadsUnlessFetched] {
+            assert_eq!(ask(access, "/v1/batches/x"), None, "{access:?}");
+        }
+        for access in [Access::Costs, Access::Copies, Access::Changes] {
+            assert_eq!(ask(access, "/v1/batches/x"), Some(ErrorCode::Forbidden), "{access:?}");
+        }
+        for fetched in [
+            "fetch=true",
+            "fetch",
+            "fetch=1",
+            "fetch[]=true",
+            "f%65tch=true",
+            "fetch=maybe",
+            "fetch=0&fetch=1",
+        ] {
+            let path = format!("/v1/batches/x?{fetched}");
+            assert_eq!(ask(Access::ReadsUnlessFetched, &path), Some(ErrorCode::Forbidden), "{path}");
+        }
+        assert_eq!(ask(Access::ReadsUnlessFetched, "/v1/batches/x?fetch=false"), None);
+        let change = request("PUT", "/v1/batches/x", &[]);
+        assert_eq!(code(AccessPolicy::Socket.admit(&change, Access::Changes, &NONE)), None);
     }
 
     #[test]
     fn a_token_opens_everything_and_its_lack_nothing_but_the_probes() {
-        let token = SecretString::from("t0ken");
-        let host = ("host", "localhost:8765");
-        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
-            code(policy(&[]).admit(&request(method, path, headers), Some(&token)))
-        };
-        assert_eq!(ask("GET", "/v1/batches", &[host]), Some(ErrorCode::Unauthorized));
-        assert_eq!(
-            ask("GET", "/v1/batches", &[host, ("authorization", "Bearer wrong")]),
-            Some(ErrorCode::Unauthorized)
-        );
-        assert_eq!(
-            ask("PUT", "/v1/batches/x", &[("host", "proxy.example"), ("authorization", "bearer t0ken")]),
-            None
-        );
-        for open in ["/healthz", "/readyz", "/metrics"] {
-            assert_eq!(ask("GET", open, &[host]), None, "{open}");
+        let tokens = tokens();
+        let ask =
+            |access, method: &str, headers: &[(&str, &str)]| ask(&tokens, access, method, "/v1/x", headers);
+        assert_eq!(ask(Access::Reads, "GET", &[HOST]), Some(ErrorCode::Unauthorized));
+        for wrong in ["Bearer wrong", "Bearer ", "Basic t0ken", "t0ken"] {
+            let headers = [HOST, ("authorization", wrong)];
+            assert_eq!(ask(Access::Reads, "GET", &headers), Some(ErrorCode::Unauthorized), "{wrong}");
         }
+        let proven = [("host", "proxy.example"), ("authorization", "bearer t0ken")];
+        assert_eq!(ask(Access::Changes, "PUT", &proven), None);
+        assert_eq!(ask(Access::Open, "GET", &[HOST]), None);
         // A service's own webhook is signed instead, and comes under whatever name reaches this machine.
         let foreign = ("host", "tunnel.example");
-        assert_eq!(ask("POST", "/hooks/openai", &[foreign]), None);
-        assert_eq!(code(policy(&[]).admit(&request("POST", "/hooks/openai", &[foreign]), None)), None);
-        let foreign = [("authorization", "Bearer t0ken"), host, ("origin", "https://evil.example")];
-        assert_eq!(ask("PUT", "/v1/batches/x", &foreign), Some(ErrorCode::Forbidden));
-        let own = [("authorization", "Bearer t0ken"), host, ("origin", "http://localhost:8765")];
-        assert_eq!(ask("PUT", "/v1/batches/x", &own), None);
+        assert_eq!(ask(Access::Anyone, "POST", &[foreign]), None);
+        let foreign = [("authorization", "Bearer t0ken"), HOST, ("origin", "https://evil.example")];
+        assert_eq!(ask(Access::Changes, "PUT", &foreign), Some(ErrorCode::Forbidden));
+        let own = [("authorization", "Bearer t0ken"), HOST, ("origin", "http://localhost:8765")];
+        assert_eq!(ask(Access::Changes, "PUT", &own), None);
+    }
+
+    #[test]
+    fn the_token_for_reading_opens_what_changes_and_costs_nothing() {
+        let only_reading = Tokens { all: None, ..tokens() };
+        for tokens in [tokens(), only_reading] {
+            let ask = |access, path: &str, token: &str| {
+                ask(&tokens, access, "GET", path, &[HOST, ("authorization", token)])
+            };
+            assert_eq!(ask(Access::Reads, "/v1/batches", "Bearer r3ad"), None);
+            assert_eq!(ask(Access::Reads, "/v1/batches", "Bearer r3a"), Some(ErrorCode::Unauthorized));
+            for access in [Access::Costs, Access::Copies, Access::Changes] {
+                assert_eq!(ask(access, "/v1/x", "Bearer r3ad"), Some(ErrorCode::Forbidden), "{access:?}");
+            }
+            let fetch = ask(Access::ReadsUnlessFetched, "/v1/batches/x?fetch=true", "Bearer r3ad");
+            assert_eq!(fetch, Some(ErrorCode::Forbidden));
+        }
     }
 }

@@ -143,6 +143,8 @@ pub enum ErrorCode {
     Misdirected,
     /// The log of events ends before the number that was named (409; exit 1).
     BeyondEnd,
+    /// Too much of it is asked for at the moment; `Retry-After` says when to ask again (429; exit 1).
+    Busy,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).

@@ -5,6 +5,7 @@ use crate::engine::ProviderError;
 use crate::http::failure::{Failure, Verdict};
 use crate::store::StoreError;
 use http::StatusCode;
+use std::time::Duration;
 
 /// An operation that was not done: what is wrong, for programs and for people, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,16 +18,23 @@ pub struct ApiError {
     /// The parameter at fault.
     pub param: Option<String>,
     pub hints: Vec<String>,
+    /// When to ask again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, hints: Vec::new() }
+        Self { code, message: message.into(), param: None, hints: Vec::new(), retry_after: None }
     }
 
     /// The request is not what it should be.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// It cannot be done now, but in so long.
+    pub fn busy(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::Busy, message) }
     }
 
     #[must_use]
@@ -70,7 +78,8 @@ impl ApiError {
                 format!("provider `{provider}` has no results of `{id}` (any more): {failure}"),
             )
             .hint("most providers keep results for about a month; `[results] download = true` saves them when a batch ends"),
-            Verdict::Again | Verdict::Hold(_) if !matches!(failure, Failure::Unsupported(_)) => Self::new(
+            Verdict::Again | Verdict::Hold(_)
+                if !matches!(failure, Failure::Unsupported(_) | Failure::Busy(_)) => Self::new(
                 ErrorCode::ProviderFailed,
                 format!("the results of `{id}` cannot be fetched from provider `{provider}`: {failure}"),
             )
@@ -81,6 +90,9 @@ impl ApiError {
 
     /// Something asked of `provider` about `id` that failed.
     pub(super) fn from_failure(provider: &str, failure: &Failure, id: &str) -> Self {
+        if let Failure::Busy(wait) = failure {
+            return Self::busy(format!("provider `{provider}`: {failure}"), *wait);
+        }
         if let Failure::Unsupported(what) = failure {
             return Self::new(ErrorCode::NotSupported, format!("provider `{provider}`: {what}"));
         }
@@ -125,6 +137,7 @@ impl ApiError {
             ErrorCode::Forbidden => StatusCode::FORBIDDEN,
             ErrorCode::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::StateUnwritable | ErrorCode::StateDamaged | ErrorCode::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -139,6 +152,7 @@ impl ApiError {
             403 => "permission_error",
             404 => "not_found_error",
             409 => "conflict_error",
+            429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             502 | 504 => "provider_error",
             _ => "server_error",

@@ -1,6 +1,7 @@
 //! A configuration made real: its secrets are resolved, its adapters, clients and routes are built.
 
 use super::ingress::{self, InboundHook};
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::secret::SecretSource;
@@ -9,6 +10,7 @@ use crate::domain::route::{Route, Routes};
 use crate::engine::Account;
 use crate::http::address::credentials;
 use crate::http::authorize::{Authorized, CredentialRoutes, Issuer};
+use crate::http::descriptors::Share;
 use crate::http::egress::Guard;
 use crate::http::scrub::Scrubber;
 use crate::http::scrubbed::Scrubbed;
@@ -46,7 +48,7 @@ pub(super) struct Assembly {
     pub(super) targets: BTreeMap<String, String>,
     pub(super) inbound: BTreeMap<String, InboundHook>,
     pub(super) heartbeat: Option<Arc<Heartbeat>>,
-    pub(super) token: Option<SecretString>,
+    pub(super) tokens: Tokens,
 }
 
 impl Assembly {
@@ -69,7 +71,11 @@ impl Assembly {
                 None
             }
         };
-        let token = config.api.token.as_ref().and_then(|source| resolve("api.token".to_owned(), source));
+        let (all, reading) = (config.api.token.as_ref(), config.api.read_token.as_ref());
+        let tokens = Tokens {
+            all: all.and_then(|source| resolve("api.token".to_owned(), source)),
+            reading: reading.and_then(|source| resolve("api.read_token".to_owned(), source)),
+        };
         let keys: BTreeMap<&str, Option<SecretString>> = config
             .providers
             .values()
@@ -97,6 +103,7 @@ impl Assembly {
             ca_files: provider_ca.clone(),
             insecure_skip_verify: false,
             guard: Guard::Local,
+            share: Share::Providers,
         };
         // One client for every provider: connections are kept apart by host anyway.
         match connect(&transport) {
@@ -138,7 +145,7 @@ impl Assembly {
             }
         }
         if problems.is_empty() {
-            Ok(Self { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, token })
+            Ok(Self { accounts, destinations, targets: shown, inbound, heartbeat: sign_of_life, tokens })
         } else {
             Err(problems)
         }
@@ -225,6 +232,7 @@ fn destination(
         ca_files,
         insecure_skip_verify: webhook.insecure_skip_verify,
         guard: Guard::from(config.http.egress),
+        share: Share::Webhooks,
     };
     let transport = connect(&transport).map_err(|problem| problem.to_string())?;
     let transport = Scrubbed::new(transport, scrubber.clone());

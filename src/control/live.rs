@@ -4,6 +4,7 @@ use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
 use super::assembly::{Assembly, Connect, Heartbeat, catalog, routes};
 use super::ingress::Hooks;
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
@@ -15,7 +16,6 @@ use crate::store::Store;
 use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
-use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
@@ -47,7 +47,7 @@ pub struct Live {
     pub(super) cursors: Cursors,
     pub(super) parts: Parts,
     config: RwLock<Arc<Config>>,
-    token: RwLock<Option<SecretString>>,
+    tokens: RwLock<Tokens>,
     /// One reload at a time.
     reloading: AsyncMutex<()>,
     /// Held while a configuration is put in force, or the routes are, which follow from it.
@@ -99,7 +99,7 @@ impl Live {
             cursors: Cursors::default(),
             parts,
             config: RwLock::new(Arc::new(config.clone())),
-            token: RwLock::default(),
+            tokens: RwLock::default(),
             reloading: AsyncMutex::new(()),
             swapping: Mutex::default(),
             reload_error: Mutex::default(),
@@ -175,8 +175,9 @@ impl Live {
         }
     }
 
-    pub fn token(&self) -> Option<SecretString> {
-        sync::read(&self.token).clone()
+    /// The bearer tokens of the API that are in force.
+    pub(super) fn tokens_in_force(&self) -> Tokens {
+        sync::read(&self.tokens).clone()
     }
 
     /// The environment that the configuration speaks of.
@@ -310,14 +311,14 @@ impl Live {
     /// Puts `config` in force as a whole, or leaves all as it was: whatever can fail comes first, and the last of it is
     /// one commit. What follows cannot fail, and nobody waits in it.
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
-        let Assembly { accounts, destinations, targets, inbound, heartbeat, token } = assembly;
+        let Assembly { accounts, destinations, targets, inbound, heartbeat, tokens } = assembly;
         let accounts = self.engine.prepare(accounts).await?;
         let webhooks = self.dispatcher.align(destinations).await?;
 
         let _all_at_once = sync::lock(&self.swapping);
         let routes = routes(&config, &webhooks.switched_off());
         let retain = config.state.retain;
-        *sync::write(&self.token) = token;
+        *sync::write(&self.tokens) = tokens;
         self.hooks.set_inbound(inbound);
         *sync::write(&self.heartbeat) = heartbeat;
         *sync::write(&self.targets) = targets;

@@ -3,12 +3,14 @@
 //! Below `/providers/{name}/v1` a service with OpenAI's interface is passed what it knows itself (uploads, files,
 //! creations); batches are read through the adapter of every kind, so they have the one shape.
 
+use super::access::Access;
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
 use super::query::Query;
-use super::resolve::no_such_provider;
-use super::respond::{Answer, Shared, stream_of_lines};
+use super::resolve::{judged, no_such_provider};
+use super::respond::{AS_A_FILE, Answer, Shared, stream_of_lines};
 use super::results::Found;
+use super::routes::Route;
 use crate::domain::shape;
 use crate::domain::tracked::BatchKey;
 use crate::domain::walk::{Onward, Walk};
@@ -23,12 +25,11 @@ use crate::provider::salvage;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, routing};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -37,13 +38,23 @@ const MAX_ANSWER: usize = crate::http::memory::SMALL;
 /// The longest body of a creation, in bytes.
 const MAX_CREATION: usize = 1024 * 1024;
 
+/// How many pages of a provider's list are read for one page of ours.
+const MAX_PAGES: usize = 10;
+
 /// The routes of one provider's own API.
-pub(super) fn of_providers() -> Router<Shared> {
-    Router::new()
-        .route("/providers/{name}/v1/files", get(pass_files).post(pass_files))
-        .route("/providers/{name}/v1/files/{*file}", get(one_file).delete(pass_file))
-        .route("/providers/{name}/v1/batches", get(batches).post(create))
-        .route("/providers/{name}/v1/batches/{*batch}", get(batch).post(cancel))
+pub(super) fn of_providers() -> Vec<Route> {
+    let (files, file) = ("/providers/{name}/v1/files", "/providers/{name}/v1/files/{*file}");
+    let (many, one) = ("/providers/{name}/v1/batches", "/providers/{name}/v1/batches/{*batch}");
+    vec![
+        Route::new(Method::GET, files, Access::Costs, routing::get(pass_files)),
+        Route::new(Method::POST, files, Access::Changes, routing::post(pass_files)),
+        Route::new(Method::GET, file, Access::Costs, routing::get(one_file)),
+        Route::new(Method::DELETE, file, Access::Changes, routing::delete(pass_file)),
+        Route::new(Method::GET, many, Access::Costs, routing::get(batches)),
+        Route::new(Method::POST, many, Access::Changes, routing::post(create)),
+        Route::new(Method::GET, one, Access::Costs, routing::get(batch)),
+        Route::new(Method::POST, one, Access::Changes, routing::post(cancel)),
+    ]
 }
 
 /// `GET /v1/files/{id}/content`: a file that a tracked batch names, or the results that stand for one.
@@ -52,7 +63,7 @@ pub(super) async fn file_content(
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let file = content_of(&path)?;
+    let file = content_of(judged(&path)?)?;
     if let Some(key) = results_of(file) {
         return all_results(&shared, &key, &headers).await;
     }
@@ -128,7 +139,7 @@ async fn pass_file(
     request: Request,
 ) -> Answer<Response> {
     let account = account(&shared, &name)?;
-    let path = format!("/files/{}", encoded(&file)?);
+    let path = format!("/files/{}", encoded(judged(&file)?)?);
     pass(&account, &path, request).await
 }
 
@@ -138,6 +149,7 @@ async fn one_file(
     request: Request,
 ) -> Answer<Response> {
     let account = account(&shared, &name)?;
+    judged(&file)?;
     let Ok(id) = content_of(&file) else {
         let path = format!("/files/{}", encoded(&file)?);
         return pass(&account, &path, request).await;
@@ -207,7 +219,7 @@ async fn batches(
     let mut cursor = after.as_deref().and_then(|after| live.cursors.get(&name, after));
     let mut passing = after.filter(|_| cursor.is_none());
     let mut walk = Walk::default();
-    loop {
+    for _ in 0..MAX_PAGES {
         let page = PageRequest { cursor: cursor.clone(), limit, ..PageRequest::default() };
         let call = account.adapter.list(&page).map_err(refusal)?;
         let answer = account.send(call).await.map_err(refusal)?;
@@ -255,6 +267,10 @@ async fn batches(
             data,
         }));
     }
+    let message = format!("batch `{}` is not on the first {MAX_PAGES} pages", passing.unwrap_or_default());
+    Err(ApiError::invalid(format!("provider `{name}`: {message} of the list"))
+        .param("after")
+        .hint("begin at the newest without `after`, and go on with the `last_id` of each page"))
 }
 
 async fn batch(
@@ -262,7 +278,7 @@ async fn batch(
     Path((name, id)): Path<(String, String)>,
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
-    Ok(Json(shared.service.fetch(Some(&name), &id).await?))
+    Ok(Json(shared.service.fetch(Some(&name), judged(&id)?).await?))
 }
 
 async fn cancel(
@@ -270,7 +286,7 @@ async fn cancel(
     Path((name, path)): Path<(String, String)>,
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
-    let id = path.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
+    let id = judged(&path)?.strip_suffix("/cancel").filter(|id| !id.is_empty()).ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, "only POST /providers/NAME/v1/batches/ID/cancel is available here")
     })?;
     Ok(Json(shared.service.cancel(Some(&name), id).await?))
@@ -333,18 +349,36 @@ fn unwrapped(answer: &crate::http::call::Answer) -> Option<Value> {
     whole.get("id").is_none().then(|| file.clone())
 }
 
+/// What a provider's body is said to be: one of the kinds that nobody shows or runs, whatever the provider calls it.
+fn kind(headers: &HeaderMap) -> &'static str {
+    let said = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => "application/json",
+        "application/jsonl"
+        | "application/x-jsonl"
+        | "application/jsonlines"
+        | "application/x-jsonlines"
+        | "application/x-ndjson"
+        | "application/ndjson"
+        | "text/jsonl" => "application/jsonl",
+        _ => "application/octet-stream",
+    }
+}
+
 /// A provider's answer as our own: its status, its body, and of its headers what describes that.
 fn passed_on(incoming: Incoming) -> Response {
     // A redirect would lead a client and its credentials elsewhere.
-    let status = if incoming.status.is_redirection() { StatusCode::BAD_GATEWAY } else { incoming.status };
+    let elsewhere = incoming.status.is_redirection() || incoming.status.is_informational();
+    let status = if elsewhere { StatusCode::BAD_GATEWAY } else { incoming.status };
     let mut headers = HeaderMap::new();
-    let described =
-        [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_DISPOSITION, HeaderName::from_static("x-request-id")];
-    for name in described {
+    for name in [CONTENT_LENGTH, RETRY_AFTER, HeaderName::from_static("x-request-id")] {
         if let Some(value) = incoming.headers.get(&name) {
             headers.insert(name, value.clone());
         }
     }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind(&incoming.headers)));
+    headers.insert(CONTENT_DISPOSITION, AS_A_FILE);
     let pieces = incoming.pieces.map(|piece: Result<Bytes, Failure>| {
         piece.map_err(|failure| {
             tracing::warn!("an answer that is passed on broke off: {failure}");
@@ -365,6 +399,44 @@ mod tests {
         assert_eq!(results_of("file-1"), None);
         assert_eq!(content_of("files/x/content").unwrap(), "files/x");
         assert!(content_of("/content").is_err() && content_of("x").is_err());
+    }
+
+    #[test]
+    fn what_a_provider_sends_is_no_page_of_ours() {
+        for (said, kind) in [
+            ("text/html", "application/octet-stream"),
+            ("image/svg+xml", "application/octet-stream"),
+            ("application/json; charset=utf-8", "application/json"),
+            ("Application/X-NDJSON", "application/jsonl"),
+            ("application/json, text/html", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("content-type", said),
+                ("content-length", "2"),
+                ("set-cookie", "a=b"),
+                ("location", "https://evil.example"),
+                ("access-control-allow-origin", "*"),
+                ("service-worker-allowed", "/"),
+                ("clear-site-data", "*"),
+                ("link", "<x>; rel=preload"),
+                ("refresh", "0"),
+                ("content-encoding", "br"),
+                ("content-disposition", "inline"),
+                ("x-request-id", "req_1"),
+            ] {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            let status = StatusCode::OK;
+            let pieces = futures_util::stream::iter([Ok(Bytes::from_static(b"{}"))]).boxed();
+            let response = passed_on(Incoming { status, headers, pieces });
+            let mut names: Vec<&str> = response.headers().keys().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["content-disposition", "content-length", "content-type", "x-request-id"]);
+            assert_eq!(response.headers()[CONTENT_TYPE], kind, "{said}");
+            assert_eq!(response.headers()[CONTENT_DISPOSITION], "attachment");
+        }
     }
 
     #[test]

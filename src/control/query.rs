@@ -88,7 +88,8 @@ impl Query {
         Ok((wanted, format))
     }
 
-    fn parse(raw: &str) -> Self {
+    /// The pairs of a query string as it stands in an address.
+    pub fn parse(raw: &str) -> Self {
         let decode =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         Self(

@@ -13,6 +13,28 @@ pub struct Candidate {
     pub kind: String,
 }
 
+/// `id` as it stands in the path of a request, if it may be sent on to a provider as one.
+///
+/// Services may resolve steps in a path again after they have decoded it, some twice; no service's ids look like that.
+pub fn judged(id: &str) -> Result<&str, ApiError> {
+    let refused = |why: &str| Err(ApiError::invalid(format!("the id in the path {why}")).param("id"));
+    // Files in a storage service have addresses.
+    let path = STORES.iter().find_map(|scheme| id.split_once(scheme)).map_or(id, |(_, rest)| rest);
+    if path.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#' | '%')) {
+        return refused("holds a character that no id has");
+    }
+    if path.split(['/', ':']).any(|step| matches!(step, "." | "..")) {
+        return refused("has a relative path in it");
+    }
+    if path.split('/').any(str::is_empty) || path.contains(":/") {
+        return refused("has an empty step in it");
+    }
+    Ok(id)
+}
+
+/// What the addresses of files begin with, where results are kept in a storage service.
+const STORES: &[&str] = &["gs://", "s3://"];
+
 /// Splits `PROVIDER:ID` where the prefix names a provider; ids themselves may hold colons.
 pub fn split(text: &str, is_provider: impl Fn(&str) -> bool) -> (Option<&str>, &str) {
     match text.split_once(':') {
@@ -121,6 +143,48 @@ pub(super) const MAX_TEXT: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_in_a_path_leads_nowhere_else() {
+        for good in [
+            "batch_1",
+            "openai:batch_1",
+            "batches/a-b",
+            "arn:aws:bedrock:eu-west-1:1:model-invocation-job/x",
+            "projects/1/locations/l/batchPredictionJobs/2",
+            "gs://bucket/a/b.jsonl",
+            "results:gem:batches/a",
+            "a..b",
+            "a b",
+        ] {
+            assert_eq!(judged(good).unwrap(), good);
+        }
+        for bad in [
+            "",
+            "..",
+            ".",
+            "../models",
+            "a/../b",
+            "openai:../models",
+            "openai:..",
+            "a//b",
+            "/a",
+            "a/",
+            "openai:/a",
+            "a\\b",
+            "a?b",
+            "a#b",
+            "%2e%2e",
+            "..%2Fmodels",
+            "a\nb",
+            "a\0b",
+            "a\u{85}b",
+            "gs://bucket/../b",
+            "gs://b//c",
+        ] {
+            assert!(judged(bad).is_err(), "{bad:?}");
+        }
+    }
 
     fn candidates(names: &[(&str, &str)]) -> Vec<Candidate> {
         names.iter().map(|(name, kind)| Candidate { name: (*name).into(), kind: (*kind).into() }).collect()

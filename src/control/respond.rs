@@ -6,6 +6,8 @@ use super::service::Service;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What every route works with.
@@ -13,7 +15,12 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Shared {
     pub(super) service: Service,
     pub(super) stopping: CancellationToken,
+    /// Leave for one more live stream of the event log.
+    pub(super) listeners: Arc<Semaphore>,
 }
+
+/// What a provider has a say in is saved, not shown.
+pub(super) const AS_A_FILE: HeaderValue = HeaderValue::from_static("attachment");
 
 /// What a route gives.
 pub(super) type Answer<T> = Result<T, ApiError>;
@@ -24,7 +31,7 @@ pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &
     let trailers = wished.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("trailers"));
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
     (
-        [kind, results::announced()],
+        [kind, (header::CONTENT_DISPOSITION, AS_A_FILE), results::announced()],
         results::body(shared.service.clone(), found, trailers, shared.stopping.clone()),
     )
         .into_response()
@@ -33,9 +40,14 @@ pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
+        let retry_after = self.retry_after;
         let mut response = (status, Json(self.into_body())).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

@@ -1,32 +1,39 @@
 //! The HTTP API: routes, and who may use them from where.
 
-use super::access::{self, AccessPolicy, Peer};
+use super::access::{self, Access, AccessPolicy, Peer};
 use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
 use super::api_error::ApiError;
-use super::draining::DrainingListener;
+use super::connections::{self, Bounds};
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::outliving;
 use super::query::Query;
+use super::resolve;
 use super::respond::{Answer, Shared, stream_of_lines};
+use super::routes::{Route, Table};
 use super::service::Service;
 use super::stream;
+use crate::http::descriptors;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, RawPathParams, Request, State};
+use axum::extract::{
+    DefaultBodyLimit, Extension, FromRequestParts, MatchedPath, Path, RawPathParams, Request, State,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing;
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A hundred thousand ids with their options fit.
@@ -38,17 +45,12 @@ const MAX_HOOK: usize = 64 * 1024;
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
     let app = socket_router(service, stopping.clone());
-    let app = app.into_make_service_with_connect_info::<Peer>();
-    let listener = DrainingListener::new(listener, stopping);
-    let over = listener.over();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "the socket can no longer be served");
-    }
+    connections::serve(listener, app, Peer::of_socket, socket_bounds(), stopping).await;
 }
 
 /// What the socket serves.
 pub fn socket_router(service: Service, stopping: CancellationToken) -> Router {
-    router(service, AccessPolicy::Socket, stopping)
+    router(service, AccessPolicy::Socket, socket_bounds(), stopping)
 }
 
 /// Serves TCP until `stopping`.
@@ -58,74 +60,124 @@ pub async fn serve_tcp(
     rules: access::TcpRules,
     stopping: CancellationToken,
 ) {
-    let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), stopping.clone());
-    let app = app.into_make_service();
-    let listener = DrainingListener::new(listener, stopping);
-    let over = listener.over();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "TCP can no longer be served");
+    let bounds = tcp_bounds();
+    let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), bounds, stopping.clone());
+    connections::serve(listener, app, |_| Peer::default(), bounds, stopping).await;
+}
+
+/// Whoever may open the socket may do everything; the bounds are for accidents. A pager that shows results is read
+/// from in a person's time.
+fn socket_bounds() -> Bounds {
+    Bounds {
+        connections: (descriptors::limit() / 4).clamp(8, 1024),
+        head: HEAD_TIMEOUT,
+        body: Duration::from_mins(1),
+        answer: Duration::from_mins(10),
     }
 }
 
-fn router(service: Service, policy: AccessPolicy, stopping: CancellationToken) -> Router {
-    let shared = Shared { service: service.clone(), stopping: stopping.clone() };
-    let mut router = Router::new();
+/// Fewer than the socket's, which stays open to whoever mends what is wrong.
+fn tcp_bounds() -> Bounds {
+    let socket = socket_bounds();
+    Bounds {
+        connections: (socket.connections * 3 / 4).min(512),
+        body: STALL_TIMEOUT,
+        answer: STALL_TIMEOUT,
+        ..socket
+    }
+}
+
+/// For the head of a request; and how long a connection without one is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a body that does not go on, and for an answer that is not read on.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Every route, and what it takes to be answered over TCP.
+fn routes() -> Vec<Route> {
+    use Access::{Anyone, Changes, Copies, Costs, Open, Reads, ReadsUnlessFetched};
+    let get = |path: &str, access, handler| Route::new(Method::GET, path, access, handler);
+    let post = |path: &str, access, handler| Route::new(Method::POST, path, access, handler);
+    let mut routes = vec![
+        get("/v1/batches", Reads, routing::get(list)),
+        post("/v1/batches/track", Changes, routing::post(track_many)),
+        post("/v1/discover", Changes, routing::post(discover)),
+        post("/v1/submit", Changes, routing::post(submit)),
+        get("/v1/files/{*file}", Costs, routing::get(openai::file_content)),
+        post("/v1/poll", Changes, routing::post(poll_all)),
+        get("/v1/events", Reads, routing::get(events)),
+        get("/v1/deliveries", Reads, routing::get(deliveries)),
+        post("/v1/deliveries/retry", Changes, routing::post(retry_dead)),
+        post("/v1/deliveries/{id}/retry", Changes, routing::post(retry)),
+        get("/v1/webhooks", Reads, routing::get(webhooks)),
+        post("/v1/webhooks/{name}/test", Changes, routing::post(test_webhook)),
+        post("/v1/webhooks/{name}/disable", Changes, routing::post(disable_webhook)),
+        post("/v1/webhooks/{name}/enable", Changes, routing::post(enable_webhook)),
+        get("/v1/providers", Reads, routing::get(providers)),
+        post("/v1/providers/check", Changes, routing::post(check_providers)),
+        get("/v1/status", Reads, routing::get(status)),
+        get("/v1/config", Copies, routing::get(config)),
+        post("/v1/reload", Changes, routing::post(reload)),
+        get("/v1/backup", Copies, routing::get(backup)),
+        post("/hooks/{provider}", Anyone, routing::post(hook).layer(DefaultBodyLimit::max(MAX_HOOK))),
+        get("/healthz", Anyone, routing::get(healthz)),
+        get("/readyz", Anyone, routing::get(readyz)),
+        get("/metrics", Open, routing::get(metrics)),
+    ];
     // The second way is for ids with a slash in them, such as Gemini's, that nobody encoded.
     for batch_path in ["/v1/batches/{id}", "/v1/batches/{id}/{rest}"] {
         let below = |operation: &str| format!("{batch_path}/{operation}");
-        router = router
-            .route(batch_path, put(track).get(batch).delete(untrack))
-            .route(&below("events"), get(batch_events))
-            .route(&below("poll"), post(poll))
-            .route(&below("cancel"), post(cancel))
-            .route(&below("results"), get(results));
+        routes.extend([
+            Route::new(Method::PUT, batch_path, Changes, routing::put(track)),
+            get(batch_path, ReadsUnlessFetched, routing::get(batch)),
+            Route::new(Method::DELETE, batch_path, Changes, routing::delete(untrack)),
+            get(&below("events"), Reads, routing::get(batch_events)),
+            post(&below("poll"), Changes, routing::post(poll)),
+            post(&below("cancel"), Changes, routing::post(cancel)),
+            get(&below("results"), Costs, routing::get(results)),
+        ]);
     }
+    routes.extend(openai::of_providers());
+    routes
+}
+
+fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: CancellationToken) -> Router {
+    // Whoever only listens leaves room for whoever asks.
+    let listeners = Arc::new(Semaphore::new((bounds.connections / 2).max(1)));
+    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners };
+    let (router, table) = Table::of(routes());
+    let table = Arc::new(table);
     router
-        .route("/v1/batches", get(list))
-        .route("/v1/batches/track", post(track_many))
-        .route("/v1/discover", post(discover))
-        .route("/v1/submit", post(submit))
-        .route("/v1/files/{*file}", get(openai::file_content))
-        .merge(openai::of_providers())
-        .route("/v1/poll", post(poll_all))
-        .route("/v1/events", get(events))
-        .route("/v1/deliveries", get(deliveries))
-        .route("/v1/deliveries/retry", post(retry_dead))
-        .route("/v1/deliveries/{id}/retry", post(retry))
-        .route("/v1/webhooks", get(webhooks))
-        .route("/v1/webhooks/{name}/test", post(test_webhook))
-        .route("/v1/webhooks/{name}/disable", post(disable_webhook))
-        .route("/v1/webhooks/{name}/enable", post(enable_webhook))
-        .route("/v1/providers", get(providers))
-        .route("/v1/providers/check", post(check_providers))
-        .route("/v1/status", get(status))
-        .route("/v1/config", get(config))
-        .route("/v1/reload", post(reload))
-        .route("/v1/backup", get(backup))
-        .route("/hooks/{provider}", post(hook).layer(DefaultBodyLimit::max(MAX_HOOK)))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            let policy = policy.clone();
+            let (policy, table) = (policy.clone(), table.clone());
             let service = service.clone();
             let stopping = stopping.clone();
             async move {
+                let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+                let access = table.access(request.method(), matched);
                 let (request, leftover) = Leftover::watch(request);
-                let response = match policy.admit(&request, service.token().as_ref()) {
+                let response = match policy.admit(&request, access, &service.tokens()) {
                     Ok(()) => in_our_words(outliving::answer(service.tasks(), request, next).await).await,
                     Err(refusal) => {
                         drop(request);
                         refusal.into_response()
                     }
                 };
-                leftover.before(response, &stopping).await
+                harmless(leftover.before(response, &stopping).await)
             }
         }))
         .with_state(shared)
+}
+
+/// An answer that no browser takes for a page or a script of this origin, whatever a provider has put into it.
+fn harmless(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static("default-src 'none'; sandbox");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
+    response
 }
 
 /// What the server's own machinery refuses (a body that is too long, a path that is not UTF-8) it says in plain text;
@@ -153,7 +205,11 @@ impl FromRequestParts<Shared> for BatchId {
             .await
             .map_err(|_| ApiError::invalid("the id in the path is not text").param("id").into_response())?;
         let segments: Vec<&str> = segments.iter().map(|(_, segment)| segment).collect();
-        Ok(Self(segments.join("/")))
+        let id = segments.join("/");
+        match resolve::judged(&id) {
+            Ok(_) => Ok(Self(id)),
+            Err(refusal) => Err(refusal.into_response()),
+        }
     }
 }
 
@@ -278,7 +334,7 @@ async fn event_log(
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = resumed.or(query.number("after")?).unwrap_or(0);
     if accepts(headers, "text/event-stream") {
-        return stream::events(&shared.service, batch.as_deref(), after, shared.stopping).await;
+        return stream::events(&shared, batch.as_deref(), after).await;
     }
     let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
     Ok(Json(listing).into_response())
@@ -357,7 +413,7 @@ async fn reload(State(shared): State<Shared>) -> Answer<Json<super::api::ReloadA
 }
 
 async fn backup(State(shared): State<Shared>) -> Answer<Response> {
-    let (length, body) = stream::backup(&shared.service).await?;
+    let (length, body) = stream::backup(&shared.service, shared.stopping).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3")),
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
@@ -429,4 +485,25 @@ fn elsewhere(path: &str) -> &'static str {
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
     serde_json::from_slice(body)
         .map_err(|error| ApiError::invalid(format!("invalid body: {error}")).param("body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_says_what_it_takes() {
+        let (_, table) = Table::of(routes());
+        let said: Vec<String> =
+            table.entries().map(|(path, method, access)| format!("{access:?} {method} {path}")).collect();
+        for (path, method, access) in table.entries() {
+            let changes = !matches!(method, "GET");
+            assert_eq!(changes && access != Access::Anyone, access == Access::Changes, "{method} {path}");
+            let asks = path.starts_with("/providers/")
+                || path.starts_with("/v1/files")
+                || path.ends_with("/results");
+            assert!(!asks || matches!(access, Access::Costs | Access::Changes), "{method} {path}");
+        }
+        insta::assert_snapshot!(said.join("\n"));
+    }
 }

@@ -4,6 +4,7 @@ use super::api::{AttemptView, DeliveryView, ErrorCode, Listing};
 use super::api_error::ApiError;
 use super::live::Live;
 use super::resolve::{self, candidates, no_such_provider};
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::domain::shape;
 use crate::domain::status::Status;
@@ -13,10 +14,10 @@ use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
 use crate::tasks::Tasks;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What batchd can do, whoever asks. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Service {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) live: Option<Arc<Live>>,
+    /// Leave to copy the state: one at a time.
+    pub(super) backups: Arc<Semaphore>,
 }
 
 /// Which batches a list shows.
@@ -66,15 +69,16 @@ const MAX_PAGE: u32 = 1000;
 impl Service {
     /// Over the state of a stopped (or another) daemon: reading works, nothing else.
     pub fn offline(store: Store, clock: Clock) -> Self {
-        Self { store, clock, live: None }
+        Self { store, clock, live: None, backups: Arc::new(Semaphore::new(1)) }
     }
 
     pub fn running(live: Arc<Live>) -> Self {
-        Self { store: live.parts.store.clone(), clock: live.parts.clock.clone(), live: Some(live) }
+        let (store, clock) = (live.parts.store.clone(), live.parts.clock.clone());
+        Self { live: Some(live), ..Self::offline(store, clock) }
     }
 
-    pub(super) fn token(&self) -> Option<SecretString> {
-        self.live.as_ref().and_then(|live| live.token())
+    pub(super) fn tokens(&self) -> Tokens {
+        self.live.as_ref().map_or_else(Tokens::default, |live| live.tokens_in_force())
     }
 
     /// Where what must not break off runs; `None`: there is no daemon.

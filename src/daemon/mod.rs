@@ -16,6 +16,7 @@ use crate::control::live::{Live, Parts};
 use crate::control::server;
 use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
+use crate::http::descriptors;
 use crate::maintenance::housekeeping::Housekeeping;
 use crate::rng::Rng;
 use crate::store::{Store, StoreError};
@@ -53,6 +54,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::System)?;
+    // Before anything is opened: the shares are made of what there is.
+    let descriptors = descriptors::raise();
+    tracing::debug!(descriptors, "files and connections that may be open");
     let result = runtime.block_on(run_until_told(options));
     // A blocking thread that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));

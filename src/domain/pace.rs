@@ -61,6 +61,11 @@ impl Pace {
         Self { per_second, capacity, level: capacity, at: now }
     }
 
+    /// How long one request after the other has to wait once the bucket is empty.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.per_second)
+    }
+
     /// Takes leave for one request at `now`, or says how long to wait before asking again.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
         // A clock that was set back gives nothing and takes nothing.

@@ -4,6 +4,7 @@ pub mod account;
 mod active_submissions;
 mod bootstrap;
 mod budget;
+mod by_hand;
 pub mod cancel;
 pub mod discovery;
 pub mod downloads;
@@ -180,7 +181,7 @@ impl Engine {
     /// An answer shows that the account is well; a failure is told to whoever asked and to nobody else.
     pub async fn retrieve(&self, provider: &str, id: &str) -> Result<Sighting, ProviderError> {
         let poller = self.poller(provider)?;
-        let failure = match poller.retrieve(id).await {
+        let failure = match poller.retrieve_by_hand(id).await {
             Ok(sighting) => {
                 poller.report(None).await;
                 return Ok(sighting);

@@ -1,7 +1,8 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
 use super::account::{Account, Description};
-use super::budget::{Budget, Wishes};
+use super::budget::{Budget, Leave, Wishes};
+use super::by_hand::ByHand;
 use super::due::{DueList, Next};
 use super::health::{Episode, Health};
 use super::lists::Lists;
@@ -17,6 +18,7 @@ use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
+use crate::http::transport::Transport;
 use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
 use crate::store::rescheduled::Rescheduled;
@@ -35,17 +37,20 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Polls the batches of one account.
 pub(super) struct Poller {
+    /// For what is asked for by hand; its way out keeps to the budget by itself.
     account: Arc<Account>,
+    /// The way out for whoever has leave already.
+    transport: Arc<dyn Transport>,
     pub(super) shared: Arc<Shared>,
     due: Mutex<DueList>,
     /// What is known of its list, if it has one. Locked after `due` where both are.
     lists: Option<Mutex<Lists>>,
-    pub(super) budget: Budget,
+    pub(super) budget: Arc<Budget>,
     record: Arc<Record>,
     /// What the list last said of the account's key, and when.
     probed: AsyncMutex<Option<(Timestamp, Access)>>,
     /// Notified when the loop has to consider its schedule again.
-    pub(super) changed: Notify,
+    pub(super) changed: Arc<Notify>,
     /// Notified when a poll has ended.
     pub(super) settled: Notify,
     pub(super) retired: CancellationToken,
@@ -134,17 +139,28 @@ impl Record {
 }
 
 impl Poller {
-    pub(super) fn new(account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(mut account: Account, record: Arc<Record>, shared: Arc<Shared>) -> Self {
         let lists = account.adapter.listing().map(|listing| Mutex::new(Lists::new(listing)));
+        let clock = shared.clock.clone();
+        let changed = Arc::new(Notify::new());
+        let budget = Arc::new(Budget::new(
+            &account.config.polling,
+            record.wishes.clone(),
+            changed.clone(),
+            clock.now(),
+        ));
+        let transport = account.transport.clone();
+        account.transport = Arc::new(ByHand { transport: transport.clone(), budget: budget.clone(), clock });
         Self {
-            budget: Budget::new(&account.config.polling, record.wishes.clone(), shared.clock.now()),
+            budget,
             account: Arc::new(account),
+            transport,
             shared,
             due: Mutex::default(),
             lists,
             record,
             probed: AsyncMutex::default(),
-            changed: Notify::new(),
+            changed,
             settled: Notify::new(),
             retired: CancellationToken::new(),
             in_flight: TaskTracker::new(),
@@ -344,7 +360,19 @@ impl Poller {
         self.record.clone()
     }
 
-    /// Asks for one batch, outside the schedule and its limits.
+    /// Asks for one batch by hand, once it is its turn.
+    pub(super) async fn retrieve_by_hand(&self, id: &str) -> Result<Sighting, Failure> {
+        let _leave = self.leave_by_hand().await?;
+        self.retrieve(id).await
+    }
+
+    /// Leave for one request that was asked for by hand.
+    pub(super) async fn leave_by_hand(&self) -> Result<Leave, Failure> {
+        let leave = self.budget.by_hand(&self.shared.clock).await;
+        leave.map_err(Failure::Busy)
+    }
+
+    /// Asks for one batch; whoever calls it has leave.
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
         let result = self.send(call).await.and_then(|answer| {
@@ -355,8 +383,9 @@ impl Poller {
         result
     }
 
-    /// Asks for the newest batch of the list, outside the limits.
+    /// Asks for the newest batch of the list by hand, once it is its turn.
     pub(super) async fn check(&self) -> Result<(), Failure> {
+        let _leave = self.leave_by_hand().await?;
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let call = self.adapter().list(&page)?;
         let result = self.send(call).await.and_then(|answer| self.listed(&page, &answer).map(drop));
@@ -424,7 +453,7 @@ impl Poller {
     }
 
     async fn send(&self, call: Call) -> Result<Answer, Failure> {
-        let answer = self.account.send(call).await?;
+        let answer = self.transport.send(call).await?;
         self.budget.note(&answer, self.shared.clock.now());
         Ok(answer)
     }

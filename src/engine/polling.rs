@@ -44,6 +44,10 @@ impl Poller {
     ///
     /// The poll goes on to its end even if nobody waits for it any more.
     pub(super) async fn poll_by_hand(self: &Arc<Self>, pk: Pk) -> Result<Option<Failure>, StoreError> {
+        let leave = match self.leave_by_hand().await {
+            Ok(leave) => leave,
+            Err(failure) => return Ok(Some(failure)),
+        };
         let claim = loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -56,6 +60,7 @@ impl Poller {
         };
         let (told, answer) = oneshot::channel();
         self.begin(pk, claim, true, move |polled| {
+            drop(leave);
             let result = match polled {
                 Ok(Polled { failure, .. }) => Ok(failure.clone()),
                 Err(error) => Err(error.clone()),

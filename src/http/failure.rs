@@ -16,6 +16,11 @@ pub enum Failure {
     /// The connection could not be made for another reason.
     #[error("cannot connect{0}")]
     Connect(String),
+    /// This process has no descriptor left for a connection: not the fault of the other side.
+    #[error(
+        "batchd itself has too many files and connections open; raise its limit (LimitNOFILE=, ulimit -n)"
+    )]
+    NoDescriptors,
     /// The handshake failed, or the certificate is not trusted.
     #[error("TLS: {0}")]
     Tls(String),
@@ -55,6 +60,9 @@ pub enum Failure {
     /// A success whose body is not what it should be.
     #[error("the answer makes no sense: {0}")]
     Malformed(String),
+    /// Nothing was asked: so many requests wait already that this one's turn would not come soon.
+    #[error("too many requests wait for this provider, whose `requests_per_minute` and `concurrency` hold; try again in {}", crate::domain::duration::human(*.0))]
+    Busy(Duration),
     /// Nothing was asked: the service has no such operation.
     #[error("{0}")]
     Unsupported(String),
@@ -114,6 +122,8 @@ impl Failure {
             | Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::Connect(_)
+            | Self::NoDescriptors
+            | Self::Busy(_)
             | Self::Tls(_)
             | Self::Blocked(_)
             | Self::BadRequest(_)
@@ -138,6 +148,8 @@ impl Failure {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::Connect(_) => "connect",
+            Self::NoDescriptors => "no_descriptors",
+            Self::Busy(_) => "busy",
             Self::Tls(_) => "tls",
             Self::Reset => "reset",
             Self::Timeout(_) => "timeout",

@@ -4,6 +4,7 @@ pub mod address;
 pub mod allowance;
 pub mod authorize;
 pub mod call;
+pub mod descriptors;
 pub mod egress;
 mod encoding;
 mod escapes;

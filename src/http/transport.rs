@@ -1,11 +1,12 @@
 //! Sending one request: the trait that everything above sees, and the real thing over reqwest.
 
 use super::call::{Answer, BodyLimit, Call, Incoming, Outgoing};
+use super::descriptors::{self, Share};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
 use super::io_thread::IoThread;
-use super::memory::{self, Share, Turn};
+use super::memory::{self, Turn};
 use super::{limits, own_certificate};
 use crate::clock::Clock;
 use crate::config::Proxy;
@@ -66,6 +67,8 @@ pub struct TransportConfig<'a> {
     pub ca_files: Vec<PathBuf>,
     pub insecure_skip_verify: bool,
     pub guard: Guard,
+    /// Whose descriptors it uses.
+    pub share: Share,
 }
 
 /// Why a client cannot be built. The texts hold no URL.
@@ -91,6 +94,7 @@ pub struct ReqwestTransport {
 struct Wire {
     client: reqwest::Client,
     guard: Guard,
+    share: Share,
 }
 
 impl std::fmt::Debug for ReqwestTransport {
@@ -124,7 +128,7 @@ impl ReqwestTransport {
                 .retry(reqwest::retry::never())
                 .referer(false)
                 .connect_timeout(limits::CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_idle_timeout(if descriptors::scarce() { SCARCE_IDLE_TIMEOUT } else { IDLE_TIMEOUT })
                 .tls_danger_accept_invalid_certs(config.insecure_skip_verify)
                 .dns_resolver(Arc::clone(&resolver));
             if !matches!(config.proxy, Proxy::Env) {
@@ -157,24 +161,22 @@ impl ReqwestTransport {
             }
             Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
         };
-        Ok(Self { wire: Wire { client, guard: config.guard }, thread: IoThread::default() })
+        let wire = Wire { client, guard: config.guard, share: config.share };
+        Ok(Self { wire, thread: IoThread::default() })
     }
 }
 
 impl Wire {
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
         let Call { request, timeout, body_limit } = call;
-        let deadline = Instant::now() + timeout;
         let turn = turn(&request);
         let request = self.request(request)?;
-        let response = timeout_at(deadline, self.head(request, timeout))
-            .await
-            .map_err(|_| Failure::Timeout(timeout))??;
+        // Waiting for a descriptor of our own takes nothing from the time that the other side has.
+        let _descriptor = self.share.take().await;
+        let (response, deadline) = self.begin(request, timeout).await?;
         received(response, body_limit, timeout, deadline, &turn).await
     }
-}
 
-impl Wire {
     /// The answer up to its body.
     ///
     /// The client reads interim answers (`103 Early Hints`) for as long as they come. Who sends them without an end keeps
@@ -203,10 +205,34 @@ impl Wire {
         Ok(request)
     }
 
+    /// Sends a request whose body is at hand; the beginning of the answer, and until when the rest must have come.
+    ///
+    /// Descriptors that other parts of the process take all of are waited for: the other side has not been asked yet.
+    async fn begin(
+        &self,
+        request: reqwest::Request,
+        timeout: Duration,
+    ) -> Result<(reqwest::Response, Instant), Failure> {
+        let patience = Instant::now() + DESCRIPTOR_TIMEOUT;
+        loop {
+            let deadline = Instant::now() + timeout;
+            let again = request.try_clone();
+            let sent = timeout_at(deadline, self.head(again.ok_or_else(unrepeatable)?, timeout));
+            match sent.await.map_err(|_| Failure::Timeout(timeout))? {
+                Ok(response) => return Ok((response, deadline)),
+                Err(Failure::NoDescriptors) if Instant::now() < patience => {
+                    tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
     async fn stream_out(&self, call: Call, body: Outgoing) -> Result<Answer, Failure> {
         let Call { request, timeout, body_limit } = call;
         let turn = turn(&request);
         let mut request = self.request(request)?;
+        let _descriptor = self.share.take().await;
         let trouble: Arc<Mutex<Option<Failure>>> = Arc::default();
         let moved = Arc::new(Notify::new());
         let pieces = {
@@ -241,9 +267,8 @@ impl Wire {
     async fn stream_in(&self, call: Call) -> Result<Incoming, Failure> {
         let timeout = call.timeout;
         let request = self.request(call.request)?;
-        let response = tokio::time::timeout(timeout, self.head(request, timeout))
-            .await
-            .map_err(|_| Failure::Timeout(timeout))??;
+        let descriptor = self.share.take().await;
+        let (response, _) = self.begin(request, timeout).await?;
         let (status, mut headers) = (response.status(), dated(response.headers().clone()));
         let coding = Coding::of(&headers);
         if status.is_success()
@@ -251,10 +276,11 @@ impl Wire {
         {
             return Err(failure);
         }
-        let pieces = futures_util::stream::unfold(Some(response), move |response| async move {
-            let mut response = response?;
+        let state = Some((response, descriptor));
+        let pieces = futures_util::stream::unfold(state, move |state| async move {
+            let (mut response, descriptor) = state?;
             let piece = match tokio::time::timeout(timeout, response.chunk()).await {
-                Ok(Ok(Some(piece))) => return Some((Ok(piece), Some(response))),
+                Ok(Ok(Some(piece))) => return Some((Ok(piece), Some((response, descriptor)))),
                 Ok(Ok(None)) => return None,
                 Ok(Err(error)) => failure(&error, timeout),
                 Err(_) => Failure::Timeout(timeout),
@@ -296,7 +322,7 @@ fn unpacked(
 
 /// In whose turn the answer to `request` is read.
 fn turn(request: &http::Request<Bytes>) -> Turn {
-    request.extensions().get::<Turn>().cloned().unwrap_or_else(|| Turn::of(&Share::default()))
+    request.extensions().get::<Turn>().cloned().unwrap_or_else(|| Turn::of(&memory::Share::default()))
 }
 
 /// The answer that begins with `response`, as much of it as is wanted.
@@ -393,6 +419,10 @@ impl Transport for ReqwestTransport {
     }
 }
 
+fn unrepeatable() -> Failure {
+    Failure::BadRequest("its body can be read only once".to_owned())
+}
+
 /// The body that was to be sent could not be read.
 fn unreadable(error: &io::Error) -> Failure {
     Failure::BadRequest(format!("its body cannot be read: {error}"))
@@ -429,6 +459,13 @@ const BUSY_CHECK: Duration = Duration::from_millis(200);
 
 /// Traffic is sparse: a connection kept longer is closed by the other side, and its next use a false failure.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where descriptors are scarce: long enough for the next page of a list.
+const SCARCE_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a descriptor is waited for …
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// … with such pauses.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(250);
 
 /// The whole body, or a failure.
 async fn whole(
@@ -542,6 +579,9 @@ fn io_failure(error: &io::Error, connecting: bool) -> Failure {
     if let Some(failure) = wrapped.and_then(|inner| cause(inner, connecting)) {
         return failure;
     }
+    if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) {
+        return Failure::NoDescriptors;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::ConnectRefused,
         io::ErrorKind::TimedOut if connecting => Failure::ConnectTimeout,
@@ -562,6 +602,10 @@ fn io_failure(error: &io::Error, connecting: bool) -> Failure {
         _ => Failure::Reset,
     }
 }
+
+/// The system's codes for "no descriptor is free": in this process, on this machine.
+const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
+const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
 /// The text of what lies deepest: no layer below the client's own knows the URL.
 fn innermost(error: &(dyn Error + 'static)) -> String {

@@ -84,9 +84,17 @@ async fn exchange(
             failpoint::reach("deliver.answered", || destination.name().to_owned());
             answered(destination, &answer, now)
         }
+        // The receiver has not been asked: nothing counts against it.
+        Err(failure @ Failure::NoDescriptors) => {
+            let outcome = DeliveryOutcome::Snooze(Some(OWN_TROUBLE));
+            Exchange { receiver_at_fault: false, ..failed(destination, outcome, &failure) }
+        }
         Err(failure) => failed(destination, DeliveryOutcome::Trouble(failure.to_string()), &failure),
     }
 }
+
+/// How long a delivery waits that this process had no descriptor for.
+const OWN_TROUBLE: Duration = Duration::from_secs(5);
 
 fn failed(destination: &Destination, outcome: DeliveryOutcome, failure: &Failure) -> Exchange {
     Exchange {

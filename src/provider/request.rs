@@ -196,6 +196,10 @@ pub fn segment(id: &str) -> Result<String, Failure> {
     match id {
         "" => bad("the id is empty"),
         "." | ".." => bad("the id is a relative path"),
+        _ if id.split('/').any(|step| matches!(step, "." | "..")) => bad("the id has a relative path in it"),
+        _ if id.contains(|c: char| c == '\\' || c.is_control()) => {
+            bad("the id holds a backslash or a control character")
+        }
         _ if id.len() > MAX_ID_BYTES => bad("the id is longer than 512 bytes"),
         _ => Ok(utf8_percent_encode(id, SEGMENT).to_string()),
     }
@@ -311,12 +315,12 @@ mod tests {
 
     #[test]
     fn ids_that_are_none() {
-        for id in ["", ".", "..", &"x".repeat(513)] {
+        for id in ["", ".", "..", "../models", "a/../b", "a/.", "a\\b", "a\nb", "a\0", &"x".repeat(513)] {
             assert!(matches!(segment(id), Err(Failure::BadRequest(_))), "{id}");
         }
         assert_eq!(segment(&"x".repeat(512)).unwrap().len(), 512);
         assert_eq!(segment("batch_1").unwrap(), "batch_1");
-        assert_eq!(segment("../files?a#b c%2e\\é").unwrap(), "..%2Ffiles%3Fa%23b%20c%252e%5C%C3%A9");
+        assert_eq!(segment("..files/?a#b c%2e.é").unwrap(), "..files%2F%3Fa%23b%20c%252e.%C3%A9");
     }
 
     proptest! {

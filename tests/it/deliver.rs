@@ -5,6 +5,7 @@ use batchd::config::secret::SecretSource;
 use batchd::config::{Proxy, WebhookConfig};
 use batchd::domain::outcome::Severity;
 use batchd::http::call::{Answer, Call};
+use batchd::http::descriptors::Share;
 use batchd::http::egress::Guard;
 use batchd::http::failure::Failure;
 use batchd::http::scrub::Scrubber;
@@ -55,6 +56,7 @@ pub fn real_transport() -> Arc<dyn Transport> {
         ca_files: Vec::new(),
         insecure_skip_verify: false,
         guard: Guard::Local,
+        share: Share::Webhooks,
     };
     Arc::new(ReqwestTransport::new(&config).unwrap())
 }

@@ -26,6 +26,8 @@ mod field;
 mod fuzz;
 mod gather;
 mod hooks;
+mod hostile_clients;
+
 mod input_checker;
 mod layers;
 mod learning;

@@ -36,8 +36,12 @@ impl Check<'_> {
         if let Some(token) = table.token.given() {
             self.source("api.token", token);
         }
+        if let Some(token) = table.read_token.given() {
+            self.source("api.read_token", token);
+        }
         if let Some(listen) = table.listen.given()
             && table.token.is_missing()
+            && table.read_token.is_missing()
             && !listen.get_ref().ip().is_loopback()
         {
             let message = "`api.listen` is reachable from other machines, and no `token` protects it";

@@ -229,6 +229,7 @@ fn is_passing(failure: &Failure) -> bool {
         | Failure::ConnectRefused
         | Failure::ConnectTimeout
         | Failure::Connect(_)
+        | Failure::NoDescriptors
         | Failure::Reset
         | Failure::Timeout(_) => true,
         _ => false,

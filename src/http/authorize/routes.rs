@@ -1,6 +1,7 @@
 //! The ways out by which credentials are obtained, which are not those of the calls that they complete.
 
 use crate::config::Proxy;
+use crate::http::descriptors::Share;
 use crate::http::egress::Guard;
 use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, TransportProblem};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ impl CredentialRoutes {
             ca_files: Vec::new(),
             insecure_skip_verify: false,
             guard: Guard::Credentials,
+            share: Share::Providers,
         })?;
         Ok(Self { outward, metadata: Arc::new(metadata) })
     }

@@ -77,7 +77,8 @@ pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64
     let (cached, completion) = (count("cache_read_input_tokens"), count("output_tokens"));
     let reasoning = count("output_tokens_details.thinking_tokens");
     // Anthropic counts what goes to or comes from its cache apart.
-    let tokens = Tokens { prompt: input + written + cached, cached, completion, reasoning };
+    let prompt = input.saturating_add(written).saturating_add(cached);
+    let tokens = Tokens { prompt, cached, completion, reasoning };
     Some(Completion {
         id: reader.text("id").unwrap_or_default(),
         created,

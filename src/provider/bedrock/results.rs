@@ -177,7 +177,7 @@ fn completion(output: &Map<String, Value>, model: &str, created: i64) -> Option<
     let mut count = |field: &str| reader.count(&format!("usage.{field}")).unwrap_or(0);
     let (cached, written) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
     // What goes to or comes from the cache is counted apart.
-    let prompt = count("inputTokens") + cached + written;
+    let prompt = count("inputTokens").saturating_add(cached).saturating_add(written);
     let tokens = Tokens { prompt, cached, completion: count("outputTokens"), reasoning: 0 };
     Some(Completion {
         id: String::new(),

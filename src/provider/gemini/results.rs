@@ -87,9 +87,9 @@ pub(in crate::provider) fn answered(
     let mut count = |field: &str| reader.count(&format!("usageMetadata.{field}")).unwrap_or(0);
     let reasoning = count("thoughtsTokenCount");
     let tokens = Tokens {
-        prompt: count("promptTokenCount") + count("toolUsePromptTokenCount"),
+        prompt: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
         cached: count("cachedContentTokenCount"),
-        completion: count("candidatesTokenCount") + reasoning,
+        completion: count("candidatesTokenCount").saturating_add(reasoning),
         reasoning,
     };
     let tokens = reader.has("usageMetadata").then_some(tokens);
