@@ -12,6 +12,10 @@ check:
 test *filter:
     cargo test --locked {{filter}}
 
+# Simulated weeks with faults from these seeds (a failing one prints how to repeat it alone)
+simulate seeds="1000" from="1":
+    SIM_SEEDS={{seeds}} SIM_FROM={{from}} cargo test --locked --test it simulation::hunt::whatever
+
 # Format the code
 fmt:
     cargo fmt --all

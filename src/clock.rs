@@ -17,6 +17,8 @@ enum Source {
     /// Wall-clock time as tokio's timer sees it: it stands still while a test's runtime is paused.
     Virtual {
         epoch: Mutex<Timestamp>,
+        /// How long the machine was suspended.
+        suspended: Mutex<Duration>,
         start: tokio::time::Instant,
     },
 }
@@ -28,7 +30,16 @@ impl Clock {
 
     /// A clock that begins at `epoch` and runs with tokio's timer, for tests on paused time.
     pub fn simulated(epoch: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { epoch: Mutex::new(epoch), start: tokio::time::Instant::now() }))
+        Self(Arc::new(Source::Virtual {
+            epoch: Mutex::new(epoch),
+            suspended: Mutex::default(),
+            start: tokio::time::Instant::now(),
+        }))
+    }
+
+    /// Whether it is the system's own, as everything is that is not ours.
+    pub fn is_system(&self) -> bool {
+        matches!(&*self.0, Source::System)
     }
 
     /// Now, without what is finer than a millisecond.
@@ -39,7 +50,7 @@ impl Clock {
                 let now = Timestamp::now();
                 time::to_millis(now)
             }
-            Source::Virtual { epoch, start } => {
+            Source::Virtual { epoch, start, .. } => {
                 let epoch = *lock(epoch);
                 time::to_millis(time::later(epoch, start.elapsed()))
             }
@@ -51,7 +62,7 @@ impl Clock {
         match &*self.0 {
             // Linux has it since 2.6.39; without it nothing is known of steps.
             Source::System => clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from),
-            Source::Virtual { start, .. } => start.elapsed(),
+            Source::Virtual { suspended, start, .. } => start.elapsed() + *lock(suspended),
         }
     }
 
@@ -79,6 +90,14 @@ impl Clock {
         if let Source::Virtual { epoch, .. } = &*self.0 {
             let mut epoch = lock(epoch);
             *epoch = time::later(*epoch, by);
+        }
+    }
+
+    /// Lets a simulated machine sleep: the time goes on, and no timer does.
+    pub fn suspend(&self, by: Duration) {
+        if let Source::Virtual { suspended, .. } = &*self.0 {
+            *lock(suspended) += by;
+            self.set_forward(by);
         }
     }
 

@@ -24,6 +24,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How clients are made that reach providers and webhooks.
+pub type Connect =
+    Arc<dyn Fn(&TransportConfig<'_>) -> Result<Arc<dyn Transport>, TransportProblem> + Send + Sync>;
+
+/// Clients that reach them over the network.
+pub fn network() -> Connect {
+    Arc::new(|config| Ok(Arc::new(ReqwestTransport::new(config)?)))
+}
+
 /// Where signs of life go.
 pub struct Heartbeat {
     /// Where to; whoever knows it can pretend that all is well.
@@ -44,7 +53,12 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Resolves every secret and builds what the configuration asks for; all problems at once.
-    pub(super) fn of(config: &Config, env: &Env, clock: &Clock) -> Result<Self, Vec<String>> {
+    pub(super) fn of(
+        config: &Config,
+        env: &Env,
+        clock: &Clock,
+        connect: &Connect,
+    ) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut secrets = Vec::new();
         let mut resolve = |what: String, source: &SecretSource| match source.resolve(env) {
@@ -92,9 +106,8 @@ impl Assembly {
             share: Share::Providers,
         };
         // One client for every provider: connections are kept apart by host anyway.
-        match ReqwestTransport::new(&transport) {
+        match connect(&transport) {
             Ok(transport) => {
-                let transport: Arc<dyn Transport> = Arc::new(transport);
                 sign_of_life = heartbeat
                     .map(|(url, every)| Arc::new(Heartbeat { url, every, transport: transport.clone() }));
                 for provider in config.providers.values() {
@@ -126,7 +139,7 @@ impl Assembly {
         for (webhook, target) in targets {
             let Some(target) = target else { continue };
             shown.insert(webhook.name.clone(), scheme_and_host(target.url.expose_secret()));
-            match destination(webhook, &target, config, &scrubber) {
+            match destination(webhook, &target, config, connect, &scrubber) {
                 Ok(destination) => destinations.push(destination),
                 Err(problem) => problems.push(format!("webhooks.{}: {problem}", webhook.name)),
             }
@@ -210,6 +223,7 @@ fn destination(
     webhook: &WebhookConfig,
     target: &Target,
     config: &Config,
+    connect: &Connect,
     scrubber: &Arc<Scrubber>,
 ) -> Result<Destination, String> {
     let ca_files = config.http.ca_file.iter().chain(&webhook.ca_file).cloned().collect();
@@ -220,8 +234,8 @@ fn destination(
         guard: Guard::from(config.http.egress),
         share: Share::Webhooks,
     };
-    let transport = ReqwestTransport::new(&transport).map_err(|problem| problem.to_string())?;
-    let transport = Scrubbed::new(Arc::new(transport), scrubber.clone());
+    let transport = connect(&transport).map_err(|problem| problem.to_string())?;
+    let transport = Scrubbed::new(transport, scrubber.clone());
     Destination::new(webhook, target, Arc::new(transport), scrubber.clone())
         .map_err(|problem| problem.to_string())
 }

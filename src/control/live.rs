@@ -2,7 +2,7 @@
 
 use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
-use super::assembly::{Assembly, Heartbeat, catalog, routes};
+use super::assembly::{Assembly, Connect, Heartbeat, catalog, routes};
 use super::ingress::Hooks;
 use super::tokens::Tokens;
 use crate::clock::Clock;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub env: Env,
     /// The configuration file named on the command line, read again at a reload.
     pub config_file: Option<PathBuf>,
+    /// How providers and webhooks are reached.
+    pub connect: Connect,
 }
 
 pub struct Live {
@@ -303,7 +305,7 @@ impl Live {
 
     /// `config` made real with this daemon's environment.
     pub(super) fn assemble(&self, config: &Config) -> Result<Assembly, Vec<String>> {
-        Assembly::of(config, &self.parts.env, &self.parts.clock)
+        Assembly::of(config, &self.parts.env, &self.parts.clock, &self.parts.connect)
     }
 
     /// Puts `config` in force as a whole, or leaves all as it was: whatever can fail comes first, and the last of it is

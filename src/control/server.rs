@@ -44,9 +44,13 @@ const MAX_HOOK: usize = 64 * 1024;
 
 /// Serves the socket until `stopping`.
 pub async fn serve_socket(service: Service, listener: UnixListener, stopping: CancellationToken) {
-    let bounds = socket_bounds();
-    let app = router(service, AccessPolicy::Socket, bounds, stopping.clone());
-    connections::serve(listener, app, Peer::of_socket, bounds, stopping).await;
+    let app = socket_router(service, stopping.clone());
+    connections::serve(listener, app, Peer::of_socket, socket_bounds(), stopping).await;
+}
+
+/// What the socket serves.
+pub fn socket_router(service: Service, stopping: CancellationToken) -> Router {
+    router(service, AccessPolicy::Socket, socket_bounds(), stopping)
 }
 
 /// Serves TCP until `stopping`.

@@ -33,10 +33,11 @@ pub(super) fn start(parts: &Parts, live: &Arc<Live>) {
                     let trouble = beat(&heartbeat, &live, &store, &heart.progress, clock.awake()).await.err();
                     heart.note(&heartbeat, trouble, clock.now());
                 }
+                let wait = if live.heartbeat().is_some() { CHECK_INTERVAL } else { IDLE_INTERVAL };
                 drop(live);
                 tokio::select! {
                     () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(CHECK_INTERVAL) => {}
+                    () = tokio::time::sleep(wait) => {}
                 }
             }
         }
@@ -138,6 +139,8 @@ impl Progress {
 
 /// How often it is checked whether one is due.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is checked whether one is configured by now.
+const IDLE_INTERVAL: Duration = Duration::from_secs(15);
 /// A heartbeat that did not arrive is sent again after this.
 const RETRY: Duration = Duration::from_secs(30);
 /// For the whole exchange: well within what a loop may take.

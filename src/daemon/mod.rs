@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
 use crate::control::access::TcpRules;
-use crate::control::assembly::catalog;
+use crate::control::assembly::{catalog, network};
 use crate::control::live::{Live, Parts};
 use crate::control::server;
 use crate::control::service::Service;
@@ -108,6 +108,7 @@ async fn start(
         tasks,
         env: options.env.clone(),
         config_file: options.config_file.clone(),
+        connect: network(),
     };
     Running::start(parts, config, sockets).await
 }

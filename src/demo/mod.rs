@@ -9,7 +9,7 @@ mod submit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
-use crate::control::assembly::catalog;
+use crate::control::assembly::{catalog, network};
 use crate::control::live::Parts;
 use crate::daemon::{RunError, Running};
 use crate::domain::duration;
@@ -138,6 +138,7 @@ async fn play(show: &mut impl FnMut(Moment)) -> Result<(), DemoError> {
         tasks: tasks.clone(),
         env,
         config_file: Some(file),
+        connect: network(),
     };
     let daemon = Running::without_sockets(parts, config).await?;
     show(Moment::Ready {

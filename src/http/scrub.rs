@@ -1,8 +1,8 @@
 //! What may be shown of a text that came from outside: no secret, and nothing that a terminal obeys.
 
 use super::address::credentials;
-use crate::domain::printable::is_unprintable;
 use super::escapes::{self, Decoded};
+use crate::domain::printable::is_unprintable;
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};

@@ -36,13 +36,16 @@ impl Housekeeping {
         const MAX_SLEEP: Duration = Duration::from_secs(15);
         let stopping = self.tasks.stopping();
         let under_way = Arc::new(Mutex::new(BTreeSet::new()));
-        let mut cron = match Cron::start(&Job::ALL).await {
-            Ok((cron, signs)) => Some((cron, signs)),
-            Err(error) => {
-                // The catch-up below does the same work, later.
-                tracing::error!(%error, "the scheduler cannot be started; jobs still run, but up to a period late");
-                None
-            }
+        // The scheduler goes by the system's clock; without it the catch-up below does the same work, later.
+        let mut cron = match self.clock.is_system() {
+            false => None,
+            true => match Cron::start(&Job::ALL).await {
+                Ok((cron, signs)) => Some((cron, signs)),
+                Err(error) => {
+                    tracing::error!(%error, "the scheduler cannot be started; jobs still run, but up to a period late");
+                    None
+                }
+            },
         };
         loop {
             pulse.beat();

@@ -2,6 +2,7 @@
 
 use super::error::StoreError;
 use super::threads::off_thread;
+use crate::failpoint;
 use crate::sync::lock;
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
@@ -44,6 +45,7 @@ impl Readers {
             let connection = lock(&idle).pop();
             let loan = Loan { connection, idle };
             let result = match &loan.connection {
+                Some(_) if failpoint::fails("store.read") => Err(StoreError::Busy),
                 Some(connection) => query(connection),
                 None => Err(StoreError::Closed),
             };

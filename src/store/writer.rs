@@ -403,6 +403,9 @@ impl Open {
             .and_then(|()| self.count())
             .and_then(|()| {
                 failpoint::reach("store.commit", || transaction.after_commit.kinds());
+                if failpoint::fails("store.write") {
+                    return Err(StoreError::Full);
+                }
                 Ok(self.connection.execute_batch("COMMIT")?)
             });
         let after_commit = transaction.after_commit;
