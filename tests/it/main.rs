@@ -24,7 +24,6 @@ mod field;
 mod gather;
 mod hooks;
 mod hostile_clients;
-
 mod input_checker;
 mod layers;
 mod learning;
