@@ -27,7 +27,6 @@ mod fuzz;
 mod gather;
 mod hooks;
 mod hostile_clients;
-
 mod input_checker;
 mod layers;
 mod learning;
