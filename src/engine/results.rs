@@ -410,6 +410,8 @@ impl Results {
             return Ok(current.advance(&self.account).await?.then(Bytes::new));
         };
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
+        let as_it_is =
+            self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
         let piece = if current.ahead.is_empty() {
             body.next(&self.account).await.transpose()?
         } else {
@@ -423,9 +425,11 @@ impl Results {
             current.room = None;
         } else if current.room.is_none() {
             current.room = Some(memory::line().await?);
+            splitter.expect(memory::LONG);
+            if as_it_is {
+                current.begun.reserve(memory::LONG);
+            }
         }
-        let as_it_is =
-            self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
         let records = match &piece {
             Some(piece) => splitter.push(piece).map_err(malformed)?,
             None => match splitter.finish() {
@@ -456,7 +460,8 @@ impl Results {
 
     /// The records as they are to be given, each on a line.
     fn convert(&mut self, records: Vec<Bytes>) -> Bytes {
-        let mut given = Vec::new();
+        let is_long = records.iter().any(|record| record.len() > memory::SMALL);
+        let mut given = Vec::with_capacity(if is_long { memory::LONG } else { 0 });
         for record in records {
             let before = given.len();
             in_place(record.len(), || self.convert_one(&record, &mut given));

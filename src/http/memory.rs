@@ -13,6 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 /// An answer, or a line of results, up to this length waits for nothing. In bytes.
 pub const SMALL: usize = 512 * 1024;
 
+/// As much is set aside for whatever is longer than [`SMALL`], before it has come: the system's allocator gives a block
+/// of more than 32 MiB back as soon as it is freed, and keeps what grows up to that in pieces. In bytes.
+pub const LONG: usize = 33 * 1024 * 1024;
+
 /// How many longer answers there are at once.
 const ANSWERS: usize = 2;
 

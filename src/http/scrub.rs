@@ -2,6 +2,7 @@
 
 use super::address::credentials;
 use super::escapes::{self, Decoded};
+use super::memory;
 use crate::domain::printable::is_unprintable;
 use aho_corasick::AhoCorasick;
 use base64::Engine;
@@ -94,7 +95,9 @@ impl Scrubber {
         if found.is_empty() {
             return None;
         }
-        let mut scrubbed = Vec::with_capacity(text.len());
+        let is_long = text.len() > memory::SMALL;
+        let mut scrubbed =
+            Vec::with_capacity(if is_long { memory::LONG.max(text.len()) } else { text.len() });
         let mut copied = 0;
         for range in found {
             scrubbed.extend_from_slice(&text[copied..range.start]);

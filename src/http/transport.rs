@@ -407,6 +407,7 @@ async fn take_in(body: &mut BytesMut, piece: &[u8], most: usize, turn: &Turn) ->
     }
     if length > memory::SMALL {
         turn.wait().await;
+        body.reserve(memory::LONG.saturating_sub(body.len()));
     }
     body.extend_from_slice(piece);
     Ok(())

@@ -50,6 +50,11 @@ impl Splitter {
         self.begun.len()
     }
 
+    /// Sets memory aside for a record of so many bytes.
+    pub fn expect(&mut self, bytes: usize) {
+        self.begun.reserve(bytes.saturating_sub(self.begun.len()));
+    }
+
     /// The records that are complete with `piece`.
     pub fn push(&mut self, piece: &Bytes) -> Result<Vec<Bytes>, BadRecords> {
         let mut records = Vec::new();

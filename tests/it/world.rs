@@ -28,13 +28,18 @@ pub const TOKEN: &str = "api-token-8d7f6e5c";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives something.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, condition)
+}
+
+/// The same for what takes long.
+pub fn until_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begun = now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(begun.elapsed() < patience, "waited in vain: {what}");
         #[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
         std::thread::sleep(Duration::from_millis(20));
     }
