@@ -177,23 +177,37 @@ impl Search {
     }
 
     fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> =
-            self.plain.find_overlapping_iter(text).map(|found| found.start()..found.end()).collect();
+        /// So much is searched at once: what is noted of escapes takes many times as much memory.
+        const WINDOW: usize = 256 * 1024;
+        let mut found = Vec::new();
+        let mut from = 0;
+        loop {
+            let end = text.len().min(from + WINDOW + self.longest);
+            let next = if end == text.len() { end } else { escapes::boundary(text, from + WINDOW) };
+            let within = self.find_within(&text[from..end]);
+            let within = within.into_iter().map(|range| from + range.start..from + range.end);
+            found.extend(within.filter(|range| range.start < next));
+            if end == text.len() {
+                break;
+            }
+            from = next;
+        }
+        for range in &mut found {
+            // Half an escape is none: what is escaped goes with what escapes it.
+            let before = text[..range.start].iter().rev().take(ESCAPES_BEFORE);
+            range.start -= before.take_while(|byte| **byte == b'\\').count();
+        }
+        found
+    }
+
+    fn find_within(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let plain = self.plain.find_overlapping_iter(text);
+        let mut found: Vec<Range<usize>> = plain.map(|found| found.start()..found.end()).collect();
         if escapes::hide(text, &self.alphabet) {
             let decoded: Decoded = escapes::decoded(text);
             let hidden = self.decoded.find_overlapping_iter(&decoded.bytes);
             let hidden = hidden.map(|found| decoded.place(found.start())..decoded.end(text, found.end()));
             found.extend(hidden.filter(|range| range.len() <= self.longest));
-        }
-        for range in &mut found {
-            // Half an escape is none: what is escaped goes with what escapes it.
-            let run = text[..range.start]
-                .iter()
-                .rev()
-                .take(ESCAPES_BEFORE)
-                .take_while(|byte| **byte == b'\\')
-                .count();
-            range.start -= run;
         }
         found
     }
@@ -313,6 +327,17 @@ mod tests {
                 assert!(!shown.contains(telling), "{form}: {shown}");
             }
         }
+    }
+
+    #[test]
+    fn a_long_text_is_searched_as_a_short_one() {
+        let scrubber = scrubber(&["sk-0123456789"]);
+        let hidden = r"x\u0073\u006b-0123456789";
+        let text = hidden.repeat(60_000);
+        let found = scrubber.find(text.as_bytes());
+        assert_eq!(found.len(), 60_000);
+        assert!(found.iter().enumerate().all(|(number, range)| range.start == number * hidden.len() + 1));
+        assert_eq!(scrubber.scrub(&text), format!("x{REDACTED}").repeat(60_000));
     }
 
     #[test]
