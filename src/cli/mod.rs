@@ -5,7 +5,9 @@ pub mod connect;
 pub mod error;
 pub mod exit;
 pub mod follow;
+pub mod ids;
 pub mod offline;
+pub mod quantity;
 pub mod source;
 pub mod style;
 pub mod table;
@@ -22,6 +24,7 @@ pub mod discover;
 pub mod events;
 pub mod get;
 pub mod list;
+pub mod list_columns;
 pub mod man;
 pub mod poll;
 pub mod providers;
@@ -191,16 +194,16 @@ impl Context {
     }
 }
 
-/// Does `work` for each of several ids; every one stands alone, and the first failure's code is the whole's.
+/// Does `work` for each of several ids (`-`: those of standard input); every one stands alone, and the first failure's code is the whole's.
 ///
 /// A daemon that is gone is gone for all of them: that ends it at once.
 pub async fn each(
     context: &mut Context,
     ids: &[String],
     mut work: impl AsyncFnMut(&mut Context, &str) -> Result<(), Error>,
-) -> Exit {
+) -> Result<Exit, Error> {
     let mut exit = Exit::Ok;
-    for id in ids {
+    for id in &ids::every(ids, &mut context.ui)? {
         if let Err(error) = work(context, id).await {
             let gone = error.kind == Exit::Unreachable;
             let error = if gone { error } else { error.about(id) };
@@ -213,7 +216,7 @@ pub async fn each(
             }
         }
     }
-    exit
+    Ok(exit)
 }
 
 /// Ends when somebody interrupts: Ctrl-C, a closed terminal, or `kill`.

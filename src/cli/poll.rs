@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::track::parse_id;
+use super::ids::parse_id;
 use super::view::{BatchView, columns};
 use super::{Context, each};
 use crate::domain::printable::clean;
@@ -28,7 +28,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         context.ui.note(&format!("{due} {batches} due now"));
         return Ok(Exit::Ok);
     }
-    Ok(each(context, &arguments.ids, async |context, id| {
+    each(context, &arguments.ids, async |context, id| {
         let answer = client.poll(id).await?;
         let batch = BatchView(&answer);
         if batch.id().is_empty() {
@@ -39,5 +39,5 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         Ok(())
     })
-    .await)
+    .await
 }

@@ -3,7 +3,7 @@
 use super::atomic_file::{AtomicFile, is_stdout};
 use super::error::Error;
 use super::exit::Exit;
-use super::track::parse_id;
+use super::ids::{self, parse_id};
 use super::ui::Ui;
 use super::{Context, interrupted};
 use crate::control::api::ErrorCode;
@@ -61,7 +61,8 @@ enum Format {
     Raw,
 }
 
-pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+pub async fn run(mut arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    arguments.id = ids::one(&arguments.id, &mut context.ui)?;
     let mut file = match &arguments.output {
         Some(path) if !is_stdout(path) => Some(AtomicFile::begin(path, arguments.force)?),
         Some(_) | None => None,

@@ -5,7 +5,7 @@ use super::error::Error;
 use super::exit::Exit;
 use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
-use super::track::parse_id;
+use super::ids::{self, parse_id};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::batch::BatchError;
 use crate::domain::duration::human;
@@ -30,9 +30,10 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let source = context.source().await?;
-    let batch = source.batch(&arguments.id, true).await.map_err(|error| {
+    let id = ids::one(&arguments.id, &mut context.ui)?;
+    let batch = source.batch(&id, true).await.map_err(|error| {
         let missing = error.kind == Exit::NoSuchBatch && error.hints.is_empty();
-        let error = error.about(&arguments.id);
+        let error = error.about(&id);
         if missing { error.hint("`batchd get` checks a batch that is not tracked") } else { error }
     })?;
     if arguments.json {

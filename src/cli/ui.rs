@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::source::Extent;
 use super::style::{Style, Tone};
 use super::table::{Table, shorten};
-use crate::domain::printable::{clean_json, clean_lines};
+use crate::domain::printable::{clean, clean_json, clean_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
@@ -82,6 +82,24 @@ impl Ui {
         }
     }
 
+    /// A piece of a stream of JSON lines from outside: as it is to a program; on a terminal, which would obey what is in
+    /// it, escaped. `rest` holds what belongs to the next piece, and is empty before the first; `None` ends the stream.
+    pub fn json_lines(&mut self, piece: Option<&[u8]>, rest: &mut Vec<u8>) {
+        if !self.out_style.terminal {
+            self.bytes(piece.unwrap_or_default());
+            return;
+        }
+        rest.extend_from_slice(piece.unwrap_or_default());
+        // A character may be cut in two.
+        let whole = match std::str::from_utf8(rest) {
+            Err(error) if error.error_len().is_none() && piece.is_some() => error.valid_up_to(),
+            _ => rest.len(),
+        };
+        let text = String::from_utf8_lossy(&rest[..whole]).into_owned();
+        rest.drain(..whole);
+        self.write(&clean_json(&text));
+    }
+
     /// A bar for bytes that go or come, `length` of them if that is known; hidden unless stderr is a terminal.
     pub fn bar(&self, length: Option<u64>) -> ProgressBar {
         let template = match length {
@@ -140,7 +158,7 @@ impl Ui {
     /// For people only; hidden with `--quiet`.
     pub fn note(&mut self, text: &str) {
         if !self.quiet {
-            self.talk(text);
+            self.talk(&clean_lines(text));
         }
     }
 
@@ -155,6 +173,32 @@ impl Ui {
     /// Whether stderr is a terminal.
     pub fn is_watched(&self) -> bool {
         self.err_style.terminal
+    }
+
+    /// Asks a person; where stdin is no terminal nobody is asked, and it is as if they had agreed.
+    pub fn confirm(&mut self, question: &str) -> Result<bool, Error> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(true);
+        }
+        let agreed = matches!(self.ask(&format!("{question} [y/N]"))?.to_ascii_lowercase().as_str(), "y" | "yes");
+        if !agreed {
+            self.talk("nothing was done");
+        }
+        Ok(agreed)
+    }
+
+    /// Asks for a line of text on the terminal; empty at the end of the input.
+    pub fn ask(&mut self, question: &str) -> Result<String, Error> {
+        self.clear_progress();
+        self.flush();
+        let _ = write!(self.err, "{} ", clean(question));
+        let _ = self.err.flush();
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map_err(|error| Error::io("standard input", &error))?;
+        if !line.ends_with('\n') {
+            let _ = writeln!(self.err);
+        }
+        Ok(line.trim().to_owned())
     }
 
     pub fn warn(&mut self, text: &str) {
@@ -186,7 +230,7 @@ impl Ui {
             return;
         }
         let width = usize::from(self.err_style.width.unwrap_or(80)).saturating_sub(1);
-        let _ = write!(self.err, "\r\x1b[2K{}", shorten(text, width));
+        let _ = write!(self.err, "\r\x1b[2K{}", shorten(&clean(text), width));
         let _ = self.err.flush();
         self.progress = true;
     }

@@ -317,7 +317,19 @@ pub struct DeliveryView {
     pub state: String,
     /// Attempts so far; in `show`, [`AttemptView`]s stand under `log`.
     pub attempts: u32,
-    /// When it is tried next, RFC 3339.
+    /// When its event was recorded; all times are RFC 3339.
+    #[serde(default)]
+    pub created_at: Option<String>,
+    /// When the last attempt began.
+    #[serde(default)]
+    pub last_attempt_at: Option<String>,
+    /// When it was last accepted.
+    #[serde(default)]
+    pub delivered_at: Option<String>,
+    /// The code of the answer to the last attempt.
+    #[serde(default)]
+    pub last_status_code: Option<u16>,
+    /// When it is tried next.
     pub next_attempt_at: Option<String>,
     /// What went wrong the last time.
     pub last_error: Option<String>,

@@ -274,7 +274,7 @@ async fn event_log(
     if accepts(headers, "text/event-stream") {
         return stream::events(&shared.service, batch.as_deref(), after, shared.stopping).await;
     }
-    let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
+    let listing = shared.service.events(batch.as_deref(), after, query.events()?).await?;
     Ok(Json(listing).into_response())
 }
 

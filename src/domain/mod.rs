@@ -21,6 +21,7 @@ pub mod route;
 pub mod schedule;
 pub mod shape;
 pub mod sighting;
+pub mod since;
 pub mod status;
 pub mod time;
 pub mod tracked;

@@ -19,6 +19,7 @@ mod expiring;
 pub mod history;
 pub mod jobs;
 mod lock;
+pub mod lookup;
 mod migrate;
 mod opening;
 pub mod outbox;

@@ -10,6 +10,8 @@ mod authorize;
 mod cases;
 mod chaos;
 mod cli;
+mod cli_ids;
+mod cli_list;
 mod clouds;
 mod config;
 mod config_doubts;

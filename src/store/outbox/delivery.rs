@@ -56,6 +56,14 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Attempts so far, all of them.
     pub attempts: u32,
+    /// When its event was recorded.
+    pub created_at: Timestamp,
+    /// When the last attempt began.
+    pub last_attempt_at: Option<Timestamp>,
+    /// When it was last accepted.
+    pub delivered_at: Option<Timestamp>,
+    /// The code of the answer to the last attempt, if one came.
+    pub last_status_code: Option<u16>,
     /// When it is tried next.
     pub next_attempt_at: Option<Timestamp>,
     /// What went wrong the last time.
@@ -156,8 +164,11 @@ impl Store {
             .read(move |connection| {
                 let mut query = connection.prepare_cached(&format!(
                     "SELECT deliveries.pk AS pk, events.id AS event_id, type, batch_id, provider, webhook, state, attempts, due_at,
-                       last_error
-                     FROM deliveries JOIN events USING (sequence) {rest}"
+                       last_error, deliveries.recorded_at AS recorded_at, last.started_at AS last_attempt_at, last.http_status AS last_status_code,
+                       (SELECT max(finished_at) FROM attempts WHERE delivery = deliveries.pk AND outcome = 'delivered')
+                         AS delivered_at
+                     FROM deliveries JOIN events USING (sequence)
+                     LEFT JOIN attempts AS last ON last.delivery = deliveries.pk AND last.number = deliveries.attempts {rest}"
                 ))?;
                 collect(query.query(params_from_iter(values))?, |row| {
                     let state = word(row, "state", DeliveryState::from_word)?;
@@ -170,6 +181,10 @@ impl Store {
                         webhook: row.get("webhook")?,
                         state,
                         attempts: row.get("attempts")?,
+                        created_at: instant(row, "recorded_at")?,
+                        last_attempt_at: maybe_at(row, "last_attempt_at")?,
+                        delivered_at: maybe_at(row, "delivered_at")?,
+                        last_status_code: row.get("last_status_code")?,
                         next_attempt_at: maybe_at(row, "due_at")?
                             .filter(|_| state == DeliveryState::Pending),
                         last_error: row.get("last_error")?,
