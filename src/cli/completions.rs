@@ -1,8 +1,9 @@
 //! `batchd completions`: completion scripts for shells.
 
+use super::Context;
+use super::complete::script;
 use super::error::Error;
 use super::exit::Exit;
-use super::{Context, definition};
 use clap::Args;
 use clap_complete::Shell;
 
@@ -11,7 +12,9 @@ use clap_complete::Shell;
 #[command(after_help = "Examples:
   batchd completions bash > ~/.local/share/bash-completion/completions/batchd
   batchd completions fish > ~/.config/fish/completions/batchd.fish
-  batchd completions zsh > ~/.zfunc/_batchd")]
+  batchd completions zsh > ~/.zfunc/_batchd
+
+Ids, names, providers, webhooks and labels are completed too, while the daemon runs.")]
 pub struct Arguments {
     /// The shell
     #[arg(value_enum)]
@@ -19,8 +22,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut definition(), "batchd", &mut script);
-    context.ui.write(&String::from_utf8_lossy(&script));
+    let script = script(&arguments.shell.to_string()).map_err(|error| Error::io("completions", &error))?;
+    context.ui.bytes(&script);
     Ok(Exit::Ok)
 }

@@ -1,22 +1,23 @@
 //! `batchd list`: the batches, their progress, and when they should end.
 
+use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
 use super::list_columns::{Key, Sort, table, words};
 use super::quantity::{count, of};
 use super::source::{Extent, Limit, Source, every, parse_since};
-use super::style::{Style, Tone};
 use super::track::parse_label;
 use super::view::BatchView;
+use super::watch::{self, Watched};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
-use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use futures_util::StreamExt;
 use serde_json::Value;
+use std::io::IsTerminal as _;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -38,13 +39,13 @@ pub struct Arguments {
     #[arg(long = "status", value_name = "STATUS", value_parser = parse_status())]
     statuses: Vec<Status>,
     /// Only at this provider
-    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only of this model; `*` stands for any letters
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Only with this label; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", add = complete::labels(), value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// Only those that you tracked
     #[arg(long)]
@@ -78,7 +79,11 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let query = query(&arguments)?;
     if arguments.watch {
         let client = context.client().await?;
-        return watch(&client, &query, &arguments, context).await;
+        if !context.ui.style().terminal || !std::io::stdin().is_terminal() {
+            return again(&client, &query, &arguments, context).await;
+        }
+        let (keys, sort, limit) = (keys(&arguments), arguments.sort, arguments.limit.limit);
+        return watch::run(&Watched { client, query, keys, sort, limit }, context).await;
     }
     let source = context.source().await?;
     // Sorted, the whole list must be there first; else it is printed as it comes, and a long one needs no memory.
@@ -256,8 +261,8 @@ fn nothing(arguments: &Arguments) -> &'static str {
     }
 }
 
-/// Draws the list anew at every event, and every two seconds for what changes without one.
-async fn watch(
+/// Prints the list anew whenever it has changed, for a stream that is no terminal: at events, and every two seconds.
+async fn again(
     client: &Client,
     query: &Query,
     arguments: &Arguments,
@@ -265,128 +270,52 @@ async fn watch(
 ) -> Result<Exit, Error> {
     let after = client.status().await?.events;
     let mut events = pin!(follow(client.clone(), after));
-    let mut clock = tokio::time::interval(REDRAW_INTERVAL);
+    let mut clock = tokio::time::interval(INTERVAL);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = pin!(interrupted());
     let source = Source::Remote(client.clone());
-    let mut screen = Screen::new(context.ui.style());
-    screen.enter(context);
-    let mut trouble = None;
-    let end = loop {
+    let mut last = String::new();
+    loop {
         tokio::select! {
-            () = &mut stop => break Ok(Exit::Ok),
+            () = &mut stop => return Ok(Exit::Ok),
             _ = clock.tick() => {}
-            followed = events.next() => match followed {
-                Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back { .. }) => trouble = None,
-                Some(Followed::Away(error)) => trouble = Some(error.to_string()),
-                Some(Followed::Refused(error)) => break Err(error.into()),
-            }
+            followed = events.next() => if let Some(Followed::Refused(error)) = followed {
+                return Err(error.into());
+            },
         }
-        screen.style = context.ui.measure();
-        let room = [arguments.limit.limit, screen.rows()].into_iter().flatten().min();
         let now = context.clock.now();
         let mut batches = Vec::new();
         let drawn = tokio::select! {
-            () = &mut stop => break Ok(Exit::Ok),
-            drawn = read(&source, query, room, |batch| {
+            () = &mut stop => return Ok(Exit::Ok),
+            drawn = read(&source, query, arguments.limit.limit, |batch| {
                 batches.push(batch);
                 true
             }) => drawn,
         };
-        let table = table(keys(arguments), &batches, now, &context.zone);
         match drawn {
-            Ok(extent) => {
-                trouble = None;
-                let body = if table.is_empty() {
-                    format!("{}\n", nothing(arguments))
-                } else {
-                    table.render(screen.style)
-                };
-                screen.draw(context, body, extent.has_more);
+            Ok(_) if batches.is_empty() => last = nothing(arguments).to_owned(),
+            Ok(_) => {
+                if let Some(sort) = arguments.sort {
+                    sort.sort(&mut batches, now);
+                }
+                let body = table(keys(arguments), &batches, now, &context.zone).render(context.ui.style());
+                if body != last {
+                    context.ui.line(&body);
+                    context.ui.flush();
+                }
+                last = body;
             }
-            Err(error) if error.kind == Exit::Unreachable => {
-                let text = trouble.get_or_insert(error.message);
-                screen.trouble(context, text);
-            }
-            Err(error) => break Err(error),
+            Err(error) if error.kind == Exit::Unreachable => {}
+            Err(error) => return Err(error),
         }
         if !context.ui.is_open() {
-            break Ok(Exit::Ok);
+            return Ok(Exit::Ok);
         }
-    };
-    screen.leave(context);
-    end
-}
-
-/// Where the live list stands: a screen of its own on a terminal, else one table after the other.
-struct Screen {
-    style: Style,
-    last: String,
-}
-
-impl Screen {
-    fn new(style: Style) -> Self {
-        Self { style, last: String::new() }
-    }
-
-    /// How many batches there is room for.
-    fn rows(&self) -> Option<u64> {
-        let height = self.style.height.filter(|_| self.style.terminal)?;
-        // The title, an empty line, the header, and the line that says there are more.
-        Some(u64::from(height).saturating_sub(4).max(1))
-    }
-
-    fn enter(&self, context: &mut Context) {
-        if self.style.terminal {
-            context.ui.write("\x1b[?1049h\x1b[?25l");
-            context.ui.flush();
-        }
-    }
-
-    fn leave(&self, context: &mut Context) {
-        if self.style.terminal {
-            context.ui.write("\x1b[?25h\x1b[?1049l");
-            context.ui.flush();
-        }
-    }
-
-    fn draw(&mut self, context: &mut Context, mut body: String, more: bool) {
-        if more {
-            body.push_str("… and more\n");
-        }
-        if self.style.terminal {
-            let at = context.clock.now().to_zoned(context.zone.clone()).strftime("%H:%M:%S").to_string();
-            Self::paint(context, &format!("batchd list  {at}  (Ctrl-C to quit)\n\n{body}"));
-        } else if body != self.last {
-            context.ui.line(&body);
-            context.ui.flush();
-        }
-        self.last = body;
-    }
-
-    fn trouble(&self, context: &mut Context, text: &str) {
-        if self.style.terminal {
-            let told = self.style.paint(Tone::Warning, &clean_lines(text));
-            Self::paint(context, &format!("{told}; trying again\n\n{}", self.last));
-        }
-    }
-
-    /// Overwrites what stands there line by line, which does not flicker.
-    fn paint(context: &mut Context, text: &str) {
-        let mut frame = String::from("\x1b[H");
-        for line in text.lines() {
-            frame.push_str(line);
-            frame.push_str("\x1b[K\n");
-        }
-        frame.push_str("\x1b[J");
-        context.ui.write(&frame);
-        context.ui.flush();
     }
 }
 
-/// How old the live list may get.
-const REDRAW_INTERVAL: Duration = Duration::from_secs(2);
+/// How old the list may get.
+const INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ pub mod error;
 pub mod exit;
 pub mod follow;
 pub mod ids;
+pub mod keyboard;
 pub mod offline;
 pub mod quantity;
 pub mod source;
@@ -16,19 +17,25 @@ pub mod view;
 
 pub mod backup;
 pub mod cancel;
+pub mod complete;
 pub mod completions;
 pub mod config;
 pub mod deliveries;
 pub mod demo;
 pub mod discover;
+pub mod doctor;
 pub mod events;
 pub mod get;
+pub mod help;
+pub mod init;
+pub mod init_answers;
 pub mod list;
 pub mod list_columns;
 pub mod man;
 pub mod poll;
 pub mod providers;
 pub mod reload;
+pub mod restore;
 pub mod results;
 pub mod run;
 pub mod sandbox;
@@ -37,7 +44,9 @@ pub mod status;
 pub mod submit;
 pub mod track;
 pub mod untrack;
+pub mod version;
 pub mod wait;
+pub mod watch;
 pub mod webhooks;
 
 use crate::clock::Clock;
@@ -141,18 +150,23 @@ commands! {
         webhooks Webhooks remote,
         deliveries Deliveries remote;
     "Run the daemon":
+        init Init remote,
         run Run inside,
         status Status remote,
         providers Providers remote,
         config Config remote,
         reload Reload remote,
-        backup Backup remote;
+        doctor Doctor remote,
+        backup Backup remote,
+        restore Restore inside;
     "Try it out":
         demo Demo inside,
         sandbox Sandbox inside;
     "For the shell":
         completions Completions inside,
-        man Man inside;
+        man Man inside,
+        help Help inside,
+        version Version inside;
 }
 
 /// What every command works with.
@@ -167,6 +181,7 @@ pub struct Context {
 
 /// The program: reads the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
+    complete::answer(definition);
     // A panic has been told by its hook; its code is that of a defect.
     std::panic::catch_unwind(run_command_line).unwrap_or(Exit::Internal).into()
 }

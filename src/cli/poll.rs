@@ -1,8 +1,10 @@
 //! `batchd poll`: checks batches now.
 
+use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::parse_id;
+use super::quantity::of;
 use super::view::{BatchView, columns};
 use super::{Context, each};
 use crate::domain::printable::clean;
@@ -13,7 +15,7 @@ use clap::Args;
 #[command()]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
-    #[arg(required_unless_present = "all", value_name = "ID", value_parser = parse_id)]
+    #[arg(required_unless_present = "all", value_name = "ID", value_parser = parse_id, add = complete::batches())]
     ids: Vec<String>,
     /// Every active batch
     #[arg(long, conflicts_with = "ids")]
@@ -24,8 +26,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let client = context.client().await?;
     if arguments.all {
         let due = client.poll_all().await?.due;
-        let batches = if due == 1 { "batch is" } else { "batches are" };
-        context.ui.note(&format!("{due} {batches} due now"));
+        context.ui.note(&format!("{} due now", of(due, "batch is", "batches are")));
         return Ok(Exit::Ok);
     }
     each(context, &arguments.ids, async |context, id| {

@@ -1,9 +1,11 @@
 //! `batchd results`: streams the results of a batch to standard output, or into a file that appears only when complete.
 
 use super::atomic_file::{AtomicFile, is_stdout};
+use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::{self, parse_id};
+use super::quantity::{of, size};
 use super::ui::Ui;
 use super::{Context, interrupted};
 use crate::control::api::ErrorCode;
@@ -36,10 +38,10 @@ Exit codes:
   5    cancelled without any output")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
-    #[arg(value_name = "ID", value_parser = parse_id)]
+    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
     id: String,
     /// The provider that has it [default: found by the form of the id]
-    #[arg(long, value_name = "PROVIDER")]
+    #[arg(long, value_name = "PROVIDER", add = complete::providers())]
     provider: Option<String>,
     /// Write to this file, which appears only once it is complete; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -152,11 +154,11 @@ fn told(
     if let Some(file) = file {
         let written = file.finish()?;
         let count = lines.lines;
-        let plural = if count == 1 { "" } else { "s" };
         context.ui.note(&format!(
-            "{}: {count} line{plural}, {} bytes, sha256 {}",
+            "{}: {}, {}, sha256 {}",
             written.path.display(),
-            written.bytes,
+            of(count, "line", "lines"),
+            size(written.bytes),
             written.sha256
         ));
     }
@@ -164,8 +166,8 @@ fn told(
     if lines.outcome == Some(Outcome::AllFailed) || failed > 0 && failed == count && !arguments.errors {
         context.ui.warn("every request failed; --errors gives their errors");
     } else if failed > 0 && !arguments.errors {
-        let requests = if failed == 1 { "request" } else { "requests" };
-        context.ui.warn(&format!("{failed} {requests} did not succeed; --errors gives those alone"));
+        let requests = of(failed, "request", "requests");
+        context.ui.warn(&format!("{requests} did not succeed; --errors gives those alone"));
     } else if count == 0 && !arguments.errors && context.ui.is_open() {
         context.ui.note("no request has output; --errors gives those that failed");
     }

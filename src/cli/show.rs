@@ -1,8 +1,10 @@
 //! `batchd show`: everything that is known about a batch, on one page.
 
 use super::Context;
+use super::complete;
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::count;
 use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
 use super::ids::{self, parse_id};
@@ -21,7 +23,7 @@ use std::fmt::Write as _;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
-    #[arg(value_name = "ID", value_parser = parse_id)]
+    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
     id: String,
     /// Print one JSON document: the Batch, with the rest under `batchd`
     #[arg(long)]
@@ -52,7 +54,7 @@ pub fn page(batch: &Value, now: Timestamp, zone: &TimeZone, style: Style) -> Str
     let key = if batch.provider().is_empty() { batch.id().to_owned() } else { batch.key() };
     page.heading(&key);
     facts(&mut page, batch, now, zone);
-    transitions(&mut page, batch.added("transitions"), zone);
+    transitions(&mut page, batch, zone);
     deliveries(&mut page, batch.added("deliveries"), now, zone);
     schedule(&mut page, batch, now, zone);
     page.text
@@ -119,7 +121,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
             if batch.is_over() {
                 counts.sentence()
             } else if batch.is_uncounted() {
-                format!("{}; the provider counts them when the batch ends", counts.total)
+                format!("{}; the provider counts them when the batch ends", count(counts.total))
             } else {
                 format!("{} ({}%)", counts.sentence(), counts.percent())
             }
@@ -177,8 +179,8 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("checked", at("last_polled_at"));
 }
 
-fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
-    let Some(transitions) = transitions.as_array().filter(|each| !each.is_empty()) else { return };
+fn transitions(page: &mut Page, batch: BatchView<'_>, zone: &TimeZone) {
+    let Some(transitions) = batch.added("transitions").as_array().filter(|each| !each.is_empty()) else { return };
     page.heading("Transitions");
     let mut table = Table::new(&[
         Column::whole("STATUS"),
@@ -190,7 +192,8 @@ fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
         let at = |name: &str| time(&each[name]).map(|at| local(at, zone));
         let word = each["to"].as_str().unwrap_or_default();
         table.row(vec![
-            Cell::new(tone(word, None), word),
+            // The last of a batch that ended means what its outcome says: not every `completed` is good.
+            Cell::new(tone(word, batch.outcome().filter(|_| word == batch.status())), word),
             at("occurred_at").unwrap_or_else(|| "-".to_owned()).into(),
             at("observed_at").unwrap_or_default().into(),
             each["provider_status"].as_str().filter(|own| *own != word).unwrap_or_default().into(),
@@ -295,18 +298,18 @@ fn batch_error(error: &Value) -> String {
 fn tokens(usage: &Value) -> Option<String> {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     usage.as_object()?;
-    let mut text = format!("{} in", number(&usage["input_tokens"]));
+    let mut text = format!("{} in", count(number(&usage["input_tokens"])));
     match number(&usage["input_tokens_details"]["cached_tokens"]) {
         0 => {}
         cached => {
-            let _ = write!(text, " ({cached} cached)");
+            let _ = write!(text, " ({} cached)", count(cached));
         }
     }
-    let _ = write!(text, ", {} out", number(&usage["output_tokens"]));
+    let _ = write!(text, ", {} out", count(number(&usage["output_tokens"])));
     match number(&usage["output_tokens_details"]["reasoning_tokens"]) {
         0 => {}
         reasoning => {
-            let _ = write!(text, " ({reasoning} reasoning)");
+            let _ = write!(text, " ({} reasoning)", count(reasoning));
         }
     }
     Some(text)

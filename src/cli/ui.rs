@@ -201,6 +201,18 @@ impl Ui {
         Ok(line.trim().to_owned())
     }
 
+    /// The same for what nobody may see over somebody's shoulder.
+    pub fn ask_secret(&mut self, question: &str) -> Result<String, Error> {
+        let echo = |word: &str| std::process::Command::new("stty").arg(word).status();
+        let hidden = echo("-echo").is_ok_and(|status| status.success());
+        let answer = self.ask(question);
+        if hidden {
+            let _ = echo("echo");
+            let _ = writeln!(self.err);
+        }
+        answer
+    }
+
     pub fn warn(&mut self, text: &str) {
         let label = self.err_style.paint(Tone::Warning, "warning:");
         self.talk(&format!("{label} {}", clean_lines(text)));

@@ -397,7 +397,7 @@ mod tests {
         let style = Style { width: Some(80), ..Style::default() };
         insta::assert_snapshot!(
             EventView(&event).line(&TimeZone::UTC, style),
-            @"   812  11-22 16:46 UTC  batch.completed   openai:ba…5f60718  partial, 3,998 o…"
+            @"   812  11-22 16:46 UTC  batch.completed   openai:b…e5f60718  partial, 3,998 of…"
         );
     }
 

@@ -28,3 +28,4 @@ mod stream;
 pub mod streams;
 pub mod submit;
 mod tracking;
+pub mod trial;

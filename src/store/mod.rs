@@ -27,6 +27,7 @@ pub mod providers;
 mod pruning;
 mod reader;
 pub mod recording;
+pub mod restore;
 mod row;
 pub mod spool;
 mod state;

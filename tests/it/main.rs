@@ -10,6 +10,7 @@ mod authorize;
 mod cases;
 mod chaos;
 mod cli;
+mod cli_care;
 mod cli_ids;
 mod cli_list;
 mod clouds;
