@@ -1,6 +1,5 @@
 //! `batchd cancel`: asks providers to cancel batches.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::parse_id;
@@ -15,7 +14,7 @@ use clap::Args;
 results; `batchd results` fetches them.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
-    #[arg(required = true, value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
 }
 

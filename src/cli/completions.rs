@@ -1,9 +1,9 @@
 //! `batchd completions`: completion scripts for shells.
 
-use super::Context;
 use super::complete::script;
 use super::error::Error;
 use super::exit::Exit;
+use super::{Context, definition};
 use clap::Args;
 use clap_complete::Shell;
 
@@ -14,7 +14,8 @@ use clap_complete::Shell;
   batchd completions fish > ~/.config/fish/completions/batchd.fish
   batchd completions zsh > ~/.zfunc/_batchd
 
-Ids, names, providers, webhooks and labels are completed too, while the daemon runs.")]
+In bash, zsh and fish ids, names, providers, webhooks and labels are completed too,
+while the daemon runs.")]
 pub struct Arguments {
     /// The shell
     #[arg(value_enum)]
@@ -22,7 +23,15 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let script = script(&arguments.shell.to_string()).map_err(|error| Error::io("completions", &error))?;
-    context.ui.bytes(&script);
+    if let Some(script) = script(&arguments.shell.to_string()) {
+        context.ui.write(script);
+        let definition = definition();
+        let commands: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+        context.ui.line(&format!("# commands: {}", commands.join(" ")));
+        return Ok(Exit::Ok);
+    }
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut definition(), "batchd", &mut script);
+    context.ui.write(&String::from_utf8_lossy(&script));
     Ok(Exit::Ok)
 }

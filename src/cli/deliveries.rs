@@ -1,6 +1,5 @@
 //! `batchd deliveries`: what was sent to webhooks, and what still has to be.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::show::state_tone;
@@ -39,7 +38,7 @@ struct List {
     #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
     /// Only to this webhook
-    #[arg(long, value_name = "WEBHOOK", add = complete::webhooks(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "WEBHOOK", value_parser = NonEmptyStringValueParser::new())]
     webhook: Option<String>,
     #[command(flatten)]
     limit: Limit,
@@ -53,13 +52,13 @@ enum Command {
     /// Send deliveries again, under the same event id
     Retry {
         /// Ids of deliveries
-        #[arg(required_unless_present = "dead", value_name = "ID", add = complete::deliveries())]
+        #[arg(required_unless_present = "dead", value_name = "ID")]
         ids: Vec<String>,
         /// Every dead one: given up after its last attempt
         #[arg(long, conflicts_with = "ids")]
         dead: bool,
         /// Of those, only the ones to this webhook
-        #[arg(long, value_name = "WEBHOOK", add = complete::webhooks(), requires = "dead")]
+        #[arg(long, value_name = "WEBHOOK", requires = "dead")]
         webhook: Option<String>,
         /// Do not ask, with --dead
         #[arg(short, long)]

@@ -1,7 +1,6 @@
 //! `batchd discover`: the batches that the providers have, whoever created them.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::quantity::of;
@@ -28,7 +27,7 @@ use std::time::Duration;
 With `discover = \"*/5 * * * *\"` in a provider's table the daemon does this by itself.")]
 pub struct Arguments {
     /// Only this provider
-    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only batches created since: so long ago, or at an instant (RFC 3339)
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_since)]

@@ -1,7 +1,6 @@
 //! `batchd events`: the event log, read or followed.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
@@ -29,7 +28,7 @@ before it what --after, --since or -n asks for; it survives restarts of the
 daemon.")]
 pub struct Arguments {
     /// Only the events of this batch: an id, a name, or the beginning of an id
-    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(value_name = "ID", value_parser = parse_id)]
     id: Option<String>,
     /// Wait for new events and print them as they happen
     #[arg(long, short, conflicts_with = "offline")]

@@ -1,7 +1,6 @@
 //! `batchd get`: checks any batch once.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::show::page;
@@ -16,10 +15,10 @@ use clap::builder::NonEmptyStringValueParser;
   batchd get msgbatch_01Hkc --provider anthropic --json | jq .request_counts")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
-    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
     /// The provider that has it [default: found by the form of the id]
-    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Print one JSON document: the Batch
     #[arg(long)]

@@ -1,6 +1,5 @@
 //! `batchd list`: the batches, their progress, and when they should end.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
@@ -39,13 +38,13 @@ pub struct Arguments {
     #[arg(long = "status", value_name = "STATUS", value_parser = parse_status())]
     statuses: Vec<Status>,
     /// Only at this provider
-    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// Only of this model; `*` stands for any letters
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Only with this label; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", add = complete::labels(), value_parser = parse_label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// Only those that you tracked
     #[arg(long)]

@@ -181,7 +181,10 @@ pub struct Context {
 
 /// The program: reads the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    complete::answer(definition);
+    if let Some(answer) = complete::answer(definition) {
+        Ui::new(true).finish_with(&answer);
+        return Exit::Ok.into();
+    }
     // A panic has been told by its hook; its code is that of a defect.
     std::panic::catch_unwind(run_command_line).unwrap_or(Exit::Internal).into()
 }

@@ -1,6 +1,5 @@
 //! `batchd poll`: checks batches now.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::parse_id;
@@ -15,7 +14,7 @@ use clap::Args;
 #[command()]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID
-    #[arg(required_unless_present = "all", value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(required_unless_present = "all", value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
     /// Every active batch
     #[arg(long, conflicts_with = "ids")]

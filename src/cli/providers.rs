@@ -1,7 +1,6 @@
 //! `batchd providers`: the configured providers and their health.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Limit;
@@ -36,7 +35,7 @@ enum Command {
     /// Test each, or one, with a live call; exit 77 if a key is refused, 1 if something else is wrong
     Check {
         /// Only this provider
-        #[arg(value_name = "NAME", add = complete::providers())]
+        #[arg(value_name = "NAME")]
         name: Option<String>,
         /// Print one JSON document
         #[arg(long)]

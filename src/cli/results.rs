@@ -1,7 +1,6 @@
 //! `batchd results`: streams the results of a batch to standard output, or into a file that appears only when complete.
 
 use super::atomic_file::{AtomicFile, is_stdout};
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::{self, parse_id};
@@ -38,10 +37,10 @@ Exit codes:
   5    cancelled without any output")]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
-    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
     /// The provider that has it [default: found by the form of the id]
-    #[arg(long, value_name = "PROVIDER", add = complete::providers())]
+    #[arg(long, value_name = "PROVIDER")]
     provider: Option<String>,
     /// Write to this file, which appears only once it is complete; `-` is standard output
     #[arg(short, long, value_name = "FILE")]

@@ -1,7 +1,6 @@
 //! `batchd show`: everything that is known about a batch, on one page.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::quantity::count;
@@ -23,7 +22,7 @@ use std::fmt::Write as _;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The id, also as PROVIDER:ID
-    #[arg(value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(value_name = "ID", value_parser = parse_id)]
     id: String,
     /// Print one JSON document: the Batch, with the rest under `batchd`
     #[arg(long)]

@@ -1,7 +1,6 @@
 //! `batchd submit`: creates a batch from a file of requests.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::track::{Options, parse_label};
@@ -44,7 +43,7 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The provider [default: the only one that is configured]
-    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     /// The endpoint of the requests [default: the `url` of the lines]
     #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]

@@ -1,7 +1,6 @@
 //! `batchd track`: registers batches.
 
 use super::Context;
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::{self, parse_id};
@@ -29,7 +28,7 @@ pub struct Arguments {
     #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
     /// The provider that has them [default: found by the form of each id]
-    #[arg(long, value_name = "PROVIDER", add = complete::providers(), value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
     #[command(flatten)]
     options: Options,
@@ -48,10 +47,10 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// A label to set; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", add = complete::labels(), value_parser = parse_label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// A webhook that gets its events, even one that is `on_request`; may be repeated
-    #[arg(long, value_name = "WEBHOOK", add = complete::webhooks(), conflicts_with = "no_notify", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "WEBHOOK", conflicts_with = "no_notify", value_parser = NonEmptyStringValueParser::new())]
     notify: Vec<String>,
     /// Record its events but notify nobody
     #[arg(long)]

@@ -255,6 +255,12 @@ impl Ui {
         }
     }
 
+    /// Prints the last thing that is said.
+    pub fn finish_with(&mut self, text: &str) {
+        self.write(text);
+        self.flush();
+    }
+
     /// Prints what `result` says, if anything, and gives the exit code.
     pub fn finish(&mut self, result: Result<Exit, Error>) -> Exit {
         self.clear_progress();

@@ -1,6 +1,5 @@
 //! `batchd untrack`: stops watching batches.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::ids::{self, parse_id};
@@ -18,7 +17,7 @@ The batch itself continues at its provider. `batchd track` watches it again.
 Of more than 20 batches only the number is printed, with -v each.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID, names, or beginnings of ids; `-` reads them from standard input
-    #[arg(required = true, value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
     /// Delete the history too: the batch, its events, its deliveries
     #[arg(long)]

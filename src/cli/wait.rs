@@ -1,6 +1,5 @@
 //! `batchd wait`: blocks until batches have ended; its exit code says how.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow, pause};
@@ -44,7 +43,7 @@ The daemon may restart meanwhile.
 Interrupted with Ctrl-C, it ends with 130.")]
 pub struct Arguments {
     /// Ids, also as PROVIDER:ID; a batch that is not tracked yet is tracked
-    #[arg(required = true, value_name = "ID", value_parser = parse_id, add = complete::batches())]
+    #[arg(required = true, value_name = "ID", value_parser = parse_id)]
     ids: Vec<String>,
     /// Return when the first of them has ended
     #[arg(long)]

@@ -1,6 +1,5 @@
 //! `batchd webhooks`: where events are sent, and how that goes.
 
-use super::complete;
 use super::error::Error;
 use super::exit::Exit;
 use super::source::Limit;
@@ -41,7 +40,7 @@ enum Command {
     /// Send a real event, marked as a test, and show the answer; exit 1 if it was not accepted
     Test {
         /// The webhook
-        #[arg(value_name = "NAME", add = complete::webhooks())]
+        #[arg(value_name = "NAME")]
         name: String,
         /// The type of event
         #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(types()))]
@@ -53,13 +52,13 @@ enum Command {
     /// Stop sending to it; its deliveries are held
     Disable {
         /// The webhook
-        #[arg(required = true, value_name = "NAME", add = complete::webhooks())]
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
     /// Send to it again, beginning with what was held
     Enable {
         /// The webhook
-        #[arg(required = true, value_name = "NAME", add = complete::webhooks())]
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
 }

@@ -793,9 +793,9 @@ fn the_event_log_is_read_whole_and_from_a_number() {
         ];
     });
     insta::assert_snapshot!(daemon.run(&["events"]).code(0).out, @r"
-     1  2026-11-18 11:06:40  batch.in_progress         openai:batch_1  120/400
-     2  2026-11-18 11:06:40  batch.in_progress         openai:batch_2  partial, 398 of 400 succeeded, 2 failed
-     3  2026-11-18 11:06:40  batch.completed           openai:batch_2  partial, 398 of 400 succeeded, 2 failed
+     1  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_1  120/400
+     2  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_2  partial, 398 of 400 succeeded, 2 failed
+     3  2026-11-18 11:06:40 UTC  batch.completed           openai:batch_2  partial, 398 of 400 succeeded, 2 failed
     ");
     let log = daemon.run(&["events", "--json", "--after", "1"]).code(0).json();
     let numbers: Vec<i64> =
@@ -816,7 +816,7 @@ fn following_survives_a_restart_and_gives_each_event_once() {
         });
     };
     more(&daemon, 1);
-    let mut running = Running::start(daemon.batchd(&["events", "--follow", "--json"]));
+    let mut running = Running::start(daemon.batchd(&["events", "--follow", "--after", "0", "--json"]));
     let sequence = |line: &str| serde_json::from_str::<Value>(line).unwrap()["sequence"].as_i64();
     assert_eq!(sequence(&running.line()), Some(1));
     more(&daemon, 2);
@@ -838,7 +838,7 @@ fn following_one_batch_joins_its_past_and_its_future() {
         world.events = vec![event(1, "batch.in_progress", &one), event(2, "batch.in_progress", &two)];
         world.batches = vec![one, two];
     });
-    let mut running = Running::start(daemon.batchd(&["events", "batch_2", "--follow"]));
+    let mut running = Running::start(daemon.batchd(&["events", "batch_2", "--follow", "--since", "1d"]));
     assert!(running.line().contains("batch.in_progress         openai:batch_2"));
     daemon.end("batch_1", "failed", "failed");
     daemon.end("batch_2", "cancelled", "cancelled");
