@@ -148,7 +148,8 @@ fn place(root: &Command, words: &[String]) -> Place {
     }
     if typed.starts_with('-') && !only_values {
         if let Some((name, _)) = typed.split_once('=') {
-            return option(command, name).map_or(nothing, |option| value_of(option, &path, &format!("{name}=")));
+            return option(command, name)
+                .map_or(nothing, |option| value_of(option, &path, &format!("{name}=")));
         }
         return Place::These(options(command));
     }
@@ -161,10 +162,17 @@ fn place(root: &Command, words: &[String]) -> Place {
         }));
     }
     let positional = command.get_positionals().nth(places).or_else(|| {
-        command.get_positionals().last().filter(|last| last.get_num_args().is_some_and(|count| count.max_values() > 1))
+        command
+            .get_positionals()
+            .last()
+            .filter(|last| last.get_num_args().is_some_and(|count| count.max_values() > 1))
     });
     if path == ["help"] {
-        return Place::These(root.get_subcommands().map(|each| Candidate { text: each.get_name().to_owned(), about: String::new() }).collect());
+        return Place::These(
+            root.get_subcommands()
+                .map(|each| Candidate { text: each.get_name().to_owned(), about: String::new() })
+                .collect(),
+        );
     }
     match positional {
         Some(positional) if candidates.is_empty() => value_of(positional, &path, ""),
@@ -200,7 +208,9 @@ fn options(command: &Command) -> Vec<Candidate> {
 fn value_of(argument: &Arg, path: &[&str], before: &str) -> Place {
     let words = argument.get_possible_values();
     if !words.is_empty() {
-        let words = words.iter().map(|word| Candidate { text: format!("{before}{}", word.get_name()), about: String::new() });
+        let words = words
+            .iter()
+            .map(|word| Candidate { text: format!("{before}{}", word.get_name()), about: String::new() });
         return Place::These(words.collect());
     }
     let name = argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
@@ -224,14 +234,20 @@ fn values(kind: Kind, typed: &str) -> Vec<Candidate> {
     match kind {
         Kind::Batch => {
             let listed = ask(async |client| client.batches(&newest()).await);
-            listed.into_iter().flat_map(|listing| listing.data).flat_map(|batch| named(&batch, typed)).collect()
+            listed
+                .into_iter()
+                .flat_map(|listing| listing.data)
+                .flat_map(|batch| named(&batch, typed))
+                .collect()
         }
         Kind::Label => {
             let listed = ask(async |client| client.batches(&newest()).await);
             let mut labels = BTreeSet::new();
             for batch in listed.into_iter().flat_map(|listing| listing.data) {
                 let pairs = BatchView(&batch).added("labels").as_object().cloned().unwrap_or_default();
-                labels.extend(pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))));
+                labels.extend(
+                    pairs.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))),
+                );
             }
             labels.into_iter().map(bare).collect()
         }
@@ -249,7 +265,8 @@ fn values(kind: Kind, typed: &str) -> Vec<Candidate> {
         Kind::Delivery => {
             let dead = ask(async |client| client.deliveries(&newest().with("state", "dead")).await);
             let dead = dead.into_iter().flat_map(|listing| listing.data);
-            dead.map(|each| Candidate { text: each.id, about: format!("{} to {}", each.kind, each.webhook) }).collect()
+            dead.map(|each| Candidate { text: each.id, about: format!("{} to {}", each.kind, each.webhook) })
+                .collect()
         }
         Kind::File | Kind::Nothing => Vec::new(),
     }
@@ -281,12 +298,15 @@ fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Optio
         return None;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let answer = runtime.block_on(tokio::time::timeout(PATIENCE, async {
-        let client = client(None, None).await.ok()?;
-        question(client).await.ok()
-    }));
+    let answer = runtime.block_on(async {
+        let asked = async {
+            let client = client(None, None).await.ok()?;
+            question(client).await.ok()
+        };
+        tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+    });
     runtime.shutdown_background();
-    answer.ok().flatten()
+    answer
 }
 
 /// Whether a daemon runs on this machine. Opening systemd's socket would start one.
@@ -295,7 +315,8 @@ fn is_running() -> bool {
     processes.flatten().any(|process| {
         let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|byte| *byte == 0);
-        let program = words.next().unwrap_or_default().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let program =
+            words.next().unwrap_or_default().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         program == b"batchd" && words.any(|word| word == b"run")
     })
 }

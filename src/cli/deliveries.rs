@@ -2,9 +2,9 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::of;
 use super::show::state_tone;
 use super::source::{Extent, Limit, Source, every};
-use super::quantity::of;
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
@@ -235,6 +235,9 @@ mod tests {
         insta::assert_snapshot!(table.render(Style::default()));
         let narrow = table.render(Style { width: Some(80), ..Style::default() });
         assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
-        assert!(["batch_1", "503", "1 m ago", "pipeline"].iter().all(|text| narrow.contains(text)), "{narrow}");
+        assert!(
+            ["batch_1", "503", "1 m ago", "pipeline"].iter().all(|text| narrow.contains(text)),
+            "{narrow}"
+        );
     }
 }

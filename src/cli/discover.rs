@@ -105,7 +105,10 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         batch.added("name").as_str().unwrap_or_default().into(),
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
-        Cell::new(tone(batch.status(), outcome), outcome.filter(|outcome| *outcome != batch.status()).unwrap_or_default()),
+        Cell::new(
+            tone(batch.status(), outcome),
+            outcome.filter(|outcome| *outcome != batch.status()).unwrap_or_default(),
+        ),
         Cell::of_forms(Tone::Plain, batch.progress_forms()),
         age.unwrap_or_default().into(),
         Cell::new(meant, tracked),

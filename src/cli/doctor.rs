@@ -173,18 +173,17 @@ async fn daemon(findings: &mut Findings, context: &Context) -> Option<Client> {
     }
     for trouble in troubles(&report, context.clock.now()) {
         let verdict = if trouble.needs_person { Verdict::Wrong } else { Verdict::Warning };
+        // The daemon warns of the same configuration.
+        if findings.0.iter().any(|finding| finding.message == trouble.text) {
+            continue;
+        }
         findings.add("daemon", verdict, trouble.text, Vec::new());
     }
     Some(client)
 }
 
 /// Tries the keys and the network from here, for no daemon does; gives what time it is elsewhere.
-async fn trial(
-    findings: &mut Findings,
-    config: Config,
-    env: &Env,
-    context: &Context,
-) -> Option<Timestamp> {
+async fn trial(findings: &mut Findings, config: Config, env: &Env, context: &Context) -> Option<Timestamp> {
     match Trial::of(config, env, &context.clock) {
         Ok(trial) => {
             let tried = trial.providers().await;
@@ -241,7 +240,12 @@ fn disk(findings: &mut Findings, context: &Context, runs: bool) {
     }
     if !runs && !may_write(there) {
         let who = "run the daemon as the user that owns it, or name another directory: `[state] dir`";
-        findings.add("disk", Verdict::Warning, format!("this user may not write {}", there.display()), vec![who.to_owned()]);
+        findings.add(
+            "disk",
+            Verdict::Warning,
+            format!("this user may not write {}", there.display()),
+            vec![who.to_owned()],
+        );
     }
 }
 

@@ -4,8 +4,8 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
-use super::source::{Source, every, parse_since};
 use super::ids::{self, parse_id};
+use super::source::{Source, every, parse_since};
 use super::view::{BatchView, EventView};
 use crate::control::client::Query;
 use crate::domain::event::EventType;
@@ -53,7 +53,10 @@ pub struct Arguments {
 /// Accepts the name of a type, or of a family of them.
 fn parse_type(text: &str) -> Result<String, String> {
     if EventType::matching(text).is_empty() {
-        return Err(format!("one of {}; or a family such as batch.*", EventType::ALL.map(EventType::as_str).join(", ")));
+        return Err(format!(
+            "one of {}; or a family such as batch.*",
+            EventType::ALL.map(EventType::as_str).join(", ")
+        ));
     }
     Ok(text.to_owned())
 }
@@ -86,7 +89,11 @@ pub async fn run(mut arguments: Arguments, context: &mut Context) -> Result<Exit
     .await?;
     if !any {
         let all = arguments.types.is_empty() && arguments.since.is_none() && arguments.after.is_none();
-        context.ui.note(if all { "no events yet; `batchd events --follow` waits for them" } else { "no event matches" });
+        context.ui.note(if all {
+            "no events yet; `batchd events --follow` waits for them"
+        } else {
+            "no event matches"
+        });
     }
     Ok(Exit::Ok)
 }

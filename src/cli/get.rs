@@ -3,8 +3,8 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
-use super::show::page;
 use super::ids::{self, parse_id};
+use super::show::page;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 

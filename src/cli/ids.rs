@@ -32,9 +32,9 @@ pub fn one(given: &str, ui: &mut Ui) -> Result<String, Error> {
         return Ok(given.to_owned());
     }
     let ids = every(&[given.to_owned()], ui)?;
-    <[String; 1]>::try_from(ids).map(|[id]| id).map_err(|ids| {
-        Error::usage(format!("standard input holds {} ids, and one is wanted", ids.len()))
-    })
+    <[String; 1]>::try_from(ids)
+        .map(|[id]| id)
+        .map_err(|ids| Error::usage(format!("standard input holds {} ids, and one is wanted", ids.len())))
 }
 
 fn read<R: BufRead>(given: &[String], stdin: impl FnOnce() -> R) -> Result<Vec<String>, Error> {

@@ -52,7 +52,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let file = match &context.globals.config {
         Some(file) => file.clone(),
         None => new_file(&env).ok_or_else(|| {
-            Error::new(Exit::Configuration, "the environment names no home").hint("say where: `--config FILE`")
+            Error::new(Exit::Configuration, "the environment names no home")
+                .hint("say where: `--config FILE`")
         })?,
     };
     if file.exists() && !arguments.force {
@@ -110,7 +111,8 @@ async fn write(
             let mut options = OpenOptions::new();
             let options = options.write(true).mode(0o600);
             // Another's key is not overwritten by mistake.
-            let options = if arguments.force { options.create(true).truncate(true) } else { options.create_new(true) };
+            let options =
+                if arguments.force { options.create(true).truncate(true) } else { options.create_new(true) };
             let mut key = options.open(&path)?;
             key.write_all(secret.as_bytes())?;
             key.sync_all()
@@ -125,10 +127,11 @@ async fn write(
             tried(config, env, context).await?;
         }
         let aside = aside(file);
-        let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).and_then(|mut new| {
-            new.write_all(text.as_bytes())?;
-            new.sync_all()
-        });
+        let written =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).and_then(|mut new| {
+                new.write_all(text.as_bytes())?;
+                new.sync_all()
+            });
         let named = written.and_then(|()| put(&aside, file, arguments.force));
         named.and_then(|()| sync_directory(file)).map_err(|error| {
             let _ = std::fs::remove_file(&aside);
@@ -140,8 +143,9 @@ async fn write(
 
 /// Makes a live call to each provider and sends each webhook a test.
 async fn tried(config: Config, env: &Env, context: &mut Context) -> Result<(), Error> {
-    let trial = Trial::of(config, env, &context.clock)
-        .map_err(|problems| problems.into_iter().fold(Error::new(Exit::Failed, "a secret cannot be read"), Error::cause))?;
+    let trial = Trial::of(config, env, &context.clock).map_err(|problems| {
+        problems.into_iter().fold(Error::new(Exit::Failed, "a secret cannot be read"), Error::cause)
+    })?;
     let mut first: Option<Error> = None;
     let mut tell = |context: &mut Context, name: &str, error: Option<(Exit, String)>| {
         let style = context.ui.style();
@@ -160,7 +164,8 @@ async fn tried(config: Config, env: &Env, context: &mut Context) -> Result<(), E
         tell(context, &format!("provider {}", answer.name), error);
     }
     for (name, answer) in trial.webhooks().await {
-        let error = answer.error.or(answer.http_status.map(|status| format!("HTTP {status}"))).unwrap_or_default();
+        let error =
+            answer.error.or(answer.http_status.map(|status| format!("HTTP {status}"))).unwrap_or_default();
         tell(context, &format!("webhook {name}"), (!answer.delivered).then_some((Exit::Failed, error)));
     }
     let Some(error) = first else { return Ok(()) };

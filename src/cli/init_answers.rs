@@ -3,8 +3,8 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::ui::Ui;
-use crate::config::{Catalog, KindFacts};
 use crate::config::environment::Env;
+use crate::config::{Catalog, KindFacts};
 use crate::control::assembly::catalog;
 use std::fmt::Write as _;
 
@@ -48,11 +48,16 @@ impl Answers {
             let kind = provider_kind(&catalog, word)?;
             let variable = variable_of(kind, env);
             if variable.is_none() && !kind.key_optional {
-                return Err(Error::new(Exit::Configuration, format!("no key for {word}: {} is not set", kind.key_env.join(", "))));
+                return Err(Error::new(
+                    Exit::Configuration,
+                    format!("no key for {word}: {} is not set", kind.key_env.join(", ")),
+                ));
             }
             let base_url = address_of(kind, env);
             if kind.base_url.is_none() && base_url.is_none() {
-                return Err(Error::usage(format!("kind {word} needs a base_url: run `batchd init` in a terminal")));
+                return Err(Error::usage(format!(
+                    "kind {word} needs a base_url: run `batchd init` in a terminal"
+                )));
             }
             answers.provider(kind, variable.map(SecretAnswer::Variable), None);
         }
@@ -129,7 +134,10 @@ impl Answers {
 
     /// The secrets that are kept in files, by the files' names.
     pub fn kept(&self) -> Vec<(String, &str)> {
-        let keys = self.providers.iter().filter_map(|provider| Some((provider.name.clone(), provider.key.as_ref()?)));
+        let keys = self
+            .providers
+            .iter()
+            .filter_map(|provider| Some((provider.name.clone(), provider.key.as_ref()?)));
         let urls = self.webhooks.iter().map(|webhook| (format!("webhook-{}", webhook.name), &webhook.url));
         keys.chain(urls)
             .filter_map(|(name, secret)| match secret {
@@ -149,7 +157,12 @@ impl Answers {
             SecretAnswer::Told(_) => format!("{{ file = {} }}", quoted(&format!("keys/{file}"))),
         };
         for provider in &self.providers {
-            let _ = write!(text, "\n[providers.{}]\nkind = {}\n", quoted_key(&provider.name), quoted(&provider.kind));
+            let _ = write!(
+                text,
+                "\n[providers.{}]\nkind = {}\n",
+                quoted_key(&provider.name),
+                quoted(&provider.kind)
+            );
             if let Some(key) = &provider.key {
                 let _ = writeln!(text, "api_key = {}", secret(key, &provider.name));
             }
@@ -158,7 +171,12 @@ impl Answers {
             }
         }
         for webhook in &self.webhooks {
-            let _ = write!(text, "\n[webhooks.{}]\nkind = {}\n", quoted_key(&webhook.name), quoted(&webhook.kind));
+            let _ = write!(
+                text,
+                "\n[webhooks.{}]\nkind = {}\n",
+                quoted_key(&webhook.name),
+                quoted(&webhook.kind)
+            );
             let _ = writeln!(text, "url = {}", secret(&webhook.url, &format!("webhook-{}", webhook.name)));
         }
         text

@@ -115,7 +115,12 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     } else {
         let shown = table(keys(&arguments), &batches, now, &context.zone);
         context.ui.table(&shown);
-        let footer = if batches.is_empty() { nothing(&arguments).to_owned() } else { footer(&batches, &extent) };
+        context.ui.flush();
+        if !context.ui.is_open() {
+            return Ok(Exit::Ok);
+        }
+        let footer =
+            if batches.is_empty() { nothing(&arguments).to_owned() } else { footer(&batches, &extent) };
         context.ui.note(&footer);
     }
     Ok(Exit::Ok)
@@ -155,7 +160,8 @@ pub fn keys(arguments: &Arguments) -> &[Key] {
 pub fn footer(batches: &[Value], extent: &Extent) -> String {
     let mut parts = Vec::new();
     for status in Status::ALL {
-        let these = batches.iter().filter(|batch| BatchView(batch).status() == status.as_str()).count() as u64;
+        let these =
+            batches.iter().filter(|batch| BatchView(batch).status() == status.as_str()).count() as u64;
         if these > 0 {
             parts.push(format!("{} {status}", count(these)));
         }
@@ -164,17 +170,20 @@ pub fn footer(batches: &[Value], extent: &Extent) -> String {
     if extent.has_more {
         text = format!("the newest {text}, and there are more");
     }
-    let counts = batches.iter().map(BatchView).filter(|batch| !batch.is_uncounted()).filter_map(BatchView::counts);
-    let (total, completed, failed) = counts.fold((0_u64, 0_u64, 0_u64), |(total, completed, failed), counts| {
-        (
-            total.saturating_add(counts.total),
-            completed.saturating_add(counts.completed),
-            failed.saturating_add(counts.failed),
-        )
-    });
+    let counts =
+        batches.iter().map(BatchView).filter(|batch| !batch.is_uncounted()).filter_map(BatchView::counts);
+    let (total, completed, failed) =
+        counts.fold((0_u64, 0_u64, 0_u64), |(total, completed, failed), counts| {
+            (
+                total.saturating_add(counts.total),
+                completed.saturating_add(counts.completed),
+                failed.saturating_add(counts.failed),
+            )
+        });
     text = format!("{text}: {}", parts.join(", "));
     if total > 0 {
-        text = format!("{text}; {} requests: {} ok · {} failed", count(total), count(completed), count(failed));
+        text =
+            format!("{text}; {} requests: {} ok · {} failed", count(total), count(completed), count(failed));
     }
     text
 }

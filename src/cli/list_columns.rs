@@ -107,13 +107,13 @@ impl Key {
     fn column(self) -> Column {
         match self {
             Self::Id => Column::id("ID"),
-            Self::Name => Column::text("NAME").stays(),
+            Self::Name => Column::text("NAME").stays().always(),
             Self::Provider => Column::text("PROVIDER").drops(5),
             Self::Model => Column::text("MODEL").drops(7),
-            Self::Status => Column::whole("STATUS"),
+            Self::Status => Column::whole("STATUS").always(),
             Self::Result => Column::whole("RESULT").drops(2),
-            Self::Progress => Column::whole("PROGRESS"),
-            Self::Eta => Column::whole("ETA"),
+            Self::Progress => Column::whole("PROGRESS").always(),
+            Self::Eta => Column::whole("ETA").always(),
             Self::Age => Column::number("AGE").drops(6),
             Self::Duration => Column::number("DURATION").drops(4),
             Self::Created => Column::whole("CREATED").drops(9),
@@ -149,7 +149,9 @@ impl Key {
             }
             Self::Progress => Cell::of_forms(Tone::Plain, batch.progress_forms()),
             Self::Eta => Cell::of_forms(Tone::Plain, eta(batch, now)),
-            Self::Age => span(batch.created_at().filter(|_| !batch.is_over()).map(|at| since(at, now))).into(),
+            Self::Age => {
+                span(batch.created_at().filter(|_| !batch.is_over()).map(|at| since(at, now))).into()
+            }
             Self::Duration => span(batch.duration()).into(),
             Self::Created => at(batch.created_at()).into(),
             Self::Ended => at(batch.ended_at()).into(),
@@ -197,7 +199,10 @@ impl Key {
             }),
             Self::Eta => by!(|batch: BatchView<'_>| batch.time("eta").filter(|_| is_expected(batch))),
             Self::Age => {
-                by!(|batch: BatchView<'_>| batch.created_at().filter(|_| !batch.is_over()).map(|at| since(at, now)))
+                by!(|batch: BatchView<'_>| batch
+                    .created_at()
+                    .filter(|_| !batch.is_over())
+                    .map(|at| since(at, now)))
             }
             Self::Duration => by!(BatchView::duration),
             Self::Created => by!(BatchView::created_at),
@@ -252,7 +257,10 @@ fn eta(batch: BatchView<'_>, now: Timestamp) -> Vec<String> {
         Duration::ZERO => "now".to_owned(),
         left => whole_seconds(left),
     };
-    let Some(at) = batch.time("eta").filter(|_| is_expected(batch)) else { return Vec::new() };
+    if !is_expected(batch) {
+        return Vec::new();
+    }
+    let Some(at) = batch.time("eta") else { return vec!["–".to_owned()] };
     let bounds = batch.added("eta_interval");
     let whole = match (time(&bounds[0]), time(&bounds[1])) {
         // One number where it is sure enough, for a table is read at a glance.
@@ -354,7 +362,10 @@ mod tests {
         let order = |text: &str| {
             let mut batches = batches();
             Sort::parse(text).unwrap().sort(&mut batches, NOW);
-            batches.iter().map(|batch| batch["id"].as_str().unwrap().chars().last().unwrap()).collect::<String>()
+            batches
+                .iter()
+                .map(|batch| batch["id"].as_str().unwrap().chars().last().unwrap())
+                .collect::<String>()
         };
         assert_eq!(order("duration"), "3824");
         assert_eq!(order("-created"), "2834");

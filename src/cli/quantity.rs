@@ -46,12 +46,18 @@ mod tests {
     #[test]
     fn thousands_stand_apart() {
         assert_eq!([0, 12, 999, 3_000, 1_234_567].map(count), ["0", "12", "999", "3,000", "1,234,567"]);
-        assert_eq!((of(1, "batch", "batches"), of(3000, "batch", "batches")), ("1 batch".into(), "3,000 batches".into()));
+        assert_eq!(
+            (of(1, "batch", "batches"), of(3000, "batch", "batches")),
+            ("1 batch".into(), "3,000 batches".into())
+        );
     }
 
     #[test]
     fn sizes_have_a_unit() {
-        assert_eq!([1, 412, 88_412, 1024, 1536].map(size), ["1 byte", "412 bytes", "86 KiB", "1 KiB", "1.5 KiB"]);
+        assert_eq!(
+            [1, 412, 88_412, 1024, 1536].map(size),
+            ["1 byte", "412 bytes", "86 KiB", "1 KiB", "1.5 KiB"]
+        );
         assert_eq!([1 << 20, 1_500_000_000, u64::MAX].map(size), ["1 MiB", "1.3 GiB", "16,777,215 TiB"]);
     }
 }

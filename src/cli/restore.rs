@@ -37,7 +37,8 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
         None => state_dir(context)?,
     };
     let file = &arguments.file;
-    std::fs::File::open(file).map_err(|error| Error::io(format!("cannot read {}", file.display()), &error))?;
+    std::fs::File::open(file)
+        .map_err(|error| Error::io(format!("cannot read {}", file.display()), &error))?;
     let holds = Store::judge_backup(file)?;
     let what = format!(
         "{} ({}, {})",
@@ -53,13 +54,20 @@ pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> 
     let kept = Store::restore(&dir, file, context.clock.now()).map_err(|error| {
         let held = Exit::from(&error) == Exit::StateHeld;
         let error = Error::from(error);
-        if held { error.hint("stop it first: `systemctl stop batchd.socket batchd.service`, or Ctrl-C where it runs") } else { error }
+        if held {
+            error
+                .hint("stop it first: `systemctl stop batchd.socket batchd.service`, or Ctrl-C where it runs")
+        } else {
+            error
+        }
     })?;
     context.ui.note(&format!("restored {what} to {}", dir.display()));
     if let Some(kept) = kept {
         context.ui.note(&format!("what was there is kept as {}", kept.display()));
     }
-    context.ui.note("start the daemon now: what ended since the backup is seen again, and told under the same event ids");
+    context.ui.note(
+        "start the daemon now: what ended since the backup is seen again, and told under the same event ids",
+    );
     Ok(Exit::Ok)
 }
 

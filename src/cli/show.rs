@@ -3,10 +3,10 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::ids::{self, parse_id};
 use super::quantity::count;
 use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
-use super::ids::{self, parse_id};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::batch::BatchError;
 use crate::domain::duration::human;
@@ -179,7 +179,9 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
 }
 
 fn transitions(page: &mut Page, batch: BatchView<'_>, zone: &TimeZone) {
-    let Some(transitions) = batch.added("transitions").as_array().filter(|each| !each.is_empty()) else { return };
+    let Some(transitions) = batch.added("transitions").as_array().filter(|each| !each.is_empty()) else {
+        return;
+    };
     page.heading("Transitions");
     let mut table = Table::new(&[
         Column::whole("STATUS"),

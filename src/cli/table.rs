@@ -29,6 +29,8 @@ pub struct Column {
     kind: ColumnKind,
     /// In a terminal that is too narrow the column with the greatest number goes first; 0 never goes.
     drops: u8,
+    /// Whether it is shown even if every cell is empty.
+    always: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,12 +131,16 @@ impl Table {
     /// Each row as a few lines, for a stream that is too narrow for any table.
     fn stacked(&self, room: usize, style: Style) -> String {
         let form = SHORT;
-        let filled =
-            |column: &usize| self.rows.iter().any(|row| !row[*column].text(form).is_empty());
+        let filled = |column: &usize| self.rows.iter().any(|row| !row[*column].text(form).is_empty());
         let shown: Vec<usize> = (0..self.columns.len()).filter(filled).collect();
         let titles = shown.iter().map(|&column| self.columns[column].title.width()).max().unwrap_or(0);
         // Where title and value do not fit side by side the value is what is wanted.
-        let label = if titles + GAP + MIN_TEXT <= room { titles + GAP } else { 0 };
+        let whole = |column: &&usize| self.columns[**column].kind == ColumnKind::Whole;
+        let widths = shown
+            .iter()
+            .filter(whole)
+            .flat_map(|&column| self.rows.iter().map(move |row| row[column].text(form).width()));
+        let label = if titles + 1 + widths.max().unwrap_or(0).max(MIN_TEXT) <= room { titles + 1 } else { 0 };
         let mut text = String::new();
         for (number, row) in self.rows.iter().enumerate() {
             if number > 0 {
@@ -178,7 +184,8 @@ impl Table {
     fn natural(&self, form: usize) -> Vec<(usize, usize)> {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].text(form).width());
-            cells.max().filter(|width| *width > 0).map(|width| width.max(self.columns[column].title.width()))
+            let Column { title, always, .. } = self.columns[column];
+            cells.max().filter(|width| *width > 0 || always).map(|width| width.max(title.width()))
         };
         (0..self.columns.len()).filter_map(|column| Some((column, width(column)?))).collect()
     }
@@ -198,7 +205,8 @@ impl Table {
             let mut excess = taken(&shown).saturating_sub(room);
             while excess > 0 {
                 let gives = |(column, width): &(usize, usize)| *width > self.columns[*column].least();
-                let Some(widest) = shown.iter().filter(|each| gives(each)).map(|(_, width)| *width).max() else {
+                let Some(widest) = shown.iter().filter(|each| gives(each)).map(|(_, width)| *width).max()
+                else {
                     break;
                 };
                 let next = shown
@@ -226,7 +234,8 @@ impl Table {
             }
             let gone = shown[place].0;
             // What is left may have its room back.
-            let left: Vec<usize> = shown.iter().map(|(column, _)| *column).filter(|column| *column != gone).collect();
+            let left: Vec<usize> =
+                shown.iter().map(|(column, _)| *column).filter(|column| *column != gone).collect();
             shown = natural.iter().copied().filter(|(column, _)| left.contains(column)).collect();
         }
     }
@@ -235,28 +244,34 @@ impl Table {
 impl Column {
     /// A column that is never shortened: words that programs search for.
     pub const fn whole(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Whole, drops: 0 }
+        Self { title, kind: ColumnKind::Whole, drops: 0, always: false }
     }
 
     /// A column of ids: shortened in the middle, for they differ at their ends. It is the last to go.
     pub const fn id(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Id, drops: LAST }
+        Self { title, kind: ColumnKind::Id, drops: LAST, always: false }
     }
 
     /// A column that is shortened with `…` where the terminal is too narrow.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Text, drops: LAST + 1 }
+        Self { title, kind: ColumnKind::Text, drops: LAST + 1, always: false }
     }
 
     /// A column of numbers, aligned to the right.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Number, drops: 0 }
+        Self { title, kind: ColumnKind::Number, drops: 0, always: false }
     }
 
     /// The same, given up where the terminal is too narrow; the greater number goes first, 0 never.
     #[must_use]
     pub const fn drops(self, drops: u8) -> Self {
         Self { drops: if drops == 0 { 0 } else { drops.saturating_add(LAST) }, ..self }
+    }
+
+    /// The same, shown even if every cell is empty.
+    #[must_use]
+    pub const fn always(self) -> Self {
+        Self { always: true, ..self }
     }
 
     /// The same, and it never goes.

@@ -180,7 +180,8 @@ impl Ui {
         if !std::io::stdin().is_terminal() {
             return Ok(true);
         }
-        let agreed = matches!(self.ask(&format!("{question} [y/N]"))?.to_ascii_lowercase().as_str(), "y" | "yes");
+        let agreed =
+            matches!(self.ask(&format!("{question} [y/N]"))?.to_ascii_lowercase().as_str(), "y" | "yes");
         if !agreed {
             self.talk("nothing was done");
         }

@@ -110,7 +110,9 @@ impl<'a> BatchView<'a> {
         match self.counts() {
             Some(counts) if self.is_over() && counts.failed > 0 => counts.ends(),
             Some(_) if self.is_uncounted() => UNCOUNTED.to_owned(),
-            Some(counts) if counts.failed > 0 => format!("{} · {} failed", counts.progress(), count(counts.failed)),
+            Some(counts) if counts.failed > 0 => {
+                format!("{} · {} failed", counts.progress(), count(counts.failed))
+            }
             Some(counts) => counts.progress(),
             None if self.is_over() => String::new(),
             None => UNCOUNTED.to_owned(),

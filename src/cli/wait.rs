@@ -3,8 +3,8 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow, pause};
-use super::source::Extent;
 use super::ids::{self, parse_id};
+use super::source::Extent;
 use super::view::{BatchView, EventView, columns};
 use super::{Context, interrupted};
 use crate::control::api::{ErrorCode, TrackItem};

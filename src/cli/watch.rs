@@ -261,7 +261,8 @@ impl Screen {
 
     fn draw(&mut self, watched: &Watched<'_>, context: &mut Context) {
         let style = context.ui.measure();
-        let (width, height) = (usize::from(style.width.unwrap_or(80)), usize::from(style.height.unwrap_or(24)));
+        let (width, height) =
+            (usize::from(style.width.unwrap_or(80)), usize::from(style.height.unwrap_or(24)));
         let now = context.clock.now();
         let room = height.saturating_sub(3).max(1);
         let mut lines = vec![self.title(context, now)];
@@ -272,7 +273,9 @@ impl Screen {
                 *top = (*top).min(all.len().saturating_sub(room));
                 lines.extend(all.into_iter().skip(*top).take(room + 1).map(str::to_owned));
             }
-            Mode::List | Mode::Filter | Mode::Cancel(_) => lines.extend(self.rows(watched, context, style, now, room)),
+            Mode::List | Mode::Filter | Mode::Cancel(_) => {
+                lines.extend(self.rows(watched, context, style, now, room))
+            }
         }
         lines.resize(height.saturating_sub(1), String::new());
         lines.push(self.foot(style, width));
@@ -318,7 +321,11 @@ impl Screen {
         room: usize,
     ) -> Vec<String> {
         if self.batches.is_empty() {
-            let none = if self.filter.is_empty() { "no batch" } else { "no batch matches; Esc takes the filter away" };
+            let none = if self.filter.is_empty() {
+                "no batch"
+            } else {
+                "no batch matches; Esc takes the filter away"
+            };
             return vec![String::new(), none.to_owned()];
         }
         let rows = room.saturating_sub(1).max(1);
@@ -330,7 +337,8 @@ impl Screen {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         if lines.len() != shown.len() + 1 {
             // Too narrow for a table: the selected one comes first.
-            let alone = list_columns::table(watched.keys, &shown[self.selected - self.top..], now, &context.zone);
+            let alone =
+                list_columns::table(watched.keys, &shown[self.selected - self.top..], now, &context.zone);
             return alone.render(style).lines().take(room).map(str::to_owned).collect();
         }
         let bare = table.render(Style { colour: false, ..style });
@@ -343,7 +351,9 @@ impl Screen {
 
     fn foot(&self, style: Style, width: usize) -> String {
         let (tone, text) = match (&self.mode, &self.trouble, &self.message) {
-            (Mode::Filter, ..) => (Tone::Plain, format!("/{}▏  Enter keeps it, Esc takes it away", self.filter)),
+            (Mode::Filter, ..) => {
+                (Tone::Plain, format!("/{}▏  Enter keeps it, Esc takes it away", self.filter))
+            }
             (Mode::Cancel(id), ..) => (Tone::Warning, format!("cancel {id} at its provider? y/N")),
             (_, Some(trouble), _) => (Tone::Warning, trouble.clone()),
             (_, _, Some(message)) => (Tone::Plain, message.clone()),
@@ -360,7 +370,8 @@ impl Screen {
 /// The newest batches, and whether there are more.
 async fn read(watched: &Watched<'_>, filter: &str) -> Result<(Vec<Value>, bool), Error> {
     let source = Source::Remote(watched.client.clone());
-    let query = if filter.is_empty() { watched.query.clone() } else { watched.query.clone().with("search", filter) };
+    let query =
+        if filter.is_empty() { watched.query.clone() } else { watched.query.clone().with("search", filter) };
     let mut batches = Vec::new();
     let page = async |after: Option<&str>, size: u64| {
         let mut query = query.clone().with("limit", size.to_string());
@@ -370,10 +381,15 @@ async fn read(watched: &Watched<'_>, filter: &str) -> Result<(Vec<Value>, bool),
         source.batches(&query).await
     };
     let limit = watched.limit.unwrap_or(MOST).min(MOST);
-    let extent = every(Some(limit), page, |listing| listing.last_id.clone(), |batch| {
-        batches.push(batch);
-        true
-    })
+    let extent = every(
+        Some(limit),
+        page,
+        |listing| listing.last_id.clone(),
+        |batch| {
+            batches.push(batch);
+            true
+        },
+    )
     .await?;
     Ok((batches, extent.has_more))
 }
@@ -399,7 +415,10 @@ async fn retry(client: Client, id: String) -> String {
         Err(error) => return error.to_string(),
     };
     let deliveries = BatchView(&batch).added("deliveries").as_array().cloned().unwrap_or_default();
-    let dead = deliveries.iter().filter(|delivery| delivery["state"] == "dead").filter_map(|each| each["id"].as_str());
+    let dead = deliveries
+        .iter()
+        .filter(|delivery| delivery["state"] == "dead")
+        .filter_map(|each| each["id"].as_str());
     let mut sent = 0;
     for delivery in dead {
         if let Err(error) = client.retry_delivery(delivery).await {

@@ -233,7 +233,10 @@ mod tests {
         assert_eq!(ids, ["proj_1", "project", "batch_68fd8e2f", "batches"]);
         let arn = "https://eu-west-1.console.aws.amazon.com/bedrock/home?region=eu-west-1#/batch-inference/arn%3Aaws%3Ax%2Fy";
         assert_eq!(ids_in(arn)[0], "arn:aws:x/y");
-        assert_eq!(forms_of_address("https://a/b/?x#y"), ["https://a/b/?x#y", "https://a/b/?x", "https://a/b/", "https://a/b"]);
+        assert_eq!(
+            forms_of_address("https://a/b/?x#y"),
+            ["https://a/b/?x#y", "https://a/b/?x", "https://a/b/", "https://a/b"]
+        );
         assert!(!is_an_id("https://a/b") && is_an_id("gs://a/b"));
     }
 

@@ -41,7 +41,8 @@ pub(super) async fn events(
                 }
                 // Marked as seen before the log is read: what is recorded meanwhile wakes the wait below.
                 recorded.mark_unchanged();
-                let filter = EventFilter { after, batch: batch.clone(), limit: Some(PAGE), ..EventFilter::default() };
+                let filter =
+                    EventFilter { after, batch: batch.clone(), limit: Some(PAGE), ..EventFilter::default() };
                 match store.events(filter).await {
                     Ok(page) if !page.is_empty() => {
                         for event in page {

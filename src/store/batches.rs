@@ -325,7 +325,11 @@ impl Store {
     }
 
     /// Reads batches, with what is known of their last checks and not written yet.
-    pub(super) async fn select(&self, rest: String, values: Vec<Value>) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+    pub(super) async fn select(
+        &self,
+        rest: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
                 let mut query = connection.prepare_cached(&row::select(&rest))?;

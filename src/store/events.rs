@@ -112,7 +112,9 @@ impl EventFilter {
         let mut sql = String::from("WHERE sequence > ?");
         let mut values: Vec<Value> = vec![self.after.into()];
         if let Some(key) = self.batch {
-            sql.push_str(" AND batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)");
+            sql.push_str(
+                " AND batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)",
+            );
             values.extend([key.provider.into(), key.id.into()]);
         }
         if let Some(since) = self.since {

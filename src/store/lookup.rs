@@ -23,7 +23,8 @@ impl Store {
     pub async fn called(&self, called: Called) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let limit = called.limit;
         let of = called.provider.is_some();
-        let at = |values: Vec<Value>| values.into_iter().chain(called.provider.clone().map(Value::from)).collect();
+        let at =
+            |values: Vec<Value>| values.into_iter().chain(called.provider.clone().map(Value::from)).collect();
         let by_name = format!("WHERE name = ?1{} ORDER BY pk DESC LIMIT {limit}", and_provider(of, 2));
         let mut found = self.select(by_name, at(vec![called.name.clone().into()])).await?;
         for beginning in &called.beginnings {

@@ -106,11 +106,17 @@ fn judge(backup: &Path, connection: &Connection) -> Result<Holds, OpenError> {
         .map_err(|error| damaged(backup, error))?
         .map_err(|what| damaged(backup, what))?;
     let count = |sql: &str| number(sql).map(|count| u64::try_from(count).unwrap_or(0));
-    Ok(Holds { batches: count("SELECT count(*) FROM batches")?, events: count("SELECT count(*) FROM events")? })
+    Ok(Holds {
+        batches: count("SELECT count(*) FROM batches")?,
+        events: count("SELECT count(*) FROM events")?,
+    })
 }
 
 fn damaged(backup: &Path, what: impl std::fmt::Display) -> OpenError {
-    OpenError::Damaged { file: backup.to_owned(), what: format!("{what}; nothing was changed: take another backup") }
+    OpenError::Damaged {
+        file: backup.to_owned(),
+        what: format!("{what}; nothing was changed: take another backup"),
+    }
 }
 
 /// A name for what was there, which nothing has yet.

@@ -684,9 +684,9 @@ fn a_list_is_an_aligned_table() {
             vec![batch("openai", "batch_1", "in_progress"), named, ended("batch_3", "completed", "partial")];
     });
     insta::assert_snapshot!(daemon.run(&["list"]).code(0).out, @r"
-    ID          NAME                     PROVIDER   STATUS       PROGRESS                    AGE
-    msgbatch_2  nightly evals\u{1b}[31m  anthropic  in_progress  –                      3 h 12 m
-    batch_1                              openai     in_progress  ██░░░░░░ 120/400  30%  3 h 12 m
+    ID          NAME                     PROVIDER   STATUS       PROGRESS               ETA       AGE
+    msgbatch_2  nightly evals\u{1b}[31m  anthropic  in_progress  –                      –    3 h 12 m
+    batch_1                              openai     in_progress  ██░░░░░░ 120/400  30%  –    3 h 12 m
     ");
     let all = daemon.run(&["list", "--all"]).code(0).out;
     assert!(all.contains("completed") && all.contains("partial"), "{all}");
@@ -1147,7 +1147,7 @@ fn the_status_is_one_screen() {
     let daemon = Daemon::start();
     insta::assert_snapshot!(daemon.run(&["status"]).code(0).out, @r"
     attention  nothing needs a person
-    batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00, pid 1
+    batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00 UTC, pid 1
     config     no file; keys come from the environment
     state      /var/lib/batchd
     batches    none yet

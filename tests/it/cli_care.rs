@@ -31,7 +31,10 @@ fn a_backup_is_put_back_in_the_place_of_a_stopped_daemons_state() {
     daemon.kill();
     let restored = world.batchd(&["restore", copy]);
     assert_eq!(restored.status.code(), Some(0), "{restored:?}");
-    assert!(err(&restored).contains("1 batch") && err(&restored).contains("batchd.db.before-"), "{restored:?}");
+    assert!(
+        err(&restored).contains("1 batch") && err(&restored).contains("batchd.db.before-"),
+        "{restored:?}"
+    );
     let kept: Vec<_> = std::fs::read_dir(world.state())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -95,14 +98,21 @@ fn a_configuration_is_written_tried_and_private() {
     assert_eq!(refused.status.code(), Some(77), "{refused:?}");
     assert!(!file.exists());
     world.provider.fault(None);
-    let done = init(&["--provider", "openai", "--webhook", "generic=http://127.0.0.1:9/x", "--no-check"], crate::world::KEY);
+    let done = init(
+        &["--provider", "openai", "--webhook", "generic=http://127.0.0.1:9/x", "--no-check"],
+        crate::world::KEY,
+    );
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("api_key = { env = \"OPENAI_API_KEY\" }") && !text.contains("127.0.0.1:9"), "{text}");
+    assert!(
+        text.contains("api_key = { env = \"OPENAI_API_KEY\" }") && !text.contains("127.0.0.1:9"),
+        "{text}"
+    );
     let key = file.with_file_name("keys").join("webhook-generic");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    let checked = world.command().env("OPENAI_API_KEY", "k").args(["config", "check", path]).output().unwrap();
+    let checked =
+        world.command().env("OPENAI_API_KEY", "k").args(["config", "check", path]).output().unwrap();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     let again = init(&["--provider", "openai", "--no-check"], "k");
     assert_eq!(again.status.code(), Some(1), "{again:?}");
@@ -125,7 +135,8 @@ fn the_doctor_says_what_needs_a_person() {
     let refused = world.batchd(&["doctor", "--json"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let findings: serde_json::Value = serde_json::from_str(&out(&refused)).unwrap();
-    let wrong = |finding: &&serde_json::Value| finding["about"] == "provider openai" && finding["verdict"] == "wrong";
+    let wrong =
+        |finding: &&serde_json::Value| finding["about"] == "provider openai" && finding["verdict"] == "wrong";
     assert!(findings.as_array().unwrap().iter().any(|finding| wrong(&finding)), "{findings}");
     daemon.terminate();
 }
@@ -138,4 +149,51 @@ fn help_and_version_are_commands_too() {
     assert!(world.ok(&["help", "webhooks", "test"]).contains("--event"));
     assert!(world.ok(&["help"]).contains("Watch batches:"));
     assert_eq!(world.batchd(&["help", "tarck"]).status.code(), Some(2));
+}
+
+/// What bash offers for a line, with the script that the program prints.
+fn offered(world: &World, line: &str) -> Vec<String> {
+    let bin = world.directory.path().join("bin");
+    if !bin.exists() {
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_batchd"), bin.join("batchd")).unwrap();
+    }
+    let script = "source <(batchd completions bash); COMP_LINE=$1; COMP_POINT=${#COMP_LINE}; _batchd
+        printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut command = std::process::Command::new("bash");
+    let output = command
+        .args(["-c", script, "-", line])
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .env("HOME", world.directory.path())
+        .env("BATCHD_CONFIG", world.config())
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    out(&output).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_completes_ids_names_providers_webhooks_and_labels() {
+    let world = World::new();
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    world.provider.put("batch_2", "in_progress", &json!({}));
+    // Silent while the daemon is away; what the definition knows is there all the same.
+    assert!(offered(&world, "batchd show ").is_empty());
+    assert!(offered(&world, "batchd tr").contains(&"track".to_owned()));
+    assert!(offered(&world, "batchd list --status in").contains(&"in_progress".to_owned()));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1", "--name", "nightly", "--label", "team=evals"]);
+    world.ok(&["track", "batch_2", "--name", "two words"]);
+    let shown = offered(&world, "batchd show ");
+    assert_eq!(shown, ["batch_2", "nightly", "batch_1"]);
+    assert_eq!(offered(&world, "batchd wait nig"), ["nightly"]);
+    assert_eq!(offered(&world, "batchd poll openai:batch_1"), ["batch_1"]);
+    assert_eq!(offered(&world, "batchd track x --provider "), ["openai"]);
+    assert_eq!(offered(&world, "batchd webhooks test "), ["ops", "pipeline"]);
+    assert_eq!(offered(&world, "batchd list --label te"), ["team=evals"]);
+    assert_eq!(offered(&world, "batchd list --label team="), ["evals"]);
+    assert_eq!(offered(&world, "batchd list --label team="), ["evals"]);
+    assert!(offered(&world, "batchd track ").is_empty());
+    daemon.terminate();
 }

@@ -42,7 +42,9 @@ fn a_name_a_beginning_and_an_address_mean_the_batch() {
     world.ok(&["track", SECOND, "--name", "weekly"]);
     let meant = |text: &str| world.json(&["show", text, "--json"])["id"].clone();
     let address = format!("https://platform.openai.com/batches/{FIRST}?project=p");
-    for text in ["nightly evals", "openai:nightly evals", &FIRST[..36], &format!("openai:{}", &FIRST[..36]), &address] {
+    for text in
+        ["nightly evals", "openai:nightly evals", &FIRST[..37], &format!("openai:{}", &FIRST[..37]), &address]
+    {
         assert_eq!(meant(text), FIRST, "{text}");
     }
     for command in [&["get"][..], &["poll"], &["events"]] {
@@ -51,7 +53,10 @@ fn a_name_a_beginning_and_an_address_mean_the_batch() {
     // What begins several ids is ambiguous, in commands and in paths; five characters begin none.
     let several = world.batchd(&["show", "batch_6a1f0c"]);
     assert_eq!(several.status.code(), Some(2), "{several:?}");
-    assert!(err(&several).contains(&format!("openai:{FIRST}")) && err(&several).contains(SECOND), "{several:?}");
+    assert!(
+        err(&several).contains(&format!("openai:{FIRST}")) && err(&several).contains(SECOND),
+        "{several:?}"
+    );
     let cursor = world.batchd(&["show", "batch"]);
     assert_eq!(cursor.status.code(), Some(66), "{cursor:?}");
     // An exact id comes first, and what is tracked is always what was written.
@@ -68,7 +73,7 @@ fn a_name_a_beginning_and_an_address_mean_the_batch() {
     assert_eq!(absent.status.code(), Some(66), "{absent:?}");
     assert!(!err(&absent).contains("batchd track"), "{absent:?}");
     daemon.terminate();
-    assert_eq!(world.json(&["--offline", "show", &FIRST[..36], "--json"])["id"], FIRST);
+    assert_eq!(world.json(&["--offline", "show", &FIRST[..37], "--json"])["id"], FIRST);
 }
 
 /// `-` is standard input wherever ids are taken.

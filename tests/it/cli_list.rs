@@ -12,7 +12,8 @@ fn out(output: &Output) -> String {
 fn world() -> World {
     let world = World::new();
     let at = |seconds: i64| batchd::clock::Clock::system().now().as_second() - seconds;
-    let counts = |completed: u64, failed: u64| json!({"total": 120, "completed": completed, "failed": failed});
+    let counts =
+        |completed: u64, failed: u64| json!({"total": 120, "completed": completed, "failed": failed});
     world.provider.put(
         "batch_68fd8e2f1c0c8190a1b2c3d4e5f60718",
         "in_progress",
@@ -63,7 +64,12 @@ fn what_is_listed_is_filtered_sorted_and_chosen() {
     let sorted = world.json(&["list", "-a", "--sort", "created", "--json"]);
     assert_eq!((&sorted["data"][0]["id"], sorted["has_more"].as_bool()), (&json!("batch_2"), Some(false)));
     let chosen = out(&world.batchd(&["list", "-a", "--columns", "name,result,labels", "--sort", "name"]));
-    assert!(chosen.starts_with("NAME           RESULT   LABELS\nnightly evals\nWeekly Report  partial  team=evals\n"), "{chosen}");
+    assert!(
+        chosen.starts_with(
+            "NAME           RESULT   LABELS\nnightly evals\nWeekly Report  partial  team=evals\n"
+        ),
+        "{chosen}"
+    );
     for wrong in [&["--since", "soon"][..], &["--sort", "size"], &["--columns", "id,size"]] {
         assert_eq!(world.batchd(&[&["list"], wrong].concat()).status.code(), Some(2), "{wrong:?}");
     }
@@ -72,7 +78,10 @@ fn what_is_listed_is_filtered_sorted_and_chosen() {
     assert!(text.contains("98 ok · 22 failed") && text.contains("12/120  10% · 2 failed"), "{text}");
     assert!(footer.contains("3 batches: ") && footer.contains("ok · "), "{footer}");
     daemon.terminate();
-    assert_eq!(out(&world.batchd(&["--offline", "list", "-q", "-a", "--search", "nightly"])).lines().count(), 1);
+    assert_eq!(
+        out(&world.batchd(&["--offline", "list", "-q", "-a", "--search", "nightly"])).lines().count(),
+        1
+    );
 }
 
 #[test]
