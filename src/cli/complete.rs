@@ -98,24 +98,21 @@ fn written(shell: &str, typed: &str, candidates: impl Iterator<Item = Candidate>
 
 /// The words of a line up to the cursor, the last of them under it; quotes and backslashes are taken away.
 fn split(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+    let mut words = Vec::new();
+    let mut word = String::new();
     let mut quote = None;
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
-        let word = words.last_mut().map(|word| word as &mut String);
-        match (quote, letter, word) {
-            (None, ' ' | '\t' | '\n', Some(word)) => {
-                if !word.is_empty() {
-                    words.push(String::new());
-                }
-            }
-            (None, '\'' | '"', _) => quote = Some(letter),
-            (Some(open), letter, _) if open == letter => quote = None,
-            (None | Some('"'), '\\', Some(word)) => word.extend(letters.next()),
-            (_, letter, Some(word)) => word.push(letter),
-            _ => {}
+        match (quote, letter) {
+            (None, ' ' | '\t' | '\n') if word.is_empty() => {}
+            (None, ' ' | '\t' | '\n') => words.push(std::mem::take(&mut word)),
+            (None, '\'' | '"') => quote = Some(letter),
+            (Some(open), letter) if open == letter => quote = None,
+            (None | Some('"'), '\\') => word.extend(letters.next()),
+            (_, letter) => word.push(letter),
         }
     }
+    words.push(word);
     words
 }
 

@@ -231,7 +231,7 @@ fn disk(findings: &mut Findings, context: &Context, runs: bool) {
     // What is not there yet is made where its nearest ancestor is.
     let Some(there) = dir.ancestors().find(|path| path.exists()) else { return };
     let Ok(space) = nix::sys::statvfs::statvfs(there) else { return };
-    let free = u64::from(space.blocks_available()).saturating_mul(space.fragment_size());
+    let free = space.blocks_available().saturating_mul(space.fragment_size());
     let text = format!("{} free for the state in {}", size(free), dir.display());
     if free < LITTLE_SPACE {
         findings.wrong("disk", text, "free some space, or name another disk: `[state] dir`");

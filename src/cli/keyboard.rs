@@ -77,11 +77,8 @@ impl Drop for Keyboard {
 fn keys(bytes: &mut Vec<u8>) -> Vec<Key> {
     let mut keys = Vec::new();
     while !bytes.is_empty() {
-        let (key, length) = match key(bytes) {
-            Some(found) => found,
-            // The rest of a letter is still to come.
-            None => break,
-        };
+        // The rest of a letter may still be to come.
+        let Some((key, length)) = key(bytes) else { break };
         bytes.drain(..length);
         keys.extend(key);
     }

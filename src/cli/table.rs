@@ -216,7 +216,7 @@ impl Table {
                     .max()
                     .unwrap_or(0);
                 for each in shown.iter_mut().filter(|each| each.1 == widest) {
-                    if !(each.1 > self.columns[each.0].least()) || excess == 0 {
+                    if each.1 <= self.columns[each.0].least() || excess == 0 {
                         continue;
                     }
                     let down = next.max(self.columns[each.0].least()).max(each.1.saturating_sub(excess));

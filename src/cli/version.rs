@@ -10,7 +10,6 @@ use clap::Args;
 #[command()]
 pub struct Arguments {}
 
-#[expect(clippy::unnecessary_wraps, reason = "every command may fail")]
 pub fn run(_: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     context.ui.line(concat!("batchd ", env!("CARGO_PKG_VERSION")));
     Ok(Exit::Ok)

@@ -207,13 +207,13 @@ impl Screen {
                 }
                 Wish::Read
             }
-            Mode::Cancel(id) => match key {
-                Key::Letter('y' | 'Y') => Wish::Cancel(id),
-                _ => {
-                    self.message = Some("not cancelled".to_owned());
-                    Wish::Nothing
+            Mode::Cancel(id) => {
+                if matches!(key, Key::Letter('y' | 'Y')) {
+                    return Wish::Cancel(id);
                 }
-            },
+                self.message = Some("not cancelled".to_owned());
+                Wish::Nothing
+            }
             Mode::Details { batch, top } => {
                 let top = match key {
                     Key::Up | Key::Letter('k') => top.saturating_sub(1),
@@ -243,8 +243,8 @@ impl Screen {
             (Key::Letter('/'), _) => self.mode = Mode::Filter,
             (Key::Up | Key::Letter('k'), _) => self.selected = step(self.selected, -1),
             (Key::Down | Key::Letter('j'), _) => self.selected = step(self.selected, 1),
-            (Key::PageUp, _) => self.selected = step(self.selected, -(PAGE as isize)),
-            (Key::PageDown | Key::Letter(' '), _) => self.selected = step(self.selected, PAGE as isize),
+            (Key::PageUp, _) => self.selected = step(self.selected, -PAGE.cast_signed()),
+            (Key::PageDown | Key::Letter(' '), _) => self.selected = step(self.selected, PAGE.cast_signed()),
             (Key::Home | Key::Letter('g'), _) => self.selected = 0,
             (Key::End | Key::Letter('G'), _) => self.selected = last,
             (Key::Enter, Some(id)) => return Wish::Details(id),
@@ -274,7 +274,7 @@ impl Screen {
                 lines.extend(all.into_iter().skip(*top).take(room + 1).map(str::to_owned));
             }
             Mode::List | Mode::Filter | Mode::Cancel(_) => {
-                lines.extend(self.rows(watched, context, style, now, room))
+                lines.extend(self.rows(watched, context, style, now, room));
             }
         }
         lines.resize(height.saturating_sub(1), String::new());

@@ -148,7 +148,7 @@ impl Service {
     /// page at the provider; each also behind `PROVIDER:`.
     pub(super) async fn called(&self, text: &str) -> Result<Option<(Pk, Tracked)>, ApiError> {
         let about = |(_, tracked): &(Pk, Tracked)| format!("{} ({})", tracked.key, tracked.batch.status);
-        let limit = resolve::MAX_CANDIDATES as u32 + 1;
+        let limit = u32::try_from(resolve::MAX_CANDIDATES).unwrap_or(u32::MAX).saturating_add(1);
         if resolve::is_address(text) {
             let mut found = self.store.find_by_page(resolve::forms_of_address(text)).await?;
             for id in resolve::ids_in(text) {

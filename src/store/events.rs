@@ -10,6 +10,7 @@ use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params_from_iter};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -123,7 +124,7 @@ impl EventFilter {
         }
         if !self.types.is_empty() {
             let places = vec!["?"; self.types.len()].join(", ");
-            sql.push_str(&format!(" AND type IN ({places})"));
+            let _ = write!(sql, " AND type IN ({places})");
             values.extend(self.types.iter().map(|kind| kind.as_str().to_owned().into()));
         }
         (sql, values)

@@ -1044,7 +1044,7 @@ fn a_backup_is_whole_and_private_or_not_there() {
     let name = file.to_str().unwrap();
     let entries = || std::fs::read_dir(directory.path()).unwrap().count();
 
-    daemon.run(&["backup", name]).code(0).says("400000 bytes");
+    daemon.run(&["backup", name]).code(0).says("390 KiB");
     let bytes = std::fs::read(&file).unwrap();
     assert_eq!((bytes.len(), bytes[0], bytes[399_999]), (400_000, b'a', b'd'));
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
