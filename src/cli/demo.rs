@@ -106,7 +106,7 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
             let again = match (answered, wide) {
                 (200, _) => "",
                 (_, true) => "; it will be sent again",
-                (_, false) => ", again later",
+                (_, false) => ", again",
             };
             say(
                 "webhook",

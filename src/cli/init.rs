@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Write a configuration: asks for providers and webhooks, and tries each
+/// Write a configuration, asking for providers and webhooks
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd init
