@@ -14,8 +14,8 @@ use clap_complete::Shell;
   batchd completions fish > ~/.config/fish/completions/batchd.fish
   batchd completions zsh > ~/.zfunc/_batchd
 
-In bash, zsh and fish ids, names, providers, webhooks and labels are completed too,
-while the daemon runs.")]
+In bash, zsh and fish ids, names, providers, webhooks and labels are completed
+too, while the daemon runs.")]
 pub struct Arguments {
     /// The shell
     #[arg(value_enum)]

@@ -23,12 +23,13 @@ use std::process::Command;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd init
-  batchd init --provider openai --webhook slack=https://hooks.slack.com/services/… --service
+  batchd init --provider openai --webhook slack=https://hooks.slack.com/… --service
 
-With --provider nothing is asked: the key is taken from the kind's own variable, such
-as OPENAI_API_KEY. What is typed, and with --service every key, is kept in files that
-only you may read, in `keys` beside the configuration.
-Exit codes: 77 a key is refused, 1 something else does not work; nothing is written.")]
+With --provider nothing is asked: the key is taken from the kind's own variable,
+such as OPENAI_API_KEY. What is typed, and with --service every key, is kept in
+files that only you may read, in `keys` beside the configuration.
+Exit codes: 77 a key is refused, 1 something else does not work. In both cases
+nothing is written.")]
 pub struct Arguments {
     /// A kind of provider whose key is in its own variable; may be repeated
     #[arg(long = "provider", value_name = "KIND")]

@@ -27,7 +27,7 @@ use std::time::Duration;
   batchd list
   batchd list --watch --mine
   batchd list -a --since 2d --status failed --status expired --label team=evals
-  batchd list -a --model 'gpt-5*' --sort -duration --columns id,name,duration,result
+  batchd list -a --model 'gpt-5*' --sort -duration --columns name,duration,result
   batchd list -q --search nightly | batchd wait -
 
 Columns and keys: id, name, provider, model, status, result, progress, eta, age,
