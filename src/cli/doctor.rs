@@ -22,7 +22,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// Check keys, sockets, clock, disk, network and versions, and say what to do
+/// Check keys, sockets, clock, disk and network, and say what to do
 #[derive(Debug, Args)]
 #[command(after_help = "Lines that begin with ✗ need a person, those with ! are worth knowing.
 Exit code 1 if something needs a person.")]

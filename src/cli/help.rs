@@ -18,6 +18,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let mut command = definition();
+    if let Some(width) = context.ui.style().width {
+        command = command.term_width(usize::from(width));
+    }
     // What commands inherit, such as their whole name, is known once they are built.
     command.build();
     for name in &arguments.command {
