@@ -3,6 +3,7 @@
 use super::atomic_file::{Place, aside, exists, failed, is_stdout, put, sync_directory};
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::size;
 use super::source::Source;
 use super::{Context, interrupted};
 use crate::control::client::Client;
@@ -14,8 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Write a consistent copy of the live state to a file
 #[derive(Debug, Args)]
-#[command(after_help = "To restore: stop the socket and the service, copy the file to `batchd.db` in the
-state directory, and start them again.")]
+#[command(after_help = "`batchd restore FILE` puts it back while no daemon runs.")]
 pub struct Arguments {
     /// The file to write; it holds no secrets, and only its owner may read it; `-` is standard output
     #[arg(value_name = "FILE")]
@@ -50,7 +50,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     });
     match named {
         Ok(bytes) => {
-            context.ui.note(&format!("{}: {bytes} bytes", file.display()));
+            context.ui.note(&format!("{}: {}", file.display(), size(bytes)));
             Ok(Exit::Ok)
         }
         Err(error) => {

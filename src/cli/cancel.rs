@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::track::parse_id;
+use super::ids::parse_id;
 use super::view::{BatchView, columns};
 use super::{Context, each};
 use crate::domain::printable::clean;
@@ -20,12 +20,12 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
-    Ok(each(context, &arguments.ids, async |context, id| {
+    each(context, &arguments.ids, async |context, id| {
         let answer = client.cancel(id).await?;
         let batch = BatchView(&answer);
         let (provider, id) = (clean(batch.provider()), clean(batch.id()));
         context.ui.line(&columns(&[(&provider, 0), (&id, 0), (&clean(batch.status()), 0)]));
         Ok(())
     })
-    .await)
+    .await
 }

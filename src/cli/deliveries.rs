@@ -2,8 +2,10 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::of;
 use super::show::state_tone;
-use super::source::{Extent, Source, every};
+use super::source::{Extent, Limit, Source, every};
+use super::style::Tone;
 use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
 use super::{Context, each};
@@ -38,9 +40,8 @@ struct List {
     /// Only to this webhook
     #[arg(long, value_name = "WEBHOOK", value_parser = NonEmptyStringValueParser::new())]
     webhook: Option<String>,
-    /// At most this many, the newest
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -59,6 +60,9 @@ enum Command {
         /// Of those, only the ones to this webhook
         #[arg(long, value_name = "WEBHOOK", requires = "dead")]
         webhook: Option<String>,
+        /// Do not ask, with --dead
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
@@ -69,17 +73,21 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         Some(Command::Retry { ids, dead: false, .. }) => {
             let client = context.client().await?;
-            Ok(each(context, &ids, async |context, id| {
+            each(context, &ids, async |context, id| {
                 client.retry_delivery(id).await?;
                 context.ui.note(&format!("{id}: due now"));
                 Ok(())
             })
-            .await)
+            .await
         }
-        Some(Command::Retry { webhook, .. }) => {
-            let retried = context.client().await?.retry_dead(&RetryDead { webhook }).await?.retried;
-            let deliveries = if retried == 1 { "delivery is" } else { "deliveries are" };
-            context.ui.note(&format!("{retried} {deliveries} due now"));
+        Some(Command::Retry { webhook, yes, .. }) => {
+            let client = context.client().await?;
+            let to = webhook.as_deref().map(|name| format!(" to {name}")).unwrap_or_default();
+            if !yes && !context.ui.confirm(&format!("Send every delivery{to} again that was given up?"))? {
+                return Ok(Exit::Failed);
+            }
+            let retried = client.retry_dead(&RetryDead { webhook }).await?.retried;
+            context.ui.note(&format!("{} due now", of(retried, "delivery is", "deliveries are")));
             Ok(Exit::Ok)
         }
         None => list(&arguments.list, context).await,
@@ -97,6 +105,15 @@ async fn list(arguments: &List, context: &mut Context) -> Result<Exit, Error> {
         })
         .await?;
         list.unwrap_or_else(|| ui.json_list()).end(ui, &extent);
+        return Ok(Exit::Ok);
+    }
+    if context.globals.quiet {
+        let ui = &mut context.ui;
+        read(&source, arguments, |delivery| {
+            ui.line(&delivery.id);
+            ui.is_open()
+        })
+        .await?;
         return Ok(Exit::Ok);
     }
     let now = context.clock.now();
@@ -131,35 +148,57 @@ async fn read(
         }
         source.deliveries(&query).await
     };
-    every(arguments.limit, page, |listing| Some(listing.data.last()?.id.clone()), take).await
+    every(arguments.limit.limit, page, |listing| Some(listing.data.last()?.id.clone()), take).await
 }
 
 fn columns() -> Table {
     Table::new(&[
         Column::whole("ID"),
         Column::whole("STATE"),
-        Column::text("WEBHOOK").drops(0),
-        Column::whole("TYPE"),
-        Column::whole("ABOUT").drops(1),
-        Column::number("ATTEMPTS").drops(3),
-        Column::number("NEXT").drops(2),
+        Column::text("WEBHOOK").stays(),
+        Column::text("TYPE").stays(),
+        Column::id("BATCH").stays(),
+        Column::number("CODE"),
+        Column::whole("LAST TRY"),
+        Column::number("ATTEMPTS").drops(4),
+        Column::whole("NEXT").drops(3),
+        Column::whole("CREATED").drops(5),
         Column::text("LAST ERROR"),
     ])
 }
 
 fn row(delivery: &DeliveryView, now: Timestamp) -> Vec<Cell> {
     let about = [delivery.provider.as_deref(), delivery.batch_id.as_deref()];
-    let next = delivery.next_attempt_at.as_deref().and_then(|at| time(&at.into()));
+    let at = |at: &Option<String>| {
+        let at = at.as_deref().and_then(|at| time(&at.into()));
+        at.map(|at| distance(at, now)).unwrap_or_default()
+    };
+    // A batch is known by its id alone where there is little room.
+    let whole = about.into_iter().flatten().collect::<Vec<_>>().join(":");
+    let bare = about.into_iter().flatten().last().unwrap_or_default().to_owned();
     vec![
         delivery.id.as_str().into(),
         Cell::new(state_tone(&delivery.state), delivery.state.as_str()),
         delivery.webhook.as_str().into(),
         delivery.kind.as_str().into(),
-        about.into_iter().flatten().collect::<Vec<_>>().join(":").into(),
+        Cell::of_forms(Tone::Plain, [whole, bare]),
+        delivery.last_status_code.map(|code| code.to_string()).unwrap_or_default().into(),
+        Cell::of_forms(Tone::Plain, short_distance(&at(&delivery.last_attempt_at))),
         delivery.attempts.to_string().into(),
-        next.map(|at| distance(at, now)).unwrap_or_default().into(),
+        at(&delivery.next_attempt_at).into(),
+        at(&delivery.created_at).into(),
         delivery.last_error.as_deref().unwrap_or_default().into(),
     ]
+}
+
+/// `3 h 12 m ago`, and more shortly `3 h ago`.
+fn short_distance(distance: &str) -> [String; 2] {
+    let words: Vec<&str> = distance.split(' ').collect();
+    let short = match words.as_slice() {
+        [number, unit, .., "ago"] if words.len() > 3 => format!("{number} {unit} ago"),
+        _ => distance.to_owned(),
+    };
+    [distance.to_owned(), short]
 }
 
 const STATES: [&str; 5] = ["pending", "inflight", "delivered", "dead", "held"];
@@ -181,10 +220,10 @@ mod tests {
             webhook: "pipeline".into(),
             state: state.into(),
             attempts: 3,
-            created_at: None,
-            last_attempt_at: None,
+            created_at: Some("2026-11-18T11:00:40Z".into()),
+            last_attempt_at: Some("2026-11-18T11:05:00Z".into()),
             delivered_at: None,
-            last_status_code: None,
+            last_status_code: error.map_or(Some(200), |_| Some(503)),
             next_attempt_at: error.map(|_| "2026-11-18T11:08:40Z".into()),
             last_error: error.map(Into::into),
             log: None,
@@ -194,5 +233,11 @@ mod tests {
         table.row(row(&delivery("7", "delivered", None), now));
         table.row(row(&delivery("41", "pending", Some("503 Service Unavailable")), now));
         insta::assert_snapshot!(table.render(Style::default()));
+        let narrow = table.render(Style { width: Some(80), ..Style::default() });
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(
+            ["batch_1", "503", "1 m ago", "pipeline"].iter().all(|text| narrow.contains(text)),
+            "{narrow}"
+        );
     }
 }

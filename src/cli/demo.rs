@@ -4,6 +4,7 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::style::Tone;
+use super::table::{shorten, shorten_middle};
 use super::ui::Ui;
 use crate::clock::Clock;
 use crate::demo::{self, DemoError, Moment};
@@ -36,7 +37,11 @@ impl From<DemoError> for Error {
 fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
     let style = ui.style();
     let at = format!("{:>5.1} s", since(begun, clock.now()).as_secs_f64());
+    let width = style.width.map_or(usize::MAX, usize::from);
+    // Where there is little room each line says the same in fewer words.
+    let wide = width >= WIDE;
     let mut say = |what: &str, tone: Tone, rest: String| {
+        let rest = shorten(&rest, width.saturating_sub(MARGIN));
         let line = format!(
             "{}  {}  {rest}",
             style.paint(Tone::Faint, &at),
@@ -61,7 +66,12 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
             say(
                 "submit",
                 Tone::Strong,
-                format!("{provider:<10} {name:<16} {requests:<14} {}", style.paint(Tone::Faint, id)),
+                if wide {
+                    format!("{provider:<10} {name:<16} {requests:<14} {id}")
+                } else {
+                    let id = shorten_middle(id, width.saturating_sub(MARGIN + 40));
+                    format!("{provider:<9} {name:<15} {requests:<13} {id}")
+                },
             );
         }
         Moment::Changed { provider, name, from, to, outcome, counts } => {
@@ -71,7 +81,7 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
             };
             let fate = match (outcome, counts) {
                 (Some(outcome), Some((completed, _, total))) if *total > 0 => {
-                    format!("{outcome}, {completed} of {total} succeeded")
+                    format!("{outcome}, {completed} of {total}{}", if wide { " succeeded" } else { "" })
                 }
                 (Some(outcome), _) => outcome.clone(),
                 (None, _) => String::new(),
@@ -79,20 +89,34 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
             say(
                 "status",
                 tone_of(*to, outcome.as_deref()),
-                format!("{provider:<10} {name:<16} {change:<26} {fate}"),
+                if wide {
+                    format!("{provider:<10} {name:<16} {change:<26} {fate}")
+                } else {
+                    format!("{provider:<9} {name:<15} {:<13} {fate}", to.to_string())
+                },
             );
         }
         Moment::Told { provider, name, kind, verified, answered } => {
-            let (tone, signature) =
-                if *verified { (Tone::Good, "signature ✓") } else { (Tone::Bad, "signature ✗") };
-            let answer = match answered {
-                200 => "200".to_owned(),
-                other => format!("{other}; it will be sent again"),
+            let signature = if *verified { "signature ✓" } else { "signature ✗" };
+            let tone = match (verified, answered) {
+                (false, _) => Tone::Bad,
+                (true, 200) => Tone::Good,
+                (true, _) => Tone::Warning,
+            };
+            let again = match (answered, wide) {
+                (200, _) => "",
+                (_, true) => "; it will be sent again",
+                (_, false) => ", again",
             };
             say(
                 "webhook",
                 tone,
-                format!("{provider:<10} {name:<16} {kind:<26} {signature}  answered {answer}"),
+                if wide {
+                    format!("{provider:<10} {name:<16} {kind:<26} {signature}  answered {answered}{again}")
+                } else {
+                    let mark = if *verified { '✓' } else { '✗' };
+                    format!("{provider:<9} {name:<15} {kind:<17} {mark} {answered}{again}")
+                },
             );
         }
         Moment::Done { batches, verified, retried } => {
@@ -109,6 +133,12 @@ fn show(moment: &Moment, begun: Timestamp, clock: &Clock, ui: &mut Ui) {
         }
     }
 }
+
+/// From here on there is room for whole sentences.
+const WIDE: usize = 112;
+
+/// What stands before the rest of a line: the time, and what it is about.
+const MARGIN: usize = 19;
 
 fn tone_of(status: Status, outcome: Option<&str>) -> Tone {
     match (status, outcome) {

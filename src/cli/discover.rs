@@ -3,9 +3,10 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::of;
+use super::source::{Limit, parse_since};
 use super::style::Tone;
-use super::table::{Cell, Column, Table, shorten};
-use super::track::parse_duration;
+use super::table::{Cell, Column, Table};
 use super::view::{BatchView, tone};
 use crate::control::api::DiscoverRequest;
 use crate::control::client_error::ClientError;
@@ -28,12 +29,14 @@ pub struct Arguments {
     /// Only this provider
     #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
-    /// Only batches created within this time
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
+    /// Only batches created since: so long ago, or at an instant (RFC 3339)
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_since)]
     since: String,
     /// Track those that have not ended
     #[arg(long)]
     track: bool,
+    #[command(flatten)]
+    limit: Limit,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -45,10 +48,15 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         since: Some(arguments.since.clone()),
         track: arguments.track,
     };
-    let answer = context.client().await?.discover(&request).await?;
+    let mut answer = context.client().await?.discover(&request).await?;
+    arguments.limit.cut(&mut answer.batches);
     let batches: Vec<BatchView<'_>> = answer.batches.data.iter().map(BatchView).collect();
     if arguments.json {
         context.ui.json(&answer);
+    } else if context.globals.quiet {
+        for batch in &batches {
+            context.ui.line(batch.id());
+        }
     } else {
         let now = context.clock.now();
         let mut table = columns();
@@ -57,12 +65,11 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         context.ui.table(&table);
         if batches.is_empty() && answer.errors.is_empty() {
-            context.ui.note(&format!("no batch was created in the last {}", arguments.since));
+            context.ui.note(&format!("no batch was created since {}", arguments.since));
         }
     }
     if arguments.track {
-        let what = if answer.tracked == 1 { "batch is" } else { "batches are" };
-        context.ui.note(&format!("{} {what} now tracked", answer.tracked));
+        context.ui.note(&format!("{} now tracked", of(answer.tracked, "batch is", "batches are")));
     }
     let mut exit = Exit::Ok;
     for failed in answer.errors {
@@ -77,12 +84,12 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 
 fn columns() -> Table {
     Table::new(&[
-        Column::whole("ID"),
+        Column::id("ID"),
         Column::text("NAME").drops(4),
         Column::text("PROVIDER").drops(5),
         Column::whole("STATUS"),
-        Column::whole("OUTCOME"),
-        Column::number("PROGRESS").drops(1),
+        Column::whole("RESULT").drops(2),
+        Column::whole("PROGRESS").drops(1),
         Column::number("AGE").drops(3),
         Column::whole("TRACKED"),
     ])
@@ -95,17 +102,18 @@ fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
         if batch.time("tracked_at").is_some() { ("yes", Tone::Plain) } else { ("no", Tone::Faint) };
     vec![
         batch.id().into(),
-        shorten(batch.added("name").as_str().unwrap_or_default(), NAME_WIDTH).into_owned().into(),
+        batch.added("name").as_str().unwrap_or_default().into(),
         batch.provider().into(),
         Cell::new(tone(batch.status(), outcome), batch.status()),
-        Cell::new(tone(batch.status(), outcome), outcome.unwrap_or_default()),
-        batch.progress().into(),
+        Cell::new(
+            tone(batch.status(), outcome),
+            outcome.filter(|outcome| *outcome != batch.status()).unwrap_or_default(),
+        ),
+        Cell::of_forms(Tone::Plain, batch.progress_forms()),
         age.unwrap_or_default().into(),
         Cell::new(meant, tracked),
     ]
 }
-
-const NAME_WIDTH: usize = 32;
 
 #[cfg(test)]
 mod tests {

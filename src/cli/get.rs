@@ -3,8 +3,8 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::ids::{self, parse_id};
 use super::show::page;
-use super::track::parse_id;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -27,8 +27,9 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
-    let answer = client.fetch(&arguments.id, arguments.provider.as_deref()).await;
-    let batch = answer.map_err(|error| Error::from(error).about(&arguments.id))?;
+    let id = ids::one(&arguments.id, &mut context.ui)?;
+    let answer = client.fetch(&id, arguments.provider.as_deref()).await;
+    let batch = answer.map_err(|error| Error::from(error).about(&id))?;
     if arguments.json {
         context.ui.json(&batch);
     } else {

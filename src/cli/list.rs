@@ -3,22 +3,20 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow};
-use super::source::{Extent, Source, every};
-use super::style::{Style, Tone};
-use super::table::{Cell, Column, Table, shorten};
+use super::list_columns::{Key, Sort, table, words};
+use super::quantity::{count, of};
+use super::source::{Extent, Limit, Source, every, parse_since};
 use super::track::parse_label;
-use super::view::{BatchView, tone};
+use super::view::BatchView;
+use super::watch::{self, Watched};
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
-use crate::domain::duration::human;
-use crate::domain::printable::clean_lines;
 use crate::domain::status::Status;
-use crate::domain::time::since;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use serde_json::Value;
+use std::io::IsTerminal as _;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -28,8 +26,13 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   batchd list
   batchd list --watch --mine
-  batchd list --all --status failed --status expired --label team=evals
-  batchd list --json | jq -r '.data[].id'")]
+  batchd list -a --since 2d --status failed --status expired --label team=evals
+  batchd list -a --model 'gpt-5*' --sort -duration --columns name,duration,result
+  batchd list -q --search nightly | batchd wait -
+
+Columns and keys: id, name, provider, model, status, result, progress, eta, age,
+duration, created, ended, owner, labels, deadline, cost.
+With -q only ids are printed, one a line.")]
 pub struct Arguments {
     /// Only in this status; may be repeated
     #[arg(long = "status", value_name = "STATUS", value_parser = parse_status())]
@@ -37,6 +40,9 @@ pub struct Arguments {
     /// Only at this provider
     #[arg(long, value_name = "PROVIDER", value_parser = NonEmptyStringValueParser::new())]
     provider: Option<String>,
+    /// Only of this model; `*` stands for any letters
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    model: Option<String>,
     /// Only with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
@@ -44,14 +50,25 @@ pub struct Arguments {
     #[arg(long)]
     mine: bool,
     /// Ended batches too
-    #[arg(long)]
+    #[arg(short, long)]
     all: bool,
+    /// Only those created since: so long ago (2d), or at an instant (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<String>,
+    /// Only those with this text in id, name, model or labels
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    search: Option<String>,
+    /// Sort by this key; -KEY from the greatest on [default: the newest first]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Sort::parse)]
+    sort: Option<Sort>,
+    /// Show these columns
+    #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "json", value_parser = parse_key())]
+    columns: Vec<Key>,
     /// Keep the list on the screen up to date
-    #[arg(long, conflicts_with_all = ["json", "offline"])]
+    #[arg(short, long, conflicts_with_all = ["json", "offline"])]
     watch: bool,
-    /// At most this many, the newest
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -61,33 +78,120 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let query = query(&arguments)?;
     if arguments.watch {
         let client = context.client().await?;
-        return watch(&client, &query, &arguments, context).await;
+        if !context.ui.style().terminal || !std::io::stdin().is_terminal() {
+            return again(&client, &query, &arguments, context).await;
+        }
+        let (keys, sort, limit) = (keys(&arguments), arguments.sort, arguments.limit.limit);
+        return watch::run(&Watched { client, query, keys, sort, limit }, context).await;
     }
     let source = context.source().await?;
-    if arguments.json {
-        let ui = &mut context.ui;
-        let mut list = None;
-        let extent = read(&source, &query, arguments.limit, |batch| {
-            // Nothing is printed before the first page is there, so that an error leaves no half document.
-            list.get_or_insert_with(|| ui.json_list()).entry(ui, &batch);
-            ui.is_open()
-        })
-        .await?;
-        list.unwrap_or_else(|| ui.json_list()).end(ui, &extent);
-        return Ok(Exit::Ok);
+    // Sorted, the whole list must be there first; else it is printed as it comes, and a long one needs no memory.
+    let streams = arguments.sort.is_none() && (arguments.json || context.globals.quiet);
+    if streams {
+        return stream(&source, &query, &arguments, context).await;
     }
     let now = context.clock.now();
-    let mut table = columns();
-    read(&source, &query, arguments.limit, |batch| {
-        table.row(row(BatchView(&batch), now));
+    let mut batches = Vec::new();
+    let mut extent = read(&source, &query, arguments.limit.limit, |batch| {
+        batches.push(batch);
         true
     })
     .await?;
-    if table.is_empty() {
-        context.ui.note(nothing(&arguments));
+    if let Some(sort) = arguments.sort {
+        sort.sort(&mut batches, now);
+        let id = |batch: Option<&Value>| batch.map(|batch| BatchView(batch).key());
+        (extent.first_id, extent.last_id) = (id(batches.first()), id(batches.last()));
     }
-    context.ui.table(&table);
+    if arguments.json {
+        let mut list = context.ui.json_list();
+        for batch in &batches {
+            list.entry(&mut context.ui, batch);
+        }
+        list.end(&mut context.ui, &extent);
+    } else if context.globals.quiet {
+        for batch in &batches {
+            context.ui.line(BatchView(batch).id());
+        }
+    } else {
+        let shown = table(keys(&arguments), &batches, now, &context.zone);
+        context.ui.table(&shown);
+        context.ui.flush();
+        if !context.ui.is_open() {
+            return Ok(Exit::Ok);
+        }
+        let footer =
+            if batches.is_empty() { nothing(&arguments).to_owned() } else { footer(&batches, &extent) };
+        context.ui.note(&footer);
+    }
     Ok(Exit::Ok)
+}
+
+/// Prints ids or JSON as the pages come.
+async fn stream(
+    source: &Source,
+    query: &Query,
+    arguments: &Arguments,
+    context: &mut Context,
+) -> Result<Exit, Error> {
+    let ui = &mut context.ui;
+    let mut list = None;
+    let extent = read(source, query, arguments.limit.limit, |batch| {
+        if arguments.json {
+            // Nothing is printed before the first page is there, so that an error leaves no half document.
+            list.get_or_insert_with(|| ui.json_list()).entry(ui, &batch);
+        } else {
+            ui.line(BatchView(&batch).id());
+        }
+        ui.is_open()
+    })
+    .await?;
+    if arguments.json {
+        list.unwrap_or_else(|| ui.json_list()).end(ui, &extent);
+    }
+    Ok(Exit::Ok)
+}
+
+/// The columns that are shown.
+pub fn keys(arguments: &Arguments) -> &[Key] {
+    if arguments.columns.is_empty() { &Key::DEFAULT } else { &arguments.columns }
+}
+
+/// How many there are, by status, and how far they are together.
+pub fn footer(batches: &[Value], extent: &Extent) -> String {
+    let mut parts = Vec::new();
+    for status in Status::ALL {
+        let these =
+            batches.iter().filter(|batch| BatchView(batch).status() == status.as_str()).count() as u64;
+        if these > 0 {
+            parts.push(format!("{} {status}", count(these)));
+        }
+    }
+    let mut text = of(batches.len() as u64, "batch", "batches");
+    if extent.has_more {
+        text = format!("the newest {text}, and there are more");
+    }
+    let counts =
+        batches.iter().map(BatchView).filter(|batch| !batch.is_uncounted()).filter_map(BatchView::counts);
+    let (total, completed, failed) =
+        counts.fold((0_u64, 0_u64, 0_u64), |(total, completed, failed), counts| {
+            (
+                total.saturating_add(counts.total),
+                completed.saturating_add(counts.completed),
+                failed.saturating_add(counts.failed),
+            )
+        });
+    text = format!("{text}: {}", parts.join(", "));
+    if total > 0 {
+        text =
+            format!("{text}; {} requests: {} ok · {} failed", count(total), count(completed), count(failed));
+    }
+    text
+}
+
+/// Reads a column's word; completions know the words.
+fn parse_key() -> impl clap::builder::TypedValueParser<Value = Key> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(Key::ALL.map(Key::word)).try_map(|word| Key::from_word(&word).ok_or_else(words))
 }
 
 /// Reads a status word; completions know the words.
@@ -131,6 +235,12 @@ fn query(arguments: &Arguments) -> Result<Query, Error> {
     if arguments.mine {
         query = query.with("owner", own_name()?);
     }
+    let texts = [("model", &arguments.model), ("since", &arguments.since), ("search", &arguments.search)];
+    for (key, value) in texts {
+        if let Some(value) = value {
+            query = query.with(key, value);
+        }
+    }
     Ok(query)
 }
 
@@ -145,8 +255,9 @@ fn own_name() -> Result<String, Error> {
 }
 
 fn nothing(arguments: &Arguments) -> &'static str {
+    let texts = [&arguments.provider, &arguments.model, &arguments.since, &arguments.search];
     let filtered = arguments.mine
-        || arguments.provider.is_some()
+        || texts.into_iter().any(Option::is_some)
         || !arguments.statuses.is_empty()
         || !arguments.labels.is_empty();
     match (filtered, arguments.all) {
@@ -158,74 +269,8 @@ fn nothing(arguments: &Arguments) -> &'static str {
     }
 }
 
-fn columns() -> Table {
-    Table::new(&[
-        Column::whole("ID"),
-        Column::text("NAME").drops(4),
-        Column::text("PROVIDER").drops(5),
-        Column::whole("STATUS"),
-        Column::whole("OUTCOME"),
-        Column::number("PROGRESS").drops(1),
-        Column::number("AGE").drops(6),
-        Column::number("ETA").drops(3),
-        Column::text("NOTE").drops(2),
-    ])
-}
-
-fn row(batch: BatchView<'_>, now: Timestamp) -> Vec<Cell> {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    let outcome = batch.outcome();
-    let age = batch.stamp("created_at").map(|at| whole_seconds(since(at, now)));
-    let left = |at: Timestamp| match since(now, at) {
-        Duration::ZERO => "now".to_owned(),
-        left => whole_seconds(left),
-    };
-    let eta = batch.time("eta").filter(|_| !batch.is_over()).map(|at| {
-        let bounds = batch.added("eta_interval");
-        match (super::view::time(&bounds[0]), super::view::time(&bounds[1])) {
-            // One number where it is sure enough, for a table is read at a glance.
-            (Some(earliest), Some(latest)) if since(earliest, latest) * 4 > since(now, at) => {
-                format!("{} ({} to {})", left(at), left(earliest), left(latest))
-            }
-            _ => left(at),
-        }
-    });
-    let (note, note_tone) = note(batch);
-    vec![
-        batch.id().into(),
-        shorten(batch.added("name").as_str().unwrap_or_default(), NAME_WIDTH).into_owned().into(),
-        batch.provider().into(),
-        Cell::new(tone(batch.status(), outcome), batch.status()),
-        Cell::new(tone(batch.status(), outcome), text(outcome)),
-        batch.progress().into(),
-        age.unwrap_or_default().into(),
-        eta.unwrap_or_default().into(),
-        Cell::new(note_tone, note),
-    ]
-}
-
-/// In a table that is drawn anew, what is less than a second is noise.
-fn whole_seconds(span: Duration) -> String {
-    human(Duration::from_secs(span.as_secs()))
-}
-
-/// What is wrong with a batch.
-fn note(batch: BatchView<'_>) -> (String, Tone) {
-    if !batch.added("untracked_at").is_null() {
-        ("untracked".to_owned(), Tone::Faint)
-    } else if batch.added("lost") == true {
-        ("lost: its provider no longer knows it".to_owned(), Tone::Bad)
-    } else if let (false, Some(error)) = (batch.is_over(), batch.added("last_error").as_str()) {
-        (error.trim().to_owned(), Tone::Warning)
-    } else if batch.added("stalled") == true {
-        ("stalled: no progress".to_owned(), Tone::Warning)
-    } else {
-        (String::new(), Tone::Plain)
-    }
-}
-
-/// Draws the list anew at every event, and every two seconds for what changes without one.
-async fn watch(
+/// Prints the list anew whenever it has changed, for a stream that is no terminal: at events, and every two seconds.
+async fn again(
     client: &Client,
     query: &Query,
     arguments: &Arguments,
@@ -233,138 +278,58 @@ async fn watch(
 ) -> Result<Exit, Error> {
     let after = client.status().await?.events;
     let mut events = pin!(follow(client.clone(), after));
-    let mut clock = tokio::time::interval(REDRAW_INTERVAL);
+    let mut clock = tokio::time::interval(INTERVAL);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stop = pin!(interrupted());
     let source = Source::Remote(client.clone());
-    let mut screen = Screen::new(context.ui.style());
-    screen.enter(context);
-    let mut trouble = None;
-    let end = loop {
+    let mut last = String::new();
+    loop {
         tokio::select! {
-            () = &mut stop => break Ok(Exit::Ok),
+            () = &mut stop => return Ok(Exit::Ok),
             _ = clock.tick() => {}
-            followed = events.next() => match followed {
-                Some(Followed::Event(_)) | None => {}
-                Some(Followed::Back { .. } | Followed::Reset(_)) => trouble = None,
-                Some(Followed::Away(error)) => trouble = Some(error.to_string()),
-                Some(Followed::Refused(error)) => break Err(error.into()),
-            }
+            followed = events.next() => if let Some(Followed::Refused(error)) = followed {
+                return Err(error.into());
+            },
         }
-        screen.style = context.ui.measure();
-        let room = [arguments.limit, screen.rows()].into_iter().flatten().min();
         let now = context.clock.now();
-        let mut table = columns();
+        let mut batches = Vec::new();
         let drawn = tokio::select! {
-            () = &mut stop => break Ok(Exit::Ok),
-            drawn = read(&source, query, room, |batch| {
-                table.row(row(BatchView(&batch), now));
+            () = &mut stop => return Ok(Exit::Ok),
+            drawn = read(&source, query, arguments.limit.limit, |batch| {
+                batches.push(batch);
                 true
             }) => drawn,
         };
         match drawn {
-            Ok(extent) => {
-                trouble = None;
-                let body = if table.is_empty() {
-                    format!("{}\n", nothing(arguments))
-                } else {
-                    table.render(screen.style)
-                };
-                screen.draw(context, body, extent.has_more);
+            Ok(_) if batches.is_empty() => last = nothing(arguments).to_owned(),
+            Ok(_) => {
+                if let Some(sort) = arguments.sort {
+                    sort.sort(&mut batches, now);
+                }
+                let body = table(keys(arguments), &batches, now, &context.zone).render(context.ui.style());
+                if body != last {
+                    context.ui.line(&body);
+                    context.ui.flush();
+                }
+                last = body;
             }
-            Err(error) if error.kind == Exit::Unreachable => {
-                let text = trouble.get_or_insert(error.message);
-                screen.trouble(context, text);
-            }
-            Err(error) => break Err(error),
+            Err(error) if error.kind == Exit::Unreachable => {}
+            Err(error) => return Err(error),
         }
         if !context.ui.is_open() {
-            break Ok(Exit::Ok);
+            return Ok(Exit::Ok);
         }
-    };
-    screen.leave(context);
-    end
-}
-
-/// Where the live list stands: a screen of its own on a terminal, else one table after the other.
-struct Screen {
-    style: Style,
-    last: String,
-}
-
-impl Screen {
-    fn new(style: Style) -> Self {
-        Self { style, last: String::new() }
-    }
-
-    /// How many batches there is room for.
-    fn rows(&self) -> Option<u64> {
-        let height = self.style.height.filter(|_| self.style.terminal)?;
-        // The title, an empty line, the header, and the line that says there are more.
-        Some(u64::from(height).saturating_sub(4).max(1))
-    }
-
-    fn enter(&self, context: &mut Context) {
-        if self.style.terminal {
-            context.ui.write("\x1b[?1049h\x1b[?25l");
-            context.ui.flush();
-        }
-    }
-
-    fn leave(&self, context: &mut Context) {
-        if self.style.terminal {
-            context.ui.write("\x1b[?25h\x1b[?1049l");
-            context.ui.flush();
-        }
-    }
-
-    fn draw(&mut self, context: &mut Context, mut body: String, more: bool) {
-        if more {
-            body.push_str("… and more\n");
-        }
-        if self.style.terminal {
-            let at = context.clock.now().to_zoned(context.zone.clone()).strftime("%H:%M:%S").to_string();
-            Self::paint(context, &format!("batchd list  {at}  (Ctrl-C to quit)\n\n{body}"));
-        } else if body != self.last {
-            context.ui.line(&body);
-            context.ui.flush();
-        }
-        self.last = body;
-    }
-
-    fn trouble(&self, context: &mut Context, text: &str) {
-        if self.style.terminal {
-            let told = self.style.paint(Tone::Warning, &clean_lines(text));
-            Self::paint(context, &format!("{told}; trying again\n\n{}", self.last));
-        }
-    }
-
-    /// Overwrites what stands there line by line, which does not flicker.
-    fn paint(context: &mut Context, text: &str) {
-        let mut frame = String::from("\x1b[H");
-        for line in text.lines() {
-            frame.push_str(line);
-            frame.push_str("\x1b[K\n");
-        }
-        frame.push_str("\x1b[J");
-        context.ui.write(&frame);
-        context.ui.flush();
     }
 }
 
-/// A name that is longer does not push the rest off the screen.
-const NAME_WIDTH: usize = 32;
-
-/// How old the live list may get.
-const REDRAW_INTERVAL: Duration = Duration::from_secs(2);
+/// How old the list may get.
+const INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
     use serde_json::json;
-
-    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 
     #[derive(Parser)]
     struct Line {
@@ -392,30 +357,31 @@ mod tests {
             asked(&["--status", "failed", "--status", "expired", "--provider", "p"]),
             Query::default().with("status", "failed").with("status", "expired").with("provider", "p")
         );
+        assert_eq!(
+            asked(&["-a", "--model", "gpt*", "--since", "2d", "--search", "x", "-n", "3", "--sort", "-age"]),
+            Query::default().with("model", "gpt*").with("since", "2d").with("search", "x")
+        );
+        assert!(Line::try_parse_from(["list", "--since", "yesterday"]).is_err());
+        assert!(Line::try_parse_from(["list", "--sort", "size"]).is_err());
+        assert!(Line::try_parse_from(["list", "--columns", "id,size"]).is_err());
         assert!(Line::try_parse_from(["list", "--status", "done"]).is_err());
     }
 
     #[test]
-    fn a_row_tells_what_matters() {
-        let mut table = columns();
-        for batch in [
-            json!({"id": "batch_1", "status": "in_progress", "created_at": 1_794_988_470,
-                "request_counts": {"total": 400, "completed": 118, "failed": 2},
-                "batchd": {"provider": "openai", "name": "nightly evals", "eta": "2026-11-18T12:30:00Z"}}),
-            json!({"id": "msgbatch_2", "status": "in_progress", "created_at": 1_794_999_990,
-                "batchd": {"provider": "anthropic", "last_error": "503: overloaded\n"}}),
-            json!({"id": "batch_3", "status": "completed", "created_at": 1_794_900_000,
-                "request_counts": {"total": 9, "completed": 0, "failed": 9},
-                "batchd": {"provider": "openai", "outcome": "all_failed"}}),
-        ] {
-            table.row(row(BatchView(&batch), NOW));
-        }
-        insta::assert_snapshot!(table.render(Style::default()));
-    }
-
-    #[test]
-    fn spans_are_in_whole_seconds() {
-        assert_eq!(whole_seconds(Duration::from_millis(854)), "0 s");
-        assert_eq!(whole_seconds(Duration::from_millis(1_854)), "1 s");
+    fn the_footer_counts() {
+        let batch = |status: &str, completed: u64| {
+            json!({"id": "b", "status": status, "request_counts": {"total": 2000, "completed": completed, "failed": 5},
+                "batchd": {"provider": "openai", "kind": "openai"}})
+        };
+        let batches = [batch("in_progress", 10), batch("completed", 1995), batch("in_progress", 0)];
+        assert_eq!(
+            footer(&batches, &Extent::default()),
+            "3 batches: 2 in_progress, 1 completed; 6,000 requests: 2,005 ok · 15 failed"
+        );
+        let cut = Extent { has_more: true, ..Extent::default() };
+        assert_eq!(
+            footer(&batches[..1], &cut),
+            "the newest 1 batch, and there are more: 1 in_progress; 2,000 requests: 10 ok · 5 failed"
+        );
     }
 }

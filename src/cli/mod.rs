@@ -5,7 +5,10 @@ pub mod connect;
 pub mod error;
 pub mod exit;
 pub mod follow;
+pub mod ids;
+pub mod keyboard;
 pub mod offline;
+pub mod quantity;
 pub mod source;
 pub mod style;
 pub mod table;
@@ -14,18 +17,25 @@ pub mod view;
 
 pub mod backup;
 pub mod cancel;
+pub mod complete;
 pub mod completions;
 pub mod config;
 pub mod deliveries;
 pub mod demo;
 pub mod discover;
+pub mod doctor;
 pub mod events;
 pub mod get;
+pub mod help;
+pub mod init;
+pub mod init_answers;
 pub mod list;
+pub mod list_columns;
 pub mod man;
 pub mod poll;
 pub mod providers;
 pub mod reload;
+pub mod restore;
 pub mod results;
 pub mod run;
 pub mod sandbox;
@@ -34,7 +44,9 @@ pub mod status;
 pub mod submit;
 pub mod track;
 pub mod untrack;
+pub mod version;
 pub mod wait;
+pub mod watch;
 pub mod webhooks;
 
 use crate::clock::Clock;
@@ -138,18 +150,23 @@ commands! {
         webhooks Webhooks remote,
         deliveries Deliveries remote;
     "Run the daemon":
+        init Init remote,
         run Run inside,
         status Status remote,
         providers Providers remote,
         config Config remote,
         reload Reload remote,
-        backup Backup remote;
+        doctor Doctor remote,
+        backup Backup remote,
+        restore Restore inside;
     "Try it out":
         demo Demo inside,
         sandbox Sandbox inside;
     "For the shell":
         completions Completions inside,
-        man Man inside;
+        man Man inside,
+        help Help inside,
+        version Version inside;
 }
 
 /// What every command works with.
@@ -164,6 +181,10 @@ pub struct Context {
 
 /// The program: reads the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
+    if let Some(answer) = complete::answer(definition) {
+        Ui::new(true).finish_with(&answer);
+        return Exit::Ok.into();
+    }
     // A panic has been told by its hook; its code is that of a defect.
     std::panic::catch_unwind(run_command_line).unwrap_or(Exit::Internal).into()
 }
@@ -191,16 +212,16 @@ impl Context {
     }
 }
 
-/// Does `work` for each of several ids; every one stands alone, and the first failure's code is the whole's.
+/// Does `work` for each of several ids (`-`: those of standard input); every one stands alone, and the first failure's code is the whole's.
 ///
 /// A daemon that is gone is gone for all of them: that ends it at once.
 pub async fn each(
     context: &mut Context,
     ids: &[String],
     mut work: impl AsyncFnMut(&mut Context, &str) -> Result<(), Error>,
-) -> Exit {
+) -> Result<Exit, Error> {
     let mut exit = Exit::Ok;
-    for id in ids {
+    for id in &ids::every(ids, &mut context.ui)? {
         if let Err(error) = work(context, id).await {
             let gone = error.kind == Exit::Unreachable;
             let error = if gone { error } else { error.about(id) };
@@ -213,7 +234,7 @@ pub async fn each(
             }
         }
     }
-    exit
+    Ok(exit)
 }
 
 /// Ends when somebody interrupts: Ctrl-C, a closed terminal, or `kill`.

@@ -66,7 +66,7 @@ impl Offline {
     pub async fn events(&self, batch: Option<&str>, query: &Query) -> Result<Listing<Value>, Error> {
         let query = query::Query::of_pairs(query.pairs());
         let after = query.number("after")?.unwrap_or(0);
-        Ok(self.service.events(batch, after, query.number("limit")?).await?)
+        Ok(self.service.events(batch, after, query.events()?).await?)
     }
 
     /// See [`super::source::Source::deliveries`].

@@ -2,7 +2,8 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::track::parse_id;
+use super::ids::parse_id;
+use super::quantity::of;
 use super::view::{BatchView, columns};
 use super::{Context, each};
 use crate::domain::printable::clean;
@@ -24,11 +25,10 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let client = context.client().await?;
     if arguments.all {
         let due = client.poll_all().await?.due;
-        let batches = if due == 1 { "batch is" } else { "batches are" };
-        context.ui.note(&format!("{due} {batches} due now"));
+        context.ui.note(&format!("{} due now", of(due, "batch is", "batches are")));
         return Ok(Exit::Ok);
     }
-    Ok(each(context, &arguments.ids, async |context, id| {
+    each(context, &arguments.ids, async |context, id| {
         let answer = client.poll(id).await?;
         let batch = BatchView(&answer);
         if batch.id().is_empty() {
@@ -39,5 +39,5 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         Ok(())
     })
-    .await)
+    .await
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::source::Limit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
@@ -22,6 +23,8 @@ use jiff::Timestamp;
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -42,13 +45,14 @@ enum Command {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
-        None => list(arguments.json, context).await,
+        None => list(arguments.limit, arguments.json, context).await,
         Some(Command::Check { name, json }) => check(name, json, context).await,
     }
 }
 
-async fn list(json: bool, context: &mut Context) -> Result<Exit, Error> {
-    let listing = context.client().await?.providers().await?;
+async fn list(limit: Limit, json: bool, context: &mut Context) -> Result<Exit, Error> {
+    let mut listing = context.client().await?.providers().await?;
+    limit.cut(&mut listing);
     if json {
         context.ui.json(&listing);
         return Ok(Exit::Ok);

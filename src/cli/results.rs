@@ -3,7 +3,8 @@
 use super::atomic_file::{AtomicFile, is_stdout};
 use super::error::Error;
 use super::exit::Exit;
-use super::track::parse_id;
+use super::ids::{self, parse_id};
+use super::quantity::{of, size};
 use super::ui::Ui;
 use super::{Context, interrupted};
 use crate::control::api::ErrorCode;
@@ -61,7 +62,8 @@ enum Format {
     Raw,
 }
 
-pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+pub async fn run(mut arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    arguments.id = ids::one(&arguments.id, &mut context.ui)?;
     let mut file = match &arguments.output {
         Some(path) if !is_stdout(path) => Some(AtomicFile::begin(path, arguments.force)?),
         Some(_) | None => None,
@@ -155,11 +157,11 @@ fn told(
     if let Some(file) = file {
         let written = file.finish()?;
         let count = lines.lines;
-        let plural = if count == 1 { "" } else { "s" };
         context.ui.note(&format!(
-            "{}: {count} line{plural}, {} bytes, sha256 {}",
+            "{}: {}, {}, sha256 {}",
             written.path.display(),
-            written.bytes,
+            of(count, "line", "lines"),
+            size(written.bytes),
             written.sha256
         ));
     }
@@ -167,8 +169,8 @@ fn told(
     if lines.outcome == Some(Outcome::AllFailed) || failed > 0 && failed == count && !arguments.errors {
         context.ui.warn("every request failed; --errors gives their errors");
     } else if failed > 0 && !arguments.errors {
-        let requests = if failed == 1 { "request" } else { "requests" };
-        context.ui.warn(&format!("{failed} {requests} did not succeed; --errors gives those alone"));
+        let requests = of(failed, "request", "requests");
+        context.ui.warn(&format!("{requests} did not succeed; --errors gives those alone"));
     } else if count == 0 && !arguments.errors && context.ui.is_open() {
         context.ui.note("no request has output; --errors gives those that failed");
     }

@@ -3,9 +3,10 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::ids::{self, parse_id};
+use super::quantity::count;
 use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
-use super::track::parse_id;
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::batch::BatchError;
 use crate::domain::duration::human;
@@ -30,9 +31,10 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let source = context.source().await?;
-    let batch = source.batch(&arguments.id, true).await.map_err(|error| {
+    let id = ids::one(&arguments.id, &mut context.ui)?;
+    let batch = source.batch(&id, true).await.map_err(|error| {
         let missing = error.kind == Exit::NoSuchBatch && error.hints.is_empty();
-        let error = error.about(&arguments.id);
+        let error = error.about(&id);
         if missing { error.hint("`batchd get` checks a batch that is not tracked") } else { error }
     })?;
     if arguments.json {
@@ -51,7 +53,7 @@ pub fn page(batch: &Value, now: Timestamp, zone: &TimeZone, style: Style) -> Str
     let key = if batch.provider().is_empty() { batch.id().to_owned() } else { batch.key() };
     page.heading(&key);
     facts(&mut page, batch, now, zone);
-    transitions(&mut page, batch.added("transitions"), zone);
+    transitions(&mut page, batch, zone);
     deliveries(&mut page, batch.added("deliveries"), now, zone);
     schedule(&mut page, batch, now, zone);
     page.text
@@ -118,7 +120,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
             if batch.is_over() {
                 counts.sentence()
             } else if batch.is_uncounted() {
-                format!("{}; the provider counts them when the batch ends", counts.total)
+                format!("{}; the provider counts them when the batch ends", count(counts.total))
             } else {
                 format!("{} ({}%)", counts.sentence(), counts.percent())
             }
@@ -176,8 +178,10 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("checked", at("last_polled_at"));
 }
 
-fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
-    let Some(transitions) = transitions.as_array().filter(|each| !each.is_empty()) else { return };
+fn transitions(page: &mut Page, batch: BatchView<'_>, zone: &TimeZone) {
+    let Some(transitions) = batch.added("transitions").as_array().filter(|each| !each.is_empty()) else {
+        return;
+    };
     page.heading("Transitions");
     let mut table = Table::new(&[
         Column::whole("STATUS"),
@@ -189,7 +193,8 @@ fn transitions(page: &mut Page, transitions: &Value, zone: &TimeZone) {
         let at = |name: &str| time(&each[name]).map(|at| local(at, zone));
         let word = each["to"].as_str().unwrap_or_default();
         table.row(vec![
-            Cell::new(tone(word, None), word),
+            // The last of a batch that ended means what its outcome says: not every `completed` is good.
+            Cell::new(tone(word, batch.outcome().filter(|_| word == batch.status())), word),
             at("occurred_at").unwrap_or_else(|| "-".to_owned()).into(),
             at("observed_at").unwrap_or_default().into(),
             each["provider_status"].as_str().filter(|own| *own != word).unwrap_or_default().into(),
@@ -294,18 +299,18 @@ fn batch_error(error: &Value) -> String {
 fn tokens(usage: &Value) -> Option<String> {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     usage.as_object()?;
-    let mut text = format!("{} in", number(&usage["input_tokens"]));
+    let mut text = format!("{} in", count(number(&usage["input_tokens"])));
     match number(&usage["input_tokens_details"]["cached_tokens"]) {
         0 => {}
         cached => {
-            let _ = write!(text, " ({cached} cached)");
+            let _ = write!(text, " ({} cached)", count(cached));
         }
     }
-    let _ = write!(text, ", {} out", number(&usage["output_tokens"]));
+    let _ = write!(text, ", {} out", count(number(&usage["output_tokens"])));
     match number(&usage["output_tokens_details"]["reasoning_tokens"]) {
         0 => {}
         reasoning => {
-            let _ = write!(text, " ({reasoning} reasoning)");
+            let _ = write!(text, " ({} reasoning)", count(reasoning));
         }
     }
     Some(text)

@@ -2,9 +2,32 @@
 
 use super::error::Error;
 use super::offline::Offline;
+use crate::clock::Clock;
 use crate::control::api::{DeliveryView, Listing, StatusReport};
 use crate::control::client::{Client, Query};
 use serde_json::Value;
+
+/// How much of a list is wanted.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Limit {
+    /// At most this many, the newest
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+impl Limit {
+    /// Cuts a list that came whole.
+    pub fn cut<T>(self, listing: &mut Listing<T>) {
+        let wanted = usize::try_from(self.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        listing.has_more |= listing.data.len() > wanted;
+        listing.data.truncate(wanted);
+    }
+}
+
+/// Accepts so long ago, or an instant, and keeps its text, which is what goes over the API.
+pub fn parse_since(text: &str) -> Result<String, crate::domain::since::BadSince> {
+    crate::domain::since::parse(text, Clock::system().now()).map(|_| text.to_owned())
+}
 
 #[derive(Debug)]
 pub enum Source {

@@ -3,6 +3,7 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::quantity::count;
 use super::style::{Style, Tone};
 use super::view::{local, time};
 use super::{providers, webhooks};
@@ -44,10 +45,10 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 }
 
 /// Something that is wrong, or that is worth knowing.
-struct Trouble {
+pub struct Trouble {
     /// Whether it stays as it is until somebody does something.
-    needs_person: bool,
-    text: String,
+    pub needs_person: bool,
+    pub text: String,
 }
 
 fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: Style) -> String {
@@ -74,7 +75,7 @@ fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: S
     if report.pid.is_some() {
         fact("polling", &polling(report));
     }
-    fact("events", &report.events.to_string());
+    fact("events", &count(u64::try_from(report.events).unwrap_or(0)));
     let removed = |name: &str| report.removed_webhooks.get(name);
     let of_configured = report.webhooks.iter().map(|each| (&each.name, webhooks::backlog(&each.backlog)));
     let of_removed = report.removed_webhooks.keys().map(|name| {
@@ -108,7 +109,7 @@ fn daemon(report: &StatusReport, zone: &TimeZone) -> String {
 }
 
 /// What is wrong, the worst first.
-fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
+pub fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
     let bad = |text: String| Trouble { needs_person: true, text };
     let warning = |text: String| Trouble { needs_person: false, text };
     let because = |why: String| if why.is_empty() { why } else { format!(": {why}") };
@@ -190,14 +191,14 @@ fn batches(report: &StatusReport) -> String {
         .iter()
         .filter_map(|status| report.batches.get(status.as_str()).map(|count| (status, count)))
         .filter(|(_, count)| **count > 0)
-        .map(|(status, count)| format!("{count} {status}"))
-        .chain(report.batches.get("untracked").map(|count| format!("{count} untracked")))
+        .map(|(status, number)| format!("{} {status}", count(*number)))
+        .chain(report.batches.get("untracked").map(|number| format!("{} untracked", count(*number))))
         .collect();
     let known: u64 = report.batches.values().sum();
     if known == 0 {
         return "none yet".to_owned();
     }
-    format!("{} active of {known}: {}", report.active, by_status.join(", "))
+    format!("{} active of {}: {}", count(report.active), count(known), by_status.join(", "))
 }
 
 fn polling(report: &StatusReport) -> String {

@@ -3,6 +3,7 @@
 use super::Context;
 use super::error::Error;
 use super::exit::Exit;
+use super::ids::{self, parse_id};
 use super::source::Extent;
 use super::view;
 use crate::control::api::{TrackAnswer, TrackItem, TrackMany};
@@ -11,7 +12,6 @@ use crate::domain::printable::clean;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufRead;
 use unicode_width::UnicodeWidthStr;
 
 /// Watch batches: register them by id
@@ -84,10 +84,7 @@ impl Options {
 }
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
-    let ids = every_id(&arguments.ids, || std::io::stdin().lock())?;
-    if ids.is_empty() {
-        context.ui.note("no ids on standard input; nothing to track");
-    }
+    let ids = ids::every(&arguments.ids, &mut context.ui)?;
     let client = context.client().await?;
     let items: Vec<TrackItem> = ids.into_iter().map(|id| item(id, &arguments)).collect();
     let mut exit = Exit::Ok;
@@ -136,12 +133,6 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     outcome.map(|()| exit)
 }
 
-/// Reads an id: anything that is not empty and holds no spaces at its ends.
-pub fn parse_id(text: &str) -> Result<String, String> {
-    let id = text.trim();
-    if id.is_empty() { Err("an id cannot be empty".to_owned()) } else { Ok(id.to_owned()) }
-}
-
 /// Reads `k=v`; the value may be empty and may hold `=`.
 pub fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -153,30 +144,6 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
 /// Accepts a duration and keeps its text, which is what goes over the API.
 pub fn parse_duration(text: &str) -> Result<String, crate::domain::duration::BadDuration> {
     crate::domain::duration::parse(text).map(|_| text.to_owned())
-}
-
-/// The ids of the command line; where one is `-`, those of standard input stand in its place.
-fn every_id<R: BufRead>(given: &[String], stdin: impl FnOnce() -> R) -> Result<Vec<String>, Error> {
-    let mut stdin = Some(stdin);
-    let mut ids = Vec::with_capacity(given.len());
-    for id in given {
-        if id != "-" {
-            ids.push(id.clone());
-            continue;
-        }
-        let Some(stdin) = stdin.take() else {
-            return Err(Error::usage("`-` is standard input and can be given only once"));
-        };
-        for (number, line) in stdin().lines().enumerate() {
-            let line =
-                line.map_err(|error| Error::io(format!("standard input, line {}", number + 1), &error))?;
-            let id = line.trim_start_matches('\u{feff}').trim();
-            if !id.is_empty() && !id.starts_with('#') {
-                ids.push(id.to_owned());
-            }
-        }
-    }
-    Ok(ids)
 }
 
 fn item(id: String, arguments: &Arguments) -> TrackItem {
@@ -269,17 +236,6 @@ const BYTES: usize = 16 * 1024 * 1024;
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn ids_come_from_the_command_line_and_from_standard_input() {
-        let given = ["a".to_owned(), "-".to_owned(), "z".to_owned()];
-        let input: &[u8] = b"\xef\xbb\xbfopenai:b\r\n\n  # a comment\n  c  \nd";
-        assert_eq!(every_id(&given, || input).unwrap(), ["a", "openai:b", "c", "d", "z"]);
-        let twice = ["-".to_owned(), "-".to_owned()];
-        assert_eq!(every_id(&twice, || input).unwrap_err().kind, Exit::Usage);
-        let garbage: &[u8] = b"a\n\xff\n";
-        assert!(every_id(&given, || garbage).unwrap_err().message.contains("line 2"));
-    }
 
     #[test]
     fn labels_have_a_key() {

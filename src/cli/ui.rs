@@ -175,6 +175,45 @@ impl Ui {
         self.err_style.terminal
     }
 
+    /// Asks a person; where stdin is no terminal nobody is asked, and it is as if they had agreed.
+    pub fn confirm(&mut self, question: &str) -> Result<bool, Error> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(true);
+        }
+        let agreed =
+            matches!(self.ask(&format!("{question} [y/N]"))?.to_ascii_lowercase().as_str(), "y" | "yes");
+        if !agreed {
+            self.talk("nothing was done");
+        }
+        Ok(agreed)
+    }
+
+    /// Asks for a line of text on the terminal; empty at the end of the input.
+    pub fn ask(&mut self, question: &str) -> Result<String, Error> {
+        self.clear_progress();
+        self.flush();
+        let _ = write!(self.err, "{} ", clean(question));
+        let _ = self.err.flush();
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map_err(|error| Error::io("standard input", &error))?;
+        if !line.ends_with('\n') {
+            let _ = writeln!(self.err);
+        }
+        Ok(line.trim().to_owned())
+    }
+
+    /// The same for what nobody may see over somebody's shoulder.
+    pub fn ask_secret(&mut self, question: &str) -> Result<String, Error> {
+        let echo = |word: &str| std::process::Command::new("stty").arg(word).status();
+        let hidden = echo("-echo").is_ok_and(|status| status.success());
+        let answer = self.ask(question);
+        if hidden {
+            let _ = echo("echo");
+            let _ = writeln!(self.err);
+        }
+        answer
+    }
+
     pub fn warn(&mut self, text: &str) {
         let label = self.err_style.paint(Tone::Warning, "warning:");
         self.talk(&format!("{label} {}", clean_lines(text)));
@@ -215,6 +254,12 @@ impl Ui {
             let _ = write!(self.err, "\r\x1b[2K");
             let _ = self.err.flush();
         }
+    }
+
+    /// Prints the last thing that is said.
+    pub fn finish_with(&mut self, text: &str) {
+        self.write(text);
+        self.flush();
     }
 
     /// Prints what `result` says, if anything, and gives the exit code.

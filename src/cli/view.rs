@@ -1,6 +1,8 @@
 //! Batches and events as people read them, out of their JSON.
 
-use super::style::Tone;
+use super::quantity::count;
+use super::style::{Style, Tone};
+use super::table::{shorten, shorten_middle};
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::status::Status;
@@ -11,6 +13,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
+use unicode_width::UnicodeWidthStr as _;
 
 /// A batch in the shape of `docs/contract.md#the-batch-shape`. What is missing or of another type reads as unknown.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,21 @@ impl<'a> BatchView<'a> {
 
     pub fn status(self) -> &'a str {
         self.0["status"].as_str().unwrap_or("unknown")
+    }
+
+    /// When it was created; of one that nobody has seen yet, when it was tracked.
+    pub fn created_at(self) -> Option<Timestamp> {
+        self.stamp("created_at")
+    }
+
+    /// How long it took, once it has ended.
+    pub fn duration(self) -> Option<Duration> {
+        Some(since(self.created_at()?, self.ended_at()?))
+    }
+
+    /// Whether nobody watches it any more.
+    pub fn is_untracked(self) -> bool {
+        !self.added("untracked_at").is_null()
     }
 
     /// How it ended; `None` while it lives.
@@ -90,12 +108,27 @@ impl<'a> BatchView<'a> {
     /// dash where the service counts nothing before the end; nothing where no count is known.
     pub fn progress(self) -> String {
         match self.counts() {
-            Some(counts) if self.is_over() && counts.failed > 0 => {
-                format!("{} ok · {} failed", counts.completed, counts.failed)
+            Some(counts) if self.is_over() && counts.failed > 0 => counts.ends(),
+            Some(_) if self.is_uncounted() => UNCOUNTED.to_owned(),
+            Some(counts) if counts.failed > 0 => {
+                format!("{} · {} failed", counts.progress(), count(counts.failed))
             }
-            Some(_) if self.is_uncounted() => "–".to_owned(),
             Some(counts) => counts.progress(),
-            None => String::new(),
+            None if self.is_over() => String::new(),
+            None => UNCOUNTED.to_owned(),
+        }
+    }
+
+    /// The same ever more shortly, the first with a bar.
+    pub fn progress_forms(self) -> [String; 3] {
+        let text = self.progress();
+        match self.counts().filter(|_| !self.is_uncounted()) {
+            Some(counts) if self.is_over() && counts.failed > 0 => {
+                let short = format!("{}/{} ok", count(counts.completed), count(counts.total));
+                [format!("{} {text}", counts.bar()), text, short]
+            }
+            Some(counts) => [format!("{} {text}", counts.bar()), text, format!("{}%", counts.percent())],
+            None => [text.clone(), text.clone(), text],
         }
     }
 
@@ -129,18 +162,29 @@ impl Counts {
 
     /// `120/400 30%`
     fn progress(self) -> String {
-        format!("{}/{} {:>3}%", self.done(), self.total, self.percent())
+        format!("{}/{} {:>3}%", count(self.done()), count(self.total), self.percent())
+    }
+
+    /// `98 ok · 22 failed`
+    fn ends(self) -> String {
+        format!("{} ok · {} failed", count(self.completed), count(self.failed))
+    }
+
+    /// How much is over, as a bar: `██░░░░░░`; full only once all is.
+    pub fn bar(self) -> String {
+        let filled = usize::try_from(self.percent()).unwrap_or(0) * BAR / 100;
+        "█".repeat(filled) + &"░".repeat(BAR - filled)
     }
 
     /// `398 of 400 succeeded, 2 failed`
     pub fn sentence(self) -> String {
         let open = self.total.saturating_sub(self.done());
-        let mut text = format!("{} of {} succeeded", self.completed, self.total);
+        let mut text = format!("{} of {} succeeded", count(self.completed), count(self.total));
         if self.failed > 0 {
-            let _ = write!(text, ", {} failed", self.failed);
+            let _ = write!(text, ", {} failed", count(self.failed));
         }
         if open > 0 {
-            let _ = write!(text, ", {open} open");
+            let _ = write!(text, ", {} open", count(open));
         }
         text
     }
@@ -167,23 +211,57 @@ impl<'a> EventView<'a> {
         Some((self.0["data"]["provider"].as_str()?, self.0["data"]["id"].as_str()?))
     }
 
-    /// One line: number, time, type, what it is about, and how that stands.
-    pub fn line(self, zone: &TimeZone, paint: impl Fn(Tone, &str) -> String) -> String {
+    /// One line that is no wider than the stream: number, time, type, what it is about, and how that stands.
+    pub fn line(self, zone: &TimeZone, style: Style) -> String {
         let data = &self.0["data"];
+        let room = style.width.map_or(usize::MAX, usize::from);
         let at = self.0["timestamp"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let at = at.map(|at| match room {
+            WIDE.. => local(at, zone),
+            _ => at.to_zoned(zone.clone()).strftime("%m-%d %H:%M %Z").to_string(),
+        });
         let about = match (data["provider"].as_str(), data["id"].as_str(), data["webhook"].as_str()) {
             (Some(provider), Some(id), _) => format!("{provider}:{id}"),
             (_, _, Some(webhook)) => webhook.to_owned(),
             (provider, id, _) => provider.or(id).unwrap_or("-").to_owned(),
         };
-        let tone = severity_tone(data["severity"].as_str());
-        let mut line = format!(
-            "{:>6}  {}  {}  {}",
-            self.sequence(),
-            paint(Tone::Faint, &at.map_or_else(|| " ".repeat(19), |at| local(at, zone))),
-            paint(tone, &format!("{:<24}", clean(self.kind()))),
-            clean(&about)
-        );
+        let kind = clean(self.kind());
+        let kind = if room >= WIDE { format!("{kind:<24}") } else { format!("{kind:<16}") };
+        let facts = self.facts();
+        let mut pieces = vec![
+            (Tone::Plain, format!("{:>6}", self.sequence())),
+            (Tone::Faint, at.unwrap_or_default()),
+            (severity_tone(data["severity"].as_str()), kind),
+        ];
+        let taken: usize = pieces.iter().map(|(_, text)| text.width() + 2).sum();
+        let left = room.saturating_sub(taken);
+        let (about, facts) = (clean(&about), clean(&facts));
+        // What happened is short; what it is about gives way before it.
+        let for_facts = facts.width().min(left / 2);
+        let for_about = left.saturating_sub(if for_facts > 0 { for_facts + 2 } else { 0 });
+        let about = shorten_middle(&about, for_about).into_owned();
+        let for_facts = left.saturating_sub(about.width() + 2);
+        pieces.push((Tone::Plain, about));
+        pieces.push((Tone::Plain, shorten(&facts, for_facts).into_owned()));
+        let mut line = String::new();
+        let mut used = 0;
+        for (tone, text) in pieces {
+            let gap = if used == 0 { 0 } else { 2 };
+            let text = shorten(&text, room.saturating_sub(used + gap));
+            if text.trim().is_empty() {
+                continue;
+            }
+            line.extend(std::iter::repeat_n(' ', gap));
+            line.push_str(&style.paint(tone, &text));
+            used += gap + text.width();
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+
+    /// How what it is about stands.
+    fn facts(self) -> String {
+        let data = &self.0["data"];
         let mut facts = Vec::new();
         if let Some(outcome) = data["outcome"].as_str() {
             facts.push(outcome.to_owned());
@@ -192,7 +270,7 @@ impl<'a> EventView<'a> {
             if self.batch().is_some_and(BatchView::is_over) {
                 facts.push(counts.sentence());
             } else if !self.batch().is_some_and(BatchView::is_uncounted) {
-                facts.push(format!("{}/{}", counts.done(), counts.total));
+                facts.push(format!("{}/{}", count(counts.done()), count(counts.total)));
             }
         }
         if let Some(message) = data["message"].as_str() {
@@ -201,13 +279,18 @@ impl<'a> EventView<'a> {
         if data["test"].as_bool() == Some(true) {
             facts.push("test".to_owned());
         }
-        if !facts.is_empty() {
-            line.push_str("  ");
-            line.push_str(&clean(&facts.join(", ")));
-        }
-        line
+        facts.join(", ")
     }
 }
+
+/// From here on there is room for whole times.
+const WIDE: usize = 110;
+
+/// Where a service counts nothing before the end.
+const UNCOUNTED: &str = "–";
+
+/// How many letters a bar has.
+const BAR: usize = 8;
 
 /// How a status with its outcome is meant.
 pub fn tone(status: &str, outcome: Option<&str>) -> Tone {
@@ -231,7 +314,6 @@ fn severity_tone(severity: Option<&str>) -> Tone {
 
 /// Texts side by side, each filled up to its width; the last is not filled.
 pub fn columns(cells: &[(&str, usize)]) -> String {
-    use unicode_width::UnicodeWidthStr;
     let mut line = String::new();
     for (place, (text, width)) in cells.iter().enumerate() {
         line.push_str(text);
@@ -247,12 +329,12 @@ pub fn time(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// An instant in the reader's own time zone: `2026-11-22 17:46:40`.
+/// An instant in the reader's own time zone: `2026-11-22 17:46:40 CET`.
 pub fn local(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
-/// An instant with its distance: `2026-11-22 17:46:40 (3 h 12 m ago)`.
+/// An instant with its distance: `2026-11-22 17:46:40 CET (3 h 12 m ago)`.
 pub fn local_and_ago(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     format!("{} ({})", local(at, zone), distance(at, now))
 }
@@ -287,10 +369,10 @@ mod tests {
                 "batch": {"id": "batch_1", "status": "completed",
                     "request_counts": {"total": 400, "completed": 398, "failed": 2}}}
         });
-        let plain = |_: Tone, text: &str| text.to_owned();
+        let plain = Style::default();
         insta::assert_snapshot!(
             EventView(&event).line(&TimeZone::UTC, plain),
-            @"   812  2026-11-22 16:46:40  batch.completed           openai:batch_1  partial, 398 of 400 succeeded, 2 failed"
+            @"   812  2026-11-22 16:46:40 UTC  batch.completed           openai:batch_1  partial, 398 of 400 succeeded, 2 failed"
         );
         let finding = json!({
             "type": "provider.unauthorized", "sequence": 3, "timestamp": "2026-11-22T16:46:40.123Z",
@@ -298,7 +380,26 @@ mod tests {
         });
         insta::assert_snapshot!(
             EventView(&finding).line(&TimeZone::UTC, plain),
-            @r"     3  2026-11-22 16:46:40  provider.unauthorized     openai  401:\nno key"
+            @r"     3  2026-11-22 16:46:40 UTC  provider.unauthorized     openai  401:\nno key"
+        );
+    }
+
+    #[test]
+    fn an_event_fits_the_terminal() {
+        let event = json!({
+            "type": "batch.completed", "sequence": 812, "timestamp": "2026-11-22T16:46:40.123Z",
+            "data": {"id": "batch_68fd8e2f1c0c8190a1b2c3d4e5f60718", "provider": "openai", "outcome": "partial",
+                "batch": {"status": "completed", "request_counts": {"total": 4000, "completed": 3998, "failed": 2}}}
+        });
+        for width in [1_u16, 20, 60, 80, 100, 120] {
+            let style = Style { width: Some(width), ..Style::default() };
+            let line = EventView(&event).line(&TimeZone::UTC, style);
+            assert!(line.width() <= usize::from(width), "{width}: {line}");
+        }
+        let style = Style { width: Some(80), ..Style::default() };
+        insta::assert_snapshot!(
+            EventView(&event).line(&TimeZone::UTC, style),
+            @"   812  11-22 16:46 UTC  batch.completed   openai:b…e5f60718  partial, 3,998 of…"
         );
     }
 

@@ -3,8 +3,8 @@
 use super::error::Error;
 use super::exit::Exit;
 use super::follow::{Followed, follow, pause};
+use super::ids::{self, parse_id};
 use super::source::Extent;
-use super::track::parse_id;
 use super::view::{BatchView, EventView, columns};
 use super::{Context, interrupted};
 use crate::control::api::{ErrorCode, TrackItem};
@@ -59,7 +59,8 @@ pub struct Arguments {
     json: bool,
 }
 
-pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+pub async fn run(mut arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
+    arguments.ids = ids::every(&arguments.ids, &mut context.ui)?;
     let client = context.client().await?;
     let began = Instant::now();
     // The end of the log before the first check: what happens after that check is in the stream.

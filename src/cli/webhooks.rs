@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use super::source::Limit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
 use super::view::{distance, time};
@@ -27,6 +28,8 @@ use std::fmt::Write as _;
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    limit: Limit,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -62,15 +65,16 @@ enum Command {
 
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     match arguments.command {
-        None => list(arguments.json, context).await,
+        None => list(arguments.limit, arguments.json, context).await,
         Some(Command::Test { name, event, json }) => test(&name, event, json, context).await,
         Some(Command::Disable { names }) => switch(&names, false, context).await,
         Some(Command::Enable { names }) => switch(&names, true, context).await,
     }
 }
 
-async fn list(json: bool, context: &mut Context) -> Result<Exit, Error> {
-    let listing = context.client().await?.webhooks().await?;
+async fn list(limit: Limit, json: bool, context: &mut Context) -> Result<Exit, Error> {
+    let mut listing = context.client().await?.webhooks().await?;
+    limit.cut(&mut listing);
     if json {
         context.ui.json(&listing);
         return Ok(Exit::Ok);
@@ -103,12 +107,12 @@ async fn test(name: &str, event: Option<String>, json: bool, context: &mut Conte
 
 async fn switch(names: &[String], on: bool, context: &mut Context) -> Result<Exit, Error> {
     let client = context.client().await?;
-    Ok(each(context, names, async |context, name| {
+    each(context, names, async |context, name| {
         let report = client.switch_webhook(name, on).await?;
         context.ui.note(&switched(name, on, &report.backlog));
         Ok(())
     })
-    .await)
+    .await
 }
 
 fn switched(name: &str, on: bool, backlog: &BTreeMap<String, u64>) -> String {

@@ -44,6 +44,14 @@ pub fn daemon_socket(config: &Config, env: &Env) -> PathBuf {
         .unwrap_or_else(|| config.state.dir.join(SOCKET_NAME))
 }
 
+/// Where a configuration is written that is not there yet: the user's own, and root's in `/etc`.
+pub fn new_file(env: &Env) -> Option<PathBuf> {
+    if nix::unistd::getuid().is_root() && env.directory("XDG_CONFIG_HOME").is_none() {
+        return Some(PathBuf::from(SYSTEM_FILE));
+    }
+    usual_files(env).into_iter().next()
+}
+
 fn asked_for(path: &Path, by: &str) -> Result<Option<PathBuf>, Problem> {
     if is_there(path) {
         return Ok(Some(path.to_owned()));

@@ -5,9 +5,9 @@ use super::api_error::ApiError;
 use super::live::Live;
 use super::resolve::no_such_provider;
 use super::service::Service;
-use crate::domain::duration;
 use crate::domain::shape;
 use crate::domain::sighting::Sighting;
+use crate::domain::since;
 use crate::domain::status::Status;
 use crate::domain::time::earlier;
 use crate::domain::tracked::BatchKey;
@@ -38,12 +38,10 @@ impl Service {
             None => config.providers.keys().collect(),
         };
         let since = match request.since.as_deref() {
-            Some(text) => {
-                duration::parse(text).map_err(|error| ApiError::invalid(error.to_string()).param("since"))?
-            }
-            None => DEFAULT_SINCE,
+            Some(text) => since::parse(text, self.clock.now())
+                .map_err(|error| ApiError::invalid(error.to_string()).param("since"))?,
+            None => earlier(self.clock.now(), DEFAULT_SINCE),
         };
-        let since = earlier(self.clock.now(), since);
         let rounds =
             names.iter().map(|name| self.discover_at(live, name, since, request.track, owner.as_deref()));
         let mut found = Vec::new();

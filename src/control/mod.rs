@@ -33,3 +33,4 @@ pub mod streams;
 pub mod submit;
 mod tokens;
 mod tracking;
+pub mod trial;

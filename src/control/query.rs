@@ -2,8 +2,9 @@
 
 use super::api::TrackItem;
 use super::api_error::ApiError;
-use super::service::{DeliveryQuery, ListQuery};
+use super::service::{DeliveryQuery, EventQuery, ListQuery};
 use super::submit::SubmitOptions;
+use crate::domain::event::EventType;
 use crate::engine::results::{Format, Wanted};
 use crate::provider::input_checker::Overrides;
 use axum::extract::{FromRequestParts, RawQuery};
@@ -39,7 +40,25 @@ impl Query {
             provider: self.text("provider"),
             labels: self.pairs("label")?,
             owner: self.text("owner"),
+            model: self.text("model"),
+            search: self.text("search"),
+            since: self.text("since"),
             after: self.text("after"),
+            limit: self.number("limit")?,
+        })
+    }
+
+    /// As a list of events is asked for.
+    pub fn events(&self) -> Result<EventQuery, ApiError> {
+        let read = |pattern: &str| match EventType::matching(pattern) {
+            types if types.is_empty() => Err(format!("`{pattern}` is no type of event")),
+            types => Ok(types),
+        };
+        let types = self.all("type", read)?.concat();
+        Ok(EventQuery {
+            since: self.text("since"),
+            types,
+            newest: self.number("newest")?,
             limit: self.number("limit")?,
         })
     }

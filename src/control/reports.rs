@@ -18,6 +18,7 @@ use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
+use crate::notify::Exchange;
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
 use crate::store::providers::ProviderState;
 use crate::webhook::{DeliveryOutcome, EventBody};
@@ -223,14 +224,7 @@ impl Service {
         let body = draft.body(0);
         let tried = live.dispatcher.test(name, EventBody { id: &draft.id, body: &body }).await;
         let tried = tried.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the webhook is gone"))?;
-        Ok(TestAnswer {
-            delivered: tried.outcome == DeliveryOutcome::Delivered,
-            event_id: draft.id,
-            http_status: tried.status,
-            error: tried.error,
-            excerpt: tried.excerpt,
-            milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
-        })
+        Ok(test_answer(draft.id, tried))
     }
 
     /// What is in force, and what a reload would make of it.
@@ -360,7 +354,19 @@ fn webhook_report(
     }
 }
 
-fn check_answer(
+/// What came of sending the event `event_id` as a test.
+pub(super) fn test_answer(event_id: String, tried: Exchange) -> TestAnswer {
+    TestAnswer {
+        delivered: tried.outcome == DeliveryOutcome::Delivered,
+        event_id,
+        http_status: tried.status,
+        error: tried.error,
+        excerpt: tried.excerpt,
+        milliseconds: u64::try_from(tried.took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn check_answer(
     config: &Config,
     name: &str,
     result: Result<(), ProviderError>,
@@ -405,7 +411,7 @@ fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option
 }
 
 /// A batch that does not exist, for tests.
-fn sample(kind: EventType, now: Timestamp) -> Tracked {
+pub(super) fn sample(kind: EventType, now: Timestamp) -> Tracked {
     let key = BatchKey { provider: "example".to_owned(), id: "batch_batchd_test".to_owned() };
     let mut tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, now);
     tracked.name = Some("batchd test".to_owned());

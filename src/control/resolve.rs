@@ -5,6 +5,7 @@ use super::api_error::ApiError;
 use crate::config::Config;
 use crate::domain::tracked::BatchKey;
 use crate::provider;
+use percent_encoding::percent_decode_str;
 
 /// A configured provider, as far as ids go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,70 @@ pub fn known(id: &str, providers: &[String]) -> Result<Option<BatchKey>, ApiErro
             several.iter().map(String::as_str),
         )),
     }
+}
+
+/// The one of `found` that a name or the beginning of an id means; `None` if nothing was found.
+pub(super) fn only<T>(
+    text: &str,
+    mut found: Vec<T>,
+    about: impl Fn(&T) -> String,
+) -> Result<Option<T>, ApiError> {
+    if found.len() < 2 {
+        return Ok(found.pop());
+    }
+    let more = if found.len() > MAX_CANDIDATES { ", and more" } else { "" };
+    let candidates: Vec<String> = found.iter().take(MAX_CANDIDATES).map(about).collect();
+    Err(ApiError::new(ErrorCode::AmbiguousId, format!("`{text}` means several batches"))
+        .param("id")
+        .hint(format!("write which one: {}{more}", candidates.join(", "))))
+}
+
+/// How many candidates an error names.
+pub(super) const MAX_CANDIDATES: usize = 10;
+
+/// The beginnings of ids that `text` may be, given how it would be written at each provider (`forms`).
+pub(super) fn beginnings(text: &str, forms: impl IntoIterator<Item = String>) -> Vec<String> {
+    if text.chars().count() < MIN_BEGINNING {
+        return Vec::new();
+    }
+    std::iter::once(text.to_owned()).chain(forms).collect()
+}
+
+/// A shorter text is no beginning of an id: too many ids begin so.
+const MIN_BEGINNING: usize = 6;
+
+/// Whether `text` is the address of a web page.
+pub fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+/// What in the address of a page may be the id of a batch: the steps of its path and the values behind it.
+pub(super) fn ids_in(address: &str) -> Vec<String> {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let pieces = rest.split(['/', '?', '&', '=', '#']).skip(1).filter(|piece| piece.len() >= MIN_BEGINNING);
+    let decode = |piece: &str| percent_decode_str(piece).decode_utf8_lossy().into_owned();
+    let mut ids: Vec<String> = pieces.take(MAX_PIECES).map(decode).collect();
+    // The last that fits is the most special one.
+    ids.reverse();
+    ids
+}
+
+/// So many pieces of an address are looked up.
+const MAX_PIECES: usize = 16;
+
+/// `address` as it may have been recorded: with and without what stands behind the path.
+pub(super) fn forms_of_address(address: &str) -> Vec<String> {
+    let without_fragment = address.split('#').next().unwrap_or(address);
+    let without_query = without_fragment.split('?').next().unwrap_or(address);
+    let mut forms: Vec<String> = Vec::new();
+    for form in [address, without_fragment, without_query] {
+        for form in [form, form.trim_end_matches('/')] {
+            if !forms.iter().any(|known| known == form) {
+                forms.push(form.to_owned());
+            }
+        }
+    }
+    forms
 }
 
 /// The provider that a new, bare `id` goes to.
@@ -114,7 +179,7 @@ pub(super) fn is_claimed(id: &str) -> bool {
 
 /// Whether `text` can be the id of a batch at all.
 pub(super) fn is_an_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= MAX_TEXT && !text.chars().any(char::is_control) && !is_address(text)
 }
 
 /// The error for a provider that is not configured.
@@ -206,6 +271,37 @@ mod tests {
         let refusal = known("b", &["openai".into(), "eu".into()]).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::AmbiguousId);
         assert!(refusal.hints[0].contains("openai:b or eu:b"), "{refusal:?}");
+    }
+
+    #[test]
+    fn of_several_that_are_called_so_the_error_names_some() {
+        let about = |id: &u32| format!("openai:{id}");
+        assert_eq!(only("x", Vec::new(), about), Ok(None));
+        assert_eq!(only("x", vec![7], about), Ok(Some(7)));
+        let refusal = only("nightly", vec![7, 8], about).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::AmbiguousId);
+        assert_eq!(refusal.hints, ["write which one: openai:7, openai:8"]);
+        let refusal = only("nightly", (0..11).collect(), about).unwrap_err();
+        assert!(refusal.hints[0].ends_with("openai:9, and more"), "{refusal:?}");
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_has_six_characters() {
+        assert!(beginnings("batch", []).is_empty());
+        assert_eq!(beginnings("batch_", ["batches/batch_".to_owned()]), ["batch_", "batches/batch_"]);
+    }
+
+    #[test]
+    fn the_address_of_a_page_holds_the_id() {
+        let ids = ids_in("https://platform.openai.com/batches/batch_68fd8e2f?project=proj_1#top");
+        assert_eq!(ids, ["proj_1", "project", "batch_68fd8e2f", "batches"]);
+        let arn = "https://eu-west-1.console.aws.amazon.com/bedrock/home?region=eu-west-1#/batch-inference/arn%3Aaws%3Ax%2Fy";
+        assert_eq!(ids_in(arn)[0], "arn:aws:x/y");
+        assert_eq!(
+            forms_of_address("https://a/b/?x#y"),
+            ["https://a/b/?x#y", "https://a/b/?x", "https://a/b/", "https://a/b"]
+        );
+        assert!(!is_an_id("https://a/b") && is_an_id("gs://a/b"));
     }
 
     #[test]

@@ -336,7 +336,7 @@ async fn event_log(
     if accepts(headers, "text/event-stream") {
         return stream::events(&shared, batch.as_deref(), after).await;
     }
-    let listing = shared.service.events(batch.as_deref(), after, query.number("limit")?).await?;
+    let listing = shared.service.events(batch.as_deref(), after, query.events()?).await?;
     Ok(Json(listing).into_response())
 }
 

@@ -6,16 +6,20 @@ use super::live::Live;
 use super::resolve::{self, candidates, no_such_provider};
 use super::tokens::Tokens;
 use crate::clock::Clock;
+use crate::domain::event::EventType;
 use crate::domain::shape;
+use crate::domain::since;
 use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::store::batches::BatchFilter;
 use crate::store::events::{EventFilter, LoggedEvent};
+use crate::store::lookup::Called;
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
 use crate::store::{Pk, Store};
 use crate::tasks::Tasks;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -42,8 +46,27 @@ pub struct ListQuery {
     pub labels: BTreeMap<String, String>,
     /// Only this user's.
     pub owner: Option<String>,
+    /// Only of this model; `*` stands for any letters.
+    pub model: Option<String>,
+    /// Only with this text in id, name, model or labels.
+    pub search: Option<String>,
+    /// Only created since: so long ago, or an instant.
+    pub since: Option<String>,
     /// Only what comes after this batch in the list.
     pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// Which events a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// Only recorded since: so long ago, or an instant.
+    pub since: Option<String>,
+    /// Only these types; empty: all.
+    pub types: Vec<EventType>,
+    /// Only the newest so many; the list begins with the oldest of them all the same.
+    pub newest: Option<u64>,
     /// At most so many.
     pub limit: Option<u32>,
 }
@@ -86,7 +109,8 @@ impl Service {
         self.live.as_ref().map(|live| live.tasks().clone())
     }
 
-    /// The tracked batch that `text` (an id or `PROVIDER:ID`) means.
+    /// The tracked batch that `text` means: an id or `PROVIDER:ID`, else a name, the beginning of an id, or the address of
+    /// its page (`docs/contract.md#ids`).
     pub async fn find(&self, text: &str) -> Result<(Pk, Tracked), ApiError> {
         self.find_at(None, text).await
     }
@@ -124,7 +148,49 @@ impl Service {
         }
         let providers: Vec<String> = found.iter().map(|(_, tracked)| tracked.key.provider.clone()).collect();
         resolve::known(text, &providers)?;
-        found.pop().ok_or_else(absent)
+        match found.pop() {
+            Some(found) => Ok(found),
+            None => self.called(text).await?.ok_or_else(absent),
+        }
+    }
+
+    /// The tracked batch that `text` means without being its id: its name, the beginning of its id, or the address of its
+    /// page at the provider; each also behind `PROVIDER:`.
+    pub(super) async fn called(&self, text: &str) -> Result<Option<(Pk, Tracked)>, ApiError> {
+        let about = |(_, tracked): &(Pk, Tracked)| format!("{} ({})", tracked.key, tracked.batch.status);
+        let limit = u32::try_from(resolve::MAX_CANDIDATES).unwrap_or(u32::MAX).saturating_add(1);
+        if resolve::is_address(text) {
+            let mut found = self.store.find_by_page(resolve::forms_of_address(text)).await?;
+            for id in resolve::ids_in(text) {
+                if !found.is_empty() {
+                    break;
+                }
+                found = self.store.find(id).await?;
+            }
+            return resolve::only(text, found, about);
+        }
+        let forms = |id: &str| match &self.live {
+            Some(live) => live.engine.other_forms(id),
+            None => BTreeSet::new(),
+        };
+        let whole = Called {
+            provider: None,
+            name: text.to_owned(),
+            beginnings: resolve::beginnings(text, forms(text)),
+            limit,
+        };
+        let mut found = self.store.called(whole).await?;
+        if let Some((provider, id)) = text.split_once(':').filter(|(_, id)| !id.is_empty()) {
+            let behind = Called {
+                provider: Some(provider.to_owned()),
+                name: id.to_owned(),
+                beginnings: resolve::beginnings(id, forms(id)),
+                limit,
+            };
+            found.extend(self.store.called(behind).await?);
+            found.dedup_by_key(|(pk, _)| *pk);
+        }
+        resolve::only(text, found, about)
     }
 
     /// The error for a batch that is not tracked. It advises to track it only where that could work.
@@ -147,6 +213,8 @@ impl Service {
             },
         };
         match placed {
+            // What no id looks like may be a mistyped name; `track` would ask a provider for it in vain.
+            Ok(()) if text.contains(char::is_whitespace) || resolve::is_address(text) => refusal.hint(all),
             Ok(()) => refusal.hint(format!("`batchd track {text}` tracks it; {all}")),
             Err(hints) => hints.into_iter().fold(refusal, ApiError::hint).hint(all),
         }
@@ -225,6 +293,9 @@ impl Service {
             provider: query.provider,
             labels: query.labels,
             owner: query.owner,
+            model: query.model,
+            search: query.search,
+            created_since: self.since(query.since.as_deref())?.map(Timestamp::as_second),
             after,
             limit: Some(query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)),
         };
@@ -247,6 +318,12 @@ impl Service {
         })
     }
 
+    /// The instant that `since` means now.
+    fn since(&self, since: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+        let parse = |text| since::parse(text, self.clock.now());
+        since.map(parse).transpose().map_err(|error| ApiError::invalid(error.to_string()).param("since"))
+    }
+
     /// The id, unless two providers have it: then `PROVIDER:ID`.
     async fn cursor(&self, entry: Option<&(Pk, Tracked)>) -> Result<Option<String>, ApiError> {
         let Some((_, tracked)) = entry else { return Ok(None) };
@@ -260,7 +337,7 @@ impl Service {
         &self,
         batch: Option<&str>,
         after: i64,
-        limit: Option<u32>,
+        query: EventQuery,
     ) -> Result<Listing<Value>, ApiError> {
         let batch = match batch {
             Some(text) => Some(self.find(text).await?.1.key),
@@ -270,8 +347,12 @@ impl Service {
         if after > last {
             return Err(beyond_end(after, last));
         }
-        let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-        let filter = EventFilter { after, batch, limit: Some(limit + 1) };
+        let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+        let since = self.since(query.since.as_deref())?;
+        let mut filter = EventFilter { after, batch, since, types: query.types, limit: Some(limit + 1) };
+        if let Some(newest) = query.newest {
+            filter.after = self.store.before_the_newest(filter.clone(), newest).await?;
+        }
         let mut events = self.store.events(filter).await?;
         let has_more = events.len() > limit as usize;
         events.truncate(limit as usize);

@@ -55,7 +55,8 @@ pub(super) async fn events(shared: &Shared, batch: Option<&str>, after: i64) -> 
                 }
                 // Marked as seen before the log is read: what is recorded meanwhile wakes the wait below.
                 recorded.mark_unchanged();
-                let filter = EventFilter { after, batch: batch.clone(), limit: Some(PAGE) };
+                let filter =
+                    EventFilter { after, batch: batch.clone(), limit: Some(PAGE), ..EventFilter::default() };
                 match store.events(filter).await {
                     Ok(page) if !page.is_empty() => {
                         for event in page {

@@ -232,6 +232,14 @@ impl Service {
         let item =
             TrackItem { id: text.to_owned(), provider: provider.map(str::to_owned), ..TrackItem::default() };
         let known = self.store.providers_of(possible_ids(live, text)).await?;
+        // What has the whole shape of an id is no beginning of another one.
+        if known.is_empty()
+            && !resolve::is_claimed(text.split_once(':').map_or(text, |(_, id)| id))
+            && let Some((_, tracked)) = self.called(text).await?
+            && provider.is_none_or(|provider| provider == tracked.key.provider)
+        {
+            return Ok(tracked.key);
+        }
         Ok(understand(item, live, &live.config(), &known, false, self.clock.now())?.key)
     }
 

@@ -101,6 +101,17 @@ impl EventType {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
+    /// The types that `pattern` means: the one of that name, or with `batch.*` all that begin so; none if there is no such
+    /// type.
+    pub fn matching(pattern: &str) -> Vec<Self> {
+        let beginning = pattern.strip_suffix('*').filter(|beginning| beginning.ends_with('.'));
+        let fits = |kind: &Self| match beginning {
+            Some(beginning) => kind.as_str().starts_with(beginning),
+            None => kind.as_str() == pattern,
+        };
+        Self::ALL.into_iter().filter(fits).collect()
+    }
+
     /// The findings whose end it is: whoever was told of one is told of its end too.
     pub const fn ends(self) -> &'static [Self] {
         match self {

@@ -24,6 +24,7 @@ pub mod route;
 pub mod schedule;
 pub mod shape;
 pub mod sighting;
+pub mod since;
 pub mod status;
 pub mod suspect;
 pub mod time;

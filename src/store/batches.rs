@@ -30,6 +30,12 @@ pub struct BatchFilter {
     pub labels: BTreeMap<String, String>,
     /// Only this user's.
     pub owner: Option<String>,
+    /// Only those of this model; `*` stands for any letters.
+    pub model: Option<String>,
+    /// Only those with this text in their id, name, model or labels, whatever the case of its ASCII letters.
+    pub search: Option<String>,
+    /// Only those created since, Unix seconds.
+    pub created_since: Option<i64>,
     /// Only what comes after (was registered before) this one.
     pub after: Option<Pk>,
     /// At most so many.
@@ -270,7 +276,11 @@ impl Store {
     }
 
     /// Reads batches, with what is known of their last checks and not written yet.
-    async fn select(&self, rest: String, values: Vec<Value>) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+    pub(super) async fn select(
+        &self,
+        rest: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
                 let mut query = connection.prepare_cached(&row::select(&rest))?;
@@ -320,6 +330,20 @@ impl BatchFilter {
         }
         if let Some(owner) = self.owner {
             and(&mut sql, "owner = ?", vec![owner.into()]);
+        }
+        if let Some(model) = self.model {
+            // Of a pattern only `*` is meant to be one.
+            let pattern = model.replace('[', "[[]").replace('?', "[?]");
+            and(&mut sql, "batch ->> '$.model' GLOB ?", vec![pattern.into()]);
+        }
+        if let Some(text) = self.search {
+            let text: Value = text.to_ascii_lowercase().into();
+            let condition = "(instr(lower(id), ?) OR instr(lower(name), ?) OR instr(lower(batch ->> '$.model'), ?)
+                 OR EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE instr(lower(label.key || '=' || label.value), ?)))";
+            and(&mut sql, condition, vec![text.clone(), text.clone(), text.clone(), text]);
+        }
+        if let Some(since) = self.created_since {
+            and(&mut sql, "batch ->> '$.created_at' >= ?", vec![since.into()]);
         }
         if let Some(after) = self.after {
             and(&mut sql, "pk < ?", vec![after.into()]);

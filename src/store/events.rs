@@ -1,12 +1,16 @@
 //! The event log: append-only, numbered, each event once.
 
-use super::column::{collect, event_type};
+use super::column::{collect, event_type, ms};
 use super::error::StoreError;
 use super::state::Store;
 use super::telling::{last_sequence, record};
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use crate::domain::tracked::BatchKey;
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, params_from_iter};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -30,6 +34,10 @@ pub struct EventFilter {
     pub after: i64,
     /// Only those of this batch.
     pub batch: Option<BatchKey>,
+    /// Only those recorded since.
+    pub since: Option<Timestamp>,
+    /// Only these types; empty: all.
+    pub types: Vec<EventType>,
     /// At most so many.
     pub limit: Option<u32>,
 }
@@ -45,29 +53,35 @@ impl Store {
 
     /// Reads events.
     pub async fn events(&self, filter: EventFilter) -> Result<Vec<LoggedEvent>, StoreError> {
+        let limit = filter.limit.map_or(-1, i64::from);
+        let (conditions, values) = filter.sql();
         self.read(move |connection| {
-            let limit = filter.limit.map_or(-1, i64::from);
-            let read = |row: &rusqlite::Row<'_>| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT sequence, id, type, body FROM events {conditions} ORDER BY sequence LIMIT {limit}"
+            ))?;
+            collect(query.query(params_from_iter(values))?, |row| {
                 Ok(LoggedEvent {
                     sequence: row.get("sequence")?,
                     id: row.get("id")?,
                     kind: event_type(row, "type")?,
                     body: row.get("body")?,
                 })
-            };
-            if let Some(key) = filter.batch {
-                let mut query = connection.prepare_cached(
-                    "SELECT sequence, id, type, body FROM events
-                     WHERE batch = (SELECT pk FROM batches WHERE provider = ?1 AND id = ?2) AND sequence > ?3
-                     ORDER BY sequence LIMIT ?4",
-                )?;
-                collect(query.query((key.provider, key.id, filter.after, limit))?, read)
-            } else {
-                let mut query = connection.prepare_cached(
-                    "SELECT sequence, id, type, body FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
-                )?;
-                collect(query.query((filter.after, limit))?, read)
-            }
+            })
+        })
+        .await
+    }
+
+    /// The number behind which the newest `count` of these events begin; that of the filter if there are no more.
+    pub async fn before_the_newest(&self, filter: EventFilter, count: u64) -> Result<i64, StoreError> {
+        let after = filter.after;
+        let (conditions, mut values) = filter.sql();
+        values.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT sequence FROM events {conditions} ORDER BY sequence DESC LIMIT 1 OFFSET ?"
+            ))?;
+            let found = query.query_row(params_from_iter(values), |row| row.get("sequence")).optional()?;
+            Ok(found.unwrap_or(after))
         })
         .await
     }
@@ -90,5 +104,29 @@ impl Store {
             Some(daemon) => daemon.writer.core.watch_events(),
             None => watch::Sender::new(0).subscribe(),
         }
+    }
+}
+
+impl EventFilter {
+    /// What follows `FROM events`, and its values.
+    fn sql(self) -> (String, Vec<Value>) {
+        let mut sql = String::from("WHERE sequence > ?");
+        let mut values: Vec<Value> = vec![self.after.into()];
+        if let Some(key) = self.batch {
+            sql.push_str(
+                " AND batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)",
+            );
+            values.extend([key.provider.into(), key.id.into()]);
+        }
+        if let Some(since) = self.since {
+            sql.push_str(" AND recorded_at >= ?");
+            values.push(ms(since).into());
+        }
+        if !self.types.is_empty() {
+            let places = vec!["?"; self.types.len()].join(", ");
+            let _ = write!(sql, " AND type IN ({places})");
+            values.extend(self.types.iter().map(|kind| kind.as_str().to_owned().into()));
+        }
+        (sql, values)
     }
 }

@@ -207,7 +207,7 @@ fn the_worst_lists_and_results_take_little_memory() {
     let hostile = Hostile::default();
     let world = world(&hostile);
     let daemon = world.daemon();
-    let listed = world.batchd(&["discover", "--provider", "hostile", "--since", "2020-01-01", "--json"]);
+    let listed = world.batchd(&["discover", "--provider", "hostile", "--since", "3650d", "--json"]);
     let told = String::from_utf8_lossy(&listed.stderr).into_owned();
     assert!(hostile.answered("/v1/batches") > 0, "{told}");
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();

@@ -684,9 +684,9 @@ fn a_list_is_an_aligned_table() {
             vec![batch("openai", "batch_1", "in_progress"), named, ended("batch_3", "completed", "partial")];
     });
     insta::assert_snapshot!(daemon.run(&["list"]).code(0).out, @r"
-    ID          NAME                     PROVIDER   STATUS           PROGRESS       AGE
-    msgbatch_2  nightly evals\u{1b}[31m  anthropic  in_progress                3 h 12 m
-    batch_1                              openai     in_progress  120/400  30%  3 h 12 m
+    ID          NAME                     PROVIDER   STATUS       PROGRESS               ETA       AGE
+    msgbatch_2  nightly evals\u{1b}[31m  anthropic  in_progress  –                      –    3 h 12 m
+    batch_1                              openai     in_progress  ██░░░░░░ 120/400  30%  –    3 h 12 m
     ");
     let all = daemon.run(&["list", "--all"]).code(0).out;
     assert!(all.contains("completed") && all.contains("partial"), "{all}");
@@ -793,9 +793,9 @@ fn the_event_log_is_read_whole_and_from_a_number() {
         ];
     });
     insta::assert_snapshot!(daemon.run(&["events"]).code(0).out, @r"
-     1  2026-11-18 11:06:40  batch.in_progress         openai:batch_1  120/400
-     2  2026-11-18 11:06:40  batch.in_progress         openai:batch_2  partial, 398 of 400 succeeded, 2 failed
-     3  2026-11-18 11:06:40  batch.completed           openai:batch_2  partial, 398 of 400 succeeded, 2 failed
+     1  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_1  120/400
+     2  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_2  partial, 398 of 400 succeeded, 2 failed
+     3  2026-11-18 11:06:40 UTC  batch.completed           openai:batch_2  partial, 398 of 400 succeeded, 2 failed
     ");
     let log = daemon.run(&["events", "--json", "--after", "1"]).code(0).json();
     let numbers: Vec<i64> =
@@ -816,7 +816,7 @@ fn following_survives_a_restart_and_gives_each_event_once() {
         });
     };
     more(&daemon, 1);
-    let mut running = Running::start(daemon.batchd(&["events", "--follow", "--json"]));
+    let mut running = Running::start(daemon.batchd(&["events", "--follow", "--after", "0", "--json"]));
     let sequence = |line: &str| serde_json::from_str::<Value>(line).unwrap()["sequence"].as_i64();
     assert_eq!(sequence(&running.line()), Some(1));
     more(&daemon, 2);
@@ -838,7 +838,7 @@ fn following_one_batch_joins_its_past_and_its_future() {
         world.events = vec![event(1, "batch.in_progress", &one), event(2, "batch.in_progress", &two)];
         world.batches = vec![one, two];
     });
-    let mut running = Running::start(daemon.batchd(&["events", "batch_2", "--follow"]));
+    let mut running = Running::start(daemon.batchd(&["events", "batch_2", "--follow", "--since", "1d"]));
     assert!(running.line().contains("batch.in_progress         openai:batch_2"));
     daemon.end("batch_1", "failed", "failed");
     daemon.end("batch_2", "cancelled", "cancelled");
@@ -1044,7 +1044,7 @@ fn a_backup_is_whole_and_private_or_not_there() {
     let name = file.to_str().unwrap();
     let entries = || std::fs::read_dir(directory.path()).unwrap().count();
 
-    daemon.run(&["backup", name]).code(0).says("400000 bytes");
+    daemon.run(&["backup", name]).code(0).says("390 KiB");
     let bytes = std::fs::read(&file).unwrap();
     assert_eq!((bytes.len(), bytes[0], bytes[399_999]), (400_000, b'a', b'd'));
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -1147,7 +1147,7 @@ fn the_status_is_one_screen() {
     let daemon = Daemon::start();
     insta::assert_snapshot!(daemon.run(&["status"]).code(0).out, @r"
     attention  nothing needs a person
-    batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00, pid 1
+    batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00 UTC, pid 1
     config     no file; keys come from the environment
     state      /var/lib/batchd
     batches    none yet

@@ -3,7 +3,7 @@
 //! `BATCHD_SDK_PYTHON` names a Python that has what `tests/sdk/requirements.txt` lists, `python3` is tried otherwise;
 //! without it a test says that it was skipped.
 
-use crate::world::{SIGNING, World, until};
+use crate::world::{SIGNING, TOKEN, World, until};
 use batchd::sandbox::{Sandbox, SandboxOptions, Speed};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -78,7 +78,7 @@ fn the_vendors_and_batchd_see_the_same() {
     until("TCP answers", || TcpStream::connect(api).ok());
     let batchd = env!("CARGO_BIN_EXE_batchd");
     run(&world, &python, "same_view.py", &[&sandbox, batchd]);
-    run(&world, &python, "openai_reads_batchd.py", &[&format!("http://{api}"), batchd]);
+    run(&world, &python, "openai_reads_batchd.py", &[&format!("http://{api}"), batchd, TOKEN]);
     daemon.terminate();
     stopping.cancel();
     runtime.block_on(served).unwrap().unwrap();
@@ -209,7 +209,7 @@ fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
         })
         .concat();
     format!(
-        "[state]\ndir = \"{}\"\n[api]\nsocket = \"{}\"\nlisten = \"{api}\"\n\
+        "[state]\ndir = \"{}\"\n[api]\nsocket = \"{}\"\nlisten = \"{api}\"\ntoken = {{ env = \"TEST_TOKEN\" }}\n\
          [polling]\nmin_interval = \"1s\"\nmax_interval = \"1s\"\n{providers}",
         world.state().display(),
         world.socket().display(),

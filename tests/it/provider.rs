@@ -224,7 +224,8 @@ fn requests(kind: &Kind, options: &[(&str, &str)], id: &str) -> Value {
     };
     let mut requests = json!({
         "retrieve": sent(&provider.retrieve(id).unwrap()),
-        "retrieve an id that would leave": sent(&provider.retrieve("../x?y#z é").unwrap()),
+        "retrieve an id with marks": sent(&provider.retrieve("x?y#z é").unwrap()),
+        "retrieve an id that would leave": provider.retrieve("../x").unwrap_err().to_string(),
         "list": list(None, 20),
         "list from there on": list(Some("7"), 100_000),
         "list at least one": list(None, 0),

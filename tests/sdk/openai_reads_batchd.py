@@ -1,6 +1,7 @@
 """OpenAI's own SDK against batchd's TCP API: every provider's batches are OpenAI batches there.
 
-Arguments: the API's address and the batchd binary, whose daemon watches batches of four providers.
+Arguments: the API's address and the batchd binary, whose daemon watches batches of four providers, and the
+API's token.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 import openai
 from openai.types import Batch
 
-API, BATCHD = sys.argv[1:]
+API, BATCHD, TOKEN = sys.argv[1:]
 
 
 def refused(call, error):
@@ -25,7 +26,7 @@ def refused(call, error):
 
 def main():
     client = openai.OpenAI(
-        api_key="any", base_url=f"{API}/v1", max_retries=0, _strict_response_validation=True
+        api_key=TOKEN, base_url=f"{API}/v1", max_retries=0, _strict_response_validation=True
     )
     shown = subprocess.run(
         [BATCHD, "list", "--all", "--json"], capture_output=True, text=True, env=os.environ, check=True
@@ -69,7 +70,7 @@ def main():
 
     # One provider's own batches, in the same shape.
     for name in sorted(providers):
-        own = openai.OpenAI(api_key="any", base_url=f"{API}/providers/{name}/v1", max_retries=0)
+        own = openai.OpenAI(api_key=TOKEN, base_url=f"{API}/providers/{name}/v1", max_retries=0)
         wanted = {entry["id"] for entry in shown if entry["batchd"]["provider"] == name}
         for limit in (3, 100):
             listed = [batch.id for batch in own.batches.list(limit=limit)]
@@ -82,8 +83,9 @@ def main():
 
     refused(lambda: client.batches.retrieve("batch_none"), openai.NotFoundError)
     refused(lambda: client.batches.list(after="batch_none"), openai.NotFoundError)
-    # Without a token TCP only reads.
-    refused(lambda: client.batches.cancel(ids[0]), openai.PermissionDeniedError)
+    # TCP asks for the token.
+    stranger = openai.OpenAI(api_key="another", base_url=f"{API}/v1", max_retries=0)
+    refused(lambda: stranger.batches.cancel(ids[0]), openai.AuthenticationError)
     print(f"openai {openai.__version__}: {len(ids)} batches of {len(providers)} providers: ok")
 
 

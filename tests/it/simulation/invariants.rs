@@ -67,7 +67,7 @@ pub async fn judge(operator: &Operator, plan: &Plan) {
     for key in tracked.keys() {
         transitions_are_in_order(operator, key).await;
     }
-    what_is_owed_has_arrived(operator).await;
+    what_is_owed_has_arrived(operator, plan).await;
     nothing_is_created_twice(operator, plan, &tracked);
     the_active_are_polled(operator, plan.form.longest, &tracked);
     limits_are_kept(operator, plan);
@@ -187,14 +187,26 @@ async fn transitions_are_in_order(operator: &Operator, key: &str) {
     }
 }
 
-async fn what_is_owed_has_arrived(operator: &Operator) {
+async fn what_is_owed_has_arrived(operator: &Operator, plan: &Plan) {
     let outside = &operator.outside;
+    let purged = lock(&outside.ledger).ever_purged.clone();
+    // What is tracked anew after its history was deleted is told anew, under the same id.
+    let is_forgotten = |body: &[u8]| {
+        let event: Value = serde_json::from_slice(body).unwrap();
+        let key = format!("{}:{}", word(&event["data"]["provider"]), word(&event["data"]["id"]));
+        may_be_pruned(plan) || purged.contains(&key)
+    };
     let mut got: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for webhook in ["pipeline", "pipeline-moved", "ends"] {
         let mut bodies: BTreeMap<String, bytes::Bytes> = BTreeMap::new();
         for one in outside.receivers.received(webhook) {
             let before = bodies.entry(one.id.clone()).or_insert_with(|| one.body.clone());
-            assert_eq!(*before, one.body, "{} was sent with other bytes", one.id);
+            assert!(
+                *before == one.body || is_forgotten(&one.body),
+                "{} was sent with other bytes: {before:?}, {:?}",
+                one.id,
+                one.body
+            );
             if one.taken {
                 got.entry(webhook.replace("-moved", "")).or_default().insert(one.id);
             }
@@ -204,7 +216,9 @@ async fn what_is_owed_has_arrived(operator: &Operator) {
             ledger.events.values().map(|event| (word(&event["id"]), event)).collect();
         for (id, body) in bodies {
             let sent: Value = serde_json::from_slice(&body).unwrap();
-            if let Some(logged) = by_id.get(id.as_str()) {
+            if let Some(logged) = by_id.get(id.as_str())
+                && !is_forgotten(&body)
+            {
                 assert_eq!(**logged, sent, "what was sent is not what is in the log");
             }
         }
@@ -217,7 +231,7 @@ async fn what_is_owed_has_arrived(operator: &Operator) {
             let key = format!("{}:{}", word(&event["data"]["provider"]), word(&event["data"]["id"]));
             // What hangs on a batch that was purged went with it.
             let purged = ledger.ever_purged.contains(&key);
-            if kind.starts_with("webhook.") || kind.starts_with("batch.results") || purged {
+            if kind.starts_with("webhook.") || kind.starts_with("batchd.") || kind.starts_with("batch.results") || purged {
                 continue;
             }
             assert!(pipeline.contains(word(&event["id"])), "pipeline never got {event}");

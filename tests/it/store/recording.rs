@@ -376,10 +376,17 @@ async fn events_are_read_on_from_a_number_and_by_batch() {
             store.events(filter).await.unwrap().into_iter().map(|event| event.sequence).collect::<Vec<_>>()
         }
     };
-    assert_eq!(read(EventFilter { after: 2, limit: Some(3), batch: None }).await, [3, 4, 5]);
-    assert_eq!(read(EventFilter { after: 0, limit: None, batch: Some(key("batch_2")) }).await, [2, 4, 6]);
-    assert_eq!(read(EventFilter { after: 2, limit: Some(1), batch: Some(key("batch_2")) }).await, [4]);
-    assert_eq!(read(EventFilter { after: 0, limit: None, batch: Some(key("nobody")) }).await, [] as [i64; 0]);
+    assert_eq!(read(EventFilter { after: 2, limit: Some(3), ..EventFilter::default() }).await, [3, 4, 5]);
+    assert_eq!(read(EventFilter { batch: Some(key("batch_2")), ..EventFilter::default() }).await, [2, 4, 6]);
+    assert_eq!(
+        read(EventFilter { after: 2, limit: Some(1), batch: Some(key("batch_2")), ..EventFilter::default() })
+            .await,
+        [4]
+    );
+    assert_eq!(
+        read(EventFilter { batch: Some(key("nobody")), ..EventFilter::default() }).await,
+        [] as [i64; 0]
+    );
 }
 
 #[tokio::test(start_paused = true)]
