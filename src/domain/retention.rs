@@ -22,6 +22,10 @@ pub struct Retention {
     leaps: Vec<Leap>,
     /// How far the wall clock is behind what was believed of it: a leap forward of so much only makes up for it.
     behind: i64,
+    /// Since the clock was set back: until it has gone right for a day nobody knows when what it makes up for has passed.
+    doubt: Option<Doubt>,
+    /// The stretch in which batchd was started last.
+    started: u64,
     /// How many stretches there have been.
     born: u64,
     /// When the present hour of deleting began, and how much of it is spent.
@@ -47,6 +51,14 @@ struct Leap {
     born: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Doubt {
+    /// The first stretch that is in doubt.
+    born: u64,
+    /// How long batchd has run since the clock was set back last.
+    ran: i64,
+}
+
 impl Retention {
     /// Begins where the wall clock shows `wall`; what was written down before is believed.
     pub fn beginning(wall: i64) -> Self {
@@ -65,13 +77,22 @@ impl Retention {
         for leap in &mut self.leaps {
             leap.ran += known;
         }
+        if let Some(doubt) = &mut self.doubt {
+            doubt.ran += known;
+            if doubt.ran >= BELIEVED_AFTER && self.behind == 0 {
+                self.doubt = None;
+            }
+        }
         let slack = if ran.is_some() { SLACK.max(known / 100) } else { SLACK_DOWN };
         let leapt = leap.abs() > slack;
         if leapt {
-            self.leap(leap, wall);
+            self.leap(leap, wall, ran.is_some());
         } else {
             // Clocks drift, and are put right little by little.
             self.passed = (self.passed + leap).max(0);
+        }
+        if ran.is_none() {
+            self.started = self.born;
         }
         self.wall = wall;
         if let Some(last) = self.stretches.last_mut() {
@@ -81,13 +102,17 @@ impl Retention {
         leapt
     }
 
-    fn leap(&mut self, leap: i64, wall: i64) {
+    fn leap(&mut self, leap: i64, wall: i64, running: bool) {
         self.born += 1;
         if leap > 0 {
             let made_up = leap.min(self.behind);
             self.behind -= made_up;
             if leap > made_up {
-                self.leaps.push(Leap { length: leap - made_up, ran: 0, born: self.born });
+                // What was written down in doubt is taken for young. While batchd runs no time passes unseen: then the
+                // clock was wrong since the start, and nothing since is older for it.
+                let born = self.doubt.map_or(self.born, |doubt| doubt.born);
+                let born = if running { born.min(self.started) } else { born };
+                self.leaps.push(Leap { length: leap - made_up, ran: 0, born });
             }
             if self.leaps.len() > MAX_LEAPS
                 && let Some(newest) = self.leaps.pop()
@@ -98,6 +123,7 @@ impl Retention {
             }
         } else {
             let mut back = -leap;
+            let mut born = self.doubt.map_or(self.born, |doubt| doubt.born);
             while back > 0
                 && let Some(newest) = self.leaps.last_mut()
             {
@@ -105,10 +131,12 @@ impl Retention {
                 newest.length -= taken_back;
                 back -= taken_back;
                 newest.ran = 0;
+                born = born.min(newest.born);
                 if newest.length == 0 {
                     self.leaps.pop();
                 }
             }
+            self.doubt = Some(Doubt { born, ran: 0 });
             self.behind = (self.behind + back).min(FAR);
         }
         self.stretches.push(Stretch { born: self.born, from: wall, to: wall, offset: wall - self.passed });
@@ -328,7 +356,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the clock does, as long as a wrong one is put right within a day, nothing younger goes.
+        /// Whatever the clock does, as long as a wrong one is put right within a day and while batchd runs, nothing younger
+        /// goes.
         #[test]
         fn nothing_goes_before_its_time(steps in steps(), retain in 1_i64..100) {
             let mut retention = Retention::beginning(NOW);
@@ -353,6 +382,10 @@ mod tests {
                         retention.observe(NOW + real + off, Some(ms(0)));
                     }
                     Step::Down(length, by) => {
+                        // A clock that was wrong at a start and right at the next is one that stood still meanwhile.
+                        if off != 0 {
+                            retention.observe(NOW + real, Some(ms(0)));
+                        }
                         real += length;
                         off = by;
                         retention.observe(NOW + real + off, None);

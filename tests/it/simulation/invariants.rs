@@ -231,7 +231,11 @@ async fn what_is_owed_has_arrived(operator: &Operator, plan: &Plan) {
             let key = format!("{}:{}", word(&event["data"]["provider"]), word(&event["data"]["id"]));
             // What hangs on a batch that was purged went with it.
             let purged = ledger.ever_purged.contains(&key);
-            if kind.starts_with("webhook.") || kind.starts_with("batchd.") || kind.starts_with("batch.results") || purged {
+            if kind.starts_with("webhook.")
+                || kind.starts_with("batchd.")
+                || kind.starts_with("batch.results")
+                || purged
+            {
                 continue;
             }
             assert!(pipeline.contains(word(&event["id"])), "pipeline never got {event}");
