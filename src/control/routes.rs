@@ -33,13 +33,13 @@ pub(super) struct Table(BTreeMap<(String, String), Access>);
 impl Table {
     /// The router of `routes`, and what each of them takes.
     pub(super) fn of(routes: Vec<Route>) -> (Router<Shared>, Self) {
-        let mut table = BTreeMap::new();
-        let mut router = Router::new();
+        let mut by_path = BTreeMap::new();
+        let mut served = Router::new();
         for Route { method, path, access, handler } in routes {
-            router = router.route(&path, handler);
-            table.insert((path, method.to_string()), access);
+            served = served.route(&path, handler);
+            by_path.insert((path, method.to_string()), access);
         }
-        (router, Self(table))
+        (served, Self(by_path))
     }
 
     /// What a request of `method` takes whose path is that of the route `matched`; `None`: there is no such route.

@@ -226,20 +226,20 @@ mod tests {
         body
     }
 
-    fn failed(count: u64, message: &str) -> Option<BatchErrors> {
+    fn failed(count: u64, message: &str) -> BatchErrors {
         let data = (0..count).map(|line| BatchError {
             code: Some("invalid_json_line".to_owned()),
             line: Some(line),
             message: Some(message.to_owned()),
             param: None,
         });
-        Some(BatchErrors { data: data.collect(), ..BatchErrors::default() })
+        BatchErrors { data: data.collect(), ..BatchErrors::default() }
     }
 
     #[test]
     fn what_is_short_is_left_as_it_is() {
         let mut tracked = batch();
-        tracked.batch.errors = failed(100, "not JSON");
+        tracked.batch.errors = Some(failed(100, "not JSON"));
         let body = body(&tracked);
         assert_eq!(body["data"]["batch"]["errors"]["data"].as_array().unwrap().len(), 100);
         assert!(!body.to_string().contains("truncated"));
@@ -250,7 +250,7 @@ mod tests {
         let mut tracked = batch();
         tracked.name = Some("nightly".to_owned());
         tracked.batch.metadata = Some(BTreeMap::from([("run".to_owned(), "7".to_owned())]));
-        tracked.batch.errors = failed(50_000, &"This line is not valid JSON. ".repeat(6));
+        tracked.batch.errors = Some(failed(50_000, &"This line is not valid JSON. ".repeat(6)));
         let body = body(&tracked);
         let errors = &body["data"]["batch"]["errors"];
         let kept = errors["data"].as_array().unwrap();
@@ -311,7 +311,7 @@ mod tests {
             tracked.provider_status = next();
             tracked.owner = next();
             tracked.console_url = next();
-            tracked.batch.errors = failed(errors, &next().unwrap().chars().take(2000).collect::<String>());
+            tracked.batch.errors = Some(failed(errors, &next().unwrap().chars().take(2000).collect::<String>()));
             tracked.labels = labels;
             tracked.batch.metadata = Some(metadata);
             body(&tracked);

@@ -169,7 +169,7 @@ impl Budget {
         if let Some(interval) = lock(&self.pace).as_ref().map(Pace::interval)
             && interval * ahead.saturating_sub(1) > HAND_TIMEOUT
         {
-            return Err(interval * (ahead - 1) - HAND_TIMEOUT);
+            return Err((interval * (ahead - 1)).saturating_sub(HAND_TIMEOUT));
         }
         let acquired = async { (acquire(&self.by_hand).await, acquire(&self.slots).await) };
         let Ok(held) = tokio::time::timeout(HAND_TIMEOUT, acquired).await else { return Err(RETRY) };
@@ -183,7 +183,7 @@ impl Budget {
             };
             let left = HAND_TIMEOUT.saturating_sub(begun.elapsed());
             if wait > left {
-                return Err(wait - left);
+                return Err(wait.saturating_sub(left));
             }
             tokio::time::sleep(wait).await;
         }

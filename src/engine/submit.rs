@@ -91,7 +91,7 @@ impl Engine {
         let steps = account.adapter.submit(&job).map_err(|failure| about(&submission.provider, failure))?;
         let attendance = self.shared.active_submissions.begin(&marker);
         let run = SubmissionRun { engine: self, account, spooled, submission, progress };
-        let registered = run.run(steps).await;
+        let registered = Box::pin(run.run(steps)).await;
         drop(attendance);
         registered
     }

@@ -107,6 +107,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "as it was")]
     async fn a_panic_is_passed_on() {
-        IoThread::default().run(async { panic!("as it was") }).await
+        IoThread::default().run(async { panic!("as it was") }).await;
     }
 }

@@ -1,6 +1,6 @@
 //! How much of what providers answer is in memory at once: what is long waits for its turn.
 //!
-//! An answer up to [`SMALL`] is read as it comes; of longer ones there are at most [`ANSWERS`] in the process and one of
+//! An answer up to [`SMALL`] is read as it comes; of longer ones there are at most two in the process and one of
 //! each account, so that an account that sends long ones, or sends them slowly, holds up itself and nobody's short ones.
 
 use super::failure::Failure;

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use base64::Engine as _;
     use proptest::prelude::*;
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     fn scrubber(secrets: &[&str]) -> Arc<Scrubber> {
         let secrets: Vec<SecretString> = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
@@ -245,7 +245,7 @@ mod tests {
         add("x-plain", "nothing-that-is-a-secret-at-all");
         let known = scrubber(&["sk-known-0123456789abcdef"]);
         let made = made_for(&request, &known);
-        let made: Vec<&str> = made.iter().map(|secret| secret.expose_secret()).collect();
+        let made: Vec<&str> = made.iter().map(ExposeSecret::expose_secret).collect();
         assert_eq!(
             made,
             [

@@ -37,15 +37,16 @@ impl Housekeeping {
         let stopping = self.tasks.stopping();
         let under_way = Arc::new(Mutex::new(BTreeSet::new()));
         // The scheduler goes by the system's clock; without it the catch-up below does the same work, later.
-        let mut cron = match self.clock.is_system() {
-            false => None,
-            true => match Cron::start(&Job::ALL).await {
+        let mut cron = if self.clock.is_system() {
+            match Cron::start(&Job::ALL).await {
                 Ok((cron, signs)) => Some((cron, signs)),
                 Err(error) => {
                     tracing::error!(%error, "the scheduler cannot be started; jobs still run, but up to a period late");
                     None
                 }
-            },
+            }
+        } else {
+            None
         };
         loop {
             pulse.beat();

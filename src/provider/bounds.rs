@@ -206,7 +206,7 @@ impl Pass<'_> {
 
     /// Whether what has been passed over is not open any more: something else stands in its place.
     fn is_replaced(&self) -> bool {
-        !self.open.last().is_some_and(|open| open.members == REST_LEFT_OUT)
+        self.open.last().is_none_or(|open| open.members != REST_LEFT_OUT)
     }
 
     fn add(&mut self, kept: Size) {

@@ -42,7 +42,7 @@ pub fn exact(text: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// The JSON object in a long `text`, with every number as it was written and every object or array of more than
-/// [`MAX_VALUES`] values as a text that [`write`] turns into itself again: it takes memory in proportion to its length.
+/// a few thousand values as a text that [`text`] turns into itself again: it takes memory in proportion to its length.
 ///
 /// # Errors
 ///

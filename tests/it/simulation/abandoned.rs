@@ -31,6 +31,7 @@ type Answered = Option<(StatusCode, Value)>;
 
 /// Runs `attempt` with ever more patience until it is answered, then has `after` judge the whole, a quarter of an hour
 /// later.
+#[expect(clippy::needless_pass_by_value, reason = "closures are written where they are used")]
 fn drop_at_every_poll(
     moods: BTreeMap<String, Vec<Window<Mood>>>,
     attempt: impl AsyncFn(&Operator, u32) -> Answered,

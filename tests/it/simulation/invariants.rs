@@ -261,7 +261,8 @@ fn nothing_is_created_twice(operator: &Operator, plan: &Plan, tracked: &BTreeMap
     }
     for (number, id) in &lock(&outside.ledger).submitted {
         let created = outside.providers.batches().into_iter().any(|((_, there), batch)| {
-            there == *id && batch.metadata.is_some_and(|metadata| metadata["number"] == number.to_string())
+            there == *id
+                && batch.metadata.is_some_and(|metadata| word(&metadata["number"]) == number.to_string())
         });
         assert!(created, "submission {number} was acknowledged as {id}, which is another's");
     }

@@ -51,7 +51,8 @@ impl Operator {
     async fn ask(&self, request: Request<Body>) -> (StatusCode, Value) {
         let answer = self.router.clone().call(request).await.unwrap();
         let status = answer.status();
-        let body = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body =
+            answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let body = serde_json::from_slice(&body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
         (status, body)

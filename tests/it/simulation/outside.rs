@@ -85,9 +85,9 @@ impl Outside {
         let mut time = lock(&self.time);
         let by = wrong - time.wrong;
         if by.is_negative() {
-            clock.set_back(by.unsigned_abs())
+            clock.set_back(by.unsigned_abs());
         } else {
-            clock.set_forward(by.unsigned_abs())
+            clock.set_forward(by.unsigned_abs());
         }
         time.wrong = wrong;
     }

@@ -89,6 +89,7 @@ pub struct Life {
 
 /// The configuration file, as far as it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a table of the file that is there or not")]
 pub struct Form {
     pub beta: bool,
     pub ends: bool,
@@ -291,7 +292,7 @@ impl Draw {
                     quirks.insert(0, Window { from, to, what: Quirk::Revived });
                 }
                 lives.push(Life {
-                    account: *account,
+                    account,
                     id: format!("batch_{number:024}"),
                     created,
                     takes,

@@ -224,6 +224,11 @@ impl Providers {
                 return Ok(refusal);
             }
             Some(Trouble::Errors(share)) if chance * 100.0 < f64::from(share) => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a small number"
+                )]
                 return fault((chance * 10_000.0 / f64::from(share)) as u32 % 6, call.timeout);
             }
             _ => {}

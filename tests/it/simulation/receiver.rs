@@ -41,7 +41,7 @@ impl Receivers {
     pub async fn take(&self, outside: &Outside, call: &Call) -> Result<Answer, Failure> {
         let webhook = call.request.uri().path().trim_matches('/').to_owned();
         let mood = self.moods.get(&webhook).and_then(|moods| current(moods, outside.now()));
-        let (takes, answer) = match mood.cloned().unwrap_or(Mood::Well) {
+        let (takes, answer) = match mood.copied().unwrap_or(Mood::Well) {
             Mood::Well => (Duration::from_millis(80), Ok((200, None))),
             Mood::Slow(by) => (by, Ok((200, None))),
             Mood::Says(status) => (Duration::from_millis(80), Ok((status, None))),
@@ -50,7 +50,7 @@ impl Receivers {
             Mood::Forgetful => (Duration::from_millis(80), Err(Failure::Reset)),
             Mood::Away => (Duration::ZERO, Err(Failure::ConnectRefused)),
             Mood::Flapping => {
-                let well = (outside.now().as_secs() / 20) % 2 == 0;
+                let well = (outside.now().as_secs() / 20).is_multiple_of(2);
                 (Duration::from_millis(80), Ok((if well { 200 } else { 502 }, None)))
             }
         };
@@ -61,9 +61,12 @@ impl Receivers {
         }
         if answer != Err(Failure::ConnectRefused) {
             let id = call.request.headers().get("webhook-id").and_then(|id| id.to_str().ok());
-            let taken = in_time && matches!(answer, Ok((200, _)));
-            let one =
-                Received { id: id.unwrap_or_default().to_owned(), body: call.request.body().clone(), taken };
+            let accepted = in_time && matches!(answer, Ok((200, _)));
+            let one = Received {
+                id: id.unwrap_or_default().to_owned(),
+                body: call.request.body().clone(),
+                taken: accepted,
+            };
             lock(&self.received).entry(webhook).or_default().push(one);
         }
         if !in_time {
