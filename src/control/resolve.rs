@@ -18,7 +18,7 @@ pub struct Candidate {
 ///
 /// Services may resolve steps in a path again after they have decoded it, some twice; no service's ids look like that.
 pub fn judged(id: &str) -> Result<&str, ApiError> {
-    let refused = |why: &str| Err(ApiError::invalid(format!("the id in the path {why}")).param("id"));
+    let refused = |why: &str| Err(ApiError::invalid(format!("the id {why}")).param("id"));
     // Files in a storage service have addresses.
     let path = STORES.iter().find_map(|scheme| id.split_once(scheme)).map_or(id, |(_, rest)| rest);
     if path.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#' | '%')) {
@@ -31,6 +31,18 @@ pub fn judged(id: &str) -> Result<&str, ApiError> {
         return refused("has an empty step in it");
     }
     Ok(id)
+}
+
+/// `text` if it may stand for a batch in a path: a name or the address of a page may hold more than an id.
+pub fn judged_text(text: &str) -> Result<&str, ApiError> {
+    let again = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    for form in [text, &again] {
+        let leaves = form.split(['/', ':']).any(|step| matches!(step, "." | ".."));
+        if leaves || form.contains(|c: char| c.is_control() || c == '\\') {
+            return judged(text).and(Err(ApiError::invalid("the id holds what no id has").param("id")));
+        }
+    }
+    Ok(text)
 }
 
 /// What the addresses of files begin with, where results are kept in a storage service.

@@ -194,7 +194,7 @@ async fn in_our_words(response: Response) -> Response {
     (status, Json(refusal.into_body())).into_response()
 }
 
-/// The id of a batch in a path: one segment, or several with the slashes between them.
+/// What stands for a batch in a path, an id, a name or an address: one segment, or several with the slashes between them.
 struct BatchId(String);
 
 impl FromRequestParts<Shared> for BatchId {
@@ -206,7 +206,7 @@ impl FromRequestParts<Shared> for BatchId {
             .map_err(|_| ApiError::invalid("the id in the path is not text").param("id").into_response())?;
         let segments: Vec<&str> = segments.iter().map(|(_, segment)| segment).collect();
         let id = segments.join("/");
-        match resolve::judged(&id) {
+        match resolve::judged_text(&id) {
             Ok(_) => Ok(Self(id)),
             Err(refusal) => Err(refusal.into_response()),
         }

@@ -360,6 +360,7 @@ fn understand(
         ))
         .param("id"));
     }
+    resolve::judged(&key.id)?;
     let known = known.get(&key.id).is_some_and(|providers| providers.contains(&key.provider));
     Ok(Wanted {
         known,
