@@ -51,9 +51,3 @@ fn whatever_goes_wrong_nothing_is_lost() {
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{} of {count} seeds failed:\n{}", failed.len(), failed.join("\n"));
 }
-
-#[test]
-fn the_same_seed_is_the_same_world() {
-    let log = || live_through(3, &Plan::of(3, 2), false);
-    assert_eq!(log(), log());
-}
