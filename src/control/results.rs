@@ -9,9 +9,11 @@ use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::engine::ProviderError;
 use crate::engine::results::{Format, Results, Shortage, Summary, Unfinished, Wanted};
+use crate::http::memory;
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -197,13 +199,23 @@ fn frames(
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send + 'static {
     enum Stage {
         Going(Option<Box<Results>>),
+        /// A long piece waits on disk for its reader, who may be slow.
+        Spooled(BoxStream<'static, io::Result<Bytes>>, Box<Results>),
         Over,
     }
     let Found { key, outcome, results } = found;
     stream::unfold(Stage::Going(results.map(Box::new)), move |stage| {
         let (service, key, stopping) = (service.clone(), key.clone(), stopping.clone());
         async move {
-            let Stage::Going(mut results) = stage else { return None };
+            let mut results = match stage {
+                Stage::Going(results) => results,
+                Stage::Spooled(mut pieces, results) => match pieces.next().await {
+                    Some(Ok(piece)) => return Some((Ok(Frame::data(piece)), Stage::Spooled(pieces, results))),
+                    Some(Err(error)) => return Some((Err(error), Stage::Over)),
+                    None => Some(results),
+                },
+                Stage::Over => return None,
+            };
             let piece = match &mut results {
                 Some(results) => tokio::select! {
                     piece = results.next() => piece,
@@ -215,6 +227,15 @@ fn frames(
                 None => None,
             };
             match piece {
+                Some(Ok(bytes)) if bytes.len() > memory::SMALL => {
+                    let spooled = match service.store.set_aside(bytes).await {
+                        Ok(spooled) => spooled,
+                        Err(error) => return Some((behind(trailers, &error.into()), Stage::Over)),
+                    };
+                    let mut results = results?;
+                    results.make_room();
+                    Some((Ok(Frame::data(Bytes::new())), Stage::Spooled(spooled.pieces(), results)))
+                }
                 Some(Ok(bytes)) => Some((Ok(Frame::data(bytes)), Stage::Going(results))),
                 Some(Err(unfinished)) => {
                     let (provider, batch) = (&key.provider, &key.id);

@@ -281,6 +281,15 @@ impl Results {
         }
     }
 
+    /// Lets others have long lines: what [`Results::next`] gave last is no longer in memory.
+    pub fn make_room(&mut self) {
+        if let Some(Current { room, stream, .. }) = &mut self.now
+            && stream.as_ref().is_none_or(|(_, splitter)| splitter.held() <= memory::SMALL)
+        {
+            *room = None;
+        }
+    }
+
     fn over(&mut self, why: Unfinished) -> Unfinished {
         self.parts.clear();
         self.now = None;

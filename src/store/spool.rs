@@ -38,6 +38,22 @@ impl Store {
         let file = tempfile::tempfile_in(&dir).map_err(|error| failed(&error))?;
         Ok(Spool { file, dir, length: 0, checked: 0 })
     }
+
+    /// Puts `bytes` on the disk of the state, to be read from there piece by piece: a reader who is slow then holds no
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] before the disk is.
+    pub async fn set_aside(&self, bytes: Bytes) -> Result<Spooled, StoreError> {
+        let store = self.clone();
+        off_thread(move || {
+            let mut spool = store.spool()?;
+            spool.add(&bytes)?;
+            Ok(spool.finish())
+        })
+        .await?
+    }
 }
 
 impl Spool {
@@ -147,5 +163,8 @@ mod tests {
         }
         let nothing: Vec<_> = store.spool().unwrap().finish().pieces().collect().await;
         assert!(nothing.is_empty());
+        let aside = store.set_aside(Bytes::from_static(b"a long line\n")).await.unwrap();
+        let pieces: Vec<Bytes> = aside.pieces().map(Result::unwrap).collect().await;
+        assert_eq!(pieces.concat(), b"a long line\n");
     }
 }

@@ -1,16 +1,17 @@
 //! A provider whose answers are as large as they may be, of the worst documents there are: the daemon's memory stays
 //! bounded, and what can be read is read (`docs/design.md#memory`).
 
-use crate::world::{World, until_within};
+use crate::world::{World, until, until_within};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Decoded into values, a few of this length are more than the daemon may take; an answer may be four times as long.
 const LENGTH: usize = 8 * 1024 * 1024;
@@ -132,6 +133,7 @@ impl Hostile {
                 "endless" => ("x".repeat(1 << 20), 200),
                 "junk" => ("x\n".repeat(1 << 19), 8),
                 "numbers" => (format!("{}0", "0.25,".repeat(1 << 20)), 5),
+                "picture" => (picture(), 1),
                 _ => (String::new(), 0),
             };
             if file == "numbers" {
@@ -153,6 +155,14 @@ impl Hostile {
         *self.answered.lock().unwrap().entry(path).or_default() += 1;
         Some(())
     }
+}
+
+/// A line of results with a picture in it, of the length that such lines have.
+fn picture() -> String {
+    format!(
+        "{{\"id\":\"r\",\"custom_id\":\"a\",\"response\":{{\"status_code\":200,\"body\":{{\"b64_json\":\"{}\"}}}},\"error\":null}}\n",
+        "A".repeat(4 << 20)
+    )
 }
 
 /// The most memory that the process ever had, in KiB.
@@ -199,6 +209,33 @@ fn the_worst_answers_to_polls_take_little_memory() {
             "{id}: {trouble}"
         );
     }
+    daemon.terminate();
+}
+
+#[test]
+fn a_client_that_does_not_read_its_long_line_keeps_nobody_from_theirs() {
+    let hostile = Hostile::default();
+    let world = world(&hostile);
+    let daemon = world.daemon();
+    world.ok(&["track", "--provider", "hostile", "done_picture"]);
+    // More than the socket takes of an answer that nobody reads.
+    let mut deaf = UnixStream::connect(world.socket()).unwrap();
+    deaf.write_all(
+        b"GET /v1/batches/done_picture/results HTTP/1.1\r\nhost: localhost\r\nauthorization: none\r\n\r\n",
+    )
+    .unwrap();
+    let mut first = [0];
+    deaf.read_exact(&mut first).unwrap();
+    until("its line has come", || (hostile.answered("/v1/files/file-picture/content") > 0).then_some(()));
+    let started = Instant::now();
+    for _ in 0..2 {
+        let results = world.batchd(&["results", "--provider", "hostile", "done_picture"]);
+        assert!(results.status.success(), "{}", String::from_utf8_lossy(&results.stderr));
+        assert!(results.stdout.len() > 4 << 20 && results.stdout.ends_with(b"}\n"));
+    }
+    // Without room for the line it would be waited for until a minute is over.
+    assert!(started.elapsed() < Duration::from_mins(1));
+    drop(deaf);
     daemon.terminate();
 }
 
