@@ -210,7 +210,9 @@ fn frames(
             let mut results = match stage {
                 Stage::Going(results) => results,
                 Stage::Spooled(mut pieces, results) => match pieces.next().await {
-                    Some(Ok(piece)) => return Some((Ok(Frame::data(piece)), Stage::Spooled(pieces, results))),
+                    Some(Ok(piece)) => {
+                        return Some((Ok(Frame::data(piece)), Stage::Spooled(pieces, results)));
+                    }
                     Some(Err(error)) => return Some((Err(error), Stage::Over)),
                     None => Some(results),
                 },

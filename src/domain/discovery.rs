@@ -85,7 +85,7 @@ impl Reading {
     /// Notes a page and its cursor for the next one; whether and how to go on.
     ///
     /// [`Onward::End`]: nothing behind it can be of interest. A list that does not come newest first is read to its
-    /// end.
+    /// end, unless that is too far away ([`Onward::NoProgress`]).
     pub fn note(&mut self, page: &[Sighting], next: Option<&str>) -> Onward {
         self.pages += 1;
         let onward = self.walk.note(page.iter().map(|entry| entry.id.as_str()), next);
@@ -94,7 +94,11 @@ impl Reading {
             self.last = Some(created);
         }
         let past = self.last.and_then(from_seconds).is_some_and(|last| last < self.floor);
-        if (self.newest_first && past) || self.pages >= MAX_PAGES { Onward::End } else { onward }
+        match onward {
+            Onward::Read if self.newest_first && past => Onward::End,
+            Onward::Read if self.pages >= MAX_PAGES => Onward::NoProgress,
+            onward => onward,
+        }
     }
 }
 
@@ -102,7 +106,7 @@ impl Reading {
 const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
 /// By so much a provider's clock and list may be behind.
 const SLACK: Duration = Duration::from_mins(10);
-/// Of one round: a hundred thousand batches.
+/// A list of more pages is too long to be read.
 const MAX_PAGES: u32 = 1000;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod results;
 mod rounds;
 mod schedule_repair;
 mod shared;
+mod submission_search;
 pub mod submit;
 mod submit_error;
 

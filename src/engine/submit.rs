@@ -1,7 +1,7 @@
 //! Submitting: a batch is created, once, from a file that was taken in.
 
 use super::intake::Staged;
-use super::reconcile::Search;
+use super::submission_search::{Search, SubmissionSearch};
 use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
@@ -258,17 +258,21 @@ impl SubmissionRun<'_> {
             tracing::error!(%error, "cannot record that the answer to the creation of a batch was lost");
         }
         let stopping = self.engine.shared.tasks.stopping();
+        let mut search = SubmissionSearch::default();
         for wait in SEARCHES {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }
-            match self.engine.search(&self.account, &submission).await {
+            let searching = self.engine.search(&self.account, &submission, &mut search);
+            // It is read on from where it is.
+            let Ok(searched) = tokio::time::timeout(SEARCH_TIMEOUT, searching).await else { continue };
+            match searched {
                 Ok(Search::Found(sighting)) => {
                     return self.enter(Created { id: sighting.id.clone(), sighting: Some(*sighting) }).await;
                 }
                 Ok(Search::Several(_)) => break,
-                Ok(Search::Nothing | Search::Unsettled) => {}
+                Ok(Search::Nothing { .. } | Search::Unsettled) => {}
                 Err(error) => {
                     tracing::debug!(provider, "cannot search the provider's list for the batch: {error}");
                 }
@@ -286,6 +290,8 @@ fn about(provider: &str, failure: Failure) -> ProviderError {
 
 /// After how many bytes an upload's progress is told again.
 const PROGRESS_STEP: u64 = 1 << 20;
+/// For one search.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// When a batch is searched for after the answer to its creation was lost, each counted from the one before.
 const SEARCHES: [Duration; 5] = [
     Duration::ZERO,

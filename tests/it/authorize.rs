@@ -224,7 +224,7 @@ async fn what_is_wrong_with_credentials_is_told_without_showing_them() {
         assert!(!told.contains("secret"), "{told}");
         (told, failure.verdict())
     };
-    let login = json!({"type": "authorized_user", "client_id": "c", "client_secret": "secret-1", "refresh_token": "secret-2"});
+    let login = json!({"type": "authorized_user", "client_id": "c", "client_secret": "secret-1", "refresh_token": "secret-token-2"});
     let broken_key = json!({"type": "service_account", "client_email": "e", "private_key": "secret-3"});
     let good = || (200, json!({"access_token": "t"}));
     for (content, answer, told, verdict) in [
@@ -260,6 +260,12 @@ async fn what_is_wrong_with_credentials_is_told_without_showing_them() {
                 json!({"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
             ),
             "Google refuses the credentials in DIR/credentials.json: invalid_grant: Token has been expired or revoked.",
+            Verdict::Refused,
+        ),
+        (
+            Some(&login),
+            (400, json!({"error": "invalid_grant", "error_description": "no such token: s%65cret-token-2"})),
+            "Google refuses the credentials in DIR/credentials.json: invalid_grant: no such token: [redacted]",
             Verdict::Refused,
         ),
         (

@@ -12,6 +12,7 @@ use crate::domain::time::later;
 use crate::http::call::{Answer, BodyLimit, Call};
 use crate::http::failure::Failure;
 use crate::http::limits;
+use crate::http::scrub::Scrubber;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -163,7 +164,7 @@ impl Tokens {
         let credentials = serde_json::from_slice(bytes).map_err(|_| {
             refused(format!("{shown} holds no Google credentials: it is not such a JSON file"))
         })?;
-        let (form, address, quota_project) = match credentials {
+        let (form, address, quota_project, sent) = match credentials {
             Credentials::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
                 let address = token_uri.unwrap_or_else(|| TOKEN_ADDRESS.to_owned());
                 let now = self.clock.now().as_second();
@@ -179,7 +180,7 @@ impl Tokens {
                     .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
                     .append_pair("assertion", &assertion)
                     .finish();
-                (form, address, None)
+                (form, address, None, vec![SecretString::from(assertion), private_key])
             }
             Credentials::AuthorizedUser {
                 client_id,
@@ -194,7 +195,8 @@ impl Tokens {
                     .append_pair("client_secret", client_secret.expose_secret())
                     .append_pair("refresh_token", refresh_token.expose_secret())
                     .finish();
-                (form, token_uri.unwrap_or_else(|| TOKEN_ADDRESS.to_owned()), quota_project_id)
+                let address = token_uri.unwrap_or_else(|| TOKEN_ADDRESS.to_owned());
+                (form, address, quota_project_id, vec![client_secret, refresh_token])
             }
             Credentials::Other => {
                 return Err(refused(format!(
@@ -211,7 +213,8 @@ impl Tokens {
         request.headers_mut().insert(CONTENT_TYPE, form_type);
         let call = Call { request, timeout: TIMEOUT, body_limit: BodyLimit::Whole(limits::RECEIVER_BODY) };
         let answer = self.routes.outward.send(call).await.map_err(|failure| unreached(&failure))?;
-        self.token(&answer, quota_project, || format!("Google refuses the credentials in {shown}"))
+        let scrubber = Scrubber::new(&sent);
+        self.token(&answer, quota_project, &scrubber, || format!("Google refuses the credentials in {shown}"))
     }
 
     async fn ask_metadata(&self) -> Result<Issued<Token>, Failure> {
@@ -226,14 +229,16 @@ impl Tokens {
                 "no Google credentials are found: set GOOGLE_APPLICATION_CREDENTIALS or `credentials_file` ({METADATA_HOST}: {failure})"
             ))
         })?;
-        self.token(&answer, None, || format!("{METADATA_HOST} has no token for this machine"))
+        let nothing_sent = Scrubber::default();
+        self.token(&answer, None, &nothing_sent, || format!("{METADATA_HOST} has no token for this machine"))
     }
 
-    /// The token that `answer` gives; what it says instead stands behind `what`.
+    /// The token that `answer` gives; what it says instead stands behind `what`, without what `scrubber` knows.
     fn token(
         &self,
         answer: &Answer,
         quota_project: Option<String>,
+        scrubber: &Scrubber,
         what: impl Fn() -> String,
     ) -> Result<Issued<Token>, Failure> {
         if !answer.status.is_success() {
@@ -241,7 +246,8 @@ impl Tokens {
             let words =
                 [told.error, told.error_description].into_iter().flatten().collect::<Vec<_>>().join(": ");
             let words = if words.is_empty() { answer.status.to_string() } else { words };
-            let words: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
+            let words: String =
+                scrubber.scrub(&words).chars().filter(|c| !c.is_control()).take(200).collect();
             let for_now = answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
             return Err(Failure::Credentials { message: format!("{}: {words}", what()), refused: !for_now });
         }

@@ -167,7 +167,7 @@ impl Scripted {
         Arc::new(Self::of(clock, takes, script, false))
     }
 
-    /// One that is asked for its list too, under the name `batches`.
+    /// One that is asked for its list too, under the name `batches`, its further pages under `batches after ID`.
     pub fn with_list(
         clock: &Clock,
         script: impl Fn(&str, Timestamp) -> Answer + Send + Sync + 'static,
@@ -193,10 +193,14 @@ impl Scripted {
 impl Transport for Scripted {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
-            let id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
+            let mut id = call.request.uri().path().rsplit('/').next().unwrap().to_owned();
             if id == "batches" && !self.lists {
                 // Without a list every look is at one batch: `rounds` has the others.
                 return Ok(refuses(404));
+            }
+            let query = call.request.uri().query().unwrap_or_default();
+            if let Some(after) = query.split('&').find_map(|pair| pair.strip_prefix("after=")) {
+                id = format!("{id} after {after}");
             }
             self.asked.lock().unwrap().push((id.clone(), self.clock.now()));
             tokio::time::sleep(self.takes).await;

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a simulated week with many faults leaves in the log.
@@ -533,22 +533,7 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
     let polling = Polling::default();
     let life = world.live(&[("openai", late, polling)]).await;
     for marker in ["bd-late", "bd-never"] {
-        let submission = batchd::store::submissions::Submission {
-            marker: marker.to_owned(),
-            provider: "openai".to_owned(),
-            endpoint: "/v1/responses".to_owned(),
-            model: Some("m-1".to_owned()),
-            requests: 2,
-            file_name: format!("{marker}.jsonl"),
-            metadata: BTreeMap::new(),
-            user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
-            owner: Some("ada".to_owned()),
-            begun_at: EPOCH,
-            lost_at: None,
-            candidates: Vec::new(),
-            trouble: None,
-        };
-        life.store.open_submission(submission).await.unwrap();
+        life.store.open_submission(submission(marker)).await.unwrap();
     }
     let engine = life.engine.clone();
     life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));
@@ -565,4 +550,70 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
     tokio::time::sleep(Duration::from_mins(8)).await;
     assert!(open().await.is_empty());
     life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_creation_was_not_answered_is_found_behind_thousands_of_newer_ones() {
+    let world = World::new(9);
+    let counted = AtomicU64::new(0);
+    // Pages of a hundred, newest first; every third request fails.
+    let long = Scripted::with_list(&world.clock, move |asked, _| {
+        if !asked.starts_with("batches") {
+            return is(asked, "in_progress");
+        }
+        if counted.fetch_add(1, Ordering::Relaxed) % 3 == 1 {
+            return answer(500, &json!({"error": {"message": "not now"}}));
+        }
+        let after = asked.strip_prefix("batches after batch_");
+        let from: u64 = after.map_or(NEWER + 1, |after| after.parse().unwrap());
+        let page: Vec<_> = (from.saturating_sub(100)..from)
+            .rev()
+            .map(|number| {
+                json!({
+                    "id": format!("batch_{number}"), "object": "batch", "endpoint": "/v1/responses",
+                    "input_file_id": "file-1", "completion_window": "24h", "status": "in_progress",
+                    "created_at": EPOCH.as_second() + i64::try_from(number).unwrap(),
+                    "metadata": {"batchd_id": if number == 0 { "bd-early" } else { "" }},
+                })
+            })
+            .collect();
+        answer(200, &json!({"object": "list", "data": page, "has_more": from > 100}))
+    });
+    let life = world.live(&[("openai", long.clone() as _, Polling::default())]).await;
+    let mut lost = submission("bd-early");
+    lost.lost_at = Some(EPOCH);
+    life.store.open_submission(lost).await.unwrap();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let engine = life.engine.clone();
+    life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));
+    tokio::time::sleep(Duration::from_mins(20)).await;
+    assert!(life.store.submissions().await.unwrap().is_empty());
+    let (_, found) = life.batch("batch_0").await;
+    assert_eq!(found.name.as_deref(), Some("bd-early"));
+    // Each page was read once: what failed was asked for again, not the list from its beginning.
+    let asked = u64::try_from(long.asked().len()).unwrap();
+    assert!(asked < 3 * NEWER / 100, "{asked} requests");
+    life.end().await;
+}
+
+/// How many batches were created after the one that is searched for.
+const NEWER: u64 = 5000;
+
+/// One whose creation was not answered.
+fn submission(marker: &str) -> batchd::store::submissions::Submission {
+    batchd::store::submissions::Submission {
+        marker: marker.to_owned(),
+        provider: "openai".to_owned(),
+        endpoint: "/v1/responses".to_owned(),
+        model: Some("m-1".to_owned()),
+        requests: 2,
+        file_name: format!("{marker}.jsonl"),
+        metadata: BTreeMap::new(),
+        user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
+        owner: Some("ada".to_owned()),
+        begun_at: EPOCH,
+        lost_at: None,
+        candidates: Vec::new(),
+        trouble: None,
+    }
 }
