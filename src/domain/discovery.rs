@@ -2,7 +2,7 @@
 
 use super::sighting::Sighting;
 use super::status::Status;
-use super::time::{earlier, from_seconds};
+use super::time::{earlier, from_seconds, later};
 use super::walk::{Onward, Walk};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Searched {
     /// When the first round of all began.
     pub began_at: Option<Timestamp>,
-    /// When the last round that read all it had to began.
+    /// When the newest batch was created that the last complete round saw; its beginning where that is not known.
     pub round_at: Option<Timestamp>,
 }
 
@@ -65,6 +65,16 @@ impl Searched {
     }
 }
 
+/// When the newest of `entries` was created, for a round that began at `began_at`.
+///
+/// The provider's times say how far a list has been read, not the local clock, which may be months ahead when a machine
+/// starts. A creation more than a day in the future is a provider's mistake, or the local clock is far behind: both say
+/// nothing.
+pub fn newest(entries: &[Sighting], began_at: Timestamp) -> Option<Timestamp> {
+    let created = entries.iter().filter_map(Sighting::created_by).filter_map(from_seconds);
+    created.filter(|created| *created <= later(began_at, FUTURE)).max()
+}
+
 /// How far a list has been read.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -106,6 +116,8 @@ impl Reading {
 const LOOK_BACK: Duration = Duration::from_hours(7 * 24);
 /// By so much a provider's clock and list may be behind.
 const SLACK: Duration = Duration::from_mins(10);
+/// By so much a creation may be ahead of the local clock. Some services tell only the day.
+const FUTURE: Duration = Duration::from_hours(36);
 /// A list of more pages is too long to be read.
 const MAX_PAGES: u32 = 1000;
 
@@ -159,6 +171,24 @@ mod tests {
         let created = earlier(NOW, HOUR * 24 * 13);
         assert_eq!(long_ago.judge(&entry(Some(Status::Completed), created), NOW), Find::New);
         assert!(long_ago.floor(NOW) < created);
+    }
+
+    #[test]
+    fn how_far_a_list_was_read_does_not_depend_on_the_local_clock() {
+        let created =
+            |ago: u64| entry(Some(Status::Completed), earlier(NOW, HOUR * u32::try_from(ago).unwrap()));
+        let entries = [created(30), created(3), created(50)];
+        let newest_seen = Some(earlier(NOW, HOUR * 3));
+        for ahead in [Duration::ZERO, HOUR, HOUR * 24 * 91] {
+            assert_eq!(newest(&entries, later(NOW, ahead)), newest_seen);
+        }
+        assert_eq!(newest(&entries, Timestamp::UNIX_EPOCH), None, "the clock has not been set yet");
+        let odd = [created(3), entry(None, later(NOW, HOUR * 24 * 400))];
+        assert_eq!(newest(&odd, NOW), newest_seen, "a date that cannot be");
+        // What ends after a round by a clock that was ahead is news.
+        let searched = Searched { began_at: None, round_at: newest(&entries, later(NOW, HOUR * 24 * 91)) };
+        assert_eq!(searched.judge(&created(1), NOW), Find::New);
+        assert_eq!(searched.judge(&created(30), NOW), Find::OldNews);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Discovery: batches that nobody registered, found in their provider's list (`docs/contract.md#commands` and `docs/contract.md#webhooks`).
 
 use super::{Engine, ProviderError};
-use crate::domain::discovery::{Find, Reading};
+use crate::domain::discovery::{self, Find, Reading};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::earlier;
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
@@ -27,14 +27,17 @@ impl Engine {
         let mut reading = Reading::back_to(floor);
         let mut cursor = None;
         let mut found = 0;
+        let mut newest = None;
         loop {
             let page = self.page_of(provider, cursor).await?;
             let onward = reading.note(&page.sightings, page.next.as_deref());
+            newest = newest.max(discovery::newest(&page.sightings, began_at));
             let last = onward != Onward::Read;
             let ids = page.sightings.iter().map(|entry| entry.id.clone()).collect();
             let mut unknown = store.unknown_of(provider.to_owned(), ids).await?;
             let mut brought = Discovered {
                 began_at,
+                newest,
                 last,
                 forget_before: earlier(floor, FORGOTTEN_AFTER),
                 ..Discovered::default()

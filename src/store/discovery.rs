@@ -19,6 +19,8 @@ pub struct Discovered {
     pub old_news: Vec<(String, Option<i64>)>,
     /// When the round began that read the page.
     pub began_at: Timestamp,
+    /// When the newest batch was created that the round has seen.
+    pub newest: Option<Timestamp>,
     /// Whether it was the last page that the round had to read.
     pub last: bool,
     /// What was passed over and created before this is in no page any more that a round reads.
@@ -82,12 +84,14 @@ impl Store {
             }
             tx.prepare_cached(
                 "INSERT INTO discovery (provider, began_at, round_at)
-                 VALUES (:provider, :began_at, iif(:last, :began_at, NULL))
-                 ON CONFLICT (provider) DO UPDATE SET round_at = iif(:last, :began_at, round_at)",
+                 VALUES (:provider, :began_at, iif(:last, coalesce(:newest, :began_at), NULL))
+                 ON CONFLICT (provider) DO UPDATE
+                 SET round_at = iif(:last, coalesce(:newest, round_at, :began_at), round_at)",
             )?
             .execute(named_params! {
                 ":provider": provider,
                 ":began_at": ms(page.began_at),
+                ":newest": page.newest.map(ms),
                 ":last": page.last,
             })?;
             if page.last {
