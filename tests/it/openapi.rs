@@ -293,7 +293,7 @@ base_url = "http://{provider}/v1"
 [webhooks.pipeline]
 url = "http://{receiver}/hooks/pipeline"
 secret = {{ env = "TEST_SIGNING" }}
-events = ["batch.*", "provider.*"]
+events = ["batch.validating", "batch.completed", "batch.failed", "batch.cancelled", "provider.unauthorized"]
 "#,
         state.display(),
         socket.display(),
