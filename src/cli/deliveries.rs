@@ -169,9 +169,9 @@ fn columns() -> Table {
 
 fn row(delivery: &DeliveryView, now: Timestamp) -> Vec<Cell> {
     let about = [delivery.provider.as_deref(), delivery.batch_id.as_deref()];
-    let at = |at: &Option<String>| {
+    let at = |at: &Option<String>, earliest: Option<Timestamp>| {
         let at = at.as_deref().and_then(|at| time(&at.into()));
-        at.map(|at| distance(at, now)).unwrap_or_default()
+        at.map(|at| distance(earliest.map_or(at, |earliest| at.max(earliest)), now)).unwrap_or_default()
     };
     // A batch is known by its id alone where there is little room.
     let whole = about.into_iter().flatten().collect::<Vec<_>>().join(":");
@@ -183,10 +183,10 @@ fn row(delivery: &DeliveryView, now: Timestamp) -> Vec<Cell> {
         delivery.kind.as_str().into(),
         Cell::of_forms(Tone::Plain, [whole, bare]),
         delivery.last_status_code.map(|code| code.to_string()).unwrap_or_default().into(),
-        Cell::of_forms(Tone::Plain, short_distance(&at(&delivery.last_attempt_at))),
+        Cell::of_forms(Tone::Plain, short_distance(&at(&delivery.last_attempt_at, None))),
         delivery.attempts.to_string().into(),
-        at(&delivery.next_attempt_at).into(),
-        at(&delivery.created_at).into(),
+        at(&delivery.next_attempt_at, Some(now)).into(),
+        at(&delivery.created_at, None).into(),
         delivery.last_error.as_deref().unwrap_or_default().into(),
     ]
 }

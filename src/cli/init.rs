@@ -148,14 +148,11 @@ async fn tried(config: Config, env: &Env, context: &mut Context) -> Result<(), E
         problems.into_iter().fold(Error::new(Exit::Failed, "a secret cannot be read"), Error::cause)
     })?;
     let mut first: Option<Error> = None;
-    let mut tell = |context: &mut Context, name: &str, error: Option<(Exit, String)>| {
-        let style = context.ui.style();
-        match error {
-            None => context.ui.note(&format!("{} {name}", style.paint(Tone::Good, "✓"))),
-            Some((exit, text)) => {
-                context.ui.note(&format!("{} {name}: {}", style.paint(Tone::Bad, "✗"), clean(&text)));
-                first.get_or_insert_with(|| Error::new(exit, format!("{name} does not work: {text}")));
-            }
+    let mut tell = |context: &mut Context, name: &str, error: Option<(Exit, String)>| match error {
+        None => context.ui.sign(Tone::Good, "✓", name),
+        Some((exit, text)) => {
+            context.ui.sign(Tone::Bad, "✗", &format!("{name}: {}", clean(&text)));
+            first.get_or_insert_with(|| Error::new(exit, format!("{name} does not work: {text}")));
         }
     };
     for tried in trial.providers().await {

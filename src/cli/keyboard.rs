@@ -1,9 +1,9 @@
 //! A terminal that gives every key as it is pressed, on a screen of its own, and that is as it was afterwards.
 
 use super::error::Error;
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use std::collections::VecDeque;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use tokio::io::AsyncReadExt as _;
 
@@ -44,6 +44,12 @@ impl Keyboard {
         // Output is drawn line by line as everywhere else.
         raw.output_flags |= termios::OutputFlags::OPOST;
         termios::tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &raw).map_err(fault)?;
+        // What a panic says would go with this screen.
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            put(LEAVE);
+            tell(panic);
+        }));
         put(ENTER);
         Ok(Self { before, ready: VecDeque::new(), part: Vec::new(), stdin: tokio::io::stdin() })
     }
@@ -72,6 +78,58 @@ impl Drop for Keyboard {
         let _ = termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &self.before);
     }
 }
+
+/// A line that is not shown while it is typed, without its end; `None`: Ctrl-C. The terminal is as it was afterwards,
+/// which it would not be if Ctrl-C ended the program.
+pub fn hidden_line() -> Result<Option<String>, Error> {
+    struct Hidden(Termios);
+    impl Drop for Hidden {
+        fn drop(&mut self) {
+            let _ = termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &self.0);
+        }
+    }
+    let stdin = std::io::stdin();
+    let fault = |error: nix::Error| Error::io("the terminal", &error.into());
+    let before = termios::tcgetattr(stdin.as_fd()).map_err(fault)?;
+    let mut hidden = before.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+    termios::tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &hidden).map_err(fault)?;
+    let _shown_again = Hidden(before);
+    let mut typed = Vec::new();
+    for byte in stdin.lock().bytes() {
+        if !take(&mut typed, byte.map_err(|error| Error::io("standard input", &error))?) {
+            break;
+        }
+    }
+    let interrupted = typed.pop_if(|byte| *byte == INTERRUPT).is_some();
+    Ok((!interrupted).then(|| String::from_utf8_lossy(&typed).into_owned()))
+}
+
+/// What `byte` makes of the bytes `typed` before it; whether more is to come. An interrupt is the last of them.
+fn take(typed: &mut Vec<u8>, byte: u8) -> bool {
+    const END_OF_INPUT: u8 = 4;
+    const KILL: u8 = 0x15;
+    match byte {
+        INTERRUPT => {
+            typed.push(INTERRUPT);
+            return false;
+        }
+        b'\r' | b'\n' => return false,
+        END_OF_INPUT => return !typed.is_empty(),
+        0x08 | 0x7f => {
+            // A letter may be several bytes.
+            while typed.pop_if(|byte| (0x80..0xc0).contains(byte)).is_some() {}
+            typed.pop();
+        }
+        KILL => typed.clear(),
+        0..0x20 => {}
+        _ => typed.push(byte),
+    }
+    true
+}
+
+/// Ctrl-C, as a terminal gives it that does not act on it.
+const INTERRUPT: u8 = 3;
 
 /// The keys that `bytes` begin with; what is left is the beginning of one.
 fn keys(bytes: &mut Vec<u8>) -> Vec<Key> {
@@ -166,6 +224,20 @@ mod tests {
         assert_eq!(keys(&mut bytes), expected);
         let mut half = vec![0xc3];
         assert_eq!((keys(&mut half), half.len()), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn a_hidden_line_is_edited_as_a_shown_one() {
+        let line = |bytes: &[u8]| {
+            let mut typed = Vec::new();
+            let read = bytes.iter().take_while(|byte| take(&mut typed, **byte)).count();
+            (String::from_utf8(typed).unwrap(), read)
+        };
+        assert_eq!(line(b"sk-1\nsk-2"), ("sk-1".to_owned(), 4));
+        assert_eq!(line("aä\x7fb\x08\x08\x7fc\r".as_bytes()), ("c".to_owned(), 8));
+        assert_eq!(line(b"wrong\x15right\x1b\n"), ("right".to_owned(), 12));
+        assert_eq!(line(b"\x04x"), (String::new(), 0));
+        assert_eq!(line(b"sk\x03x"), ("sk\x03".to_owned(), 2));
     }
 
     proptest! {

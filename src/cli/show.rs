@@ -210,7 +210,7 @@ fn deliveries(page: &mut Page, deliveries: &Value, now: Timestamp, zone: &TimeZo
         let word = |name: &str| clean(each[name].as_str().unwrap_or("-"));
         let state = word("state");
         let next = time(&each["next_attempt_at"])
-            .map(|at| format!(", next {}", distance(at, now)))
+            .map(|at| format!(", next {}", distance(at.max(now), now)))
             .unwrap_or_default();
         let _ = writeln!(
             page.text,

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use super::keyboard::hidden_line;
 use super::source::Extent;
 use super::style::{Style, Tone};
 use super::table::{Table, shorten};
@@ -162,6 +163,14 @@ impl Ui {
         }
     }
 
+    /// The same, behind a sign in a colour of its own.
+    pub fn sign(&mut self, tone: Tone, sign: &str, text: &str) {
+        if !self.quiet {
+            let sign = self.err_style.paint(tone, sign);
+            self.talk(&format!("{sign} {}", clean_lines(text)));
+        }
+    }
+
     /// For people, and rendered with colour or without, such as the problems of a configuration.
     pub fn exhibit(&mut self, render: impl FnOnce(bool) -> String) {
         let text = render(self.err_style.colour);
@@ -190,10 +199,7 @@ impl Ui {
 
     /// Asks for a line of text on the terminal; empty at the end of the input.
     pub fn ask(&mut self, question: &str) -> Result<String, Error> {
-        self.clear_progress();
-        self.flush();
-        let _ = write!(self.err, "{} ", clean(question));
-        let _ = self.err.flush();
+        self.prompt(question);
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map_err(|error| Error::io("standard input", &error))?;
         if !line.ends_with('\n') {
@@ -204,14 +210,23 @@ impl Ui {
 
     /// The same for what nobody may see over somebody's shoulder.
     pub fn ask_secret(&mut self, question: &str) -> Result<String, Error> {
-        let echo = |word: &str| std::process::Command::new("stty").arg(word).status();
-        let hidden = echo("-echo").is_ok_and(|status| status.success());
-        let answer = self.ask(question);
-        if hidden {
-            let _ = echo("echo");
-            let _ = writeln!(self.err);
+        if !std::io::stdin().is_terminal() {
+            return self.ask(question);
         }
-        answer
+        self.prompt(question);
+        let answer = hidden_line()?;
+        let _ = writeln!(self.err);
+        match answer {
+            Some(line) => Ok(line.trim().to_owned()),
+            None => Err(Error::new(Exit::Interrupted, "interrupted; nothing was done")),
+        }
+    }
+
+    fn prompt(&mut self, question: &str) {
+        self.clear_progress();
+        self.flush();
+        let _ = write!(self.err, "{} ", clean(question));
+        let _ = self.err.flush();
     }
 
     pub fn warn(&mut self, text: &str) {

@@ -3,8 +3,10 @@
 use super::api_error::ApiError;
 use super::reports::UNTRACKED;
 use super::service::Service;
+use crate::domain::event::EventType;
 use crate::domain::status::Status;
 use crate::domain::time::since;
+use crate::http::failure::Failure;
 use crate::store::CommitStats;
 use crate::store::outbox::DeliveryState;
 use jiff::Timestamp;
@@ -16,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::atomic::AtomicU64;
 
 type Labels = Vec<(&'static str, String)>;
@@ -51,6 +54,10 @@ impl Service {
         );
         for poller in live.engine.snapshot() {
             add(&repaired, &vec![("provider", poller.name.clone())], poller.repaired);
+            // From zero: what a series begins with, `increase()` does not count.
+            for result in iter::once("ok").chain(Failure::CLASSES) {
+                add(&polls, &vec![("provider", poller.name.clone()), ("result", result.to_owned())], 0);
+            }
             for (result, count) in poller.polls {
                 add(&polls, &vec![("provider", poller.name.clone()), ("result", result.to_owned())], count);
             }
@@ -61,7 +68,8 @@ impl Service {
         registry.register("batchd_poll_lag_seconds", "How late polls began", live.engine.lag());
 
         let events = counters(&mut registry, "batchd_events", "Events recorded, by type");
-        for (kind, count) in self.store.recorded_by_type() {
+        let none = EventType::ALL.into_iter().map(|kind| (kind, 0));
+        for (kind, count) in none.chain(self.store.recorded_by_type()) {
             add(&events, &vec![("type", kind.to_string())], count);
         }
 

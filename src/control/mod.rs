@@ -17,6 +17,7 @@ mod leftover;
 pub mod live;
 mod metrics;
 mod openai;
+mod openapi;
 mod outliving;
 mod patience;
 pub mod query;

@@ -6,7 +6,7 @@
 use super::access::Access;
 use super::api::{ErrorCode, Listing, TrackItem};
 use super::api_error::ApiError;
-use super::query::Query;
+use super::query::{NOTHING, Query};
 use super::resolve::{judged, no_such_provider};
 use super::respond::{AS_A_FILE, Answer, Shared, stream_of_lines};
 use super::results::Found;
@@ -50,10 +50,10 @@ pub(super) fn of_providers() -> Vec<Route> {
         Route::new(Method::POST, files, Access::Changes, routing::post(pass_files)),
         Route::new(Method::GET, file, Access::Costs, routing::get(one_file)),
         Route::new(Method::DELETE, file, Access::Changes, routing::delete(pass_file)),
-        Route::new(Method::GET, many, Access::Costs, routing::get(batches)),
-        Route::new(Method::POST, many, Access::Changes, routing::post(create)),
-        Route::new(Method::GET, one, Access::Costs, routing::get(batch)),
-        Route::new(Method::POST, one, Access::Changes, routing::post(cancel)),
+        Route::new(Method::GET, many, Access::Costs, routing::get(batches)).query(&["after", "limit"]),
+        Route::new(Method::POST, many, Access::Changes, routing::post(create)).query(NOTHING),
+        Route::new(Method::GET, one, Access::Costs, routing::get(batch)).query(NOTHING),
+        Route::new(Method::POST, one, Access::Changes, routing::post(cancel)).query(NOTHING),
     ]
 }
 

@@ -4,6 +4,7 @@ use super::api::TrackItem;
 use super::api_error::ApiError;
 use super::service::{DeliveryQuery, EventQuery, ListQuery};
 use super::submit::SubmitOptions;
+use crate::config::problem::{nearest, quote};
 use crate::domain::event::EventType;
 use crate::engine::results::{Format, Wanted};
 use crate::provider::input_checker::Overrides;
@@ -14,22 +15,99 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
 
-/// The pairs of a query string. Unknown keys are ignored: clients of OpenAI's API send some of their own.
-pub struct Query(Vec<(String, String)>);
+/// The names of the query parameters that a route takes.
+pub(super) type Parameters = &'static [&'static str];
+
+/// Those of a route that takes none.
+pub(super) const NOTHING: Parameters = &[];
+/// Those of a list of batches, which [`Query::batches`] reads.
+pub(super) const OF_BATCHES: Parameters =
+    &["active", "status", "provider", "label", "owner", "model", "search", "since", "after", "limit"];
+/// Those of a list of events, which [`Query::events`] reads, and `after`.
+pub(super) const OF_EVENTS: Parameters = &["after", "since", "type", "newest", "limit"];
+/// Those of a list of deliveries, which [`Query::deliveries`] reads.
+pub(super) const OF_DELIVERIES: Parameters = &["state", "webhook", "after", "limit"];
+/// Those of a submission, which [`Query::submit`] reads.
+pub(super) const OF_SUBMISSIONS: Parameters = &[
+    "provider",
+    "endpoint",
+    "model",
+    "completion_window",
+    "metadata",
+    "file_name",
+    "name",
+    "label",
+    "notify",
+    "no_notify",
+    "deadline",
+];
+/// Those of results, which [`Query::results`] reads, and `provider`.
+pub(super) const OF_RESULTS: Parameters = &["format", "errors", "provider"];
+
+/// The pairs of a query string.
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    /// What the route has declared, where it has: a key that is read and not among them is a defect.
+    declared: Option<Parameters>,
+}
+
+/// The parameters of the route that a request has come to, beside its other extensions.
+#[derive(Clone, Copy)]
+pub(super) struct Declared(pub(super) Parameters);
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let RawQuery(raw) = RawQuery::from_request_parts(parts, state).await?;
-        Ok(Self::parse(raw.as_deref().unwrap_or_default()))
+        let declared = parts.extensions.get::<Declared>().map(|Declared(names)| *names);
+        Ok(Self { declared, ..Self::parse(raw.as_deref().unwrap_or_default()) })
     }
+}
+
+/// Refuses a query string in which a key is none of `parameters`, or one that is not percent-encoded text.
+///
+/// A misspelt filter that is passed over gives an answer to another question.
+pub(super) fn judge(raw: &str, parameters: Parameters) -> Result<(), ApiError> {
+    let text = |part: &str| {
+        let bytes = part.as_bytes();
+        let escaped = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(at, _)| {
+            bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        });
+        escaped && percent_decode_str(part).decode_utf8().is_ok()
+    };
+    for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode_key(key);
+        if !parameters.contains(&name.as_str()) {
+            let instead = match (nearest(&name, parameters.iter().copied()), parameters) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, []) => "this route takes none".to_owned(),
+                (None, names) => format!("this route takes {}", names.join(", ")),
+            };
+            let message = format!("there is no query parameter {}; {instead}", quote(&name));
+            return Err(ApiError::invalid(message).param(name));
+        }
+        if !text(key) || !text(value) {
+            return Err(wrong(&name, "the value is not percent-encoded UTF-8 text"));
+        }
+    }
+    Ok(())
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// A key as it is known: `status[]=x` is how some clients write a list.
+fn decode_key(key: &str) -> String {
+    decode(key).trim_end_matches("[]").to_owned()
 }
 
 impl Query {
     /// The pairs that a client would send.
     pub fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(pairs.into_iter().collect())
+        Self { pairs: pairs.into_iter().collect(), declared: None }
     }
 
     /// As a list of batches is asked for.
@@ -109,22 +187,24 @@ impl Query {
 
     /// The pairs of a query string as it stands in an address.
     pub fn parse(raw: &str) -> Self {
-        let decode =
-            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        Self(
-            raw.split('&')
-                .filter(|pair| !pair.is_empty())
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    // `status[]=x` is how some clients write a list.
-                    (decode(key).trim_end_matches("[]").to_owned(), decode(value))
-                })
-                .collect(),
-        )
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode_key(key), decode(value))
+        });
+        Self { pairs: pairs.collect(), declared: None }
+    }
+
+    /// Holds what is read to what the route has declared.
+    fn given(&self, key: &str) {
+        debug_assert!(
+            self.declared.is_none_or(|names| names.contains(&key)),
+            "the route reads the query parameter `{key}` and does not declare it in its table"
+        );
     }
 
     fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
+        self.given(key);
+        self.pairs
             .iter()
             .filter(move |(name, value)| name == key && !value.is_empty())
             .map(|(_, value)| value.as_str())
@@ -137,7 +217,8 @@ impl Query {
 
     /// Whether `key` is there and not false.
     pub fn flag(&self, key: &str) -> Result<bool, ApiError> {
-        let last = self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        self.given(key);
+        let last = self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         match last {
             None | Some("false" | "0") => Ok(false),
             Some("" | "true" | "1") => Ok(true),
@@ -193,6 +274,34 @@ mod tests {
         assert!(!query.flag("detail").unwrap());
         assert_eq!(query.text("x").as_deref(), Some("%zz y"));
         assert_eq!(query.text("after"), None);
+    }
+
+    #[test]
+    fn what_a_route_does_not_take_is_refused_with_what_it_does() {
+        for fine in
+            ["", "&", "limit=20&after=x", "fetch", "status%5B%5D=failed&status[]=expired", "after=a%20b+c%2B"]
+        {
+            assert!(judge(fine, &["limit", "after", "fetch", "status"]).is_ok(), "{fine}");
+        }
+        for (raw, param, told) in [
+            ("limt=2", "limt", "there is no query parameter `limt`; did you mean `limit`?"),
+            (
+                "after=x&colour=red",
+                "colour",
+                "there is no query parameter `colour`; this route takes after, limit",
+            ),
+            ("Limit=2", "Limit", "did you mean `limit`?"),
+            ("=2", "", "there is no query parameter ``"),
+            ("limit%00=2", "limit\0", "did you mean `limit`?"),
+            ("after=%ff", "after", "after: the value is not percent-encoded UTF-8 text"),
+            ("after=100%", "after", "not percent-encoded"),
+            ("after=%zz", "after", "not percent-encoded"),
+        ] {
+            let refusal = judge(raw, &["after", "limit"]).unwrap_err();
+            assert_eq!(refusal.param.as_deref(), Some(param), "{raw}");
+            assert!(refusal.message.contains(told), "{raw}: {}", refusal.message);
+        }
+        assert!(judge("x=1", NOTHING).unwrap_err().message.ends_with("this route takes none"));
     }
 
     #[test]

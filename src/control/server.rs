@@ -9,8 +9,11 @@ use super::connections::{self, Bounds};
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
+use super::openapi;
 use super::outliving;
-use super::query::Query;
+use super::query::{
+    self, Declared, NOTHING, OF_BATCHES, OF_DELIVERIES, OF_EVENTS, OF_RESULTS, OF_SUBMISSIONS, Query,
+};
 use super::resolve;
 use super::respond::{Answer, Shared, stream_of_lines};
 use super::routes::{Route, Table};
@@ -98,42 +101,43 @@ fn routes() -> Vec<Route> {
     let get = |path: &str, access, handler| Route::new(Method::GET, path, access, handler);
     let post = |path: &str, access, handler| Route::new(Method::POST, path, access, handler);
     let mut routes = vec![
-        get("/v1/batches", Reads, routing::get(list)),
-        post("/v1/batches/track", Changes, routing::post(track_many)),
-        post("/v1/discover", Changes, routing::post(discover)),
-        post("/v1/submit", Changes, routing::post(submit)),
-        get("/v1/files/{*file}", Costs, routing::get(openai::file_content)),
-        post("/v1/poll", Changes, routing::post(poll_all)),
-        get("/v1/events", Reads, routing::get(events)),
-        get("/v1/deliveries", Reads, routing::get(deliveries)),
-        post("/v1/deliveries/retry", Changes, routing::post(retry_dead)),
-        post("/v1/deliveries/{id}/retry", Changes, routing::post(retry)),
-        get("/v1/webhooks", Reads, routing::get(webhooks)),
-        post("/v1/webhooks/{name}/test", Changes, routing::post(test_webhook)),
-        post("/v1/webhooks/{name}/disable", Changes, routing::post(disable_webhook)),
-        post("/v1/webhooks/{name}/enable", Changes, routing::post(enable_webhook)),
-        get("/v1/providers", Reads, routing::get(providers)),
-        post("/v1/providers/check", Changes, routing::post(check_providers)),
-        get("/v1/status", Reads, routing::get(status)),
-        get("/v1/config", Copies, routing::get(config)),
-        post("/v1/reload", Changes, routing::post(reload)),
-        get("/v1/backup", Copies, routing::get(backup)),
+        get("/v1/batches", Reads, routing::get(list)).query(OF_BATCHES),
+        post("/v1/batches/track", Changes, routing::post(track_many)).query(NOTHING),
+        post("/v1/discover", Changes, routing::post(discover)).query(NOTHING),
+        post("/v1/submit", Changes, routing::post(submit)).query(OF_SUBMISSIONS),
+        get("/v1/files/{*file}", Costs, routing::get(openai::file_content)).query(NOTHING),
+        post("/v1/poll", Changes, routing::post(poll_all)).query(NOTHING),
+        get("/v1/events", Reads, routing::get(events)).query(OF_EVENTS),
+        get("/v1/deliveries", Reads, routing::get(deliveries)).query(OF_DELIVERIES),
+        post("/v1/deliveries/retry", Changes, routing::post(retry_dead)).query(NOTHING),
+        post("/v1/deliveries/{id}/retry", Changes, routing::post(retry)).query(NOTHING),
+        get("/v1/webhooks", Reads, routing::get(webhooks)).query(NOTHING),
+        post("/v1/webhooks/{name}/test", Changes, routing::post(test_webhook)).query(NOTHING),
+        post("/v1/webhooks/{name}/disable", Changes, routing::post(disable_webhook)).query(NOTHING),
+        post("/v1/webhooks/{name}/enable", Changes, routing::post(enable_webhook)).query(NOTHING),
+        get("/v1/providers", Reads, routing::get(providers)).query(NOTHING),
+        post("/v1/providers/check", Changes, routing::post(check_providers)).query(NOTHING),
+        get("/v1/status", Reads, routing::get(status)).query(NOTHING),
+        get("/v1/config", Copies, routing::get(config)).query(NOTHING),
+        post("/v1/reload", Changes, routing::post(reload)).query(NOTHING),
+        get("/v1/backup", Copies, routing::get(backup)).query(NOTHING),
         post("/hooks/{provider}", Anyone, routing::post(hook).layer(DefaultBodyLimit::max(MAX_HOOK))),
         get("/healthz", Anyone, routing::get(healthz)),
         get("/readyz", Anyone, routing::get(readyz)),
         get("/metrics", Open, routing::get(metrics)),
+        get("/openapi.json", Open, routing::get(openapi)),
     ];
     // The second way is for ids with a slash in them, such as Gemini's, that nobody encoded.
     for batch_path in ["/v1/batches/{id}", "/v1/batches/{id}/{rest}"] {
         let below = |operation: &str| format!("{batch_path}/{operation}");
         routes.extend([
-            Route::new(Method::PUT, batch_path, Changes, routing::put(track)),
-            get(batch_path, ReadsUnlessFetched, routing::get(batch)),
-            Route::new(Method::DELETE, batch_path, Changes, routing::delete(untrack)),
-            get(&below("events"), Reads, routing::get(batch_events)),
-            post(&below("poll"), Changes, routing::post(poll)),
-            post(&below("cancel"), Changes, routing::post(cancel)),
-            get(&below("results"), Costs, routing::get(results)),
+            Route::new(Method::PUT, batch_path, Changes, routing::put(track)).query(NOTHING),
+            get(batch_path, ReadsUnlessFetched, routing::get(batch)).query(&["provider", "fetch", "detail"]),
+            Route::new(Method::DELETE, batch_path, Changes, routing::delete(untrack)).query(&["purge"]),
+            get(&below("events"), Reads, routing::get(batch_events)).query(OF_EVENTS),
+            post(&below("poll"), Changes, routing::post(poll)).query(NOTHING),
+            post(&below("cancel"), Changes, routing::post(cancel)).query(NOTHING),
+            get(&below("results"), Costs, routing::get(results)).query(OF_RESULTS),
         ]);
     }
     routes.extend(openai::of_providers());
@@ -156,9 +160,14 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
             let stopping = stopping.clone();
             async move {
                 let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-                let access = table.access(request.method(), matched);
-                let (request, leftover) = Leftover::watch(request);
-                let response = match policy.admit(&request, access, &service.tokens()) {
+                let (access, parameters) = table.demands(request.method(), matched);
+                let (mut request, leftover) = Leftover::watch(request);
+                let admitted = policy.admit(&request, access, &service.tokens()).and_then(|()| {
+                    let Some(parameters) = parameters else { return Ok(()) };
+                    request.extensions_mut().insert(Declared(parameters));
+                    query::judge(request.uri().query().unwrap_or_default(), parameters)
+                });
+                let response = match admitted {
                     Ok(()) => in_our_words(outliving::answer(service.tasks(), request, next).await).await,
                     Err(refusal) => {
                         drop(request);
@@ -453,6 +462,11 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Answer<Res
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
 }
 
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::document())
+        .into_response()
+}
+
 /// Whether the request names this type among those that it accepts.
 fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     headers
@@ -492,11 +506,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_openapi_document_has_every_route_and_no_other() {
+        let (_, table) = Table::of(routes());
+        let differences = openapi::differences(table.entries());
+        assert!(differences.is_empty(), "\n{}\n", differences.join("\n"));
+    }
+
+    #[test]
     fn every_route_says_what_it_takes() {
         let (_, table) = Table::of(routes());
         let said: Vec<String> =
-            table.entries().map(|(path, method, access)| format!("{access:?} {method} {path}")).collect();
-        for (path, method, access) in table.entries() {
+            table.entries().map(|(path, method, access, _)| format!("{access:?} {method} {path}")).collect();
+        for (path, method, access, parameters) in table.entries() {
+            assert!(
+                parameters.is_some() || !path.starts_with("/v1/"),
+                "{method} {path} does not say which query parameters it takes: add `.query(…)` to its row"
+            );
             let changes = !matches!(method, "GET");
             assert_eq!(changes && access != Access::Anyone, access == Access::Changes, "{method} {path}");
             let asks = path.starts_with("/providers/")

@@ -115,7 +115,11 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
     let mut at = later(now, interval);
     let mut reasons = vec![
         reason,
-        format!("at most every {}, at least every {}", human(plan.min_interval), human(plan.max_interval)),
+        format!(
+            "never more often than every {}, never more rarely than every {}",
+            human(plan.min_interval),
+            human(plan.max_interval)
+        ),
     ];
     if terms.cost < 1.0 {
         reasons.push(
@@ -178,11 +182,11 @@ fn foreseen(terms: &Terms, tracked: &Tracked, now: Timestamp) -> (Duration, Stri
             format!("{learnt}: checked when its like end")
         } else {
             format!(
-                "{status} for {stands}, longer than what was {learnt}: the interval grows with the square root of that"
+                "{status} for {stands} at the last check, longer than what was {learnt}: the interval grows with the square root of that"
             )
         }
     } else {
-        format!("{status} for {stands}: the interval grows with the square root of that")
+        format!("{status} for {stands} at the last check: the interval grows with the square root of that")
     };
     (interval, why)
 }

@@ -141,6 +141,33 @@ impl Failure {
         }
     }
 
+    /// Every word that [`Failure::class`] gives.
+    pub const CLASSES: [&str; 23] = [
+        "dns",
+        "connect_refused",
+        "connect_timeout",
+        "connect",
+        "no_descriptors",
+        "busy",
+        "tls",
+        "reset",
+        "timeout",
+        "blocked_ip",
+        "bad_response",
+        "too_large",
+        "bad_request",
+        "credentials",
+        "malformed",
+        "unsupported",
+        "unauthorized",
+        "not_found",
+        "http_410",
+        "http_429",
+        "http_3xx",
+        "http_4xx",
+        "http_5xx",
+    ];
+
     /// One word for metrics and the attempt log (`docs/delivery.md#outcomes`).
     pub fn class(&self) -> &'static str {
         match self {
@@ -216,4 +243,42 @@ pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
 
 fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_failure_has_one_of_the_classes() {
+        let text = String::new;
+        let status = |code: u16| Failure::Status {
+            status: StatusCode::from_u16(code).unwrap(),
+            message: None,
+            retry_after: None,
+            should_retry: None,
+        };
+        let mut failures = vec![
+            Failure::Dns(text()),
+            Failure::ConnectRefused,
+            Failure::ConnectTimeout,
+            Failure::Connect(text()),
+            Failure::NoDescriptors,
+            Failure::Tls(text()),
+            Failure::Reset,
+            Failure::Timeout(Duration::ZERO),
+            Failure::Blocked(std::net::Ipv4Addr::LOCALHOST.into()),
+            Failure::BadResponse,
+            Failure::TooLarge(1),
+            Failure::BadRequest(text()),
+            Failure::Credentials { message: text(), refused: true },
+            Failure::Malformed(text()),
+            Failure::Busy(Duration::ZERO),
+            Failure::Unsupported(text()),
+        ];
+        failures.extend((300..600).map(status));
+        let seen: BTreeSet<&str> = failures.iter().map(Failure::class).collect();
+        assert_eq!(seen, BTreeSet::from(Failure::CLASSES));
+    }
 }

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::deliver::{self, Exchange};
 use super::destination::{Destination, SecretsDigest};
+use super::log;
 use super::status::WebhookHealth;
 use super::worker::{Command, Handle, Worker};
 use crate::clock::Clock;
@@ -180,9 +181,12 @@ impl Dispatcher {
         }
     }
 
-    /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began.
+    /// How many attempts of each webhook ended how (`delivered retried snoozed dead held`), since the process began; of
+    /// each that there is, every way, so that a count is seen to leave zero.
     pub fn deliveries_total(&self) -> Vec<(String, &'static str, u64)> {
-        self.0.context.attempt_counts.all()
+        let names: Vec<String> = self.0.workers().keys().cloned().collect();
+        let none = names.iter().flat_map(|name| log::FATES.map(|fate| (name.clone(), fate, 0)));
+        none.chain(self.0.context.attempt_counts.all()).collect()
     }
 }
 

@@ -6,6 +6,9 @@ use crate::domain::time::since;
 use crate::store::outbox::{Due, Next};
 use jiff::Timestamp;
 
+/// Every word that [`fate`] gives.
+pub(super) const FATES: [&str; 5] = ["delivered", "retried", "snoozed", "dead", "held"];
+
 /// The word for what becomes of a delivery, in metrics.
 pub(super) const fn fate(next: Next) -> &'static str {
     match next {

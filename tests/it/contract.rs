@@ -143,6 +143,14 @@ fn metrics_are_all_there_from_the_start() {
         "batchd_config_last_reload_successful 1",
         "batchd_commit_seconds_bucket{le=\"+Inf\"}",
         "batchd_poll_lag_seconds_bucket{le=\"+Inf\"}",
+        "batchd_polls_total{provider=\"openai\",result=\"ok\"} 0",
+        "batchd_polls_total{provider=\"openai\",result=\"unauthorized\"} 0",
+        "batchd_polls_total{provider=\"openai\",result=\"http_5xx\"} 0",
+        "batchd_events_total{type=\"batch.completed\"} 0",
+        "batchd_events_total{type=\"webhook.delivery_dead\"} 0",
+        "batchd_deliveries_total{webhook=\"pipeline\",outcome=\"delivered\"} 0",
+        "batchd_deliveries_total{webhook=\"ops\",outcome=\"dead\"} 0",
+        "batchd_schedule_repaired_total{provider=\"openai\"} 0",
     ] {
         assert!(before.contains(line), "{line} is missing:\n{before}");
     }

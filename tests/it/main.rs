@@ -34,6 +34,7 @@ mod input_checker;
 mod layers;
 mod learning;
 mod monitoring;
+mod openapi;
 mod outlives;
 mod process;
 mod provider;
