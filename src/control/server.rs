@@ -1,6 +1,6 @@
 //! The HTTP API: routes, and who may use them from where.
 
-use super::access::{self, Access, AccessPolicy, Peer};
+use super::access::{self, Access, AccessPolicy, Peer, Trust};
 use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
@@ -157,8 +157,11 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
             async move {
                 let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
                 let access = table.access(request.method(), matched);
-                let (request, leftover) = Leftover::watch(request);
-                let response = match policy.admit(&request, access, &service.tokens()) {
+                let (mut request, leftover) = Leftover::watch(request);
+                let tokens = service.tokens();
+                let trust = policy.trust(&request, &tokens);
+                request.extensions_mut().insert(trust);
+                let response = match policy.admit(&request, access, &tokens) {
                     Ok(()) => in_our_words(outliving::answer(service.tasks(), request, next).await).await,
                     Err(refusal) => {
                         drop(request);
@@ -443,8 +446,12 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", troubles.join("\n"))).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Answer<Response> {
-    let text = shared.service.metrics().await?;
+async fn metrics(
+    State(shared): State<Shared>,
+    Extension(trust): Extension<Trust>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let text = shared.service.metrics(trust == Trust::Known).await?;
     let (kind, text) = if accepts(&headers, "application/openmetrics-text") {
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {

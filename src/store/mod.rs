@@ -7,6 +7,7 @@ pub mod backup;
 pub mod batches;
 mod column;
 mod commit_stats;
+pub mod costs;
 mod connection;
 mod damage;
 mod database;
