@@ -87,7 +87,7 @@ fn written(import: &Import, context: &Context) -> Result<PathBuf, Error> {
 }
 
 fn report(import: &Import, path: &Path) -> String {
-    let taken: usize = import.imported.prices.values().map(std::collections::BTreeMap::len).sum();
+    let taken = import.imported.len();
     let by_kind = import.imported.prices.iter();
     let by_kind: Vec<String> = by_kind.map(|(kind, models)| format!("{kind} {}", count(models.len() as u64))).collect();
     let mut text = format!(

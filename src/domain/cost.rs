@@ -348,3 +348,247 @@ const MAX_PRICE: u32 = 1_000_000;
 const MAX_AMOUNT: u32 = 1_000_000_000;
 /// Prices are for ten to this power of tokens.
 const TOKENS_DIGITS: i32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::batch::{InputTokensDetails, OutputTokensDetails, RequestCounts};
+    use crate::domain::status::Status;
+    use proptest::prelude::*;
+
+    fn usd(text: &str) -> Usd {
+        text.parse().unwrap()
+    }
+
+    fn usage(input: u64, cached: u64, output: u64) -> Usage {
+        Usage {
+            input_tokens: input,
+            input_tokens_details: InputTokensDetails { cached_tokens: cached, ..InputTokensDetails::default() },
+            output_tokens: output,
+            output_tokens_details: OutputTokensDetails { reasoning_tokens: output / 2 },
+            total_tokens: input + output,
+        }
+    }
+
+    fn rates(input: &str, output: &str, cached: Option<&str>) -> Rates {
+        Rates {
+            input: Usd::price(input).unwrap(),
+            output: Usd::price(output).unwrap(),
+            cached_input: cached.map(|cached| Usd::price(cached).unwrap()),
+            cache_write: None,
+            cache_write_1h: None,
+            max_input: None,
+        }
+    }
+
+    fn cost(rates: Rates, spent: Spent) -> Option<Cost> {
+        let spent = BTreeMap::from([("m".to_owned(), spent)]);
+        Cost::of(&spent, |_| Some(Priced { by: "prices.m".to_owned(), rates }))
+    }
+
+    fn all(usage: Usage) -> Spent {
+        Spent { usage, longest_input: None }
+    }
+
+    #[test]
+    fn prices_are_what_their_digits_say() {
+        for (text, price) in [
+            ("0.075", "0.075"),
+            ("7.5e-2", "0.075"),
+            ("7.50E-02", "0.075"),
+            ("75", "75"),
+            ("0", "0"),
+            ("-0.0", "0"),
+            ("1e3", "1000"),
+            ("+0.5", "0.5"),
+            ("1000000", "1000000"),
+        ] {
+            assert_eq!(Usd::price(text).map(|price| price.to_string()), Ok(price.to_owned()), "{text}");
+        }
+        assert_eq!(Usd::price_of_one("1e-7").unwrap().to_string(), "0.1");
+        assert_eq!(Usd::price_of_one("0.000000075").unwrap().to_string(), "0.075");
+        for (text, why) in [
+            ("-1", NoPrice::Negative),
+            ("-1e-9", NoPrice::Negative),
+            ("nan", NoPrice::NoNumber),
+            ("inf", NoPrice::NoNumber),
+            ("", NoPrice::NoNumber),
+            (".", NoPrice::NoNumber),
+            ("e5", NoPrice::NoNumber),
+            ("1e", NoPrice::NoNumber),
+            ("1,5", NoPrice::NoNumber),
+            ("0x10", NoPrice::NoNumber),
+            ("1e99999999999", NoPrice::NoNumber),
+            ("1e2147483647", NoPrice::TooHigh),
+            ("1e-2147483648", NoPrice::TooPrecise),
+            ("1000001", NoPrice::TooHigh),
+            ("1e30", NoPrice::TooHigh),
+            ("0.123456789012345", NoPrice::TooPrecise),
+            ("0.00000000000000000000000000000001", NoPrice::TooPrecise),
+        ] {
+            assert_eq!(Usd::price(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_batch_costs_the_sum_of_its_tokens() {
+        let of = |rates, usage| cost(rates, all(usage)).map(|cost| cost.amount().to_string());
+        let mini = rates("0.075", "0.30", Some("0.0375"));
+        // 8,000 at 0.075, 1,000 at 0.0375 and 4,000 at 0.30; reasoning is among the 4,000.
+        assert_eq!(of(mini, usage(9000, 1000, 4000)).unwrap(), "0.0018375");
+        // Without a price of their own, cached tokens are input as any other.
+        assert_eq!(of(rates("1", "0", None), usage(1_000_000, 1_000_000, 5)).unwrap(), "1");
+        assert_eq!(of(mini, usage(0, 0, 0)).unwrap(), "0");
+        assert_eq!(of(mini, usage(1, 2, 0)), None, "more was cached than read");
+        assert_eq!(of(rates("1000000", "0", None), usage(u64::MAX, 0, 0)), None, "no batch costs that");
+        let cost = cost(mini, all(usage(9000, 1000, 4000))).unwrap();
+        assert_eq!(serde_json::to_string(&cost.amount().number()).unwrap(), "0.0018375");
+        assert_eq!((cost.input, cost.output), (usd("0.0006375"), usd("0.0012")));
+        let stored = serde_json::to_string(&cost).unwrap();
+        assert_eq!(serde_json::from_str::<Cost>(&stored).unwrap(), cost);
+    }
+
+    #[test]
+    fn what_is_written_to_a_cache_has_its_own_price() {
+        let mut usage = usage(1_000_000, 100_000, 0);
+        usage.input_tokens_details.cache_write_tokens = 200_000;
+        usage.input_tokens_details.cache_write_1h_tokens = 300_000;
+        let mut rates = rates("1", "5", Some("0.1"));
+        let input = |rates| cost(rates, all(usage)).unwrap().input.to_string();
+        assert_eq!(input(rates), "0.91");
+        rates.cache_write = Some(Usd::price("1.25").unwrap());
+        // 400,000 at 1, 100,000 at 0.1, 500,000 at 1.25.
+        assert_eq!(input(rates), "1.035");
+        rates.cache_write_1h = Some(Usd::price("2").unwrap());
+        assert_eq!(input(rates), "1.26");
+    }
+
+    #[test]
+    fn a_price_for_short_requests_is_for_short_requests() {
+        let bounded = Rates { max_input: Some(1000), ..rates("1", "1", None) };
+        let of = |input, longest_input| cost(bounded, Spent { usage: usage(input, 0, 1), longest_input });
+        assert!(of(1000, None).is_some(), "no request can have been longer than all of them");
+        assert!(of(1001, None).is_none());
+        assert!(of(5000, Some(1000)).is_some());
+        assert!(of(5000, Some(1001)).is_none());
+    }
+
+    #[test]
+    fn the_tokens_of_results_are_told_by_model_or_not_at_all() {
+        let mut told = Told::default();
+        told.add(Some("a".to_owned()), usage(10, 0, 1));
+        told.add(Some("b".to_owned()), usage(20, 5, 2));
+        told.add(Some("a".to_owned()), usage(30, 0, 3));
+        assert_eq!(told.usage, Usage { output_tokens_details: OutputTokensDetails { reasoning_tokens: 2 }, ..usage(60, 5, 6) });
+        assert_eq!((told.by_model["a"].usage.input_tokens, told.by_model["a"].longest_input), (40, Some(30)));
+        told.add(None, usage(1, 0, 1));
+        assert!(told.by_model.is_empty() && told.usage.input_tokens == 61);
+        told.add(Some("a".to_owned()), usage(1, 0, 1));
+        assert!(told.by_model.is_empty(), "a part is not taken for all");
+        let mut many = Told::default();
+        for number in 0..=MAX_MODELS {
+            many.add(Some(number.to_string()), usage(1, 0, 1));
+        }
+        assert!(many.by_model.is_empty());
+    }
+
+    #[test]
+    fn what_was_spent_is_known_at_the_end_and_never_guessed() {
+        let mut batch = Batch::unseen("batch_1", "/v1/chat/completions", 0);
+        batch.usage = Some(usage(10, 0, 5));
+        batch.model = Some("m".to_owned());
+        let none = SpentByModel::new();
+        assert_eq!(spent(&batch, &none), None, "it runs");
+        for status in [Status::Completed, Status::Failed, Status::Expired, Status::Cancelled] {
+            batch.status = status;
+            assert_eq!(spent(&batch, &none).unwrap()["m"].usage, usage(10, 0, 5));
+        }
+        let parts = BTreeMap::from([("a".to_owned(), all(usage(4, 0, 3))), ("b".to_owned(), all(usage(6, 0, 2)))]);
+        assert_eq!(spent(&batch, &parts), Some(parts.clone()));
+        batch.usage = Some(usage(11, 0, 5));
+        assert_eq!(spent(&batch, &parts).unwrap().keys().collect::<Vec<_>>(), ["m"], "the provider counted more");
+        batch.model = None;
+        assert_eq!(spent(&batch, &parts), None);
+        batch.model = Some("m".to_owned());
+        batch.usage = Some(Usage::default());
+        batch.request_counts = Some(RequestCounts { total: 3, completed: 2, failed: 1 });
+        assert_eq!(spent(&batch, &none), None, "zeros of a service that does not count");
+        batch.request_counts = Some(RequestCounts { total: 3, completed: 0, failed: 3 });
+        assert!(spent(&batch, &none).is_some(), "nothing was done for nothing");
+    }
+
+    #[test]
+    fn amounts_are_shown_as_people_write_them() {
+        for (amount, shown) in [
+            ("0", "$0.00"),
+            ("12.304", "$12.30"),
+            ("1234567.891", "$1234567.89"),
+            ("0.5", "$0.50"),
+            ("0.123456", "$0.12"),
+            ("0.0018375", "$0.0018"),
+            ("0.00000007", "$0.00000007"),
+            ("0.00000123", "$0.0000012"),
+        ] {
+            assert_eq!(usd(amount).shown(), shown, "{amount}");
+        }
+    }
+
+    fn price() -> impl Strategy<Value = String> {
+        (0_u64..1_000_000, 0_u32..9).prop_map(|(digits, scale)| format!("{digits}e-{scale}"))
+    }
+
+    const TOKENS: std::ops::Range<u64> = 0..2_000_000_000;
+
+    proptest! {
+        /// By integers alone: dollars are units of ten to the power of minus fifteen.
+        #[test]
+        fn a_cost_is_exact(digits in 0_i128..1_000_000, scale in 0_u32..9, tokens in TOKENS) {
+            let price = Usd::price(&format!("{digits}e-{scale}")).unwrap();
+            let units = digits * i128::from(tokens) * 10_i128.pow(9 - scale);
+            let cost = price.of_tokens(tokens).unwrap();
+            prop_assert_eq!(cost, Usd(Decimal::try_from_i128_with_scale(units, 15).unwrap().normalize()));
+            prop_assert_eq!(cost.to_string().parse::<Usd>().unwrap(), cost);
+            prop_assert_eq!(price.half().plus(price.half()), Some(price));
+        }
+
+        #[test]
+        fn parts_add_up_to_the_whole_in_any_order(
+            (input, output, cached) in (price(), price(), price()),
+            requests in proptest::collection::vec((TOKENS, 0.0..=1.0_f64, TOKENS), 1..20),
+        ) {
+            let rates = rates(&input, &output, Some(&cached));
+            let requests = requests.into_iter().map(|(input, share, output)| {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
+                         reason = "any part of the input will do")]
+                let cached = (input as f64 * share) as u64;
+                usage(input, cached.min(input), output)
+            });
+            let requests: Vec<Usage> = requests.collect();
+            let mut total = Usage::default();
+            let mut sum = Usd::default();
+            for usage in &requests {
+                total += *usage;
+                sum = sum.plus(cost(rates, all(*usage)).unwrap().amount()).unwrap();
+            }
+            let mut backwards = Usd::default();
+            for usage in requests.iter().rev() {
+                backwards = backwards.plus(cost(rates, all(*usage)).unwrap().amount()).unwrap();
+            }
+            prop_assert_eq!(sum, backwards);
+            prop_assert_eq!(Some(sum), cost(rates, all(total)).map(|cost| cost.amount()));
+        }
+
+        #[test]
+        fn twice_the_tokens_cost_twice_as_much(price in price(), tokens in TOKENS) {
+            let price = Usd::price(&price).unwrap();
+            let once = price.of_tokens(tokens).unwrap();
+            prop_assert_eq!(price.of_tokens(2 * tokens), once.plus(once));
+            prop_assert_eq!(once.minus(once), Some(Usd::default()));
+        }
+
+        #[test]
+        fn no_text_is_more_than_refused(text in "\\PC{0,24}|[0-9eE.+-]{0,40}") {
+            let _ = (Usd::price(&text), Usd::price_of_one(&text), text.parse::<Usd>(), Usd::read(&text));
+        }
+    }
+}

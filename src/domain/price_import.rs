@@ -115,6 +115,7 @@ pub fn read(text: &str) -> Result<Import, String> {
         .map_err(|error| format!("it is not a JSON object of models: {error}"))?;
     let mut import = Import::default();
     let mut ambiguous: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut halved: BTreeSet<(String, String)> = BTreeSet::new();
     for (key, entry) in &entries {
         if key == SPECIMEN {
             continue;
@@ -128,8 +129,10 @@ pub fn read(text: &str) -> Result<Import, String> {
                         ambiguous.insert((vendor.kind.to_owned(), model));
                     }
                     None => {
+                        if is_halved {
+                            halved.insert((vendor.kind.to_owned(), model.clone()));
+                        }
                         models.insert(model, Listed { key: key.clone().into_owned(), rates });
-                        *if is_halved { &mut import.halved } else { &mut import.as_listed } += 1;
                     }
                 }
             }
@@ -137,11 +140,13 @@ pub fn read(text: &str) -> Result<Import, String> {
         }
     }
     *import.skipped.entry(Skipped::TwoPrices).or_default() += ambiguous.len();
-    for (kind, model) in ambiguous {
-        if let Some(models) = import.imported.prices.get_mut(&kind) {
-            models.remove(&model);
+    for (kind, model) in &ambiguous {
+        if let Some(models) = import.imported.prices.get_mut(kind) {
+            models.remove(model);
         }
     }
+    import.halved = halved.difference(&ambiguous).count();
+    import.as_listed = import.imported.len() - import.halved;
     import.skipped.retain(|_, count| *count > 0);
     import.imported.prices.retain(|_, models| !models.is_empty());
     let nothing = import.skipped.keys().all(|why| matches!(why, Skipped::NoEntry | Skipped::OtherProvider));
@@ -236,3 +241,83 @@ const SPECIMEN: &str = "sample_spec";
 
 /// What stands before a model's name where that is not the name of its provider in the list.
 const PREFIXES: [&str; 3] = ["vertex_ai/", "bedrock/", "cohere/"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = include_str!("../../tests/fixtures/prices/litellm.json");
+
+    fn taken(import: &Import) -> Vec<String> {
+        let models = import.imported.prices.iter().flat_map(|(kind, models)| {
+            models.iter().map(move |(model, listed)| {
+                let Rates { input, output, cached_input, cache_write, cache_write_1h, max_input } = listed.rates;
+                let more: Vec<String> = [("cached", cached_input), ("write", cache_write), ("1h", cache_write_1h)]
+                    .into_iter()
+                    .filter_map(|(name, price)| Some(format!(" {name} {}", price?)))
+                    .chain(max_input.map(|most| format!(" up to {most}")))
+                    .collect();
+                format!("{kind} {model}: {input} {output}{}", more.concat())
+            })
+        });
+        models.collect()
+    }
+
+    #[test]
+    fn batch_prices_are_taken_as_listed_and_others_halved_where_that_is_documented() {
+        let import = read(LIST).unwrap();
+        assert_eq!(
+            taken(&import),
+            [
+                "anthropic claude-example: 0.5 2.5 cached 0.05 write 0.625 1h 1",
+                "azure-openai example-mini: 0.083 0.33",
+                "gemini example-flash: 0.15 1.25 cached 0.03",
+                "gemini example-pro: 0.625 5 cached 0.125 up to 200000",
+                "mistral example-small: 0.05 0.15",
+                "openai example-embedding: 0.01 0",
+                "openai example-mini: 0.075 0.3 cached 0.0375",
+                "xai example: 1 5",
+            ]
+        );
+        assert_eq!((import.as_listed, import.halved), (4, 4));
+        let skipped: Vec<(Skipped, usize)> = import.skipped.into_iter().collect();
+        assert_eq!(
+            skipped,
+            [
+                (Skipped::OtherProvider, 2),
+                (Skipped::OtherUnit, 1),
+                (Skipped::Reasoning, 1),
+                (Skipped::Tiers, 1),
+                (Skipped::NoDiscount, 1),
+                (Skipped::TwoPrices, 1),
+                (Skipped::Negative, 1),
+                (Skipped::NoNumber, 2),
+                (Skipped::TooPrecise, 1),
+                (Skipped::TooHigh, 1),
+                (Skipped::NoEntry, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for text in ["", "[]", "{", "NaN", "{\"a\": NaN}", "{}", "{\"a\": {\"litellm_provider\": \"who\"}}"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_ten_megabytes_is_read() {
+        let entry = |number: usize| {
+            format!(
+                "\"m{number}\": {{\"litellm_provider\": \"openai\", \"input_cost_per_token\": 1e-06,
+                  \"output_cost_per_token\": 2e-06, \"notes\": \"{}\"}}",
+                "x".repeat(900)
+            )
+        };
+        let entries: Vec<String> = (0..10_000).map(entry).collect();
+        let list = format!("{{{}}}", entries.join(","));
+        assert!(list.len() > 10_000_000);
+        assert_eq!(read(&list).unwrap().halved, 10_000);
+    }
+}

@@ -49,6 +49,17 @@ pub struct ImportedPrices {
     pub prices: BTreeMap<String, BTreeMap<String, Listed>>,
 }
 
+impl ImportedPrices {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.prices.values().map(BTreeMap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The prices in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
@@ -78,7 +89,7 @@ impl Prices {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.imported.prices.is_empty()
+        self.own.is_empty() && self.imported.is_empty()
     }
 
     /// The imported list.
@@ -88,7 +99,7 @@ impl Prices {
 
     /// How many prices the imported list has.
     pub fn imported(&self) -> usize {
-        self.imported.prices.values().map(BTreeMap::len).sum()
+        self.imported.len()
     }
 
     /// The price of a model. Only the whole name counts: one that merely resembles another has its own price or none.
