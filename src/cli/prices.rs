@@ -26,10 +26,12 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Read LiteLLM's model_prices_and_context_window.json into prices.json beside the configuration
-    #[command(after_help = "Batch prices are taken as they are listed, else half of the usual ones at providers \
+    #[command(
+        after_help = "Batch prices are taken as they are listed, else half of the usual ones at providers \
 that
 document that discount. They are in force from the next `batchd reload`;
-[prices] in the configuration wins over them. No daemon is needed.")]
+[prices] in the configuration wins over them. No daemon is needed."
+    )]
     Import {
         /// The list; `-` is standard input
         #[arg(value_name = "FILE")]
@@ -89,7 +91,8 @@ fn written(import: &Import, context: &Context) -> Result<PathBuf, Error> {
 fn report(import: &Import, path: &Path) -> String {
     let taken = import.imported.len();
     let by_kind = import.imported.prices.iter();
-    let by_kind: Vec<String> = by_kind.map(|(kind, models)| format!("{kind} {}", count(models.len() as u64))).collect();
+    let by_kind: Vec<String> =
+        by_kind.map(|(kind, models)| format!("{kind} {}", count(models.len() as u64))).collect();
     let mut text = format!(
         "{}: {} prices taken ({} as listed for batches, {} at half of the usual price)",
         path.display(),

@@ -97,7 +97,9 @@ fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: S
 
 /// What this month's batches cost, and what of it each label.
 fn cost(report: &StatusReport) -> Vec<(&'static str, String)> {
-    let Some(cost) = report.cost.as_ref().filter(|cost| !cost.providers.is_empty()) else { return Vec::new() };
+    let Some(cost) = report.cost.as_ref().filter(|cost| !cost.providers.is_empty()) else {
+        return Vec::new();
+    };
     let shown = |amount: &Number| Usd::read(&amount.to_string()).unwrap_or_default().shown();
     let shares = |of: &BTreeMap<String, Number>| {
         let mut shares: Vec<_> = of.iter().collect();
@@ -189,7 +191,11 @@ pub fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
         models.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         if let Some(((model, _), more)) = models.split_first() {
             let batches: u64 = models.iter().map(|(_, count)| **count).sum();
-            let of = if batches == 1 { "1 ended batch has".to_owned() } else { format!("{batches} ended batches have") };
+            let of = if batches == 1 {
+                "1 ended batch has".to_owned()
+            } else {
+                format!("{batches} ended batches have")
+            };
             let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             all.push(warning(format!("{of} tokens and no price: {model}{others}; write [prices.\"MODEL\"]")));
         }

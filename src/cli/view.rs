@@ -88,7 +88,9 @@ impl<'a> BatchView<'a> {
 
     /// A part of what it cost.
     pub fn cost(self, part: &str) -> Option<Usd> {
-        Some(&self.added("cost")[part]).filter(|amount| amount.is_number()).and_then(|amount| Usd::read(&amount.to_string()))
+        Some(&self.added("cost")[part])
+            .filter(|amount| amount.is_number())
+            .and_then(|amount| Usd::read(&amount.to_string()))
     }
 
     /// One of OpenAI's times.

@@ -186,9 +186,7 @@ pub fn read_up_to(path: &Path, most: u64) -> Result<String, Unread> {
     };
     let system = |error: std::io::Error| failed(error.kind(), &error.kind().to_string());
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
-        .map_err(system)?;
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(system)?;
     if bytes.len() as u64 > most {
         return Err(failed(ErrorKind::FileTooLarge, &format!("it is longer than {} MiB", most >> 20)));
     }

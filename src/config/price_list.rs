@@ -15,7 +15,9 @@ impl Config {
         let Some(file) = find::prices_file(self.file.as_deref(), env) else { return Ok(self) };
         let text = match read_up_to(&file, MAX_LIST_BYTES) {
             Ok(text) => text,
-            Err(unread) if matches!(unread.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(self),
+            Err(unread) if matches!(unread.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(self);
+            }
             Err(unread) => return Err(Refused::plain(unread.problem)),
         };
         let imported: ImportedPrices = serde_json::from_str(&text).map_err(|error| {

@@ -5,8 +5,8 @@
 use super::form::PLAIN_TEXT;
 use super::problem::{Problem, quote, shown};
 use super::settings::{
-    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable, ProviderTable,
-    ResultsTable, SECTIONS, StateTable, WebhookTable,
+    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable,
+    ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable,
 };
 use super::table::{Field, Findings, Named, Table};
 use super::value::PathBase;

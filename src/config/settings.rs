@@ -5,8 +5,8 @@
 
 use super::catalog::WebhookFacts;
 use super::form::{
-    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE, RATE, SECRET,
-    SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
+    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE, RATE,
+    SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, SOCKET};

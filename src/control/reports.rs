@@ -2,8 +2,8 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, ConfigReport, CostReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer,
-    WebhookReport,
+    CheckAnswer, ConfigReport, CostReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport,
+    TestAnswer, WebhookReport,
 };
 use super::api_error::ApiError;
 use super::live::removed_webhooks;

@@ -93,8 +93,7 @@ impl Usd {
     pub fn half(self) -> Self {
         // Times five, one place further to the right: exact.
         let halved = self.0.mantissa().checked_mul(5);
-        let halved =
-            halved.and_then(|five| Decimal::try_from_i128_with_scale(five, self.0.scale() + 1).ok());
+        let halved = halved.and_then(|five| Decimal::try_from_i128_with_scale(five, self.0.scale() + 1).ok());
         Self(halved.unwrap_or(self.0 / Decimal::TWO).normalize())
     }
 
@@ -109,7 +108,8 @@ impl Usd {
     /// Both together; `None`: more than can be added up exactly.
     pub fn plus(self, other: Self) -> Option<Self> {
         let scale = self.0.scale().max(other.0.scale());
-        let aligned = |amount: Decimal| amount.mantissa().checked_mul(10_i128.checked_pow(scale - amount.scale())?);
+        let aligned =
+            |amount: Decimal| amount.mantissa().checked_mul(10_i128.checked_pow(scale - amount.scale())?);
         let sum = aligned(self.0)?.checked_add(aligned(other.0)?)?;
         Some(Self(Decimal::try_from_i128_with_scale(sum, scale).ok()?.normalize()))
     }
@@ -134,7 +134,8 @@ impl Usd {
             2
         } else {
             // Two digits that are not zero, so that what cost something never looks as if it had cost nothing.
-            let after_point = self.0.scale().saturating_sub(self.0.mantissa().unsigned_abs().to_string().len() as u32);
+            let after_point =
+                self.0.scale().saturating_sub(self.0.mantissa().unsigned_abs().to_string().len() as u32);
             (after_point + 2).max(2)
         };
         let rounded = self.0.round_dp(places);
@@ -215,7 +216,9 @@ impl Told {
     /// With the tokens of one more request.
     pub fn add(&mut self, model: Option<String>, usage: Usage) {
         self.usage += usage;
-        let model = model.filter(|model| !model.is_empty()).filter(|_| self.requests == 0 || !self.by_model.is_empty());
+        let model = model
+            .filter(|model| !model.is_empty())
+            .filter(|_| self.requests == 0 || !self.by_model.is_empty());
         self.requests += 1;
         match model.filter(|model| self.by_model.len() < MAX_MODELS || self.by_model.contains_key(model)) {
             Some(model) => {
@@ -296,7 +299,8 @@ impl Rates {
             return None;
         }
         let details = usage.input_tokens_details;
-        let (read, kept, written) = (details.cached_tokens, details.cache_write_1h_tokens, details.cache_write_tokens);
+        let (read, kept, written) =
+            (details.cached_tokens, details.cache_write_1h_tokens, details.cache_write_tokens);
         // Each of them is a part of all input; numbers that contradict that say nothing.
         let plain = usage.input_tokens.checked_sub(read)?.checked_sub(written)?.checked_sub(kept)?;
         let write = self.cache_write.unwrap_or(self.input);
@@ -363,7 +367,10 @@ mod tests {
     fn usage(input: u64, cached: u64, output: u64) -> Usage {
         Usage {
             input_tokens: input,
-            input_tokens_details: InputTokensDetails { cached_tokens: cached, ..InputTokensDetails::default() },
+            input_tokens_details: InputTokensDetails {
+                cached_tokens: cached,
+                ..InputTokensDetails::default()
+            },
             output_tokens: output,
             output_tokens_details: OutputTokensDetails { reasoning_tokens: output / 2 },
             total_tokens: input + output,
@@ -479,7 +486,10 @@ mod tests {
         told.add(Some("a".to_owned()), usage(10, 0, 1));
         told.add(Some("b".to_owned()), usage(20, 5, 2));
         told.add(Some("a".to_owned()), usage(30, 0, 3));
-        assert_eq!(told.usage, Usage { output_tokens_details: OutputTokensDetails { reasoning_tokens: 2 }, ..usage(60, 5, 6) });
+        assert_eq!(
+            told.usage,
+            Usage { output_tokens_details: OutputTokensDetails { reasoning_tokens: 2 }, ..usage(60, 5, 6) }
+        );
         assert_eq!((told.by_model["a"].usage.input_tokens, told.by_model["a"].longest_input), (40, Some(30)));
         told.add(None, usage(1, 0, 1));
         assert!(told.by_model.is_empty() && told.usage.input_tokens == 61);
@@ -503,10 +513,15 @@ mod tests {
             batch.status = status;
             assert_eq!(spent(&batch, &none).unwrap()["m"].usage, usage(10, 0, 5));
         }
-        let parts = BTreeMap::from([("a".to_owned(), all(usage(4, 0, 3))), ("b".to_owned(), all(usage(6, 0, 2)))]);
+        let parts =
+            BTreeMap::from([("a".to_owned(), all(usage(4, 0, 3))), ("b".to_owned(), all(usage(6, 0, 2)))]);
         assert_eq!(spent(&batch, &parts), Some(parts.clone()));
         batch.usage = Some(usage(11, 0, 5));
-        assert_eq!(spent(&batch, &parts).unwrap().keys().collect::<Vec<_>>(), ["m"], "the provider counted more");
+        assert_eq!(
+            spent(&batch, &parts).unwrap().keys().collect::<Vec<_>>(),
+            ["m"],
+            "the provider counted more"
+        );
         batch.model = None;
         assert_eq!(spent(&batch, &parts), None);
         batch.model = Some("m".to_owned());

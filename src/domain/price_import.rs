@@ -79,11 +79,15 @@ impl Skipped {
     /// In words, behind how many they are.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::OtherProvider => "of providers that batchd does not watch, or that do not say which they are",
+            Self::OtherProvider => {
+                "of providers that batchd does not watch, or that do not say which they are"
+            }
             Self::OtherUnit => "without prices for both input and output tokens",
             Self::Reasoning => "with another price for reasoning than for other output",
             Self::Tiers => "with prices in tiers",
-            Self::NoDiscount => "without a batch price, of providers whose batch discount is not documented as one half",
+            Self::NoDiscount => {
+                "without a batch price, of providers whose batch discount is not documented as one half"
+            }
             Self::TwoPrices => "with another price under another name",
             Self::Negative => "with a negative price",
             Self::NoNumber => "with a price that is not a number",
@@ -111,8 +115,8 @@ pub struct Import {
 ///
 /// It is no JSON object, or nothing in it looks like a price.
 pub fn read(text: &str) -> Result<Import, String> {
-    let entries: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)
-        .map_err(|error| format!("it is not a JSON object of models: {error}"))?;
+    let entries: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(text).map_err(|error| format!("it is not a JSON object of models: {error}"))?;
     let mut import = Import::default();
     let mut ambiguous: BTreeSet<(String, String)> = BTreeSet::new();
     let mut halved: BTreeSet<(String, String)> = BTreeSet::new();
@@ -251,12 +255,14 @@ mod tests {
     fn taken(import: &Import) -> Vec<String> {
         let models = import.imported.prices.iter().flat_map(|(kind, models)| {
             models.iter().map(move |(model, listed)| {
-                let Rates { input, output, cached_input, cache_write, cache_write_1h, max_input } = listed.rates;
-                let more: Vec<String> = [("cached", cached_input), ("write", cache_write), ("1h", cache_write_1h)]
-                    .into_iter()
-                    .filter_map(|(name, price)| Some(format!(" {name} {}", price?)))
-                    .chain(max_input.map(|most| format!(" up to {most}")))
-                    .collect();
+                let Rates { input, output, cached_input, cache_write, cache_write_1h, max_input } =
+                    listed.rates;
+                let more: Vec<String> =
+                    [("cached", cached_input), ("write", cache_write), ("1h", cache_write_1h)]
+                        .into_iter()
+                        .filter_map(|(name, price)| Some(format!(" {name} {}", price?)))
+                        .chain(max_input.map(|most| format!(" up to {most}")))
+                        .collect();
                 format!("{kind} {model}: {input} {output}{}", more.concat())
             })
         });

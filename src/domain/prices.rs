@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_merely_resembles_a_model_has_no_price() {
-        for model in ["gpt-4o", "gpt-4o-mini-2024-07-18", "gpt-4o-mini2", "GPT-4o-mini", "ft:gpt-4o-mini", ""] {
+        for model in ["gpt-4o", "gpt-4o-mini-2024-07-18", "gpt-4o-mini2", "GPT-4o-mini", "ft:gpt-4o-mini", ""]
+        {
             assert_eq!(by(&["gpt-4"], model), None, "{model}");
         }
         assert_eq!(by(&["gpt-4"], "gpt-4o-mini").unwrap(), "prices.json:gpt-4o-mini");

@@ -7,8 +7,8 @@ mod tally;
 pub use tally::Shortage;
 
 use super::{Account, Engine, ProviderError};
-use crate::domain::cost::Told;
 use crate::domain::batch::{Batch, Usage};
+use crate::domain::cost::Told;
 use crate::domain::status::Status;
 use crate::domain::tracked::SavedResults;
 use crate::http::call::Answer;

@@ -60,7 +60,8 @@ impl Store {
             let chunk = chunk.await?;
             let Some((last, _)) = chunk.last() else { break };
             after = *last;
-            let found: Vec<Pk> = chunk.into_iter().filter(|(_, has_price)| *has_price).map(|(pk, _)| pk).collect();
+            let found: Vec<Pk> =
+                chunk.into_iter().filter(|(_, has_price)| *has_price).map(|(pk, _)| pk).collect();
             if found.is_empty() {
                 continue;
             }
@@ -214,7 +215,11 @@ fn spend(tx: &Tx<'_>, month: &str, provider: &str, model: &str, more: Usd) -> Re
         .optional()?;
     let before = before.map(|text| amount(&text)).transpose()?.unwrap_or_default();
     let Some(sum) = before.plus(more) else {
-        tracing::warn!(provider, model, "what was spent is more than can be added up; {more} dollars are left out");
+        tracing::warn!(
+            provider,
+            model,
+            "what was spent is more than can be added up; {more} dollars are left out"
+        );
         return Ok(());
     };
     tx.prepare_cached(

@@ -536,6 +536,7 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
+    use jiff::Timestamp;
     use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {

@@ -47,10 +47,13 @@ fn metrics(world: &World, socket: bool, address: &str) -> String {
 fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     let world = World::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let configure = |prices: &str| world.configure(&format!("{prices}\n[digests.x]\ncron = \"0 9 * * *\"\nwebhooks = [\"ops\"]\n"));
+    let configure = |prices: &str| {
+        world.configure(&format!("{prices}\n[digests.x]\ncron = \"0 9 * * *\"\nwebhooks = [\"ops\"]\n"))
+    };
     configure(PRICES);
     let text = std::fs::read_to_string(world.config()).unwrap();
-    std::fs::write(world.config(), text.replace("[polling]", &format!("listen = \"{port}\"\n[polling]"))).unwrap();
+    std::fs::write(world.config(), text.replace("[polling]", &format!("listen = \"{port}\"\n[polling]")))
+        .unwrap();
     let listening = std::fs::read_to_string(world.config()).unwrap();
     end(&world, "batch_1", "completed", "gpt-4o-mini", &used(9000, 1000, 4000));
     end(&world, "batch_2", "cancelled", "gpt-4o-mini", &used(1000, 0, 0));
@@ -74,7 +77,9 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     assert_eq!(event["data"]["batch"]["batchd"]["cost"], first);
     let told = until("Slack is told the cost", || {
         let told = world.receiver.received("/slack");
-        told.iter().map(|each| String::from_utf8_lossy(&each.body).into_owned()).find(|text| text.contains("$0.0018"))
+        told.iter()
+            .map(|each| String::from_utf8_lossy(&each.body).into_owned())
+            .find(|text| text.contains("$0.0018"))
     });
     assert!(told.contains("Cost"), "{told}");
 
@@ -82,7 +87,9 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     let order: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(order[1..4], ["batch_3", "batch_1", "batch_2"], "{listed}");
     assert!(listed.contains("$9.00") && listed.contains("$0.0018"), "{listed}");
-    assert!(world.ok(&["show", "batch_1"]).contains("$0.0018: $0.00064 in, $0.0012 out, by prices.gpt-4o-mini"));
+    assert!(
+        world.ok(&["show", "batch_1"]).contains("$0.0018: $0.00064 in, $0.0012 out, by prices.gpt-4o-mini")
+    );
 
     let spent = |amount: f64| json!({"openai": amount});
     let status = world.json(&["status", "--json"]);
@@ -132,7 +139,10 @@ fn a_list_is_imported_without_a_daemon_and_the_file_s_own_prices_win() {
     let output = world.batchd(&["prices", "import", list]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("8 prices taken (4 as listed for batches, 4 at half of the usual price)"), "{said}");
+    assert!(
+        said.contains("8 prices taken (4 as listed for batches, 4 at half of the usual price)"),
+        "{said}"
+    );
     assert!(said.contains("1 skipped with a negative price"), "{said}");
     let file = world.directory.path().join("prices.json");
     let before = std::fs::read_to_string(&file).unwrap();

@@ -10,8 +10,8 @@ pub use rules::Circumstances;
 
 use super::problem::{Problem, Severity};
 use super::raw::Raw;
-use crate::domain::prices::{ImportedPrices, Prices};
 use super::settings::{ApiConfig, ApiTable, Config, Origin};
+use crate::domain::prices::{ImportedPrices, Prices};
 use rules::Check;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -21,7 +21,8 @@ impl Check<'_> {
             let help = "a model is named as its provider names it: [prices.\"gpt-4o-mini\"]";
             self.refuse(name.span(), message, help.to_owned());
         }
-        for (key, is_missing) in [("input", table.input.is_missing()), ("output", table.output.is_missing())] {
+        for (key, is_missing) in [("input", table.input.is_missing()), ("output", table.output.is_missing())]
+        {
             if is_missing {
                 let message = format!("the price of {} needs `{key}`", quote(pattern));
                 let help = format!("{key} = what a million tokens cost in a batch, in dollars; 0 if nothing");
@@ -30,7 +31,10 @@ impl Check<'_> {
         }
         let (input, output) = (table.input.value()?, table.output.value()?);
         if let Some(cached) = table.cached_input.given().filter(|cached| *cached.get_ref() > input) {
-            self.warn(cached.span(), format!("`prices.{}.cached_input` is more than `input`", shown(pattern)));
+            self.warn(
+                cached.span(),
+                format!("`prices.{}.cached_input` is more than `input`", shown(pattern)),
+            );
         }
         let rates = Rates {
             input,
