@@ -56,9 +56,9 @@ impl Service {
         }
         let troubles = self.not_ready().await;
         let mut cost = state.cost.clone();
-        if let Some(cost) = cost.as_mut().filter(|_| config.prices.is_empty()) {
-            // Where nobody has given a price, none is missing.
-            cost.unpriced.clear();
+        // Where nobody has given a price, none is missing.
+        if let Some(cost) = cost.as_mut().filter(|_| !config.prices.is_empty()) {
+            cost.unpriced = self.store.unpriced().await?;
         }
         Ok(StatusReport {
             pid: Some(std::process::id()),
@@ -160,7 +160,7 @@ impl Service {
             amount: amount.number(),
             providers: numbers(providers).collect(),
             labels: numbers(month.labels).collect(),
-            unpriced: month.unpriced,
+            unpriced: BTreeMap::new(),
         })
     }
 

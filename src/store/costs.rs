@@ -29,8 +29,6 @@ pub struct Month {
     pub spending: Vec<Spending>,
     /// By label, as `key=value`, of the batches that are still kept.
     pub labels: BTreeMap<String, Usd>,
-    /// Models of ended batches, by provider, for whose tokens there is no price; the newest few.
-    pub unpriced: BTreeMap<String, u64>,
 }
 
 impl Store {
@@ -115,6 +113,14 @@ impl Store {
                     }
                 }
             }
+            Ok(Month { spending, labels })
+        })
+        .await
+    }
+
+    /// How many ended batches have tokens and no price for them, by `PROVIDER/MODEL`; of the newest thousand.
+    pub async fn unpriced(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(|connection| {
             let mut unpriced = BTreeMap::new();
             let mut query = connection.prepare_cached(&format!(
                 "SELECT provider, coalesce(batch ->> '$.model', '') AS model, count(*) AS count FROM batches
@@ -126,7 +132,7 @@ impl Store {
                 let (provider, model): (String, String) = (row.get("provider")?, row.get("model")?);
                 unpriced.insert(format!("{provider}/{model}"), column::count(row, "count")?);
             }
-            Ok(Month { spending, labels, unpriced })
+            Ok(unpriced)
         })
         .await
     }

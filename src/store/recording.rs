@@ -4,6 +4,7 @@ use super::column::{Pk, json, ms};
 use super::error::StoreError;
 use super::transaction::Tx;
 use super::{costs, downloads, expiring, history, row, telling};
+use crate::domain::batch::Usage;
 use crate::domain::cost::SpentByModel;
 use crate::domain::event::EventType;
 use crate::domain::finding;
@@ -87,7 +88,9 @@ pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> R
 /// what they wrote stays.
 fn merged<'s>(step: &'s Step, stored: &Tracked, now: Timestamp) -> Cow<'s, Step> {
     let Tracked { warned, deadline, batch, .. } = &step.tracked;
-    let usage = batch.usage.is_none() && stored.batch.usage.is_some();
+    // A provider that tells zeros does not count: what its results told stays.
+    let tells_none = batch.usage.is_none_or(|usage| usage == Usage::default());
+    let usage = tells_none && stored.batch.usage.is_some() && stored.batch.usage != batch.usage;
     if !usage && stored.warned.is_subset(warned) && stored.deadline == *deadline {
         return Cow::Borrowed(step);
     }
