@@ -3,6 +3,7 @@
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
 use super::view::{BatchView, local, time, tone};
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::time::since;
 use jiff::Timestamp;
@@ -158,7 +159,7 @@ impl Key {
             Self::Owner => text(batch.added("owner")).into(),
             Self::Labels => labels(batch).into(),
             Self::Deadline => at(batch.time("deadline")).into(),
-            Self::Cost => cost(batch).map(|(_, text)| text).unwrap_or_default().into(),
+            Self::Cost => batch.cost("amount").map(Usd::shown).unwrap_or_default().into(),
             Self::Note => {
                 let (note, tone) = note(batch);
                 Cell::new(tone, note)
@@ -210,7 +211,7 @@ impl Key {
             Self::Owner => by!(|batch: BatchView<'_>| word(batch.added("owner"))),
             Self::Labels => by!(|batch: BatchView<'_>| filled(labels(batch))),
             Self::Deadline => by!(|batch: BatchView<'_>| batch.time("deadline")),
-            Self::Cost => by!(|batch: BatchView<'_>| cost(batch).map(|(amount, _)| amount)),
+            Self::Cost => by!(|batch: BatchView<'_>| batch.cost("amount")),
             Self::Note => Ordering::Equal,
         }
     }
@@ -286,12 +287,6 @@ fn labels(batch: BatchView<'_>) -> String {
         other => format!("{key}={other}"),
     });
     pairs.collect::<Vec<_>>().join(",")
-}
-
-/// What it cost, as a number and as text; `None` where that is not known.
-fn cost(batch: BatchView<'_>) -> Option<(f64, String)> {
-    let amount = batch.added("cost")["amount"].as_f64()?;
-    Some((amount, format!("${amount:.2}")))
 }
 
 /// What is wrong with a batch.

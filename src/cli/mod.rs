@@ -33,6 +33,7 @@ pub mod list;
 pub mod list_columns;
 pub mod man;
 pub mod poll;
+pub mod prices;
 pub mod providers;
 pub mod reload;
 pub mod restore;
@@ -155,6 +156,7 @@ commands! {
         status Status remote,
         providers Providers remote,
         config Config remote,
+        prices Prices inside,
         reload Reload remote,
         doctor Doctor remote,
         backup Backup remote,

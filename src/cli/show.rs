@@ -9,6 +9,7 @@ use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
 use crate::domain::batch::BatchError;
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::time::since;
@@ -164,6 +165,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("kept", kept["path"].as_str().map(|path| format!("{path}, {} lines", kept["lines"])));
     page.toned("not kept", Tone::Bad, added("results_error"));
     page.fact("tokens", tokens(batch.field("usage")));
+    page.fact("cost", cost(batch));
     page.fact("labels", pairs(batch.added("labels")));
     page.fact("metadata", pairs(batch.field("metadata")));
     page.fact("console", added("console_url"));
@@ -314,6 +316,14 @@ fn tokens(usage: &Value) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// `$0.0123: $0.0100 in, $0.0023 out, by prices.gpt-4o-mini`
+fn cost(batch: BatchView<'_>) -> Option<String> {
+    let part = |name: &str| batch.cost(name).map(Usd::shown);
+    let (input, output) = (part("input")?, part("output")?);
+    let by = batch.added("cost")["priced_by"].as_str().unwrap_or_default();
+    Some(format!("{}: {input} in, {output} out, by {by}", part("amount")?))
 }
 
 /// `a=1, b=2`

@@ -9,11 +9,14 @@ use super::view::{local, time};
 use super::{providers, webhooks};
 use crate::control::api::StatusReport;
 use crate::control::reports::BY_HAND;
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::Number;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -75,6 +78,9 @@ fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: S
     if report.pid.is_some() {
         fact("polling", &polling(report));
     }
+    for (name, text) in cost(report) {
+        fact(name, &text);
+    }
     fact("events", &count(u64::try_from(report.events).unwrap_or(0)));
     let removed = |name: &str| report.removed_webhooks.get(name);
     let of_configured = report.webhooks.iter().map(|each| (&each.name, webhooks::backlog(&each.backlog)));
@@ -87,6 +93,26 @@ fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: S
     fact("providers", &names(report.providers.iter().map(|each| (each.name.as_str(), each.health.as_str()))));
     fact("webhooks", &names(report.webhooks.iter().map(|each| (each.name.as_str(), each.health.as_str()))));
     text
+}
+
+/// What this month's batches cost, and what of it each label.
+fn cost(report: &StatusReport) -> Vec<(&'static str, String)> {
+    let Some(cost) = report.cost.as_ref().filter(|cost| !cost.providers.is_empty()) else {
+        return Vec::new();
+    };
+    let shown = |amount: &Number| Usd::read(&amount.to_string()).unwrap_or_default().shown();
+    let shares = |of: &BTreeMap<String, Number>| {
+        let mut shares: Vec<_> = of.iter().collect();
+        shares.sort_by(|(_, a), (_, b)| Usd::read(&b.to_string()).cmp(&Usd::read(&a.to_string())));
+        let left_out = shares.len().saturating_sub(MAX_SHARES);
+        let mut texts: Vec<String> =
+            shares.iter().take(MAX_SHARES).map(|(key, amount)| format!("{key} {}", shown(amount))).collect();
+        texts.extend((left_out > 0).then(|| format!("{left_out} more")));
+        texts.join(", ")
+    };
+    let all = format!("{} in {}: {}", shown(&cost.amount), cost.month, shares(&cost.providers));
+    let labels = (!cost.labels.is_empty()).then(|| ("", shares(&cost.labels)));
+    [("cost", all)].into_iter().chain(labels).collect()
 }
 
 fn attention(troubles: &[Trouble]) -> String {
@@ -160,6 +186,20 @@ pub fn troubles(report: &StatusReport, now: Timestamp) -> Vec<Trouble> {
             "the results of {first}{more} could not be downloaded as they should be: `batchd show` tells why"
         )));
     }
+    if let Some(cost) = &report.cost {
+        let mut models: Vec<_> = cost.unpriced.iter().filter(|(model, _)| !model.ends_with('/')).collect();
+        models.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        if let Some(((model, _), more)) = models.split_first() {
+            let batches: u64 = models.iter().map(|(_, count)| **count).sum();
+            let of = if batches == 1 {
+                "1 ended batch has".to_owned()
+            } else {
+                format!("{batches} ended batches have")
+            };
+            let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            all.push(warning(format!("{of} tokens and no price: {model}{others}; write [prices.\"MODEL\"]")));
+        }
+    }
     if report.held_from_pruning > 0 {
         let batches = if report.held_from_pruning == 1 { "batch is" } else { "batches are" };
         all.push(warning(format!(
@@ -218,6 +258,9 @@ fn names<'a>(each: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         .collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
+
+/// Of providers, and of labels, on one line.
+const MAX_SHARES: usize = 6;
 
 #[cfg(test)]
 mod tests {

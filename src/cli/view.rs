@@ -3,6 +3,7 @@
 use super::quantity::count;
 use super::style::{Style, Tone};
 use super::table::{shorten, shorten_middle};
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::status::Status;
@@ -83,6 +84,13 @@ impl<'a> BatchView<'a> {
     /// One of the fields under `batchd`.
     pub fn added(self, name: &str) -> &'a Value {
         &self.0["batchd"][name]
+    }
+
+    /// A part of what it cost.
+    pub fn cost(self, part: &str) -> Option<Usd> {
+        Some(&self.added("cost")[part])
+            .filter(|amount| amount.is_number())
+            .and_then(|amount| Usd::read(&amount.to_string()))
     }
 
     /// One of OpenAI's times.

@@ -2,6 +2,7 @@
 
 use super::secret::SecretSource;
 use super::settings::Config;
+use crate::domain::prices;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,10 @@ impl Config {
                 }
                 (None, None) => {}
             }
+        }
+        if self.prices.list() != later.prices.list() {
+            let (before, after) = (self.prices.imported(), later.prices.imported());
+            changes.push(format!("{} changed: {before} prices → {after}", prices::FILE_NAME));
         }
         changes.extend(self.hidden_changes(later));
         changes

@@ -3,8 +3,8 @@
 use super::catalog::Catalog;
 use super::check;
 use super::environment::Env;
-use super::find::{self, SOCKET_NAME, runtime_socket};
-use super::load::{directory_of, read_file};
+use super::find::{self, SOCKET_NAME, directory_of, runtime_socket};
+use super::load::read_file;
 use super::problem::{Refused, Severity};
 use super::raw;
 use super::settings::{ApiConfig, SECTIONS};

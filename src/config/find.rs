@@ -3,6 +3,7 @@
 use super::environment::Env;
 use super::problem::Problem;
 use super::settings::Config;
+use crate::domain::prices;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,21 @@ pub fn new_file(env: &Env) -> Option<PathBuf> {
     usual_files(env).into_iter().next()
 }
 
+/// Where the list of prices is: beside the configuration file, else where the user's own would be.
+pub fn prices_file(config_file: Option<&Path>, env: &Env) -> Option<PathBuf> {
+    let directory = match config_file {
+        Some(file) => directory_of(file),
+        None => own_directory(env)?,
+    };
+    Some(directory.join(prices::FILE_NAME))
+}
+
+/// What relative paths in `file` are relative to.
+pub fn directory_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
 fn asked_for(path: &Path, by: &str) -> Result<Option<PathBuf>, Problem> {
     if is_there(path) {
         return Ok(Some(path.to_owned()));
@@ -68,8 +84,14 @@ fn is_there(path: &Path) -> bool {
 }
 
 fn usual_files(env: &Env) -> Vec<PathBuf> {
-    let own = env.directory("XDG_CONFIG_HOME").or_else(|| Some(env.directory("HOME")?.join(".config")));
-    own.map(|own| own.join("batchd/config.toml")).into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
+    let own = own_directory(env).map(|own| own.join("config.toml"));
+    own.into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
+}
+
+/// Where a user's own configuration is.
+fn own_directory(env: &Env) -> Option<PathBuf> {
+    let own = env.directory("XDG_CONFIG_HOME").or_else(|| Some(env.directory("HOME")?.join(".config")))?;
+    Some(own.join("batchd"))
 }
 
 /// The socket of a user's own daemon.

@@ -5,6 +5,7 @@ use super::secret::SecretSource;
 use super::size;
 use super::value::{self, Cell};
 use crate::domain::calendar::Calendar;
+use crate::domain::cost::Usd;
 use crate::domain::duration::compact;
 use crate::domain::pace::Rate;
 use jiff::tz::TimeZone;
@@ -130,6 +131,9 @@ pub const DURATION: Form<Duration> =
     plain("duration", value::duration, |duration| Some(quoted(&compact(*duration))));
 
 pub const SIZE: Form<u64> = plain("size", value::bytes, |bytes| Some(quoted(&size::compact(*bytes))));
+
+/// US dollars for a million tokens.
+pub const PRICE: Form<Usd> = plain("price", value::price, |price| Some(price.to_string()));
 
 pub const RATE: Form<Rate> = plain("rate", value::rate, |rate| Some(quoted(&rate.to_string())));
 

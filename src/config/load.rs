@@ -3,7 +3,7 @@
 use super::catalog::{Catalog, KindFacts};
 use super::check::{self, Circumstances};
 use super::environment::Env;
-use super::find;
+use super::find::{self, directory_of};
 use super::problem::{self, Problem, Refused};
 use super::raw::{self, ProviderKeys, Raw};
 use super::secret::SecretSource;
@@ -14,7 +14,7 @@ use super::value::PathBase;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::Spanned;
 
 impl Config {
@@ -26,12 +26,12 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(path: Option<&Path>, catalog: &Catalog, env: &Env) -> Result<Self, Refused> {
         let Some(file) = find::config_file(path, env).map_err(Refused::plain)? else {
-            return Self::from_environment(catalog, env);
+            return Self::from_environment(catalog, env)?.with_imported_prices(env);
         };
         let text = read_file(&file).map_err(|error| Refused::plain(error.problem))?;
         let mut config = Self::parse(&file, &text, catalog, env)?;
         config.warn_of_readers(&file);
-        Ok(config)
+        config.with_imported_prices(env)
     }
 
     /// Judges the text of `file`.
@@ -175,29 +175,26 @@ pub struct Unread {
 
 /// The text of a file without the mark that some editors put before it.
 pub fn read_file(path: &Path) -> Result<String, Unread> {
+    read_up_to(path, MAX_FILE_BYTES)
+}
+
+/// The same of a file of at most `most` bytes.
+pub fn read_up_to(path: &Path, most: u64) -> Result<String, Unread> {
     let failed = |kind: ErrorKind, reason: &str| Unread {
         kind,
         problem: Problem::error(None, format!("{} cannot be read: {reason}", path.display())),
     };
     let system = |error: std::io::Error| failed(error.kind(), &error.kind().to_string());
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(system)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(failed(ErrorKind::FileTooLarge, "it is longer than 1 MiB"));
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(system)?;
+    if bytes.len() as u64 > most {
+        return Err(failed(ErrorKind::FileTooLarge, &format!("it is longer than {} MiB", most >> 20)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n');
         failed(ErrorKind::InvalidData, &format!("line {} is not UTF-8 text", line.count() + 1))
     })?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// What relative paths in `file` are relative to.
-pub fn directory_of(file: &Path) -> PathBuf {
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Of a configuration, a template or a file of certificates.

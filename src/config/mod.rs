@@ -17,6 +17,7 @@ mod form;
 mod listening;
 mod load;
 mod outbound;
+mod price_list;
 mod raw;
 mod settings;
 mod show;

@@ -5,8 +5,8 @@
 use super::form::PLAIN_TEXT;
 use super::problem::{Problem, quote, shown};
 use super::settings::{
-    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, ProviderTable,
-    ResultsTable, SECTIONS, StateTable, WebhookTable,
+    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable,
+    ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable,
 };
 use super::table::{Field, Findings, Named, Table};
 use super::value::PathBase;
@@ -24,6 +24,7 @@ pub struct Raw {
     pub polling: PollingTable,
     pub results: ResultsTable,
     pub heartbeat: HeartbeatTable,
+    pub prices: Vec<Named<PriceTable>>,
     pub providers: Vec<Named<ProviderKeys>>,
     pub webhooks: Vec<Named<WebhookTable>>,
     pub digests: Vec<Named<DigestTable>>,
@@ -73,6 +74,7 @@ pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
         polling: root.table("polling", PollingTable::read),
         results: root.table("results", ResultsTable::read),
         heartbeat: root.table("heartbeat", HeartbeatTable::read),
+        prices: root.named_tables("prices", "prices.*", PriceTable::read),
         providers: root.named_tables("providers", "providers.*", ProviderKeys::read),
         webhooks: root.named_tables("webhooks", "webhooks.*", WebhookTable::read),
         digests: root.named_tables("digests", "digests.*", DigestTable::read),

@@ -5,8 +5,8 @@
 
 use super::catalog::WebhookFacts;
 use super::form::{
-    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, RATE, SECRET,
-    SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
+    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE, RATE,
+    SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, SOCKET};
@@ -17,14 +17,17 @@ use super::source::Source;
 use super::subscription::{EVENTS, RETRY, SEVERITY, TEMPLATE, Template, delays_as_toml};
 use super::table::table;
 use crate::domain::calendar::Calendar;
+use crate::domain::cost::{Rates, Usd};
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
 use crate::domain::pace::Rate;
+use crate::domain::prices::Prices;
 use crate::domain::retry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -35,6 +38,7 @@ pub const SECTIONS: Sections = Sections(&[
     HttpTable::SECTION,
     PollingTable::SECTION,
     ResultsTable::SECTION,
+    PriceTable::SECTION,
     HeartbeatTable::SECTION,
     Section { keys: &[ProviderTable::KEYS, PollingTable::KEYS, PROVIDER_OPTIONS], ..ProviderTable::SECTION },
     WebhookTable::SECTION,
@@ -118,6 +122,23 @@ table! {
         retain: Duration = DURATION.within(&RETAIN), usual DEFAULT_RETAIN;
         /// How much is kept in total; beyond that, the oldest results are deleted.
         max_bytes: u64 = SIZE.within(&MAX_BYTES), usual 50 << 30;
+    }
+}
+
+table! {
+    /// What a model costs in a batch, in US dollars for a million tokens. The table's name is that of the model, in which
+    /// `*` stands for any characters; [docs/cost.md](cost.md#prices) says which of several holds.
+    "prices.*", PriceTable {
+        /// Tokens that are read. Needed.
+        input: Usd = PRICE;
+        /// Tokens that are written, reasoning included. Needed.
+        output: Usd = PRICE;
+        /// Input that comes from a cache.
+        cached_input: Usd = PRICE, said "`input`";
+        /// Input that is written to a cache.
+        cache_write: Usd = PRICE, said "`input`";
+        /// Input that is written to a cache which keeps it for an hour.
+        cache_write_1h: Usd = PRICE, said "`cache_write`";
     }
 }
 
@@ -292,6 +313,10 @@ pub struct Config {
     /// The defaults of every provider.
     pub polling: Polling,
     pub results: ResultsConfig,
+    /// `[prices]`, by the pattern.
+    pub rates: BTreeMap<String, Rates>,
+    /// These, and the list beside the configuration.
+    pub prices: Arc<Prices>,
     pub providers: BTreeMap<String, ProviderConfig>,
     pub webhooks: BTreeMap<String, WebhookConfig>,
     pub digests: BTreeMap<String, DigestConfig>,

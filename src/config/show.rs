@@ -1,9 +1,10 @@
 //! The effective configuration as TOML, with every default in it and no secret.
 
-use super::form::{ADDRESS, SECRET, SECRET_ADDRESS, list, quoted};
+use super::form::{ADDRESS, PRICE, SECRET, SECRET_ADDRESS, list, quoted};
 use super::secret::SecretSource;
 use super::settings::{Config, DigestConfig, Polling, ProviderConfig, WebhookConfig};
-use crate::domain::retry;
+use crate::domain::cost::Rates;
+use crate::domain::{prices, retry};
 
 impl Config {
     /// What is in force, as a file that batchd reads: sources of secrets as they are, inline ones as `[redacted]`,
@@ -38,6 +39,13 @@ impl Config {
         page.keys(polling(&self.polling));
         page.table("results");
         page.keys(self.results.written());
+        for (pattern, rates) in &self.rates {
+            page.price(pattern, rates);
+        }
+        match self.prices.imported() {
+            0 => {}
+            count => page.comment(&format!("{}: {count} prices", prices::FILE_NAME)),
+        }
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }
@@ -126,6 +134,21 @@ impl Page {
         }
         let retry = webhook.retry.clone().unwrap_or_else(|| retry::DELAYS.to_vec());
         self.keys(WebhookConfig { retry: Some(retry), ..webhook.clone() }.written());
+    }
+
+    fn price(&mut self, pattern: &str, rates: &Rates) {
+        self.table(&format!("prices.{}", quoted(pattern)));
+        let Rates { input, output, cached_input, cache_write, cache_write_1h, max_input: _ } = *rates;
+        let given = [
+            ("input", Some(input)),
+            ("output", Some(output)),
+            ("cached_input", cached_input),
+            ("cache_write", cache_write),
+            ("cache_write_1h", cache_write_1h),
+        ];
+        for (key, price) in given {
+            self.key(key, price.and_then(|price| (PRICE.write)(&price)));
+        }
     }
 
     fn digest(&mut self, digest: &DigestConfig) {

@@ -5,6 +5,7 @@ use super::problem::{Problem, nearest, quote, shown};
 use super::secret::{self, SecretSource};
 use super::size;
 use crate::domain::calendar::Calendar;
+use crate::domain::cost::Usd;
 use crate::domain::duration;
 use crate::domain::pace::Rate;
 use jiff::tz::TimeZone;
@@ -183,6 +184,28 @@ pub fn bytes(cell: &mut Cell<'_, '_>) -> Option<u64> {
             None
         }),
         _ => cell.wrong_type(EXPECTED, FORMS.to_owned()),
+    }
+}
+
+/// US dollars for a million tokens, digit by digit as they are written.
+pub fn price(cell: &mut Cell<'_, '_>) -> Option<Usd> {
+    const EXPECTED: &str = "a price in dollars for a million tokens";
+    let digits = match cell.value.get_ref() {
+        DeValue::Float(number) => number.as_str(),
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+        DeValue::String(text) => {
+            let help = Usd::price(text).ok().map(|price| format!("write {price} without quotes"));
+            return cell.wrong_type(EXPECTED, help);
+        }
+        _ => return cell.wrong_type(EXPECTED, None),
+    };
+    match Usd::price(&digits.replace('_', "")) {
+        Ok(price) => Some(price),
+        Err(why) => {
+            let message = format!("`{}` must be {EXPECTED}: {why}", cell.path);
+            cell.wrong(message, None);
+            None
+        }
     }
 }
 

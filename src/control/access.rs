@@ -82,7 +82,21 @@ impl Access {
     }
 }
 
+/// Whether whoever asks is known: by the socket, or by a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Known,
+    Unknown,
+}
+
 impl AccessPolicy {
+    pub(super) fn trust(&self, request: &Request, tokens: &Tokens) -> Trust {
+        match self {
+            Self::Tcp(_) if tokens.proof(bearer(request)) == Proof::Nothing => Trust::Unknown,
+            _ => Trust::Known,
+        }
+    }
+
     /// Whether `request` may pass, to a route that takes `access`.
     pub(super) fn admit(&self, request: &Request, access: Access, tokens: &Tokens) -> Result<(), ApiError> {
         one_host(request)?;

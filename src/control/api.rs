@@ -4,7 +4,7 @@
 
 use crate::domain::status::Status;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What may be said of a batch when it is tracked: one of the `items` of `POST /v1/batches/track`, and the body of
@@ -489,6 +489,9 @@ pub struct StatusReport {
     /// Batches whose results could not be downloaded as they should be, the newest hundred.
     #[serde(default)]
     pub failed_downloads: Vec<String>,
+    /// What the batches cost that ended this month.
+    #[serde(default)]
+    pub cost: Option<CostReport>,
     /// Ended batches that are old and were kept when pruning ran last: the clock is in doubt, or it is too much at once.
     #[serde(default)]
     pub held_from_pruning: u64,
@@ -496,6 +499,20 @@ pub struct StatusReport {
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.
     pub jobs: Vec<Value>,
+}
+
+/// What the batches cost that ended since a month began, in US dollars.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// The month, in UTC: `2026-11`.
+    pub month: String,
+    pub currency: String,
+    pub amount: Number,
+    pub providers: BTreeMap<String, Number>,
+    /// By `KEY=VALUE`; a batch with several labels counts for each.
+    pub labels: BTreeMap<String, Number>,
+    /// Ended batches without a price for their tokens, by `PROVIDER/MODEL`.
+    pub unpriced: BTreeMap<String, u64>,
 }
 
 /// The answer of `GET /v1/config`.

@@ -8,6 +8,7 @@ use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
+use crate::domain::prices::Prices;
 use crate::domain::route::Routes;
 use crate::engine::Engine;
 use crate::notify::Dispatcher;
@@ -318,6 +319,7 @@ impl Live {
         let _all_at_once = sync::lock(&self.swapping);
         let routes = routes(&config, &webhooks.switched_off());
         let retain = config.state.retain;
+        self.price_by(config.prices.clone());
         *sync::write(&self.tokens) = tokens;
         self.hooks.set_inbound(inbound);
         *sync::write(&self.heartbeat) = heartbeat;
@@ -328,6 +330,24 @@ impl Live {
         self.dispatcher.put_in_force(webhooks);
         self.engine.put_in_force(accounts, routes, retain);
         Ok(())
+    }
+}
+
+impl Live {
+    /// Puts prices in force, and prices what ended before there were any for it.
+    fn price_by(&self, prices: Arc<Prices>) {
+        let (store, tasks) = (self.parts.store.clone(), &self.parts.tasks);
+        store.set_prices(prices.clone());
+        if prices.is_empty() {
+            return;
+        }
+        tasks.spawn_tracked(async move {
+            match store.price_ended(prices).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "priced batches that had ended without a price"),
+                Err(error) => tracing::warn!(%error, "cannot price the batches that have ended"),
+            }
+        });
     }
 }
 

@@ -26,8 +26,8 @@ type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 type Counters = Family<Labels, Counter>;
 
 impl Service {
-    /// The metrics in the `OpenMetrics` text format.
-    pub async fn metrics(&self) -> Result<String, ApiError> {
+    /// The metrics in the `OpenMetrics` text format; what was spent only if `with_cost`.
+    pub async fn metrics(&self, with_cost: bool) -> Result<String, ApiError> {
         let live = self.live()?;
         let now = self.clock.now();
         let mut registry = Registry::default();
@@ -100,6 +100,17 @@ impl Service {
             }
             let waited = backlog.oldest.map_or(0.0, |at| since(at, now).as_secs_f64());
             set(&oldest, &vec![("webhook", webhook)], waited);
+        }
+
+        if with_cost {
+            let name = "batchd_cost_usd";
+            let help = "What ended batches cost in US dollars, by provider and model";
+            let spent = Family::<Labels, Counter<f64, AtomicU64>>::default();
+            registry.register(name, help, spent.clone());
+            for each in self.store.spent_ever().await? {
+                let labels = vec![("provider", each.provider), ("model", each.model)];
+                spent.get_or_create(&labels).inc_by(each.amount.number().as_f64().unwrap_or_default());
+            }
         }
 
         registry.register(

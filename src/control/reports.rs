@@ -2,8 +2,8 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, ConfigReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport, TestAnswer,
-    WebhookReport,
+    CheckAnswer, ConfigReport, CostReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport,
+    TestAnswer, WebhookReport,
 };
 use super::api_error::ApiError;
 use super::live::removed_webhooks;
@@ -11,6 +11,7 @@ use super::resolve::no_such_provider;
 use super::service::{Service, delivery_number, delivery_view};
 use crate::config::{Config, WebhookConfig};
 use crate::domain::batch::RequestCounts;
+use crate::domain::cost::{CURRENCY, Usd};
 use crate::domain::event::{Draft, EventType};
 use crate::domain::status::Status;
 use crate::domain::time::since;
@@ -54,6 +55,11 @@ impl Service {
             }
         }
         let troubles = self.not_ready().await;
+        let mut cost = state.cost.clone();
+        // Where nobody has given a price, none is missing.
+        if let Some(cost) = cost.as_mut().filter(|_| !config.prices.is_empty()) {
+            cost.unpriced = self.store.unpriced().await?;
+        }
         Ok(StatusReport {
             pid: Some(std::process::id()),
             started_at: Some(live.started_at.to_string()),
@@ -73,6 +79,7 @@ impl Service {
             removed_webhooks: removed_webhooks(&config, &self.store).await?,
             providers: self.providers()?,
             webhooks: self.webhooks().await?,
+            cost,
             ..state
         })
     }
@@ -128,10 +135,32 @@ impl Service {
             removed_webhooks: BTreeMap::new(),
             submissions: self.open_submissions().await?,
             failed_downloads: self.store.failed_downloads().await?.iter().map(ToString::to_string).collect(),
+            cost: Some(self.cost_of_month(now).await?),
             held_from_pruning: self.store.held_back(),
             providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
             webhooks,
             jobs: jobs.collect(),
+        })
+    }
+
+    /// What the batches cost that ended in the month of `now`.
+    async fn cost_of_month(&self, now: Timestamp) -> Result<CostReport, ApiError> {
+        let month = self.store.spent_in_month(now).await?;
+        let mut amount = Usd::default();
+        let mut providers: BTreeMap<String, Usd> = BTreeMap::new();
+        for each in month.spending {
+            amount = amount.plus(each.amount).unwrap_or(amount);
+            let sum = providers.entry(each.provider).or_default();
+            *sum = sum.plus(each.amount).unwrap_or(*sum);
+        }
+        let numbers = |sums: BTreeMap<String, Usd>| sums.into_iter().map(|(key, sum)| (key, sum.number()));
+        Ok(CostReport {
+            month: now.strftime("%Y-%m").to_string(),
+            currency: CURRENCY.to_owned(),
+            amount: amount.number(),
+            providers: numbers(providers).collect(),
+            labels: numbers(month.labels).collect(),
+            unpriced: BTreeMap::new(),
         })
     }
 

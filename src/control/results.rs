@@ -3,7 +3,7 @@
 use super::api::{ErrorCode, trailer};
 use super::api_error::ApiError;
 use super::service::Service;
-use crate::domain::batch::Usage;
+use crate::domain::cost::Told;
 use crate::domain::outcome::Outcome;
 use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
@@ -77,8 +77,8 @@ impl Service {
     }
 
     /// Keeps the tokens that the results of a batch tell, if nothing else has told them.
-    async fn keep_usage(&self, key: BatchKey, usage: Usage) {
-        if let Err(error) = self.store.set_usage(key, usage).await {
+    async fn keep_usage(&self, key: BatchKey, told: Told) {
+        if let Err(error) = self.store.set_usage(key, told).await {
             tracing::warn!(%error, "cannot store the token counts of the results");
         }
     }
@@ -255,10 +255,11 @@ fn frames(
                 None => {
                     let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
                     log_flaws(&key, &summary);
-                    if let Some(usage) = summary.usage {
-                        service.keep_usage(key, usage).await;
+                    let trailers = told(&summary, outcome);
+                    if let Some(told) = summary.told {
+                        service.keep_usage(key, told).await;
                     }
-                    Some((Ok(Frame::trailers(told(&summary, outcome))), Stage::Over))
+                    Some((Ok(Frame::trailers(trailers)), Stage::Over))
                 }
             }
         }

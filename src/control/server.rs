@@ -1,6 +1,6 @@
 //! The HTTP API: routes, and who may use them from where.
 
-use super::access::{self, Access, AccessPolicy, Peer};
+use super::access::{self, Access, AccessPolicy, Peer, Trust};
 use super::api::{
     CheckRequest, ErrorCode, Listing, RetryAnswer, RetryDead, TestRequest, TrackItem, TrackMany,
 };
@@ -162,7 +162,10 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
                 let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
                 let (access, parameters) = table.demands(request.method(), matched);
                 let (mut request, leftover) = Leftover::watch(request);
-                let admitted = policy.admit(&request, access, &service.tokens()).and_then(|()| {
+                let tokens = service.tokens();
+                let trust = policy.trust(&request, &tokens);
+                request.extensions_mut().insert(trust);
+                let admitted = policy.admit(&request, access, &tokens).and_then(|()| {
                     let Some(parameters) = parameters else { return Ok(()) };
                     request.extensions_mut().insert(Declared(parameters));
                     query::judge(request.uri().query().unwrap_or_default(), parameters)
@@ -452,8 +455,12 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", troubles.join("\n"))).into_response()
 }
 
-async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Answer<Response> {
-    let text = shared.service.metrics().await?;
+async fn metrics(
+    State(shared): State<Shared>,
+    Extension(trust): Extension<Trust>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let text = shared.service.metrics(trust == Trust::Known).await?;
     let (kind, text) = if accepts(&headers, "application/openmetrics-text") {
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {

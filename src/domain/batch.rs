@@ -127,11 +127,36 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        let add = |total: &mut u64, more: u64| *total = total.saturating_add(more);
+        let (input, more_input) = (&mut self.input_tokens_details, more.input_tokens_details);
+        add(&mut self.input_tokens, more.input_tokens);
+        add(&mut input.cached_tokens, more_input.cached_tokens);
+        add(&mut input.cache_write_tokens, more_input.cache_write_tokens);
+        add(&mut input.cache_write_1h_tokens, more_input.cache_write_1h_tokens);
+        add(&mut self.output_tokens, more.output_tokens);
+        add(&mut self.output_tokens_details.reasoning_tokens, more.output_tokens_details.reasoning_tokens);
+        add(&mut self.total_tokens, more.total_tokens);
+    }
+}
+
 /// Part of [`Usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputTokensDetails {
     /// Tokens served from a cache.
     pub cached_tokens: u64,
+    /// Tokens written to a cache, where the provider bills that apart; left out if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Those that are kept there for an hour, which are not among the ones before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_1h_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Part of [`Usage`].

@@ -1,5 +1,6 @@
 //! A digest: what ended since the one before and how, what runs and until when, what is stuck.
 
+use super::cost::{CURRENCY, Usd};
 use super::duration::human;
 use super::event::Draft;
 use super::outcome::{Outcome, Severity};
@@ -19,6 +20,10 @@ pub struct Digest {
     /// The worst first, then the latest, each with what it is ordered by.
     ended: Vec<(Severity, Timestamp, Value)>,
     outcomes: BTreeMap<&'static str, u64>,
+    /// What they cost, by provider, as far as it is known.
+    cost: BTreeMap<String, Usd>,
+    /// Batches with tokens whose cost is not known.
+    unpriced: u64,
     running: Vec<Value>,
     stuck: Vec<Value>,
     running_count: u64,
@@ -33,6 +38,8 @@ impl Digest {
             until,
             ended: Vec::new(),
             outcomes: BTreeMap::new(),
+            cost: BTreeMap::new(),
+            unpriced: 0,
             running: Vec::new(),
             stuck: Vec::new(),
             running_count: 0,
@@ -44,6 +51,13 @@ impl Digest {
     pub fn ended(&mut self, batch: &Tracked) {
         let Some(outcome) = batch.outcome() else { return };
         *self.outcomes.entry(outcome.as_str()).or_default() += 1;
+        match &batch.cost {
+            Some(cost) => {
+                let sum = self.cost.entry(batch.key.provider.clone()).or_default();
+                *sum = sum.plus(cost.amount()).unwrap_or(*sum);
+            }
+            None => self.unpriced += u64::from(batch.batch.usage.is_some()),
+        }
         self.ended.push((outcome.severity(), batch.status_since, ended(batch, outcome)));
         if self.ended.len() > MAX_ENTRIES * 4 {
             self.keep_the_worst();
@@ -79,6 +93,7 @@ impl Digest {
                 "running": self.running_count,
                 "stuck": self.stuck_count,
             },
+            "cost": cost(&self.cost, self.unpriced),
             "ended": self.ended.into_iter().map(|(_, _, entry)| entry).collect::<Vec<_>>(),
             "running": self.running,
             "stuck": self.stuck,
@@ -92,6 +107,21 @@ impl Digest {
         });
         self.ended.truncate(MAX_ENTRIES);
     }
+}
+
+/// In all and by provider; null if nothing is known to have cost anything.
+fn cost(by_provider: &BTreeMap<String, Usd>, unpriced: u64) -> Value {
+    if by_provider.is_empty() {
+        return Value::Null;
+    }
+    let sum = by_provider.values().fold(Usd::default(), |sum, amount| sum.plus(*amount).unwrap_or(sum));
+    let providers = by_provider.iter().map(|(provider, amount)| (provider.clone(), amount.number().into()));
+    json!({
+        "amount": sum.number(),
+        "currency": CURRENCY,
+        "providers": providers.collect::<serde_json::Map<String, Value>>(),
+        "unpriced": unpriced,
+    })
 }
 
 /// What every entry begins with.

@@ -1,5 +1,6 @@
 //! How a watched batch is shown: the OpenAI batch with one more key, `batchd`.
 
+use super::cost::{CURRENCY, Cost};
 use super::tracked::Tracked;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -46,10 +47,22 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "deadline": time(tracked.deadline),
         "eta": time(eta.map(|eta| eta.at)),
         "eta_interval": eta.map(|eta| [eta.earliest.to_string(), eta.latest.to_string()]),
+        "cost": tracked.cost.as_ref().map(cost),
         "results_expire_at": time(tracked.results_expire_at),
         "console_url": tracked.console_url,
         "results": tracked.results,
         "results_error": tracked.results_error,
+    })
+}
+
+/// What a batch cost, every amount a JSON number of exact decimal digits.
+fn cost(cost: &Cost) -> Value {
+    json!({
+        "amount": cost.amount().number(),
+        "currency": CURRENCY,
+        "input": cost.input.number(),
+        "output": cost.output.number(),
+        "priced_by": cost.priced_by(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! A batch that batchd watches: the batch itself and what batchd knows besides.
 
 use super::batch::Batch;
+use super::cost::Cost;
 use super::outcome::Outcome;
 use super::progress::Trail;
 use super::status::Status;
@@ -112,6 +113,8 @@ pub struct Tracked {
     pub settled: bool,
     /// What has been warned of already, so that each is said once.
     pub warned: BTreeSet<String>,
+    /// What it cost, once it has ended and tokens and price are known.
+    pub cost: Option<Cost>,
     /// The copy of its results that batchd keeps.
     pub results: Option<SavedResults>,
     /// Why there is no copy, or one that is not as it should be, once fetching it has failed.
@@ -205,6 +208,7 @@ impl Tracked {
             held_since: None,
             settled: false,
             warned: BTreeSet::new(),
+            cost: None,
             results: None,
             results_error: None,
         }

@@ -156,8 +156,8 @@ impl Downloads {
                         tracing::warn!(provider, batch, path, "downloaded the results of {batch}: {flaw}");
                     }
                 }
-                let usage = summary.usage;
-                self.store.download_done(pk, Some(saved), usage, flaw, now, self.engine.routes()).await
+                let told = summary.told;
+                self.store.download_done(pk, Some(saved), told, flaw, now, self.engine.routes()).await
             }
             Err(Undone { what, trouble }) => {
                 let next = next_try(tries + 1, trouble, &tracked, now);

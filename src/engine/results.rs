@@ -8,6 +8,7 @@ pub use tally::Shortage;
 
 use super::{Account, Engine, ProviderError};
 use crate::domain::batch::{Batch, Usage};
+use crate::domain::cost::Told;
 use crate::domain::status::Status;
 use crate::domain::tracked::SavedResults;
 use crate::http::call::Answer;
@@ -62,18 +63,26 @@ pub enum Wanted {
 }
 
 /// What a whole stream of results held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Lines that were given.
     pub lines: u64,
     /// Of those, lines of requests that did not succeed; `None`: they were not read (raw bytes).
     pub failed: Option<u64>,
     /// The tokens of all lines, where all that succeeded tell them and each was read.
-    pub usage: Option<Usage>,
+    pub told: Option<Told>,
     /// Lines that nobody can read, which were given as errors.
     pub unreadable: u64,
     /// Lines that tell nothing of which request they belong to.
     pub without_id: u64,
+}
+
+/// What a line tells.
+struct Seen {
+    has_id: bool,
+    succeeded: bool,
+    usage: Option<Usage>,
+    model: Option<String>,
 }
 
 /// Why a stream of results ends before all has been given.
@@ -180,7 +189,7 @@ impl Results {
             keep: Keep::All,
             parts: Vec::new(),
             now: None,
-            summary: Summary { usage: Some(Usage::default()), ..Summary::default() },
+            summary: Summary { told: Some(Told::default()), ..Summary::default() },
             all_told: format == Format::OpenAi,
             saved: None,
             tally: Tally::default(),
@@ -248,7 +257,7 @@ impl Results {
     /// What has been given so far; complete once [`Results::next`] has said that there is no more.
     pub fn summary(&self) -> Summary {
         let told = self.all_told && self.summary.failed.is_some_and(|failed| failed < self.summary.lines);
-        Summary { usage: self.summary.usage.filter(|_| told), ..self.summary }
+        Summary { told: self.summary.told.clone().filter(|_| told), ..self.summary }
     }
 
     /// The next bytes, whole lines unless they are raw; `None`: that was all.
@@ -521,7 +530,12 @@ impl Results {
         if unwanted {
             return;
         }
-        let seen = (line.custom_id.is_some(), succeeded, line.usage);
+        let seen = Seen {
+            has_id: line.custom_id.is_some(),
+            succeeded,
+            usage: line.usage,
+            model: line.result.model().or(self.batch.model.as_deref()).map(str::to_owned),
+        };
         let line = line.into_json();
         if self.format == Format::Raw || is_written_in(&line, &object) {
             given.extend_from_slice(record);
@@ -534,13 +548,13 @@ impl Results {
         self.count(seen);
     }
 
-    /// Counts a line that was given: whether it has an id, whether it succeeded, and the tokens that it tells.
-    fn count(&mut self, (has_id, succeeded, usage): (bool, bool, Option<Usage>)) {
+    /// Counts a line that was given.
+    fn count(&mut self, seen: Seen) {
         self.summary.lines += 1;
-        self.summary.without_id += u64::from(!has_id);
-        if succeeded {
-            match (usage, &mut self.summary.usage) {
-                (Some(usage), Some(total)) => add(total, usage),
+        self.summary.without_id += u64::from(!seen.has_id);
+        if seen.succeeded {
+            match (seen.usage, &mut self.summary.told) {
+                (Some(usage), Some(total)) => total.add(seen.model, usage),
                 _ => self.all_told = false,
             }
         } else {
@@ -631,13 +645,4 @@ impl Current {
             }
         }
     }
-}
-
-fn add(total: &mut Usage, usage: Usage) {
-    let add = |total: &mut u64, more: u64| *total = total.saturating_add(more);
-    add(&mut total.input_tokens, usage.input_tokens);
-    add(&mut total.input_tokens_details.cached_tokens, usage.input_tokens_details.cached_tokens);
-    add(&mut total.output_tokens, usage.output_tokens);
-    add(&mut total.output_tokens_details.reasoning_tokens, usage.output_tokens_details.reasoning_tokens);
-    add(&mut total.total_tokens, usage.total_tokens);
 }

@@ -49,6 +49,10 @@ pub struct Tokens {
     pub prompt: u64,
     /// Of those, read from a cache.
     pub cached: u64,
+    /// Of `prompt`, written to a cache.
+    pub written: u64,
+    /// Of `prompt`, written to a cache that keeps it for an hour; not among the ones before.
+    pub written_1h: u64,
     /// Written, reasoning included.
     pub completion: u64,
     /// Of those, reasoning.
@@ -87,7 +91,11 @@ impl Tokens {
     pub fn usage(self) -> Usage {
         Usage {
             input_tokens: self.prompt,
-            input_tokens_details: InputTokensDetails { cached_tokens: self.cached },
+            input_tokens_details: InputTokensDetails {
+                cached_tokens: self.cached,
+                cache_write_tokens: self.written,
+                cache_write_1h_tokens: self.written_1h,
+            },
             output_tokens: self.completion,
             output_tokens_details: OutputTokensDetails { reasoning_tokens: self.reasoning },
             total_tokens: self.prompt.saturating_add(self.completion),
@@ -169,7 +177,7 @@ mod tests {
         choice.say("look.");
         choice.think("hm");
         choice.calls.push(ToolCall { id: "call_1".into(), name: "look".into(), arguments: json!({"at": 1}) });
-        let tokens = Tokens { prompt: 10, cached: 4, completion: 6, reasoning: 1 };
+        let tokens = Tokens { prompt: 10, cached: 4, completion: 6, reasoning: 1, ..Tokens::default() };
         let completion = Completion {
             id: "msg_1".into(),
             created: 1_795_000_000,

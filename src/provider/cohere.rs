@@ -88,7 +88,7 @@ fn usage(reader: &mut Reader<'_>) -> Option<Usage> {
         let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
         Some(Usage {
             input_tokens,
-            input_tokens_details: InputTokensDetails { cached_tokens: 0 },
+            input_tokens_details: InputTokensDetails::default(),
             output_tokens,
             output_tokens_details: OutputTokensDetails { reasoning_tokens: 0 },
             total_tokens: input_tokens.saturating_add(output_tokens),

@@ -135,7 +135,10 @@ pub fn usage(body: &Value) -> Option<Usage> {
     ]);
     Some(Usage {
         input_tokens,
-        input_tokens_details: InputTokensDetails { cached_tokens: cached_tokens.unwrap_or(0) },
+        input_tokens_details: InputTokensDetails {
+            cached_tokens: cached_tokens.unwrap_or(0),
+            ..InputTokensDetails::default()
+        },
         output_tokens,
         output_tokens_details: OutputTokensDetails { reasoning_tokens: reasoning_tokens.unwrap_or(0) },
         total_tokens: total.unwrap_or(input_tokens.saturating_add(output_tokens)),

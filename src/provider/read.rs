@@ -202,7 +202,10 @@ impl<'a> Reader<'a> {
             let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
             Some(Usage {
                 input_tokens,
-                input_tokens_details: InputTokensDetails { cached_tokens: cached.unwrap_or(0) },
+                input_tokens_details: InputTokensDetails {
+                    cached_tokens: cached.unwrap_or(0),
+                    ..InputTokensDetails::default()
+                },
                 output_tokens,
                 output_tokens_details: OutputTokensDetails { reasoning_tokens: reasoning.unwrap_or(0) },
                 total_tokens: total.unwrap_or(input_tokens.saturating_add(output_tokens)),

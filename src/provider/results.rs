@@ -85,6 +85,14 @@ pub enum RequestResult {
 }
 
 impl RequestResult {
+    /// The model that answered, where the body names it.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Response { body, .. } => body.get("model")?.as_str(),
+            Self::Error { .. } => None,
+        }
+    }
+
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Response { status_code, .. } if (200..300).contains(status_code))
     }

@@ -4,8 +4,8 @@ use super::column::{Pk, collect, json, ms};
 use super::error::StoreError;
 use super::state::Store;
 use super::transaction::Tx;
-use super::{row, telling};
-use crate::domain::batch::Usage;
+use super::{costs, row, telling};
+use crate::domain::cost::Told;
 use crate::domain::event::{EventType, Occurrence};
 use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, SavedResults, Tracked};
@@ -81,7 +81,7 @@ impl Store {
         &self,
         pk: Pk,
         saved: Option<SavedResults>,
-        usage: Option<Usage>,
+        told: Option<Told>,
         flaw: Option<String>,
         now: Timestamp,
         routes: Arc<Routes>,
@@ -94,7 +94,7 @@ impl Store {
                  WHERE pk = :pk",
             )?
             .execute(named_params! { ":pk": pk, ":results": saved_json, ":flaw": flaw })?;
-            give_usage(tx, pk, usage)?;
+            give_tokens(tx, pk, told)?;
             match (saved, flaw) {
                 (None, _) => Ok(()),
                 (Some(_), None) => tell(tx, pk, EventType::ResultsDownloaded, None, now, &routes),
@@ -121,9 +121,9 @@ impl Store {
     }
 
     /// The tokens that a batch's results tell, once a batch: what its provider told itself stands.
-    pub async fn set_usage(&self, key: BatchKey, usage: Usage) -> Result<(), StoreError> {
+    pub async fn set_usage(&self, key: BatchKey, told: Told) -> Result<(), StoreError> {
         self.write(move |tx| match row::number(tx, &key)? {
-            Some(pk) => give_usage(tx, pk, Some(usage)),
+            Some(pk) => give_tokens(tx, pk, Some(told)),
             None => Ok(()),
         })
         .await
@@ -159,12 +159,19 @@ fn tell(
     Ok(())
 }
 
-fn give_usage(tx: &Tx<'_>, pk: Pk, usage: Option<Usage>) -> Result<(), StoreError> {
-    let Some(usage) = usage else { return Ok(()) };
+/// The tokens that a batch's results tell become the batch's if it has none yet, and what it cost follows from them.
+fn give_tokens(tx: &Tx<'_>, pk: Pk, told: Option<Told>) -> Result<(), StoreError> {
+    let Some(Told { usage, by_model, .. }) = told else { return Ok(()) };
     tx.prepare_cached(
         "UPDATE batches SET batch = json_set(batch, '$.usage', json(:usage))
-         WHERE pk = :pk AND batch ->> '$.usage' IS NULL",
+         WHERE pk = :pk AND (batch ->> '$.usage' IS NULL
+           OR (batch ->> '$.usage.input_tokens' = 0 AND batch ->> '$.usage.output_tokens' = 0))",
     )?
     .execute(named_params! { ":pk": pk, ":usage": json(&usage)? })?;
+    if !by_model.is_empty() {
+        tx.prepare_cached("UPDATE batches SET spent = :spent WHERE pk = :pk")?
+            .execute(named_params! { ":pk": pk, ":spent": json(&by_model)? })?;
+    }
+    costs::settle(tx, pk)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod batches;
 mod column;
 mod commit_stats;
 mod connection;
+pub mod costs;
 mod damage;
 mod database;
 mod digest;

@@ -3,7 +3,9 @@
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
 use super::transaction::Tx;
-use super::{downloads, expiring, history, row, telling};
+use super::{costs, downloads, expiring, history, row, telling};
+use crate::domain::batch::Usage;
+use crate::domain::cost::SpentByModel;
 use crate::domain::event::EventType;
 use crate::domain::finding;
 use crate::domain::route::Routes;
@@ -50,7 +52,9 @@ pub(super) fn register(
     let mut step = item.first_look.unwrap_or_else(|| Step::quiet(item.tracked));
     step.tracked.key = key;
     row::to_resolution(&mut step.tracked);
+    step.tracked.cost = costs::of(&tx.prices, &step.tracked, None, &SpentByModel::new());
     let pk = row::insert(tx, &step.tracked)?;
+    costs::count(tx, &step.tracked)?;
     tx.reschedule(pk, &step.tracked);
     follow(tx, pk, &step, &step.tracked, routes)?;
     Ok(Registered { pk, new: true, tracked: step.tracked })
@@ -64,12 +68,17 @@ pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> R
         tx.take_off_schedule(pk, key.provider.clone());
         return Ok(0);
     };
-    let step = merged(step, &before, tx.now);
+    let mut step = merged(step, &before, tx.now);
+    let cost = costs::of_row(tx, pk, &step.tracked, before.cost.as_ref())?;
+    if step.tracked.cost != cost {
+        step.to_mut().tracked.cost = cost;
+    }
     // What users change meanwhile is read back: the events are made, and the webhooks chosen, by what is stored.
     let Some(stored) = row::update(tx, pk, &step.tracked)? else {
         tx.reschedule(pk, &before);
         return Ok(0);
     };
+    costs::count(tx, &stored)?;
     tx.supersede(pk);
     tx.reschedule(pk, &stored);
     follow(tx, pk, &step, &stored, routes)
@@ -79,7 +88,9 @@ pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> R
 /// what they wrote stays.
 fn merged<'s>(step: &'s Step, stored: &Tracked, now: Timestamp) -> Cow<'s, Step> {
     let Tracked { warned, deadline, batch, .. } = &step.tracked;
-    let usage = batch.usage.is_none() && stored.batch.usage.is_some();
+    // A provider that tells zeros does not count: what its results told stays.
+    let tells_none = batch.usage.is_none_or(|usage| usage == Usage::default());
+    let usage = tells_none && stored.batch.usage.is_some() && stored.batch.usage != batch.usage;
     if !usage && stored.warned.is_subset(warned) && stored.deadline == *deadline {
         return Cow::Borrowed(step);
     }

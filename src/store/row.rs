@@ -36,6 +36,7 @@ const CHECKED: &[Column] = &[
     (":settled", |tracked| Ok(tracked.settled.into())),
     (":warned", |tracked| Ok(json(&tracked.warned)?.into())),
     (":trail", |tracked| Ok(json(&tracked.trail)?.into())),
+    (":cost", |tracked| Ok(tracked.cost.as_ref().map(json).transpose()?.into())),
 ];
 
 /// What registering a batch writes besides; later only users change it, and the schedule.
@@ -92,6 +93,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         held_since: maybe_at(row, "held_since")?,
         settled: row.get("settled")?,
         warned: from_json(row, "warned")?,
+        cost: maybe_json(row, "cost")?,
         results: maybe_json(row, "results")?,
         results_error: row.get("download_error")?,
     };

@@ -3,10 +3,12 @@
 use super::column::Pk;
 use super::rescheduled::Rescheduled;
 use crate::domain::event::EventType;
+use crate::domain::prices::Prices;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// The open transaction, as an operation sees it, and what is to be told once it is committed.
 #[derive(Debug)]
@@ -14,7 +16,16 @@ pub(super) struct Tx<'c> {
     connection: &'c Connection,
     /// When the transaction began.
     pub(super) now: Timestamp,
+    pub(super) prices: Arc<Prices>,
     pub(super) after_commit: AfterCommit,
+}
+
+/// What holds for all operations of a transaction.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) now: Timestamp,
+    /// The prices in force.
+    pub(super) prices: Arc<Prices>,
 }
 
 /// What watchers and metrics hear of after the commit.
@@ -66,8 +77,8 @@ impl AfterCommit {
 
 impl<'c> Tx<'c> {
     /// A view of the transaction that is open on `connection`.
-    pub(super) fn of(connection: &'c Connection, now: Timestamp) -> Self {
-        Self { connection, now, after_commit: AfterCommit::default() }
+    pub(super) fn of(connection: &'c Connection, Terms { now, prices }: Terms) -> Self {
+        Self { connection, now, prices, after_commit: AfterCommit::default() }
     }
 
     /// The connection itself, for as long as it is open.

@@ -13,12 +13,12 @@ use super::lock::{Lock, Marks};
 use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
-use super::transaction::{AfterCommit, Tx};
+use super::transaction::{AfterCommit, Terms, Tx};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
-use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,6 +52,8 @@ pub(super) struct Core {
     commits: Mutex<CommitStats>,
     /// Why the last commit failed, if it did.
     trouble: Mutex<Option<StoreError>>,
+    /// What ended batches are priced by.
+    prices: Mutex<Arc<Prices>>,
 }
 
 /// The connection and what watches over its files, in the order in which they are closed.
@@ -100,6 +102,7 @@ impl Writer {
             recorded: Mutex::default(),
             commits: Mutex::new(CommitStats::default()),
             trouble: Mutex::default(),
+            prices: Mutex::default(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
         #[expect(
@@ -196,6 +199,11 @@ impl Core {
         lock(&self.commits).clone()
     }
 
+    /// From the next commit on.
+    pub(super) fn set_prices(&self, prices: Arc<Prices>) {
+        *lock(&self.prices) = prices;
+    }
+
     /// Why the last commit failed, if it did.
     pub(super) fn trouble(&self) -> Option<StoreError> {
         lock(&self.trouble).clone()
@@ -287,7 +295,9 @@ impl Core {
         }
         let started = Instant::now();
         let mut answers = Vec::with_capacity(writes.len());
-        let committed = open.transact(writes, &touches, self.clock.now(), &mut answers);
+        let prices = lock(&self.prices).clone();
+        let terms = Terms { now: self.clock.now(), prices };
+        let committed = open.transact(writes, &touches, terms, &mut answers);
         let committed = self.damage.noted(committed);
         lock(&self.touches).settle(committed.is_ok());
         let result = match committed {
@@ -390,12 +400,12 @@ impl Open {
         &mut self,
         writes: Vec<Write>,
         touches: &BTreeMap<Pk, PackedTouch>,
-        now: Timestamp,
+        terms: Terms,
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
         let may_write = self.may_write();
-        let mut transaction = Tx::of(&self.connection, now);
+        let mut transaction = Tx::of(&self.connection, terms);
         let result = may_write
             .and_then(|()| begin(&self.connection))
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
@@ -526,6 +536,7 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
+    use jiff::Timestamp;
     use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {

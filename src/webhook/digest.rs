@@ -4,6 +4,7 @@ use super::event_reader::{EventReader, LINE, TITLE};
 use super::group;
 use super::message::{Entry, List, Message, Tone};
 use super::text::{clean, cut, instant, number, utf16};
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::event::EventType;
 use crate::domain::outcome::{Outcome, Severity};
@@ -49,6 +50,7 @@ pub fn message(event: &EventReader<'_>, now: Timestamp) -> Message {
         notes: (!outcomes.is_empty())
             .then(|| format!("Ended: {}", outcomes.trim_matches([' ', '(', ')'])))
             .into_iter()
+            .chain(cost(event))
             .chain(period(event))
             .collect(),
         link: None,
@@ -112,6 +114,25 @@ fn stuck(event: &EventReader<'_>) -> Entry {
         entry.text = cut(&format!("{}: {reason}", event.subject()), ENTRY, utf16);
     }
     entry
+}
+
+/// `Cost: $12.30 (anthropic $10.05, openai $2.25); 3 batches without a price`
+fn cost(event: &EventReader<'_>) -> Option<String> {
+    let all = event.cost("/cost/amount")?;
+    let by_provider = event.data["cost"]["providers"].as_object()?;
+    let mut shares: Vec<(Usd, String)> = by_provider
+        .iter()
+        .filter_map(|(provider, amount)| Some((Usd::read(&amount.to_string())?, clean(provider))))
+        .collect();
+    shares.sort_by_key(|(amount, _)| Reverse(*amount));
+    let shares: Vec<String> =
+        shares.iter().map(|(amount, provider)| format!("{provider} {}", amount.shown())).collect();
+    let unpriced = match event.data["cost"]["unpriced"].as_u64().unwrap_or_default() {
+        0 => String::new(),
+        1 => "; 1 batch without a price".to_owned(),
+        several => format!("; {} batches without a price", number(several)),
+    };
+    Some(cut(&format!("Cost: {all} ({}){unpriced}", shares.join(", ")), ENTRY, utf16))
 }
 
 /// The time that it tells of.

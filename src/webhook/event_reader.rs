@@ -2,6 +2,7 @@
 
 use super::message::{Fact, Link, Message, Tone};
 use super::text::{clean, cut, instant, number, percent, utf16};
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::event::EventType;
 use crate::domain::outcome::{Outcome, Severity};
@@ -290,6 +291,7 @@ impl<'a> EventReader<'a> {
             add("Duration", self.length(ended));
             add("Model", self.text("/batch/model"));
             add("Tokens", self.tokens());
+            add("Cost", self.cost("/batch/batchd/cost/amount"));
             add("Provider", self.text("/provider"));
             add("Batch", self.text("/batch/id"));
             add("Labels", self.labels());
@@ -317,6 +319,12 @@ impl<'a> EventReader<'a> {
             "reasoning",
         )?;
         Some(format!("{input} in · {output} out"))
+    }
+
+    /// An amount of dollars.
+    pub fn cost(&self, pointer: &str) -> Option<String> {
+        let amount = self.data.pointer(pointer).filter(|amount| amount.is_number())?;
+        Some(Usd::read(&amount.to_string())?.shown())
     }
 
     fn labels(&self) -> Option<String> {

@@ -1,7 +1,8 @@
 //! What the adapters make of recorded results, and how they ask for them.
 
 use crate::provider::{adapter, answer, asked, fixtures, recorded, sent, speaks_openai};
-use batchd::domain::batch::Batch;
+use batchd::domain::batch::{Batch, Usage};
+use batchd::domain::cost::{Cost, Priced, Rates, Spent, Told, Usd};
 use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::http::failure::Failure;
@@ -72,6 +73,60 @@ fn every_recorded_result_is_read() {
             insta::assert_json_snapshot!(format!("results_{}", kind.facts.name), read);
         }
     }
+}
+
+/// The tokens of every kind's recorded answers and results, and what they cost where a million tokens of input cost 1
+/// dollar, of output 10, from a cache 0.1, into one 1.25, and into one for an hour 2.
+#[test]
+fn what_every_provider_s_tokens_cost() {
+    let price = |text| Some(Usd::price(text).unwrap());
+    let rates = Rates {
+        input: price("1").unwrap(),
+        output: price("10").unwrap(),
+        cached_input: price("0.1"),
+        cache_write: price("1.25"),
+        cache_write_1h: price("2"),
+        max_input: None,
+    };
+    let priced = |usage: Usage| {
+        let details = usage.input_tokens_details;
+        let apart = details.cached_tokens + details.cache_write_tokens + details.cache_write_1h_tokens;
+        assert!(apart <= usage.input_tokens, "they are among the input: {usage:?}");
+        let spent = BTreeMap::from([("m".to_owned(), Spent { usage, longest_input: None })]);
+        let cost = Cost::of(&spent, |_| Some(Priced { by: String::new(), rates })).unwrap();
+        json!([usage, cost.amount().to_string()])
+    };
+    let mut all: BTreeMap<String, Value> = BTreeMap::new();
+    for kind in KINDS {
+        let provider = adapter(kind);
+        for (name, body) in fixtures(kind, "") {
+            let sighting = provider.retrieved(&asked(&body), &answer(200, body)).ok();
+            if let Some(usage) = sighting.and_then(|sighting| sighting.usage) {
+                all.insert(format!("{}: {name}", kind.facts.name), priced(usage));
+            }
+        }
+        let Some(batch) = ended(kind) else { continue };
+        for (name, body) in recorded(kind, "results") {
+            let mut told = Told::default();
+            for (line, index) in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).zip(0..) {
+                let object = serde_json::from_slice(line).unwrap();
+                let record = Record { object: &object, index, part: Part::Output, batch: &batch };
+                let line = provider.output_line(record).unwrap();
+                let model = line.result.model().map(str::to_owned);
+                if let Some(usage) = line.usage {
+                    told.add(model, usage);
+                }
+            }
+            if told.usage.total_tokens > 0 {
+                let models: Vec<&String> = told.by_model.keys().collect();
+                all.insert(
+                    format!("{} results: {name}", kind.facts.name),
+                    json!([priced(told.usage), models]),
+                );
+            }
+        }
+    }
+    insta::assert_json_snapshot!(all);
 }
 
 #[test]

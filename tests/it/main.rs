@@ -19,6 +19,7 @@ mod config;
 mod config_doubts;
 mod config_page;
 mod contract;
+mod cost;
 mod crash;
 mod deliver;
 mod discovery;

@@ -4,6 +4,7 @@
 use crate::simulation::{DAY, EPOCH, Life, MINUTE, World, account, answer, is};
 use batchd::config::Polling;
 use batchd::domain::batch::Usage;
+use batchd::domain::cost::Told;
 use batchd::domain::event::EventType;
 use batchd::domain::route::Routes;
 use batchd::domain::status::Status;
@@ -284,7 +285,7 @@ async fn a_poll_keeps_what_was_written_to_its_batch_while_it_was_under_way() {
             "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 10,
         }))
         .unwrap();
-        life.store.set_usage(before.key.clone(), usage).await.unwrap();
+        life.store.set_usage(before.key.clone(), Told { usage, ..Told::default() }).await.unwrap();
         let user_fields = UserFields {
             name: Some("nightly".to_owned()),
             labels: BTreeMap::from([("team".to_owned(), "evals".to_owned())]),

@@ -1,5 +1,6 @@
 //! The rules that a file must keep: from what is written to a configuration that cannot be wrong.
 
+mod prices;
 mod providers;
 mod rules;
 mod sections;
@@ -10,8 +11,10 @@ pub use rules::Circumstances;
 use super::problem::{Problem, Severity};
 use super::raw::Raw;
 use super::settings::{ApiConfig, ApiTable, Config, Origin};
+use crate::domain::prices::{ImportedPrices, Prices};
 use rules::Check;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use webhooks::Names;
 
 /// Judges a whole file: the configuration, unless one of the problems is an error.
@@ -28,6 +31,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let polling = check.polling(&raw.polling);
     let results = sections::results(&raw.results, state.as_ref());
     let heartbeat = check.heartbeat(&raw.heartbeat);
+    let rates = check.rates(&raw.prices);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
     let webhooks = check.webhooks(&raw.webhooks, &names, http.egress);
@@ -41,6 +45,8 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         http,
         polling,
         results,
+        prices: Arc::new(Prices::of(&rates, ImportedPrices::default())),
+        rates,
         providers,
         webhooks,
         digests,

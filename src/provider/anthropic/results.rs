@@ -76,9 +76,10 @@ pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64
     let (input, written) = (count("input_tokens"), count("cache_creation_input_tokens"));
     let (cached, completion) = (count("cache_read_input_tokens"), count("output_tokens"));
     let reasoning = count("output_tokens_details.thinking_tokens");
+    let written_1h = count("cache_creation.ephemeral_1h_input_tokens").min(written);
     // Anthropic counts what goes to or comes from its cache apart.
     let prompt = input.saturating_add(written).saturating_add(cached);
-    let tokens = Tokens { prompt, cached, completion, reasoning };
+    let tokens = Tokens { prompt, cached, written: written - written_1h, written_1h, completion, reasoning };
     Some(Completion {
         id: reader.text("id").unwrap_or_default(),
         created,

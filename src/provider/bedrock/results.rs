@@ -178,7 +178,7 @@ fn completion(output: &Map<String, Value>, model: &str, created: i64) -> Option<
     let (cached, written) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
     // What goes to or comes from the cache is counted apart.
     let prompt = count("inputTokens").saturating_add(cached).saturating_add(written);
-    let tokens = Tokens { prompt, cached, completion: count("outputTokens"), reasoning: 0 };
+    let tokens = Tokens { prompt, cached, written, completion: count("outputTokens"), ..Tokens::default() };
     Some(Completion {
         id: String::new(),
         created,

@@ -91,6 +91,7 @@ pub(in crate::provider) fn answered(
         cached: count("cachedContentTokenCount"),
         completion: count("candidatesTokenCount").saturating_add(reasoning),
         reasoning,
+        ..Tokens::default()
     };
     let tokens = reader.has("usageMetadata").then_some(tokens);
     let candidates = response.get("candidates").and_then(Value::as_array);

@@ -1,0 +1,268 @@
+//! What batches cost: recorded once for a batch, and summed up by month, provider and model.
+
+use super::column::{self, Pk, collect, from_json, json, maybe_json, ms};
+use super::error::StoreError;
+use super::state::Store;
+use super::transaction::Tx;
+use super::{row, telling};
+use crate::domain::cost::{Cost, SpentByModel, Usd, spent};
+use crate::domain::prices::{Buyer, Prices};
+use crate::domain::time::from_seconds;
+use crate::domain::tracked::Tracked;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rusqlite::{OptionalExtension, named_params};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What was spent in a month on one model at one provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spending {
+    pub provider: String,
+    pub model: String,
+    pub amount: Usd,
+}
+
+/// What was spent in one month.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Month {
+    pub spending: Vec<Spending>,
+    /// By label, as `key=value`, of the batches that are still kept.
+    pub labels: BTreeMap<String, Usd>,
+}
+
+impl Store {
+    /// Ended batches are priced by these from now on; those that have a cost keep it.
+    pub fn set_prices(&self, prices: Arc<Prices>) {
+        if let Ok(writer) = self.writer() {
+            writer.core.set_prices(prices);
+        }
+    }
+
+    /// Prices the ended batches that have tokens and no cost yet, some hundred a transaction. How many got one.
+    pub async fn price_ended(&self, prices: Arc<Prices>) -> Result<u64, StoreError> {
+        let (mut after, mut priced) = (Pk::MIN, 0);
+        while !prices.is_empty() {
+            let in_force = prices.clone();
+            let chunk = self.read(move |connection| {
+                let mut query = connection.prepare_cached(&row::select_with(
+                    "spent",
+                    &format!("WHERE {UNPRICED} AND pk > ?1 ORDER BY pk LIMIT {PRICED_AT_ONCE}"),
+                ))?;
+                collect(query.query([after])?, |row| {
+                    let (pk, tracked) = row::read(row)?;
+                    let told = maybe_json(row, "spent")?.unwrap_or_default();
+                    Ok((pk, of(&in_force, &tracked, None, &told).is_some()))
+                })
+            });
+            let chunk = chunk.await?;
+            let Some((last, _)) = chunk.last() else { break };
+            after = *last;
+            let found: Vec<Pk> =
+                chunk.into_iter().filter(|(_, has_price)| *has_price).map(|(pk, _)| pk).collect();
+            if found.is_empty() {
+                continue;
+            }
+            let settled = self.write(move |tx| {
+                let mut settled = 0;
+                for pk in found {
+                    settled += u64::from(settle(tx, pk)?);
+                }
+                Ok(settled)
+            });
+            priced += settled.await?;
+        }
+        Ok(priced)
+    }
+
+    /// What was spent ever, by provider and model.
+    pub async fn spent_ever(&self) -> Result<Vec<Spending>, StoreError> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT provider, model, amount FROM spending")?;
+            let all = collect(query.query([])?, spending)?;
+            let mut sums: BTreeMap<(String, String), Usd> = BTreeMap::new();
+            for Spending { provider, model, amount } in all {
+                add(&mut sums, (provider, model), amount);
+            }
+            Ok(sums
+                .into_iter()
+                .map(|((provider, model), amount)| Spending { provider, model, amount })
+                .collect())
+        })
+        .await
+    }
+
+    /// What was spent in the month of `at`.
+    pub async fn spent_in_month(&self, at: Timestamp) -> Result<Month, StoreError> {
+        self.read(move |connection| {
+            let mut query =
+                connection.prepare_cached("SELECT provider, model, amount FROM spending WHERE month = ?1")?;
+            let spending = collect(query.query([month(at)])?, spending)?;
+            let mut labels = BTreeMap::new();
+            let mut query = connection.prepare_cached(&row::select(
+                "WHERE over_at >= ?1 AND cost IS NOT NULL AND labels <> '{}'",
+            ))?;
+            let first = at.to_zoned(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
+            let first = first.map_or(i64::MIN, |day| ms(day.timestamp()));
+            let mut rows = query.query([first])?;
+            while let Some(found) = rows.next()? {
+                let (_, tracked) = row::read(found)?;
+                if let Some(cost) = tracked.cost.as_ref().filter(|_| month(end(&tracked)) == month(at)) {
+                    for (key, value) in &tracked.labels {
+                        add(&mut labels, format!("{key}={value}"), cost.amount());
+                    }
+                }
+            }
+            Ok(Month { spending, labels })
+        })
+        .await
+    }
+
+    /// How many ended batches have tokens and no price for them, by `PROVIDER/MODEL`; of the newest thousand.
+    pub async fn unpriced(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(|connection| {
+            let mut unpriced = BTreeMap::new();
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT provider, coalesce(batch ->> '$.model', '') AS model, count(*) AS count FROM batches
+                 WHERE {UNPRICED} AND pk IN (SELECT pk FROM batches WHERE {UNPRICED} ORDER BY pk DESC LIMIT 1000)
+                 GROUP BY 1, 2"
+            ))?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let (provider, model): (String, String) = (row.get("provider")?, row.get("model")?);
+                unpriced.insert(format!("{provider}/{model}"), column::count(row, "count")?);
+            }
+            Ok(unpriced)
+        })
+        .await
+    }
+}
+
+/// What `tracked` costs: by the prices that `before` was reckoned by, else by those in force.
+pub(super) fn of(
+    prices: &Prices,
+    tracked: &Tracked,
+    before: Option<&Cost>,
+    told: &SpentByModel,
+) -> Option<Cost> {
+    let Some(spent) = spent(&tracked.batch, told) else { return before.cloned() };
+    if let Some(cost) = before {
+        return cost.again(&spent).or_else(|| before.cloned());
+    }
+    let buyer = Buyer { provider: &tracked.key.provider, kind: &tracked.kind };
+    prices.cost(buyer, &spent)
+}
+
+/// The same, with the tokens by model that stand in its row.
+pub(super) fn of_row(
+    tx: &Tx<'_>,
+    pk: Pk,
+    tracked: &Tracked,
+    before: Option<&Cost>,
+) -> Result<Option<Cost>, StoreError> {
+    if !tracked.batch.status.is_terminal() {
+        return Ok(before.cloned());
+    }
+    let mut query = tx.prepare_cached("SELECT spent FROM batches WHERE pk = ?1")?;
+    let told: Option<SpentByModel> =
+        query.query_and_then([pk], |row| maybe_json(row, "spent"))?.next().transpose()?.flatten();
+    Ok(of(&tx.prices, tracked, before, &told.unwrap_or_default()))
+}
+
+/// Writes what the batch of a row costs, if that is known by now. Whether it is news.
+pub(super) fn settle(tx: &Tx<'_>, pk: Pk) -> Result<bool, StoreError> {
+    let Some((_, mut tracked)) = row::load(tx, pk)? else { return Ok(false) };
+    let cost = of_row(tx, pk, &tracked, tracked.cost.as_ref())?;
+    if cost == tracked.cost {
+        return Ok(false);
+    }
+    tracked.cost = cost;
+    let stored = tracked.cost.as_ref().map(json).transpose()?;
+    tx.prepare_cached("UPDATE batches SET cost = :cost WHERE pk = :pk")?
+        .execute(named_params! { ":pk": pk, ":cost": stored })?;
+    count(tx, &tracked)?;
+    Ok(true)
+}
+
+/// Adds what `tracked` costs to what was spent, unless it has been.
+pub(super) fn count(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
+    let Some(cost) = &tracked.cost else { return Ok(()) };
+    let about = telling::fence(&tracked.key);
+    let amount: BTreeMap<String, Usd> =
+        cost.models.iter().map(|(model, cost)| (model.clone(), cost.amount)).collect();
+    let before: Option<BTreeMap<String, Usd>> = tx
+        .prepare_cached("SELECT cost FROM counted WHERE about = ?1")?
+        .query_and_then([about], |row| from_json(row, "cost"))?
+        .next()
+        .transpose()?;
+    if before.as_ref() == Some(&amount) {
+        return Ok(());
+    }
+    tx.prepare_cached(
+        "INSERT INTO counted (about, cost) VALUES (?1, ?2) ON CONFLICT (about) DO UPDATE SET cost = excluded.cost",
+    )?
+    .execute((about, json(&amount)?))?;
+    let month = month(end(tracked));
+    let before = before.unwrap_or_default();
+    let models: BTreeSet<&String> = amount.keys().chain(before.keys()).collect();
+    for model in models {
+        let share = |of: &BTreeMap<String, Usd>| of.get(model).copied().unwrap_or_default();
+        if let Some(more) = share(&amount).minus(share(&before)) {
+            spend(tx, &month, &tracked.key.provider, model, more)?;
+        }
+    }
+    Ok(())
+}
+
+fn spend(tx: &Tx<'_>, month: &str, provider: &str, model: &str, more: Usd) -> Result<(), StoreError> {
+    let before: Option<String> = tx
+        .prepare_cached("SELECT amount FROM spending WHERE month = ?1 AND provider = ?2 AND model = ?3")?
+        .query_row((month, provider, model), |row| row.get("amount"))
+        .optional()?;
+    let before = before.map(|text| amount(&text)).transpose()?.unwrap_or_default();
+    let Some(sum) = before.plus(more) else {
+        tracing::warn!(
+            provider,
+            model,
+            "what was spent is more than can be added up; {more} dollars are left out"
+        );
+        return Ok(());
+    };
+    tx.prepare_cached(
+        "INSERT INTO spending (month, provider, model, amount) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (month, provider, model) DO UPDATE SET amount = excluded.amount",
+    )?
+    .execute((month, provider, model, sum.to_string()))?;
+    Ok(())
+}
+
+fn spending(row: &rusqlite::Row<'_>) -> Result<Spending, StoreError> {
+    let text: String = row.get("amount")?;
+    Ok(Spending { provider: row.get("provider")?, model: row.get("model")?, amount: amount(&text)? })
+}
+
+fn amount(text: &str) -> Result<Usd, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged("column amount: it is no amount".to_owned()))
+}
+
+/// Adds up as far as it can be done exactly; no real sum comes near that.
+fn add<K: Ord>(sums: &mut BTreeMap<K, Usd>, key: K, amount: Usd) {
+    let sum = sums.entry(key).or_default();
+    *sum = sum.plus(amount).unwrap_or(*sum);
+}
+
+/// When a batch ended: as its provider tells, else as it was seen.
+fn end(tracked: &Tracked) -> Timestamp {
+    tracked.batch.ended_at().and_then(from_seconds).unwrap_or(tracked.status_since)
+}
+
+/// The month in UTC, as `2026-11`.
+fn month(at: Timestamp) -> String {
+    let day = at.to_zoned(TimeZone::UTC).date();
+    format!("{:04}-{:02}", day.year(), day.month())
+}
+
+/// Ended batches with tokens and without a cost; as the index has it.
+const UNPRICED: &str = "cost IS NULL AND batch ->> '$.usage' IS NOT NULL
+     AND status IN ('completed', 'failed', 'expired', 'cancelled')";
+const PRICED_AT_ONCE: u32 = 200;
