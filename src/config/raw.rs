@@ -5,8 +5,8 @@
 use super::form::PLAIN_TEXT;
 use super::problem::{Problem, quote, shown};
 use super::settings::{
-    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, ProviderTable,
-    ResultsTable, SECTIONS, StateTable, WebhookTable,
+    ApiTable, DigestTable, FilesTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable,
+    ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable,
 };
 use super::table::{Field, Findings, Named, Table};
 use super::value::PathBase;
@@ -23,6 +23,7 @@ pub struct Raw {
     pub http: HttpTable,
     pub polling: PollingTable,
     pub results: ResultsTable,
+    pub files: FilesTable,
     pub heartbeat: HeartbeatTable,
     pub providers: Vec<Named<ProviderKeys>>,
     pub webhooks: Vec<Named<WebhookTable>>,
@@ -72,6 +73,7 @@ pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
         http: root.table("http", HttpTable::read),
         polling: root.table("polling", PollingTable::read),
         results: root.table("results", ResultsTable::read),
+        files: root.table("files", FilesTable::read),
         heartbeat: root.table("heartbeat", HeartbeatTable::read),
         providers: root.named_tables("providers", "providers.*", ProviderKeys::read),
         webhooks: root.named_tables("webhooks", "webhooks.*", WebhookTable::read),

@@ -35,6 +35,7 @@ pub const SECTIONS: Sections = Sections(&[
     HttpTable::SECTION,
     PollingTable::SECTION,
     ResultsTable::SECTION,
+    FilesTable::SECTION,
     HeartbeatTable::SECTION,
     Section { keys: &[ProviderTable::KEYS, PollingTable::KEYS, PROVIDER_OPTIONS], ..ProviderTable::SECTION },
     WebhookTable::SECTION,
@@ -118,6 +119,16 @@ table! {
         retain: Duration = DURATION.within(&RETAIN), usual DEFAULT_RETAIN;
         /// How much is kept in total; beyond that, the oldest results are deleted.
         max_bytes: u64 = SIZE.within(&MAX_BYTES), usual 50 << 30;
+    }
+}
+
+table! {
+    /// The files that clients upload to `/v1/files`, to create batches from.
+    "files", FilesTable {} => #[derive(Clone, Copy, Debug, PartialEq, Eq)] FilesConfig {} {
+        /// How long a file is kept after it was last used. One whose batch still runs stays.
+        retain: Duration = DURATION.within(&RETAIN), usual Duration::from_hours(30 * DAY);
+        /// How much is kept in total; what would exceed it is refused.
+        max_bytes: u64 = SIZE.within(&MAX_BYTES), usual 20 << 30;
     }
 }
 
@@ -292,6 +303,7 @@ pub struct Config {
     /// The defaults of every provider.
     pub polling: Polling,
     pub results: ResultsConfig,
+    pub files: FilesConfig,
     pub providers: BTreeMap<String, ProviderConfig>,
     pub webhooks: BTreeMap<String, WebhookConfig>,
     pub digests: BTreeMap<String, DigestConfig>,

@@ -38,6 +38,8 @@ impl Config {
         page.keys(polling(&self.polling));
         page.table("results");
         page.keys(self.results.written());
+        page.table("files");
+        page.keys(self.files.written());
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }

@@ -85,12 +85,26 @@ impl Query {
         };
         Ok(SubmitOptions {
             provider: self.text("provider"),
-            overrides: Overrides { endpoint: self.text("endpoint"), model: self.text("model") },
+            overrides: Overrides {
+                endpoint: self.text("endpoint"),
+                model: self.text("model"),
+                model_prefix: None,
+            },
             completion_window: self.text("completion_window"),
             metadata: self.pairs("metadata")?,
             file_name: self.text("file_name"),
             options,
+            ..SubmitOptions::default()
         })
+    }
+
+    /// Nothing but `keys` is there.
+    pub fn only(&self, keys: &[&str]) -> Result<(), ApiError> {
+        let Some((key, _)) = self.0.iter().find(|(key, _)| !keys.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+        Err(ApiError::invalid(format!("unknown query parameter `{key}`; there are: {known}")).param(key))
     }
 
     /// As results are asked for.

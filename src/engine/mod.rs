@@ -14,6 +14,7 @@ mod estimates;
 pub mod health;
 pub mod intake;
 mod lists;
+pub mod passed_on;
 pub mod poll;
 pub mod poller;
 mod pollers;

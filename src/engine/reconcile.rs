@@ -169,9 +169,9 @@ impl Engine {
 
     /// Searches for the batch of `submission` in its provider's list.
     ///
-    /// One that carries the mark is the one. Where a service keeps no marks, it is the only batch that was created while
-    /// an answer was waited for, has as many requests, and is not known to have been made or tracked by anybody; with
-    /// several of them there is no telling.
+    /// One that carries the mark is the one. Where a service keeps no marks, or the creation was passed on as it came, it
+    /// is the only batch that was created while an answer was waited for, has as many requests (or the same input), and
+    /// is not known to have been made or tracked by anybody; with several of them there is no telling.
     pub(super) async fn search(
         &self,
         account: &Account,
@@ -179,7 +179,8 @@ impl Engine {
     ) -> Result<Search, ProviderError> {
         let adapter = account.adapter.as_ref();
         let about = |failure| ProviderError::Provider { provider: submission.provider.clone(), failure };
-        let marks = adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
+        let marks = submission.input_file.is_none()
+            && adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
         let from = submission.begun_at.as_second() - SLACK;
         let until = submission.lost_at.unwrap_or_else(|| self.shared.clock.now()).as_second() + SLACK;
         let mut page = PageRequest { limit: PAGE_SIZE, ..PageRequest::default() };
@@ -199,7 +200,7 @@ impl Engine {
                         return Ok(Search::Found(Box::new(sighting)));
                     }
                 } else if may_be_of(&sighting, from, until)
-                    && sighting.request_counts.is_none_or(|counts| counts.total == submission.requests)
+                    && is_of_input(&sighting, submission)
                     && !self.is_taken(&submission.provider, &sighting.id).await?
                 {
                     candidates.push(sighting.clone());
@@ -220,6 +221,7 @@ impl Engine {
             .iter()
             .filter(|other| other.marker != submission.marker)
             .filter(|other| other.provider == submission.provider && other.requests == submission.requests)
+            .filter(|other| other.input_file == submission.input_file)
             .collect();
         if rivals
             .iter()
@@ -258,6 +260,14 @@ fn may_be_of(sighting: &Sighting, from: i64, until: i64) -> bool {
         (Some(at), _) => (from..=until).contains(&at),
         (None, Some(before)) => (from..=until.saturating_add(DAY)).contains(&before),
         (None, None) => false,
+    }
+}
+
+/// Whether it has as many requests as the submission, or the provider's file that this was created from.
+fn is_of_input(sighting: &Sighting, submission: &Submission) -> bool {
+    match &submission.input_file {
+        Some(file) => sighting.input_file_id.as_ref().is_none_or(|told| told == file),
+        None => sighting.request_counts.is_none_or(|counts| counts.total == submission.requests),
     }
 }
 

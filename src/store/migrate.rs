@@ -7,8 +7,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 
 /// The schemas, oldest first: the statements that lead from each to the next. Released ones never change.
-pub(super) const SCHEMAS: &[&str] =
-    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
+pub(super) const SCHEMAS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
+];
 
 /// The number of the newest schema.
 #[expect(clippy::cast_possible_wrap, reason = "there are a handful")]

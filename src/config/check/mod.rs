@@ -9,7 +9,7 @@ pub use rules::Circumstances;
 
 use super::problem::{Problem, Severity};
 use super::raw::Raw;
-use super::settings::{ApiConfig, ApiTable, Config, Origin};
+use super::settings::{ApiConfig, ApiTable, Config, FilesConfig, Origin};
 use rules::Check;
 use std::collections::BTreeMap;
 use webhooks::Names;
@@ -27,6 +27,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let http = check.http(&raw.http);
     let polling = check.polling(&raw.polling);
     let results = sections::results(&raw.results, state.as_ref());
+    let files = raw.files.over(FilesConfig::usual());
     let heartbeat = check.heartbeat(&raw.heartbeat);
     let providers = check.providers(&raw.providers, &polling);
     let names = Names::of(raw);
@@ -41,6 +42,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
         http,
         polling,
         results,
+        files,
         providers,
         webhooks,
         digests,
