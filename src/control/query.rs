@@ -4,12 +4,14 @@ use super::api::TrackItem;
 use super::api_error::ApiError;
 use super::service::{DeliveryQuery, EventQuery, ListQuery};
 use super::submit::SubmitOptions;
+use crate::domain::duration;
 use crate::domain::event::EventType;
 use crate::engine::results::{Format, Wanted};
 use crate::provider::input_checker::Overrides;
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -92,10 +94,21 @@ impl Query {
             },
             completion_window: self.text("completion_window"),
             metadata: self.pairs("metadata")?,
+            output_expires_after: self.text("output_expires_after").map(|text| expiry(&text)).transpose()?,
+            params: self.params()?,
             file_name: self.text("file_name"),
             options,
             ..SubmitOptions::default()
         })
+    }
+
+    /// Every `param`, each a `KEY=JSON`.
+    fn params(&self) -> Result<Map<String, Value>, ApiError> {
+        let json = |(key, text): (String, String)| match serde_json::from_str(&text) {
+            Ok(value) => Ok((key, value)),
+            Err(error) => Err(wrong("param", &format!("the value of `{key}` is not JSON: {error}"))),
+        };
+        self.pairs("param")?.into_iter().map(json).collect()
     }
 
     /// Nothing but `keys` is there.
@@ -183,6 +196,12 @@ impl Query {
             })
             .collect()
     }
+}
+
+/// A duration in seconds.
+fn expiry(text: &str) -> Result<u64, ApiError> {
+    let duration = duration::parse(text).map_err(|error| wrong("output_expires_after", &error.to_string()))?;
+    Ok(duration.as_secs())
 }
 
 fn wrong(key: &str, what: &str) -> ApiError {

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct SubmitOptions {
     pub metadata: BTreeMap<String, String>,
     /// Seconds after its creation at which the provider is to delete the output.
     pub output_expires_after: Option<u64>,
+    /// What is added to the request that creates the batch, in the provider's own words.
+    pub params: Map<String, Value>,
     /// The file's name, for people.
     pub file_name: Option<String>,
     /// The file that a client uploaded before, if that is submitted.
@@ -208,6 +211,7 @@ fn understand(
         user_fields: user_fields(request.options, config, now)?,
         owner,
         output_expires_after: request.output_expires_after,
+        params: request.params,
         uploaded_file: request.uploaded_file,
         asked: request.asked,
     })

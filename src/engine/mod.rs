@@ -6,6 +6,7 @@ mod bootstrap;
 mod budget;
 mod by_hand;
 pub mod cancel;
+mod creation_params;
 pub mod discovery;
 pub mod downloads;
 mod due;

@@ -1,5 +1,6 @@
 //! Submitting: a batch is created, once, from a file that was taken in.
 
+use super::creation_params::merged;
 use super::intake::Staged;
 use super::passed_on::{OneCreation, PassedOn};
 use super::reconcile::Search;
@@ -20,6 +21,7 @@ use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 /// What is submitted, beside the requests.
@@ -38,6 +40,8 @@ pub struct SubmitRequest {
     pub owner: Option<String>,
     /// Seconds after its creation at which the provider is to delete the output.
     pub output_expires_after: Option<u64>,
+    /// What is added to the request that creates the batch.
+    pub params: Map<String, Value>,
     /// The file that a client uploaded before, if that is submitted.
     pub uploaded_file: Option<String>,
     /// What whoever asks again is known by.
@@ -107,6 +111,7 @@ impl Engine {
             spooled: Some(spooled),
             submission,
             asked: request.asked,
+            params: request.params,
             progress,
             paid: false,
         };
@@ -145,6 +150,7 @@ impl Engine {
             spooled: None,
             submission,
             asked: Some(asked),
+            params: Map::new(),
             progress,
             paid: true,
         };
@@ -193,6 +199,7 @@ struct SubmissionRun<'e> {
     spooled: Option<Spooled>,
     submission: Submission,
     asked: Option<Asked>,
+    params: Map<String, Value>,
     progress: mpsc::Sender<Progress>,
     /// Something was sent that would have been sent for nothing if what follows were not.
     paid: bool,
@@ -219,7 +226,8 @@ impl SubmissionRun<'_> {
         let mut answer: Option<Answer> = None;
         let mut asked_for = false;
         loop {
-            let step = match steps.next(answer.as_ref()) {
+            let step = steps.next(answer.as_ref()).and_then(|step| merged(step, &self.params));
+            let step = match step {
                 Ok(step) => step,
                 Err(failure) => return self.failed(failure, asked_for).await,
             };

@@ -95,7 +95,15 @@ impl Store {
         self.write(move |tx| {
             close(tx, &marker)?;
             creations::complete(tx, &marker, &item.tracked.key)?;
-            recording::register(tx, item, &routes)
+            let file = item.tracked.uploaded_file.clone();
+            let mut registered = recording::register(tx, item, &routes)?;
+            if !registered.new && file.is_some() {
+                // It was found in the provider's list before it was registered here.
+                tx.prepare_cached("UPDATE batches SET uploaded_file = ?2 WHERE pk = ?1")?
+                    .execute((registered.pk, &file))?;
+                registered.tracked.uploaded_file = file;
+            }
+            Ok(registered)
         })
         .await
     }

@@ -540,6 +540,8 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
             model: Some("m-1".to_owned()),
             requests: 2,
             file_name: format!("{marker}.jsonl"),
+            uploaded_file: None,
+            input_file: None,
             metadata: BTreeMap::new(),
             user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
             owner: Some("ada".to_owned()),
@@ -548,7 +550,7 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
             candidates: Vec::new(),
             trouble: None,
         };
-        life.store.open_submission(submission).await.unwrap();
+        life.store.open_submission(submission, None).await.unwrap();
     }
     let engine = life.engine.clone();
     life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));

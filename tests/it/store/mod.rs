@@ -4,6 +4,7 @@ mod damage;
 mod delivering;
 mod faults;
 mod findings;
+mod files;
 mod fixture;
 mod history;
 mod load;
