@@ -259,6 +259,7 @@ impl<'a> Creation<'a> {
             completion_window: wanted.completion_window,
             metadata: wanted.metadata.unwrap_or_default(),
             output_expires_after,
+            params: Map::new(),
             file_name: Some(file.name),
             uploaded_file: Some(file.id),
             asked: Some(asked),

@@ -138,11 +138,10 @@ async fn read(
             return own_content(&shared, file).await;
         }
         if let Some(key) = results_of(file) {
-            return all_results(&shared, &key, &headers).await;
+            return results_in_openai_s_form(&shared, &key, Wanted::Everything, &headers).await;
         }
         let tracked = named(&shared, file).await?;
-        let account = account(&shared, &tracked.key.provider)?;
-        return provider_content(&account, file).await;
+        return content_of_batch(&shared, file, &tracked, &headers).await;
     }
     if is_own(path) {
         return Ok(Json(own(&shared, path).await?.1).into_response());
@@ -174,15 +173,19 @@ async fn read_at(
         }
         return read(State(shared), Path(path.to_owned()), query, request.headers().clone()).await;
     }
-    if id != path {
-        return provider_content(&account, id).await;
-    }
     if is_passed_on(&account) {
+        if id != path {
+            return provider_content(&account, id).await;
+        }
         return pass(&account, &format!("/files/{}", encoded(path)?), request).await;
     }
     let mut known = shared.service.store.find_by_file(id.to_owned()).await?.into_iter();
-    let tracked = known.find(|(_, tracked)| tracked.key.provider == name).ok_or_else(|| no_such_file(id))?.1;
-    Ok(Json(provider_file(&shared, id, &tracked).await?).into_response())
+    match known.find(|(_, tracked)| tracked.key.provider == name) {
+        Some((_, tracked)) if id != path => content_of_batch(&shared, id, &tracked, request.headers()).await,
+        Some((_, tracked)) => Ok(Json(provider_file(&shared, id, &tracked).await?).into_response()),
+        None if id != path => provider_content(&account, id).await,
+        None => Err(no_such_file(id)),
+    }
 }
 
 /// `DELETE /v1/files/{id}`.
@@ -340,6 +343,27 @@ async fn told_of(account: &Account, id: &str) -> Answer<Option<Value>> {
     Ok(object.map(|whole| whole.get("data").filter(|data| data.is_object()).cloned().unwrap_or(whole)))
 }
 
+/// A file of results that a tracked batch names: the provider's own where that has OpenAI's interface, else the results
+/// in OpenAI's form, which is what clients of that API read.
+async fn content_of_batch(
+    shared: &Shared,
+    file: &str,
+    tracked: &Tracked,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let account = account(shared, &tracked.key.provider)?;
+    if is_passed_on(&account) || !tracked.batch.status.is_terminal() {
+        return provider_content(&account, file).await;
+    }
+    let Batch { output_file_id, error_file_id, .. } = &tracked.batch;
+    let wanted = match (output_file_id, error_file_id) {
+        (Some(output), Some(_)) if output == file => Wanted::Output,
+        (_, Some(errors)) if errors == file => Wanted::Failures,
+        _ => Wanted::Everything,
+    };
+    results_in_openai_s_form(shared, &tracked.key, wanted, headers).await
+}
+
 /// A provider's file, streamed as it comes.
 async fn provider_content(account: &Account, file: &str) -> Answer<Response> {
     let name = account.config.name.as_str();
@@ -353,9 +377,13 @@ async fn provider_content(account: &Account, file: &str) -> Answer<Response> {
     Err(refusal(crate::provider::answer::refusal(&answer)))
 }
 
-async fn all_results(shared: &Shared, key: &BatchKey, headers: &HeaderMap) -> Answer<Response> {
-    let provider = Some(key.provider.as_str());
-    let found: Found = shared.service.results(provider, &key.id, Wanted::Everything, Format::OpenAi).await?;
+async fn results_in_openai_s_form(
+    shared: &Shared,
+    key: &BatchKey,
+    wanted: Wanted,
+    headers: &HeaderMap,
+) -> Answer<Response> {
+    let found: Found = shared.service.results(Some(&key.provider), &key.id, wanted, Format::OpenAi).await?;
     Ok(stream_of_lines(shared, found, headers))
 }
 

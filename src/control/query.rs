@@ -200,7 +200,8 @@ impl Query {
 
 /// A duration in seconds.
 fn expiry(text: &str) -> Result<u64, ApiError> {
-    let duration = duration::parse(text).map_err(|error| wrong("output_expires_after", &error.to_string()))?;
+    let duration =
+        duration::parse(text).map_err(|error| wrong("output_expires_after", &error.to_string()))?;
     Ok(duration.as_secs())
 }
 

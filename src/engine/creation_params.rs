@@ -30,7 +30,9 @@ pub(super) fn merged(step: SubmitStep, params: &Map<String, Value>) -> Result<Su
                 memchr::memmem::find(rest, key.as_bytes()).is_some()
             };
             if let Some(key) = params.keys().find(|key| taken(key)) {
-                return Err(Failure::Unsupported(format!("`{key}` cannot be given to this kind of provider")));
+                return Err(Failure::Unsupported(format!(
+                    "`{key}` cannot be given to this kind of provider"
+                )));
             }
             let mut before = Value::Object(params.clone()).to_string();
             before.pop();
@@ -96,7 +98,9 @@ mod tests {
             let (before, after) = (Bytes::from_static(before), Bytes::from_static(b"]}"));
             SubmitStep::CreateWith(Upload { call: call(""), before, after })
         };
-        let Ok(SubmitStep::CreateWith(made)) = merged(upload(b"{\"requests\":["), &params()) else { panic!() };
+        let Ok(SubmitStep::CreateWith(made)) = merged(upload(b"{\"requests\":["), &params()) else {
+            panic!()
+        };
         let whole = [&made.before[..], b"1", &made.after[..]].concat();
         let body: Value = serde_json::from_slice(&whole).unwrap();
         assert_eq!(body, json!({"metadata": {"b": "2"}, "priority": 1, "requests": [1]}));

@@ -18,10 +18,10 @@ use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 /// What is submitted, beside the requests.

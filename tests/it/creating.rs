@@ -105,8 +105,7 @@ fn contents(world: &World) -> Vec<String> {
 }
 
 fn doomed(world: &World, place: &str) -> Daemon {
-    let daemon =
-        Daemon::start(world.command().env("BATCHD_FAILPOINT", place).args(["-vv", "run"]));
+    let daemon = Daemon::start(world.command().env("BATCHD_FAILPOINT", place).args(["-vv", "run"]));
     until("the daemon answers", || {
         assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());
         UnixStream::connect(world.socket()).ok()
@@ -181,7 +180,11 @@ fn what_is_uploaded_is_kept_listed_read_and_deleted() {
     }
     for body in [creation(&ids[0], Some("mine")), creation("file-another", Some("claude"))] {
         let refused = ask(world, "POST", "/v1/batches", &[], &body);
-        assert_eq!((refused.status, refused.error()["param"].clone()), (404, json!("input_file_id")), "{refused:?}");
+        assert_eq!(
+            (refused.status, refused.error()["param"].clone()),
+            (404, json!("input_file_id")),
+            "{refused:?}"
+        );
     }
     // At a service of another interface the same files stand in for its own.
     let file = upload(world, "/providers/claude/v1/files", &content).json();
@@ -220,16 +223,30 @@ fn an_upload_that_is_cut_or_lies_leaves_nothing() {
     // Broken off while it comes in chunks.
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     let (name, kind) = FORM;
-    let head = format!("POST /v1/files HTTP/1.1\r\nhost: batchd\r\ntransfer-encoding: chunked\r\n{name}: {kind}\r\n\r\n");
+    let head = format!(
+        "POST /v1/files HTTP/1.1\r\nhost: batchd\r\ntransfer-encoding: chunked\r\n{name}: {kind}\r\n\r\n"
+    );
     stream.write_all(format!("{head}{:x}\r\n{whole}\r\n", whole.len()).as_bytes()).unwrap();
     drop(stream);
     for (body, param) in [
         (form(&[], "x"), json!("purpose")),
         (form(&[("purpose", "vision")], "x"), json!("purpose")),
-        (form(&[("purpose", "batch"), ("expires_after[anchor]", "created_at")], "x"), json!("expires_after[seconds]")),
-        ("--XX\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX--\r\n".to_owned(), json!("file")),
+        (
+            form(&[("purpose", "batch"), ("expires_after[anchor]", "created_at")], "x"),
+            json!("expires_after[seconds]"),
+        ),
+        (
+            "--XX\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX--\r\n".to_owned(),
+            json!("file"),
+        ),
         (whole.replace("--XX--\r\n", ""), Value::Null),
-        (whole.replace("--XX--\r\n", "--XX\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\ny\r\n--XX--\r\n"), json!("file")),
+        (
+            whole.replace(
+                "--XX--\r\n",
+                "--XX\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\ny\r\n--XX--\r\n",
+            ),
+            json!("file"),
+        ),
         ("nonsense".to_owned(), Value::Null),
     ] {
         let refused = exchange(world, &request("POST", "/v1/files", &[FORM], body.as_bytes())).unwrap();
@@ -252,7 +269,11 @@ fn a_full_store_takes_nothing_more() {
     let daemon = world.daemon();
     let small = kept(world, &"x".repeat(40 << 10));
     let full = |answer: &Answered| {
-        assert_eq!((answer.status, answer.error()["code"].clone()), (507, json!("storage_full")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.error()["code"].clone()),
+            (507, json!("storage_full")),
+            "{answer:?}"
+        );
         assert!(answer.head.contains("x-should-retry: false"), "{answer:?}");
     };
     // Refused as it comes, and by its length alone.
@@ -264,7 +285,8 @@ fn a_full_store_takes_nothing_more() {
     daemon.terminate();
 
     // The file system takes no more: a limit on the size of files is what a full disk is to whoever writes.
-    std::fs::write(world.config(), std::fs::read_to_string(world.config()).unwrap().replace("64KiB", "1GiB")).unwrap();
+    std::fs::write(world.config(), std::fs::read_to_string(world.config()).unwrap().replace("64KiB", "1GiB"))
+        .unwrap();
     let mut command = Command::new("sh");
     let bounded = world.command();
     command.args(["-c", "trap '' XFSZ; ulimit -f 16384; exec \"$0\" run", env!("CARGO_BIN_EXE_batchd")]);
@@ -307,7 +329,11 @@ fn the_request_says_at_which_provider() {
     assert_eq!((refused.status, refused.error()["param"].clone()), (400, json!("colour")), "{refused:?}");
 
     let batch = created(&[("x-batchd-provider", "claude")], "/v1/batches", &creation(&file, Some("mine")));
-    assert_eq!((at(&batch).as_str(), &batch["input_file_id"]), ("mine", &json!(file)), "the body comes first");
+    assert_eq!(
+        (at(&batch).as_str(), &batch["input_file_id"]),
+        ("mine", &json!(file)),
+        "the body comes first"
+    );
     assert_eq!(batch["batchd"]["provider_input_file_id"], "file-in");
     assert_eq!((&batch["metadata"]["job"], &batch["model"]), (&json!("n1"), &json!("m-1")));
     let batch = created(&[("x-batchd-provider", "claude")], "/v1/batches", &creation(&file, None));
@@ -324,7 +350,10 @@ fn the_request_says_at_which_provider() {
     assert_eq!((at(&batch).as_str(), &batch["model"]), ("claude", &json!("m-1")));
     let foreign = kept(world, &requests(2).replace("m-1", "nobody/m-1"));
     let refused = ask(world, "POST", "/v1/batches", &[], &creation(&foreign, None));
-    assert!(refused.status == 400 && refused.error()["message"].as_str().unwrap().contains("`nobody/`"), "{refused:?}");
+    assert!(
+        refused.status == 400 && refused.error()["message"].as_str().unwrap().contains("`nobody/`"),
+        "{refused:?}"
+    );
     let mut overridden = creation(&file, None);
     overridden["model"] = "mine/other".into();
     let batch = created(&[], "/v1/batches", &overridden);
@@ -333,7 +362,10 @@ fn the_request_says_at_which_provider() {
     let mut kept_as_it_is = creation(&prefixed, Some("mine"));
     kept_as_it_is["labels"] = json!({"team": "evals"});
     let batch = created(&[], "/v1/batches", &kept_as_it_is);
-    assert_eq!((&batch["model"], &batch["batchd"]["labels"]["team"]), (&json!("claude/m-1"), &json!("evals")));
+    assert_eq!(
+        (&batch["model"], &batch["batchd"]["labels"]["team"]),
+        (&json!("claude/m-1"), &json!("evals"))
+    );
     daemon.terminate();
 }
 
@@ -344,13 +376,17 @@ fn what_is_wrong_with_the_file_is_told_as_a_whole() {
     let daemon = world.daemon();
     let text = requests(4);
     let lines: Vec<&str> = text.lines().collect();
-    let file = kept(world, &format!("{}\nnonsense\n{}\n{}\n", lines[0], lines[0], lines[2].replace("POST", "GET")));
+    let file =
+        kept(world, &format!("{}\nnonsense\n{}\n{}\n", lines[0], lines[0], lines[2].replace("POST", "GET")));
     let refused = ask(world, "POST", "/v1/batches", &[], &creation(&file, Some("mine")));
     let error = refused.error();
     assert_eq!((refused.status, &error["type"]), (400, &json!("invalid_request_error")));
     assert_eq!((&error["param"], &error["code"]), (&json!("input_file_id"), &json!("invalid_input")));
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains("in.jsonl is not accepted: line 2 is not JSON") && message.contains("2 more"), "{message}");
+    assert!(
+        message.contains("in.jsonl is not accepted: line 2 is not JSON") && message.contains("2 more"),
+        "{message}"
+    );
     let at: Vec<&Value> = error["errors"].as_array().unwrap().iter().map(|fault| &fault["line"]).collect();
     assert_eq!(at, [&json!(2), &json!(3), &json!(4)], "{error}");
     let mut expiring = creation(&kept(world, &requests(1)), Some("claude"));
@@ -423,10 +459,9 @@ fn a_key_stands_for_one_batch_however_often_it_is_sent() {
         turned[name] = value.clone();
     }
     assert_eq!(ask(world, "POST", "/v1/batches", &key, &turned).json()["id"], ids[0]);
-    for (path, body) in [
-        ("/v1/batches", creation(&file, Some("claude"))),
-        ("/providers/mine/v1/batches", body.clone()),
-    ] {
+    for (path, body) in
+        [("/v1/batches", creation(&file, Some("claude"))), ("/providers/mine/v1/batches", body.clone())]
+    {
         let refused = ask(world, "POST", path, &key, &body);
         assert_eq!((refused.status, refused.error()["code"].clone()), (409, json!("idempotency_key_reused")));
     }
@@ -470,7 +505,10 @@ fn a_creation_that_is_killed_anywhere_is_done_once() {
         let body = creation(&file, provider);
         for (first, again) in [(("idempotency-key", "k"), ("idempotency-key", "k"))] {
             let sent = body.to_string();
-            assert!(exchange(world, &request("POST", path, &[first], sent.as_bytes())).is_none(), "{path} {place}");
+            assert!(
+                exchange(world, &request("POST", path, &[first], sent.as_bytes())).is_none(),
+                "{path} {place}"
+            );
             until("it is dead", || daemon.is_over().then_some(()));
             let daemon = world.daemon();
             let batch = ask(world, "POST", path, &[again], &body);
@@ -492,12 +530,14 @@ fn a_creation_that_may_have_been_asked_for_is_not_asked_for_again() {
     let world = &stage.world;
     let daemon = doomed(world, "submit.intended");
     let body = creation(&kept(world, &requests(2)), Some("mine"));
-    let sent = request("POST", "/v1/batches", &[("x-stainless-retry-count", "0")], body.to_string().as_bytes());
+    let sent =
+        request("POST", "/v1/batches", &[("x-stainless-retry-count", "0")], body.to_string().as_bytes());
     assert!(exchange(world, &sent).is_none());
     until("it is dead", || daemon.is_over().then_some(()));
     let daemon = world.daemon();
     let mut stream = UnixStream::connect(world.socket()).unwrap();
-    let again = request("POST", "/v1/batches", &[("x-stainless-retry-count", "1")], body.to_string().as_bytes());
+    let again =
+        request("POST", "/v1/batches", &[("x-stainless-retry-count", "1")], body.to_string().as_bytes());
     stream.write_all(&again).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     assert!(stream.read(&mut [0]).is_err(), "it is waited for");
@@ -514,11 +554,18 @@ fn an_upload_that_is_killed_is_whole_or_not_there() {
         let world = &stage.world;
         let daemon = doomed(world, place);
         let body = form(&[("purpose", "batch")], &requests(2));
-        assert!(exchange(world, &request("POST", "/v1/files", &[FORM], body.as_bytes())).is_none(), "{place}");
+        assert!(
+            exchange(world, &request("POST", "/v1/files", &[FORM], body.as_bytes())).is_none(),
+            "{place}"
+        );
         until("it is dead", || daemon.is_over().then_some(()));
         let daemon = world.daemon();
         assert_eq!(listed(world).len(), there, "{place}");
-        assert!(contents(world).iter().all(|name| !name.ends_with(".part")), "{place}: {:?}", contents(world));
+        assert!(
+            contents(world).iter().all(|name| !name.ends_with(".part")),
+            "{place}: {:?}",
+            contents(world)
+        );
         daemon.terminate();
     }
 }

@@ -85,7 +85,9 @@ fn every_example_is_taken() {
 fn every_route_has_an_example() {
     let page = std::fs::read_to_string("docs/http-api.md").unwrap();
     let mut missing = Vec::new();
-    for file in ["src/control/server.rs", "src/control/openai.rs", "src/control/files.rs", "src/control/creation.rs"] {
+    for file in
+        ["src/control/server.rs", "src/control/openai.rs", "src/control/files.rs", "src/control/creation.rs"]
+    {
         let code = std::fs::read_to_string(file).unwrap();
         let routes: Vec<&str> = code
             .split("#[cfg(test)]")

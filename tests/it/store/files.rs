@@ -162,10 +162,8 @@ async fn ten_thousand_files_are_listed_page_by_page() {
 async fn a_key_is_known_for_a_day_and_a_request_for_ten_minutes() -> Result<(), StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
-    let asked = |key: Option<&str>, request: &str| Asked {
-        key: key.map(str::to_owned),
-        request: request.to_owned(),
-    };
+    let asked =
+        |key: Option<&str>, request: &str| Asked { key: key.map(str::to_owned), request: request.to_owned() };
     let open = async |marker: &str, asked: Asked| {
         let submission = Submission {
             marker: marker.to_owned(),
@@ -208,6 +206,9 @@ async fn a_key_is_known_for_a_day_and_a_request_for_ten_minutes() -> Result<(), 
     open("bd-3", asked(Some("m"), "c")).await?;
     store.doubt_submission("bd-3".to_owned(), vec!["batch_3".to_owned()], None).await?;
     store.register(vec![registration("batch_3")], routes(&[])).await?;
-    assert_eq!(before(asked(Some("m"), "c"), moment).await, Some(("bd-3".to_owned(), Some("batch_3".to_owned()))));
+    assert_eq!(
+        before(asked(Some("m"), "c"), moment).await,
+        Some(("bd-3".to_owned(), Some("batch_3".to_owned())))
+    );
     Ok(())
 }

@@ -3,8 +3,8 @@
 mod damage;
 mod delivering;
 mod faults;
-mod findings;
 mod files;
+mod findings;
 mod fixture;
 mod history;
 mod load;
