@@ -72,6 +72,12 @@ impl From<ErrorCode> for Exit {
             ErrorCode::BatchExpired => Self::BatchExpired,
             ErrorCode::BatchCancelled => Self::BatchCancelled,
             ErrorCode::NotFound
+            | ErrorCode::FileNotFound
+            | ErrorCode::FileMissing
+            | ErrorCode::FileInUse
+            | ErrorCode::StorageFull
+            | ErrorCode::IdempotencyKeyReused
+            | ErrorCode::CreationInProgress
             | ErrorCode::InvalidInput
             | ErrorCode::ProviderFailed
             | ErrorCode::ResultsIncomplete

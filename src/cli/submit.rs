@@ -57,6 +57,12 @@ pub struct Arguments {
     /// Metadata for the batch at the provider; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_metadata)]
     metadata: Vec<(String, String)>,
+    /// A further key of the request that creates the batch, in the provider's own words; may be repeated
+    #[arg(long, value_name = "KEY=JSON", value_parser = parse_param)]
+    param: Vec<String>,
+    /// When the provider deletes the output, counted from the creation, where it gives a choice
+    #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
+    output_expires_after: Option<String>,
     #[command(flatten)]
     options: Options,
     /// Print the batch as one JSON document
@@ -81,6 +87,16 @@ fn parse_metadata(text: &str) -> Result<(String, String), String> {
     parse_label(text).map_err(|_| "metadata is written KEY=VALUE".to_owned())
 }
 
+/// Reads `KEY=JSON`, which goes on as it is.
+fn parse_param(text: &str) -> Result<String, String> {
+    let (key, value) = text.split_once('=').ok_or("a parameter is written KEY=JSON")?;
+    match serde_json::from_str::<Value>(value) {
+        Ok(_) if !key.is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err("a parameter is written KEY=JSON".to_owned()),
+        Err(error) => Err(format!("{error}; a text is written '{key}=\"…\"'")),
+    }
+}
+
 /// Something to read from.
 type Source = Box<dyn io::Read + Send>;
 
@@ -103,8 +119,12 @@ fn query(arguments: &Arguments) -> Query {
     let mut query = Query::default()
         .with("completion_window", arguments.completion_window.clone())
         .with("file_name", name.unwrap_or_default());
-    let texts =
-        [("provider", &arguments.provider), ("endpoint", &arguments.endpoint), ("model", &arguments.model)];
+    let texts = [
+        ("provider", &arguments.provider),
+        ("endpoint", &arguments.endpoint),
+        ("model", &arguments.model),
+        ("output_expires_after", &arguments.output_expires_after),
+    ];
     for (key, value) in texts {
         if let Some(value) = value {
             query = query.with(key, value.clone());
@@ -112,6 +132,9 @@ fn query(arguments: &Arguments) -> Query {
     }
     for (key, value) in &arguments.metadata {
         query = query.with("metadata", format!("{key}={value}"));
+    }
+    for param in &arguments.param {
+        query = query.with("param", param.clone());
     }
     arguments.options.query(query)
 }

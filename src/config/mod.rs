@@ -34,7 +34,8 @@ pub use environment::Env;
 pub use outbound::{Egress, Proxy};
 pub use problem::Refused;
 pub use settings::{
-    ApiConfig, Config, DigestConfig, HeartbeatConfig, HttpConfig, Origin, Polling, ProviderConfig,
-    ResultsConfig, SECTIONS, StateConfig, WebhookConfig,
+    ApiConfig, Config, DigestConfig, FilesConfig, HeartbeatConfig, HttpConfig, Origin, Polling,
+    ProviderConfig, ResultsConfig, SECTIONS, StateConfig, WebhookConfig,
 };
+pub use size::compact as compact_size;
 pub use subscription::Template;

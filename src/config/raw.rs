@@ -5,7 +5,7 @@
 use super::form::PLAIN_TEXT;
 use super::problem::{Problem, quote, shown};
 use super::settings::{
-    ApiTable, DigestTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable,
+    ApiTable, DigestTable, FilesTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable,
     ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable,
 };
 use super::table::{Field, Findings, Named, Table};
@@ -23,6 +23,7 @@ pub struct Raw {
     pub http: HttpTable,
     pub polling: PollingTable,
     pub results: ResultsTable,
+    pub files: FilesTable,
     pub heartbeat: HeartbeatTable,
     pub prices: Vec<Named<PriceTable>>,
     pub providers: Vec<Named<ProviderKeys>>,
@@ -73,6 +74,7 @@ pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
         http: root.table("http", HttpTable::read),
         polling: root.table("polling", PollingTable::read),
         results: root.table("results", ResultsTable::read),
+        files: root.table("files", FilesTable::read),
         heartbeat: root.table("heartbeat", HeartbeatTable::read),
         prices: root.named_tables("prices", "prices.*", PriceTable::read),
         providers: root.named_tables("providers", "providers.*", ProviderKeys::read),

@@ -39,6 +39,7 @@ pub const SECTIONS: Sections = Sections(&[
     PollingTable::SECTION,
     ResultsTable::SECTION,
     PriceTable::SECTION,
+    FilesTable::SECTION,
     HeartbeatTable::SECTION,
     Section { keys: &[ProviderTable::KEYS, PollingTable::KEYS, PROVIDER_OPTIONS], ..ProviderTable::SECTION },
     WebhookTable::SECTION,
@@ -139,6 +140,16 @@ table! {
         cache_write: Usd = PRICE, said "`input`";
         /// Input that is written to a cache which keeps it for an hour.
         cache_write_1h: Usd = PRICE, said "`cache_write`";
+    }
+}
+
+table! {
+    /// The files that clients upload to `/v1/files`, to create batches from.
+    "files", FilesTable {} => #[derive(Clone, Copy, Debug, PartialEq, Eq)] FilesConfig {} {
+        /// How long a file is kept after it was last used. One whose batch still runs stays.
+        retain: Duration = DURATION.within(&RETAIN), usual Duration::from_hours(30 * DAY);
+        /// How much is kept in total; what would exceed it is refused.
+        max_bytes: u64 = SIZE.within(&MAX_BYTES), usual 20 << 30;
     }
 }
 
@@ -317,6 +328,7 @@ pub struct Config {
     pub rates: BTreeMap<String, Rates>,
     /// These, and the list beside the configuration.
     pub prices: Arc<Prices>,
+    pub files: FilesConfig,
     pub providers: BTreeMap<String, ProviderConfig>,
     pub webhooks: BTreeMap<String, WebhookConfig>,
     pub digests: BTreeMap<String, DigestConfig>,

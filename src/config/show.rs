@@ -46,6 +46,8 @@ impl Config {
             0 => {}
             count => page.comment(&format!("{}: {count} prices", prices::FILE_NAME)),
         }
+        page.table("files");
+        page.keys(self.files.written());
         for provider in self.providers.values() {
             page.provider(provider, &self.polling);
         }

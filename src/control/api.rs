@@ -105,6 +105,21 @@ pub struct ErrorObject {
     /// What to do about it, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
+    /// Everything that is wrong with a file of requests, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<InputFault>,
+}
+
+/// Something that is wrong with a file of requests, in the form of the errors of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFault {
+    /// Always `"invalid_input"`.
+    pub code: String,
+    /// The first line that has it, from 1; null if it is the file as a whole.
+    pub line: Option<u64>,
+    /// What is wrong, with all lines that have it.
+    pub message: String,
+    pub param: Option<String>,
 }
 
 /// The errors that a client can tell apart.
@@ -115,6 +130,18 @@ pub enum ErrorCode {
     BatchNotFound,
     /// No such delivery, webhook, or path (404; exit 1).
     NotFound,
+    /// No such file, here or at the provider (404; exit 1).
+    FileNotFound,
+    /// The file is known, and its content is not there (410; exit 1).
+    FileMissing,
+    /// A batch that was created from the file still runs (409; exit 1).
+    FileInUse,
+    /// There is no room for the file (507; exit 1).
+    StorageFull,
+    /// The same `Idempotency-Key` came with something else (409; exit 1).
+    IdempotencyKeyReused,
+    /// The same creation was asked for before, and it is not known yet what became of it (409; exit 1).
+    CreationInProgress,
     /// The batch has ended, and what was asked for needs a live one (409; exit 1).
     AlreadyEnded,
     /// The delivery is being sent at this moment (409; exit 1).

@@ -1,6 +1,6 @@
 //! Why an operation was not done, as every client is told.
 
-use super::api::{ErrorBody, ErrorCode, ErrorObject};
+use super::api::{ErrorBody, ErrorCode, ErrorObject, InputFault};
 use crate::engine::ProviderError;
 use crate::http::failure::{Failure, Verdict};
 use crate::store::StoreError;
@@ -18,13 +18,22 @@ pub struct ApiError {
     /// The parameter at fault.
     pub param: Option<String>,
     pub hints: Vec<String>,
+    /// What is wrong with a file of requests.
+    pub faults: Vec<InputFault>,
     /// When to ask again, where that is known.
     pub retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, hints: Vec::new(), retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            hints: Vec::new(),
+            faults: Vec::new(),
+            retry_after: None,
+        }
     }
 
     /// The request is not what it should be.
@@ -47,6 +56,16 @@ impl ApiError {
     pub fn param(mut self, name: impl Into<String>) -> Self {
         self.param = Some(name.into());
         self
+    }
+
+    /// Whether the client may ask the same again in the hope of another answer; `None`: its own judgement of the status
+    /// is right.
+    pub(super) fn should_retry(&self) -> Option<bool> {
+        match self.code {
+            ErrorCode::CreationInProgress => Some(true),
+            ErrorCode::IdempotencyKeyReused | ErrorCode::FileInUse | ErrorCode::StorageFull => Some(false),
+            _ => None,
+        }
     }
 
     /// A check of `id` that failed.
@@ -116,11 +135,16 @@ impl ApiError {
 
     pub fn status(&self) -> StatusCode {
         match self.code {
-            ErrorCode::BatchNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::BatchNotFound | ErrorCode::NotFound | ErrorCode::FileNotFound => StatusCode::NOT_FOUND,
+            ErrorCode::FileMissing => StatusCode::GONE,
+            ErrorCode::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             ErrorCode::AmbiguousId
             | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
             | ErrorCode::AlreadyEnded
+            | ErrorCode::FileInUse
+            | ErrorCode::IdempotencyKeyReused
+            | ErrorCode::CreationInProgress
             | ErrorCode::DeliveryInFlight
             | ErrorCode::BatchFailed
             | ErrorCode::BatchExpired
@@ -163,6 +187,7 @@ impl ApiError {
             param: self.param,
             code: Some(self.code),
             hints: self.hints,
+            errors: self.faults,
         }
     }
 

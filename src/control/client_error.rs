@@ -58,6 +58,7 @@ pub(super) fn refusal(status: http::StatusCode, body: &[u8]) -> ErrorObject {
         param: None,
         code: Some(code_of(status)),
         hints: Vec::new(),
+        errors: Vec::new(),
     }
 }
 

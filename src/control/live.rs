@@ -3,6 +3,7 @@
 use super::api::{ConfigReport, ErrorCode, ReloadAnswer};
 use super::api_error::ApiError;
 use super::assembly::{Assembly, Connect, Heartbeat, catalog, routes};
+use super::creating::Creating;
 use super::ingress::Hooks;
 use super::tokens::Tokens;
 use crate::clock::Clock;
@@ -46,6 +47,8 @@ pub struct Live {
     pub started_at: Timestamp,
     /// Where pages of providers' lists go on.
     pub(super) cursors: Cursors,
+    /// Creations that clients of OpenAI's API wait for.
+    pub(super) creating: Creating,
     pub(super) parts: Parts,
     config: RwLock<Arc<Config>>,
     tokens: RwLock<Tokens>,
@@ -98,6 +101,7 @@ impl Live {
             dispatcher: Dispatcher::new(store, clock.clone(), rng, tasks.clone()),
             started_at: clock.now(),
             cursors: Cursors::default(),
+            creating: Creating::default(),
             parts,
             config: RwLock::new(Arc::new(config.clone())),
             tokens: RwLock::default(),

@@ -5,12 +5,14 @@ use super::api_error::ApiError;
 use super::service::{DeliveryQuery, EventQuery, ListQuery};
 use super::submit::SubmitOptions;
 use crate::config::problem::{nearest, quote};
+use crate::domain::duration;
 use crate::domain::event::EventType;
 use crate::engine::results::{Format, Wanted};
 use crate::provider::input_checker::Overrides;
 use axum::extract::{FromRequestParts, RawQuery};
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -40,7 +42,11 @@ pub(super) const OF_SUBMISSIONS: Parameters = &[
     "notify",
     "no_notify",
     "deadline",
+    "param",
+    "output_expires_after",
 ];
+/// Those of a list of files.
+pub(super) const OF_FILES: Parameters = &["after", "limit", "order", "purpose"];
 /// Those of results, which [`Query::results`] reads, and `provider`.
 pub(super) const OF_RESULTS: Parameters = &["format", "errors", "provider"];
 
@@ -80,19 +86,23 @@ pub(super) fn judge(raw: &str, parameters: Parameters) -> Result<(), ApiError> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode_key(key);
         if !parameters.contains(&name.as_str()) {
-            let instead = match (nearest(&name, parameters.iter().copied()), parameters) {
-                (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, []) => "this route takes none".to_owned(),
-                (None, names) => format!("this route takes {}", names.join(", ")),
-            };
-            let message = format!("there is no query parameter {}; {instead}", quote(&name));
-            return Err(ApiError::invalid(message).param(name));
+            return Err(unknown(name, parameters));
         }
         if !text(key) || !text(value) {
             return Err(wrong(&name, "the value is not percent-encoded UTF-8 text"));
         }
     }
     Ok(())
+}
+
+/// There is no parameter `name` among `parameters`.
+fn unknown(name: String, parameters: Parameters) -> ApiError {
+    let instead = match (nearest(&name, parameters.iter().copied()), parameters) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, []) => "this route takes none".to_owned(),
+        (None, names) => format!("this route takes {}", names.join(", ")),
+    };
+    ApiError::invalid(format!("there is no query parameter {}; {instead}", quote(&name))).param(name)
 }
 
 fn decode(text: &str) -> String {
@@ -163,12 +173,34 @@ impl Query {
         };
         Ok(SubmitOptions {
             provider: self.text("provider"),
-            overrides: Overrides { endpoint: self.text("endpoint"), model: self.text("model") },
+            overrides: Overrides {
+                endpoint: self.text("endpoint"),
+                model: self.text("model"),
+                model_prefix: None,
+            },
             completion_window: self.text("completion_window"),
             metadata: self.pairs("metadata")?,
+            output_expires_after: self.text("output_expires_after").map(|text| expiry(&text)).transpose()?,
+            params: self.params()?,
             file_name: self.text("file_name"),
             options,
+            ..SubmitOptions::default()
         })
+    }
+
+    /// Every `param`, each a `KEY=JSON`.
+    fn params(&self) -> Result<Map<String, Value>, ApiError> {
+        let json = |(key, text): (String, String)| match serde_json::from_str(&text) {
+            Ok(value) => Ok((key, value)),
+            Err(error) => Err(wrong("param", &format!("the value of `{key}` is not JSON: {error}"))),
+        };
+        self.pairs("param")?.into_iter().map(json).collect()
+    }
+
+    /// Nothing but `parameters` is there, for a handler whose route passes a query on at other providers.
+    pub(super) fn only(&self, parameters: Parameters) -> Result<(), ApiError> {
+        let other = self.pairs.iter().find(|(key, _)| !parameters.contains(&key.as_str()));
+        other.map_or(Ok(()), |(key, _)| Err(unknown(key.clone(), parameters)))
     }
 
     /// As results are asked for.
@@ -250,6 +282,13 @@ impl Query {
             })
             .collect()
     }
+}
+
+/// A duration in seconds.
+fn expiry(text: &str) -> Result<u64, ApiError> {
+    let duration =
+        duration::parse(text).map_err(|error| wrong("output_expires_after", &error.to_string()))?;
+    Ok(duration.as_secs())
 }
 
 fn wrong(key: &str, what: &str) -> ApiError {

@@ -1,10 +1,12 @@
 //! What the routes share: what they work with, and the form of their answers.
 
+use super::access::Peer;
 use super::api_error::ApiError;
 use super::results;
 use super::service::Service;
 use axum::Json;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::ConnectInfo;
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -25,6 +27,11 @@ pub(super) const AS_A_FILE: HeaderValue = HeaderValue::from_static("attachment")
 /// What a route gives.
 pub(super) type Answer<T> = Result<T, ApiError>;
 
+/// The user who asks, where the socket tells.
+pub(super) fn owner(extensions: &Extensions) -> Option<String> {
+    extensions.get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.user.clone())
+}
+
 /// Results, line by line.
 pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &HeaderMap) -> Response {
     let wished = headers.get(header::TE).and_then(|wish| wish.to_str().ok()).unwrap_or_default();
@@ -40,7 +47,7 @@ pub(super) fn stream_of_lines(shared: &Shared, found: results::Found, headers: &
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let retry_after = self.retry_after;
+        let (retry_after, should_retry) = (self.retry_after, self.should_retry());
         let mut response = (status, Json(self.into_body())).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -48,6 +55,11 @@ impl IntoResponse for ApiError {
         if let Some(wait) = retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(should_retry) = should_retry {
+            // What the SDKs of OpenAI's make heed before the status.
+            let word = if should_retry { "true" } else { "false" };
+            response.headers_mut().insert("x-should-retry", HeaderValue::from_static(word));
         }
         response
     }

@@ -6,6 +6,8 @@ use super::api::{
 };
 use super::api_error::ApiError;
 use super::connections::{self, Bounds};
+use super::creation;
+use super::files;
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
@@ -105,7 +107,6 @@ fn routes() -> Vec<Route> {
         post("/v1/batches/track", Changes, routing::post(track_many)).query(NOTHING),
         post("/v1/discover", Changes, routing::post(discover)).query(NOTHING),
         post("/v1/submit", Changes, routing::post(submit)).query(OF_SUBMISSIONS),
-        get("/v1/files/{*file}", Costs, routing::get(openai::file_content)).query(NOTHING),
         post("/v1/poll", Changes, routing::post(poll_all)).query(NOTHING),
         get("/v1/events", Reads, routing::get(events)).query(OF_EVENTS),
         get("/v1/deliveries", Reads, routing::get(deliveries)).query(OF_DELIVERIES),
@@ -140,6 +141,8 @@ fn routes() -> Vec<Route> {
             get(&below("results"), Costs, routing::get(results)).query(OF_RESULTS),
         ]);
     }
+    routes.extend(files::routes());
+    routes.extend(creation::routes());
     routes.extend(openai::of_providers());
     routes
 }
@@ -484,23 +487,13 @@ fn accepts(headers: &HeaderMap, kind: &str) -> bool {
 
 async fn nothing_here(request: Request) -> ApiError {
     let path = request.uri().path();
-    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {path}{}", elsewhere(path)))
+    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {path}"))
 }
 
 async fn wrong_method(request: Request) -> Response {
     let (path, method) = (request.uri().path(), request.method());
-    let refusal = ApiError::invalid(format!("{path} does not take {method}{}", elsewhere(path)));
+    let refusal = ApiError::invalid(format!("{path} does not take {method}"));
     (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.into_body())).into_response()
-}
-
-/// Where the client of OpenAI's API finds what it seeks here, for SDKs show the message alone.
-fn elsewhere(path: &str) -> &'static str {
-    match path {
-        "/v1/files" | "/v1/batches" => {
-            "; files are uploaded and batches created at one provider, below /providers/NAME/v1"
-        }
-        _ => "",
-    }
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {

@@ -1,7 +1,7 @@
 //! Submitting over the API: what is asked for, and an answer that comes while it is done.
 
 use super::api::{
-    ErrorBody, ErrorCode, OpenSubmission, SubmitChecked, SubmitProgress, SubmitWarning, TrackItem,
+    ErrorBody, ErrorCode, InputFault, OpenSubmission, SubmitChecked, SubmitProgress, SubmitWarning, TrackItem,
 };
 use super::api_error::ApiError;
 use super::live::Live;
@@ -15,10 +15,14 @@ use crate::engine::submit::{Progress, SubmitRequest};
 use crate::engine::{ProviderError, SubmitError};
 use crate::http::failure::{Failure, Verdict};
 use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
+use crate::store::creations::Asked;
 use crate::store::recording::Registered;
+use crate::store::spool::Spooled;
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,8 +38,16 @@ pub struct SubmitOptions {
     /// Such as `24h`, which it is if nothing is said.
     pub completion_window: Option<String>,
     pub metadata: BTreeMap<String, String>,
+    /// Seconds after its creation at which the provider is to delete the output.
+    pub output_expires_after: Option<u64>,
+    /// What is added to the request that creates the batch, in the provider's own words.
+    pub params: Map<String, Value>,
     /// The file's name, for people.
     pub file_name: Option<String>,
+    /// The file that a client uploaded before, if that is submitted.
+    pub uploaded_file: Option<String>,
+    /// What whoever asks again is known by.
+    pub asked: Option<Asked>,
     /// Name, labels and so on, as for `track`.
     pub options: TrackItem,
 }
@@ -73,6 +85,28 @@ impl Service {
         let staged = live.engine.take_in(&order.provider, overrides, file).await;
         let staged = staged.map_err(|error| refusal(error, &order.provider, &given))?;
         Ok(create(live, order, staged, given))
+    }
+
+    /// The same with a file that was uploaded before, all at once: the batch, and what was left out in translation.
+    pub(super) async fn submit_uploaded(
+        &self,
+        request: SubmitOptions,
+        owner: Option<String>,
+        content: &Spooled,
+    ) -> Result<(Registered, Vec<String>), ApiError> {
+        let live = self.live()?;
+        let given = given_name(request.file_name.as_deref().unwrap_or_default());
+        let overrides = request.overrides.clone();
+        let order = understand(request, &live.config(), owner, self.clock.now())?;
+        let provider = order.provider.clone();
+        let pieces = content.pieces().map_err(|error| error.to_string()).boxed();
+        let told = |error| uploaded_refusal(error, &provider, &given);
+        let staged = live.engine.take_in(&provider, overrides, pieces).await.map_err(told)?;
+        let warnings = staged.checked.warnings.clone();
+        // Nobody watches, and it runs to its end.
+        let (progress, _watching) = mpsc::channel(PROGRESS);
+        let registered = Box::pin(live.engine.submit(order, staged, progress)).await.map_err(told)?;
+        Ok((registered, warnings))
     }
 
     /// Batches whose creation was not answered, and that are not found yet.
@@ -176,6 +210,10 @@ fn understand(
         metadata: request.metadata,
         user_fields: user_fields(request.options, config, now)?,
         owner,
+        output_expires_after: request.output_expires_after,
+        params: request.params,
+        uploaded_file: request.uploaded_file,
+        asked: request.asked,
     })
 }
 
@@ -222,10 +260,35 @@ fn file_name(given: &str) -> String {
     format!("{stem}.jsonl")
 }
 
-fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
+/// The same for a client of OpenAI's API, which shows one message: of the faults of the file the first stands there.
+fn uploaded_refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
+    let SubmitError::Input(problems) = error else { return refusal(error, provider, file) };
+    let first = problems.first().map(ToString::to_string).unwrap_or_default();
+    let more = match problems.len() {
+        0 | 1 => String::new(),
+        2 => " (and 1 more problem)".to_owned(),
+        count => format!(" (and {} more problems)", count - 1),
+    };
+    let message = format!("{file} is not accepted: {first}{more}");
+    let refusal = ApiError::new(ErrorCode::InvalidInput, message).param("input_file_id");
+    ApiError { faults: faults(&problems), ..refusal }
+}
+
+fn faults(problems: &[InputProblem]) -> Vec<InputFault> {
+    let fault = |problem: &InputProblem| InputFault {
+        code: "invalid_input".to_owned(),
+        line: problem.lines.first().map(|(first, _)| *first),
+        message: problem.to_string(),
+        param: None,
+    };
+    problems.iter().map(fault).collect()
+}
+
+pub(super) fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiError {
     match error {
         SubmitError::Input(problems) => {
-            ApiError::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file")
+            let refusal = ApiError::new(ErrorCode::InvalidInput, tell(file, &problems)).param("file");
+            ApiError { faults: faults(&problems), ..refusal }
         }
         SubmitError::Cut(how) => ApiError::new(ErrorCode::InvalidInput, format!("{file} was cut off: {how}"))
             .param("file")

@@ -171,13 +171,14 @@ const LEAST_ERRORS: usize = 3;
 const LONG_VALUE: usize = 512;
 /// Texts that are cut last: a part of one means nothing.
 const LONG_ID: usize = 400;
-const IDS: [&str; 10] = [
+const IDS: [&str; 11] = [
     "id",
     "provider",
     "webhook",
     "status",
     "endpoint",
     "input_file_id",
+    "provider_input_file_id",
     "output_file_id",
     "error_file_id",
     "console_url",

@@ -21,6 +21,10 @@ fn shaped(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         // A batch is plain data; nothing in it can fail to serialise.
         _ => Map::new(),
     };
+    // Whoever created it from a file of theirs knows it by that, whatever became of the file on the way.
+    if let Some(file) = &tracked.uploaded_file {
+        shape.insert("input_file_id".to_owned(), file.as_str().into());
+    }
     shape.insert("batchd".to_owned(), added(tracked, next_poll_at));
     Value::Object(shape)
 }
@@ -36,6 +40,7 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "name": tracked.name,
         "labels": tracked.labels,
         "owner": tracked.owner,
+        "provider_input_file_id": provider_input_file_id(tracked),
         "tracked_at": time(Some(tracked.tracked_at)),
         "untracked_at": time(tracked.untracked_at),
         "first_seen_at": time(tracked.first_seen_at),
@@ -64,6 +69,12 @@ fn cost(cost: &Cost) -> Value {
         "output": cost.output.number(),
         "priced_by": cost.priced_by(),
     })
+}
+
+/// The provider's own id of the input, where the batch is shown with another.
+fn provider_input_file_id(tracked: &Tracked) -> Option<&str> {
+    let own = tracked.batch.input_file_id.as_str();
+    (tracked.uploaded_file.is_some() && !own.is_empty()).then_some(own)
 }
 
 /// An instant as RFC 3339 in UTC, or null.

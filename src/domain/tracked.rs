@@ -69,6 +69,8 @@ pub struct Tracked {
     pub labels: BTreeMap<String, String>,
     /// The user who tracked it, where the socket told.
     pub owner: Option<String>,
+    /// The file that a client had uploaded here before it was created from that.
+    pub uploaded_file: Option<String>,
     /// Whom to tell.
     pub notify: Notify,
     /// How it came to be watched.
@@ -186,6 +188,7 @@ impl Tracked {
             name: None,
             labels: BTreeMap::new(),
             owner: None,
+            uploaded_file: None,
             notify: Notify::default(),
             origin,
             console_url: None,

@@ -86,6 +86,8 @@ impl Drop for Waiting<'_> {
 
 /// How long a request that was asked for by hand waits for its turn.
 pub(super) const HAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one waits that cannot be asked for again for nothing: what was paid for before it would be lost.
+pub(super) const PAID_TIMEOUT: Duration = Duration::from_hours(1);
 /// How long after its time the schedule is still expected.
 const EXPECTED: Duration = Duration::from_millis(500);
 
@@ -153,12 +155,13 @@ impl Budget {
         }
     }
 
-    /// Leave for one request that was asked for by hand, even while the server wants to be left alone.
+    /// Leave for one request that was asked for by hand, even while the server wants to be left alone. It waits for
+    /// `timeout` at most.
     ///
     /// # Errors
     ///
-    /// How long to wait before asking again, if the turn would not come within [`HAND_TIMEOUT`].
-    pub(super) async fn by_hand(&self, clock: &Clock) -> Result<Leave, Duration> {
+    /// How long to wait before asking again, if the turn would not come in time.
+    pub(super) async fn by_hand(&self, clock: &Clock, timeout: Duration) -> Result<Leave, Duration> {
         let begun = Instant::now();
         let ahead = {
             let mut turns = lock(&self.turns);
@@ -167,12 +170,12 @@ impl Budget {
         };
         let mut waiting = Waiting { turns: &self.turns, ready: false };
         if let Some(interval) = lock(&self.pace).as_ref().map(Pace::interval)
-            && interval * ahead.saturating_sub(1) > HAND_TIMEOUT
+            && interval * ahead.saturating_sub(1) > timeout
         {
-            return Err((interval * (ahead - 1)).saturating_sub(HAND_TIMEOUT));
+            return Err((interval * (ahead - 1)).saturating_sub(timeout));
         }
         let acquired = async { (acquire(&self.by_hand).await, acquire(&self.slots).await) };
-        let Ok(held) = tokio::time::timeout(HAND_TIMEOUT, acquired).await else { return Err(RETRY) };
+        let Ok(held) = tokio::time::timeout(timeout, acquired).await else { return Err(RETRY) };
         let leave = Leave { held: Some(held), freed: self.freed.clone() };
         lock(&self.turns).ready += 1;
         waiting.ready = true;
@@ -181,7 +184,7 @@ impl Budget {
                 Ok(()) => return Ok(leave),
                 Err(wait) => wait,
             };
-            let left = HAND_TIMEOUT.saturating_sub(begun.elapsed());
+            let left = timeout.saturating_sub(begun.elapsed());
             if wait > left {
                 return Err(wait.saturating_sub(left));
             }
@@ -318,10 +321,13 @@ mod tests {
         let (clock, budget) = (Clock::system(), budget(4, None));
         let scheduled: Vec<_> = std::iter::from_fn(|| budget.take(clock.now()).ok()).collect();
         assert_eq!(scheduled.len(), 3);
-        assert!(budget.by_hand(&clock).await.is_ok(), "one is kept for people");
+        assert!(budget.by_hand(&clock, HAND_TIMEOUT).await.is_ok(), "one is kept for people");
         drop(scheduled);
-        let by_hand =
-            [budget.by_hand(&clock).await, budget.by_hand(&clock).await, budget.by_hand(&clock).await];
+        let by_hand = [
+            budget.by_hand(&clock, HAND_TIMEOUT).await,
+            budget.by_hand(&clock, HAND_TIMEOUT).await,
+            budget.by_hand(&clock, HAND_TIMEOUT).await,
+        ];
         assert!(budget.take(clock.now()).is_ok(), "and one for the schedule");
         drop(by_hand);
     }
@@ -331,7 +337,7 @@ mod tests {
         let (clock, budget) = (Clock::system(), budget(1000, Some(60)));
         let (served, refused) = (AtomicU32::new(0), AtomicU32::new(0));
         let asking = futures_util::future::join_all((0..1000).map(|_| async {
-            match budget.by_hand(&clock).await {
+            match budget.by_hand(&clock, HAND_TIMEOUT).await {
                 Ok(_) => served.fetch_add(1, Ordering::Relaxed),
                 Err(wait) => {
                     assert!(wait > Duration::ZERO);
@@ -350,7 +356,7 @@ mod tests {
         let (by_hand, scheduled) = (AtomicU32::new(0), AtomicU32::new(0));
         let hand = async {
             loop {
-                budget.by_hand(&clock).await.unwrap();
+                budget.by_hand(&clock, HAND_TIMEOUT).await.unwrap();
                 by_hand.fetch_add(1, Ordering::Relaxed);
             }
         };

@@ -1,8 +1,8 @@
 //! The way out for what is asked for by hand: within the account's ceiling and concurrency, like polls.
 
-use super::budget::Budget;
+use super::budget::{Budget, HAND_TIMEOUT, Leave, PAID_TIMEOUT};
 use crate::clock::Clock;
-use crate::http::call::{Answer, Call, Incoming, Outgoing};
+use crate::http::call::{Answer, Call, Incoming, Outgoing, Paid};
 use crate::http::failure::Failure;
 use crate::http::transport::Transport;
 use futures_util::StreamExt as _;
@@ -16,10 +16,18 @@ pub(super) struct ByHand {
     pub(super) clock: Clock,
 }
 
+impl ByHand {
+    async fn leave(&self, call: &Call) -> Result<Leave, Failure> {
+        let paid = call.request.extensions().get::<Paid>().is_some();
+        let timeout = if paid { PAID_TIMEOUT } else { HAND_TIMEOUT };
+        self.budget.by_hand(&self.clock, timeout).await.map_err(Failure::Busy)
+    }
+}
+
 impl Transport for ByHand {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
-            let _leave = self.budget.by_hand(&self.clock).await.map_err(Failure::Busy)?;
+            let _leave = self.leave(&call).await?;
             let answer = self.transport.send(call).await?;
             self.budget.note(&answer, self.clock.now());
             Ok(answer)
@@ -28,14 +36,14 @@ impl Transport for ByHand {
 
     fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
-            let _leave = self.budget.by_hand(&self.clock).await.map_err(Failure::Busy)?;
+            let _leave = self.leave(&call).await?;
             self.transport.upload(call, body).await
         })
     }
 
     fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {
         Box::pin(async move {
-            let leave = self.budget.by_hand(&self.clock).await.map_err(Failure::Busy)?;
+            let leave = self.leave(&call).await?;
             let Incoming { status, headers, pieces } = self.transport.open(call).await?;
             // Where there is one slot for all, what streams for long would keep the schedule waiting.
             let leave = (!self.budget.has_one_slot()).then_some(leave);

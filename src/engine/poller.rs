@@ -1,7 +1,7 @@
 //! One account's poller: what is due there, how fast it may be asked, and whether it answers.
 
 use super::account::{Account, Description};
-use super::budget::{Budget, Leave, Wishes};
+use super::budget::{Budget, HAND_TIMEOUT, Leave, Wishes};
 use super::by_hand::ByHand;
 use super::due::{DueList, Next};
 use super::health::{Episode, Health};
@@ -368,7 +368,7 @@ impl Poller {
 
     /// Leave for one request that was asked for by hand.
     pub(super) async fn leave_by_hand(&self) -> Result<Leave, Failure> {
-        let leave = self.budget.by_hand(&self.shared.clock).await;
+        let leave = self.budget.by_hand(&self.shared.clock, HAND_TIMEOUT).await;
         leave.map_err(Failure::Busy)
     }
 

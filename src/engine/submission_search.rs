@@ -63,9 +63,9 @@ impl SubmissionSearch {
 impl Engine {
     /// Searches for the batch of `submission` in its provider's list.
     ///
-    /// One that carries the mark is the one. Where a service keeps no marks, it is the only batch that was created while
-    /// an answer was waited for, has as many requests, and is not known to have been made or tracked by anybody; with
-    /// several of them there is no telling.
+    /// One that carries the mark is the one. Where a service keeps no marks, or the creation was passed on as it came, it
+    /// is the only batch that was created while an answer was waited for, has as many requests (or the same input), and
+    /// is not known to have been made or tracked by anybody; with several of them there is no telling.
     ///
     /// # Errors
     ///
@@ -131,7 +131,8 @@ impl Engine {
         sightings: Vec<Sighting>,
         candidates: &mut Vec<Sighting>,
     ) -> Result<Option<Sighting>, StoreError> {
-        let marks = account.adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
+        let marks = submission.input_file.is_none()
+            && account.adapter.intake(&submission.endpoint).map_or(true, |intake| intake.marks);
         if marks {
             return Ok(sightings.into_iter().find(|sighting| is_marked(sighting, &submission.marker)));
         }
@@ -142,7 +143,7 @@ impl Engine {
             let is_new = candidates.iter().all(|candidate| candidate.id != sighting.id);
             if is_new
                 && may_be_of(&sighting, from, until)
-                && sighting.request_counts.is_none_or(|counts| counts.total == submission.requests)
+                && is_of_input(&sighting, submission)
                 && !self.is_taken(&submission.provider, &sighting.id).await?
             {
                 candidates.push(sighting);
@@ -166,6 +167,7 @@ impl Engine {
             .iter()
             .filter(|other| other.marker != submission.marker)
             .filter(|other| other.provider == submission.provider && other.requests == submission.requests)
+            .filter(|other| other.input_file == submission.input_file)
             .collect();
         if rivals
             .iter()
@@ -199,6 +201,14 @@ fn may_be_of(sighting: &Sighting, from: i64, until: i64) -> bool {
         (Some(at), _) => (from..=until).contains(&at),
         (None, Some(before)) => (from..=until.saturating_add(DAY)).contains(&before),
         (None, None) => false,
+    }
+}
+
+/// Whether it has as many requests as the submission, or the provider's file that this was created from.
+fn is_of_input(sighting: &Sighting, submission: &Submission) -> bool {
+    match &submission.input_file {
+        Some(file) => sighting.input_file_id.as_ref().is_none_or(|told| told == file),
+        None => sighting.request_counts.is_none_or(|counts| counts.total == submission.requests),
     }
 }
 

@@ -1,19 +1,24 @@
 //! Submitting: a batch is created, once, from a file that was taken in.
 
+use super::creation_params::merged;
 use super::intake::Staged;
+use super::passed_on::{OneCreation, PassedOn};
 use super::submission_search::{Search, SubmissionSearch};
 use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
-use crate::http::call::{Answer, Outgoing};
+use crate::failpoint;
+use crate::http::call::{Answer, Call, Outgoing, Paid};
 use crate::http::failure::Failure;
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
+use crate::store::creations::Asked;
 use crate::store::recording::{Registered, Registration};
 use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +38,14 @@ pub struct SubmitRequest {
     pub user_fields: UserFields,
     /// The user of the machine who submits, where the socket tells.
     pub owner: Option<String>,
+    /// Seconds after its creation at which the provider is to delete the output.
+    pub output_expires_after: Option<u64>,
+    /// What is added to the request that creates the batch.
+    pub params: Map<String, Value>,
+    /// The file that a client uploaded before, if that is submitted.
+    pub uploaded_file: Option<String>,
+    /// What whoever asks again is known by.
+    pub asked: Option<Asked>,
 }
 
 /// How far a submission is.
@@ -68,6 +81,7 @@ impl Engine {
             endpoint: checked.endpoint.clone(),
             model: checked.model.clone(),
             completion_window: request.completion_window,
+            output_expires_after: request.output_expires_after,
             metadata: request.metadata.clone(),
             file_name: request.file_name.clone(),
             bytes: spooled.length(),
@@ -80,6 +94,8 @@ impl Engine {
             model: checked.model,
             requests: checked.requests,
             file_name: request.file_name,
+            uploaded_file: request.uploaded_file,
+            input_file: None,
             metadata: request.metadata,
             user_fields: request.user_fields,
             owner: request.owner,
@@ -89,11 +105,56 @@ impl Engine {
             trouble: None,
         };
         let steps = account.adapter.submit(&job).map_err(|failure| about(&submission.provider, failure))?;
-        let attendance = self.shared.active_submissions.begin(&marker);
-        let run = SubmissionRun { engine: self, account, spooled, submission, progress };
-        let registered = Box::pin(run.run(steps)).await;
-        drop(attendance);
-        registered
+        let run = SubmissionRun {
+            engine: self,
+            account,
+            spooled: Some(spooled),
+            submission,
+            asked: request.asked,
+            params: request.params,
+            progress,
+            paid: false,
+        };
+        Box::pin(run.attended(steps)).await
+    }
+
+    /// Creates a batch by a request that is passed on as it came, and registers it: the creation is written down first
+    /// here too.
+    pub async fn pass_on(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
+        let PassedOn { provider, call, input_file, endpoint, metadata, owner, asked, answered } = creation;
+        let account = self.account(&provider)?;
+        let rng = &self.shared.rng;
+        let submission = Submission {
+            marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),
+            provider,
+            endpoint: endpoint.unwrap_or_else(|| account.adapter.default_endpoint().to_owned()),
+            model: None,
+            requests: 0,
+            file_name: input_file.clone(),
+            uploaded_file: None,
+            input_file: Some(input_file),
+            metadata,
+            user_fields: UserFields::default(),
+            owner,
+            begun_at: self.shared.clock.now(),
+            lost_at: None,
+            candidates: Vec::new(),
+            trouble: None,
+        };
+        // Nobody watches; what changes something runs to its end whether or not its client stays.
+        let (progress, _watching) = mpsc::channel(1);
+        let steps = OneCreation { call: Some(call), account: account.clone(), answered };
+        let run = SubmissionRun {
+            engine: self,
+            account,
+            spooled: None,
+            submission,
+            asked: Some(asked),
+            params: Map::new(),
+            progress,
+            paid: true,
+        };
+        Box::pin(run.attended(Box::new(steps))).await
     }
 
     /// How a batch that was created by a submission is registered.
@@ -111,6 +172,7 @@ impl Engine {
             Tracked::new(key, known.kind, known.endpoint, Origin::Hand, self.shared.clock.now());
         tracked.console_url = known.console_url;
         tracked.owner.clone_from(&submission.owner);
+        tracked.uploaded_file.clone_from(&submission.uploaded_file);
         let user_fields = submission.user_fields.clone();
         user_fields.apply(&mut tracked);
         // What the provider does not tell is known all the same.
@@ -133,27 +195,51 @@ impl Engine {
 struct SubmissionRun<'e> {
     engine: &'e Engine,
     account: Arc<Account>,
-    spooled: Spooled,
+    /// What is sent; `None`: the provider has it.
+    spooled: Option<Spooled>,
     submission: Submission,
+    asked: Option<Asked>,
+    params: Map<String, Value>,
     progress: mpsc::Sender<Progress>,
+    /// Something was sent that would have been sent for nothing if what follows were not.
+    paid: bool,
 }
 
 impl SubmissionRun<'_> {
+    /// Takes the steps, in whose time nobody else takes care of the submission.
+    async fn attended(self, steps: Box<dyn Steps>) -> Result<Registered, SubmitError> {
+        let attendance = self.engine.shared.active_submissions.begin(&self.submission.marker);
+        let registered = self.run(steps).await;
+        drop(attendance);
+        registered
+    }
+
+    /// A request that waits for its turn as long as it takes, once something was paid for.
+    fn due(&self, mut call: Call) -> Call {
+        if self.paid {
+            call.request.extensions_mut().insert(Paid);
+        }
+        call
+    }
+
     async fn run(mut self, mut steps: Box<dyn Steps>) -> Result<Registered, SubmitError> {
         let mut answer: Option<Answer> = None;
         let mut asked_for = false;
         loop {
-            let step = match steps.next(answer.as_ref()) {
+            let step = steps.next(answer.as_ref()).and_then(|step| merged(step, &self.params));
+            let step = match step {
                 Ok(step) => step,
                 Err(failure) => return self.failed(failure, asked_for).await,
             };
             answer = match step {
                 SubmitStep::Send(call) => {
-                    Some(self.unless_given_up(asked_for, self.account.send(call)).await?)
+                    Some(self.unless_given_up(asked_for, self.account.send(self.due(call))).await?)
                 }
                 SubmitStep::Upload(upload) => {
                     let sent = self.send_input(upload);
-                    Some(self.unless_given_up(asked_for, sent).await?)
+                    let answer = self.unless_given_up(asked_for, sent).await?;
+                    self.paid = true;
+                    Some(answer)
                 }
                 SubmitStep::Wait(time) => {
                     let waited = async {
@@ -167,13 +253,17 @@ impl SubmissionRun<'_> {
                 creation @ (SubmitStep::Create(_) | SubmitStep::CreateWith(_)) => {
                     asked_for = true;
                     self.submission.begun_at = self.engine.shared.clock.now();
-                    self.engine.shared.store.open_submission(self.submission.clone()).await?;
+                    let (submission, asked) = (self.submission.clone(), self.asked.clone());
+                    failpoint::reach("submit.uploaded", || submission.provider.clone());
+                    self.engine.shared.store.open_submission(submission, asked).await?;
+                    failpoint::reach("submit.intended", || self.submission.provider.clone());
                     let _ = self.progress.try_send(Progress::Creating);
                     let sent = match creation {
                         SubmitStep::CreateWith(upload) => self.send_input(upload).await,
-                        SubmitStep::Create(call) => self.account.send(call).await,
+                        SubmitStep::Create(call) => self.account.send(self.due(call)).await,
                         _ => Err(Failure::BadRequest("no creation".to_owned())),
                     };
+                    failpoint::reach("submit.answered", || self.submission.provider.clone());
                     match sent {
                         Ok(answer) => Some(answer),
                         Err(failure) => return self.failed(failure, true).await,
@@ -185,13 +275,17 @@ impl SubmissionRun<'_> {
 
     /// Sends the input within `upload`.
     async fn send_input(&self, upload: Upload) -> Result<Answer, Failure> {
-        let total = self.spooled.length();
+        let Some(spooled) = &self.spooled else {
+            return Err(Failure::BadRequest("there is no input to send".to_owned()));
+        };
+        let total = spooled.length();
         let length = upload.length(total);
         let Upload { call, before, after } = upload;
+        let call = self.due(call);
         let progress = self.progress.clone();
         let mut sent = 0;
         let mut told = 0;
-        let input = self.spooled.pieces().inspect(move |piece| {
+        let input = spooled.pieces().inspect(move |piece| {
             sent += piece.as_ref().map_or(0, |piece| piece.len() as u64);
             if sent - told >= PROGRESS_STEP || sent == total {
                 told = sent;
@@ -230,7 +324,9 @@ impl SubmissionRun<'_> {
     /// Registers the batch and closes the submission.
     async fn enter(&self, created: Created) -> Result<Registered, SubmitError> {
         let registration = self.engine.registration(&self.account, &self.submission, created)?;
-        Ok(self.engine.complete(&self.submission, registration).await?)
+        let registered = self.engine.complete(&self.submission, registration).await?;
+        failpoint::reach("submit.registered", || self.submission.provider.clone());
+        Ok(registered)
     }
 
     /// What it means that a step failed: once the creation was asked for, the batch may be there.

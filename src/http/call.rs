@@ -18,6 +18,11 @@ pub struct Call {
     pub body_limit: BodyLimit,
 }
 
+/// Rides on a request without which something that was paid for would be lost, as an upload is without the creation of
+/// its batch: it waits for its turn, however long that takes, and is not refused as one too many.
+#[derive(Clone, Copy, Debug)]
+pub struct Paid;
+
 /// What a call needs besides what is in it, to be added just before it leaves: it ends sooner than an adapter lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {

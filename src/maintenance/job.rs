@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A job with a fixed schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Job {
-    /// Deletes what ended longer ago than `state.retain`.
+    /// Deletes what ended longer ago than `state.retain`, and files that nobody has used for `files.retain`.
     Prune,
     /// Shortens the database's log.
     Checkpoint,

@@ -134,6 +134,15 @@ impl Housekeeping {
                         "deleted {gone} batches that ended longer ago than state.retain"
                     );
                 }
+                let unused = self.store.expired((self.config)().files.retain).await?;
+                let gone = self.store.prune_files(unused, self.clock.now()).await?;
+                if gone > 0 {
+                    tracing::info!(
+                        job = job.name(),
+                        files = gone,
+                        "deleted {gone} uploaded files that were used longer ago than files.retain, or have expired"
+                    );
+                }
                 Ok(())
             }
             Job::Checkpoint => self.store.checkpoint().await,

@@ -20,6 +20,18 @@ pub struct Overrides {
     pub endpoint: Option<String>,
     /// The model of every request, in place of what they name.
     pub model: Option<String>,
+    /// What is taken off the beginning of the models that the requests name, with the slash behind it.
+    pub model_prefix: Option<String>,
+}
+
+impl Overrides {
+    /// The model of a request that names `given`.
+    fn model_for<'a>(&'a self, given: Option<&'a str>) -> Option<&'a str> {
+        let model = self.model.as_deref().or(given)?;
+        let bare =
+            self.model_prefix.as_deref().and_then(|prefix| model.strip_prefix(prefix)?.strip_prefix('/'));
+        Some(bare.filter(|bare| !bare.is_empty()).unwrap_or(model))
+    }
 }
 
 /// A file that may be submitted.
@@ -160,8 +172,8 @@ impl InputChecker {
         if self.requests == 0 && self.problems.is_empty() {
             self.give_up("has no requests: it is empty".to_owned());
         }
-        let model = match (&self.overrides.model, self.named) {
-            (Some(model), _) => Some(model.clone()),
+        let model = match (self.overrides.model_for(None), self.named) {
+            (Some(model), _) => Some(model.to_owned()),
             (None, Named::One(model)) => Some(model),
             (None, _) => None,
         };
@@ -254,12 +266,13 @@ impl InputChecker {
         let id = if is_openai { &head.id } else { &head.own_id };
         self.note_id(&form, id.as_ref())?;
         let given = request.model().map_err(|kind| format!("has a `model` that is {kind}, not a text"))?;
-        self.note_model(&form, given)?;
+        let model = self.overrides.model_for(given).map(str::to_owned);
+        self.note_model(&form, model.as_deref())?;
         if self.overrides.model.is_none() {
-            self.note_foreign_model(provider, given.unwrap_or_default());
+            self.note_foreign_model(provider, model.as_deref().unwrap_or_default());
         }
 
-        let renamed = self.overrides.model.as_deref().filter(|model| {
+        let renamed = model.as_deref().filter(|model| {
             form.model != ModelPlace::Job
                 && given != Some(*model)
                 && (is_openai || given.is_some() || form.model == ModelPlace::Request)

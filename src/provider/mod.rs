@@ -27,6 +27,7 @@ mod line;
 pub mod litellm;
 pub mod mistral;
 mod model_names;
+pub mod model_prefix;
 pub mod openai;
 pub mod openai_results;
 pub mod otari;

@@ -145,6 +145,8 @@ pub struct Job {
     pub model: Option<String>,
     /// Such as `24h`.
     pub completion_window: String,
+    /// Seconds after its creation at which the service is to delete the output; `None`: as it usually does.
+    pub output_expires_after: Option<u64>,
     /// What the user attaches.
     pub metadata: BTreeMap<String, String>,
     /// The input file's name, without a path.
@@ -279,12 +281,20 @@ pub(super) fn patient(call: Call) -> Call {
 /// At least so long a service may take for a request with the whole input in it.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Refuses a window that is not the only one there is.
+/// Refuses a window that is not the only one there is, and a wish of when the output expires.
 pub(super) fn only_a_day(job: &Job) -> Result<(), Failure> {
-    if job.completion_window == "24h" {
-        return Ok(());
+    if job.completion_window != "24h" {
+        return unsupported("has no completion window but 24h");
     }
-    unsupported("has no completion window but 24h")
+    usual_expiry(job)
+}
+
+/// Refuses a wish of when the output expires.
+pub(super) fn usual_expiry(job: &Job) -> Result<(), Failure> {
+    if job.output_expires_after.is_some() {
+        return unsupported("does not let one choose when the output expires");
+    }
+    Ok(())
 }
 
 /// The name of a batch with the marker in it, for services that keep a name and no metadata.

@@ -1,6 +1,7 @@
 //! Why the state cannot be opened, read or written.
 
 use rusqlite::{ErrorCode, ffi};
+use std::io;
 use std::path::PathBuf;
 
 /// Why the state cannot be opened.
@@ -82,6 +83,18 @@ impl StoreError {
     /// Whether what was written may or may not have reached the disk: only a new start can tell.
     pub(super) fn is_doubtful(&self) -> bool {
         matches!(self, Self::Io(text) if text.ends_with(FSYNC))
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly,
+            _ => Self::Io(error.to_string()),
+        }
     }
 }
 

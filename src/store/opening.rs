@@ -8,7 +8,7 @@ use super::lock::{self, Lock};
 use super::reader::Readers;
 use super::state::{Daemon, Store};
 use super::writer::{Open, Writer};
-use super::{connection, database, telling};
+use super::{connection, database, telling, uploads};
 use crate::clock::Clock;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -29,6 +29,7 @@ impl Store {
         refuse_links(dir)?;
         let lock = Lock::take(dir)?;
         directory::remove_stale_copies(dir);
+        uploads::remove_unfinished(dir);
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
         let readers = Readers::new([connection::open_readable(dir)?, connection::open_readable(dir)?]);
         directory::set_ballast(dir);

@@ -1,7 +1,7 @@
 //! Room beside the database for bytes on their way: files without a name, which are gone when nobody holds them.
 
-use super::directory;
 use super::error::StoreError;
+use super::room::Room;
 use super::state::Store;
 use super::threads::off_thread;
 use bytes::Bytes;
@@ -10,17 +10,14 @@ use futures_util::stream::{self, BoxStream};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Bytes that are being gathered on the disk of the state. However the process ends, nothing of them is left.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
-    dir: PathBuf,
     length: u64,
-    /// How long it may become until the free space is checked again.
-    checked: u64,
+    room: Room,
 }
 
 /// Gathered bytes.
@@ -34,9 +31,8 @@ impl Store {
     /// An empty spool. Blocks for a moment.
     pub fn spool(&self) -> Result<Spool, StoreError> {
         // Nobody but this process can open a file that has no name.
-        let dir = self.0.dir.clone();
-        let file = tempfile::tempfile_in(&dir).map_err(|error| failed(&error))?;
-        Ok(Spool { file, dir, length: 0, checked: 0 })
+        let file = tempfile::tempfile_in(&self.0.dir).map_err(StoreError::from)?;
+        Ok(Spool { file, length: 0, room: Room::in_dir(&self.0.dir) })
     }
 
     /// Puts `bytes` on the disk of the state, to be read from there piece by piece: a reader who is slow then holds no
@@ -66,16 +62,9 @@ impl Spool {
         if bytes.is_empty() {
             return Ok(());
         }
-        let after = self.length + bytes.len() as u64;
-        if after > self.checked {
-            let wanted = bytes.len() as u64 + CHECK_SPACE_EVERY;
-            if directory::free_space(&self.dir).is_some_and(|free| free < wanted + RESERVE) {
-                return Err(StoreError::Full);
-            }
-            self.checked = after + CHECK_SPACE_EVERY;
-        }
-        self.file.write_all(bytes).map_err(|error| failed(&error))?;
-        self.length = after;
+        self.room.take(bytes.len() as u64)?;
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
         Ok(())
     }
 
@@ -86,6 +75,11 @@ impl Spool {
 }
 
 impl Spooled {
+    /// The first `length` bytes of a file that nobody changes any more.
+    pub(super) fn of(file: File, length: u64) -> Self {
+        Self { file: Arc::new(file), length }
+    }
+
     /// How many bytes there are.
     pub const fn length(&self) -> u64 {
         self.length
@@ -113,22 +107,8 @@ impl Spooled {
     }
 }
 
-fn failed(error: &io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StoreError::Full
-        }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
-        _ => StoreError::Io(error.to_string()),
-    }
-}
-
 /// What is read at once.
 const PIECE: usize = 256 << 10;
-/// How much is written between two checks of the space that is left.
-const CHECK_SPACE_EVERY: u64 = 16 << 20;
-/// What is left to the database and to everybody else on the disk.
-const RESERVE: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Batches that are being created: what is written before a provider is asked, so that none is created twice.
 
 use super::column::{collect, count, from_json, instant, json, maybe_at, ms};
+use super::creations::{self, Asked};
 use super::error::StoreError;
 use super::recording::{self, Registered, Registration};
 use super::state::Store;
@@ -9,7 +10,7 @@ use crate::domain::route::Routes;
 use crate::domain::tracked::BatchKey;
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
-use rusqlite::named_params;
+use rusqlite::{OptionalExtension, named_params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,10 +24,14 @@ pub struct Submission {
     pub endpoint: String,
     /// The one model of all requests, where there is one.
     pub model: Option<String>,
-    /// How many requests it has.
+    /// How many requests it has; 0: nobody has counted them.
     pub requests: u64,
     /// The file it was made from.
     pub file_name: String,
+    /// The file that a client uploaded before, if it was made from one.
+    pub uploaded_file: Option<String>,
+    /// The provider's own file, if the creation was passed on as it came: then the batch carries no mark.
+    pub input_file: Option<String>,
     /// What the user attached to it.
     pub metadata: BTreeMap<String, String>,
     /// What the user said of it.
@@ -44,14 +49,22 @@ pub struct Submission {
 }
 
 impl Store {
-    /// Writes that a batch is about to be created.
-    pub async fn open_submission(&self, submission: Submission) -> Result<(), StoreError> {
+    /// Writes that a batch is about to be created; and that it was asked for over the API, if it was.
+    pub async fn open_submission(
+        &self,
+        submission: Submission,
+        asked: Option<Asked>,
+    ) -> Result<(), StoreError> {
         self.write(move |tx| {
+            if let Some(asked) = &asked {
+                creations::open(tx, &submission.marker, asked)?;
+            }
             tx.prepare_cached(
                 "INSERT INTO submissions
-                   (marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at)
-                 VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :metadata, :given, :owner,
-                   :begun_at)",
+                   (marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, metadata, given,
+                    owner, begun_at)
+                 VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :uploaded_file, :input_file,
+                   :metadata, :given, :owner, :begun_at)",
             )?
             .execute(named_params! {
                 ":marker": submission.marker,
@@ -60,6 +73,8 @@ impl Store {
                 ":model": submission.model,
                 ":requests": i64::try_from(submission.requests).unwrap_or(i64::MAX),
                 ":file_name": submission.file_name,
+                ":uploaded_file": submission.uploaded_file,
+                ":input_file": submission.input_file,
                 ":metadata": json(&submission.metadata)?,
                 ":given": json(&submission.user_fields)?,
                 ":owner": submission.owner,
@@ -79,14 +94,27 @@ impl Store {
     ) -> Result<Registered, StoreError> {
         self.write(move |tx| {
             close(tx, &marker)?;
-            recording::register(tx, item, &routes)
+            creations::complete(tx, &marker, &item.tracked.key)?;
+            let file = item.tracked.uploaded_file.clone();
+            let mut registered = recording::register(tx, item, &routes)?;
+            if !registered.new && file.is_some() {
+                // It was found in the provider's list before it was registered here.
+                tx.prepare_cached("UPDATE batches SET uploaded_file = ?2 WHERE pk = ?1")?
+                    .execute((registered.pk, &file))?;
+                registered.tracked.uploaded_file = file;
+            }
+            Ok(registered)
         })
         .await
     }
 
     /// Closes a submission that created no batch.
     pub async fn drop_submission(&self, marker: String) -> Result<(), StoreError> {
-        self.write(move |tx| close(tx, &marker)).await
+        self.write(move |tx| {
+            close(tx, &marker)?;
+            creations::forget(tx, &marker)
+        })
+        .await
     }
 
     /// Nobody waits for the answer any more.
@@ -126,8 +154,8 @@ impl Store {
     pub async fn submissions(&self) -> Result<Vec<Submission>, StoreError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT marker, provider, endpoint, model, requests, file_name, metadata, given, owner, begun_at,
-                   lost_at, candidates, trouble
+                "SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, metadata, given,
+                   owner, begun_at, lost_at, candidates, trouble
                  FROM submissions ORDER BY pk",
             )?;
             collect(query.query([])?, |row| {
@@ -138,6 +166,8 @@ impl Store {
                     model: row.get("model")?,
                     requests: count(row, "requests")?,
                     file_name: row.get("file_name")?,
+                    uploaded_file: row.get("uploaded_file")?,
+                    input_file: row.get("input_file")?,
                     metadata: from_json(row, "metadata")?,
                     user_fields: from_json(row, "given")?,
                     owner: row.get("owner")?,
@@ -159,12 +189,15 @@ fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {
 
 /// A person has tracked one of the batches that a submission may have created: that is the one.
 pub(super) fn settle(tx: &Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "DELETE FROM submissions WHERE pk = (
-           SELECT pk FROM submissions WHERE provider = ?1
-             AND EXISTS (SELECT 1 FROM json_each(candidates) WHERE value = ?2)
-           ORDER BY pk LIMIT 1)",
-    )?
-    .execute((&key.provider, &key.id))?;
-    Ok(())
+    let marker: Option<String> = tx
+        .prepare_cached(
+            "DELETE FROM submissions WHERE pk = (
+               SELECT pk FROM submissions WHERE provider = ?1
+                 AND EXISTS (SELECT 1 FROM json_each(candidates) WHERE value = ?2)
+               ORDER BY pk LIMIT 1)
+             RETURNING marker",
+        )?
+        .query_row((&key.provider, &key.id), |row| row.get("marker"))
+        .optional()?;
+    marker.map_or(Ok(()), |marker| creations::complete(tx, &marker, key))
 }

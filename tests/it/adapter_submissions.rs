@@ -33,6 +33,7 @@ fn job() -> Job {
         endpoint: "/v1/chat/completions".to_owned(),
         model: Some("m-1".to_owned()),
         completion_window: "24h".to_owned(),
+        output_expires_after: None,
         metadata: BTreeMap::new(),
         file_name: "in.jsonl".to_owned(),
         bytes: 100,

@@ -962,7 +962,7 @@ proptest! {
     #[test]
     fn no_toml_panics(
         lines in proptest::collection::vec(
-            ("(state|api|http|polling|results|heartbeat|providers|webhooks|digests)", "(\\.[a-z\"]{1,5})?", "[a-z_]{1,8}", "(= |=)?",
+            ("(state|api|http|polling|results|files|heartbeat|providers|webhooks|digests)", "(\\.[a-z\"]{1,5})?", "[a-z_]{1,8}", "(= |=)?",
              "(\"[^\n]{0,12}\"|[0-9]{1,4}|true|\\[\\]|\\{\\}|\\{ env = \"[A-Z ]{0,3}\" \\}|[\\PC]{0,5})"),
             0..8,
         ),

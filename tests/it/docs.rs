@@ -85,7 +85,9 @@ fn every_example_is_taken() {
 fn every_route_has_an_example() {
     let page = std::fs::read_to_string("docs/http-api.md").unwrap();
     let mut missing = Vec::new();
-    for file in ["src/control/server.rs", "src/control/openai.rs"] {
+    for file in
+        ["src/control/server.rs", "src/control/openai.rs", "src/control/files.rs", "src/control/creation.rs"]
+    {
         let code = std::fs::read_to_string(file).unwrap();
         let routes: Vec<&str> = code
             .split("#[cfg(test)]")
@@ -94,7 +96,7 @@ fn every_route_has_an_example() {
             .split('"')
             .filter(|text| !text.contains(' ') && ROOTS.iter().any(|root| text.starts_with(root)))
             .collect();
-        assert!(routes.len() > 3, "{file} has no routes");
+        assert!(routes.len() > 1, "{file} has no routes");
         missing.extend(routes.into_iter().filter(|route| !shows(&page, route)).map(str::to_owned));
     }
     assert!(missing.is_empty(), "docs/http-api.md does not show {missing:?}");

@@ -84,6 +84,48 @@ fn the_vendors_and_batchd_see_the_same() {
     runtime.block_on(served).unwrap().unwrap();
 }
 
+/// Clients of OpenAI's API create batches at every provider, as if it were OpenAI's: its own SDK, in Python and in Node,
+/// and any-llm.
+#[test]
+fn clients_of_openai_create_batches_at_every_provider() {
+    let python = python("openai");
+    let any_llm = self::python("any_llm, openai");
+    let node = node();
+    if python.is_none() && node.is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let sandbox = format!("http://{}", listener.local_addr().unwrap());
+    let options = SandboxOptions { speed: Speed::new(500.0).unwrap(), ..SandboxOptions::default() };
+    let stopping = CancellationToken::new();
+    let served = runtime.spawn({
+        let stopping = stopping.clone();
+        async move { Sandbox::new(&options).serve(listener, stopping).await }
+    });
+    let world = World::new();
+    let api = free_address();
+    std::fs::write(world.config(), configuration(&world, &sandbox, api)).unwrap();
+    let file = world.directory.path().join("in.jsonl");
+    std::fs::write(&file, crate::submit::requests(12)).unwrap();
+    let daemon = world.daemon();
+    until("TCP answers", || TcpStream::connect(api).ok());
+    let address = format!("http://{api}");
+    let arguments = [address.as_str(), TOKEN, file.to_str().unwrap()];
+    if let Some(python) = python {
+        run(&world, &python, "openai_creates.py", &arguments);
+    }
+    if let Some(python) = any_llm {
+        run(&world, &python, "any_llm_batches.py", &arguments);
+    }
+    if let Some(node) = node {
+        run(&world, &node, "openai_creates.mjs", &arguments);
+    }
+    daemon.terminate();
+    stopping.cancel();
+    runtime.block_on(served).unwrap().unwrap();
+}
+
 /// Prometheus' own checker finds nothing to say of the metrics.
 #[test]
 #[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
@@ -230,6 +272,17 @@ fn python(modules: &str) -> Option<String> {
         return Some(python);
     }
     println!("skipped: {python} lacks one of {modules}; BATCHD_SDK_PYTHON names a Python that has them");
+    None
+}
+
+/// Node, if it has OpenAI's package: `BATCHD_SDK_NODE_MODULES` is the directory that holds it.
+#[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
+fn node() -> Option<String> {
+    let modules = std::env::var("BATCHD_SDK_NODE_MODULES").unwrap_or_default();
+    if Path::new(&modules).join("openai").is_dir() && Command::new("node").arg("--version").output().is_ok() {
+        return Some("node".to_owned());
+    }
+    println!("skipped: no node, or BATCHD_SDK_NODE_MODULES names no directory with the package openai");
     None
 }
 

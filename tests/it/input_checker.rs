@@ -506,6 +506,7 @@ fn job() -> Job {
         endpoint: "/v1/chat/completions".to_owned(),
         model: Some("m-1".to_owned()),
         completion_window: "24h".to_owned(),
+        output_expires_after: None,
         metadata: BTreeMap::from([("job".to_owned(), "n1".to_owned())]),
         file_name: "in.jsonl".to_owned(),
         bytes: 1000,

@@ -21,6 +21,7 @@ mod config_page;
 mod contract;
 mod cost;
 mod crash;
+mod creating;
 mod deliver;
 mod discovery;
 mod dispatch;

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 
 /// A service of OpenAI's and Anthropic's shape that does with a creation what the test says.
 #[derive(Clone)]
-struct Service(Arc<Mutex<State_>>);
+pub struct Service(Arc<Mutex<State_>>);
 
-struct State_ {
+pub struct State_ {
     manner: Manner,
     /// Batches as they are listed, newest first.
     batches: Vec<Value>,
@@ -32,7 +32,7 @@ struct State_ {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Manner {
+pub enum Manner {
     /// As it should be.
     Well,
     /// Creates the batch and never answers.
@@ -50,15 +50,15 @@ enum Manner {
 }
 
 impl Service {
-    fn manner(&self, manner: Manner) {
+    pub fn manner(&self, manner: Manner) {
         self.0.lock().unwrap().manner = manner;
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.lock().unwrap().batches.len()
     }
 
-    fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.0.lock().unwrap().asked
     }
 
@@ -156,9 +156,9 @@ async fn list(State(service): State<Service>, uri: axum::http::Uri) -> Response 
 }
 
 /// A world with the failing service as `mine` and, in Anthropic's shape, as `claude`.
-struct Stage {
-    world: World,
-    service: Service,
+pub struct Stage {
+    pub world: World,
+    pub service: Service,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -170,7 +170,7 @@ fn serve(runtime: &tokio::runtime::Runtime, app: Router) -> SocketAddr {
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let service = Service(Arc::new(Mutex::new(State_ {
@@ -205,16 +205,16 @@ impl Stage {
     }
 
     /// Submissions that are not settled, as `status` tells.
-    fn open(&self) -> Vec<Value> {
+    pub fn open(&self) -> Vec<Value> {
         self.world.json(&["status", "--json"])["submissions"].as_array().unwrap().clone()
     }
 
-    fn tracked(&self) -> Vec<Value> {
+    pub fn tracked(&self) -> Vec<Value> {
         self.world.json(&["list", "--all", "--json"])["data"].as_array().unwrap().clone()
     }
 }
 
-fn requests(count: usize) -> String {
+pub fn requests(count: usize) -> String {
     let line = |number| {
         json!({
             "custom_id": format!("r{number}"), "method": "POST", "url": "/v1/chat/completions",

@@ -5,7 +5,9 @@ use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::read::Reader;
 use crate::provider::request::Requests;
-use crate::provider::submit::{Job, MARKER, ReadCreated, Submission, SubmitStep, Upload, patient};
+use crate::provider::submit::{
+    Job, MARKER, ReadCreated, Submission, SubmitStep, Upload, patient, usual_expiry,
+};
 use serde_json::{Map, Value, json};
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl FileThenJob {
     ///
     /// # Errors
     ///
-    /// [`Failure::Unsupported`] for a window that is not 1 to 168 whole hours.
+    /// [`Failure::Unsupported`] for a window that is not 1 to 168 whole hours, and for a wish of when the output expires.
     pub fn new(requests: Requests, job: Job, created: ReadCreated) -> Result<Self, Failure> {
         const HOUR: u64 = 3600;
         let seconds = duration::parse(&job.completion_window).map_or(0, |window| window.as_secs());
@@ -39,6 +41,7 @@ impl FileThenJob {
                 "this kind of provider has completion windows of 1 to 168 whole hours".to_owned(),
             ));
         }
+        usual_expiry(&job)?;
         Ok(Self { requests, job, created, hours, stage: Stage::Begin })
     }
 }

@@ -12,7 +12,7 @@ use crate::provider::submit::{
 };
 use crate::provider::unsupported::unsupported;
 use http::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -133,10 +133,15 @@ pub(in crate::provider) fn metadata(job: &Job) -> Map<String, Value> {
 }
 
 pub(in crate::provider) fn bare_creation(job: &Job) -> Map<String, Value> {
-    Map::from_iter([
+    let mut creation = Map::from_iter([
         ("endpoint".to_owned(), job.endpoint.as_str().into()),
         ("completion_window".to_owned(), job.completion_window.as_str().into()),
-    ])
+    ]);
+    if let Some(seconds) = job.output_expires_after {
+        let expiry = json!({"anchor": "created_at", "seconds": seconds});
+        creation.insert("output_expires_after".to_owned(), expiry);
+    }
+    creation
 }
 
 #[derive(Debug)]

@@ -176,6 +176,7 @@ fn create(data: &[u8]) {
         endpoint: provider.default_endpoint().to_owned(),
         model: Some("m-1".to_owned()),
         completion_window: "24h".to_owned(),
+        output_expires_after: None,
         metadata: BTreeMap::new(),
         file_name: "in.jsonl".to_owned(),
         bytes: 100,

@@ -533,7 +533,7 @@ async fn a_creation_that_was_not_answered_is_settled_in_time() {
     let polling = Polling::default();
     let life = world.live(&[("openai", late, polling)]).await;
     for marker in ["bd-late", "bd-never"] {
-        life.store.open_submission(submission(marker)).await.unwrap();
+        life.store.open_submission(submission(marker), None).await.unwrap();
     }
     let engine = life.engine.clone();
     life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));
@@ -582,7 +582,7 @@ async fn a_batch_whose_creation_was_not_answered_is_found_behind_thousands_of_ne
     let life = world.live(&[("openai", long.clone() as _, Polling::default())]).await;
     let mut lost = submission("bd-early");
     lost.lost_at = Some(EPOCH);
-    life.store.open_submission(lost).await.unwrap();
+    life.store.open_submission(lost, None).await.unwrap();
     tokio::time::sleep(Duration::from_hours(1)).await;
     let engine = life.engine.clone();
     life.tasks.keep_running("submissions", life.tasks.stopping(), |pulse| engine.reconcile(pulse));
@@ -608,6 +608,8 @@ fn submission(marker: &str) -> batchd::store::submissions::Submission {
         model: Some("m-1".to_owned()),
         requests: 2,
         file_name: format!("{marker}.jsonl"),
+        uploaded_file: None,
+        input_file: None,
         metadata: BTreeMap::new(),
         user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
         owner: Some("ada".to_owned()),

@@ -3,6 +3,7 @@
 mod damage;
 mod delivering;
 mod faults;
+mod files;
 mod findings;
 mod fixture;
 mod history;
