@@ -116,6 +116,10 @@ mod tests {
 
     /// Every code that there is. A new one does not compile before it is here.
     fn codes() -> Vec<Value> {
+        #[expect(
+            clippy::enum_glob_use,
+            reason = "the list is read more easily without the name before each"
+        )]
         use ErrorCode::*;
         let all = [
             BatchNotFound,
