@@ -25,13 +25,11 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Read LiteLLM's model_prices_and_context_window.json into prices.json beside the configuration
-    #[command(
-        after_help = "Batch prices are taken as they are listed, else half of the usual ones at providers \
-that
-document that discount. They are in force from the next `batchd reload`;
-[prices] in the configuration wins over them. No daemon is needed."
-    )]
+    /// Read the list that `LiteLLM` maintains into prices.json beside the configuration
+    #[command(after_help = "FILE is LiteLLM's model_prices_and_context_window.json. Batch prices are taken
+as they are listed, else half of the usual ones at providers that document
+that discount. They are in force from the next `batchd reload`; [prices] in
+the configuration wins over them. No daemon is needed.")]
     Import {
         /// The list; `-` is standard input
         #[arg(value_name = "FILE")]

@@ -134,8 +134,8 @@ impl Usd {
             2
         } else {
             // Two digits that are not zero, so that what cost something never looks as if it had cost nothing.
-            let after_point =
-                self.0.scale().saturating_sub(self.0.mantissa().unsigned_abs().to_string().len() as u32);
+            let digits = self.0.mantissa().unsigned_abs().checked_ilog10().map_or(1, |digits| digits + 1);
+            let after_point = self.0.scale().saturating_sub(digits);
             (after_point + 2).max(2)
         };
         let rounded = self.0.round_dp(places);

@@ -41,7 +41,7 @@ impl Store {
 
     /// Prices the ended batches that have tokens and no cost yet, some hundred a transaction. How many got one.
     pub async fn price_ended(&self, prices: Arc<Prices>) -> Result<u64, StoreError> {
-        let (mut after, mut priced) = (Pk::MIN, 0);
+        let (mut after, mut settled) = (Pk::MIN, 0);
         while !prices.is_empty() {
             let in_force = prices.clone();
             let chunk = self.read(move |connection| {
@@ -63,16 +63,16 @@ impl Store {
             if found.is_empty() {
                 continue;
             }
-            let settled = self.write(move |tx| {
-                let mut settled = 0;
+            let chunk = self.write(move |tx| {
+                let mut news = 0;
                 for pk in found {
-                    settled += u64::from(settle(tx, pk)?);
+                    news += u64::from(settle(tx, pk)?);
                 }
-                Ok(settled)
+                Ok(news)
             });
-            priced += settled.await?;
+            settled += chunk.await?;
         }
-        Ok(priced)
+        Ok(settled)
     }
 
     /// What was spent ever, by provider and model.

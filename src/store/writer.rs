@@ -633,7 +633,8 @@ mod tests {
                     answer: Box::new(|_| {}),
                 }
             });
-            open.transact(vec![failing], &BTreeMap::new(), Timestamp::UNIX_EPOCH, &mut Vec::new()).map(drop)
+            let terms = Terms { now: Timestamp::UNIX_EPOCH, prices: Arc::default() };
+            open.transact(vec![failing], &BTreeMap::new(), terms, &mut Vec::new()).map(drop)
         });
         assert!(matches!(failing.await, Err(StoreError::Io(_))));
         assert!(matches!(note(&store, "more").await, Err(StoreError::Io(_))));
