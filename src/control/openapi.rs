@@ -124,6 +124,12 @@ mod tests {
         let all = [
             BatchNotFound,
             NotFound,
+            FileNotFound,
+            FileMissing,
+            FileInUse,
+            StorageFull,
+            IdempotencyKeyReused,
+            CreationInProgress,
             AlreadyEnded,
             DeliveryInFlight,
             AmbiguousId,
@@ -152,11 +158,13 @@ mod tests {
         ];
         for code in all {
             match code {
-                BatchNotFound | NotFound | AlreadyEnded | DeliveryInFlight | AmbiguousId
-                | UnknownProvider | UnknownWebhook | InvalidRequest | InvalidInput | ProviderRefused
-                | ProviderFailed | ConfigRefused | Unauthorized | Forbidden | Misdirected | BeyondEnd
-                | Busy | NotEnded | BatchFailed | BatchExpired | BatchCancelled | ResultsIncomplete
-                | NotSupported | StateUnwritable | StateDamaged | Unavailable | Internal | Other => {}
+                BatchNotFound | NotFound | FileNotFound | FileMissing | FileInUse | StorageFull
+                | IdempotencyKeyReused | CreationInProgress | AlreadyEnded | DeliveryInFlight
+                | AmbiguousId | UnknownProvider | UnknownWebhook | InvalidRequest | InvalidInput
+                | ProviderRefused | ProviderFailed | ConfigRefused | Unauthorized | Forbidden
+                | Misdirected | BeyondEnd | Busy | NotEnded | BatchFailed | BatchExpired | BatchCancelled
+                | ResultsIncomplete | NotSupported | StateUnwritable | StateDamaged | Unavailable
+                | Internal | Other => {}
             }
         }
         all.iter().map(|code| json!(code)).collect()

@@ -209,7 +209,7 @@ pub struct Told {
     /// The same by model; empty where not every result names its model, or there are too many.
     pub by_model: SpentByModel,
     /// How many requests told theirs.
-    requests: u64,
+    pub requests: u64,
 }
 
 impl Told {

@@ -303,6 +303,36 @@ events = ["batch.validating", "batch.completed", "batch.failed", "batch.cancelle
 
 const LINE: &str = r#"{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"gpt-x","messages":[{"role":"user","content":"Hi"}]}}"#;
 
+/// Uploads files that are kept here, creates a batch at a provider without OpenAI's interface, and has one deleted.
+fn kept_here(site: &Site<'_>, form: &str) {
+    let (files, one, content) = ("/v1/files", "/v1/files/{id}", "/v1/files/{id}/content");
+    let upload = |form: &str| {
+        let request = site.over_socket("POST", files);
+        let request = request.header("content-type", "multipart/form-data; boundary=X").body(form.to_owned());
+        site.held("POST", files, request)
+    };
+    let id = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
+    let (file, other) = (id(&upload(form)), id(&upload(form)));
+    assert_eq!(upload("--X--").status, 400);
+    site.read(files, "/v1/files?purpose=batch&order=asc&limit=10");
+    assert_eq!(site.get(files, "/v1/files?sort=asc").status, 400);
+    site.read(one, &format!("/v1/files/{file}"));
+    assert_eq!(site.get(one, "/v1/files/file-nosuch").status, 404);
+    assert_eq!(site.get(content, &format!("/v1/files/{file}/content")).status, 200);
+    let wanted = |provider: &str| {
+        format!(
+            r#"{{"input_file_id":"{file}","endpoint":"/v1/chat/completions","completion_window":"24h",
+            "model":"claude-haiku-4-5","provider":"{provider}"}}"#
+        )
+    };
+    let batches = "/v1/batches";
+    assert_eq!(site.ask("POST", batches, batches, wanted("anthropic")).status, 200);
+    assert_eq!(site.ask("POST", batches, batches, wanted("nobody")).status, 400);
+    assert_eq!(site.ask("DELETE", one, &format!("/v1/files/{file}"), "").status, 409);
+    assert_eq!(site.ask("DELETE", one, &format!("/v1/files/{other}"), "").status, 200);
+    assert_eq!(site.ask("DELETE", one, &format!("/v1/files/{other}"), "").status, 404);
+}
+
 /// Uploads a file, creates a batch at the provider that is called `openai`, and submits another to `anthropic`.
 fn creating(site: &Site<'_>) -> String {
     let (files, one) = ("/providers/{name}/v1/files", "/providers/{name}/v1/files/{id}");
@@ -323,6 +353,7 @@ fn creating(site: &Site<'_>) -> String {
     assert_eq!(site.get("/providers/{name}/v1/files/{id}/content", &content).status, 200);
     assert_eq!(site.ask("DELETE", one, &format!("/providers/openai/v1/files/{other}"), "").status, 200);
 
+    kept_here(site, &form);
     let submit = "/v1/submit?provider=anthropic&model=claude-haiku-4-5&name=nightly&label=team%3Devals";
     let answer = site.ask("POST", "/v1/submit", submit, format!("{LINE}\n"));
     assert!(answer.text.lines().last().unwrap().contains("\"object\":\"batch\""), "{}", answer.text);
