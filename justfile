@@ -65,9 +65,13 @@ hostile *filter:
 fuzz executions="10000000":
     BATCHD_FUZZ_EXECUTIONS={{executions}} cargo test --release --locked --test it fuzz::no_mutation -- --nocapture
 
-# The units under a real systemd, in a container (needs root, systemd-nspawn and mmdebstrap)
-systemd:
-    tests/systemd/run
+# Packages and units under a real systemd, such as `just systemd --suite trixie` (needs root, systemd-nspawn, mmdebstrap)
+systemd *arguments:
+    tests/systemd/run {{arguments}}
+
+# What a release consists of, in target/packages: .deb, .rpm, tarball, SBOM; or those of them that are named
+packages *parts:
+    packaging/build {{parts}}
 
 # The binary that is released
 dist:

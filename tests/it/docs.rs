@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where citations may stand.
-const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", "monitoring", ".github"];
+const PLACES: &[&str] = &["src", "tests", "benches", "systemd", "docs", "monitoring", "packaging", ".github"];
 
 /// Single files that cite, too.
 const FILES: &[&str] = &[
@@ -16,6 +16,8 @@ const FILES: &[&str] = &[
     "CHANGELOG.md",
     "Cargo.toml",
     "clippy.toml",
+    "Dockerfile",
+    "compose.yaml",
     "config.example.toml",
     "justfile",
 ];

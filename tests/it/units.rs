@@ -102,12 +102,12 @@ fn socket_and_service_fit_each_other() {
     assert_eq!(values(&service, "StateDirectoryMode"), ["0700"]);
 }
 
-/// A copy-and-paste of README.md finds every file that it installs.
+/// A copy-and-paste of docs/install.md finds every file that it installs.
 #[test]
-fn the_readme_installs_what_is_there() {
+fn the_page_installs_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let named: Vec<&str> = readme
+    let page = std::fs::read_to_string(root.join("docs/install.md")).unwrap();
+    let named: Vec<&str> = page
         .split(|letter: char| letter.is_whitespace() || letter == '`')
         .filter(|word| word.starts_with("systemd/"))
         .map(|word| word.trim_end_matches(['.', ',', ':']))
@@ -115,5 +115,44 @@ fn the_readme_installs_what_is_there() {
     assert!(named.len() >= 5, "{named:?}");
     for path in named {
         assert!(root.join(path).exists(), "{path}");
+    }
+}
+
+/// Both packages bring every unit, and name no file that is neither there nor made by packaging/build.
+#[test]
+fn the_packages_bring_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    let packages = &manifest["package"]["metadata"];
+    let build = std::fs::read_to_string(root.join("packaging/build")).unwrap();
+    for package in ["deb", "generate-rpm"] {
+        let assets = packages[package]["assets"].as_array().unwrap();
+        let sources: Vec<&str> = assets
+            .iter()
+            .map(|asset| asset.get("source").or_else(|| asset.get(0)).unwrap().as_str().unwrap())
+            .collect();
+        for path in &sources {
+            match path.strip_prefix("target/package-stage/") {
+                Some(made) => {
+                    let stem = made.split('.').next().unwrap();
+                    assert!(
+                        build.contains(&format!("$stage/{stem}")),
+                        "{package}: packaging/build does not make {made}"
+                    );
+                }
+                None => assert!(root.join(path).is_file(), "{package}: there is no {path}"),
+            }
+        }
+        for unit in [
+            "batchd.service",
+            "batchd.socket",
+            "user/batchd.service",
+            "sysusers.d/batchd.conf",
+            "tmpfiles.d/batchd.conf",
+        ] {
+            let unit = format!("systemd/{unit}");
+            assert!(sources.contains(&unit.as_str()), "{package}: {unit} is left out");
+        }
     }
 }
