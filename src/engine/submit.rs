@@ -219,6 +219,7 @@ impl SubmissionRun<'_> {
         } else {
             let stopping = self.engine.shared.tasks.stopping();
             tokio::select! {
+                biased;
                 done = work => done,
                 () = stopping.cancelled() => return Err(SubmitError::Stopping),
                 () = self.progress.closed() => return Err(SubmitError::Abandoned),
@@ -260,6 +261,7 @@ impl SubmissionRun<'_> {
         let stopping = self.engine.shared.tasks.stopping();
         for wait in SEARCHES {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }
