@@ -76,7 +76,6 @@ fn plan() -> Plan {
         disk: Vec::new(),
         steps: steps.map(|(at, act)| Step { at: secs(at), act, patience: None }).into(),
         peace: secs(600),
-        far_off: false,
     }
 }
 

@@ -51,3 +51,15 @@ fn whatever_goes_wrong_nothing_is_lost() {
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{} of {count} seeds failed:\n{}", failed.len(), failed.join("\n"));
 }
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in number("SIM_FROM", 1)..=number("SIM_FROM", 1) + 3 {
+        let log = || live_through(seed, &Plan::of(seed, 2), false);
+        let (first, second) = (log(), log());
+        if let Some(at) = first.iter().zip(&second).position(|(first, second)| first != second) {
+            panic!("seed {seed} parts at line {at}:\n{}\n{}", first[at], second[at]);
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}

@@ -83,6 +83,12 @@ impl Operator {
             format!("{status} {}", body.to_string().chars().take(160).collect::<String>())
         });
         self.outside.note(format_args!("{what}: {told}"));
+        // What discovery shows is the provider's word.
+        if let Some((_, body)) = &answer
+            && !what.ends_with("/v1/discover")
+        {
+            lock(&self.outside.ledger).see(&what, body);
+        }
         if let Some((status, _)) = &answer
             && status.is_server_error()
         {

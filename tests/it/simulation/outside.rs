@@ -122,8 +122,16 @@ impl Outside {
         lock(&self.log).push(line);
     }
 
+    /// The same of what only matters where two worlds are compared.
+    fn note_silently(&self, what: impl std::fmt::Display) {
+        let line = format!("{:>12.3} {what}", self.now().as_secs_f64());
+        lock(&self.log).push(line);
+    }
+
+    /// All that happened, without the place of the disk, which is another each time.
     pub fn log(&self) -> Vec<String> {
-        lock(&self.log).clone()
+        let disk = lock(&self.disk).root().display().to_string();
+        lock(&self.log).iter().map(|line| line.replace(&disk, "")).collect()
     }
 }
 
@@ -143,6 +151,8 @@ impl Transport for Network {
                 std::future::pending::<()>().await;
             }
             let host = call.request.uri().host().unwrap_or_default().to_owned();
+            let about = String::from_utf8_lossy(call.request.body());
+            outside.note_silently(format_args!("{} {} {about}", call.request.method(), call.request.uri()));
             let answer = match host.strip_suffix(".provider.invalid") {
                 Some(account) => outside.providers.ask(outside, account, &call).await,
                 None => outside.receivers.take(outside, &call).await,
