@@ -128,10 +128,12 @@ impl Outside {
         lock(&self.log).push(line);
     }
 
-    /// All that happened, without the place of the disk, which is another each time.
+    /// All that happened; at one instant in the order of the words, for what waits for the same `watch` is woken by tokio
+    /// in an order that it draws.
     pub fn log(&self) -> Vec<String> {
-        let disk = lock(&self.disk).root().display().to_string();
-        lock(&self.log).iter().map(|line| line.replace(&disk, "")).collect()
+        let mut log = lock(&self.log).clone();
+        log.sort();
+        log
     }
 }
 

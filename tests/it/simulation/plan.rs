@@ -176,7 +176,7 @@ impl Plan {
     /// second or more: every loop of the daemon comes round every few seconds.
     pub fn of(seed: u64, days: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let awake = rng.u64(5 * MINUTE..15 * MINUTE);
+        let awake = rng.u64(4 * MINUTE..10 * MINUTE);
         let length = Duration::from_secs(days * DAY);
         let mut draw = Draw { rng, length: length.as_secs(), awake };
         let form = Form {
@@ -187,7 +187,7 @@ impl Plan {
             moved: false,
             discover: draw.one_in(3),
             retain_days: if draw.one_in(3) { 1 } else { 90 },
-            longest: 10,
+            longest: 6,
         };
         let lives = draw.lives();
         let trouble = ACCOUNTS.into_iter().map(|account| (account, draw.troubles())).collect();
@@ -211,8 +211,8 @@ impl Plan {
         for (minutes, act) in [
             (0, Act::Peace),
             (10, Act::Sleep(length + Duration::from_secs(31 * HOUR))),
-            (31 * 60 + 5, Act::Measure),
-            (31 * 60 + 35, Act::Judge),
+            (31 * 60 + 3, Act::Measure),
+            (31 * 60 + 15, Act::Judge),
         ] {
             let at = length + Duration::from_secs(minutes * MINUTE);
             steps.push(Step { at, act, patience: None });
@@ -307,9 +307,10 @@ impl Draw {
                 if let Some(takes) = takes
                     && self.one_in(2)
                 {
-                    let from = created + takes + self.span(1, 10 * MINUTE);
-                    // Somebody who is awake sees it.
-                    let to = from + self.span(30 * HOUR, 60 * HOUR);
+                    // By then the end has been seen, on the morning after it.
+                    let morning = (created + takes).as_secs() / DAY + 1;
+                    let from = Duration::from_secs(morning * DAY + 3 * MINUTE);
+                    let to = (from + self.span(2 * HOUR, 60 * HOUR)).min(Duration::from_secs(self.length));
                     quirks.insert(0, Window { from, to, what: Quirk::Revived });
                 }
                 lives.push(Life {
@@ -361,7 +362,7 @@ impl Draw {
         for life in lives {
             for window in life.quirks.iter().filter(|window| window.what == Quirk::Revived) {
                 let key = format!("{}:{}", life.account, life.id);
-                let at = window.from + self.span(1, 5 * MINUTE);
+                let at = window.from + self.span(1, 40);
                 let morning =
                     Duration::from_secs((window.from.as_secs() / DAY + 1) * DAY) + self.span(1, MINUTE);
                 for at in [at, morning] {
