@@ -2,12 +2,14 @@
 
 use crate::clock::Clock;
 use crate::sync::lock;
-use std::future::Future;
+use futures_util::future::BoxFuture;
+use std::future::{Future, ready};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::runtime::RuntimeFlavor;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,11 +18,22 @@ use tokio_util::task::TaskTracker;
 pub fn in_place<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     /// So many bytes are worked on within a millisecond or two.
     const SHORT: usize = 256 * 1024;
-    let threads = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    let threads = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match threads {
         Ok(RuntimeFlavor::MultiThread) if bytes > SHORT => tokio::task::block_in_place(work),
         _ => work(),
     }
+}
+
+/// Begins `work`, which may block, where it holds up nobody; on a current-thread runtime it is done here and now, so that
+/// simulations do the same every time. An error says that it panicked or that the runtime has ended.
+pub fn begin_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> BoxFuture<'static, Result<T, JoinError>> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Box::pin(ready(Ok(work())));
+    }
+    Box::pin(tokio::task::spawn_blocking(work))
 }
 
 /// The tasks of one daemon. Cheap to clone; all clones are one set.

@@ -42,6 +42,7 @@ impl Leftover {
             && let Ok(Ok(body)) = tokio::time::timeout(RELEASE_TIMEOUT, receiver).await
         {
             tokio::select! {
+                biased;
                 () = read_away(body) => {}
                 () = tokio::time::sleep(DISCARD_TIMEOUT) => {}
                 () = stopping.cancelled() => {}

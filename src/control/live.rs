@@ -163,6 +163,7 @@ impl Live {
             let off = switched_off.borrow_and_update().clone();
             self.reroute(&off);
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 _ = switched_off.changed() => {}
                 _ = refused.changed() => {}

@@ -220,11 +220,12 @@ fn frames(
             };
             let piece = match &mut results {
                 Some(results) => tokio::select! {
-                    piece = results.next() => piece,
+                    biased;
                     () = stopping.cancelled() => {
                         let refusal = ApiError::new(ErrorCode::Unavailable, "the daemon is stopping");
                         return Some((behind(trailers, &refusal), Stage::Over));
                     }
+                    piece = results.next() => piece,
                 },
                 None => None,
             };

@@ -79,6 +79,7 @@ pub(super) async fn events(shared: &Shared, batch: Option<&str>, after: i64) -> 
                     }
                 }
                 tokio::select! {
+                    biased;
                     () = stopping.cancelled() => return None,
                     changed = recorded.changed() => changed.ok()?,
                 }
@@ -109,6 +110,7 @@ pub(super) async fn backup(
                 // Nobody may wait for it any more.
                 if opened.send(Ok(length)).is_ok() {
                     tokio::select! {
+                        biased;
                         () = hand_over(file, pieces) => {}
                         () = stopping.cancelled() => {}
                     }

@@ -32,6 +32,7 @@ impl Watch {
             let (store, stopping) = (store.clone(), stopping.clone());
             async move {
                 tokio::select! {
+                    biased;
                     () = stopping.cancelled() => {}
                     checked = store.check_whole() => match checked {
                         // What is damaged ends the daemon, whoever finds it.
@@ -47,6 +48,7 @@ impl Watch {
             async move {
                 while store.check_files().await.is_ok() {
                     tokio::select! {
+                        biased;
                         () = stopping.cancelled() => return,
                         () = tokio::time::sleep(FILES_INTERVAL) => {}
                     }
@@ -94,6 +96,7 @@ impl Watch {
                     }
                     drop(live);
                     tokio::select! {
+                        biased;
                         () = stopping.cancelled() => return,
                         () = tokio::time::sleep(round) => {}
                     }
@@ -107,6 +110,7 @@ impl Watch {
     /// Resolves when the state has gone bad.
     pub(super) async fn fatal(&self) -> StoreError {
         tokio::select! {
+            biased;
             error = self.store.is_damaged() => error,
             error = self.told() => error,
         }

@@ -36,6 +36,7 @@ pub(super) fn start(parts: &Parts, live: &Arc<Live>) {
                 let wait = if live.heartbeat().is_some() { CHECK_INTERVAL } else { IDLE_INTERVAL };
                 drop(live);
                 tokio::select! {
+                    biased;
                     () = stopping.cancelled() => return,
                     () = tokio::time::sleep(wait) => {}
                 }

@@ -40,6 +40,7 @@ pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
 /// `false`: there is no more to do, for the account or batchd stops.
 async fn pause(poller: &Poller, shared: &Shared, wait: Duration) -> bool {
     tokio::select! {
+        biased;
         () = shared.tasks.stopping().cancelled_owned() => false,
         () = poller.retired() => false,
         () = tokio::time::sleep(wait) => true,

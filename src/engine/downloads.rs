@@ -70,6 +70,7 @@ impl Downloads {
                 }
             }
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 () = finished => {}
                 _ = recorded.changed() => {}
@@ -126,6 +127,7 @@ impl Downloads {
         let Due { pk, tracked, tries } = due;
         let (provider, batch) = (&tracked.key.provider, &tracked.key.id);
         let fetched = tokio::select! {
+            biased;
             fetched = self.fetch(&tracked.key.provider, &tracked.batch, settings) => fetched,
             // What was begun is begun again at the next start.
             () = async { self.tasks.stopping().cancelled().await } => return,

@@ -96,10 +96,12 @@ impl Estimates {
             // What ends in a burst is learnt from together, and not at every end.
             let pause = if due.is_empty() { Duration::ZERO } else { PAUSE };
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 () = &mut changed => {}
                 () = tokio::time::sleep(MAX_SLEEP) => {}

@@ -5,11 +5,13 @@ use super::{Account, Engine, ProviderError};
 use crate::provider::input_checker::{CheckedInput, InputChecker, Overrides};
 use crate::store::spool::{Spool, Spooled};
 use crate::store::{Store, StoreError};
+use crate::tasks;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::task::JoinError;
 
 /// How many bytes are given to the thread that checks them at once.
 const CHUNK: usize = 256 << 10;
@@ -50,8 +52,9 @@ impl Engine {
         let mut gathered = 0;
         loop {
             let piece = tokio::select! {
-                piece = body.next() => piece,
+                biased;
                 () = stopping.cancelled() => return Err(SubmitError::Stopping),
+                piece = body.next() => piece,
             };
             match piece {
                 Some(Ok(piece)) => {
@@ -81,8 +84,9 @@ impl Engine {
         let stopping = self.shared.tasks.stopping();
         let rest = async { while matches!(body.next().await, Some(Ok(_))) {} };
         tokio::select! {
-            () = rest => {}
+            biased;
             () = stopping.cancelled() => {}
+            () = rest => {}
             () = tokio::time::sleep(DISCARD_TIMEOUT) => {}
         }
     }
@@ -91,7 +95,7 @@ impl Engine {
 /// Checks a file and keeps it, on a thread that may block; the next piece comes meanwhile.
 struct Staging {
     account: Arc<Account>,
-    busy: JoinHandle<Result<Work, StoreError>>,
+    busy: BoxFuture<'static, Result<Result<Work, StoreError>, JoinError>>,
 }
 
 /// What is handed to the thread and back.
@@ -104,7 +108,7 @@ struct Work {
 
 impl Staging {
     fn begin(store: Store, account: Arc<Account>, checker: InputChecker) -> Self {
-        let busy = tokio::task::spawn_blocking(move || {
+        let busy = tasks::begin_blocking(move || {
             Ok(Work { checker, spool: store.spool()?, input: Vec::new(), is_good: true })
         });
         Self { account, busy }
@@ -115,7 +119,7 @@ impl Staging {
         let mut work = self.done().await?;
         let is_good = work.is_good;
         let account = self.account.clone();
-        self.busy = tokio::task::spawn_blocking(move || {
+        self.busy = tasks::begin_blocking(move || {
             for piece in pieces {
                 work.is_good =
                     work.is_good && work.checker.push(account.adapter.as_ref(), &piece, &mut work.input);
@@ -136,7 +140,7 @@ impl Staging {
     async fn finish(mut self) -> Result<Staged, SubmitError> {
         let mut work = self.done().await?;
         let account = self.account;
-        let finished = tokio::task::spawn_blocking(move || {
+        let finished = tasks::begin_blocking(move || {
             let checked = work.checker.finish(account.adapter.as_ref(), &mut work.input);
             work.spool.add(&work.input)?;
             Ok::<_, StoreError>((checked, work.spool.finish()))

@@ -357,6 +357,7 @@ async fn succeed(predecessor: Arc<Poller>, successor: Arc<Poller>) {
             }
         }
         tokio::select! {
+            biased;
             () = shared.tasks.stopping().cancelled_owned() => break,
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }

@@ -88,6 +88,7 @@ impl Poller {
             }
             let sleep = self.start_what_is_due();
             tokio::select! {
+                biased;
                 () = self.retired.cancelled() => return,
                 () = &mut changed => {}
                 () = tokio::time::sleep(sleep) => {}

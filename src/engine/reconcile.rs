@@ -32,6 +32,7 @@ impl Engine {
                 tracing::error!(%error, "cannot read the open submissions from the state; trying again");
             }
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 () = self.shared.lost.notified() => {}
                 () = tokio::time::sleep(CHECK_INTERVAL) => {}

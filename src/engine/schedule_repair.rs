@@ -20,6 +20,7 @@ pub(super) async fn keep(shared: Arc<Shared>, pollers: Arc<RwLock<Pollers>>, pul
     loop {
         for _ in 0..2 {
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL / 2) => {}
             }

@@ -313,6 +313,7 @@ impl SubmissionRun<'_> {
         } else {
             let stopping = self.engine.shared.tasks.stopping();
             tokio::select! {
+                biased;
                 done = work => done,
                 () = stopping.cancelled() => return Err(SubmitError::Stopping),
                 () = self.progress.closed() => return Err(SubmitError::Abandoned),
@@ -357,6 +358,7 @@ impl SubmissionRun<'_> {
         let mut search = SubmissionSearch::default();
         for wait in SEARCHES {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }

@@ -66,6 +66,7 @@ impl Housekeeping {
                 Err(error) => tracing::warn!(%error, "cannot read from the state which jobs are due"),
             }
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => break,
                 Some(sign) = next(&mut cron) => match sign {
                     Sign::Job(job) => self.begin(Work::Job(job), &under_way),

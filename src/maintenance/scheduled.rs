@@ -90,6 +90,7 @@ impl Housekeeping {
         let started_at = self.clock.now();
         let stopping = self.tasks.stopping();
         let result = tokio::select! {
+            biased;
             () = stopping.cancelled() => return,
             result = self.engine.discover(provider) => result,
         };

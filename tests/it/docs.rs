@@ -44,6 +44,48 @@ fn every_cited_page_and_heading_is_there() {
     assert!(wrong.is_empty(), "these lead nowhere:\n{}", wrong.join("\n"));
 }
 
+/// A row of docs/reliability.md names a promise, the tests that hold it, and what was changed for them to fail.
+#[test]
+fn every_test_that_proves_a_promise_is_there() {
+    let page = std::fs::read_to_string("docs/reliability.md").unwrap();
+    let promises = page.split("\n## Promises\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise "));
+    let (mut count, mut missing) = (0, Vec::new());
+    for row in rows {
+        let [promise, tests, file, _] = row.trim_matches('|').split(" | ").collect::<Vec<_>>()[..] else {
+            panic!("a row has four cells: {row}");
+        };
+        count += 1;
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test: {promise}");
+        missing.extend(named.into_iter().filter(|test| !is_a_test(test)).map(str::to_owned));
+        let files = file.split('`').skip(1).step_by(2);
+        missing.extend(files.filter(|file| !Path::new(file).is_file()).map(str::to_owned));
+    }
+    assert!(count >= 30, "{count} rows");
+    assert!(missing.is_empty(), "these are not there:\n{}", missing.join("\n"));
+}
+
+/// Whether there is a test of this full name: in `src` if it has a step `tests`, else in one of the test programs.
+fn is_a_test(name: &str) -> bool {
+    let (module, function) = name.rsplit_once("::").unwrap_or_default();
+    let (roots, module): (&[&str], &str) = match module.strip_suffix("::tests") {
+        Some(module) => (&["src"], module),
+        None => (&["tests/it", "tests/hostile"], module),
+    };
+    let module = module.replace("::", "/");
+    roots.iter().flat_map(|root| [format!("{root}/{module}.rs"), format!("{root}/{module}/mod.rs")]).any(
+        |file| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            // Not any function: one with the attribute right above it.
+            text.find(&format!("fn {function}(")).is_some_and(|place| {
+                let mut above = text[..place].lines().rev().take(5);
+                above.any(|line| line.contains("#[") && line.contains("test"))
+            })
+        },
+    )
+}
+
 #[test]
 fn every_kind_has_a_page_and_every_page_a_kind() {
     let providers: BTreeSet<&str> = provider::registry::KINDS.iter().map(|kind| kind.facts.name).collect();

@@ -751,6 +751,33 @@ async fn c16_without_a_free_descriptor_it_waits_for_one_and_blames_nobody() {
 }
 
 #[tokio::test]
+async fn c16_receivers_that_hang_take_their_share_of_descriptors_and_no_more() {
+    const NAME: &str = "transport::c16_receivers_that_hang_take_their_share_of_descriptors_and_no_more";
+    if !inside(NAME) {
+        return in_a_process_with(NAME, &[]);
+    }
+    let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let (_, most) = nix::sys::resource::getrlimit(limit).unwrap();
+    nix::sys::resource::setrlimit(limit, 128, most).unwrap();
+    let hanging = Chaos::always(vec![Step::Read, Step::Hang]).await;
+    let none = Proxy::None;
+    let hooks = TransportConfig { share: Share::Webhooks, ..config(&none) };
+    let hooks = Arc::new(ReqwestTransport::new(&hooks).unwrap());
+    let mut posting = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (hooks, url) = (Arc::clone(&hooks), hanging.url("/"));
+        posting.spawn(async move { post_within(&hooks, &url, AMPLE, BodyLimit::Beginning(10)).await });
+    }
+    while hanging.connections() < 128 / 8 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Those of the other side have their own.
+    let well = Chaos::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(post_to(&well).await.unwrap().status, StatusCode::OK);
+    assert_eq!(hanging.connections(), 128 / 8, "an eighth");
+}
+
+#[tokio::test]
 async fn c10_plain_http_on_the_tls_port_is_a_tls_failure_and_nothing_is_sent_in_clear() {
     let chaos =
         Chaos::always(vec![Step::Send(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), Step::Read]).await;

@@ -208,6 +208,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn results_are_their_owners_alone_whatever_was_left_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir_of_results = ResultsDir::new(dir.path());
+        let left = dir.path().join("p/left").with_extension(UNFINISHED);
+        std::fs::create_dir(dir.path().join("p")).unwrap();
+        std::fs::write(&left, "half").unwrap();
+        std::fs::set_permissions(&left, Permissions::from_mode(0o666)).unwrap();
+        for id in ["left", "new"] {
+            let saved = put(&dir_of_results, id, "whole\n").await;
+            let mode = std::fs::metadata(saved.path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o600, "{id}: {mode:o}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_oldest_go_first_and_nothing_that_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
         let dir_of_results = ResultsDir::new(dir.path());

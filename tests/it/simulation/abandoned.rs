@@ -45,7 +45,6 @@ fn drop_at_every_poll(
         disk: Vec::new(),
         steps: Vec::new(),
         peace: Duration::ZERO,
-        far_off: false,
     };
     let outside = outside_of(1, &plan, std::env::var_os("SIM_LOG").is_some());
     runtime().block_on(async {

@@ -1,7 +1,7 @@
 //! A short life, crashed at each of its commits: right before it, and right after it before anybody is told.
 
 use super::disk::Doom;
-use super::plan::{Act, Form, Life, Plan, Step};
+use super::plan::{Act, Form, Life, Plan, Quirk, Step, Window};
 use super::weeks::{live_in, outside_of};
 use batchd::sync::lock;
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Batches with one id at two accounts that end, one that ends at once, one that is untracked, one that is submitted.
+/// Batches with one id at two accounts that end, one that ends at once, one that is untracked, one that is submitted, one
+/// that its provider calls back to life.
 fn plan() -> Plan {
     let life = |account, id: &str, takes: Option<u64>, ending| Life {
         account,
@@ -33,6 +34,11 @@ fn plan() -> Plan {
         life("alpha", "batch_at_once", Some(0), "failed"),
         life("alpha", "batch_left", Some(230), "expired"),
         life("beta", "batch_lasting", None, "completed"),
+        // Its provider says for a while that it runs again.
+        Life {
+            quirks: vec![Window { from: secs(400), to: secs(590), what: Quirk::Revived }],
+            ..life("alpha", "batch_revived", Some(100), "completed")
+        },
     ];
     let form = Form {
         beta: true,
@@ -55,6 +61,7 @@ fn plan() -> Plan {
             },
         ),
         (20, Act::Track { key: key("alpha:batch_left"), check: true }),
+        (25, Act::Track { key: key("alpha:batch_revived"), check: false }),
         (30, Act::Submit { account: "alpha", number: 1 }),
         (60, Act::Disable("ends")),
         (70, Act::Untrack { key: key("alpha:batch_left"), purge: false }),
@@ -62,6 +69,9 @@ fn plan() -> Plan {
         (160, Act::Enable("ends")),
         (170, Act::Reload(form)),
         (300, Act::Track { key: key("alpha:batch_namesake"), check: false }),
+        (350, Act::Poll(key("alpha:batch_revived"))),
+        (450, Act::Poll(key("alpha:batch_revived"))),
+        (500, Act::Poll(key("alpha:batch_revived"))),
         (600, Act::Peace),
         // A submission is finished by now, whatever became of it.
         (1100, Act::Sleep(secs(12 * 3600))),
@@ -76,7 +86,6 @@ fn plan() -> Plan {
         disk: Vec::new(),
         steps: steps.map(|(at, act)| Step { at: secs(at), act, patience: None }).into(),
         peace: secs(600),
-        far_off: false,
     }
 }
 

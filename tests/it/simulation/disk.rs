@@ -43,6 +43,11 @@ impl Disk {
         disk
     }
 
+    /// Where all of it is.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
     /// The directory of the state as it is now.
     pub fn state(&self) -> PathBuf {
         self.root.path().join(format!("state-{}", self.generation))

@@ -1,6 +1,6 @@
 //! What must hold whatever went wrong, judged by what people were told, what providers did and what receivers got.
 
-use super::ledger::Standing;
+use super::ledger::{ENDS, Standing};
 use super::operator::{Operator, encoded};
 use super::plan::Plan;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-const ENDS: [&str; 4] = ["completed", "failed", "expired", "cancelled"];
+const LIVE: [&str; 4] = ["validating", "in_progress", "finalizing", "cancelling"];
 
 /// From here on nothing goes wrong: people do what they do after trouble.
 pub async fn peace(operator: &Operator) {
@@ -86,7 +86,7 @@ fn word(value: &Value) -> &str {
 
 /// Whether retention may have deleted what has ended.
 fn may_be_pruned(plan: &Plan) -> bool {
-    plan.far_off || plan.form.retain_days < 10
+    plan.form.retain_days < 10 || plan.is_a_wrong_year_believed()
 }
 
 fn nothing_acknowledged_is_lost(operator: &Operator, plan: &Plan, tracked: &BTreeMap<String, Value>) {
@@ -151,6 +151,7 @@ fn the_log_is_whole(operator: &Operator, plan: &Plan) {
     let ledger = lock(&operator.outside.ledger);
     let mut ids = BTreeSet::new();
     let mut statuses = BTreeSet::new();
+    let mut ended = BTreeSet::new();
     for event in ledger.events.values() {
         let key = (word(&event["data"]["provider"]), word(&event["data"]["id"]));
         // What was deleted is told anew if it is tracked again.
@@ -161,6 +162,9 @@ fn the_log_is_whole(operator: &Operator, plan: &Plan) {
         let status = word(&event["type"]).strip_prefix("batch.").filter(|status| ENDS.contains(status));
         if let Some(status) = status {
             assert!(statuses.insert((key, status)), "told twice: {event}");
+            ended.insert(key);
+        } else if word(&event["type"]).strip_prefix("batch.").is_some_and(|status| LIVE.contains(&status)) {
+            assert!(!ended.contains(&key), "told as live after its end: {event}");
         }
     }
     if !may_be_pruned(plan) {

@@ -3,6 +3,9 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The status words of batches that have ended.
+pub const ENDS: [&str; 4] = ["completed", "failed", "expired", "cancelled"];
+
 /// What somebody knows of a batch that they had to do with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -25,6 +28,9 @@ pub struct Ledger {
     pub events: BTreeMap<i64, Value>,
     /// The ids of submitted batches, by the number of the submission.
     pub submitted: BTreeMap<u32, String>,
+    /// How each batch was shown to have ended, by `ACCOUNT:ID` and when it was tracked: one that retention has deleted may
+    /// be tracked anew.
+    ended: BTreeMap<(String, String), String>,
     /// Answers of 500 and more, with what was asked.
     pub failures: BTreeSet<String>,
     /// How many daemons there have been.
@@ -47,6 +53,25 @@ impl Ledger {
             if let Some(before) = self.events.insert(sequence, event.clone()) {
                 assert_eq!(&before, event, "event {sequence} has changed");
             }
+        }
+    }
+
+    /// Reads an answer: what was shown to have ended must not be shown as live, by whichever daemon.
+    pub fn see(&mut self, what: &str, answer: &Value) {
+        if answer["object"] == "batch"
+            && let (Some(provider), Some(id)) = (answer["batchd"]["provider"].as_str(), answer["id"].as_str())
+            && let (Some(tracked_at), Some(status)) =
+                (answer["batchd"]["tracked_at"].as_str(), answer["status"].as_str())
+        {
+            let key = (format!("{provider}:{id}"), tracked_at.to_owned());
+            if ENDS.contains(&status) {
+                self.ended.insert(key, status.to_owned());
+            } else if let Some(end) = self.ended.get(&key) {
+                panic!("{what}: {} was {end} and is {status} again: {answer}", key.0);
+            }
+        }
+        for entry in answer["data"].as_array().into_iter().flatten() {
+            self.see(what, entry);
         }
     }
 

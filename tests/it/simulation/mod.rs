@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod alone;
+mod at_once;
 mod commits;
 mod disk;
 mod engine;

@@ -80,9 +80,19 @@ impl Operator {
             return None;
         }
         let told = answer.as_ref().map_or("no answer".to_owned(), |(status, body)| {
-            format!("{status} {}", body.to_string().chars().take(160).collect::<String>())
+            // Metrics come in any order.
+            let body = if what.ends_with("/metrics") { String::new() } else { body.to_string() };
+            // The disk is somewhere else each time.
+            let body = body.replace(&lock(&self.outside.disk).root().display().to_string(), "");
+            format!("{status} {}", body.chars().take(400).collect::<String>())
         });
         self.outside.note(format_args!("{what}: {told}"));
+        // What discovery shows is the provider's word.
+        if let Some((_, body)) = &answer
+            && !what.ends_with("/v1/discover")
+        {
+            lock(&self.outside.ledger).see(&what, body);
+        }
         if let Some((status, _)) = &answer
             && status.is_server_error()
         {

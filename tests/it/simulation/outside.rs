@@ -122,8 +122,18 @@ impl Outside {
         lock(&self.log).push(line);
     }
 
+    /// The same of what only matters where two worlds are compared.
+    fn note_silently(&self, what: impl std::fmt::Display) {
+        let line = format!("{:>12.3} {what}", self.now().as_secs_f64());
+        lock(&self.log).push(line);
+    }
+
+    /// All that happened; at one instant in the order of the words, for what waits for the same `watch` is woken by tokio
+    /// in an order that it draws.
     pub fn log(&self) -> Vec<String> {
-        lock(&self.log).clone()
+        let mut log = lock(&self.log).clone();
+        log.sort();
+        log
     }
 }
 
@@ -143,6 +153,8 @@ impl Transport for Network {
                 std::future::pending::<()>().await;
             }
             let host = call.request.uri().host().unwrap_or_default().to_owned();
+            let about = String::from_utf8_lossy(call.request.body());
+            outside.note_silently(format_args!("{} {} {about}", call.request.method(), call.request.uri()));
             let answer = match host.strip_suffix(".provider.invalid") {
                 Some(account) => outside.providers.ask(outside, account, &call).await,
                 None => outside.receivers.take(outside, &call).await,

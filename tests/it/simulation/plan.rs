@@ -167,8 +167,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// When everything has calmed down.
     pub peace: Duration,
-    /// Whether the clock was ever so wrong that what has ended may seem too old to be kept.
-    pub far_off: bool,
 }
 
 pub const ACCOUNTS: [&str; 2] = ["alpha", "beta"];
@@ -178,7 +176,7 @@ impl Plan {
     /// second or more: every loop of the daemon comes round every few seconds.
     pub fn of(seed: u64, days: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let awake = rng.u64(15 * MINUTE..45 * MINUTE);
+        let awake = rng.u64(4 * MINUTE..10 * MINUTE);
         let length = Duration::from_secs(days * DAY);
         let mut draw = Draw { rng, length: length.as_secs(), awake };
         let form = Form {
@@ -189,7 +187,7 @@ impl Plan {
             moved: false,
             discover: draw.one_in(3),
             retain_days: if draw.one_in(3) { 1 } else { 90 },
-            longest: 30,
+            longest: 6,
         };
         let lives = draw.lives();
         let trouble = ACCOUNTS.into_iter().map(|account| (account, draw.troubles())).collect();
@@ -201,7 +199,7 @@ impl Plan {
             [DiskTrouble::Full, DiskTrouble::Full, DiskTrouble::Unreadable][rng.usize(0..3)]
         });
         let mut steps = draw.steps(form, &lives);
-        let far_off = draw.clock(&mut steps);
+        draw.clock(&mut steps);
         draw.deaths(&mut steps);
         steps.retain(|step| step.at < length);
         for day in 0..days {
@@ -212,15 +210,37 @@ impl Plan {
         // No delivery waits for longer than a day and a quarter.
         for (minutes, act) in [
             (0, Act::Peace),
-            (30, Act::Sleep(length + Duration::from_secs(31 * HOUR))),
-            (31 * 60 + 5, Act::Measure),
-            (32 * 60 + 30, Act::Judge),
+            (10, Act::Sleep(length + Duration::from_secs(31 * HOUR))),
+            (31 * 60 + 3, Act::Measure),
+            (31 * 60 + 15, Act::Judge),
         ] {
             let at = length + Duration::from_secs(minutes * MINUTE);
             steps.push(Step { at, act, patience: None });
         }
         steps.sort_by_key(|step| step.at);
-        Self { form, lives, trouble, moods, disk, steps, peace: length, far_off }
+        Self { form, lives, trouble, moods, disk, steps, peace: length }
+    }
+}
+
+impl Plan {
+    /// Whether batchd has to believe a clock that is years ahead, because it is not set back for a day
+    /// (`docs/contract.md#what-is-never-lost`): then all that has ended is too old to be kept.
+    pub fn is_a_wrong_year_believed(&self) -> bool {
+        let far = SignedDuration::from_hours(i64::try_from(self.form.retain_days).unwrap() * 24 - 48);
+        let mut ahead_since = None;
+        for step in &self.steps {
+            let wrong = match step.act {
+                Act::Clock(wrong) => wrong,
+                Act::Peace => SignedDuration::ZERO,
+                _ => continue,
+            };
+            // A minute for the passes at which it is noticed.
+            if ahead_since.is_some_and(|since| step.at >= since + Duration::from_secs(DAY - MINUTE)) {
+                return true;
+            }
+            ahead_since = (wrong > far).then_some(step.at);
+        }
+        false
     }
 }
 
@@ -287,8 +307,10 @@ impl Draw {
                 if let Some(takes) = takes
                     && self.one_in(2)
                 {
-                    let from = created + takes + self.span(1, 10 * MINUTE);
-                    let to = from + self.span(10 * MINUTE, 30 * HOUR);
+                    // By then the end has been seen, on the morning after it.
+                    let morning = (created + takes).as_secs() / DAY + 1;
+                    let from = Duration::from_secs(morning * DAY + 3 * MINUTE);
+                    let to = (from + self.span(2 * HOUR, 60 * HOUR)).min(Duration::from_secs(self.length));
                     quirks.insert(0, Window { from, to, what: Quirk::Revived });
                 }
                 lives.push(Life {
@@ -340,8 +362,12 @@ impl Draw {
         for life in lives {
             for window in life.quirks.iter().filter(|window| window.what == Quirk::Revived) {
                 let key = format!("{}:{}", life.account, life.id);
-                let at = window.from + self.span(1, 5 * MINUTE);
-                steps.push(Step { at, act: Act::Poll(key), patience: None });
+                let at = window.from + self.span(1, 40);
+                let morning =
+                    Duration::from_secs((window.from.as_secs() / DAY + 1) * DAY) + self.span(1, MINUTE);
+                for at in [at, morning] {
+                    steps.push(Step { at, act: Act::Poll(key.clone()), patience: None });
+                }
             }
             // Most are tracked soon after they were made; some are left for discovery, or for nobody.
             if self.one_in(8) {
@@ -400,21 +426,13 @@ impl Draw {
         steps
     }
 
-    /// Whether the clock is ever far off.
-    fn clock(&mut self, steps: &mut Vec<Step>) -> bool {
-        let mut far_off = false;
+    fn clock(&mut self, steps: &mut Vec<Step>) {
         for _ in 0..self.rng.u32(0..4) {
             let at = self.time();
             let act = match self.rng.u32(0..5) {
                 0 => Act::Clock(SignedDuration::from_secs(self.rng.i64(-7200..86_400))),
-                1 => {
-                    far_off = true;
-                    Act::Clock(SignedDuration::from_hours(-56 * 365 * 24))
-                }
-                2 => {
-                    far_off = true;
-                    Act::Clock(SignedDuration::from_hours(70 * 365 * 24))
-                }
+                1 => Act::Clock(SignedDuration::from_hours(-56 * 365 * 24)),
+                2 => Act::Clock(SignedDuration::from_hours(70 * 365 * 24)),
                 _ => Act::Suspend(self.span(MINUTE, HOUR)),
             };
             let wrong = matches!(act, Act::Clock(_));
@@ -424,7 +442,6 @@ impl Draw {
                 steps.push(Step { at: right, act: Act::Clock(SignedDuration::ZERO), patience: None });
             }
         }
-        far_off
     }
 
     fn deaths(&mut self, steps: &mut Vec<Step>) {

@@ -1,10 +1,12 @@
 //! What becomes of a database and a log that somebody else cuts, overwrites, replaces or deletes under the store.
 
 use super::*;
+use batchd::failpoint;
 use batchd::store::StoreError;
 use batchd::store::batches::BatchFilter;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
+use std::rc::Rc;
 use std::time::Duration;
 
 fn is_damaged<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> bool {
@@ -72,6 +74,34 @@ async fn whatever_is_done_to_the_files_nothing_is_acknowledged_after_it() {
         assert!(is_damaged(&store.checkpoint().await), "{what}");
         assert!(store.close().await.is_err(), "{what}");
         assert_eq!(fs::read(&file).ok(), after, "{what}: damage is never written over");
+    }
+}
+
+/// On one thread, so that the fault is done right before the commit, when the files have been checked already.
+#[tokio::test]
+async fn what_is_done_to_the_log_during_a_commit_is_noticed_before_anybody_is_answered() {
+    let faults: [(&str, Fault); 4] = [
+        ("the log is emptied", |_, log| cut(log, 0)),
+        ("the log is deleted", |_, log| fs::remove_file(log).unwrap()),
+        ("the beginning of the log is overwritten", |_, log| overwrite(log, 16, 8, 0x5A)),
+        ("the end of the log is zeroed", |_, log| {
+            overwrite(log, fs::metadata(log).unwrap().len() - 4120, 4120, 0);
+        }),
+    ];
+    for (what, fault) in faults {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, log) = (dir.path().join("batchd.db"), dir.path().join("batchd.db-wal"));
+        let store = filled(dir.path()).await;
+        failpoint::watch(Some(Rc::new(move |place| {
+            if place == "store.commit" {
+                fault(&file, &log);
+            }
+            false
+        })));
+        let written = store.register(vec![registration("batch_late")], routes(&[])).await;
+        failpoint::watch(None);
+        assert!(is_damaged(&written), "{what}: {written:?}");
+        assert!(is_damaged(&store.register(vec![registration("batch_later")], routes(&[])).await), "{what}");
     }
 }
 

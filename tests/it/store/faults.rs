@@ -3,14 +3,11 @@
 use super::*;
 use batchd::store::batches::BatchFilter;
 use batchd::store::events::EventFilter;
-use batchd::store::outbox::{AttemptEnd, DeliveryFilter, Next, WebhookState};
+use batchd::store::outbox::DeliveryFilter;
 use batchd::store::{OpenError, StoreError};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-
-/// A directory on a file system of 24 megabytes.
-const SMALL_DISK: &str = "BATCHD_TEST_SMALL_DISK";
 
 /// Set for the process that [`child`] starts: the state that it works on.
 const CHILD: &str = "BATCHD_TEST_STORE_CHILD";
@@ -196,61 +193,6 @@ async fn on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_spa
     assert_eq!(store.events(EventFilter::default()).await.unwrap().len(), 40);
     assert_eq!(store.deliveries(DeliveryFilter::default()).await.unwrap().0.len(), 80);
     drop(store);
-    assert_sound(dir.path());
-}
-
-/// Needs a small file system of its own (`mount -t tmpfs -o size=24m,mode=0777 none DIR`): `BATCHD_TEST_SMALL_DISK=DIR`.
-#[tokio::test(start_paused = true)]
-async fn a_disk_that_is_really_full() {
-    let Some(disk) = std::env::var_os(SMALL_DISK) else { return };
-    let dir = tempfile::tempdir_in(&disk).unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
-    for number in 0..20 {
-        let pk = track(&store, &format!("batch_{number}")).await;
-        let webhooks: &[&str] = if number < 10 { &["pipeline"] } else { &[] };
-        see(&store, pk, Status::Completed, 1, webhooks).await;
-    }
-    let delivery = store.due("pipeline".to_owned(), EPOCH, 1).await.unwrap()[0].pk;
-    let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
-    let filler = dir.path().join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
-    drop(file);
-
-    let mut failed = 0;
-    for number in 0..200 {
-        match store.register(vec![registration(&format!("more_{number}"))], routes(&[])).await {
-            Ok(registered) => assert!(store.load(registered[0].pk).await.unwrap().is_some()),
-            Err(StoreError::Full) => failed += 1,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    assert!(failed > 100, "{failed} of 200");
-    assert_eq!(store.healthy().await, Err(StoreError::Full), "it tells until it is over");
-    assert_eq!(store.checkpoint().await, Err(StoreError::Full));
-    let end = || AttemptEnd {
-        at: EPOCH,
-        outcome: "delivered".to_owned(),
-        http_status: Some(200),
-        error: None,
-        excerpt: None,
-        next: Next::Delivered,
-    };
-    assert_eq!(store.finish_attempt(attempt, end(), WebhookState::default()).await, Err(StoreError::Full));
-    assert_eq!(store.list(BatchFilter::default()).await.unwrap().0.len(), 220 - failed, "reading goes on");
-
-    // The ballast makes the room to delete in, and a little more.
-    let ballast = dir.path().join("ballast");
-    assert!(ballast.exists());
-    assert_eq!(prune(&store, seconds(2)).await, 10);
-    assert!(!ballast.exists());
-    store.finish_attempt(attempt, end(), WebhookState::default()).await.unwrap();
-    store.healthy().await.unwrap();
-    store.checkpoint().await.unwrap();
-    fs::remove_file(&filler).unwrap();
-    store.healthy().await.unwrap();
-    assert!(ballast.exists(), "set aside again");
-    store.close().await.unwrap();
     assert_sound(dir.path());
 }
 

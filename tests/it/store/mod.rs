@@ -8,6 +8,7 @@ mod findings;
 mod fixture;
 mod history;
 mod load;
+mod mounted;
 mod older_sqlite;
 mod opening;
 mod power;

@@ -298,6 +298,21 @@ async fn events_that_are_about_no_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_about_no_batch_stays_for_as_long_as_it_is_owed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    store.align_webhooks(vec!["ops".to_owned()], EPOCH).await.unwrap();
+    let well = Draft::about_provider(EventType::ProviderRecovered, "openai", "well", seconds(1), seconds(1));
+    assert!(store.record_event(well, routes(&["ops"])).await.unwrap());
+    prune(&store, seconds(3600)).await;
+    let owed = store.due("ops".to_owned(), EPOCH, 9).await.unwrap();
+    assert_eq!(owed.len(), 1, "what is owed was deleted");
+    super::delivering::deliver(&store, owed[0].pk, batchd::store::outbox::Next::Delivered).await;
+    prune(&store, seconds(3600)).await;
+    assert!(store.events(EventFilter::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn lists_are_newest_first_filtered_and_paged() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
