@@ -415,7 +415,7 @@ async fn shared_prefix(content: &Spooled) -> Result<Option<String>, ApiError> {
     let mut reader = ModelPrefix::default();
     let mut pieces = content.pieces();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| crate::store::StoreError::from(error))?;
+        let piece = piece.map_err(crate::store::StoreError::from)?;
         if !in_place(piece.len(), || reader.push(&piece)) {
             return Ok(None);
         }

@@ -503,22 +503,18 @@ fn a_creation_that_is_killed_anywhere_is_done_once() {
         let file = input.map_or_else(|| kept(world, &requests(2)), str::to_owned);
         let provider = (path == "/v1/batches").then_some("mine");
         let body = creation(&file, provider);
-        for (first, again) in [(("idempotency-key", "k"), ("idempotency-key", "k"))] {
-            let sent = body.to_string();
-            assert!(
-                exchange(world, &request("POST", path, &[first], sent.as_bytes())).is_none(),
-                "{path} {place}"
-            );
-            until("it is dead", || daemon.is_over().then_some(()));
-            let daemon = world.daemon();
-            let batch = ask(world, "POST", path, &[again], &body);
-            assert_eq!(batch.status, 200, "{path} {place}: {batch:?}\n{}", daemon.log());
-            assert_eq!(stage.service.count(), 1, "{path} {place}");
-            let tracked = stage.tracked();
-            assert_eq!((tracked.len(), &tracked[0]["id"]), (1, &batch.json()["id"]), "{path} {place}");
-            assert_eq!(stage.open().len(), 0);
-            daemon.terminate();
-        }
+        let key = [("idempotency-key", "k")];
+        let sent = request("POST", path, &key, body.to_string().as_bytes());
+        assert!(exchange(world, &sent).is_none(), "{path} {place}");
+        until("it is dead", || daemon.is_over().then_some(()));
+        let daemon = world.daemon();
+        let batch = ask(world, "POST", path, &key, &body);
+        assert_eq!(batch.status, 200, "{path} {place}: {batch:?}\n{}", daemon.log());
+        assert_eq!(stage.service.count(), 1, "{path} {place}");
+        let tracked = stage.tracked();
+        assert_eq!((tracked.len(), &tracked[0]["id"]), (1, &batch.json()["id"]), "{path} {place}");
+        assert_eq!(stage.open().len(), 0);
+        daemon.terminate();
     }
 }
 
