@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Option<u64> {
     amount.checked_mul(*bytes)
 }
 
-/// A size as [`parse`] reads it, in the largest unit that leaves no rest.
+/// A size as a configuration has it, in the largest unit that leaves no rest.
 pub fn compact(bytes: u64) -> String {
     let binary = UNITS.iter().filter(|(name, _)| *name == "B" || name.ends_with("iB"));
     let (name, unit) = binary

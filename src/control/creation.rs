@@ -145,9 +145,9 @@ impl<'a> Creation<'a> {
             return Ok(Json(batch).into_response());
         }
         if is_own(&self.input_file) {
-            return self.from_own(asked).await;
+            return self.create_from_own(asked).await;
         }
-        self.from_provider(asked).await
+        self.create_at_provider(asked).await
     }
 
     /// What tells this creation from another: the key, and all that decides what is created.
@@ -215,7 +215,7 @@ impl<'a> Creation<'a> {
     }
 
     /// Creates it from a file that is kept here.
-    async fn from_own(self, asked: Asked) -> Answer<Response> {
+    async fn create_from_own(self, asked: Asked) -> Answer<Response> {
         let service = &self.shared.service;
         let (store, now, id) = (&service.store, service.clock.now(), self.input_file.clone());
         let of_input = |refusal: ApiError| refusal.param("input_file_id");
@@ -338,7 +338,7 @@ impl<'a> Creation<'a> {
     }
 
     /// Creates it from a file of the provider's own: the request is passed on.
-    async fn from_provider(mut self, asked: Asked) -> Answer<Response> {
+    async fn create_at_provider(mut self, asked: Asked) -> Answer<Response> {
         let config = self.shared.service.live()?.config();
         let unknown = |id: &str| no_such_file(id).param("input_file_id");
         let provider = match self.named(&config)? {
@@ -414,7 +414,7 @@ async fn shared_prefix(content: &Spooled) -> Result<Option<String>, ApiError> {
     let mut reader = ModelPrefix::default();
     let mut pieces = content.pieces();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| crate::store::StoreError::from(error))?;
+        let piece = piece.map_err(crate::store::StoreError::from)?;
         if !in_place(piece.len(), || reader.push(&piece)) {
             return Ok(None);
         }

@@ -123,14 +123,12 @@ impl Fields {
             return Err(ApiError::invalid(what).param("expires_after[anchor]"));
         }
         let seconds = self.seconds.and_then(|text| text.parse().ok());
-        match seconds.filter(|seconds| EXPIRY.contains(seconds)) {
-            Some(seconds) => Ok(Some(later(now, Duration::from_secs(seconds)))),
-            None => {
-                let (least, most) = (EXPIRY.start(), EXPIRY.end());
-                let what = format!("`expires_after[seconds]` is a whole number from {least} to {most}");
-                Err(ApiError::invalid(what).param("expires_after[seconds]"))
-            }
+        if let Some(seconds) = seconds.filter(|seconds| EXPIRY.contains(seconds)) {
+            return Ok(Some(later(now, Duration::from_secs(seconds))));
         }
+        let (least, most) = (EXPIRY.start(), EXPIRY.end());
+        let what = format!("`expires_after[seconds]` is a whole number from {least} to {most}");
+        Err(ApiError::invalid(what).param("expires_after[seconds]"))
     }
 }
 

@@ -188,7 +188,7 @@ impl Budget {
             if wait > left {
                 return Err(wait.saturating_sub(left));
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.min(MAX_SLEEP)).await;
         }
     }
 
@@ -348,6 +348,18 @@ mod tests {
         let _ = tokio::time::timeout(Duration::from_millis(200), asking).await;
         assert_eq!(served.load(Ordering::Relaxed), 1, "the ceiling holds");
         assert!(refused.load(Ordering::Relaxed) >= 960, "{refused:?} were told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_paid_for_waits_for_its_turn_where_others_are_refused() {
+        let clock = Clock::simulated(Timestamp::constant(1_795_000_000, 0));
+        let polling = Polling { concurrency: 2, requests_per_minute: Some(1), ..Polling::default() };
+        let budget = Budget::new(&polling, Arc::default(), Arc::default(), clock.now());
+        drop(budget.by_hand(&clock, HAND_TIMEOUT).await.unwrap());
+        assert!(budget.by_hand(&clock, HAND_TIMEOUT).await.is_err());
+        let begun = Instant::now();
+        assert!(budget.by_hand(&clock, PAID_TIMEOUT).await.is_ok());
+        assert!(begun.elapsed() > HAND_TIMEOUT, "the ceiling holds");
     }
 
     #[tokio::test]

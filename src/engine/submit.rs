@@ -115,7 +115,7 @@ impl Engine {
             progress,
             paid: false,
         };
-        Box::pin(run.attended(steps)).await
+        run.attended(steps).await
     }
 
     /// Creates a batch by a request that is passed on as it came, and registers it: the creation is written down first
@@ -154,7 +154,7 @@ impl Engine {
             progress,
             paid: true,
         };
-        Box::pin(run.attended(Box::new(steps))).await
+        run.attended(Box::new(steps)).await
     }
 
     /// How a batch that was created by a submission is registered.
@@ -209,7 +209,7 @@ impl SubmissionRun<'_> {
     /// Takes the steps, in whose time nobody else takes care of the submission.
     async fn attended(self, steps: Box<dyn Steps>) -> Result<Registered, SubmitError> {
         let attendance = self.engine.shared.active_submissions.begin(&self.submission.marker);
-        let registered = self.run(steps).await;
+        let registered = Box::pin(self.run(steps)).await;
         drop(attendance);
         registered
     }

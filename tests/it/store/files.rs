@@ -91,7 +91,9 @@ async fn a_file_goes_after_its_last_use_and_stays_while_a_batch_needs_it() {
         keep(&store, id, b"x", None).await;
     }
     keep(&store, "expiring", b"x", Some(seconds(3600))).await;
-    store.use_file("read".to_owned(), seconds(500)).await.unwrap();
+    for id in ["read", "expiring"] {
+        store.use_file(id.to_owned(), seconds(500)).await.unwrap();
+    }
     for (id, status) in [("running", Status::InProgress), ("ended", Status::Completed)] {
         let mut item = registration(&format!("batch_{id}"));
         item.tracked.uploaded_file = Some(id.to_owned());
@@ -158,7 +160,7 @@ async fn ten_thousand_files_are_listed_page_by_page() {
     assert_eq!(store.files(absent, EPOCH).await.unwrap(), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_is_known_for_a_day_and_a_request_for_ten_minutes() -> Result<(), StoreError> {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
