@@ -16,7 +16,7 @@ impl Live {
             .into_iter()
             .filter(|name| {
                 let Some(webhook) = config.webhooks.get(name) else { return false };
-                let read = target(webhook, |key, source| match source.resolve(self.env()) {
+                let read = target(webhook, config.api.pages(), |key, source| match source.resolve(self.env()) {
                     Ok(secret) => Some(secret),
                     Err(problem) => {
                         tracing::debug!(webhook = %name, "{key}: {problem}; the previous one is used");

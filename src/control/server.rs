@@ -6,15 +6,17 @@ use super::api::{
 };
 use super::api_error::ApiError;
 use super::connections::{self, Bounds};
+use super::dashboard;
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
 use super::openai;
 use super::outliving;
 use super::query::Query;
 use super::resolve;
-use super::respond::{Answer, Shared, stream_of_lines};
+use super::respond::{Answer, Door, Shared, stream_of_lines};
 use super::routes::{Route, Table};
 use super::service::Service;
+use super::sessions::Sessions;
 use super::stream;
 use crate::http::descriptors;
 use axum::body::{Body, Bytes};
@@ -22,11 +24,13 @@ use axum::extract::{
     DefaultBodyLimit, Extension, FromRequestParts, MatchedPath, Path, RawPathParams, Request, State,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing;
 use axum::{Json, Router};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -143,10 +147,17 @@ fn routes() -> Vec<Route> {
 fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: CancellationToken) -> Router {
     // Whoever only listens leaves room for whoever asks.
     let listeners = Arc::new(Semaphore::new((bounds.connections / 2).max(1)));
-    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners };
-    let (router, table) = Table::of(routes());
+    let door = match policy {
+        AccessPolicy::Socket => Door::Socket,
+        AccessPolicy::Tcp(_) => Door::Tcp,
+    };
+    let sessions = Arc::new(Sessions::new());
+    let shared =
+        Shared { service: service.clone(), stopping: stopping.clone(), listeners, door, sessions };
+    let (router, table) = Table::of(routes().into_iter().chain(dashboard::routes()).collect());
     let table = Arc::new(table);
-    router
+    let public = service.clone();
+    let app = router
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -158,7 +169,8 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
                 let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
                 let access = table.access(request.method(), matched);
                 let (request, leftover) = Leftover::watch(request);
-                let response = match policy.admit(&request, access, &service.tokens()) {
+                let public = service.public_url();
+                let response = match policy.admit(&request, access, &service.tokens(), public.as_ref()) {
                     Ok(()) => in_our_words(outliving::answer(service.tasks(), request, next).await).await,
                     Err(refusal) => {
                         drop(request);
@@ -168,7 +180,34 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
                 harmless(leftover.before(response, &stopping).await)
             }
         }))
-        .with_state(shared)
+        .with_state(shared);
+    below_public_path(app, public)
+}
+
+/// The same with every path also behind that of `api.public_url`: a proxy may leave it there or take it away.
+fn below_public_path(app: Router, service: Service) -> Router {
+    let app = TowerToHyperService::new(app);
+    Router::new().fallback(move |mut request: Request| {
+        if let Some(public) = service.public_url()
+            && let Some(uri) = without_prefix(request.uri(), &public.path)
+        {
+            *request.uri_mut() = uri;
+        }
+        app.call(request)
+    })
+}
+
+/// `uri` without `prefix` before its path, if that is there.
+fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let rest = uri.path().strip_prefix(prefix).filter(|_| !prefix.is_empty())?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let slash = if rest.is_empty() { "/" } else { "" };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{slash}{rest}{query}").parse().ok();
+    Uri::from_parts(parts).ok()
 }
 
 /// An answer that no browser takes for a page or a script of this origin, whatever a provider has put into it.

@@ -15,6 +15,7 @@ pub mod history;
 pub mod outcome;
 pub mod outlook;
 pub mod pace;
+pub mod page;
 pub mod printable;
 pub mod progress;
 pub mod retention;

@@ -17,6 +17,7 @@ pub mod downloads;
 mod error;
 pub mod events;
 mod expiring;
+pub mod figures;
 mod file_check;
 pub mod history;
 pub mod jobs;
