@@ -20,6 +20,7 @@ mod config_doubts;
 mod config_page;
 mod contract;
 mod crash;
+mod dashboard;
 mod deliver;
 mod discovery;
 mod dispatch;

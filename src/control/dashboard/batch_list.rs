@@ -165,7 +165,7 @@ impl BatchList {
     pub(super) fn show(&self, visitor: &Visitor, providers: &BTreeSet<String>, now: Timestamp) -> Markup {
         let wish = &self.wish;
         html! {
-            section #batches data-part aria-labelledby="batches-title" {
+            section #batches aria-labelledby="batches-title" {
                 h2 #batches-title { "Batches" }
                 nav.tabs aria-label="Batches by status" {
                     @for show in SHOWN {
@@ -174,29 +174,31 @@ impl BatchList {
                     }
                 }
                 (self.form(visitor, providers))
-                @if self.rows.is_empty() {
-                    p.empty {
-                        @if wish.narrows() || wish.show.word != "all" {
-                            "No batch is like that. " a href=(visitor.link("/")) { "Show all" }
-                        } @else {
-                            "No batch is tracked yet: " code { "batchd track ID" } " or " code { "batchd submit FILE" } "."
+                div #batch-list data-part {
+                    @if self.rows.is_empty() {
+                        p.empty {
+                            @if wish.narrows() || wish.show.word != "all" {
+                                "No batch is like that. " a href=(visitor.link("/")) { "Show all" }
+                            } @else {
+                                "No batch is tracked yet: " code { "batchd track ID" } " or " code { "batchd submit FILE" } "."
+                            }
                         }
+                    } @else {
+                        table.rows {
+                            caption { (number(self.all)) @if self.all == 1 { " batch" } @else { " batches" } ", " (order_words(wish.sort.0)) }
+                            thead { tr {
+                                (self.heading(visitor, "name", "Batch"))
+                                (self.heading(visitor, "provider", "Provider"))
+                                (self.heading(visitor, "model", "Model"))
+                                (self.heading(visitor, "status", "Status"))
+                                th scope="col" { "Requests" }
+                                (self.heading(visitor, "eta", "Ends"))
+                                (self.heading(visitor, "newest", "Created"))
+                            } }
+                            tbody { @for tracked in &self.rows { (row(visitor, tracked, now)) } }
+                        }
+                        (self.pages(visitor))
                     }
-                } @else {
-                    table.rows {
-                        caption { (number(self.all)) @if self.all == 1 { " batch" } @else { " batches" } ", " (order_words(wish.sort.0)) }
-                        thead { tr {
-                            (self.heading(visitor, "name", "Batch"))
-                            (self.heading(visitor, "provider", "Provider"))
-                            (self.heading(visitor, "model", "Model"))
-                            (self.heading(visitor, "status", "Status"))
-                            th scope="col" { "Requests" }
-                            (self.heading(visitor, "eta", "Ends"))
-                            (self.heading(visitor, "newest", "Created"))
-                        } }
-                        tbody { @for tracked in &self.rows { (row(visitor, tracked, now)) } }
-                    }
-                    (self.pages(visitor))
                 }
             }
         }

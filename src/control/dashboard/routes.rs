@@ -42,3 +42,16 @@ pub(in crate::control) fn routes() -> Vec<Route> {
 
 /// A form holds a page of ids at most.
 const MAX_FORM: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_read_and_whatever_does_something_is_a_form_of_a_session() {
+        for route in routes() {
+            let expected = if route.method == Method::GET { Access::Page } else { Access::Act };
+            assert_eq!((route.access, route.path.starts_with("/v1")), (expected, false), "{}", route.path);
+        }
+    }
+}

@@ -79,10 +79,12 @@ fn answer(shared: &Shared, visitor: &Visitor, status: StatusCode, page: &Page) -
                 }
             }
         }
-        @for flash in visitor.told(shared) {
-            p.flash.good[flash.went_well].bad[!flash.went_well] role="status" { (text(&flash.text, 2000)) }
+        main #main tabindex="-1" {
+            @for flash in visitor.told(shared) {
+                p.flash.good[flash.went_well].bad[!flash.went_well] role="status" { (text(&flash.text, 2000)) }
+            }
+            (page.body)
         }
-        main #main tabindex="-1" { (page.body) }
     };
     let live = page.after.map(|after| (after, visitor.link("/live")));
     visitor.remembered(guarded(status, document(&visitor.prefix, &page.title, live, &body)))
