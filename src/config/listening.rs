@@ -36,8 +36,7 @@ pub const HOSTS: Form<Vec<String>> =
     plain("list of host names", hosts, |hosts| Some(list(hosts.iter().map(|host| quoted(host)))));
 
 /// The address of the dashboard as people know it.
-pub const PUBLIC_URL: Form<PublicUrl> =
-    plain("address", public_url, |public| Some(quoted(&public.url)));
+pub const PUBLIC_URL: Form<PublicUrl> = plain("address", public_url, |public| Some(quoted(&public.url)));
 
 /// Where people reach the dashboard, whatever stands between.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +82,21 @@ fn public_url(cell: &mut Cell<'_, '_>) -> Option<PublicUrl> {
 
 /// How the paths of the API and of the dashboard begin: as a prefix of all paths they would be ambiguous.
 const OWN_PATHS: [&str; 15] = [
-    "actions", "b", "deliveries", "durations", "healthz", "hooks", "live", "login", "logout", "metrics",
-    "openapi.json", "providers", "readyz", "static", "v1",
+    "actions",
+    "b",
+    "deliveries",
+    "durations",
+    "healthz",
+    "hooks",
+    "live",
+    "login",
+    "logout",
+    "metrics",
+    "openapi.json",
+    "providers",
+    "readyz",
+    "static",
+    "v1",
 ];
 
 fn listen(cell: &mut Cell<'_, '_>) -> Option<SocketAddr> {

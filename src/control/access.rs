@@ -4,8 +4,8 @@ use super::api::ErrorCode;
 use super::api_error::ApiError;
 use super::query::Query;
 use super::tokens::{Proof, Tokens};
-use axum::extract::Request;
 use crate::config::PublicUrl;
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, Uri, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -190,7 +190,8 @@ impl Asking<'_> {
     fn forwarded(&self, access: Access) -> Result<(), ApiError> {
         let host = self.host().unwrap_or_default();
         let name = split(&host).0;
-        let nobody_elses = !name.contains('.') || name.parse::<std::net::IpAddr>().is_ok() || name.starts_with('[');
+        let nobody_elses =
+            !name.contains('.') || name.parse::<std::net::IpAddr>().is_ok() || name.starts_with('[');
         if !nobody_elses && !name.to_ascii_lowercase().ends_with(".localhost") && !self.is_public(&host) {
             return Err(misdirected());
         }
@@ -306,7 +307,10 @@ mod tests {
         let probe = request("GET", "/healthz", &[("host", "probe.example")]);
         assert_eq!(code(policy(&[]).admit(&probe, Access::Anyone, &NONE, None)), None);
         let nameless = request("GET", "/v1/batches", &[]);
-        assert_eq!(code(policy(&[]).admit(&nameless, Access::Reads, &NONE, None)), Some(ErrorCode::Misdirected));
+        assert_eq!(
+            code(policy(&[]).admit(&nameless, Access::Reads, &NONE, None)),
+            Some(ErrorCode::Misdirected)
+        );
     }
 
     #[test]
@@ -318,7 +322,8 @@ mod tests {
             ("http://localhost/v1/batches", &[HOST]),
         ] {
             for policy in [policy(&[]), AccessPolicy::Socket] {
-                let refused = code(policy.admit(&request("GET", path, hosts), Access::Anyone, &tokens(), None));
+                let refused =
+                    code(policy.admit(&request("GET", path, hosts), Access::Anyone, &tokens(), None));
                 assert_eq!(refused, Some(ErrorCode::InvalidRequest), "{path} {hosts:?}");
             }
         }

@@ -29,9 +29,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing;
 use axum::{Json, Router};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -152,8 +152,7 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
         AccessPolicy::Tcp(_) => Door::Tcp,
     };
     let sessions = Arc::new(Sessions::new());
-    let shared =
-        Shared { service: service.clone(), stopping: stopping.clone(), listeners, door, sessions };
+    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners, door, sessions };
     let (router, table) = Table::of(routes().into_iter().chain(dashboard::routes()).collect());
     let table = Arc::new(table);
     let public = service.clone();

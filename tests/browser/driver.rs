@@ -26,8 +26,12 @@ impl Browser {
     pub fn open() -> Option<Self> {
         let chromium = installed(&["chromium", "chromium-browser", "google-chrome"])?;
         let driver = installed(&["chromedriver"])?;
-        let mut driver =
-            Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut driver = Command::new(driver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = said
             .by_ref()
@@ -112,7 +116,9 @@ impl Browser {
     pub fn press(&self, keys: &str) {
         let strokes: Vec<Value> = keys
             .chars()
-            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .flat_map(|key| {
+                [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
+            })
             .collect();
         self.tell("actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
     }
@@ -125,7 +131,8 @@ impl Browser {
 
     /// A picture of the whole page, as PNG.
     pub fn picture(&self) -> Vec<u8> {
-        let shot = self.command("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
+        let shot =
+            self.command("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
         data_encoding::BASE64.decode(shot["data"].as_str().unwrap().as_bytes()).unwrap()
     }
 }

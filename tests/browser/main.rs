@@ -17,8 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const TOKEN: &str = "browser-token-5e6f";
-const HOSTILE: &str =
-    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \u{202e}evil \u{1b}[31m 👩\u{200d}🚀";
+const HOSTILE: &str = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> \u{202e}evil \u{1b}[31m 👩\u{200d}🚀";
 
 /// Simulated providers and a daemon that watches some of their batches.
 struct World {
@@ -122,10 +121,27 @@ impl World {
                 })
                 .collect();
             std::fs::write(&file, lines).unwrap();
-            self.ok(&["submit", file.to_str().unwrap(), "--provider", "openai", "--name", name, "--label", "team=evals"]);
+            self.ok(&[
+                "submit",
+                file.to_str().unwrap(),
+                "--provider",
+                "openai",
+                "--name",
+                name,
+                "--label",
+                "team=evals",
+            ]);
         }
         self.ok(&["track", "--no-check", "--provider", "openai", "batch_hostile", "--name", HOSTILE]);
-        self.ok(&["track", "--no-check", "--provider", "openai", "batch_long", "--name", &"long-name-without-a-space".repeat(30)]);
+        self.ok(&[
+            "track",
+            "--no-check",
+            "--provider",
+            "openai",
+            "batch_long",
+            "--name",
+            &"long-name-without-a-space".repeat(30),
+        ]);
         self.ok(&["track", "--no-check", "--provider", "anthropic", "msgbatch_quiet"]);
     }
 
@@ -144,7 +160,9 @@ impl World {
 fn browser() -> Option<Browser> {
     let browser = Browser::open();
     if browser.is_none() {
-        eprintln!("SKIPPED: chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)");
+        eprintln!(
+            "SKIPPED: chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)"
+        );
     }
     browser
 }
@@ -154,7 +172,9 @@ fn sign_in(browser: &Browser, world: &World) {
     browser.run(&format!(
         "document.querySelector('#token').value = '{TOKEN}'; document.querySelector('form').submit();"
     ));
-    until("the first page is there", || browser.run("return !!document.querySelector('#batches')").as_bool().filter(|there| *there));
+    until("the first page is there", || {
+        browser.run("return !!document.querySelector('#batches')").as_bool().filter(|there| *there)
+    });
 }
 
 fn keep_picture(browser: &Browser, name: &str) {
@@ -207,7 +227,8 @@ fn both_themes_and_every_width_hold_all_of_it_and_break_no_rule() {
     }
     let complaints: Vec<String> = browser.complaints();
     // The page that is missing is a 404, as it should be, and so the browser says.
-    let own: Vec<&String> = complaints.iter().filter(|one| !one.contains("404") && !one.contains("401")).collect();
+    let own: Vec<&String> =
+        complaints.iter().filter(|one| !one.contains("404") && !one.contains("401")).collect();
     assert!(own.is_empty(), "{own:?}");
 }
 
@@ -223,10 +244,13 @@ fn violations(browser: &Browser, axe: &str) -> Vec<String> {
 }
 
 fn axe() -> Option<String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     let text = std::fs::read_to_string(target.join("axe/package/axe.min.js")).ok();
     if text.is_none() {
-        eprintln!("SKIPPED: axe-core is not in target/axe (`.ci/run` puts it there); the pages are not judged by it");
+        eprintln!(
+            "SKIPPED: axe-core is not in target/axe (`.ci/run` puts it there); the pages are not judged by it"
+        );
     }
     text
 }
@@ -250,20 +274,30 @@ fn the_keyboard_alone_is_enough() {
     at("signed in", "return !!document.querySelector('#batches')");
     // The first stop leads past the navigation.
     browser.press(TAB);
-    let first = browser.run("return document.activeElement.className + ' ' + document.activeElement.getBoundingClientRect().top");
-    assert!(first.as_str().unwrap().starts_with("skip ") && !first.as_str().unwrap().contains('-'), "{first}");
+    let first = browser.run(
+        "return document.activeElement.className + ' ' + document.activeElement.getBoundingClientRect().top",
+    );
+    assert!(
+        first.as_str().unwrap().starts_with("skip ") && !first.as_str().unwrap().contains('-'),
+        "{first}"
+    );
     browser.press(ENTER);
     at("the content has the focus", "return location.hash === '#main'");
     // What has the focus can be seen to have it.
     browser.press(TAB);
-    let outline = browser.run("const s = getComputedStyle(document.activeElement); return s.outlineStyle + ' ' + s.outlineWidth");
+    let outline = browser.run(
+        "const s = getComputedStyle(document.activeElement); return s.outlineStyle + ' ' + s.outlineWidth",
+    );
     assert_eq!(outline, "solid 3px");
     // `/` leads to the search.
     browser.press("/");
     at("the search has the focus", "return document.activeElement.id === 'search'");
     browser.press("nightly");
     browser.press(ENTER);
-    at("the list is narrowed", "return location.search.includes('search=nightly') && document.querySelectorAll('#batches tbody tr').length === 1");
+    at(
+        "the list is narrowed",
+        "return location.search.includes('search=nightly') && document.querySelectorAll('#batches tbody tr').length === 1",
+    );
     // Through the page by Tab alone to the batch, and into it.
     let reached = (0..60).any(|_| {
         browser.press(TAB);
@@ -271,14 +305,20 @@ fn the_keyboard_alone_is_enough() {
     });
     assert!(reached);
     browser.press(ENTER);
-    at("the batch's page is there", "return location.pathname.startsWith('/b/') && !!document.querySelector('.timeline svg')");
+    at(
+        "the batch's page is there",
+        "return location.pathname.startsWith('/b/') && !!document.querySelector('.timeline svg')",
+    );
     let reached = (0..30).any(|_| {
         browser.press(TAB);
         browser.run("return document.activeElement.textContent.includes('Untrack')") == true
     });
     assert!(reached);
     browser.press(ENTER);
-    at("it is done and said", "return [...document.querySelectorAll('.flash')].some(f => f.textContent.includes('not watched any more'))");
+    at(
+        "it is done and said",
+        "return [...document.querySelectorAll('.flash')].some(f => f.textContent.includes('not watched any more'))",
+    );
 }
 
 #[test]
@@ -294,9 +334,15 @@ fn without_a_script_everything_works() {
         // The page itself is asked over its own protocol: scripts are off.
         let document = browser.command("DOM.getDocument", &json!({"depth": 1}));
         let root = &document["root"]["nodeId"];
-        let html = browser.command("DOM.getOuterHTML", &json!({"nodeId": root}))["outerHTML"].as_str().unwrap().to_owned();
+        let html = browser.command("DOM.getOuterHTML", &json!({"nodeId": root}))["outerHTML"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(html.contains("<h1") && html.contains("id=\"main\""), "{path}");
-        assert!(html.contains("id=\"live-pause\" type=\"button\" hidden"), "{path}: nothing is offered that needs a script");
+        assert!(
+            html.contains("id=\"live-pause\" type=\"button\" hidden"),
+            "{path}: nothing is offered that needs a script"
+        );
     }
     assert!(browser.complaints().is_empty());
 }
@@ -313,12 +359,19 @@ fn what_happens_shows_without_loading_the_page_again() {
     is("the stream is open", "return document.querySelector('#live-state').textContent === 'live'");
     browser.run("window.same = true");
     world.populate();
-    is("the batches show", "return window.same && document.querySelector('#batches').textContent.includes('nightly-evals')");
-    is("an end shows", "return window.same && document.querySelector('#events').textContent.includes('batch.')");
+    is(
+        "the batches show",
+        "return window.same && document.querySelector('#batches').textContent.includes('nightly-evals')",
+    );
+    is(
+        "an end shows",
+        "return window.same && document.querySelector('#events').textContent.includes('batch.')",
+    );
     browser.run("document.querySelector('#live-pause').click()");
     is("it is paused", "return document.querySelector('#live-state').textContent === 'paused'");
     browser.run("document.querySelector('#live-pause').click()");
     is("it goes on", "return document.querySelector('#live-state').textContent === 'live'");
-    let complaints: Vec<String> = browser.complaints().into_iter().filter(|one| !one.contains("401")).collect();
+    let complaints: Vec<String> =
+        browser.complaints().into_iter().filter(|one| !one.contains("401")).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
 }

@@ -24,7 +24,7 @@ struct Page {
 }
 
 impl Page {
-    fn header(&self, name: &str) -> Option<&str> {
+    fn header<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.headers(name).next()
     }
 
@@ -37,7 +37,11 @@ impl Page {
 
     /// The word that this page's forms carry.
     fn form_word(&self) -> String {
-        let rest = self.body.split("name=\"form_word\" value=\"").nth(1).unwrap_or_else(|| panic!("no form: {}", self.body));
+        let rest = self
+            .body
+            .split("name=\"form_word\" value=\"")
+            .nth(1)
+            .unwrap_or_else(|| panic!("no form: {}", self.body));
         rest.split('"').next().unwrap().to_owned()
     }
 }
@@ -60,7 +64,10 @@ impl<'a> Reader<'a> {
             request += &format!("cookie: other=1; {cookie}\r\n");
         }
         if method == "POST" {
-            request += &format!("content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n", body.len());
+            request += &format!(
+                "content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n",
+                body.len()
+            );
         }
         request += "\r\n";
         request += body;
@@ -110,7 +117,13 @@ fn exchange(mut stream: impl Read + Write, request: &str, answer: &mut Vec<u8>) 
 fn form(pairs: &[(&str, &str)]) -> String {
     let encode = |text: &str| {
         text.bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            })
             .collect::<String>()
     };
     pairs.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect::<Vec<_>>().join("&")
@@ -139,7 +152,11 @@ const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\" o
 /// A world with one batch that runs, one that ended with failures, and one whose texts mean harm.
 fn populated() -> World {
     let world = World::new();
-    world.provider.put("batch_run", "in_progress", &json!({"request_counts": {"total": 100, "completed": 40, "failed": 2}}));
+    world.provider.put(
+        "batch_run",
+        "in_progress",
+        &json!({"request_counts": {"total": 100, "completed": 40, "failed": 2}}),
+    );
     world.provider.put(
         "batch_end",
         "completed",
@@ -167,8 +184,15 @@ fn track(world: &World) {
 }
 
 const PAGES: [&str; 9] = [
-    "/", "/b/openai:batch_run", "/b/openai:batch_end", "/b/openai:batch_bad", "/deliveries", "/deliveries?state=delivered",
-    "/providers", "/webhooks", "/durations",
+    "/",
+    "/b/openai:batch_run",
+    "/b/openai:batch_end",
+    "/b/openai:batch_bad",
+    "/deliveries",
+    "/deliveries?state=delivered",
+    "/providers",
+    "/webhooks",
+    "/durations",
 ];
 
 #[test]
@@ -182,7 +206,14 @@ fn every_page_is_whole_without_a_script_and_no_text_of_a_batch_is_markup() {
         assert_eq!(page.status, 200, "{path}: {}", page.body);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
         let policy = page.header("content-security-policy").unwrap();
-        for part in ["default-src 'none'", "style-src 'self'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"] {
+        for part in [
+            "default-src 'none'",
+            "style-src 'self'",
+            "script-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+        ] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{policy}");
@@ -190,12 +221,19 @@ fn every_page_is_whole_without_a_script_and_no_text_of_a_batch_is_markup() {
         assert!(page.header("referrer-policy").is_some() && page.header("cache-control") == Some("no-store"));
         let body = &page.body;
         assert!(body.starts_with("<!DOCTYPE html>") && body.contains("<html lang=\"en\">"), "{path}: {body}");
-        assert!(body.contains("<title>") && body.contains("<h1") && body.contains("href=\"#main\""), "{path}");
+        assert!(
+            body.contains("<title>") && body.contains("<h1") && body.contains("href=\"#main\""),
+            "{path}"
+        );
         assert_eq!(body.matches("<script").count(), 1, "{path}: the one script of our own");
         assert!(!body.contains("<img") && !body.contains("style=\""), "{path}: {body}");
         assert!(!body.contains("\" onmouseover=\"") && !body.contains("<script>"), "{path}");
         assert!(!body.contains('\u{202e}') && !body.contains('\u{1b}'), "{path}: {body}");
-        assert_eq!(body.matches("<table").count(), body.matches("<caption>").count(), "{path}: every table says what it is");
+        assert_eq!(
+            body.matches("<table").count(),
+            body.matches("<caption>").count(),
+            "{path}: every table says what it is"
+        );
         assert!(!body.contains("src=\"http") && !body.contains("url(http"), "{path}");
         assert!(body.len() < 200_000, "{path}: {}", body.len());
         // What pages are dressed with is there, and its name changes with it.
@@ -205,11 +243,29 @@ fn every_page_is_whole_without_a_script_and_no_text_of_a_batch_is_markup() {
         }
     }
     let page = reader.get("/");
-    for shown in ["nightly", "team=evals", "40 ok", "2 ✗", "42 %", "completed, with errors", "gpt-5-mini", "&lt;script&gt;alert(1)", "\\u{202e}evil", "👩\u{200d}🚀"] {
+    for shown in [
+        "nightly",
+        "team=evals",
+        "40 ok",
+        "2 ✗",
+        "42 %",
+        "completed, with errors",
+        "gpt-5-mini",
+        "&lt;script&gt;alert(1)",
+        "\\u{202e}evil",
+        "👩\u{200d}🚀",
+    ] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
     }
     let page = reader.get("/b/openai:batch_end");
-    for shown in ["8 ok · 2 failed · 10 in all", "Fetch the first failed requests", "Download the results", "batchd show openai:batch_end", "delivered", "<svg"] {
+    for shown in [
+        "8 ok · 2 failed · 10 in all",
+        "Fetch the first failed requests",
+        "Download the results",
+        "batchd show openai:batch_end",
+        "delivered",
+        "<svg",
+    ] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
     }
     assert!(reader.get("/b/batch_end").status == 200, "an id alone is enough");
@@ -219,7 +275,15 @@ fn every_page_is_whole_without_a_script_and_no_text_of_a_batch_is_markup() {
     assert_eq!(reader.send("GET", "/actions/poll", &[], "").status, 405);
     assert_eq!(reader.get("/no/such/page").status, 404);
     assert_eq!(reader.get("/static/style.css").status, 404);
-    for wrong in ["/?status=nonsense", "/?page=x", "/?sort=x", "/?label=x", "/?since=x", "/deliveries?state=x", "/deliveries?code=x"] {
+    for wrong in [
+        "/?status=nonsense",
+        "/?page=x",
+        "/?sort=x",
+        "/?label=x",
+        "/?since=x",
+        "/deliveries?state=x",
+        "/deliveries?code=x",
+    ] {
         assert_eq!(reader.get(wrong).status, 400, "{wrong}");
     }
 }
@@ -233,9 +297,18 @@ fn lists_are_filtered_searched_sorted_and_paged() {
     let mut shows = |path: &str| {
         let page = reader.get(path);
         assert_eq!(page.status, 200, "{path}: {}", page.body);
-        ["batch_run", "batch_end", "batch_bad"].map(|id| page.body.contains(&format!("/b/openai:{id}\"")) && {
-            let list = page.body.split("<section id=\"batches\"").nth(1).unwrap().split("</section>").next().unwrap();
-            list.contains(&format!("/b/openai:{id}\""))
+        ["batch_run", "batch_end", "batch_bad"].map(|id| {
+            page.body.contains(&format!("/b/openai:{id}\"")) && {
+                let list = page
+                    .body
+                    .split("<section id=\"batches\"")
+                    .nth(1)
+                    .unwrap()
+                    .split("</section>")
+                    .next()
+                    .unwrap();
+                list.contains(&format!("/b/openai:{id}\""))
+            }
         })
     };
     for (path, expected) in [
@@ -284,7 +357,11 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
     for path in PAGES.into_iter().chain(["/live", "/b/openai:nothing"]) {
         let page = reader.get(path);
         assert_eq!(page.status, 401, "{path}");
-        assert!(page.body.contains("<form") && page.body.contains("type=\"password\""), "{path}: {}", page.body);
+        assert!(
+            page.body.contains("<form") && page.body.contains("type=\"password\""),
+            "{path}: {}",
+            page.body
+        );
         assert!(!page.body.contains("batch_") || path.starts_with("/b/"), "{path}: {}", page.body);
         assert!(!page.body.contains("nightly") && page.header("set-cookie").is_none(), "{path}");
     }
@@ -337,12 +414,33 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
         assert!(page.status == 200 && !page.body.contains("/actions/"), "{path}: {}", page.body);
     }
     let word = guest.get("/").form_word();
-    for action in ["poll", "cancel", "untrack", "failures", "results", "resend", "resend-dead", "check", "test", "enable", "disable"] {
-        let pairs = [("form_word", word.as_str()), ("batch", "openai:batch_run"), ("webhook", "ops"), ("id", "1")];
+    for action in [
+        "poll",
+        "cancel",
+        "untrack",
+        "failures",
+        "results",
+        "resend",
+        "resend-dead",
+        "check",
+        "test",
+        "enable",
+        "disable",
+    ] {
+        let pairs =
+            [("form_word", word.as_str()), ("batch", "openai:batch_run"), ("webhook", "ops"), ("id", "1")];
         assert_eq!(guest.post(&format!("/actions/{action}"), &pairs).status, 403, "{action}");
     }
-    let streamed = Reader { cookie: None, ..Reader::at(&world, address) }.send("GET", "/", &[("authorization", &format!("Bearer {READ_TOKEN}"))], "");
-    assert!(streamed.status == 200 && !streamed.body.contains("/actions/"), "a program may read with its token");
+    let streamed = Reader { cookie: None, ..Reader::at(&world, address) }.send(
+        "GET",
+        "/",
+        &[("authorization", &format!("Bearer {READ_TOKEN}"))],
+        "",
+    );
+    assert!(
+        streamed.status == 200 && !streamed.body.contains("/actions/"),
+        "a program may read with its token"
+    );
 
     // Signing out closes the session, whoever still has the cookie.
     let out = reader.post("/logout", &[("form_word", &reader.get_word())]);
@@ -352,7 +450,8 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
 
     // A token that is not in force any more opens nothing.
     let text = std::fs::read_to_string(world.config()).unwrap();
-    std::fs::write(world.config(), text.replace("token = { env = \"TEST_TOKEN\" }", "token = \"another\"")).unwrap();
+    std::fs::write(world.config(), text.replace("token = { env = \"TEST_TOKEN\" }", "token = \"another\""))
+        .unwrap();
     world.ok(&["reload"]);
     assert_eq!(other.get("/").status, 401);
     assert_eq!(guest.get("/").status, 200);
@@ -402,13 +501,28 @@ fn tcp_without_a_token_reads_and_the_socket_does_everything() {
         let mut all = vec![("form_word", word.as_str()), ("back", "/webhooks")];
         all.extend_from_slice(pairs);
         let done = person.post(&format!("/actions/{action}"), &all);
-        assert_eq!((done.status, done.header("location")), (303, Some("/webhooks")), "{action}: {}", done.body);
+        assert_eq!(
+            (done.status, done.header("location")),
+            (303, Some("/webhooks")),
+            "{action}: {}",
+            done.body
+        );
         person.get("/webhooks").body
     };
     assert!(act(&mut person, "disable", &[("webhook", "ops")]).contains("ops is off"));
-    assert_eq!(world.json(&["webhooks", "--json"])["data"].as_array().unwrap().iter().filter(|one| one["health"] == "disabled").count(), 1);
+    assert_eq!(
+        world.json(&["webhooks", "--json"])["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["health"] == "disabled")
+            .count(),
+        1
+    );
     assert!(act(&mut person, "enable", &[("webhook", "ops")]).contains("ops is on"));
-    assert!(act(&mut person, "test", &[("webhook", "pipeline")]).contains("pipeline took the test message (200"));
+    assert!(
+        act(&mut person, "test", &[("webhook", "pipeline")]).contains("pipeline took the test message (200")
+    );
     assert!(act(&mut person, "check", &[("provider", "openai")]).contains("openai answers"));
     let before = world.receiver.received("/").len();
     assert!(act(&mut person, "resend", &[("id", "1")]).contains("It is sent again."));
@@ -446,14 +560,21 @@ fn the_pages_stand_behind_the_path_of_the_public_url_too() {
         let body = self::form(&pairs);
         let origin = [("origin", "https://ops.example.com")];
         let signed_in = reader.send("POST", &format!("{prefix}/login"), &origin, &body);
-        assert_eq!(signed_in.header("location"), Some("/batchd/b/openai:batch_end"), "{prefix}: {}", signed_in.body);
+        assert_eq!(
+            signed_in.header("location"),
+            Some("/batchd/b/openai:batch_end"),
+            "{prefix}: {}",
+            signed_in.body
+        );
         let cookie = signed_in.header("set-cookie").unwrap();
         assert!(cookie.contains("; Secure") && cookie.contains("Path=/batchd;"), "{cookie}");
         reader.keep(&signed_in);
         for path in PAGES {
             let page = reader.get(&format!("{prefix}{path}"));
             assert_eq!(page.status, 200, "{prefix}{path}");
-            for link in ["href=\"/", "action=\"/", "src=\"/"].iter().flat_map(|mark| page.body.split(mark).skip(1)) {
+            for link in
+                ["href=\"/", "action=\"/", "src=\"/"].iter().flat_map(|mark| page.body.split(mark).skip(1))
+            {
                 assert!(link.starts_with("batchd/"), "{prefix}{path}: {}", &link[..link.len().min(60)]);
             }
         }
@@ -468,7 +589,11 @@ fn the_pages_stand_behind_the_path_of_the_public_url_too() {
     // A link in a message: the cookie comes only once a page of ours asks.
     let from_chat = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
     let again = api.send("GET", "/batchd/b/openai:batch_end", &from_chat, "");
-    assert!(again.status == 200 && again.body.contains("content=\"0; url=/batchd/b/openai:batch_end\""), "{}", again.body);
+    assert!(
+        again.status == 200 && again.body.contains("content=\"0; url=/batchd/b/openai:batch_end\""),
+        "{}",
+        again.body
+    );
     assert!(!again.body.contains("gpt-5-mini"));
 }
 
@@ -486,8 +611,12 @@ fn a_public_url_that_nothing_can_be_put_behind_is_refused_and_the_dashboard_can_
         world.configure("");
         with_api(&world, &format!("public_url = \"{bad}\""));
         let checked = world.batchd(&["config", "check"]);
-        let said = String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
-        assert!(!checked.status.success() && said.contains(why) && said.contains("api.public_url"), "{bad}: {said}");
+        let said =
+            String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+        assert!(
+            !checked.status.success() && said.contains(why) && said.contains("api.public_url"),
+            "{bad}: {said}"
+        );
     }
     world.configure("");
     with_api(&world, "dashboard = false\npublic_url = \"https://x.example\"");
@@ -516,7 +645,8 @@ fn the_stream_tells_that_something_has_happened() {
         stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         let last = last.map(|last| format!("last-event-id: {last}\r\n")).unwrap_or_default();
         let cookie = reader.cookie.as_ref().unwrap();
-        write!(stream, "GET /live?after=0 HTTP/1.1\r\nhost: {address}\r\ncookie: {cookie}\r\n{last}\r\n").unwrap();
+        write!(stream, "GET /live?after=0 HTTP/1.1\r\nhost: {address}\r\ncookie: {cookie}\r\n{last}\r\n")
+            .unwrap();
         let mut read = String::new();
         let mut piece = [0; 4096];
         while !read.contains("\nid: 2") && !read.contains("\nid:2") {
@@ -527,7 +657,10 @@ fn the_stream_tells_that_something_has_happened() {
         read
     };
     let whole = read(None);
-    assert!(whole.contains("text/event-stream") && (whole.contains("id: 1\n") || whole.contains("id:1\n")), "{whole}");
+    assert!(
+        whole.contains("text/event-stream") && (whole.contains("id: 1\n") || whole.contains("id:1\n")),
+        "{whole}"
+    );
     let resumed = read(Some("1"));
     assert!(!resumed.contains("id: 1\n") && !resumed.contains("id:1\n"), "{resumed}");
     // A part of a page is the page without what stands around it.

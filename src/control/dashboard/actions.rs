@@ -107,9 +107,10 @@ pub(super) async fn test(State(shared): State<Shared>, Deed { visitor, form }: D
         let code = answer.http_status.map(|code| format!("{code}, ")).unwrap_or_default();
         match answer.error {
             None => Ok(format!("{name} took the test message ({code}{} ms).", answer.milliseconds)),
-            Some(error) => {
-                Err(ApiError::new(ErrorCode::ProviderFailed, format!("{name} did not take the test message: {error}")))
-            }
+            Some(error) => Err(ApiError::new(
+                ErrorCode::ProviderFailed,
+                format!("{name} did not take the test message: {error}"),
+            )),
         }
     });
     back(&shared, &visitor, &form, done.await)
@@ -127,16 +128,17 @@ async fn switch(shared: &Shared, visitor: &Visitor, form: &Query, on: bool) -> R
     let done = acting(visitor, async {
         let name = needed(form, "webhook")?;
         shared.service.switch_webhook(&name, on).await?;
-        Ok(if on { format!("{name} is on: what was held is sent.") } else { format!("{name} is off: what it is owed is held.") })
+        Ok(if on {
+            format!("{name} is on: what was held is sent.")
+        } else {
+            format!("{name} is off: what it is owed is held.")
+        })
     });
     back(shared, visitor, form, done.await)
 }
 
 /// The page of the batch, with what its first failed requests said: it costs a request to the provider.
-pub(super) async fn failures(
-    State(shared): State<Shared>,
-    Deed { mut visitor, form }: Deed,
-) -> Response {
+pub(super) async fn failures(State(shared): State<Shared>, Deed { mut visitor, form }: Deed) -> Response {
     // The forms on the page lead back to where the page is read, not to where it was asked for.
     visitor.here = way_back(&form);
     let fetched = acting(&visitor, async {
@@ -145,7 +147,9 @@ pub(super) async fn failures(
         Ok((name, lines))
     });
     let page = match fetched.await {
-        Ok((name, lines)) => batch::show(&shared.service, &visitor, &name, Some(&failed_requests(&lines))).await,
+        Ok((name, lines)) => {
+            batch::show(&shared.service, &visitor, &name, Some(&failed_requests(&lines))).await
+        }
         Err(refusal) => return back(&shared, &visitor, &form, Err(refusal)),
     };
     shell::dressed(&shared, &visitor, page)
@@ -180,7 +184,9 @@ async fn acting<T>(visitor: &Visitor, deed: impl Future<Output = Answer<T>>) -> 
 fn back(shared: &Shared, visitor: &Visitor, form: &Query, done: Answer<String>) -> Response {
     let flash = match done {
         Ok(text) => Flash { went_well: true, text },
-        Err(refusal) if refusal.code == ErrorCode::Forbidden => return shell::refused(shared, visitor, refusal),
+        Err(refusal) if refusal.code == ErrorCode::Forbidden => {
+            return shell::refused(shared, visitor, refusal);
+        }
         Err(refusal) => {
             let hints = refusal.hints.iter().map(|hint| format!("; {hint}"));
             Flash { went_well: false, text: format!("{}{}", refusal.message, hints.collect::<String>()) }
@@ -207,7 +213,9 @@ async fn first_failures(shared: &Shared, name: &str) -> Answer<Vec<Value>> {
     let lines = |read: &[u8]| memchr::memchr_iter(b'\n', read).count();
     while lines(&read) < MOST_FAILURES && read.len() < MOST_READ {
         match body.frame().await {
-            Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default()),
+            Some(Ok(frame)) => {
+                read.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default())
+            }
             Some(Err(error)) => {
                 let message = format!("what failed cannot be read: {error}");
                 return Err(ApiError::new(ErrorCode::ProviderFailed, message));

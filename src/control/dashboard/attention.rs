@@ -3,9 +3,9 @@
 use super::pieces::{button, text, when_text};
 use super::visitor::Visitor;
 use crate::control::api::StatusReport;
-use crate::store::batches::BatchFilter;
 use crate::control::respond::Answer;
 use crate::control::service::Service;
+use crate::store::batches::BatchFilter;
 use crate::webhook::text::number;
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -36,9 +36,17 @@ pub(super) async fn concerns(
 ) -> Answer<Vec<Concern>> {
     let none = || html! {};
     let mut all = Vec::new();
-    all.extend(status.troubles.iter().map(|trouble| Concern::bad(html! { "Not ready: " (text(trouble, 400)) }, none())));
+    all.extend(
+        status
+            .troubles
+            .iter()
+            .map(|trouble| Concern::bad(html! { "Not ready: " (text(trouble, 400)) }, none())),
+    );
     if let Some(error) = &status.reload_error {
-        all.push(Concern::bad(html! { "The new configuration is refused, the old one stays: " (text(error, 400)) }, none()));
+        all.push(Concern::bad(
+            html! { "The new configuration is refused, the old one stays: " (text(error, 400)) },
+            none(),
+        ));
     }
     for provider in &status.providers {
         let what = match provider.health.as_str() {
@@ -59,7 +67,8 @@ pub(super) async fn concerns(
         all.push(Concern { is_bad, what: said, actions });
     }
     for webhook in &status.webhooks {
-        let owed: u64 = ["pending", "inflight", "held"].iter().filter_map(|state| webhook.backlog.get(*state)).sum();
+        let owed: u64 =
+            ["pending", "inflight", "held"].iter().filter_map(|state| webhook.backlog.get(*state)).sum();
         let dead = webhook.backlog.get("dead").copied().unwrap_or_default();
         let troubled = matches!(webhook.health.as_str(), "disabled" | "failing" | "paused");
         if !troubled && dead == 0 {
@@ -86,7 +95,11 @@ pub(super) async fn concerns(
     }
     let stuck = BatchFilter { stuck_only: true, limit: Some(10), ..BatchFilter::default() };
     for (_, tracked) in service.store.list(stuck).await?.0 {
-        let why = if tracked.lost_since.is_some() { "the provider no longer knows it" } else { "it makes no progress" };
+        let why = if tracked.lost_since.is_some() {
+            "the provider no longer knows it"
+        } else {
+            "it makes no progress"
+        };
         all.push(Concern::odd(
             html! { a href=(visitor.link(&tracked.key.page())) { (text(tracked.name.as_ref().unwrap_or(&tracked.key.id), 60)) } ": " (why) },
             none(),
@@ -114,9 +127,21 @@ pub(super) async fn concerns(
         ));
     }
     for batch in status.failed_downloads.iter().take(5) {
-        all.push(Concern::odd(html! { "The results of " (text(batch, 80)) " could not be downloaded as they should be" }, none()));
+        all.push(Concern::odd(
+            html! { "The results of " (text(batch, 80)) " could not be downloaded as they should be" },
+            none(),
+        ));
     }
-    all.extend(status.warnings.iter().map(|warning| Concern::odd(html! { "Configuration: " (text(warning, 300)) }, none())));
+    if !status.warnings.is_empty() {
+        let count = status.warnings.len();
+        let said = html! {
+            details {
+                summary { (count) @if count == 1 { " warning" } @else { " warnings" } " about the configuration" }
+                ul { @for warning in &status.warnings { li { (text(warning, 300)) } } }
+            }
+        };
+        all.push(Concern::odd(said, none()));
+    }
     all.sort_by_key(|concern| !concern.is_bad);
     Ok(all)
 }

@@ -147,10 +147,16 @@ fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
     };
     let mut rows = vec![
         ("Id", text(&batch.id, 400)),
-        ("Provider", html! { a href=(visitor.link(&format!("/?provider={}", tracked.key.provider))) { (tracked.key.provider) } " (" (text(&tracked.kind, 40)) ")" }),
+        (
+            "Provider",
+            html! { a href=(visitor.link(&format!("/?provider={}", tracked.key.provider))) { (tracked.key.provider) } " (" (text(&tracked.kind, 40)) ")" },
+        ),
         ("Model", maybe(batch.model.as_deref())),
         ("Endpoint", maybe(Some(&batch.endpoint))),
-        ("Status", html! { (batch.status.as_str()) @if let Some(word) = &tracked.provider_status { ", the provider says " (text(word, 80)) } }),
+        (
+            "Status",
+            html! { (batch.status.as_str()) @if let Some(word) = &tracked.provider_status { ", the provider says " (text(word, 80)) } },
+        ),
         ("Outcome", maybe(tracked.outcome().map(|outcome| outcome.as_str()))),
         ("Created", at(Some(batch.created_at))),
         ("Ended", at(batch.ended_at())),
@@ -173,7 +179,11 @@ fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
     if !tracked.labels.is_empty() {
         rows.push(("Labels", html! { @for (key, value) in &tracked.labels { span.label { (text(&format!("{key}={value}"), 120)) } " " } }));
     }
-    for (name, file) in [("Input file", Some(&batch.input_file_id)), ("Output file", batch.output_file_id.as_ref()), ("Error file", batch.error_file_id.as_ref())] {
+    for (name, file) in [
+        ("Input file", Some(&batch.input_file_id)),
+        ("Output file", batch.output_file_id.as_ref()),
+        ("Error file", batch.error_file_id.as_ref()),
+    ] {
         if let Some(file) = file.filter(|file| !file.is_empty()) {
             rows.push((name, text(file, 300)));
         }
@@ -218,7 +228,8 @@ fn errors(visitor: &Visitor, tracked: &Tracked, failures: Option<&Markup>) -> Ma
     let key = tracked.key.to_string();
     let failed = tracked.batch.request_counts.map_or(0, |counts| counts.failed);
     let own = tracked.batch.errors.as_ref().map(|errors| errors.data.as_slice()).unwrap_or_default();
-    let may_have_failed = tracked.batch.status.is_terminal() && (failed > 0 || tracked.batch.error_file_id.is_some());
+    let may_have_failed =
+        tracked.batch.status.is_terminal() && (failed > 0 || tracked.batch.error_file_id.is_some());
     html! {
         @if !own.is_empty() || may_have_failed || failures.is_some() {
             section #errors aria-labelledby="errors-title" {

@@ -114,7 +114,10 @@ impl Wish {
             labels: label.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect(),
             owner: self.owner.clone(),
             // Without a star it is meant as the beginning that one remembers.
-            model: self.model.as_ref().map(|model| if model.contains('*') { model.clone() } else { format!("{model}*") }),
+            model: self
+                .model
+                .as_ref()
+                .map(|model| if model.contains('*') { model.clone() } else { format!("{model}*") }),
             search: self.search.clone(),
             created_since: service.since(self.since.as_deref())?.map(Timestamp::as_second),
             order: self.sort.1,
@@ -217,8 +220,12 @@ impl BatchList {
 
     fn form(&self, visitor: &Visitor, providers: &BTreeSet<String>) -> Markup {
         let wish = &self.wish;
-        let models: BTreeSet<String> =
-            self.rows.iter().filter_map(|tracked| tracked.batch.model.as_ref()).map(|model| cut(model, 100)).collect();
+        let models: BTreeSet<String> = self
+            .rows
+            .iter()
+            .filter_map(|tracked| tracked.batch.model.as_ref())
+            .map(|model| cut(model, 100))
+            .collect();
         let field = |name: &str, label: &str, hint: &str, value: Option<&String>| {
             html! {
                 label { span { (label) }

@@ -108,15 +108,23 @@ fn date(day: i64) -> String {
 
 /// Durations by when they ended, on a logarithmic scale; `band` is (low, middle, high).
 pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &str) -> Markup {
-    let values = || points.iter().map(|point| point.value).chain(band.into_iter().flat_map(|(low, _, high)| [low, high]));
+    let values = || {
+        points.iter().map(|point| point.value).chain(band.into_iter().flat_map(|(low, _, high)| [low, high]))
+    };
     let low = values().fold(f64::INFINITY, f64::min).max(1.0) / 1.3;
     let high = values().fold(1.0, f64::max) * 1.3;
-    let (first, last) = (points.iter().map(|point| point.at).min(), points.iter().map(|point| point.at).max());
+    let (first, last) =
+        (points.iter().map(|point| point.at).min(), points.iter().map(|point| point.at).max());
     let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
-    let tall = |value: f64| 20.0 + 140.0 * (1.0 - (value.max(1.0) / low).ln() / (high / low).ln().max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+    let tall = |value: f64| {
+        20.0 + 140.0
+            * (1.0 - (value.max(1.0) / low).ln() / (high / low).ln().max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+    };
     #[expect(clippy::cast_precision_loss, reason = "Unix seconds are far below 2^52")]
     let across = |at: i64| 90.0 + 890.0 * ((at - first) as f64 / ((last - first) as f64).max(1.0));
-    let scale = [low * 1.3, (low * high).sqrt(), high / 1.3];
+    let mut scale = vec![low * 1.3, (low * high).sqrt(), high / 1.3];
+    // What would read the same, or stand upon another, is left out.
+    scale.dedup_by(|a, b| about(*a) == about(*b) || (tall(*a) - tall(*b)).abs() < 28.0);
     html! {
         figure.chart {
             svg viewBox="0 0 1000 190" role="img" aria-label=(said) {
@@ -126,7 +134,7 @@ pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &st
                 }
                 line.axis x1="90" x2="980" y1="164" y2="164" {}
                 @for value in scale {
-                    text.scale x="82" y=(unit(tall(value) + 5.0)) text-anchor="end" { (human(Duration::from_secs(Duration::from_secs_f64(value).as_secs().max(1)))) }
+                    text.scale x="82" y=(unit(tall(value) + 5.0)) text-anchor="end" { (about(value)) }
                 }
                 @for point in points {
                     circle.good[point.is_good].bad[!point.is_good] cx=(unit(across(point.at))) cy=(unit(tall(point.value))) r="4" {}
@@ -141,6 +149,13 @@ pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &st
             }
         }
     }
+}
+
+/// So many seconds in one unit: `45 m`.
+fn about(seconds: f64) -> String {
+    let seconds = Duration::from_secs_f64(seconds.max(1.0)).as_secs();
+    let unit = [604_800, 86_400, 3600, 60].into_iter().find(|unit| seconds >= *unit).unwrap_or(1);
+    human(Duration::from_secs(seconds - seconds % unit))
 }
 
 fn unit(value: f64) -> String {

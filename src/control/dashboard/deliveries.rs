@@ -50,7 +50,9 @@ impl Wish {
         let word = query.text("state");
         let state = word.map(|word| {
             let known = DeliveryState::from_word(&word);
-            known.ok_or_else(|| ApiError::invalid(format!("`{word}` is not a state of a delivery")).param("state"))
+            known.ok_or_else(|| {
+                ApiError::invalid(format!("`{word}` is not a state of a delivery")).param("state")
+            })
         });
         Ok(Self {
             state: state.transpose()?,
@@ -86,8 +88,7 @@ async fn deliveries(service: &Service, visitor: &Visitor, query: &Query) -> Answ
         limit: Some(ROWS),
     };
     let (found, more) = service.store.deliveries(filter).await?;
-    let webhooks: Vec<String> =
-        service.live()?.config().webhooks.keys().cloned().collect();
+    let webhooks: Vec<String> = service.live()?.config().webhooks.keys().cloned().collect();
     let all: u64 = counts.values().sum();
     let count = |state: Option<DeliveryState>| match state {
         Some(state) => counts.get(state.as_str()).copied().unwrap_or_default(),

@@ -73,13 +73,13 @@ async fn durations(service: &Service, visitor: &Visitor) -> Answer<Page> {
             @else { (days(&ends, now.as_second().div_euclid(86_400), DAYS)) }
         }
         @if groups.is_empty() { p.empty { "How long batches take shows here once some have ended." } }
-        @for group in groups.iter().take(MOST_PICTURES) {
+        div.columns { @for group in groups.iter().take(MOST_PICTURES) {
             @let name = group.model.as_deref().map_or_else(|| group.provider.clone(), |model| format!("{} · {}", group.provider, cut(model, 80)));
             section.card {
                 h2 { (text(&name, 160)) }
                 (scatter(&points(&group.took), usual_band(group), &format!("How long batches of {name} took, by when they ended")))
                 p {
-                    (number(group.took.len() as u64)) " batches"
+                    (number(group.took.len() as u64)) @if group.took.len() == 1 { " batch" } @else { " batches" }
                     @if let Some(middle) = quantile(&group.took, 50) { ", half of them within " (human(middle)) }
                     @if let Some(most) = quantile(&group.took, 90) { ", nine in ten within " (human(most)) }
                     @if let Some(usual) = group.usual { ". Learnt as usual: " b { (human(Duration::from_secs(usual.seconds))) } " (from " (number(usual.count as u64)) " ends)" }
@@ -104,6 +104,7 @@ async fn durations(service: &Service, visitor: &Visitor) -> Answer<Page> {
                 }
             }
         }
+        }
         @if more > 0 { p { (more) " more models with fewer batches are not drawn." } }
     };
     Ok(Page { title: "Durations".to_owned(), section: "/durations", body, after: Some(after) })
@@ -112,7 +113,11 @@ async fn durations(service: &Service, visitor: &Visitor) -> Answer<Page> {
 fn points(took: &[Took]) -> Vec<Point> {
     let seconds = |took: &Took| u32::try_from(took.seconds.max(1)).unwrap_or(u32::MAX);
     took.iter()
-        .map(|took| Point { at: took.ended_at, value: f64::from(seconds(took)), is_good: took.status == Status::Completed })
+        .map(|took| Point {
+            at: took.ended_at,
+            value: f64::from(seconds(took)),
+            is_good: took.status == Status::Completed,
+        })
         .collect()
 }
 
@@ -128,8 +133,11 @@ fn usual_band(group: &Group) -> Option<(f64, f64, f64)> {
 
 /// What so many in a hundred of the completed ones kept within; `None`: too few to say.
 fn quantile(took: &[Took], percent: usize) -> Option<Duration> {
-    let mut seconds: Vec<u64> =
-        took.iter().filter(|took| took.status == Status::Completed).map(|took| took.seconds.unsigned_abs()).collect();
+    let mut seconds: Vec<u64> = took
+        .iter()
+        .filter(|took| took.status == Status::Completed)
+        .map(|took| took.seconds.unsigned_abs())
+        .collect();
     if seconds.len() < 5 {
         return None;
     }

@@ -33,7 +33,7 @@
     for (const part of document.querySelectorAll("[data-part]")) {
       const next = part.id && fresh.getElementById(part.id);
       if (!next || next.outerHTML === part.outerHTML) continue;
-      if (part.contains(document.activeElement) || part.querySelector("input:checked")) continue;
+      if (part.contains(document.activeElement) || part.querySelector("input:checked, details[open]")) continue;
       part.replaceWith(document.adoptNode(next));
     }
   };

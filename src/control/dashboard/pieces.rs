@@ -37,9 +37,9 @@ pub(super) fn cut(raw: &str, most: usize) -> String {
 /// An instant as far from now as it is: `12 m ago`, `in 5 s`.
 pub(super) fn when(at: Timestamp, now: Timestamp) -> Markup {
     let words = if at > now {
-        format!("in {}", human(whole(since(now, at))))
+        format!("in {}", human(rounded(since(now, at))))
     } else {
-        let ago = whole(since(at, now));
+        let ago = rounded(since(at, now));
         if ago < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", human(ago)) }
     };
     html! { time datetime=(at) title=(instant(at)) { (words) } }
@@ -61,6 +61,17 @@ pub(super) fn moment(at: Timestamp) -> Markup {
 /// `2026-11-28 14:02:09 UTC`
 pub(super) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// As exact as it is worth reading: of minutes without seconds, of days without minutes.
+pub(super) fn rounded(duration: Duration) -> Duration {
+    let seconds = duration.as_secs();
+    let grain = match seconds {
+        0..60 => 1,
+        60..86_400 => 60,
+        _ => 3600,
+    };
+    Duration::from_secs(seconds - seconds % grain)
 }
 
 pub(super) fn whole(duration: Duration) -> Duration {
@@ -187,10 +198,7 @@ mod tests {
     #[test]
     fn texts_from_outside_are_harmless_and_short() {
         let shown = text("<script>alert(1)</script>\u{202e}\u{1b}[31m\"'&", 200).into_string();
-        assert_eq!(
-            shown,
-            "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}\\u{1b}[31m&quot;'&amp;</bdi>"
-        );
+        assert_eq!(shown, "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}\\u{1b}[31m&quot;'&amp;</bdi>");
         assert_eq!(cut(&"x".repeat(10_000), 10), format!("{}…", "x".repeat(10)));
         assert_eq!(cut("👩\u{200d}🚀👩\u{200d}🚀", 1), "👩\u{200d}🚀…");
         assert!(cut(&format!("a{}", "\u{301}".repeat(100_000)), 10).len() < 500);
@@ -198,7 +206,9 @@ mod tests {
 
     #[test]
     fn a_bar_is_never_longer_than_whole() {
-        for (total, completed, failed) in [(0, 0, 0), (10, 9, 1), (1, 5, 5), (1_000_000, 0, 1), (u64::MAX, u64::MAX, 0)] {
+        for (total, completed, failed) in
+            [(0, 0, 0), (10, 9, 1), (1, 5, 5), (1_000_000, 0, 1), (u64::MAX, u64::MAX, 0)]
+        {
             let bar = progress(Some(RequestCounts { total, completed, failed }), false).into_string();
             let widths: Vec<u64> = bar
                 .split("width=\"")
@@ -212,6 +222,9 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        assert_eq!([999, 1500, 2_000_000, 1_250_000_000_000].map(bytes), ["999 B", "1.5 kB", "2.0 MB", "1.2 TB"]);
+        assert_eq!(
+            [999, 1500, 2_000_000, 1_250_000_000_000].map(bytes),
+            ["999 B", "1.5 kB", "2.0 MB", "1.2 TB"]
+        );
     }
 }

@@ -59,7 +59,9 @@ pub(super) async fn sign_out(State(shared): State<Shared>, Deed { visitor, .. }:
 
 /// Whether it is a path of this server: what a browser would take for another host's is none.
 pub(super) fn is_own_path(path: &str) -> bool {
-    path.starts_with('/') && !path.starts_with("//") && path.chars().all(|c| c.is_ascii_graphic() && c != '\\')
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && path.chars().all(|c| c.is_ascii_graphic() && c != '\\')
 }
 
 fn token_form(prefix: &str, to: &str, problem: Option<&str>) -> Markup {
@@ -87,7 +89,9 @@ mod tests {
         for own in ["/", "/b/openai:x?y=1"] {
             assert!(is_own_path(own), "{own}");
         }
-        for foreign in ["", "//evil.example", "/\\evil.example", "https://evil.example", "javascript:1", "/a\nb"] {
+        for foreign in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "javascript:1", "/a\nb"]
+        {
             assert!(!is_own_path(foreign), "{foreign}");
         }
     }

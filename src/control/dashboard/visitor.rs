@@ -158,14 +158,16 @@ impl FromRequest<Shared> for Deed {
         let visitor = Visitor::from_request_parts(&mut parts, shared).await?;
         let form = form(Request::from_parts(parts, body)).await?;
         let given = form.text("form_word").unwrap_or_default();
-        let is_theirs =
-            visitor.session.as_ref().is_some_and(|id| shared.sessions.is_form_word(id, &given));
+        let is_theirs = visitor.session.as_ref().is_some_and(|id| shared.sessions.is_form_word(id, &given));
         let refusal = if visitor.session.is_none() {
             ApiError::new(ErrorCode::Forbidden, "the dashboard is read-only here")
                 .hint("set [api] token and sign in, or use the socket")
         } else if !is_theirs {
-            ApiError::new(ErrorCode::Forbidden, "this form is not of a page that you have open, or it is too old")
-                .hint("go back, load the page again, and repeat what you did")
+            ApiError::new(
+                ErrorCode::Forbidden,
+                "this form is not of a page that you have open, or it is too old",
+            )
+            .hint("go back, load the page again, and repeat what you did")
         } else {
             return Ok(Self { visitor, form });
         };
@@ -175,7 +177,8 @@ impl FromRequest<Shared> for Deed {
 
 /// The pairs of a form.
 pub(super) async fn form(request: Request) -> Result<Query, Response> {
-    let body = Bytes::from_request(request, &()).await.map_err(axum::response::IntoResponse::into_response)?;
+    let body =
+        Bytes::from_request(request, &()).await.map_err(axum::response::IntoResponse::into_response)?;
     Ok(Query::parse(&String::from_utf8_lossy(&body)))
 }
 

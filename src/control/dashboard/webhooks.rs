@@ -33,7 +33,10 @@ impl Figures {
         let day = earlier(now, Duration::from_hours(24));
         let of_a_day = service.store.delivered_since(day).await?;
         let backlogs = service.store.backlogs().await?.into_iter();
-        Ok(Self { of_a_day, oldest: backlogs.filter_map(|(name, backlog)| Some((name, backlog.oldest?))).collect() })
+        Ok(Self {
+            of_a_day,
+            oldest: backlogs.filter_map(|(name, backlog)| Some((name, backlog.oldest?))).collect(),
+        })
     }
 
     fn success(&self, webhook: &str) -> Markup {

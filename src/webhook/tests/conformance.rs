@@ -481,7 +481,8 @@ fn requests_go_where_each_service_takes_them() {
 #[test]
 fn where_people_reach_the_dashboard_every_kind_links_there() {
     let body = reached(&batch(Status::Completed, counts(10, 2)));
-    let provider = Draft::about_provider(EventType::ProviderUnreachable, "openai", "silent", NOW, NOW).body(1);
+    let provider =
+        Draft::about_provider(EventType::ProviderUnreachable, "openai", "silent", NOW, NOW).body(1);
     for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
         let name = kind.facts.name;
         let pages = Some("https://ops.example.com/batchd".to_owned());
