@@ -168,6 +168,7 @@ mod tests {
             held_until: None,
             state: ProviderState::default(),
             polls: BTreeMap::from([("ok", polls)]),
+            recent: Vec::new(),
             repaired: 0,
         }
     }

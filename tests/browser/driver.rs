@@ -36,7 +36,7 @@ impl Browser {
         let port = said
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.split("on port ").nth(1)?.trim_end_matches('.').parse().ok())
+            .find_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok())
             .expect("chromedriver says its port");
         // It goes on saying things, and must not block in that.
         std::thread::spawn(move || said.for_each(drop));

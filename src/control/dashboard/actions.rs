@@ -1,10 +1,10 @@
 //! What the forms of the pages do: the operations of the API, and a word on the next page about how they went.
 
 use super::batch;
+use super::entrance::Deed;
 use super::pieces::{button, text};
 use super::shell;
-use super::sign_in::is_own_path;
-use super::visitor::{Deed, Visitor};
+use super::visitor::{Visitor, is_own_path};
 use crate::control::api::ErrorCode;
 use crate::control::api_error::ApiError;
 use crate::control::query::Query;

@@ -8,6 +8,7 @@ mod batch_list;
 mod charts;
 mod deliveries;
 mod durations;
+mod entrance;
 mod overview;
 mod pieces;
 mod providers;
@@ -15,6 +16,7 @@ mod routes;
 mod shell;
 mod sign_in;
 mod timeline;
+mod token_form;
 mod visitor;
 mod webhooks;
 
