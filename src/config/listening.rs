@@ -1,5 +1,6 @@
 //! Where the API is reached, and under which names: the values of `[api]`.
 
+use super::address::web_address;
 use super::form::{Form, list, plain, quoted};
 use super::problem::quote;
 use super::value::{self, Cell};
@@ -33,6 +34,70 @@ pub const LISTEN: Form<SocketAddr> =
 /// Names that a `Host` header may carry, in small letters.
 pub const HOSTS: Form<Vec<String>> =
     plain("list of host names", hosts, |hosts| Some(list(hosts.iter().map(|host| quoted(host)))));
+
+/// The address of the dashboard as people know it.
+pub const PUBLIC_URL: Form<PublicUrl> = plain("address", public_url, |public| Some(quoted(&public.url)));
+
+/// Where people reach the dashboard, whatever stands between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// The whole, without a slash at its end.
+    pub url: String,
+    /// The host without its port, in small letters.
+    pub host: String,
+    /// What stands before every path: empty, or with a slash at its beginning and none at its end.
+    pub path: String,
+    /// Whether browsers speak TLS to it.
+    pub is_https: bool,
+}
+
+fn public_url(cell: &mut Cell<'_, '_>) -> Option<PublicUrl> {
+    let text = cell.as_text("an address such as https://ops.example.com/batchd")?;
+    let wrong = |cell: &mut Cell<'_, '_>, what: &str| {
+        cell.wrong(format!("`{}` must be {what}", cell.path), None);
+        None
+    };
+    let url = match web_address(&text) {
+        Ok(url) => url,
+        Err(what) => return wrong(cell, what),
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong(cell, "an address without `?` and `#`: paths are appended to it");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong(cell, "an address without a user: it is written into messages");
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    if OWN_PATHS.contains(&first) {
+        return wrong(cell, "an address whose path does not begin as one of batchd's own does");
+    }
+    Some(PublicUrl {
+        url: format!("{}{path}", url.origin().ascii_serialization()),
+        host: url.host_str().unwrap_or_default().to_ascii_lowercase(),
+        path,
+        is_https: url.scheme() == "https",
+    })
+}
+
+/// How the paths of the API and of the dashboard begin: as a prefix of all paths they would be ambiguous.
+const OWN_PATHS: [&str; 15] = [
+    "actions",
+    "b",
+    "deliveries",
+    "durations",
+    "healthz",
+    "hooks",
+    "live",
+    "login",
+    "logout",
+    "metrics",
+    "openapi.json",
+    "providers",
+    "readyz",
+    "static",
+    "v1",
+];
 
 fn listen(cell: &mut Cell<'_, '_>) -> Option<SocketAddr> {
     let text = cell.as_text("text")?;

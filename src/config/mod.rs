@@ -27,6 +27,7 @@ mod table;
 mod value;
 mod verify;
 
+pub use self::listening::PublicUrl;
 pub use address::aws_domain;
 pub use catalog::{Catalog, KindFacts, WebhookFacts};
 pub use client::{ClientView, client_sockets, client_view};

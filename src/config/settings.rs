@@ -9,7 +9,7 @@ use super::form::{
     SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
-use super::listening::{HOSTS, LISTEN, SOCKET};
+use super::listening::{HOSTS, LISTEN, PUBLIC_URL, PublicUrl, SOCKET};
 use super::outbound::{EGRESS, Egress, PROXY, Proxy};
 use super::problem::Problem;
 use super::secret::SecretSource;
@@ -72,6 +72,18 @@ table! {
         read_token: SecretSource = SECRET;
         /// Further names by which TCP may be addressed, for a reverse proxy.
         hosts: Vec<String> = HOSTS, usual Vec::new();
+        /// Whether the [dashboard](dashboard.md) is served.
+        dashboard: bool = SWITCH, usual true;
+        /// Where people reach the dashboard, such as `https://ops.example.com/batchd`: messages link to its pages. The
+        /// host is one of `hosts` by that, and the path may stand before the path of every request.
+        public_url: PublicUrl = PUBLIC_URL;
+    }
+}
+
+impl ApiConfig {
+    /// The address of the dashboard that messages link to, if people reach one.
+    pub fn pages(&self) -> Option<&str> {
+        self.public_url.as_ref().filter(|_| self.dashboard).map(|public| public.url.as_str())
     }
 }
 

@@ -4,8 +4,9 @@ use super::api::ErrorCode;
 use super::api_error::ApiError;
 use super::query::Query;
 use super::tokens::{Proof, Tokens};
+use crate::config::PublicUrl;
 use axum::extract::Request;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::UnixStream;
@@ -65,13 +66,17 @@ pub(super) enum Access {
     Copies,
     /// It changes something.
     Changes,
+    /// A page of the dashboard: it asks for the token itself, and shows a form until it has it.
+    Page,
+    /// What a form of such a page does; it checks itself who sends the form.
+    Act,
 }
 
 impl Access {
     /// Whether it does no more than show what is known here.
     fn only_reads(self, request: &Request) -> bool {
         match self {
-            Self::Anyone | Self::Open | Self::Reads => true,
+            Self::Anyone | Self::Open | Self::Reads | Self::Page | Self::Act => true,
             Self::ReadsUnlessFetched => {
                 let query = Query::parse(request.uri().query().unwrap_or_default());
                 // What cannot be read is refused later; until then it is what costs more.
@@ -92,25 +97,32 @@ pub(super) enum Trust {
 impl AccessPolicy {
     pub(super) fn trust(&self, request: &Request, tokens: &Tokens) -> Trust {
         match self {
-            Self::Tcp(_) if tokens.proof(bearer(request)) == Proof::Nothing => Trust::Unknown,
+            Self::Tcp(_) if tokens.proof(bearer(request.headers())) == Proof::Nothing => Trust::Unknown,
             _ => Trust::Known,
         }
     }
 
-    /// Whether `request` may pass, to a route that takes `access`.
-    pub(super) fn admit(&self, request: &Request, access: Access, tokens: &Tokens) -> Result<(), ApiError> {
+    /// Whether `request` may pass, to a route that takes `access`; `public` is where people reach the dashboard.
+    pub(super) fn admit(
+        &self,
+        request: &Request,
+        access: Access,
+        tokens: &Tokens,
+        public: Option<&PublicUrl>,
+    ) -> Result<(), ApiError> {
         one_host(request)?;
-        let Self::Tcp(rules) = self else { return Ok(()) };
-        let proof = tokens.proof(bearer(request));
+        let asks = Asking { request, public };
+        let rules = match self {
+            Self::Tcp(rules) => rules,
+            Self::Socket if matches!(access, Access::Page | Access::Act) => return asks.forwarded(access),
+            Self::Socket => return Ok(()),
+        };
+        let proof = tokens.proof(bearer(request.headers()));
         // Before the token: a page in a browser that was sent here under a foreign name learns nothing.
-        if proof == Proof::Nothing && access != Access::Anyone && !rules.names_us(request) {
-            return Err(ApiError::new(
-                ErrorCode::Misdirected,
-                "the Host of this request is not one of this server",
-            )
-            .hint("name it in [api] hosts, or use the address that is listened on"));
+        if proof == Proof::Nothing && access != Access::Anyone && !asks.names(rules) {
+            return Err(misdirected());
         }
-        let open = matches!(access, Access::Anyone | Access::Open);
+        let open = matches!(access, Access::Anyone | Access::Open | Access::Page | Access::Act);
         if !open && !tokens.is_none() && proof == Proof::Nothing {
             return Err(ApiError::new(ErrorCode::Unauthorized, "the bearer token is missing or wrong")
                 .hint("send `Authorization: Bearer TOKEN`; the batchd command takes it from BATCHD_TOKEN"));
@@ -126,8 +138,8 @@ impl AccessPolicy {
                 .hint("use the socket, or [api] token"));
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if changes && !rules.is_own_origin(request) {
-            return Err(ApiError::new(ErrorCode::Forbidden, "the Origin of this request is another site"));
+        if changes && !asks.is_from(|authority| asks.is_public(authority) || rules.is_ours(authority)) {
+            return Err(foreign_origin());
         }
         Ok(())
     }
@@ -149,23 +161,80 @@ fn one_host(request: &Request) -> Result<(), ApiError> {
     }
 }
 
-impl TcpRules {
-    fn names_us(&self, request: &Request) -> bool {
-        let host = match request.headers().get(header::HOST) {
+fn misdirected() -> ApiError {
+    ApiError::new(ErrorCode::Misdirected, "the Host of this request is not one of this server")
+        .hint("name it in [api] hosts, or use the address that is listened on")
+}
+
+/// A request, and the name under which people reach the dashboard.
+struct Asking<'a> {
+    request: &'a Request,
+    public: Option<&'a PublicUrl>,
+}
+
+impl Asking<'_> {
+    fn host(&self) -> Option<String> {
+        match self.request.headers().get(header::HOST) {
             Some(host) => host.to_str().ok().map(str::to_owned),
-            None => request.uri().authority().map(ToString::to_string),
-        };
-        host.is_some_and(|host| self.is_ours(&host))
+            None => self.request.uri().authority().map(ToString::to_string),
+        }
     }
 
+    fn names(&self, rules: &TcpRules) -> bool {
+        self.host().is_some_and(|host| self.is_public(&host) || rules.is_ours(&host))
+    }
+
+    fn is_public(&self, authority: &str) -> bool {
+        self.public.is_some_and(|public| split(authority).0.eq_ignore_ascii_case(&public.host))
+    }
+
+    /// Whether the request says that it comes from a page whose host `is_ours`, or does not come from a page at all.
+    fn is_from(&self, is_ours: impl Fn(&str) -> bool) -> bool {
+        let Some(origin) = self.request.headers().get(header::ORIGIN) else { return true };
+        origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.parse::<Uri>().ok())
+            .and_then(|origin| origin.authority().map(ToString::to_string))
+            .is_some_and(|authority| is_ours(&authority))
+    }
+
+    /// Whether the dashboard may be shown on the socket. A browser reaches that through something that forwards to
+    /// it, and then a page elsewhere can have its own name point here: no such name is answered.
+    fn forwarded(&self, access: Access) -> Result<(), ApiError> {
+        let host = self.host().unwrap_or_default();
+        let name = split(&host).0;
+        let nobody_elses =
+            !name.contains('.') || name.parse::<std::net::IpAddr>().is_ok() || name.starts_with('[');
+        if !nobody_elses && !name.to_ascii_lowercase().ends_with(".localhost") && !self.is_public(&host) {
+            return Err(misdirected());
+        }
+        let own = |authority: &str| authority.eq_ignore_ascii_case(&host) || self.is_public(authority);
+        if access == Access::Act && !self.is_from(own) {
+            return Err(foreign_origin());
+        }
+        Ok(())
+    }
+}
+
+fn foreign_origin() -> ApiError {
+    ApiError::new(ErrorCode::Forbidden, "the Origin of this request is another site")
+}
+
+/// `HOST` and `PORT` of `HOST:PORT`.
+fn split(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+impl TcpRules {
     /// Whether `authority` (`HOST` or `HOST:PORT`) is this server.
     fn is_ours(&self, authority: &str) -> bool {
         let authority = authority.to_ascii_lowercase();
-        let (name, port) = match authority.rsplit_once(':') {
-            // A colon inside brackets belongs to an IPv6 address.
-            Some((name, port)) if !port.contains(']') => (name, Some(port)),
-            _ => (authority.as_str(), None),
-        };
+        let (name, port) = split(&authority);
         if self
             .hosts
             .iter()
@@ -183,21 +252,10 @@ impl TcpRules {
         let port_fits = port.is_none_or(|port| port.parse() == Ok(self.listen.port()));
         (address || bare == "localhost") && port_fits
     }
-
-    /// Whether the request says that it comes from a page of this server, or does not come from a page at all.
-    fn is_own_origin(&self, request: &Request) -> bool {
-        let Some(origin) = request.headers().get(header::ORIGIN) else { return true };
-        origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.parse::<Uri>().ok())
-            .and_then(|origin| origin.authority().map(ToString::to_string))
-            .is_some_and(|authority| self.is_ours(&authority))
-    }
 }
 
-fn bearer(request: &Request) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -233,7 +291,7 @@ mod tests {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Option<ErrorCode> {
-        code(policy(&["batchd.example.com"]).admit(&request(method, path, headers), access, tokens))
+        code(policy(&["batchd.example.com"]).admit(&request(method, path, headers), access, tokens, None))
     }
 
     const HOST: (&str, &str) = ("host", "localhost:8765");
@@ -261,9 +319,12 @@ mod tests {
             assert_eq!(ask(foreign), Some(ErrorCode::Misdirected), "{foreign}");
         }
         let probe = request("GET", "/healthz", &[("host", "probe.example")]);
-        assert_eq!(code(policy(&[]).admit(&probe, Access::Anyone, &NONE)), None);
+        assert_eq!(code(policy(&[]).admit(&probe, Access::Anyone, &NONE, None)), None);
         let nameless = request("GET", "/v1/batches", &[]);
-        assert_eq!(code(policy(&[]).admit(&nameless, Access::Reads, &NONE)), Some(ErrorCode::Misdirected));
+        assert_eq!(
+            code(policy(&[]).admit(&nameless, Access::Reads, &NONE, None)),
+            Some(ErrorCode::Misdirected)
+        );
     }
 
     #[test]
@@ -275,7 +336,8 @@ mod tests {
             ("http://localhost/v1/batches", &[HOST]),
         ] {
             for policy in [policy(&[]), AccessPolicy::Socket] {
-                let refused = code(policy.admit(&request("GET", path, hosts), Access::Anyone, &tokens()));
+                let refused =
+                    code(policy.admit(&request("GET", path, hosts), Access::Anyone, &tokens(), None));
                 assert_eq!(refused, Some(ErrorCode::InvalidRequest), "{path} {hosts:?}");
             }
         }
@@ -306,7 +368,7 @@ mod tests {
         }
         assert_eq!(ask(Access::ReadsUnlessFetched, "/v1/batches/x?fetch=false"), None);
         let change = request("PUT", "/v1/batches/x", &[]);
-        assert_eq!(code(AccessPolicy::Socket.admit(&change, Access::Changes, &NONE)), None);
+        assert_eq!(code(AccessPolicy::Socket.admit(&change, Access::Changes, &NONE, None)), None);
     }
 
     #[test]

@@ -88,8 +88,9 @@ impl Assembly {
             })
             .collect();
         let mut inbound = ingress::inbound(config, &mut resolve);
+        let pages = config.api.pages();
         let targets: Vec<(&WebhookConfig, Option<Target>)> =
-            config.webhooks.values().map(|webhook| (webhook, target(webhook, &mut resolve))).collect();
+            config.webhooks.values().map(|webhook| (webhook, target(webhook, pages, &mut resolve))).collect();
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
             Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
         });
@@ -194,9 +195,10 @@ fn usual_url(webhook: &WebhookConfig) -> Option<SecretString> {
     crate::webhook::registry::kind(&webhook.kind)?.facts.url.map(SecretString::from)
 }
 
-/// Where a webhook points, by its configuration and `resolve`, which has its secrets; `None` if it lacks one.
+/// Where a webhook points, by its configuration, `pages` (see [`Target::pages`]) and `resolve`, which has its secrets; `None` if it lacks one.
 pub(super) fn target(
     webhook: &WebhookConfig,
+    pages: Option<&str>,
     mut resolve: impl FnMut(String, &SecretSource) -> Option<SecretString>,
 ) -> Option<Target> {
     let name = &webhook.name;
@@ -214,6 +216,7 @@ pub(super) fn target(
         url,
         secrets,
         options,
+        pages: pages.map(str::to_owned),
         template: webhook.template.as_ref().map(|template| template.text.clone()),
         timeout: webhook.timeout,
     })

@@ -156,6 +156,7 @@ impl Query {
         Ok(DeliveryQuery {
             state: self.text("state"),
             webhook: self.text("webhook"),
+            code: self.number("code")?,
             after: self.text("after"),
             limit: self.number("limit")?,
         })

@@ -318,7 +318,7 @@ impl Service {
     }
 }
 
-fn provider_report(poller: Snapshot) -> ProviderReport {
+pub(super) fn provider_report(poller: Snapshot) -> ProviderReport {
     ProviderReport {
         kind: poller.kind,
         base_url: poller.base_url,

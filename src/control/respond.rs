@@ -4,6 +4,7 @@ use super::access::Peer;
 use super::api_error::ApiError;
 use super::results;
 use super::service::Service;
+use super::sessions::Sessions;
 use axum::Json;
 use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
@@ -19,6 +20,17 @@ pub(super) struct Shared {
     pub(super) stopping: CancellationToken,
     /// Leave for one more live stream of the event log.
     pub(super) listeners: Arc<Semaphore>,
+    /// Where requests come in.
+    pub(super) door: Door,
+    /// Who has the dashboard open.
+    pub(super) sessions: Arc<Sessions>,
+}
+
+/// Where a request has come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Socket,
+    Tcp,
 }
 
 /// What a provider has a say in is saved, not shown.

@@ -16,13 +16,14 @@ impl Live {
             .into_iter()
             .filter(|name| {
                 let Some(webhook) = config.webhooks.get(name) else { return false };
-                let read = target(webhook, |key, source| match source.resolve(self.env()) {
-                    Ok(secret) => Some(secret),
-                    Err(problem) => {
-                        tracing::debug!(webhook = %name, "{key}: {problem}; the previous one is used");
-                        None
-                    }
-                });
+                let read =
+                    target(webhook, config.api.pages(), |key, source| match source.resolve(self.env()) {
+                        Ok(secret) => Some(secret),
+                        Err(problem) => {
+                            tracing::debug!(webhook = %name, "{key}: {problem}; the previous one is used");
+                            None
+                        }
+                    });
                 read.is_some_and(|target| {
                     self.dispatcher.secrets_digest(name) != Some(Destination::secrets_digest_of(&target))
                 })

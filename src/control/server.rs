@@ -7,6 +7,7 @@ use super::api::{
 use super::api_error::ApiError;
 use super::connections::{self, Bounds};
 use super::creation;
+use super::dashboard;
 use super::files;
 use super::leftover::Leftover;
 use super::metrics::as_prometheus_text;
@@ -17,9 +18,10 @@ use super::query::{
     self, Declared, NOTHING, OF_BATCHES, OF_DELIVERIES, OF_EVENTS, OF_RESULTS, OF_SUBMISSIONS, Query,
 };
 use super::resolve;
-use super::respond::{Answer, Shared, stream_of_lines};
+use super::respond::{Answer, Door, Shared, stream_of_lines};
 use super::routes::{Route, Table};
 use super::service::Service;
+use super::sessions::Sessions;
 use super::stream;
 use crate::http::descriptors;
 use axum::body::{Body, Bytes};
@@ -27,12 +29,14 @@ use axum::extract::{
     DefaultBodyLimit, Extension, FromRequestParts, MatchedPath, Path, RawPathParams, Request, State,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing;
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -150,10 +154,16 @@ fn routes() -> Vec<Route> {
 fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: CancellationToken) -> Router {
     // Whoever only listens leaves room for whoever asks.
     let listeners = Arc::new(Semaphore::new((bounds.connections / 2).max(1)));
-    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners };
-    let (router, table) = Table::of(routes());
+    let door = match policy {
+        AccessPolicy::Socket => Door::Socket,
+        AccessPolicy::Tcp(_) => Door::Tcp,
+    };
+    let sessions = Arc::new(Sessions::new());
+    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners, door, sessions };
+    let (router, table) = Table::of(routes().into_iter().chain(dashboard::routes()).collect());
     let table = Arc::new(table);
-    router
+    let public = service.clone();
+    let app = router
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -165,10 +175,10 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
                 let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
                 let (access, parameters) = table.demands(request.method(), matched);
                 let (mut request, leftover) = Leftover::watch(request);
-                let tokens = service.tokens();
+                let (tokens, public) = (service.tokens(), service.public_url());
                 let trust = policy.trust(&request, &tokens);
                 request.extensions_mut().insert(trust);
-                let admitted = policy.admit(&request, access, &tokens).and_then(|()| {
+                let admitted = policy.admit(&request, access, &tokens, public.as_ref()).and_then(|()| {
                     let Some(parameters) = parameters else { return Ok(()) };
                     request.extensions_mut().insert(Declared(parameters));
                     query::judge(request.uri().query().unwrap_or_default(), parameters)
@@ -183,7 +193,34 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
                 harmless(leftover.before(response, &stopping).await)
             }
         }))
-        .with_state(shared)
+        .with_state(shared);
+    below_public_path(app, public)
+}
+
+/// The same with every path also behind that of `api.public_url`: a proxy may leave it there or take it away.
+fn below_public_path(app: Router, service: Service) -> Router {
+    let app = TowerToHyperService::new(app);
+    Router::new().fallback(move |mut request: Request| {
+        if let Some(public) = service.public_url()
+            && let Some(uri) = without_prefix(request.uri(), &public.path)
+        {
+            *request.uri_mut() = uri;
+        }
+        app.call(request)
+    })
+}
+
+/// `uri` without `prefix` before its path, if that is there.
+fn without_prefix(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let rest = uri.path().strip_prefix(prefix).filter(|_| !prefix.is_empty())?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let slash = if rest.is_empty() { "/" } else { "" };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{slash}{rest}{query}").parse().ok();
+    Uri::from_parts(parts).ok()
 }
 
 /// An answer that no browser takes for a page or a script of this origin, whatever a provider has put into it.

@@ -6,12 +6,13 @@ use super::live::Live;
 use super::resolve::{self, candidates, no_such_provider};
 use super::tokens::Tokens;
 use crate::clock::Clock;
+use crate::config::PublicUrl;
 use crate::domain::event::EventType;
 use crate::domain::shape;
 use crate::domain::since;
 use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
-use crate::store::batches::BatchFilter;
+use crate::store::batches::{BatchFilter, BatchOrder};
 use crate::store::events::{EventFilter, LoggedEvent};
 use crate::store::lookup::Called;
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState, Trigger};
@@ -78,6 +79,8 @@ pub struct DeliveryQuery {
     pub state: Option<String>,
     /// Only to this webhook.
     pub webhook: Option<String>,
+    /// Only those whose last attempt was answered with this code.
+    pub code: Option<u16>,
     /// Only what comes after this one.
     pub after: Option<String>,
     /// At most so many.
@@ -102,6 +105,11 @@ impl Service {
 
     pub(super) fn tokens(&self) -> Tokens {
         self.live.as_ref().map_or_else(Tokens::default, |live| live.tokens_in_force())
+    }
+
+    /// Where people reach the dashboard, if they reach one.
+    pub(super) fn public_url(&self) -> Option<PublicUrl> {
+        self.live.as_ref().and_then(|live| live.config().api.public_url.clone())
     }
 
     /// Where what must not break off runs; `None`: there is no daemon.
@@ -289,6 +297,7 @@ impl Service {
         let named = query.provider.clone();
         let filter = BatchFilter {
             active_only: query.active,
+            stuck_only: false,
             statuses: query.statuses,
             provider: query.provider,
             labels: query.labels,
@@ -297,6 +306,8 @@ impl Service {
             search: query.search,
             created_since: self.since(query.since.as_deref())?.map(Timestamp::as_second),
             after,
+            order: BatchOrder::Registered,
+            offset: 0,
             limit: Some(query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)),
         };
         let (found, has_more) = self.store.list(filter).await?;
@@ -319,7 +330,7 @@ impl Service {
     }
 
     /// The instant that `since` means now.
-    fn since(&self, since: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    pub(super) fn since(&self, since: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
         let parse = |text| since::parse(text, self.clock.now());
         since.map(parse).transpose().map_err(|error| ApiError::invalid(error.to_string()).param("since"))
     }
@@ -384,6 +395,7 @@ impl Service {
             state,
             webhook: query.webhook,
             batch: None,
+            code: query.code,
             after,
             limit: Some(query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE)),
         };

@@ -27,7 +27,7 @@ const PAGE: u32 = 32;
 /// The events after `after`, then every new one as it is recorded, as server-sent events whose ids are the
 /// numbers of the log. Ends when the daemon stops.
 pub(super) async fn events(shared: &Shared, batch: Option<&str>, after: i64) -> Result<Response, ApiError> {
-    let Shared { service, stopping, listeners } = shared;
+    let Shared { service, stopping, listeners, .. } = shared;
     let place = listeners.clone().try_acquire_owned().map_err(|_| {
         ApiError::busy("too many streams of the event log are open", Duration::from_secs(30))
             .hint("close some, or ask for /v1/events?after=SEQ now and then")

@@ -34,10 +34,30 @@ impl Tokens {
         }
     }
 
+    /// What a token of this digest proves, if it is in force.
+    pub(super) fn proof_of(&self, digest: &Digest) -> Proof {
+        let is = |token: &Option<SecretString>| {
+            token.as_ref().is_some_and(|token| digest_of(token.expose_secret()) == *digest)
+        };
+        match (is(&self.all), is(&self.reading)) {
+            (true, _) => Proof::MayDoEverything,
+            (false, true) => Proof::MayRead,
+            (false, false) => Proof::Nothing,
+        }
+    }
+
     /// Whether none is configured.
     pub(super) fn is_none(&self) -> bool {
         self.all.is_none() && self.reading.is_none()
     }
+}
+
+/// What a session remembers of the token that it was opened with.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest_of(token: &str) -> Digest {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(token.as_bytes()).into()
 }
 
 /// Compares in a time that tells nothing of where the two differ.

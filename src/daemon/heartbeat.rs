@@ -169,6 +169,7 @@ mod tests {
             held_until: None,
             state: ProviderState::default(),
             polls: BTreeMap::from([("ok", polls)]),
+            recent: Vec::new(),
             repaired: 0,
         }
     }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod outcome;
 pub mod outlook;
 pub mod pace;
+pub mod page;
 pub mod price_import;
 pub mod prices;
 pub mod printable;

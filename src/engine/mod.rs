@@ -20,6 +20,7 @@ pub mod poll;
 pub mod poller;
 mod pollers;
 mod polling;
+pub mod recent_checks;
 pub mod reconcile;
 pub mod results;
 mod rounds;
@@ -30,6 +31,8 @@ pub mod submit;
 mod submit_error;
 
 use crate::clock::Clock;
+use crate::domain::hazard::Usual;
+use crate::domain::history::Class;
 use crate::domain::outcome::Severity;
 use crate::domain::route::Routes;
 use crate::domain::schedule::{self, NextPoll};
@@ -288,6 +291,11 @@ impl Engine {
                 )],
             },
         }
+    }
+
+    /// How long batches like those of `class` usually take, as far as that is learnt.
+    pub fn usual(&self, class: &Class) -> Option<Usual> {
+        self.shared.estimates.about(class, self.shared.clock.now())?.usual()
     }
 
     /// How each account stands.

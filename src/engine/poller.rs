@@ -6,6 +6,7 @@ use super::by_hand::ByHand;
 use super::due::{DueList, Next};
 use super::health::{Episode, Health};
 use super::lists::Lists;
+use super::recent_checks::{RecentCheck, RecentChecks};
 use super::shared::Shared;
 use crate::config::Polling;
 use crate::domain::event::EventType;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -87,6 +89,7 @@ pub(super) struct Record {
     /// One report at a time, so that an older one never overtakes a newer.
     reporting: AsyncMutex<()>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    recent: RecentChecks,
     /// How often the schedule was found not to be what the database says.
     repaired: AtomicU64,
 }
@@ -111,6 +114,8 @@ pub struct Snapshot {
     pub state: ProviderState,
     /// How many requests about batches ended how (`ok`, or [`Failure::class`]), since the start.
     pub polls: BTreeMap<&'static str, u64>,
+    /// The last requests since the start, oldest first.
+    pub recent: Vec<RecentCheck>,
     /// How many batches were found to be missing from the schedule, or wrongly on it, since the start.
     pub repaired: u64,
 }
@@ -133,6 +138,7 @@ impl Record {
             health: Mutex::new(Health::remembered(state)),
             reporting: AsyncMutex::default(),
             counts: Mutex::default(),
+            recent: RecentChecks::default(),
             repaired: AtomicU64::default(),
         })
     }
@@ -347,6 +353,7 @@ impl Poller {
             held_until: self.held_until(),
             state: lock(&self.record.health).state().clone(),
             polls: lock(&self.record.counts).clone(),
+            recent: self.record.recent.all(),
             repaired: self.record.repaired.load(Ordering::Relaxed),
         }
     }
@@ -375,11 +382,12 @@ impl Poller {
     /// Asks for one batch; whoever calls it has leave.
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
         let call = self.adapter().retrieve(id)?;
+        let begun = Instant::now();
         let result = self.send(call).await.and_then(|answer| {
             let sighting = self.account.read(&answer, |adapter| adapter.retrieved(id, &answer))?;
             Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
         });
-        self.count(&result);
+        self.count(&result, begun);
         result
     }
 
@@ -388,7 +396,9 @@ impl Poller {
         let _leave = self.leave_by_hand().await?;
         let page = PageRequest { limit: 1, ..PageRequest::default() };
         let call = self.adapter().list(&page)?;
+        let begun = Instant::now();
         let result = self.send(call).await.and_then(|answer| self.listed(&page, &answer).map(drop));
+        self.record.recent.note(&result, begun.elapsed(), self.now());
         self.report(result.as_ref().err()).await;
         result
     }
@@ -405,11 +415,12 @@ impl Poller {
             return access;
         }
         let page = PageRequest { limit: 1, ..PageRequest::default() };
+        let begun = Instant::now();
         let result = match self.adapter().list(&page) {
             Ok(call) => self.send(call).await.and_then(|answer| self.listed(&page, &answer)),
             Err(failure) => Err(failure),
         };
-        self.count(&result);
+        self.count(&result, begun);
         let access = match result.as_ref().map_err(Failure::verdict) {
             Ok(_) => Access::Accepted,
             Err(Verdict::Refused | Verdict::Missing) => Access::Refused,
@@ -434,13 +445,14 @@ impl Poller {
             () = self.retired.cancelled() => return None,
             leave = self.budget.wait(&self.shared.clock) => leave,
         };
+        let begun = Instant::now();
         let result = match self.adapter().list(page) {
             Ok(call) => self.send(call).await.and_then(|answer| self.listed(page, &answer)),
             Err(failure) => Err(failure),
         };
         drop(leave);
         self.changed.notify_one();
-        self.count(&result);
+        self.count(&result, begun);
         match result.as_ref().map_err(Failure::verdict) {
             Err(Verdict::Refused | Verdict::Missing) => {}
             Ok(_) | Err(Verdict::Again | Verdict::Hold(_)) => self.report(result.as_ref().err()).await,
@@ -490,7 +502,9 @@ impl Poller {
         }
     }
 
-    pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
+    /// Notes how a request about batches ended that was sent at `begun`.
+    fn count<T>(&self, result: &Result<T, Failure>, begun: Instant) {
+        self.record.recent.note(result, begun.elapsed(), self.now());
         let result = result.as_ref().map_or_else(Failure::class, |_| "ok");
         *lock(&self.record.counts).entry(result).or_default() += 1;
     }

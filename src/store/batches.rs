@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub struct BatchFilter {
     /// Only those still watched.
     pub active_only: bool,
+    /// Only those that make no progress, or that their provider no longer knows.
+    pub stuck_only: bool,
     /// Only these statuses; empty: all.
     pub statuses: Vec<Status>,
     /// Only this provider's.
@@ -38,8 +40,25 @@ pub struct BatchFilter {
     pub created_since: Option<i64>,
     /// Only what comes after (was registered before) this one.
     pub after: Option<Pk>,
+    pub order: BatchOrder,
+    /// So many of the first are left out.
+    pub offset: u32,
     /// At most so many.
     pub limit: Option<u32>,
+}
+
+/// In which order batches are listed; what is equal in it, newest registered first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchOrder {
+    #[default]
+    Registered,
+    /// By name, or by id where there is none.
+    Name,
+    Status,
+    Provider,
+    Model,
+    /// By when they are expected to end, the soonest first; then those that have ended or of which nothing is known.
+    Expected,
 }
 
 impl Store {
@@ -158,11 +177,22 @@ impl Store {
     /// Lists batches; the flag says whether there are more.
     pub async fn list(&self, filter: BatchFilter) -> Result<(Vec<(Pk, Tracked)>, bool), StoreError> {
         let limit = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let (rest, values) = filter.sql();
+        let (rest, values) = filter.page();
         let mut found = self.select(rest, values).await?;
         let more = limit.is_some_and(|limit| found.len() > limit);
         found.truncate(limit.unwrap_or(usize::MAX));
         Ok((found, more))
+    }
+
+    /// How many batches `filter` lets through, on whatever page.
+    pub async fn count(&self, filter: BatchFilter) -> Result<u64, StoreError> {
+        let (conditions, values) = filter.conditions();
+        self.read(move |connection| {
+            let mut query =
+                connection.prepare_cached(&format!("SELECT count(*) AS count FROM batches {conditions}"))?;
+            Ok(query.query_row(params_from_iter(values), |row| row.get::<_, i64>("count"))?.unsigned_abs())
+        })
+        .await
     }
 
     /// The changes of status of one batch, oldest first.
@@ -304,7 +334,19 @@ impl Store {
 
 impl BatchFilter {
     /// What follows `FROM batches`, and its values.
-    fn sql(self) -> (String, Vec<Value>) {
+    fn page(self) -> (String, Vec<Value>) {
+        let (order, offset, limit) = (self.order, self.offset, self.limit);
+        let (mut sql, values) = self.conditions();
+        let _ = write!(sql, " ORDER BY {}pk DESC", order.sql());
+        if let Some(limit) = limit {
+            // One more tells whether there are more.
+            let _ = write!(sql, " LIMIT {} OFFSET {offset}", u64::from(limit) + 1);
+        }
+        (sql, values)
+    }
+
+    /// The conditions, and their values.
+    fn conditions(self) -> (String, Vec<Value>) {
         let mut sql = String::new();
         let mut values: Vec<Value> = Vec::new();
         let mut and = |sql: &mut String, condition: &str, more: Vec<Value>| {
@@ -314,6 +356,10 @@ impl BatchFilter {
         };
         if self.active_only {
             and(&mut sql, "active = 1", vec![]);
+        }
+        if self.stuck_only {
+            let condition = "(active = 1 AND (stalled_since IS NOT NULL OR lost_since IS NOT NULL))";
+            and(&mut sql, condition, vec![]);
         }
         if !self.statuses.is_empty() {
             let places = vec!["?"; self.statuses.len()].join(", ");
@@ -348,11 +394,20 @@ impl BatchFilter {
         if let Some(after) = self.after {
             and(&mut sql, "pk < ?", vec![after.into()]);
         }
-        sql.push_str(" ORDER BY pk DESC");
-        if let Some(limit) = self.limit {
-            // One more tells whether there are more.
-            let _ = write!(sql, " LIMIT {}", u64::from(limit) + 1);
-        }
         (sql, values)
+    }
+}
+
+impl BatchOrder {
+    /// What stands before the last word of `ORDER BY`.
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Registered => "",
+            Self::Name => "lower(coalesce(name, id)), ",
+            Self::Status => "active DESC, status, ",
+            Self::Provider => "provider, ",
+            Self::Model => "batch ->> '$.model' IS NULL, batch ->> '$.model', ",
+            Self::Expected => "active DESC, eta IS NULL, eta, ",
+        }
     }
 }

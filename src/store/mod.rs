@@ -19,6 +19,7 @@ pub mod downloads;
 mod error;
 pub mod events;
 mod expiring;
+pub mod figures;
 mod file_check;
 pub mod files;
 pub mod history;

@@ -10,22 +10,27 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 impl Message {
-    /// Reads an event's frozen body; what is missing or odd in it is left out.
-    pub fn from_event(body: &str, now: Timestamp) -> Result<Self, Failure> {
-        Ok(Self::of(&parse(body)?, now))
+    /// Reads an event's frozen body; what is missing or odd in it is left out. With `pages`, the address of the
+    /// dashboard, it links to the page there.
+    pub fn from_event(body: &str, pages: Option<&str>, now: Timestamp) -> Result<Self, Failure> {
+        Ok(Self::of(&parse(body)?, pages, now))
     }
 
     /// One message for several events, the worst first.
-    pub fn from_group(events: &[EventBody<'_>], now: Timestamp) -> Result<Self, Failure> {
+    pub fn from_group(
+        events: &[EventBody<'_>],
+        pages: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Self, Failure> {
         let events: Vec<Value> = events.iter().map(|event| parse(event.body)).collect::<Result<_, _>>()?;
         Ok(match events.as_slice() {
-            [event] => Self::of(event, now),
-            events => group::message(events),
+            [event] => Self::of(event, pages, now),
+            events => group::message(events, pages),
         })
     }
 
-    pub(super) fn of(event: &Value, now: Timestamp) -> Self {
-        let event = EventReader::new(event);
+    pub(super) fn of(event: &Value, pages: Option<&str>, now: Timestamp) -> Self {
+        let event = EventReader::new(event, pages);
         let mut message = match event.kind {
             Some(EventType::Digest) => digest::message(&event, now),
             _ => event.message(now),

@@ -53,7 +53,7 @@ pub fn message(event: &EventReader<'_>, now: Timestamp) -> Message {
             .chain(cost(event))
             .chain(period(event))
             .collect(),
-        link: None,
+        link: event.pages.map(group::overview),
         at: event.time("/observed_at"),
         topic: None,
         text: None,
@@ -63,7 +63,7 @@ pub fn message(event: &EventReader<'_>, now: Timestamp) -> Message {
 /// The batches of one of the digest's lists.
 fn batches<'a>(event: &EventReader<'a>, list: &str) -> impl Iterator<Item = EventReader<'a>> {
     let batches = event.data[list].as_array().map(Vec::as_slice).unwrap_or_default();
-    batches.iter().map(|data| EventReader::of(EventType::Batch(status(data)), data))
+    batches.iter().map(move |data| EventReader::of(EventType::Batch(status(data)), data, event.pages))
 }
 
 /// How many of a list the digest counts and does not hold.

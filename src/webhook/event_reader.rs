@@ -8,6 +8,7 @@ use crate::domain::event::EventType;
 use crate::domain::outcome::{Outcome, Severity};
 use crate::domain::status::Status;
 use crate::domain::time::{from_seconds, since};
+use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
@@ -20,17 +21,19 @@ pub struct EventReader<'a> {
     pub kind: Option<EventType>,
     /// The `data` member.
     pub data: &'a Value,
+    /// Where the dashboard is, if people reach it (`api.public_url`).
+    pub pages: Option<&'a str>,
 }
 
 impl<'a> EventReader<'a> {
-    pub fn new(event: &'a Value) -> Self {
+    pub fn new(event: &'a Value, pages: Option<&'a str>) -> Self {
         let word = event["type"].as_str().unwrap_or("event");
-        Self { word, kind: EventType::from_word(word), data: &event["data"] }
+        Self { word, kind: EventType::from_word(word), data: &event["data"], pages }
     }
 
     /// Reads `data` as if it were that of an event of this type.
-    pub const fn of(kind: EventType, data: &'a Value) -> Self {
-        Self { word: kind.as_str(), kind: Some(kind), data }
+    pub const fn of(kind: EventType, data: &'a Value, pages: Option<&'a str>) -> Self {
+        Self { word: kind.as_str(), kind: Some(kind), data, pages }
     }
 
     pub fn message(&self, now: Timestamp) -> Message {
@@ -374,12 +377,34 @@ impl<'a> EventReader<'a> {
             .collect()
     }
 
-    /// The provider's page, if it is one that may be shown.
+    /// The dashboard's page of what it is about, if people reach that, else the provider's own.
     pub fn link(&self) -> Option<Link> {
+        self.dashboard_link().or_else(|| self.console_link())
+    }
+
+    fn dashboard_link(&self) -> Option<Link> {
+        let pages = self.pages?;
+        let text = |pointer| self.data.pointer(pointer).and_then(Value::as_str);
+        // What is tried out is about a batch that no page shows.
+        let path = match (text("/id"), text("/provider"), text("/webhook")) {
+            _ if self.is_test() => "/".to_owned(),
+            (Some(id), Some(provider), _) => {
+                BatchKey { provider: provider.to_owned(), id: id.to_owned() }.page()
+            }
+            (_, _, Some(_)) => "/webhooks".to_owned(),
+            (None, Some(_), None) => "/providers".to_owned(),
+            _ => "/".to_owned(),
+        };
+        let url = format!("{pages}{path}");
+        (url.len() <= MAX_URL).then(|| Link { url, text: "Open in batchd".to_owned() })
+    }
+
+    /// The provider's page, if it is one that may be shown.
+    fn console_link(&self) -> Option<Link> {
         let mut pages = ["/batch/batchd/console_url", "/console_url"].into_iter();
         let url = pages.find_map(|at| self.data.pointer(at)?.as_str())?;
         let usable = (url.starts_with("https://") || url.starts_with("http://"))
-            && url.len() <= 1000
+            && url.len() <= MAX_URL
             && url.chars().all(|c| c.is_ascii_graphic());
         usable.then(|| Link { url: url.to_owned(), text: format!("Open in {}", self.provider()) })
     }
@@ -390,6 +415,8 @@ pub const TITLE: usize = 100;
 /// Of a line, in UTF-16 units.
 pub const LINE: usize = 500;
 const NAME: usize = 60;
+/// Of an address, in bytes.
+const MAX_URL: usize = 1000;
 const VALUE: usize = 200;
 const MOST_ERRORS: usize = 3;
 const UNKNOWN: &str = "–";
@@ -404,7 +431,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn message(tracked: &Tracked) -> Message {
-        Message::from_event(&reached(tracked), NOW).unwrap()
+        Message::from_event(&reached(tracked), None, NOW).unwrap()
     }
 
     fn fact<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
@@ -480,7 +507,7 @@ mod tests {
                 }
                 _ => Occurrence::finding(kind, NOW, NOW).draft(&tracked).body(1),
             };
-            let message = Message::from_event(&body, NOW).unwrap();
+            let message = Message::from_event(&body, None, NOW).unwrap();
             assert!(message.headline().starts_with(message.tone.icon()), "{kind}: {}", message.title);
             assert!(
                 !message.title.contains(kind.as_str()),
@@ -491,11 +518,11 @@ mod tests {
         }
         let words = "openai refuses the key (401: bad key); its batches are looked at less often";
         let refused = Draft::about_provider(EventType::ProviderUnauthorized, "openai", words, NOW, NOW);
-        let refused = Message::from_event(&refused.body(1), NOW).unwrap();
+        let refused = Message::from_event(&refused.body(1), None, NOW).unwrap();
         assert_eq!(refused.headline(), "❌ openai — key refused");
         assert_eq!(refused.line, words);
         let stalled = Occurrence::finding(EventType::BatchStalled, NOW, NOW).draft(&tracked);
-        let stalled = Message::from_event(&stalled.body(1), NOW).unwrap();
+        let stalled = Message::from_event(&stalled.body(1), None, NOW).unwrap();
         assert_eq!(stalled.line, "nightly-eval makes no progress: 10 of 100 requests done");
         assert_eq!(stalled.headline(), "⚠️ nightly-eval — no progress");
     }
@@ -504,7 +531,7 @@ mod tests {
     fn a_test_cannot_be_taken_for_news() {
         let tracked = batch(Status::Completed, Some((10, 10, 0)));
         let draft = Draft::test(&tracked, EventType::Batch(Status::Completed), "1", NOW);
-        let message = Message::from_event(&draft.body(0), NOW).unwrap();
+        let message = Message::from_event(&draft.body(0), None, NOW).unwrap();
         assert_eq!(message.headline(), "✅ TEST: nightly-eval — completed");
         assert!(message.line.starts_with("Test message from batchd. No action needed."), "{}", message.line);
         assert!(message.notes.iter().any(|note| note.contains("test")));
@@ -524,10 +551,10 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_event_is_a_failure_and_odd_fields_are_left_out() {
-        assert!(matches!(Message::from_event("{", NOW), Err(Failure::Malformed(_))));
+        assert!(matches!(Message::from_event("{", None, NOW), Err(Failure::Malformed(_))));
         for body in ["{}", "[]", "null", r#"{"type":7,"data":{"batch":{"request_counts":"many"},"name":9}}"#]
         {
-            assert!(Message::from_event(body, NOW).is_ok(), "{body}");
+            assert!(Message::from_event(body, None, NOW).is_ok(), "{body}");
         }
     }
 
@@ -542,7 +569,7 @@ mod tests {
                 "data": {"name": name, "duration_seconds": seconds, "outcome": "partial", "severity": "warning",
                     "batch": {"request_counts": {"total": total, "completed": completed, "failed": failed}}},
             });
-            let message = Message::from_event(&body.to_string(), NOW).unwrap();
+            let message = Message::from_event(&body.to_string(), None, NOW).unwrap();
             prop_assert!(utf16(&message.title) <= TITLE && utf16(&message.line) <= LINE);
         }
     }

@@ -37,6 +37,7 @@ struct Generic {
     address: Address,
     keys: Vec<SigningKey>,
     template: Option<Template>,
+    pages: Option<String>,
     timeout: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Generic {
         Ok(Self {
             address: Address::parse(&target.url)?,
             keys: keys.collect::<Result<_, _>>()?,
+            pages: target.pages.clone(),
             template: template.transpose().map_err(BadTarget::Template)?,
             timeout: target.timeout,
         })
@@ -58,7 +60,7 @@ impl Generic {
     fn body(&self, event: &EventBody<'_>) -> Result<(Bytes, &'static str), Failure> {
         if let Some(template) = &self.template {
             // The time of the event, not of the attempt: what is signed under one id is always the same.
-            let message = Message::from_event(event.body, Timestamp::UNIX_EPOCH)?;
+            let message = Message::from_event(event.body, self.pages.as_deref(), Timestamp::UNIX_EPOCH)?;
             if let Some(text) = template.render(event.body, &message) {
                 return Ok((Bytes::from(text), if template.is_json() { JSON } else { TEXT }));
             }

@@ -1,7 +1,7 @@
 //! Several events in one message: how many of which, and a line for each, the worst first.
 
 use super::event_reader::{EventReader, LINE, TITLE};
-use super::message::{Entry, List, Message};
+use super::message::{Entry, Link, List, Message};
 use super::text::{cut, number, utf16};
 use crate::domain::event::EventType;
 use crate::domain::outcome::Severity;
@@ -9,8 +9,9 @@ use serde_json::Value;
 use std::cmp::Reverse;
 
 /// The message that tells `events`, which are in the order of the log.
-pub fn message(events: &[Value]) -> Message {
-    let mut readers: Vec<EventReader<'_>> = events.iter().map(EventReader::new).collect();
+pub fn message(events: &[Value], pages: Option<&str>) -> Message {
+    let mut readers: Vec<EventReader<'_>> =
+        events.iter().map(|event| EventReader::new(event, pages)).collect();
     // What is equally bad stays in the order of the log.
     readers.sort_by_key(|event| Reverse(event.severity()));
     let counts = counts(&readers);
@@ -28,7 +29,7 @@ pub fn message(events: &[Value]) -> Message {
         errors: Vec::new(),
         lists: vec![List::new("", readers.iter().map(entry).collect(), 0)],
         notes: Vec::new(),
-        link: None,
+        link: pages.map(overview),
         at: readers.iter().filter_map(|event| event.time("/observed_at")).max(),
         topic: None,
         text: None,
@@ -52,6 +53,11 @@ pub fn entry(event: &EventReader<'_>) -> Entry {
         text = format!("TEST: {text}");
     }
     Entry { tone: event.tone(), text: cut(&text, ENTRY, utf16), url: event.link().map(|link| link.url) }
+}
+
+/// The dashboard, for a message that is about many things.
+pub fn overview(pages: &str) -> Link {
+    Link { url: format!("{pages}/"), text: "Open in batchd".to_owned() }
 }
 
 /// `2 failed, 48 completed`, the worst first.

@@ -165,6 +165,8 @@ pub struct Target {
     pub secrets: Vec<SecretString>,
     /// The kind's further keys (`routing_key`, `topic`, `token`, `chat`).
     pub options: BTreeMap<&'static str, SecretString>,
+    /// The address of the dashboard, which messages link to; `None`: they link to the provider's console.
+    pub pages: Option<String>,
     /// What replaces the text that the kind has of its own.
     pub template: Option<String>,
     /// For the whole exchange.
@@ -179,6 +181,7 @@ impl Target {
             url: SecretString::from(url),
             secrets: Vec::new(),
             options: BTreeMap::new(),
+            pages: None,
             template: None,
             timeout: Duration::from_secs(15),
         }

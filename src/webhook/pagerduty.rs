@@ -59,7 +59,7 @@ impl Webhook for PagerDuty {
         let message = self.post.message(event, plain, now)?;
         let body: Value = serde_json::from_str(event.body)
             .map_err(|error| Failure::Malformed(format!("the stored event is not JSON: {error}")))?;
-        let reader = EventReader::new(&body);
+        let reader = EventReader::new(&body, None);
         let alert = Alert::of(&reader, event.id);
         let mut payload = json!({
             "routing_key": self.routing_key.expose_secret(),

@@ -22,6 +22,7 @@ pub struct Post {
     address: Address,
     timeout: Duration,
     template: Option<Template>,
+    pages: Option<String>,
 }
 
 impl Post {
@@ -36,6 +37,7 @@ impl Post {
         Ok(Self {
             address: Address::parse(url)?,
             timeout: target.timeout,
+            pages: target.pages.clone(),
             template: template.transpose().map_err(BadTarget::Template)?,
         })
     }
@@ -51,7 +53,7 @@ impl Post {
 
     /// What `event` says; the template's text with it, unless the receiver has refused that.
     pub fn message(&self, event: &EventBody<'_>, plain: bool, now: Timestamp) -> Result<Message, Failure> {
-        let mut message = Message::from_event(event.body, now)?;
+        let mut message = Message::from_event(event.body, self.pages.as_deref(), now)?;
         if let Some(template) = self.template.as_ref().filter(|_| !plain) {
             message.text = template.render(event.body, &message);
         }
@@ -60,10 +62,10 @@ impl Post {
 
     /// What `events` say together; a template makes a line or more of each.
     pub fn group(&self, events: &[EventBody<'_>], plain: bool, now: Timestamp) -> Result<Message, Failure> {
-        let mut message = Message::from_group(events, now)?;
+        let mut message = Message::from_group(events, self.pages.as_deref(), now)?;
         if let Some(template) = self.template.as_ref().filter(|_| !plain) {
             let texts = events.iter().map(|event| {
-                let message = Message::from_event(event.body, now).ok()?;
+                let message = Message::from_event(event.body, self.pages.as_deref(), now).ok()?;
                 template.render(event.body, &message)
             });
             // One that it cannot write is told in the built-in way, and so are all.

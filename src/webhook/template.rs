@@ -107,7 +107,7 @@ impl Template {
     /// Tries it on an event of each type.
     fn try_out(&self) -> Result<(), String> {
         for event in specimen::events() {
-            let message = Message::of(&event, specimen::NOW);
+            let message = Message::of(&event, None, specimen::NOW);
             self.try_render(&event, &message).map_err(|reason| {
                 format!("{reason} (for an event `{}`)", event["type"].as_str().unwrap_or_default())
             })?;

@@ -22,6 +22,7 @@ mod contract;
 mod cost;
 mod crash;
 mod creating;
+mod dashboard;
 mod deliver;
 mod discovery;
 mod dispatch;

@@ -100,6 +100,8 @@ pub struct DeliveryFilter {
     pub webhook: Option<String>,
     /// Only of events about this batch.
     pub batch: Option<BatchKey>,
+    /// Only those whose last attempt was answered with this code.
+    pub code: Option<u16>,
     /// Only what comes after this one.
     pub after: Option<Pk>,
     /// At most so many.
@@ -280,6 +282,10 @@ impl DeliveryFilter {
                 " AND events.batch = (SELECT pk FROM batches WHERE batches.provider = ? AND batches.id = ?)",
             );
             values.extend([key.provider.into(), key.id.into()]);
+        }
+        if let Some(code) = self.code {
+            sql.push_str(" AND last.http_status = ?");
+            values.push(i64::from(code).into());
         }
         if let Some(after) = self.after {
             sql.push_str(" AND deliveries.pk < ?");

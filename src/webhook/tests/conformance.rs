@@ -479,6 +479,27 @@ fn requests_go_where_each_service_takes_them() {
 }
 
 #[test]
+fn where_people_reach_the_dashboard_every_kind_links_there() {
+    let body = reached(&batch(Status::Completed, counts(10, 2)));
+    let provider =
+        Draft::about_provider(EventType::ProviderUnreachable, "openai", "silent", NOW, NOW).body(1);
+    for kind in KINDS.iter().filter(|kind| kind.facts.name != "generic") {
+        let name = kind.facts.name;
+        let pages = Some("https://ops.example.com/batchd".to_owned());
+        let webhook = (kind.build)(&Target { pages, ..target(kind) }).unwrap();
+        let said = tell(&*webhook, &body, false).to_string();
+        // Some escape the full stop or the colon.
+        let said = said.replace('\\', "");
+        assert!(said.contains("https://ops.example.com/batchd/b/openai:batch_abc123"), "{name}: {said}");
+        assert!(!said.contains("platform.openai.com"), "{name}: {said}");
+        let said = tell(&*webhook, &provider, false).to_string().replace('\\', "");
+        assert!(said.contains("https://ops.example.com/batchd/providers"), "{name}: {said}");
+        let digest = tell(&*webhook, &digest(), false).to_string().replace('\\', "");
+        assert!(digest.contains("https://ops.example.com/batchd/"), "{name}: {digest}");
+    }
+}
+
+#[test]
 fn a_template_replaces_the_text_of_every_kind_and_never_loses_a_message() {
     let body = reached(&hostile());
     for kind in KINDS {
