@@ -105,7 +105,16 @@ async fn batch(
     Path((name, id)): Path<(String, String)>,
 ) -> Answer<Json<Value>> {
     account(&shared, &name)?;
-    Ok(Json(shared.service.fetch(Some(&name), judged(&id)?).await?))
+    let batch = shared.service.fetch(Some(&name), judged(&id)?).await?;
+    // Its files are found by the tracked batch that names them, so an end that shows here is recorded before it is told.
+    if let (Some(id), Some(file)) = (batch["id"].as_str(), batch["output_file_id"].as_str())
+        && !batch["batchd"]["tracked_at"].is_null()
+        && shared.service.store.find_by_file(file.to_owned()).await?.is_empty()
+        && let Err(error) = shared.service.poll(&format!("{name}:{id}")).await
+    {
+        tracing::debug!(provider = name, batch = id, "cannot record what a check has shown: {error}");
+    }
+    Ok(Json(batch))
 }
 
 async fn cancel(
