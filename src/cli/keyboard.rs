@@ -234,7 +234,7 @@ mod tests {
             (String::from_utf8(typed).unwrap(), read)
         };
         assert_eq!(line(b"sk-1\nsk-2"), ("sk-1".to_owned(), 4));
-        assert_eq!(line("aä\x7fb\x08\x08\x7fc\r".as_bytes()), ("c".to_owned(), 8));
+        assert_eq!(line("aä\x7fb\x08\x08\x7fc\r".as_bytes()), ("c".to_owned(), 9));
         assert_eq!(line(b"wrong\x15right\x1b\n"), ("right".to_owned(), 12));
         assert_eq!(line(b"\x04x"), (String::new(), 0));
         assert_eq!(line(b"sk\x03x"), ("sk\x03".to_owned(), 2));

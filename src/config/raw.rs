@@ -348,7 +348,8 @@ mod tests {
         let in_force = |line: &str| {
             let Some(rest) = line.strip_prefix("# ") else { return line.to_owned() };
             let key = rest.split(" = ").next().unwrap_or_default();
-            let is_key = rest.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let is_key =
+                rest.contains(" = ") && key.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
             if is_key || rest.starts_with('[') { rest.to_owned() } else { line.to_owned() }
         };
         example.lines().map(in_force).collect::<Vec<_>>().join("\n")

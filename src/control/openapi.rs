@@ -34,6 +34,19 @@ pub(super) fn differences<'a>(
     let mut differences = Vec::new();
     let mut found = BTreeSet::new();
     for (path, method, access, parameters) in table {
+        let (word, security) = match access {
+            Access::Anyone => ("anyone", json!([])),
+            Access::Open => ("open", json!([])),
+            Access::Reads => ("reads", json!([{"token": []}, {"readToken": []}, {}])),
+            Access::ReadsUnlessFetched => {
+                ("reads_unless_fetched", json!([{"token": []}, {"readToken": []}, {}]))
+            }
+            Access::Costs => ("costs", json!([{"token": []}])),
+            Access::Copies => ("copies", json!([{"token": []}])),
+            Access::Changes => ("changes", json!([{"token": []}])),
+            // The dashboard is for people.
+            Access::Page | Access::Act => continue,
+        };
         // An id with a slash in it that nobody encoded is still one id.
         let route = path.replace("/{id}/{rest}", "/{id}");
         let beginning = route.split_once("{*").map(|(beginning, _)| beginning.to_owned());
@@ -53,20 +66,6 @@ pub(super) fn differences<'a>(
         }
         for (path, method, operation) in operations {
             found.insert((*path, method.clone()));
-            let word = match access {
-                Access::Anyone => "anyone",
-                Access::Open => "open",
-                Access::Reads => "reads",
-                Access::ReadsUnlessFetched => "reads_unless_fetched",
-                Access::Costs => "costs",
-                Access::Copies => "copies",
-                Access::Changes => "changes",
-            };
-            let security = match access {
-                Access::Anyone | Access::Open => json!([]),
-                Access::Reads | Access::ReadsUnlessFetched => json!([{"token": []}, {"readToken": []}, {}]),
-                Access::Costs | Access::Copies | Access::Changes => json!([{"token": []}]),
-            };
             if operation["x-batchd-access"] != word || operation["security"] != security {
                 differences.push(format!(
                     "{method} {path} of src/control/openapi.json must have \"x-batchd-access\": \"{word}\" and \
