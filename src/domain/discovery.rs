@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Searched {
     /// When the first round of all began.
     pub began_at: Option<Timestamp>,
-    /// When the newest batch was created that the last complete round saw; its beginning where that is not known.
+    /// When the last complete round began, but no later than [`read_to`].
     pub round_at: Option<Timestamp>,
 }
 
@@ -65,14 +65,15 @@ impl Searched {
     }
 }
 
-/// When the newest of `entries` was created, for a round that began at `began_at`.
+/// How far a round that began at `began_at` has surely read the list, by `entries` of it.
 ///
-/// The provider's times say how far a list has been read, not the local clock, which may be months ahead when a machine
-/// starts. A creation more than a day in the future is a provider's mistake, or the local clock is far behind: both say
-/// nothing.
-pub fn newest(entries: &[Sighting], began_at: Timestamp) -> Option<Timestamp> {
+/// The provider's times say it, not the local clock alone, which may be months ahead when a machine starts: what is
+/// created after the newest entry has not been read. A creation more than a day in the future is a provider's mistake,
+/// or the local clock is far behind: both say nothing.
+pub fn read_to(entries: &[Sighting], began_at: Timestamp) -> Option<Timestamp> {
     let created = entries.iter().filter_map(Sighting::created_by).filter_map(from_seconds);
-    created.filter(|created| *created <= later(began_at, FUTURE)).max()
+    let newest = created.filter(|created| *created <= later(began_at, FUTURE)).max()?;
+    Some(later(newest, SLACK).min(began_at))
 }
 
 /// How far a list has been read.
@@ -175,18 +176,18 @@ mod tests {
 
     #[test]
     fn how_far_a_list_was_read_does_not_depend_on_the_local_clock() {
-        let created =
-            |ago: u64| entry(Some(Status::Completed), earlier(NOW, HOUR * u32::try_from(ago).unwrap()));
+        let created = |ago: u32| entry(Some(Status::Completed), earlier(NOW, HOUR * ago));
         let entries = [created(30), created(3), created(50)];
-        let newest_seen = Some(earlier(NOW, HOUR * 3));
+        let newest = earlier(NOW, HOUR * 3);
         for ahead in [Duration::ZERO, HOUR, HOUR * 24 * 91] {
-            assert_eq!(newest(&entries, later(NOW, ahead)), newest_seen);
+            assert_eq!(read_to(&entries, later(NOW, ahead)), Some(later(newest, SLACK)));
         }
-        assert_eq!(newest(&entries, Timestamp::UNIX_EPOCH), None, "the clock has not been set yet");
+        assert_eq!(read_to(&entries, newest), Some(newest));
+        assert_eq!(read_to(&entries, Timestamp::UNIX_EPOCH), None, "the clock has not been set yet");
         let odd = [created(3), entry(None, later(NOW, HOUR * 24 * 400))];
-        assert_eq!(newest(&odd, NOW), newest_seen, "a date that cannot be");
+        assert_eq!(read_to(&odd, NOW), Some(later(newest, SLACK)), "a date that cannot be");
         // What ends after a round by a clock that was ahead is news.
-        let searched = Searched { began_at: None, round_at: newest(&entries, later(NOW, HOUR * 24 * 91)) };
+        let searched = Searched { began_at: None, round_at: read_to(&entries, later(NOW, HOUR * 24 * 91)) };
         assert_eq!(searched.judge(&created(1), NOW), Find::New);
         assert_eq!(searched.judge(&created(30), NOW), Find::OldNews);
     }

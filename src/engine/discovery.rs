@@ -27,17 +27,17 @@ impl Engine {
         let mut reading = Reading::back_to(floor);
         let mut cursor = None;
         let mut found = 0;
-        let mut newest = None;
+        let mut read_to = None;
         loop {
             let page = self.page_of(provider, cursor).await?;
             let onward = reading.note(&page.sightings, page.next.as_deref());
-            newest = newest.max(discovery::newest(&page.sightings, began_at));
+            read_to = read_to.max(discovery::read_to(&page.sightings, began_at));
             let last = onward != Onward::Read;
             let ids = page.sightings.iter().map(|entry| entry.id.clone()).collect();
             let mut unknown = store.unknown_of(provider.to_owned(), ids).await?;
             let mut brought = Discovered {
                 began_at,
-                newest,
+                read_to,
                 last,
                 forget_before: earlier(floor, FORGOTTEN_AFTER),
                 ..Discovered::default()

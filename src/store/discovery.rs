@@ -19,8 +19,8 @@ pub struct Discovered {
     pub old_news: Vec<(String, Option<i64>)>,
     /// When the round began that read the page.
     pub began_at: Timestamp,
-    /// When the newest batch was created that the round has seen.
-    pub newest: Option<Timestamp>,
+    /// How far the round has surely read the list; `None`: the list does not say.
+    pub read_to: Option<Timestamp>,
     /// Whether it was the last page that the round had to read.
     pub last: bool,
     /// What was passed over and created before this is in no page any more that a round reads.
@@ -84,14 +84,14 @@ impl Store {
             }
             tx.prepare_cached(
                 "INSERT INTO discovery (provider, began_at, round_at)
-                 VALUES (:provider, :began_at, iif(:last, coalesce(:newest, :began_at), NULL))
+                 VALUES (:provider, :began_at, iif(:last, coalesce(:read_to, :began_at), NULL))
                  ON CONFLICT (provider) DO UPDATE
-                 SET round_at = iif(:last, coalesce(:newest, round_at, :began_at), round_at)",
+                 SET round_at = iif(:last, coalesce(:read_to, round_at, :began_at), round_at)",
             )?
             .execute(named_params! {
                 ":provider": provider,
                 ":began_at": ms(page.began_at),
-                ":newest": page.newest.map(ms),
+                ":read_to": page.read_to.map(ms),
                 ":last": page.last,
             })?;
             if page.last {
