@@ -111,7 +111,7 @@ pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &st
     let values = || {
         points.iter().map(|point| point.value).chain(band.into_iter().flat_map(|(low, _, high)| [low, high]))
     };
-    let low = values().fold(f64::INFINITY, f64::min).max(1.0) / 1.3;
+    let low = values().reduce(f64::min).unwrap_or(1.0).max(1.0) / 1.3;
     let high = values().fold(1.0, f64::max) * 1.3;
     let (first, last) =
         (points.iter().map(|point| point.at).min(), points.iter().map(|point| point.at).max());
