@@ -109,10 +109,8 @@ async fn retrieve(
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
-    if headers.get("authorization").is_none_or(|value| value != &format!("Bearer {KEY}")) {
-        let body =
-            json!({"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}});
-        return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
+    if let Some(refusal) = refusal(&headers) {
+        return refusal;
     }
     if let Some(batch) = state.batches.get(&id).cloned() {
         if batch["status"] == "completed" {
@@ -125,8 +123,24 @@ async fn retrieve(
     }
 }
 
+/// What is answered to another key.
+fn refusal(headers: &HeaderMap) -> Option<Response> {
+    if headers.get("authorization").is_some_and(|value| value == &format!("Bearer {KEY}")) {
+        return None;
+    }
+    let body = json!({"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}});
+    Some((StatusCode::UNAUTHORIZED, body.to_string()).into_response())
+}
+
 /// A page of the list, as long as it is asked for.
-async fn list(State(provider): State<Provider>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+async fn list(
+    State(provider): State<Provider>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(refusal) = refusal(&headers) {
+        return refusal;
+    }
     let state = provider.0.lock().unwrap();
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
