@@ -140,7 +140,7 @@ impl World {
             "openai",
             "batch_long",
             "--name",
-            &"long-name-without-a-space".repeat(30),
+            &"long-name-without-a-space".repeat(20),
         ]);
         self.ok(&["track", "--no-check", "--provider", "anthropic", "msgbatch_quiet"]);
     }
@@ -218,7 +218,10 @@ fn both_themes_and_every_width_hold_all_of_it_and_break_no_rule() {
                 assert_ne!(browser.run("return document.title"), "owned", "{shown}");
                 assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0, "{shown}");
                 keep_picture(&browser, &format!("{name}-{theme}-{width}"));
-                if let Some(axe) = axe.as_ref().filter(|_| width != 768) {
+                if let Some(axe) = axe
+                    .as_ref()
+                    .filter(|_| (theme, width) == ("light", 360) || (theme, width) == ("dark", 1440))
+                {
                     let found = violations(&browser, axe);
                     assert!(found.is_empty(), "{shown}:\n{}", found.join("\n"));
                 }
