@@ -42,7 +42,7 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain: {what}");
         #[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -113,14 +113,14 @@ impl World {
             ("doc-questions", "sandbox-expired", 80),
         ] {
             let file = self.directory.path().join(format!("{name}.jsonl"));
-            let lines: String = (0..requests)
+            let lines: Vec<String> = (0..requests)
                 .map(|number| {
                     let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
                     let line = json!({"custom_id": format!("r{number}"), "method": "POST", "url": "/v1/chat/completions", "body": body});
-                    format!("{line}\n")
+                    line.to_string()
                 })
                 .collect();
-            std::fs::write(&file, lines).unwrap();
+            std::fs::write(&file, lines.join("\n")).unwrap();
             self.ok(&[
                 "submit",
                 file.to_str().unwrap(),
