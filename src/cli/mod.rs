@@ -208,7 +208,7 @@ impl Context {
     pub async fn source(&self) -> Result<Source, Error> {
         if self.globals.offline {
             let view = connect::client_view(self.globals.config.as_deref())?;
-            return Ok(Source::Offline(offline::Offline::open(&view)?));
+            return Ok(Source::Offline(Box::new(offline::Offline::open(&view)?)));
         }
         Ok(Source::Remote(self.client().await?))
     }

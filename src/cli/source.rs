@@ -33,7 +33,7 @@ pub fn parse_since(text: &str) -> Result<String, crate::domain::since::BadSince>
 pub enum Source {
     Remote(Client),
     /// A state directory, read-only.
-    Offline(Offline),
+    Offline(Box<Offline>),
 }
 
 /// What a list covers: its cursors, and whether it goes on.

@@ -42,7 +42,7 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain: {what}");
         #[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -113,14 +113,14 @@ impl World {
             ("doc-questions", "sandbox-expired", 80),
         ] {
             let file = self.directory.path().join(format!("{name}.jsonl"));
-            let lines: String = (0..requests)
+            let lines: Vec<String> = (0..requests)
                 .map(|number| {
                     let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
                     let line = json!({"custom_id": format!("r{number}"), "method": "POST", "url": "/v1/chat/completions", "body": body});
-                    format!("{line}\n")
+                    line.to_string()
                 })
                 .collect();
-            std::fs::write(&file, lines).unwrap();
+            std::fs::write(&file, lines.join("\n")).unwrap();
             self.ok(&[
                 "submit",
                 file.to_str().unwrap(),
@@ -140,7 +140,7 @@ impl World {
             "openai",
             "batch_long",
             "--name",
-            &"long-name-without-a-space".repeat(30),
+            &"long-name-without-a-space".repeat(20),
         ]);
         self.ok(&["track", "--no-check", "--provider", "anthropic", "msgbatch_quiet"]);
     }
@@ -218,7 +218,10 @@ fn both_themes_and_every_width_hold_all_of_it_and_break_no_rule() {
                 assert_ne!(browser.run("return document.title"), "owned", "{shown}");
                 assert_eq!(browser.run("return document.querySelectorAll('img').length"), 0, "{shown}");
                 keep_picture(&browser, &format!("{name}-{theme}-{width}"));
-                if let Some(axe) = axe.as_ref().filter(|_| width != 768) {
+                if let Some(axe) = axe
+                    .as_ref()
+                    .filter(|_| (theme, width) == ("light", 360) || (theme, width) == ("dark", 1440))
+                {
                     let found = violations(&browser, axe);
                     assert!(found.is_empty(), "{shown}:\n{}", found.join("\n"));
                 }

@@ -58,16 +58,18 @@ impl<'a> Reader<'a> {
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Page {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
         for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
+            request.extend([name, ": ", value, "\r\n"]);
         }
         if let Some(cookie) = &self.cookie {
-            request += &format!("cookie: other=1; {cookie}\r\n");
+            request.extend(["cookie: other=1; ", cookie, "\r\n"]);
         }
         if method == "POST" {
-            request += &format!(
-                "content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n",
-                body.len()
-            );
+            let length = body.len().to_string();
+            request.extend([
+                "content-type: application/x-www-form-urlencoded\r\ncontent-length: ",
+                &length,
+                "\r\n",
+            ]);
         }
         request += "\r\n";
         request += body;
@@ -384,8 +386,8 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
 
     // Another host, another origin.
     let page = reader.get("/b/openai:batch_run");
-    let word = page.form_word();
-    let poll = form(&[("form_word", &word), ("batch", "openai:batch_run"), ("back", "/b/openai:batch_run")]);
+    let proof = page.form_word();
+    let poll = form(&[("form_word", &proof), ("batch", "openai:batch_run"), ("back", "/b/openai:batch_run")]);
     let foreign = reader.send("POST", "/actions/poll", &[("origin", "https://evil.example")], &poll);
     assert_eq!(foreign.status, 403);
     let sandboxed = reader.send("POST", "/actions/poll", &[("origin", "null")], &poll);
@@ -400,9 +402,9 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
     let mut other = Reader::at(&world, address);
     other.sign_in(TOKEN);
     let others_word = other.get("/b/openai:batch_run").form_word();
-    for word in ["", "x", &others_word] {
-        let refused = reader.post("/actions/untrack", &[("form_word", word), ("batch", "openai:batch_run")]);
-        assert_eq!(refused.status, 403, "{word}: {}", refused.body);
+    for proof in ["", "x", &others_word] {
+        let refused = reader.post("/actions/untrack", &[("form_word", proof), ("batch", "openai:batch_run")]);
+        assert_eq!(refused.status, 403, "{proof}: {}", refused.body);
     }
     assert!(world.json(&["get", "batch_run", "--json"])["batchd"]["untracked_at"].is_null());
 
@@ -413,7 +415,7 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
         let page = guest.get(path);
         assert!(page.status == 200 && !page.body.contains("/actions/"), "{path}: {}", page.body);
     }
-    let word = guest.get("/").form_word();
+    let proof = guest.get("/").form_word();
     for action in [
         "poll",
         "cancel",
@@ -428,7 +430,7 @@ fn with_a_token_there_is_only_a_form_until_it_is_given() {
         "disable",
     ] {
         let pairs =
-            [("form_word", word.as_str()), ("batch", "openai:batch_run"), ("webhook", "ops"), ("id", "1")];
+            [("form_word", proof.as_str()), ("batch", "openai:batch_run"), ("webhook", "ops"), ("id", "1")];
         assert_eq!(guest.post(&format!("/actions/{action}"), &pairs).status, 403, "{action}");
     }
     let streamed = Reader { cookie: None, ..Reader::at(&world, address) }.send(
@@ -480,10 +482,10 @@ fn tcp_without_a_token_reads_and_the_socket_does_everything() {
     assert!(page.body.contains("/actions/test"), "{}", page.body);
     let cookie = page.header("set-cookie").unwrap();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
-    let word = page.form_word();
+    let proof = page.form_word();
     // What the socket has given out is worth nothing on TCP.
     guest.cookie.clone_from(&person.cookie);
-    assert_eq!(guest.post("/actions/disable", &[("form_word", &word), ("webhook", "ops")]).status, 403);
+    assert_eq!(guest.post("/actions/disable", &[("form_word", &proof), ("webhook", "ops")]).status, 403);
 
     // A page elsewhere whose browser reaches the socket through something that forwards to it.
     let stranger = Reader { host: "evil.example".to_owned(), ..Reader::at_socket(&world) };
@@ -492,13 +494,13 @@ fn tcp_without_a_token_reads_and_the_socket_does_everything() {
         let near = Reader { host: host.to_owned(), ..Reader::at_socket(&world) };
         assert_eq!(near.send("GET", "/", &[], "").status, 200, "{host}");
     }
-    let disable = form(&[("form_word", &word), ("webhook", "ops"), ("back", "/webhooks")]);
+    let disable = form(&[("form_word", &proof), ("webhook", "ops"), ("back", "/webhooks")]);
     let foreign = person.send("POST", "/actions/disable", &[("origin", "http://evil.example")], &disable);
     assert_eq!(foreign.status, 403);
-    assert_eq!(person.post("/actions/disable", &[("webhook", "ops")]).status, 403, "no word");
+    assert_eq!(person.post("/actions/disable", &[("webhook", "ops")]).status, 403, "no proof");
 
     let act = |person: &mut Reader<'_>, action: &str, pairs: &[(&str, &str)]| {
-        let mut all = vec![("form_word", word.as_str()), ("back", "/webhooks")];
+        let mut all = vec![("form_word", proof.as_str()), ("back", "/webhooks")];
         all.extend_from_slice(pairs);
         let done = person.post(&format!("/actions/{action}"), &all);
         assert_eq!(
@@ -534,7 +536,7 @@ fn tcp_without_a_token_reads_and_the_socket_does_everything() {
     assert!(act(&mut person, "untrack", &[("batch", "openai:batch_run")]).contains("not watched any more"));
     assert!(!world.json(&["get", "batch_run", "--json"])["batchd"]["untracked_at"].is_null());
     // Nobody is sent to another site afterwards.
-    let away = person.post("/actions/check", &[("form_word", &word), ("back", "//evil.example")]);
+    let away = person.post("/actions/check", &[("form_word", &proof), ("back", "//evil.example")]);
     assert_eq!(away.header("location"), Some("/"));
 }
 

@@ -185,7 +185,7 @@ fn back(shared: &Shared, visitor: &Visitor, form: &Query, done: Answer<String>) 
     let flash = match done {
         Ok(text) => Flash { went_well: true, text },
         Err(refusal) if refusal.code == ErrorCode::Forbidden => {
-            return shell::refused(shared, visitor, refusal);
+            return shell::refused(shared, visitor, &refusal);
         }
         Err(refusal) => {
             let hints = refusal.hints.iter().map(|hint| format!("; {hint}"));
@@ -214,7 +214,7 @@ async fn first_failures(shared: &Shared, name: &str) -> Answer<Vec<Value>> {
     while lines(&read) < MOST_FAILURES && read.len() < MOST_READ {
         match body.frame().await {
             Some(Ok(frame)) => {
-                read.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default())
+                read.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
             }
             Some(Err(error)) => {
                 let message = format!("what failed cannot be read: {error}");

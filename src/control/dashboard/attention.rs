@@ -48,51 +48,8 @@ pub(super) async fn concerns(
             none(),
         ));
     }
-    for provider in &status.providers {
-        let what = match provider.health.as_str() {
-            "refused" => "key refused",
-            "unreachable" => "does not answer",
-            "held" => "wants to be left alone",
-            _ => continue,
-        };
-        let said = html! {
-            b { (provider.name) } ": " (what)
-            @if let Some(error) = &provider.last_error { " (" (text(error, 200)) ")" }
-            " · " (number(provider.active)) " active"
-            @if provider.held_until.is_some() { " · until " (when_text(provider.held_until.as_deref(), now)) }
-            @if provider.last_success_at.is_some() { " · last answer " (when_text(provider.last_success_at.as_deref(), now)) }
-        };
-        let actions = button(visitor, "check", "Check", &[("provider", &provider.name)]);
-        let is_bad = provider.health != "held";
-        all.push(Concern { is_bad, what: said, actions });
-    }
-    for webhook in &status.webhooks {
-        let owed: u64 =
-            ["pending", "inflight", "held"].iter().filter_map(|state| webhook.backlog.get(*state)).sum();
-        let dead = webhook.backlog.get("dead").copied().unwrap_or_default();
-        let troubled = matches!(webhook.health.as_str(), "disabled" | "failing" | "paused");
-        if !troubled && dead == 0 {
-            continue;
-        }
-        let said = html! {
-            b { (webhook.name) }
-            @if troubled {
-                ": " (webhook.health)
-                @if let Some(reason) = &webhook.reason { " (" (text(reason, 200)) ")" }
-                @if webhook.failures > 0 { " · " (webhook.failures) " failures in a row" }
-                @if webhook.failing_since.is_some() { " · since " (when_text(webhook.failing_since.as_deref(), now)) }
-            }
-            " · " (number(owed)) " owed"
-            @if dead > 0 { " · " a href=(visitor.link(&format!("/deliveries?state=dead&webhook={}", webhook.name))) { (number(dead)) " given up" } }
-        };
-        let name = [("webhook", webhook.name.as_str())];
-        let actions = html! {
-            (button(visitor, "test", "Test", &name))
-            @if webhook.health == "disabled" { (button(visitor, "enable", "Enable", &name)) }
-            @if dead > 0 { (button(visitor, "resend-dead", "Send the dead again", &name)) }
-        };
-        all.push(Concern { is_bad: webhook.health == "disabled" || dead > 0, what: said, actions });
-    }
+    all.extend(of_providers(visitor, status, now));
+    all.extend(of_webhooks(visitor, status, now));
     let stuck = BatchFilter { stuck_only: true, limit: Some(10), ..BatchFilter::default() };
     for (_, tracked) in service.store.list(stuck).await?.0 {
         let why = if tracked.lost_since.is_some() {
@@ -144,6 +101,63 @@ pub(super) async fn concerns(
     }
     all.sort_by_key(|concern| !concern.is_bad);
     Ok(all)
+}
+
+/// Providers that refuse the key, do not answer, or want to be left alone.
+fn of_providers(visitor: &Visitor, status: &StatusReport, now: Timestamp) -> Vec<Concern> {
+    let mut all = Vec::new();
+    for provider in &status.providers {
+        let what = match provider.health.as_str() {
+            "refused" => "key refused",
+            "unreachable" => "does not answer",
+            "held" => "wants to be left alone",
+            _ => continue,
+        };
+        let said = html! {
+            b { (provider.name) } ": " (what)
+            @if let Some(error) = &provider.last_error { " (" (text(error, 200)) ")" }
+            " · " (number(provider.active)) " active"
+            @if provider.held_until.is_some() { " · until " (when_text(provider.held_until.as_deref(), now)) }
+            @if provider.last_success_at.is_some() { " · last answer " (when_text(provider.last_success_at.as_deref(), now)) }
+        };
+        let actions = button(visitor, "check", "Check", &[("provider", &provider.name)]);
+        let is_bad = provider.health != "held";
+        all.push(Concern { is_bad, what: said, actions });
+    }
+    all
+}
+
+/// Webhooks that do not take what they are sent, or did not.
+fn of_webhooks(visitor: &Visitor, status: &StatusReport, now: Timestamp) -> Vec<Concern> {
+    let mut all = Vec::new();
+    for webhook in &status.webhooks {
+        let owed: u64 =
+            ["pending", "inflight", "held"].iter().filter_map(|state| webhook.backlog.get(*state)).sum();
+        let dead = webhook.backlog.get("dead").copied().unwrap_or_default();
+        let troubled = matches!(webhook.health.as_str(), "disabled" | "failing" | "paused");
+        if !troubled && dead == 0 {
+            continue;
+        }
+        let said = html! {
+            b { (webhook.name) }
+            @if troubled {
+                ": " (webhook.health)
+                @if let Some(reason) = &webhook.reason { " (" (text(reason, 200)) ")" }
+                @if webhook.failures > 0 { " · " (webhook.failures) " failures in a row" }
+                @if webhook.failing_since.is_some() { " · since " (when_text(webhook.failing_since.as_deref(), now)) }
+            }
+            " · " (number(owed)) " owed"
+            @if dead > 0 { " · " a href=(visitor.link(&format!("/deliveries?state=dead&webhook={}", webhook.name))) { (number(dead)) " given up" } }
+        };
+        let name = [("webhook", webhook.name.as_str())];
+        let actions = html! {
+            (button(visitor, "test", "Test", &name))
+            @if webhook.health == "disabled" { (button(visitor, "enable", "Enable", &name)) }
+            @if dead > 0 { (button(visitor, "resend-dead", "Send the dead again", &name)) }
+        };
+        all.push(Concern { is_bad: webhook.health == "disabled" || dead > 0, what: said, actions });
+    }
+    all
 }
 
 /// The box at the top; nothing if all is well.

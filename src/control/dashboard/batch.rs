@@ -1,12 +1,13 @@
 //! The page of one batch: its life, what is expected of it, what went wrong, whom it was told to.
 
-use super::pieces::{badge, button, facts, instant, moment, progress, status, text, when};
+use super::pieces::{badge, button, facts, instant, known, moment, progress, status, text, when};
 use super::shell::{self, Page};
 use super::timeline;
 use super::visitor::Visitor;
 use crate::control::respond::{Answer, Shared};
 use crate::control::service::Service;
 use crate::domain::duration::human;
+use crate::domain::outcome::Outcome;
 use crate::domain::time::from_seconds;
 use crate::domain::tracked::{Tracked, Transition};
 use crate::store::outbox::{Attempt, Delivery, DeliveryFilter, DeliveryState};
@@ -137,14 +138,9 @@ fn history(transitions: &[Transition]) -> Markup {
 
 fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
     let batch = &tracked.batch;
-    let maybe = |value: Option<&str>| match value {
-        Some(value) if !value.is_empty() => text(value, 200),
-        _ => html! { span.none { "–" } },
-    };
-    let at = |seconds: Option<i64>| match seconds.and_then(from_seconds) {
-        Some(at) => moment(at),
-        None => html! { span.none { "–" } },
-    };
+    let maybe =
+        |value: Option<&str>| known(value.filter(|value| !value.is_empty()).map(|value| text(value, 200)));
+    let at = |seconds: Option<i64>| known(seconds.and_then(from_seconds).map(moment));
     let mut rows = vec![
         ("Id", text(&batch.id, 400)),
         (
@@ -157,7 +153,7 @@ fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
             "Status",
             html! { (batch.status.as_str()) @if let Some(word) = &tracked.provider_status { ", the provider says " (text(word, 80)) } },
         ),
-        ("Outcome", maybe(tracked.outcome().map(|outcome| outcome.as_str()))),
+        ("Outcome", maybe(tracked.outcome().map(Outcome::as_str))),
         ("Created", at(Some(batch.created_at))),
         ("Ended", at(batch.ended_at())),
     ];
@@ -201,18 +197,14 @@ fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
 }
 
 fn checks(tracked: &Tracked, reasons: &[String], now: Timestamp) -> Markup {
-    let maybe = |at: Option<Timestamp>| match at {
-        Some(at) => when(at, now),
-        None => html! { span.none { "–" } },
-    };
+    let maybe = |at: Option<Timestamp>| known(at.map(|at| when(at, now)));
     html! {
         (facts(&[
             ("Next check", maybe(tracked.next_poll_at.map(|at| at.max(now)).filter(|_| tracked.untracked_at.is_none()))),
             ("Last check", maybe(tracked.last_polled_at)),
-            ("Expected end", match tracked.eta.filter(|_| tracked.is_active()) {
-                Some(eta) => html! { (when(eta.at.max(now), now)) ", between " (instant(eta.earliest.max(now))) " and " (instant(eta.latest.max(now))) },
-                None => html! { span.none { "–" } },
-            }),
+            ("Expected end", known(tracked.eta.filter(|_| tracked.is_active()).map(|eta| html! {
+                (when(eta.at.max(now), now)) ", between " (instant(eta.earliest.max(now))) " and " (instant(eta.latest.max(now)))
+            }))),
             ("Deadline", maybe(tracked.deadline)),
             ("Failures in a row", html! { (tracked.failures) }),
         ]))

@@ -29,13 +29,13 @@ pub(super) struct Point {
 const BARS: usize = 48;
 
 /// A row of bars, the newest on the right.
-pub(super) fn bars(bars: Vec<Bar>, said: &str) -> Markup {
+pub(super) fn bars(bars: &[Bar], said: &str) -> Markup {
     let most = bars.iter().map(|bar| bar.height).fold(f64::MIN_POSITIVE, f64::max);
     let first = BARS.saturating_sub(bars.len());
     html! {
         svg.bars viewBox="0 0 240 24" role="img" aria-label=(said) {
             @for place in 0..first { rect.none x=(place * 5) y="20" width="4" height="4" {} }
-            @for (place, bar) in (first..).zip(&bars) {
+            @for (place, bar) in (first..).zip(bars) {
                 // A square root, so that one long wait leaves something to see of the others.
                 @let height = (4.0 + 20.0 * (bar.height.max(0.0) / most).sqrt()).min(24.0);
                 rect.good[bar.is_good].bad[!bar.is_good] x=(place * 5) y=(format!("{:.1}", 24.0 - height)) width="4" height=(format!("{height:.1}")) {
@@ -185,8 +185,9 @@ mod tests {
         is_sound(&days(&[many, few], 20_000, 30).into_string());
         is_sound(&days(&[], 0, 30).into_string());
         for count in [0, 1, 48] {
-            let row = (0..count).map(|_| Bar { is_good: true, height: 0.0, said: String::new() }).collect();
-            is_sound(&bars(row, "x").into_string());
+            let row: Vec<Bar> =
+                (0..count).map(|_| Bar { is_good: true, height: 0.0, said: String::new() }).collect();
+            is_sound(&bars(&row, "x").into_string());
         }
     }
 

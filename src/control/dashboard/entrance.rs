@@ -72,6 +72,7 @@ impl FromRequestParts<Shared> for Visitor {
 }
 
 /// Where people reach the dashboard, if it is served at all.
+#[expect(clippy::result_large_err, reason = "it is the answer, made once a request")]
 pub(super) fn judged(shared: &Shared) -> Result<Option<PublicUrl>, Response> {
     let served = shared.service.live().is_ok_and(|live| live.config().api.dashboard);
     if served {
@@ -113,7 +114,7 @@ impl FromRequest<Shared> for Deed {
         } else {
             return Ok(Self { visitor, form });
         };
-        Err(shell::refused(shared, &visitor, refusal))
+        Err(shell::refused(shared, &visitor, &refusal))
     }
 }
 

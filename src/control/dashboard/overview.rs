@@ -3,7 +3,7 @@
 
 use super::attention;
 use super::batch_list::{BatchList, Wish};
-use super::pieces::{bytes, facts, health, text, when, when_text, whole};
+use super::pieces::{bytes, facts, health, known, text, when, when_text, whole};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
 use super::{providers, webhooks};
@@ -14,11 +14,12 @@ use crate::control::service::{EventQuery, Service};
 use crate::control::stream;
 use crate::domain::duration::human;
 use crate::domain::time::earlier;
+use crate::domain::tracked::BatchKey;
 use crate::store::figures;
 use crate::webhook::text::number;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -42,7 +43,7 @@ pub(super) async fn live(
         let after = resumed.or(query.number("after")?).unwrap_or(0);
         stream::events(&shared, None, after).await
     };
-    stream.await.unwrap_or_else(|refusal| refusal.into_response())
+    stream.await.unwrap_or_else(axum::response::IntoResponse::into_response)
 }
 
 async fn overview(service: &Service, visitor: &Visitor, query: &Query) -> Answer<Page> {
@@ -109,14 +110,12 @@ async fn events(service: &Service, visitor: &Visitor, now: Timestamp) -> Answer<
 /// What an event is about.
 pub(super) fn subject(visitor: &Visitor, data: &Value) -> Markup {
     let word = |key: &str| data[key].as_str();
-    let named = word("name").or(word("id"));
-    match (word("provider"), word("id"), named) {
-        (Some(provider), Some(id), Some(named)) => {
-            let key = crate::domain::tracked::BatchKey { provider: provider.to_owned(), id: id.to_owned() };
-            html! { a href=(visitor.link(&key.page())) { (text(named, 60)) } }
-        }
-        _ => html! { (text(word("webhook").or(word("provider")).unwrap_or(""), 60)) },
+    if let (Some(provider), Some(id)) = (word("provider"), word("id")) {
+        let key = BatchKey { provider: provider.to_owned(), id: id.to_owned() };
+        let named = word("name").unwrap_or(id);
+        return html! { a href=(visitor.link(&key.page())) { (text(named, 60)) } };
     }
+    text(word("webhook").or(word("provider")).unwrap_or_default(), 60)
 }
 
 fn daemon(service: &Service, status: &StatusReport, now: Timestamp) -> Markup {
@@ -135,10 +134,7 @@ fn daemon(service: &Service, status: &StatusReport, now: Timestamp) -> Markup {
             (facts(&[
                 ("Version", html! { (status.version) }),
                 ("Ready", health(if status.ready { "ok" } else { "not ready" })),
-                ("Up for", match status.uptime_seconds {
-                    Some(seconds) => html! { (human(whole(Duration::from_secs(seconds)))) },
-                    None => html! { "–" },
-                }),
+                ("Up for", known(status.uptime_seconds.map(|seconds| html! { (human(whole(Duration::from_secs(seconds)))) }))),
                 ("State", html! { (text(&status.state_dir, 200)) " · " (free) }),
                 ("Events", html! { (number(status.events.unsigned_abs())) }),
             ]))

@@ -47,10 +47,12 @@ pub(super) fn when(at: Timestamp, now: Timestamp) -> Markup {
 
 /// The same for a text that the API gives; nothing if it is none.
 pub(super) fn when_text(at: Option<&str>, now: Timestamp) -> Markup {
-    match at.and_then(|at| at.parse().ok()) {
-        Some(at) => when(at, now),
-        None => html! { span.none { "–" } },
-    }
+    known(at.and_then(|at| at.parse().ok()).map(|at| when(at, now)))
+}
+
+/// A dash in place of what is not known.
+pub(super) fn known(value: Option<Markup>) -> Markup {
+    value.unwrap_or_else(|| html! { span.none { "–" } })
 }
 
 /// An instant as it stands in a table of instants.

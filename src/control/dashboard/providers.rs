@@ -1,7 +1,7 @@
 //! The page of providers: whether each answers, how its last checks went, what it is asked how often.
 
 use super::charts::{Bar, bars};
-use super::pieces::{button, facts, health, instant, text, when_text, whole};
+use super::pieces::{button, facts, health, instant, known, text, when_text, whole};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
 use crate::control::reports::provider_report;
@@ -85,10 +85,9 @@ async fn providers(service: &Service, visitor: &Visitor) -> Answer<Page> {
                         @if polls.is_empty() { "none" }
                         @for (result, count) in &polls { (number(*count)) " " (result) " " }
                     }),
-                    ("Polled every", match config.providers.get(&report.name) {
-                        Some(provider) => html! { (compact(provider.polling.min_interval)) " to " (compact(provider.polling.max_interval)) },
-                        None => html! { "–" },
-                    }),
+                    ("Polled every", known(config.providers.get(&report.name).map(|provider| {
+                        html! { (compact(provider.polling.min_interval)) " to " (compact(provider.polling.max_interval)) }
+                    }))),
                 ]))
                 @if let Some(error) = &report.last_error { p.bad { "Last failure: " (text(error, 400)) } }
             }
@@ -115,5 +114,5 @@ fn checks(snapshot: &Snapshot) -> Markup {
         height: check.took.as_secs_f64(),
         said: format!("{}: {}, {}", instant(check.at), check.result, human(check.took)),
     });
-    bars(shown.collect(), &said)
+    bars(&shown.collect::<Vec<Bar>>(), &said)
 }

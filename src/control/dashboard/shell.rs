@@ -34,12 +34,12 @@ const SECTIONS: [(&str, &str); 5] = [
 pub(super) fn dressed(shared: &Shared, visitor: &Visitor, page: Answer<Page>) -> Response {
     match page {
         Ok(page) => answer(shared, visitor, StatusCode::OK, &page),
-        Err(refusal) => refused(shared, visitor, refusal),
+        Err(refusal) => refused(shared, visitor, &refusal),
     }
 }
 
 /// A page that says why something was not done.
-pub(super) fn refused(shared: &Shared, visitor: &Visitor, refusal: ApiError) -> Response {
+pub(super) fn refused(shared: &Shared, visitor: &Visitor, refusal: &ApiError) -> Response {
     let status = refusal.status();
     let body = html! {
         h1 { @if status == StatusCode::NOT_FOUND { "Not found" } @else { "This did not work" } }
@@ -87,7 +87,7 @@ fn answer(shared: &Shared, visitor: &Visitor, status: StatusCode, page: &Page) -
         }
     };
     let live = page.after.map(|after| (after, visitor.link("/live")));
-    visitor.remembered(guarded(status, document(&visitor.prefix, &page.title, live, &body)))
+    visitor.remembered(guarded(status, document(&visitor.prefix, &page.title, live.as_ref(), &body)))
 }
 
 /// A page without the ways to the others.
@@ -113,7 +113,7 @@ pub(super) fn again(url: &str) -> Response {
     )
 }
 
-fn document(prefix: &str, title: &str, live: Option<(i64, String)>, body: &Markup) -> Markup {
+fn document(prefix: &str, title: &str, live: Option<&(i64, String)>, body: &Markup) -> Markup {
     let types = || EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ");
     let asset = |name: &str| format!("{prefix}/static/{name}");
     html! {
@@ -130,9 +130,9 @@ fn document(prefix: &str, title: &str, live: Option<(i64, String)>, body: &Marku
                 script src=(asset(&SCRIPT.name)) defer {}
             }
             body
-                data-live=[live.as_ref().map(|(_, stream)| stream)]
-                data-after=[live.as_ref().map(|(after, _)| after)]
-                data-types=[live.as_ref().map(|_| types())] { (body) }
+                data-live=[live.map(|(_, stream)| stream)]
+                data-after=[live.map(|(after, _)| after)]
+                data-types=[live.map(|_| types())] { (body) }
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) fn token_form(prefix: &str, to: &str, problem: Option<&str>) -> Marku
             @if let Some(problem) = problem {
                 p.flash.bad role="alert" { (problem) }
             }
+            // By this name a browser keeps the token, if somebody wants that.
+            input type="text" name="username" value="batchd" autocomplete="username" hidden;
             label for="token" { "Token" }
             input #token type="password" name="token" autocomplete="current-password" required autofocus;
             input type="hidden" name="to" value=(to);

@@ -1,7 +1,7 @@
 //! The page of webhooks: whether each takes what it is sent, and what it is owed.
 
 use super::actions::resend_dead_button;
-use super::pieces::{button, facts, health, text, when, when_text};
+use super::pieces::{button, facts, health, known, text, when, when_text};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
 use crate::control::api::WebhookReport;
@@ -40,20 +40,15 @@ impl Figures {
     }
 
     fn success(&self, webhook: &str) -> Markup {
-        match self.of_a_day.get(webhook).filter(|share| share.all > 0) {
-            Some(share) => {
-                let percent = share.delivered * 100 / share.all;
-                html! { (percent) " % of " (number(share.all)) }
-            }
-            None => html! { span.none { "–" } },
-        }
+        let share = self.of_a_day.get(webhook).filter(|share| share.all > 0);
+        known(share.map(|share| {
+            let percent = share.delivered * 100 / share.all;
+            html! { (percent) " % of " (number(share.all)) }
+        }))
     }
 
     fn oldest(&self, webhook: &str, now: Timestamp) -> Markup {
-        match self.oldest.get(webhook) {
-            Some(at) => when(*at, now),
-            None => html! { span.none { "–" } },
-        }
+        known(self.oldest.get(webhook).map(|at| when(*at, now)))
     }
 }
 
