@@ -1,4 +1,4 @@
-//! The HTTP API as OpenAPI 3.1 (`docs/http-api.md`), written by hand and held to the table of routes and to real answers.
+//! The HTTP API as `OpenAPI` 3.1 (`docs/http-api.md`), written by hand and held to the table of routes and to real answers.
 
 use std::sync::LazyLock;
 
@@ -115,10 +115,6 @@ mod tests {
 
     /// Every code that there is. A new one does not compile before it is here.
     fn codes() -> Vec<Value> {
-        #[expect(
-            clippy::enum_glob_use,
-            reason = "the list is read more easily without the name before each"
-        )]
         use ErrorCode::*;
         let all = [
             BatchNotFound,

@@ -28,7 +28,7 @@ pub(super) const OF_BATCHES: Parameters =
 /// Those of a list of events, which [`Query::events`] reads, and `after`.
 pub(super) const OF_EVENTS: Parameters = &["after", "since", "type", "newest", "limit"];
 /// Those of a list of deliveries, which [`Query::deliveries`] reads.
-pub(super) const OF_DELIVERIES: Parameters = &["state", "webhook", "after", "limit"];
+pub(super) const OF_DELIVERIES: Parameters = &["state", "webhook", "code", "after", "limit"];
 /// Those of a submission, which [`Query::submit`] reads.
 pub(super) const OF_SUBMISSIONS: Parameters = &[
     "provider",

@@ -1,7 +1,7 @@
 //! A provider whose answers are as large as they may be, of the worst documents there are: the daemon's memory stays
 //! bounded, and what can be read is read (`docs/design.md#memory`).
 
-use crate::world::{World, until, until_within};
+use crate::world::{World, now, until, until_within};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Decoded into values, a few of this length are more than the daemon may take; an answer may be four times as long.
 const LENGTH: usize = 8 * 1024 * 1024;
@@ -227,7 +227,7 @@ fn a_client_that_does_not_read_its_long_line_keeps_nobody_from_theirs() {
     let mut first = [0];
     deaf.read_exact(&mut first).unwrap();
     until("its line has come", || (hostile.answered("/v1/files/file-picture/content") > 0).then_some(()));
-    let started = Instant::now();
+    let started = now();
     for _ in 0..2 {
         let results = world.batchd(&["results", "--provider", "hostile", "done_picture"]);
         assert!(results.status.success(), "{}", String::from_utf8_lossy(&results.stderr));

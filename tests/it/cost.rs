@@ -48,7 +48,7 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     let world = World::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let configure = |prices: &str| {
-        world.configure(&format!("{prices}\n[digests.x]\ncron = \"0 9 * * *\"\nwebhooks = [\"ops\"]\n"))
+        world.configure(&format!("{prices}\n[digests.x]\ncron = \"0 9 * * *\"\nwebhooks = [\"ops\"]\n"));
     };
     configure(PRICES);
     let text = std::fs::read_to_string(world.config()).unwrap();
@@ -82,7 +82,11 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
 
     // The event holds it.
     let event = world.receiver.wait_for("/hooks", 4);
-    let event = event.iter().map(|each| each.json()).find(|event| event["data"]["id"] == "batch_1").unwrap();
+    let event = event
+        .iter()
+        .map(super::world::Received::json)
+        .find(|event| event["data"]["id"] == "batch_1")
+        .unwrap();
     assert_eq!(event["data"]["batch"]["batchd"]["cost"], first);
 
     let listed = world.ok(&["list", "--all", "--columns", "id,cost", "--sort", "-cost"]);

@@ -45,7 +45,7 @@ pub fn until_within<T>(patience: Duration, what: &str, mut condition: impl FnMut
     }
 }
 
-fn now() -> Instant {
+pub fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "real processes live in real time")]
     Instant::now()
 }
