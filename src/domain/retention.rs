@@ -86,7 +86,7 @@ impl Retention {
         let slack = if ran.is_some() { SLACK.max(known / 100) } else { SLACK_DOWN };
         let leapt = leap.abs() > slack;
         if leapt {
-            self.leap(leap, wall, ran.is_some());
+            self.leap(leap, wall, ran.map(|_| known));
         } else {
             // Clocks drift, and are put right little by little.
             self.passed = (self.passed + leap).max(0);
@@ -102,7 +102,8 @@ impl Retention {
         leapt
     }
 
-    fn leap(&mut self, leap: i64, wall: i64, running: bool) {
+    /// The clock leapt to what led to `wall`, while batchd ran for `ran` or, if that is `None`, was down.
+    fn leap(&mut self, leap: i64, wall: i64, ran: Option<i64>) {
         self.born += 1;
         if leap > 0 {
             let made_up = leap.min(self.behind);
@@ -111,7 +112,7 @@ impl Retention {
                 // What was written down in doubt is taken for young. While batchd runs no time passes unseen: then the
                 // clock was wrong since the start, and nothing since is older for it.
                 let born = self.doubt.map_or(self.born, |doubt| doubt.born);
-                let born = if running { born.min(self.started) } else { born };
+                let born = if ran.is_some() { born.min(self.started) } else { born };
                 self.leaps.push(Leap { length: leap - made_up, ran: 0, born });
             }
             if self.leaps.len() > MAX_LEAPS
@@ -139,7 +140,9 @@ impl Retention {
             self.doubt = Some(Doubt { born, ran: 0 });
             self.behind = (self.behind + back).min(FAR);
         }
-        self.stretches.push(Stretch { born: self.born, from: wall, to: wall, offset: wall - self.passed });
+        // When it leapt nobody has seen: it may have shown this since the observation before.
+        let from = wall - ran.unwrap_or(0);
+        self.stretches.push(Stretch { born: self.born, from, to: wall, offset: wall - self.passed });
         if self.stretches.len() > MAX_STRETCHES {
             self.stretches.remove(1);
         }

@@ -1,6 +1,6 @@
 //! How old things are by the rule of `domain::retention`, and how many ended batches it holds back.
 
-use super::column::{json, ms};
+use super::column::ms;
 use super::error::StoreError;
 use super::pruning::OWED;
 use super::reckoning::Reckoning;
@@ -11,7 +11,7 @@ use crate::domain::event::{Draft, EventType};
 use crate::domain::retention::Retention;
 use crate::domain::route::Routes;
 use crate::domain::time::earlier;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -92,10 +92,10 @@ impl Store {
             (false, None) => {
                 reckoning.told_since = Some(ms(now));
                 let draft = Draft::about_batchd(EventType::PruningHeld, &held.message(retain), now, now);
-                let text = json(&*reckoning)?;
+                let reckoning = reckoning.clone();
                 self.write(move |tx| {
                     telling::record(tx, &draft, None, &routes)?;
-                    put(tx, &text)
+                    reckoning.write(tx)
                 })
                 .await
             }
@@ -108,36 +108,26 @@ impl Store {
         let daemon = self.0.daemon.as_ref().ok_or(StoreError::ReadOnly)?;
         let mut guard = daemon.reckoning.lock().await;
         let (now, steady) = (ms(daemon.clock.now()), daemon.clock.steady());
-        let millis = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX);
-        let mut is_due = false;
-        let mut reckoning = if let Some(reckoning) = guard.take() {
-            reckoning
-        } else {
-            is_due = true;
-            self.begin_reckoning(now).await?
+        let (mut reckoning, is_ours) = match guard.take() {
+            Some(reckoning) => (reckoning, true),
+            None => (self.begin_reckoning(now).await?, false),
         };
-        let same_boot = reckoning.boot.is_some() && reckoning.boot == daemon.clock.boot() || !is_due;
-        let ran = same_boot.then(|| Duration::from_millis(millis.saturating_sub(reckoning.steady)));
-        is_due |= reckoning.retention.observe(now, ran);
-        (reckoning.boot, reckoning.steady) = (daemon.clock.boot(), millis);
-        is_due |= steady.saturating_sub(reckoning.saved) >= SAVED_EVERY;
-        if is_due {
-            reckoning.saved = steady;
+        if reckoning.observe(now, steady, daemon.clock.boot(), is_ours) {
+            reckoning.saved = None;
         }
+        let is_due = reckoning.saved.is_none_or(|saved| steady.saturating_sub(saved) >= SAVED_EVERY);
         let reckoning = guard.insert(reckoning);
         if is_due {
             self.save(reckoning).await?;
+            reckoning.saved = Some(steady);
         }
         Ok(guard)
     }
 
     /// As it was written last; a state that has none begins with the newest time that stands in it.
     async fn begin_reckoning(&self, now: i64) -> Result<Reckoning, StoreError> {
-        let (text, newest) = self
+        let (written, newest) = self
             .read(|connection| {
-                let text: Option<String> = connection
-                    .query_row("SELECT reckoning FROM retention", [], |row| row.get("reckoning"))
-                    .optional()?;
                 let newest: Option<i64> = connection.query_row(
                     "SELECT max(coalesce((SELECT max(recorded_at) FROM events), 0),
                        coalesce((SELECT max(finished_at) FROM jobs), 0),
@@ -145,20 +135,19 @@ impl Store {
                     [],
                     |row| row.get("newest"),
                 )?;
-                Ok((text, newest.filter(|newest| *newest > 0)))
+                Ok((Reckoning::read(connection)?, newest.filter(|newest| *newest > 0)))
             })
             .await?;
-        if let Some(text) = text {
-            return serde_json::from_str(&text)
-                .map_err(|error| StoreError::Damaged(format!("column reckoning: {error}")));
+        if let Some(written) = written {
+            return Ok(written);
         }
         let begun = newest.filter(|newest| *newest < now).unwrap_or(now);
         Ok(Reckoning::of(Retention::beginning(begun)))
     }
 
     async fn save(&self, reckoning: &Reckoning) -> Result<(), StoreError> {
-        let text = json(reckoning)?;
-        self.write_freeing(move |tx| put(tx, &text)).await
+        let reckoning = reckoning.clone();
+        self.write_freeing(move |tx| reckoning.write(tx)).await
     }
 
     /// Writes the reckoning, for the next start.
@@ -191,13 +180,6 @@ impl Held {
             )
         }
     }
-}
-
-fn put(connection: &Connection, text: &str) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO retention (one, reckoning) VALUES (1, ?1)")?
-        .execute([text])?;
-    Ok(())
 }
 
 /// The parts of `parts` before `end`.

@@ -10,6 +10,7 @@ use super::database;
 use super::error::StoreError;
 use super::file_check::FileCheck;
 use super::lock::{Lock, Marks};
+use super::reckoning::KnownClock;
 use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
@@ -64,6 +65,7 @@ pub(super) struct Open {
     lock: Lock,
     /// How many commits the database has had.
     commits: i64,
+    clock: KnownClock,
     /// Why nothing is written any more: damage, or a failed fsync, which leaves the file in a state that nobody knows.
     /// Only a new start can tell.
     refused: Option<StoreError>,
@@ -297,7 +299,7 @@ impl Core {
         let mut answers = Vec::with_capacity(writes.len());
         let prices = lock(&self.prices).clone();
         let terms = Terms { now: self.clock.now(), prices };
-        let committed = open.transact(writes, &touches, terms, &mut answers);
+        let committed = open.transact(writes, &touches, &self.clock, terms, &mut answers);
         let committed = self.damage.noted(committed);
         lock(&self.touches).settle(committed.is_ok());
         let result = match committed {
@@ -352,7 +354,8 @@ impl Open {
     /// Takes over a connection whose files are as `check` has seen them, and notes its newest commit.
     pub(super) fn new(connection: Connection, check: FileCheck, lock: Lock) -> Result<Self, StoreError> {
         let commits = connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))?;
-        let open = Self { connection, check, lock, commits, refused: None };
+        let clock = KnownClock::default();
+        let open = Self { connection, check, lock, commits, clock, refused: None };
         let noted = open.lock.note_commit(open.check.newest(), commits);
         noted.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
         Ok(open)
@@ -400,14 +403,18 @@ impl Open {
         &mut self,
         writes: Vec<Write>,
         touches: &BTreeMap<Pk, PackedTouch>,
+        clock: &Clock,
         terms: Terms,
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
         let may_write = self.may_write();
+        let now = terms.now;
+        let mut known = self.clock;
         let mut transaction = Tx::of(&self.connection, terms);
         let result = may_write
             .and_then(|()| begin(&self.connection))
+            .and_then(|()| Ok(known = self.clock.follow(&self.connection, clock, now)?))
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
             .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
             .and_then(|()| self.count())
@@ -420,7 +427,7 @@ impl Open {
             });
         let after_commit = transaction.after_commit;
         let result = result.and_then(|()| {
-            self.commits += 1;
+            (self.commits, self.clock) = (self.commits + 1, known);
             self.settle()
         });
         failpoint::reach("store.committed", || after_commit.kinds());
@@ -634,7 +641,7 @@ mod tests {
                 }
             });
             let terms = Terms { now: Timestamp::UNIX_EPOCH, prices: Arc::default() };
-            open.transact(vec![failing], &BTreeMap::new(), terms, &mut Vec::new()).map(drop)
+            open.transact(vec![failing], &BTreeMap::new(), &Clock::system(), terms, &mut Vec::new()).map(drop)
         });
         assert!(matches!(failing.await, Err(StoreError::Io(_))));
         assert!(matches!(note(&store, "more").await, Err(StoreError::Io(_))));

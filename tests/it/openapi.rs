@@ -554,7 +554,6 @@ fn refusals(site: &Site<'_>) {
         ("GET", "/providers/{name}/v1/batches", "/providers/nosuch/v1/batches", 404),
         ("GET", "/providers/{name}/v1/batches", "/providers/openai/v1/batches?nosuch=1", 400),
         ("GET", "/providers/{name}/v1/batches", "/providers/locked/v1/batches", 502),
-        ("GET", "/providers/{name}/v1/files", "/providers/anthropic/v1/files", 501),
         ("POST", "/v1/batches/track", "/v1/batches/track", 400),
         ("POST", "/v1/submit", "/v1/submit?provider=nosuch", 400),
     ] {
