@@ -414,7 +414,8 @@ impl Open {
         let mut transaction = Tx::of(&self.connection, terms);
         let result = may_write
             .and_then(|()| begin(&self.connection))
-            .and_then(|()| Ok(known = self.clock.follow(&self.connection, clock, now)?))
+            .and_then(|()| self.clock.follow(&self.connection, clock, now))
+            .map(|followed| known = followed)
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
             .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
             .and_then(|()| self.count())
