@@ -235,6 +235,24 @@ fn both_themes_and_every_width_hold_all_of_it_and_break_no_rule() {
     assert!(own.is_empty(), "{own:?}");
 }
 
+/// A browser opens six connections to one host: pages that were left must not keep them.
+#[test]
+fn pages_that_were_left_hold_up_no_other() {
+    let Some(browser) = browser() else { return };
+    let world = World::new(SIGNED);
+    sign_in(&browser, &world);
+    #[expect(clippy::disallowed_methods, reason = "a real browser lives in real time")]
+    let begun = Instant::now();
+    for path in ["/", "/deliveries", "/providers", "/webhooks", "/durations"].repeat(4) {
+        browser.go(&world.url(path));
+        until("the stream is open", || {
+            let state = browser.run("return document.querySelector('#live-state').textContent");
+            (state == "live").then_some(())
+        });
+    }
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+}
+
 /// What axe-core finds wrong with the page.
 fn violations(browser: &Browser, axe: &str) -> Vec<String> {
     browser.run(axe);

@@ -76,6 +76,10 @@
     if (paused) { stop(); say("paused"); } else { start(); soon(0); }
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(0); });
+  // A page that was left may be kept for the way back. Its stream would keep one of the few connections that a browser
+  // opens to one host.
+  window.addEventListener("pagehide", stop);
+  window.addEventListener("pageshow", (event) => { if (event.persisted && !paused) { start(); soon(0); } });
   // Counts and times change without an event.
   setInterval(() => soon(0), 30000);
   start();
