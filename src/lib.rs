@@ -20,7 +20,7 @@
 //! | 2 | [`provider`], [`webhook`] | wire formats; they form requests and read answers and do no I/O |
 //! | 3 | [`store`] | durable state; the only place that names rusqlite |
 //! | 4 | [`engine`], [`notify`], [`maintenance`] | what runs: polling, delivery, jobs at set times |
-//! | 5 | [`control`] | the operations, each written once, and the HTTP API in front of them |
+//! | 5 | [`control`] | the operations, each written once, and the HTTP API and the dashboard in front of them |
 //! | 6 | [`daemon`], [`sandbox`], [`demo`] | whole programs made of the floors below |
 //! | 7 | [`cli`] | the command line; the only floor that prints |
 //!
