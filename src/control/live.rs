@@ -323,7 +323,6 @@ impl Live {
 
         let _all_at_once = sync::lock(&self.swapping);
         let routes = routes(&config, &webhooks.switched_off());
-        let retain = config.state.retain;
         self.price_by(config.prices.clone());
         *sync::write(&self.tokens) = tokens;
         self.hooks.set_inbound(inbound);
@@ -333,7 +332,7 @@ impl Live {
         self.dispatcher.set_routes(Arc::new(routes.clone()));
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.put_in_force(webhooks);
-        self.engine.put_in_force(accounts, routes, retain);
+        self.engine.put_in_force(accounts, routes);
         Ok(())
     }
 }

@@ -21,8 +21,6 @@ pub struct Plan {
     pub min_interval: Duration,
     /// No two are farther apart.
     pub max_interval: Duration,
-    /// How long a lost batch is still asked for.
-    pub retain: Duration,
 }
 
 /// All that a batch's schedule depends on besides the batch itself.
@@ -74,10 +72,8 @@ pub fn next_poll(terms: &Terms, tracked: &Tracked, now: Timestamp, jitter: f64) 
         return never("it has ended");
     } else if *key_refused {
         (plan.max_interval, "the provider refuses the key: at max_interval until it accepts one".to_owned())
-    } else if let Some(lost_since) = tracked.lost_since {
-        if since(lost_since, now) >= plan.retain {
-            return never("lost for longer than the state is kept");
-        }
+    } else if tracked.lost_since.is_some() {
+        // Until it is deleted: only retention can tell how long it really was lost from how far the clock has leapt.
         (plan.max_interval, "the provider does not know it any more: at max_interval".to_owned())
     } else if let Some(missing) = tracked.missing {
         (
@@ -257,11 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn terms(min: u64, max: u64) -> Terms {
-        let plan = Plan {
-            min_interval: Duration::from_secs(min),
-            max_interval: Duration::from_secs(max),
-            retain: Duration::from_hours(90 * 24),
-        };
+        let plan = Plan { min_interval: Duration::from_secs(min), max_interval: Duration::from_secs(max) };
         Terms { plan, key_refused: false, cost: 1.0, estimate: None }
     }
 
@@ -312,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_batch_is_looked_for_until_the_state_forgets_it() {
+    fn a_lost_batch_is_looked_for_however_far_the_clock_has_leapt() {
         let terms = terms(15, 900);
         let mut lost = tracked(60, NOW);
         lost.missing = Some(Missing { since: NOW, count: 3 });
         lost.lost_since = Some(NOW);
-        assert!(interval(&terms, &lost, NOW, 0.5) >= Duration::from_mins(12));
-        let after = later(NOW, terms.plan.retain);
-        assert_eq!(next_poll(&terms, &lost, after, 0.5).at, None);
+        for after in [NOW, later(NOW, Duration::from_hours(70 * 365 * 24)), Timestamp::UNIX_EPOCH] {
+            assert!(interval(&terms, &lost, after, 0.5) >= Duration::from_mins(12));
+        }
     }
 
     #[test]

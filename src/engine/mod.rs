@@ -101,14 +101,9 @@ impl Engine {
     }
 
     /// Takes a new set of accounts and routes, in place of those before; if the state cannot be read, all stays as it was.
-    pub async fn apply(
-        &self,
-        accounts: Vec<Account>,
-        routes: Routes,
-        retain: Duration,
-    ) -> Result<(), StoreError> {
+    pub async fn apply(&self, accounts: Vec<Account>, routes: Routes) -> Result<(), StoreError> {
         let prepared = self.prepare(accounts).await?;
-        self.put_in_force(prepared, routes, retain);
+        self.put_in_force(prepared, routes);
         Ok(())
     }
 
@@ -150,9 +145,8 @@ impl Engine {
     /// Puts what was prepared in the place of what was before: at start and at every reload.
     ///
     /// What is in flight at an account that left finishes; its batches stay, unpolled.
-    pub fn put_in_force(&self, mut prepared: Prepared, routes: Routes, retain: Duration) {
+    pub fn put_in_force(&self, mut prepared: Prepared, routes: Routes) {
         self.set_routes(routes);
-        *sync::write(&self.shared.retain) = retain;
         let (pollers, mut before) = {
             let mut pollers = sync::write(&self.pollers);
             let coming = std::mem::take(&mut pollers.coming);

@@ -213,7 +213,7 @@ impl Poller {
 
     pub(super) fn plan(&self) -> Plan {
         let Polling { min_interval, max_interval, .. } = self.account.config.polling;
-        Plan { min_interval, max_interval, retain: self.shared.retain() }
+        Plan { min_interval, max_interval }
     }
 
     /// What the schedule of any batch here depends on, if it is polled by itself.

@@ -10,15 +10,12 @@ use crate::sync;
 use crate::tasks::Tasks;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 /// What the parts of one engine share.
 pub(crate) struct Shared {
     pub store: Store,
     pub clock: Clock,
     pub rng: Rng,
-    /// How long the state keeps a batch that has ended.
-    pub retain: RwLock<Duration>,
     pub routes: RwLock<Arc<Routes>>,
     pub tasks: Tasks,
     /// How long earlier batches took.
@@ -36,7 +33,6 @@ impl Shared {
             store,
             clock,
             rng,
-            retain: RwLock::new(Duration::MAX),
             routes: RwLock::default(),
             tasks,
             estimates: Arc::default(),
@@ -48,9 +44,5 @@ impl Shared {
 
     pub(crate) fn routes(&self) -> Arc<Routes> {
         sync::read(&self.routes).clone()
-    }
-
-    pub(crate) fn retain(&self) -> Duration {
-        *sync::read(&self.retain)
     }
 }

@@ -87,17 +87,23 @@ pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> R
 /// What a check means for the batch as it is `stored` now: others may have written to it since the check began, and
 /// what they wrote stays.
 fn merged<'s>(step: &'s Step, stored: &Tracked, now: Timestamp) -> Cow<'s, Step> {
-    let Tracked { warned, deadline, batch, .. } = &step.tracked;
+    let Tracked { warned, deadline, batch, lost_since, .. } = &step.tracked;
     // A provider that tells zeros does not count: what its results told stays.
     let tells_none = batch.usage.is_none_or(|usage| usage == Usage::default());
     let usage = tells_none && stored.batch.usage.is_some() && stored.batch.usage != batch.usage;
-    if !usage && stored.warned.is_subset(warned) && stored.deadline == *deadline {
+    // Tracked again since the check began.
+    let lost_anew =
+        lost_since.is_some() && stored.lost_since.is_some_and(|stored| *lost_since < Some(stored));
+    if !usage && !lost_anew && stored.warned.is_subset(warned) && stored.deadline == *deadline {
         return Cow::Borrowed(step);
     }
     let mut step = step.clone();
     let tracked = &mut step.tracked;
     if usage {
         tracked.batch.usage.clone_from(&stored.batch.usage);
+    }
+    if lost_anew {
+        tracked.lost_since = stored.lost_since;
     }
     tracked.warned.extend(stored.warned.iter().cloned());
     if tracked.deadline != stored.deadline {
@@ -158,6 +164,14 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
             "UPDATE batches SET untracked_at = NULL, next_poll_at = :next_poll_at WHERE pk = :pk",
         )?
         .execute(named_params! { ":pk": pk, ":next_poll_at": tracked.next_poll_at.map(ms) })?;
+        tx.supersede(pk);
+        tx.reschedule(pk, tracked);
+    } else if tracked.lost_since.is_some() {
+        // Somebody knows of it: it is looked for at once, and as long as one that was lost just now.
+        tracked.lost_since = Some(tx.now);
+        tracked.next_poll_at = Some(tx.now);
+        tx.prepare_cached("UPDATE batches SET lost_since = :now, next_poll_at = :now WHERE pk = :pk")?
+            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     } else if tracked.deadline != deadline && tracked.next_poll_at.is_some() {

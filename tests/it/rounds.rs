@@ -502,7 +502,7 @@ async fn what_a_short_item_shows_changed_is_retrieved_before_it_is_told() {
     let kind = provider::registry::kind("openai-compatible").unwrap();
     short.adapter = (kind.build)(&provider::Account { config: &short.config, api_key: None });
     assert!(!short.adapter.listing().unwrap().complete);
-    life.engine.apply(vec![short], Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(vec![short], Routes::default()).await.unwrap();
     life.track("openai", vendor.ids.iter().cloned(), world.clock.now()).await;
     tokio::time::sleep(20 * MINUTE).await;
     assert_told_once(&life, 50).await;
@@ -611,7 +611,7 @@ async fn where_batches_can_be_had_by_their_ids_they_are() {
     let life = world.live(&[]).await;
     let mut by_id = account("openai", Arc::new(GivesById(vendor.clone())), every(MINUTE));
     by_id.adapter = Box::new(ById(by_id.adapter));
-    life.engine.apply(vec![by_id], Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(vec![by_id], Routes::default()).await.unwrap();
     // The oldest: no page would be worth it.
     life.track("openai", ids(90), world.clock.now()).await;
     tokio::time::sleep(9 * MINUTE).await;
@@ -684,7 +684,7 @@ async fn few_live_ones_among_many_that_ended_are_read_from_the_live_ones_alone()
     jobs.config.kind = "mistral".to_owned();
     let kind = provider::registry::kind("mistral").unwrap();
     jobs.adapter = (kind.build)(&provider::Account { config: &jobs.config, api_key: None });
-    life.engine.apply(vec![jobs], Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(vec![jobs], Routes::default()).await.unwrap();
     let running = (0..JOBS).step_by(100).map(Mistral::id);
     life.track("openai", running, world.clock.now()).await;
     tokio::time::sleep(5 * MINUTE).await;

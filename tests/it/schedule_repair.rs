@@ -222,7 +222,7 @@ async fn what_is_committed_while_the_pollers_change_is_neither_lost_nor_undone()
     life.engine.nudge("openai", life.batch("batch_slow").await.0);
     tokio::time::sleep(SECOND).await;
     let accounts = vec![account("openai", provider.clone() as _, Polling::default())];
-    life.engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(accounts, Routes::default()).await.unwrap();
     life.track_one("batch_new", world.clock.now()).await;
     let gone = life.batch("batch_gone").await.0;
     life.store.untrack(gone, world.clock.now()).await.unwrap();
@@ -255,7 +255,7 @@ async fn a_state_that_cannot_be_read_leaves_the_accounts_as_they_were() {
         ),
     ] {
         fault(&world, broken);
-        life.engine.apply(accounts(), Routes::default(), 90 * DAY).await.unwrap_err();
+        life.engine.apply(accounts(), Routes::default()).await.unwrap_err();
         let names: Vec<String> = life.engine.snapshot().into_iter().map(|one| one.name).collect();
         assert_eq!(names, ["openai"], "{broken}");
         fault(&world, mended);
@@ -263,7 +263,7 @@ async fn a_state_that_cannot_be_read_leaves_the_accounts_as_they_were() {
         tokio::time::sleep(20 * MINUTE).await;
         assert!(provider.asked("batch_1").len() > before, "polled as before: {broken}");
     }
-    life.engine.apply(accounts(), Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(accounts(), Routes::default()).await.unwrap();
     assert_eq!(life.engine.snapshot().len(), 2);
     life.end().await;
 }

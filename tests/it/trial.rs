@@ -92,11 +92,7 @@ pub fn learnt(durations: &[f64]) -> Option<Arc<Estimate>> {
 
 /// The default bounds, and a price of a look in place of the default one.
 pub fn terms(estimate: Option<Arc<Estimate>>, cost: f64) -> Terms {
-    let plan = Plan {
-        min_interval: Duration::from_secs(15),
-        max_interval: Duration::from_mins(15),
-        retain: Duration::from_hours(24 * 90),
-    };
+    let plan = Plan { min_interval: Duration::from_secs(15), max_interval: Duration::from_mins(15) };
     Terms { plan, key_refused: false, cost, estimate }
 }
 

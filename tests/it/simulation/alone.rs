@@ -262,7 +262,7 @@ impl World {
             .iter()
             .map(|(name, provider, polling)| account(name, provider.clone(), *polling))
             .collect();
-        engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
+        engine.apply(accounts, Routes::default()).await.unwrap();
         Life { store, engine, tasks }
     }
 }

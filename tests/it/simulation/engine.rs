@@ -190,7 +190,7 @@ async fn polls_by_hand_and_the_schedule_take_turns_at_a_batch() {
 
 async fn reload(life: &Life, provider: &Arc<Scripted>, polling: Polling) {
     let account = account("openai", provider.clone(), polling);
-    life.engine.apply(vec![account], Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(vec![account], Routes::default()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +236,7 @@ async fn too_many_requests_hold_the_whole_account_through_a_reload_and_nobody_el
     assert!(provider.asked().len() <= 2, "{:?}", provider.asked());
     let accounts =
         vec![account("openai", provider.clone(), polling), account("other", other.clone(), polling)];
-    life.engine.apply(accounts, Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(accounts, Routes::default()).await.unwrap();
     life.track("other", ids(20), world.clock.now()).await;
     tokio::time::sleep(50 * MINUTE).await;
     assert!(provider.asked().len() <= 2, "a reload does not end the hold");
@@ -427,7 +427,7 @@ async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
     slow.config.kind = "openai-compatible".to_owned();
     let kind = provider::registry::kind("openai-compatible").unwrap();
     slow.adapter = (kind.build)(&provider::Account { config: &slow.config, api_key: None });
-    life.engine.apply(vec![slow], Routes::default(), 90 * DAY).await.unwrap();
+    life.engine.apply(vec![slow], Routes::default()).await.unwrap();
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(Duration::from_hours(1)).await;
     let transitions = life.store.transitions(life.batch("batch_1").await.0).await.unwrap();

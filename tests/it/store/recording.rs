@@ -145,6 +145,28 @@ async fn untracked_is_not_polled_until_it_is_tracked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_batch_that_is_tracked_again_is_looked_for_at_once_and_kept_as_long_as_one_lost_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    let pk = track(&store, "batch_1").await;
+    let before = store.load(pk).await.unwrap().unwrap();
+    let long_ago = EPOCH.checked_sub(jiff::SignedDuration::from_hours(24 * 365)).unwrap();
+    let mut lost = before.clone();
+    (lost.lost_since, lost.next_poll_at) = (Some(long_ago), None);
+    store.record(pk, Step::quiet(lost.clone()), routes(&[])).await.unwrap();
+    assert!(store.schedule().await.unwrap().is_empty());
+
+    let again = store.register(vec![registration("batch_1")], routes(&[])).await.unwrap().remove(0);
+    assert_eq!((again.tracked.lost_since, again.tracked.next_poll_at), (Some(EPOCH), Some(EPOCH)));
+    // A check that began before does not put the time back.
+    lost.next_poll_at = Some(seconds(60));
+    store.record(pk, Step::quiet(lost), routes(&[])).await.unwrap();
+    let stored = store.load(pk).await.unwrap().unwrap();
+    assert_eq!(stored.lost_since, Some(EPOCH));
+    assert!(stored.next_poll_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_first_look_is_stored_with_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
