@@ -20,6 +20,12 @@ pub fn since(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
+/// Whether at `now` it is `wait` or longer since `at`. What lies in the future was noted before the clock was set back, and
+/// counts as long ago: else it would hold up what waits for it until the clock has caught up.
+pub fn has_passed(wait: Duration, at: Timestamp, now: Timestamp) -> bool {
+    at > now || since(at, now) >= wait
+}
+
 /// `at` without what is finer than a millisecond: the resolution of everything that is stored.
 pub fn to_millis(at: Timestamp) -> Timestamp {
     from_millis(at.as_millisecond())

@@ -26,6 +26,8 @@ pub(super) const MAX_SLEEP: Duration = Duration::from_secs(15);
 pub(super) struct Wishes {
     held_until: Option<Timestamp>,
     window: Option<Window>,
+    /// The newest time that was known when this was last asked for.
+    seen_at: Option<Timestamp>,
 }
 
 /// One account's leave to send. Every request takes it first.
@@ -103,7 +105,20 @@ pub(super) enum Wait {
 impl Wishes {
     /// Of a server that wanted to be left alone before this process began; never for longer than one may ask for now.
     pub(super) fn remembered(held_until: Option<Timestamp>, now: Timestamp) -> Self {
-        Self { held_until: held_until.map(|until| until.min(later(now, MAX_WAIT))), window: None }
+        Self {
+            held_until: held_until.map(|until| until.min(later(now, MAX_WAIT))),
+            window: None,
+            seen_at: Some(now),
+        }
+    }
+
+    /// What was to happen in an hour still happens in an hour if the clock was set back.
+    fn follow_clock(&mut self, now: Timestamp) {
+        if let Some(seen_at) = self.seen_at {
+            let by = since(now, seen_at);
+            self.held_until = self.held_until.map(|until| earlier(until, by));
+        }
+        self.seen_at = Some(now);
     }
 }
 
@@ -199,15 +214,18 @@ impl Budget {
 
     /// Until when the server wants to be left alone, if it does.
     pub(super) fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
-        lock(&self.wishes).held_until.filter(|until| *until > now)
+        let mut wishes = lock(&self.wishes);
+        wishes.follow_clock(now);
+        wishes.held_until.filter(|until| *until > now)
     }
 
     /// The server asked to be left alone.
     pub(super) fn hold(&self, wait: Option<Duration>, now: Timestamp) -> Timestamp {
         let until = later(now, wait.unwrap_or(HOLD));
-        let held = &mut lock(&self.wishes).held_until;
-        let until = held.map_or(until, |before| before.max(until));
-        *held = Some(until);
+        let mut wishes = lock(&self.wishes);
+        wishes.follow_clock(now);
+        let until = wishes.held_until.map_or(until, |before| before.max(until));
+        wishes.held_until = Some(until);
         until
     }
 
@@ -218,12 +236,6 @@ impl Budget {
             let in_flight = self.in_flight().saturating_sub(1);
             lock(&self.wishes).window = Some(Window::told(&told, in_flight, now));
         }
-    }
-
-    /// What was to happen in an hour still happens in an hour.
-    pub(super) fn clock_was_set_back(&self, by: Duration) {
-        let held = &mut lock(&self.wishes).held_until;
-        *held = held.map(|until| earlier(until, by));
     }
 
     fn in_flight(&self) -> u32 {
@@ -314,6 +326,17 @@ mod tests {
     fn budget(concurrency: u32, per_minute: Option<u32>) -> Budget {
         let polling = Polling { concurrency, requests_per_minute: per_minute, ..Polling::default() };
         Budget::new(&polling, Arc::default(), Arc::default(), Clock::system().now())
+    }
+
+    #[tokio::test]
+    async fn a_hold_lasts_no_longer_for_a_clock_that_is_set_back() {
+        let budget = budget(4, None);
+        let now = Timestamp::constant(1_795_000_000, 0);
+        let ahead = later(now, Duration::from_hours(365 * 24));
+        budget.hold(Some(Duration::from_mins(2)), ahead);
+        assert_eq!(budget.held_until(now), Some(later(now, Duration::from_mins(2))));
+        budget.hold(Some(Duration::from_mins(3)), ahead);
+        assert_eq!(budget.hold(None, now), later(now, Duration::from_mins(3)));
     }
 
     #[tokio::test]

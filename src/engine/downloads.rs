@@ -8,6 +8,7 @@ use super::{Engine, ProviderError};
 use crate::clock::Clock;
 use crate::config::ResultsConfig;
 use crate::domain::download::{Trouble, next_try};
+use crate::domain::time::has_passed;
 use crate::domain::tracked::SavedResults;
 use crate::http::failure::{Failure, Verdict};
 use crate::store::downloads::Due;
@@ -63,8 +64,7 @@ impl Downloads {
                     tracing::warn!(%error, "cannot read from the state which results are to be downloaded");
                 }
                 let now = self.clock.now();
-                if swept_at.is_none_or(|at| crate::domain::time::since(at, now) >= SWEEP_INTERVAL || at > now)
-                {
+                if swept_at.is_none_or(|at| has_passed(SWEEP_INTERVAL, at, now)) {
                     swept_at = Some(now);
                     self.sweep(&settings).await;
                 }

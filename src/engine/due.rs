@@ -1,6 +1,6 @@
 //! What is due when at one account: an entry a batch, nothing else of it.
 
-use crate::domain::time::{from_millis, later, since};
+use crate::domain::time::{earlier, from_millis, later, since};
 use crate::domain::tracked::Tracked;
 use crate::store::Pk;
 use crate::store::rescheduled::NextCheck;
@@ -45,6 +45,8 @@ pub(super) struct DueList {
     round: Option<Round>,
     /// Until it has been filled from the database: what was said of batches meanwhile, which is newer than what was read.
     told: Option<BTreeSet<Pk>>,
+    /// The time when it was last used.
+    seen_at: Option<Timestamp>,
     /// Which of the spans it is in each of which a batch that the list did not show is given another chance; never 0.
     span: u8,
 }
@@ -88,6 +90,8 @@ struct Busy {
     told: Told,
     /// Since when there is news that the poll may have come too early for.
     news: Option<Timestamp>,
+    /// By how much the clock has been set back since it began.
+    set_back: Duration,
     created_at: Option<i64>,
     unlisted: u8,
 }
@@ -134,7 +138,16 @@ impl From<NextCheck> for Next {
 impl Default for DueList {
     fn default() -> Self {
         let (together, apart, by_batch, busy) = Default::default();
-        Self { together, apart, by_batch, busy, round: None, told: Some(BTreeSet::new()), span: 1 }
+        Self {
+            together,
+            apart,
+            by_batch,
+            busy,
+            round: None,
+            told: Some(BTreeSet::new()),
+            seen_at: None,
+            span: 1,
+        }
     }
 }
 
@@ -266,6 +279,7 @@ impl DueList {
             claim,
             told: Told::Nothing,
             news: None,
+            set_back: Duration::ZERO,
             created_at: entry.and_then(|entry| entry.created_at()),
             unlisted: entry.map_or(0, |entry| entry.unlisted),
         };
@@ -286,8 +300,10 @@ impl DueList {
             Told::Due(told) => next.or(Some(told)),
             Told::Nothing => next,
         };
-        let next = next.map(|next| Next {
-            at: busy.news.map_or(next.at, |news| next.at.min(news)),
+        // Planned before the clock was set back, it would be due too late; after that, it is due too early.
+        let next = next.map(|next| (earlier(next.at, busy.set_back), next));
+        let next = next.map(|(at, next)| Next {
+            at: busy.news.map_or(at, |news| at.min(news)),
             created_at: next.created_at.or(busy.created_at),
             closely: next.closely || busy.news.is_some(),
         });
@@ -327,8 +343,19 @@ impl DueList {
         if queue == Queue::Apart { &mut self.apart } else { &mut self.together }
     }
 
-    /// Everything is due earlier by `by`.
-    pub(super) fn advance(&mut self, by: Duration) {
+    /// What was due in an hour still is if the clock was set back since this was last used.
+    pub(super) fn follow_clock(&mut self, now: Timestamp) {
+        let by = self.seen_at.map_or(Duration::ZERO, |seen_at| since(now, seen_at));
+        self.seen_at = Some(now);
+        if !by.is_zero() {
+            self.advance(by);
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        for busy in self.busy.values_mut() {
+            busy.set_back = busy.set_back.saturating_add(by);
+        }
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.together.clear();
         self.apart.clear();
@@ -702,6 +729,23 @@ mod tests {
         assert_eq!(due.counts(), (3, 0));
         assert_eq!(due.overdue(NOW).0, 2);
         assert!(due.begin_round().is_some());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_puts_off_neither_what_waits_nor_what_is_under_way() {
+        let (mut due, year) = (DueList::default(), 365 * 24 * 3600);
+        due.follow_clock(at(year));
+        for pk in 1..=3 {
+            due.put(pk, next(year + 60), at(year));
+        }
+        let claims = (due.claim(1), due.claim(2));
+        due.follow_clock(NOW);
+        // One was planned before, one after.
+        due.settle(1, Some(next(year + 60)), false, NOW);
+        due.settle(2, Some(next(60)), false, NOW);
+        drop(claims);
+        let all_at = |due: &DueList| due.overdue(at(60)).0;
+        assert_eq!(all_at(&due), 3);
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
-use crate::domain::time::since;
+use crate::domain::time::has_passed;
 use crate::store::history::History;
 use crate::store::{Store, StoreError};
 use crate::sync::lock;
@@ -112,12 +112,13 @@ impl Estimates {
     /// The providers of which something is to be learnt.
     fn due(&self, now: Timestamp) -> BTreeSet<String> {
         let mut state = self.state();
-        state.estimates.retain(|_, entry| since(entry.asked_at, now) < FORGOTTEN_AFTER);
+        state.estimates.retain(|_, entry| !has_passed(FORGOTTEN_AFTER, entry.asked_at, now));
         let mut due = std::mem::take(&mut state.stale);
         due.extend(state.wanted.iter().map(|class| class.provider.clone()));
         // Those that still run have run longer by now.
-        let old =
-            |provider: &String| state.learnt_at.get(provider).is_none_or(|at| since(*at, now) >= OLD_AFTER);
+        let old = |provider: &String| {
+            state.learnt_at.get(provider).is_none_or(|at| has_passed(OLD_AFTER, *at, now))
+        };
         due.extend(state.estimates.keys().map(|class| class.provider.clone()).filter(old));
         due
     }

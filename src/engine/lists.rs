@@ -56,7 +56,8 @@ impl Lists {
 
     /// Whether a round may be considered at `now`.
     pub(super) fn may_begin(&self, now: Timestamp) -> bool {
-        now >= self.not_before
+        // A clock that was set back must not put it off for longer than a failure does.
+        now >= self.not_before || since(now, self.not_before) > MAX_BACKOFF
     }
 
     /// Whether what was learnt of the list is so old that it is to be learnt anew, what no page shows included.

@@ -15,7 +15,7 @@ use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{later, since};
+use crate::domain::time::{has_passed, later};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
@@ -251,7 +251,9 @@ impl Poller {
     }
 
     pub(super) fn due(&self) -> MutexGuard<'_, DueList> {
-        lock(&self.due)
+        let mut due = lock(&self.due);
+        due.follow_clock(self.now());
+        due
     }
 
     /// What is known of the account's list; `None`: it has none.
@@ -306,7 +308,7 @@ impl Poller {
         {
             let mut due = self.due();
             for change in changes {
-                wait |= due.told(change.pk, change.next.map(Next::from), now);
+                wait |= due.told(change.pk, change.next.map(|next| self.bounded(next.into())), now);
             }
         }
         if wait {
@@ -409,8 +411,7 @@ impl Poller {
         let mut probed = self.probed.lock().await;
         let now = self.now();
         if let Some((at, access)) = *probed
-            && at <= now
-            && since(at, now) < PROBE_INTERVAL
+            && !has_passed(PROBE_INTERVAL, at, now)
         {
             return access;
         }

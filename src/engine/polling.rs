@@ -72,14 +72,8 @@ impl Poller {
     }
 
     async fn run(self: Arc<Self>, pulse: &Pulse) {
-        let mut before = self.shared.clock.now();
         loop {
             pulse.beat();
-            let now = self.shared.clock.now();
-            if now < before {
-                self.clock_was_set_back(since(now, before));
-            }
-            before = now;
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -94,12 +88,6 @@ impl Poller {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
-    }
-
-    /// What was to happen in an hour still happens in an hour.
-    fn clock_was_set_back(&self, by: Duration) {
-        self.due().advance(by);
-        self.budget.clock_was_set_back(by);
     }
 
     /// Starts a round if one is worth it, and as many polls as may be; says how long nothing else needs doing.

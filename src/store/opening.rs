@@ -6,11 +6,13 @@ use super::error::{OpenError, StoreError};
 use super::file_check::FileCheck;
 use super::lock::{self, Lock};
 use super::reader::Readers;
+use super::reckoning::Reckoner;
 use super::state::{Daemon, Store};
 use super::writer::{Open, Writer};
 use super::{connection, database, telling, uploads};
 use crate::clock::Clock;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
@@ -37,21 +39,25 @@ impl Store {
         let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
         let newest =
             telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
-        let open = FileCheck::begin(dir).and_then(|check| Open::new(opened.connection, check, lock));
-        let open = open.map_err(|error| match error {
+        let open = FileCheck::begin(dir).and_then(|check| {
+            let reckoner = Reckoner::begin(&opened.connection, clock.clone())?;
+            Ok((Open::new(opened.connection, check, lock)?, Arc::new(reckoner)))
+        });
+        let (open, reckoner) = open.map_err(|error| match error {
             StoreError::Damaged(what) => database::damaged(dir, what),
             other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
         })?;
         let damage = Damage::default();
         let lock_file = (lock::path(dir), locked);
-        let writer = Writer::start(open, damage.clone(), dir.to_owned(), clock.clone(), newest);
+        let followed = (clock.clone(), Arc::clone(&reckoner));
+        let writer = Writer::start(open, damage.clone(), dir.to_owned(), followed, newest);
         let daemon = Daemon {
             writer,
             lock_file,
             checked: opened.checked,
             asked_at: AtomicI64::new(i64::MIN),
             clock,
-            reckoning: tokio::sync::Mutex::default(),
+            reckoner,
             held_back: AtomicU64::new(0),
         };
         Ok(Self::of(dir, damage, readers, Some(daemon)))

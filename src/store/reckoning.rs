@@ -4,9 +4,10 @@ use super::column::{json, ms};
 use super::error::StoreError;
 use crate::clock::Clock;
 use crate::domain::retention::Retention;
-use jiff::Timestamp;
+use crate::sync::lock;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// What is known of the clock, and what has been told of it.
@@ -19,15 +20,12 @@ pub(super) struct Reckoning {
     pub(super) steady: u64,
     /// Since when batches are held back, Unix milliseconds, if that has been told.
     pub(super) told_since: Option<i64>,
-    /// How long the machine had run when this was written; `None`: what it says now has not been.
-    #[serde(skip)]
-    pub(super) saved: Option<Duration>,
 }
 
 impl Reckoning {
     /// One that begins with `retention`.
     pub(super) fn of(retention: Retention) -> Self {
-        Self { retention, boot: None, steady: 0, told_since: None, saved: None }
+        Self { retention, boot: None, steady: 0, told_since: None }
     }
 
     /// The wall clock shows `wall` (Unix milliseconds) and the machine has run for `steady`, in the boot `boot`. Whether
@@ -57,43 +55,122 @@ impl Reckoning {
         };
         text.map(read).transpose()
     }
+}
 
+/// The reckoning of this process, the only one there is: it follows the clock whenever something is about to be written,
+/// and what it has seen is committed with what was written by that clock. So whatever stands in the database has its age,
+/// even after a crash.
+#[derive(Debug)]
+pub(super) struct Reckoner {
+    clock: Clock,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    reckoning: Reckoning,
+    /// Whether this process has observed the clock before.
+    is_ours: bool,
+    /// How often it has changed in a way that has to be written, and as of which of those changes it is.
+    changes: u64,
+    written: u64,
+    /// How long the machine had run when it was written.
+    saved: Option<Duration>,
+}
+
+/// What a transaction writes of the reckoning.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    reckoning: Reckoning,
+    changes: u64,
+    steady: Duration,
+}
+
+impl Reckoner {
+    /// Goes on from what the database knows; a state that knows nothing begins with the newest time that stands in it.
+    pub(super) fn begin(connection: &Connection, clock: Clock) -> Result<Self, StoreError> {
+        let reckoning = if let Some(written) = Reckoning::read(connection)? {
+            written
+        } else {
+            let newest: Option<i64> = connection.query_row(
+                "SELECT max(coalesce((SELECT max(recorded_at) FROM events), 0),
+                   coalesce((SELECT max(finished_at) FROM jobs), 0),
+                   coalesce((SELECT max(tracked_at) FROM batches), 0)) AS newest",
+                [],
+                |row| row.get("newest"),
+            )?;
+            let now = ms(clock.now());
+            let begun = newest.filter(|newest| *newest > 0 && *newest < now).unwrap_or(now);
+            Reckoning::of(Retention::beginning(begun))
+        };
+        let kept = Kept { reckoning, is_ours: false, changes: 1, written: 0, saved: None };
+        Ok(Self { clock, kept: Mutex::new(kept) })
+    }
+
+    /// Notes what the clock shows.
+    pub(super) fn follow(&self) {
+        drop(self.following());
+    }
+
+    /// What `read` says of the reckoning as it stands now.
+    pub(super) fn now<T>(&self, read: impl FnOnce(&Reckoning) -> T) -> T {
+        read(&self.following().reckoning)
+    }
+
+    /// Changes the reckoning; the next commit writes that down.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Reckoning) -> T) -> T {
+        let mut kept = self.following();
+        kept.changes += 1;
+        change(&mut kept.reckoning)
+    }
+
+    fn following(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = lock(&self.kept);
+        let is_ours = std::mem::replace(&mut kept.is_ours, true);
+        let (wall, steady) = (ms(self.clock.now()), self.clock.steady());
+        let leapt = kept.reckoning.observe(wall, steady, self.clock.boot(), is_ours);
+        kept.changes += u64::from(leapt);
+        kept
+    }
+
+    /// What a transaction that begins now is to write; `None`: nothing.
+    pub(super) fn unwritten(&self) -> Option<Unwritten> {
+        let kept = self.following();
+        let steady = self.clock.steady();
+        kept.is_due(steady).then(|| Unwritten {
+            reckoning: kept.reckoning.clone(),
+            changes: kept.changes,
+            steady,
+        })
+    }
+
+    /// Whether the next commit writes it.
+    pub(super) fn is_due(&self) -> bool {
+        lock(&self.kept).is_due(self.clock.steady())
+    }
+
+    /// It was committed.
+    pub(super) fn written(&self, what: &Unwritten) {
+        let mut kept = lock(&self.kept);
+        (kept.written, kept.saved) = (what.changes, Some(what.steady));
+    }
+}
+
+impl Kept {
+    fn is_due(&self, steady: Duration) -> bool {
+        self.changes != self.written
+            || self.saved.is_none_or(|saved| steady.saturating_sub(saved) >= SAVED_EVERY)
+    }
+}
+
+impl Unwritten {
     pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
         connection
             .prepare_cached("INSERT OR REPLACE INTO retention (one, reckoning) VALUES (1, ?1)")?
-            .execute([json(self)?])?;
+            .execute([json(&self.reckoning)?])?;
         Ok(())
     }
 }
 
-/// The clock as the database knows it: whoever writes a time down by a clock that has leapt since writes the leap down
-/// with it, so that after a crash the time still has its age.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KnownClock(Option<(i64, Duration)>);
-
-impl KnownClock {
-    /// Writes down what the clock has done since it was seen last, if that is more than to go right; gives what is known
-    /// once that is committed.
-    pub(super) fn follow(
-        self,
-        connection: &Connection,
-        clock: &Clock,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
-        let (wall, steady) = (ms(now), clock.steady());
-        if let Some((before, ran_before)) = self.0 {
-            let ran = i64::try_from(steady.saturating_sub(ran_before).as_millis()).unwrap_or(i64::MAX);
-            if wall.saturating_sub(before).saturating_sub(ran).abs() <= SLACK {
-                return Ok(self);
-            }
-        }
-        if let Some(mut reckoning) = Reckoning::read(connection)? {
-            reckoning.observe(wall, steady, clock.boot(), self.0.is_some());
-            reckoning.write(connection)?;
-        }
-        Ok(Self(Some((wall, steady))))
-    }
-}
-
-/// So far the clock may be off between two commits, in milliseconds.
-const SLACK: i64 = 2_000;
+/// How often the reckoning is written where nothing else calls for it.
+const SAVED_EVERY: Duration = Duration::from_mins(15);

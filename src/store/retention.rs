@@ -3,12 +3,11 @@
 use super::column::ms;
 use super::error::StoreError;
 use super::pruning::OWED;
-use super::reckoning::Reckoning;
+use super::reckoning::{Reckoner, Reckoning};
 use super::state::Store;
 use super::telling;
 use crate::domain::duration::human;
 use crate::domain::event::{Draft, EventType};
-use crate::domain::retention::Retention;
 use crate::domain::route::Routes;
 use crate::domain::time::earlier;
 use rusqlite::Connection;
@@ -16,7 +15,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::MutexGuard;
 
 /// Ended batches that are older than they may be, and are kept for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,31 +28,31 @@ struct Held {
 impl Store {
     /// Notes how much time has passed; to be called every few seconds, and cheap.
     pub async fn reckon(&self) -> Result<(), StoreError> {
-        self.reckoned().await.map(drop)
+        let reckoner = self.reckoner()?;
+        reckoner.follow();
+        if reckoner.is_due() { self.write_freeing(|_| Ok(())).await } else { Ok(()) }
     }
 
     /// Which times of the wall clock are longer ago than `retain`, in Unix milliseconds.
     pub async fn expired(&self, retain: Duration) -> Result<Vec<Range<i64>>, StoreError> {
-        let reckoned = self.reckoned().await?;
-        Ok(reckoned.as_ref().map(|reckoning| reckoning.retention.expired(retain)).unwrap_or_default())
+        self.reckon().await?;
+        Ok(self.reckoner()?.now(|reckoning| reckoning.retention.expired(retain)))
     }
 
     /// Deletes what is over for longer than `retain`, as much of it as an hour has room for. Returns how many batches
     /// went. That some are held back is told once an episode.
     pub async fn prune_expired(&self, retain: Duration, routes: Arc<Routes>) -> Result<u64, StoreError> {
-        let (expired, most) = {
-            let mut reckoned = self.reckoned().await?;
-            let Some(reckoning) = reckoned.as_mut() else { return Ok(0) };
-            let expired = reckoning.retention.expired(retain);
-            let parts = expired.clone();
-            let (total, old) =
-                self.read(move |connection| Ok((count_all(connection)?, count(connection, &parts)?))).await?;
+        let expired = self.expired(retain).await?;
+        let parts = expired.clone();
+        let (total, old) =
+            self.read(move |connection| Ok((count_all(connection)?, count(connection, &parts)?))).await?;
+        let most = self.reckoner()?.change(|reckoning| {
             let most = reckoning.retention.allowance(total).min(old);
-            // Noted before it is done: whoever dies meanwhile has had his share.
             reckoning.retention.spend(most);
-            self.save(reckoning).await?;
-            (expired, most)
-        };
+            most
+        });
+        // Written down before it is done: whoever dies meanwhile has had his share.
+        self.reckon().await?;
         let gone = self.prune(expired, most).await?;
         self.tell_held(retain, routes).await?;
         Ok(gone)
@@ -66,11 +64,13 @@ impl Store {
     }
 
     async fn tell_held(&self, retain: Duration, routes: Arc<Routes>) -> Result<(), StoreError> {
-        let mut reckoned = self.reckoned().await?;
-        let (Some(reckoning), Some(daemon)) = (reckoned.as_mut(), &self.0.daemon) else { return Ok(()) };
+        let daemon = self.0.daemon.as_ref().ok_or(StoreError::ReadOnly)?;
         let now = daemon.clock.now();
-        let expired = reckoning.retention.expired(retain);
-        let nearly = reckoning.retention.expired(retain.mul_f64(0.9));
+        let reckoner = self.reckoner()?;
+        let (expired, nearly, told_since) = reckoner.now(|reckoning| {
+            let Reckoning { retention, told_since, .. } = reckoning;
+            (retention.expired(retain), retention.expired(retain.mul_f64(0.9)), *told_since)
+        });
         let end = ms(earlier(now, retain)).saturating_add(1);
         let (held, all) = self
             .read(move |connection| {
@@ -84,83 +84,34 @@ impl Store {
             })
             .await?;
         daemon.held_back.store(all, Ordering::Relaxed);
-        match (held == Held::default(), reckoning.told_since) {
+        let tell = |since: Option<i64>| reckoner.change(|reckoning| reckoning.told_since = since);
+        match (held == Held::default(), told_since) {
             (true, Some(_)) => {
-                reckoning.told_since = None;
-                self.save(reckoning).await
+                tell(None);
+                self.reckon().await
             }
             (false, None) => {
-                reckoning.told_since = Some(ms(now));
                 let draft = Draft::about_batchd(EventType::PruningHeld, &held.message(retain), now, now);
-                let reckoning = reckoning.clone();
-                self.write(move |tx| {
-                    telling::record(tx, &draft, None, &routes)?;
-                    reckoning.write(tx)
-                })
-                .await
+                tell(Some(ms(now)));
+                let told = self.write(move |tx| telling::record(tx, &draft, None, &routes).map(drop)).await;
+                if told.is_err() {
+                    tell(None);
+                }
+                told
             }
             _ => Ok(()),
         }
     }
 
-    /// The reckoning as it stands now; `None`: opened for reading only.
-    async fn reckoned(&self) -> Result<MutexGuard<'_, Option<Reckoning>>, StoreError> {
-        let daemon = self.0.daemon.as_ref().ok_or(StoreError::ReadOnly)?;
-        let mut guard = daemon.reckoning.lock().await;
-        let (now, steady) = (ms(daemon.clock.now()), daemon.clock.steady());
-        let (mut reckoning, is_ours) = match guard.take() {
-            Some(reckoning) => (reckoning, true),
-            None => (self.begin_reckoning(now).await?, false),
-        };
-        if reckoning.observe(now, steady, daemon.clock.boot(), is_ours) {
-            reckoning.saved = None;
-        }
-        let is_due = reckoning.saved.is_none_or(|saved| steady.saturating_sub(saved) >= SAVED_EVERY);
-        let reckoning = guard.insert(reckoning);
-        if is_due {
-            self.save(reckoning).await?;
-            reckoning.saved = Some(steady);
-        }
-        Ok(guard)
-    }
-
-    /// As it was written last; a state that has none begins with the newest time that stands in it.
-    async fn begin_reckoning(&self, now: i64) -> Result<Reckoning, StoreError> {
-        let (written, newest) = self
-            .read(|connection| {
-                let newest: Option<i64> = connection.query_row(
-                    "SELECT max(coalesce((SELECT max(recorded_at) FROM events), 0),
-                       coalesce((SELECT max(finished_at) FROM jobs), 0),
-                       coalesce((SELECT max(tracked_at) FROM batches), 0)) AS newest",
-                    [],
-                    |row| row.get("newest"),
-                )?;
-                Ok((Reckoning::read(connection)?, newest.filter(|newest| *newest > 0)))
-            })
-            .await?;
-        if let Some(written) = written {
-            return Ok(written);
-        }
-        let begun = newest.filter(|newest| *newest < now).unwrap_or(now);
-        Ok(Reckoning::of(Retention::beginning(begun)))
-    }
-
-    async fn save(&self, reckoning: &Reckoning) -> Result<(), StoreError> {
-        let reckoning = reckoning.clone();
-        self.write_freeing(move |tx| reckoning.write(tx)).await
+    fn reckoner(&self) -> Result<&Reckoner, StoreError> {
+        self.0.daemon.as_ref().map(|daemon| &*daemon.reckoner).ok_or(StoreError::ReadOnly)
     }
 
     /// Writes the reckoning, for the next start.
     pub(super) async fn keep_reckoning(&self) -> Result<(), StoreError> {
-        let Some(daemon) = &self.0.daemon else { return Ok(()) };
-        if daemon.reckoning.lock().await.is_none() {
-            return Ok(());
-        }
-        let reckoned = self.reckoned().await?;
-        match reckoned.as_ref() {
-            Some(reckoning) => self.save(reckoning).await,
-            None => Ok(()),
-        }
+        let Ok(reckoner) = self.reckoner() else { return Ok(()) };
+        reckoner.change(|_| ());
+        self.reckon().await
     }
 }
 
@@ -205,6 +156,3 @@ fn count(connection: &Connection, parts: &[Range<i64>]) -> Result<u64, StoreErro
     }
     Ok(all)
 }
-
-/// How often the reckoning is written where nothing else calls for it.
-const SAVED_EVERY: Duration = Duration::from_mins(15);

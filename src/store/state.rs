@@ -7,7 +7,7 @@ use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::file_check::replaced;
 use super::reader::Readers;
-use super::reckoning::Reckoning;
+use super::reckoning::Reckoner;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};
@@ -41,7 +41,7 @@ pub(super) struct Daemon {
     /// The time, in Unix milliseconds, when somebody last asked what is due.
     pub(super) asked_at: AtomicI64,
     pub(super) clock: Clock,
-    pub(super) reckoning: tokio::sync::Mutex<Option<Reckoning>>,
+    pub(super) reckoner: Arc<Reckoner>,
     /// Ended batches that pruning kept although they are old.
     pub(super) held_back: AtomicU64,
 }

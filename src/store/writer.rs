@@ -10,7 +10,7 @@ use super::database;
 use super::error::StoreError;
 use super::file_check::FileCheck;
 use super::lock::{Lock, Marks};
-use super::reckoning::KnownClock;
+use super::reckoning::Reckoner;
 use super::rescheduled::ScheduleWatcher;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
@@ -42,6 +42,7 @@ pub(super) struct Writer {
 pub(super) struct Core {
     dir: PathBuf,
     clock: Clock,
+    reckoner: Arc<Reckoner>,
     damage: Damage,
     open: Mutex<Option<Open>>,
     touches: Mutex<Touches>,
@@ -65,7 +66,6 @@ pub(super) struct Open {
     lock: Lock,
     /// How many commits the database has had.
     commits: i64,
-    clock: KnownClock,
     /// Why nothing is written any more: damage, or a failed fsync, which leaves the file in a state that nobody knows.
     /// Only a new start can tell.
     refused: Option<StoreError>,
@@ -89,11 +89,18 @@ struct Done {
 
 impl Writer {
     /// Starts the committer on `connection`, which it owns from now on, with the lock.
-    pub(super) fn start(open: Open, damage: Damage, dir: PathBuf, clock: Clock, newest: i64) -> Self {
+    pub(super) fn start(
+        open: Open,
+        damage: Damage,
+        dir: PathBuf,
+        (clock, reckoner): (Clock, Arc<Reckoner>),
+        newest: i64,
+    ) -> Self {
         let touched = Arc::new(Notify::new());
         let core = Arc::new(Core {
             dir,
             clock,
+            reckoner,
             damage,
             open: Mutex::new(Some(open)),
             touches: Mutex::default(),
@@ -121,6 +128,8 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        // The times that it writes were read from the clock before this, and may be committed after that is set.
+        self.core.reckoner.follow();
         let (reply, answer) = oneshot::channel();
         let write: Write = Box::new(move |transaction| {
             let result = transaction.and_then(operation);
@@ -299,7 +308,7 @@ impl Core {
         let mut answers = Vec::with_capacity(writes.len());
         let prices = lock(&self.prices).clone();
         let terms = Terms { now: self.clock.now(), prices };
-        let committed = open.transact(writes, &touches, &self.clock, terms, &mut answers);
+        let committed = open.transact(writes, &touches, &self.reckoner, terms, &mut answers);
         let committed = self.damage.noted(committed);
         lock(&self.touches).settle(committed.is_ok());
         let result = match committed {
@@ -354,8 +363,7 @@ impl Open {
     /// Takes over a connection whose files are as `check` has seen them, and notes its newest commit.
     pub(super) fn new(connection: Connection, check: FileCheck, lock: Lock) -> Result<Self, StoreError> {
         let commits = connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))?;
-        let clock = KnownClock::default();
-        let open = Self { connection, check, lock, commits, clock, refused: None };
+        let open = Self { connection, check, lock, commits, refused: None };
         let noted = open.lock.note_commit(open.check.newest(), commits);
         noted.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
         Ok(open)
@@ -403,19 +411,17 @@ impl Open {
         &mut self,
         writes: Vec<Write>,
         touches: &BTreeMap<Pk, PackedTouch>,
-        clock: &Clock,
+        reckoner: &Reckoner,
         terms: Terms,
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
         let may_write = self.may_write();
-        let now = terms.now;
-        let mut known = self.clock;
+        let reckoning = reckoner.unwritten();
         let mut transaction = Tx::of(&self.connection, terms);
         let result = may_write
             .and_then(|()| begin(&self.connection))
-            .and_then(|()| self.clock.follow(&self.connection, clock, now))
-            .map(|followed| known = followed)
+            .and_then(|()| reckoning.as_ref().map_or(Ok(()), |reckoning| reckoning.write(&self.connection)))
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
             .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
             .and_then(|()| self.count())
@@ -428,7 +434,10 @@ impl Open {
             });
         let after_commit = transaction.after_commit;
         let result = result.and_then(|()| {
-            (self.commits, self.clock) = (self.commits + 1, known);
+            self.commits += 1;
+            if let Some(reckoning) = &reckoning {
+                reckoner.written(reckoning);
+            }
             self.settle()
         });
         failpoint::reach("store.committed", || after_commit.kinds());
@@ -642,7 +651,7 @@ mod tests {
                 }
             });
             let terms = Terms { now: Timestamp::UNIX_EPOCH, prices: Arc::default() };
-            open.transact(vec![failing], &BTreeMap::new(), &Clock::system(), terms, &mut Vec::new()).map(drop)
+            open.transact(vec![failing], &BTreeMap::new(), &core.reckoner, terms, &mut Vec::new()).map(drop)
         });
         assert!(matches!(failing.await, Err(StoreError::Io(_))));
         assert!(matches!(note(&store, "more").await, Err(StoreError::Io(_))));

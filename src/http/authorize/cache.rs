@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::domain::duration;
-use crate::domain::time::since;
+use crate::domain::time::{has_passed, since};
 use crate::http::failure::Failure;
 use jiff::Timestamp;
 use std::future::Future;
@@ -48,12 +48,15 @@ impl<T: Clone> Cache<T> {
         let mut held = self.held.lock().await;
         let now = self.clock.now();
         let left = |issued: &Issued<T>| issued.until.map_or(Duration::MAX, |until| since(now, until));
-        if let Some(issued) = held.issued.as_ref().filter(|issued| left(issued) > RENEW_BEFORE) {
+        // By a clock that was set back since, it would be valid for longer than it is.
+        let is_set_back = held.since > now;
+        let lasts = |issued: &&Issued<T>| left(issued) > RENEW_BEFORE && !is_set_back;
+        if let Some(issued) = held.issued.as_ref().filter(lasts) {
             return Ok(issued.credential.clone());
         }
         let valid = held.issued.as_ref().filter(|issued| !left(issued).is_zero());
         if let Some((at, failure)) = &held.failed
-            && since(*at, now) < if valid.is_some() { RETRY_VALID } else { RETRY }
+            && !has_passed(if valid.is_some() { RETRY_VALID } else { RETRY }, *at, now)
         {
             return valid.map_or_else(|| Err(failure.clone()), |issued| Ok(issued.credential.clone()));
         }
@@ -85,7 +88,7 @@ impl<T: Clone> Cache<T> {
     pub(super) async fn doubt(&self) -> bool {
         let mut held = self.held.lock().await;
         let now = self.clock.now();
-        if since(held.since, now) < NEW {
+        if !has_passed(NEW, held.since, now) {
             return false;
         }
         held.issued.take().is_some()
@@ -187,6 +190,19 @@ mod tests {
         assert!(counter.cache.doubt().await);
         assert_eq!(counter.get(None).await, Ok(2));
         assert!(!counter.cache.doubt().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_keeps_neither_a_failure_nor_a_credential() {
+        let counter = Counter::new();
+        let year = Duration::from_hours(365 * 24);
+        assert_eq!(counter.fail().await, Err(Failure::Reset));
+        counter.cache.clock.set_back(year);
+        assert_eq!(counter.get(Some(HOUR)).await, Ok(2));
+        counter.cache.clock.set_back(year);
+        assert_eq!(counter.fail().await, Ok(2), "it is used while there is no other");
+        assert_eq!(counter.obtained.load(Ordering::Relaxed), 3);
+        assert!(counter.cache.doubt().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ fn number(name: &str, usual: u64) -> u64 {
 
 #[test]
 fn whatever_goes_wrong_nothing_is_lost() {
-    let (first, count) = (number("SIM_FROM", 1), number("SIM_SEEDS", 20));
+    let (first, count) = (number("SIM_FROM", 1), number("SIM_SEEDS", 50));
     let aloud = std::env::var_os("SIM_LOG").is_some();
     let next = AtomicU64::new(first);
     let failed = Mutex::new(Vec::new());

@@ -232,6 +232,8 @@ impl Operator {
         match (&answer, before) {
             // It stays untracked if it was, and tracked if it was.
             (_, Some(Standing::Tracked | Standing::Untracked)) => ledger.settle(key, before),
+            // It may be untracked, and then it stays so.
+            (_, Some(Standing::Doubtful)) => {}
             (Some((status, _)), _) if status.is_success() => ledger.settle(key, Some(Standing::Tracked)),
             (Some((status, _)), _) if status.is_client_error() => ledger.settle(key, before),
             _ => {}

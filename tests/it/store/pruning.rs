@@ -65,6 +65,32 @@ async fn a_clock_that_is_months_ahead_for_a_while_deletes_nothing_and_is_told_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_seen_in_1970_and_is_committed_when_the_clock_is_right_is_not_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = still();
+    let store = Store::open(dir.path(), clock.clone()).unwrap();
+    store.reckon().await.unwrap();
+    let batch = store.register(vec![registration("batch_1")], routes(&[])).await.unwrap().remove(0);
+    run(&store, DAY).await;
+    let decades = DAY * 365 * 50;
+    clock.set_back(decades);
+    let end = look(&batch.tracked, Status::Completed, clock.now());
+    {
+        let mut recorded = std::pin::pin!(store.record(batch.pk, end, routes(&[])));
+        assert!(futures_util::poll!(&mut recorded).is_pending(), "it waits for its commit");
+        clock.set_forward(decades);
+        recorded.await.unwrap();
+    }
+    // Killed right then, and no more seen of that clock.
+    drop(store);
+    let store = Store::open(dir.path(), clock).unwrap();
+    run(&store, DAY * 3).await;
+    assert_eq!(store.prune_expired(RETAIN, routes(&[])).await.unwrap(), 0);
+    run(&store, DAY * 90).await;
+    assert_eq!(store.prune_expired(RETAIN, routes(&[])).await.unwrap(), 1, "in time it goes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_hour_deletes_a_thousand_or_a_tenth_and_the_rest_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();

@@ -683,8 +683,9 @@ proptest! {
                 let all = chunk.iter().cloned().map(|happening| happen(together.clone(), happening));
                 futures_util::future::join_all(all).await;
             }
+            let commits = together.commit_stats().count;
             together.close().await.unwrap();
-            (together.commit_stats().count, 1 + chosen.len().div_ceil(chunk) as u64)
+            (commits, 1 + chosen.len().div_ceil(chunk) as u64)
         });
         prop_assert_eq!(dump(alone.path()), dump(grouped.path()));
         prop_assert!(commits.0 <= commits.1, "{} commits for {} groups", commits.0, commits.1);
