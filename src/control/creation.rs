@@ -7,7 +7,7 @@ use super::api_error::ApiError;
 use super::creating::same_request;
 use super::files::{content_is_missing, is_own, no_such_file};
 use super::passthrough::{account, is_passed_on, passed_on};
-use super::query::NOTHING;
+use super::query::{NOTHING, waits_for_quota};
 use super::resolve::no_such_provider;
 use super::respond::{Answer, Shared, owner};
 use super::routes::Route;
@@ -30,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, routing};
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -142,7 +142,7 @@ impl<'a> Creation<'a> {
         if (asked.key.is_some() || is_retry)
             && let Some(batch) = self.before(&asked).await?
         {
-            return Ok(Json(batch).into_response());
+            return Ok(shown(batch));
         }
         if is_own(&self.input_file) {
             return self.create_from_own(asked).await;
@@ -222,14 +222,17 @@ impl<'a> Creation<'a> {
         let file = store.file(id.clone(), now).await?.ok_or_else(|| of_input(no_such_file(&id)))?;
         let content = store.file_content(&id, file.bytes).await?;
         let content = content.ok_or_else(|| of_input(content_is_missing(&id)))?;
+        let wait = self.headers.get("x-batchd-wait").map(|word| word.to_str().unwrap_or_default());
+        let wait = waits_for_quota(wait, "x-batchd-wait")?;
         let options = self.options(file, &content, asked).await?;
+        let options = SubmitOptions { wait_for_quota: wait, ..options };
         store.use_file(id, now).await?;
         let (registered, warnings) = service.submit_uploaded(options, self.owner.clone(), &content).await?;
         let mut batch = shape::batch(&registered.tracked);
         if !warnings.is_empty() {
             batch["batchd"]["warnings"] = warnings.into();
         }
-        Ok(Json(batch).into_response())
+        Ok(shown(batch))
     }
 
     /// What is to be submitted.
@@ -262,6 +265,8 @@ impl<'a> Creation<'a> {
             file_name: Some(file.name),
             uploaded_file: Some(file.id),
             asked: Some(asked),
+            wait_for_quota: false,
+            split: false,
             options: TrackItem {
                 name: wanted.name,
                 labels: wanted.labels.unwrap_or_default(),
@@ -390,6 +395,12 @@ impl<'a> Creation<'a> {
             },
         }
     }
+}
+
+/// A batch as the answer; one that waits to be created is accepted, and no more.
+fn shown(batch: Value) -> Response {
+    let waits = !batch["batchd"]["waiting_for"].is_null();
+    (if waits { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(batch)).into_response()
 }
 
 /// The error for a request that does not tell which provider is meant.
