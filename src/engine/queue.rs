@@ -1,8 +1,9 @@
 //! Submissions that wait for quota: each is created in its turn, once the provider takes it
 //! (`docs/contract.md#waiting-for-quota`).
 
-use super::submit::{Progress, SubmitRequest};
 use super::intake::Staged;
+use super::passed_on::PassedOn;
+use super::submit::{Progress, SubmitRequest};
 use super::{Engine, ProviderError, SubmitError};
 use crate::domain::batch::{BatchError, BatchErrors, RequestCounts};
 use crate::domain::sighting::Sighting;
@@ -13,6 +14,7 @@ use crate::domain::transition::observe;
 use crate::failpoint;
 use crate::http::failure::Failure;
 use crate::provider::input_checker::Overrides;
+use crate::store::creations::Asked;
 use crate::store::queue::Queued;
 use crate::store::recording::Registered;
 use crate::store::{Pk, StoreError};
@@ -20,6 +22,7 @@ use crate::sync::lock;
 use crate::tasks::Pulse;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +30,39 @@ use tokio::sync::mpsc;
 
 /// What waits for the same quota: a provider and a model.
 type Line = (String, String);
+
+/// What is to be created, as it is queued.
+#[derive(Debug, Serialize, Deserialize)]
+enum QueuedRequest {
+    /// From a file that is kept here.
+    Kept(Box<SubmitRequest>),
+    /// From a file that the provider has, by a request that is passed on as it came.
+    Passed(Box<PassedOn>),
+}
+
+impl QueuedRequest {
+    fn lineage(&mut self) -> &mut Lineage {
+        match self {
+            Self::Kept(request) => &mut request.lineage,
+            Self::Passed(creation) => &mut creation.lineage,
+        }
+    }
+
+    fn asked(self) -> Option<Asked> {
+        match self {
+            Self::Kept(request) => request.asked,
+            Self::Passed(creation) => creation.asked,
+        }
+    }
+}
+
+/// What is known of a batch that is not created yet.
+struct Shown {
+    endpoint: Option<String>,
+    model: Option<String>,
+    input_file: Option<String>,
+    requests: Option<u64>,
+}
 
 /// When the first of a line is tried next, and how often in a row it was.
 #[derive(Clone, Copy, Debug)]
@@ -59,39 +95,80 @@ impl Engine {
         staged: Staged,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Registered, SubmitError> {
-        let (model, requests) = (staged.checked.model.clone(), staged.checked.requests);
-        let endpoint = staged.checked.endpoint.clone();
-        let provider = request.provider.clone();
-        let line = model.clone().unwrap_or_default();
-        let mut waiting_for = WaitingFor {
+        let checked = &staged.checked;
+        let shown = Shown {
+            endpoint: Some(checked.endpoint.clone()),
+            model: checked.model.clone(),
+            input_file: None,
+            requests: Some(checked.requests),
+        };
+        let line = (request.provider.clone(), shown.model.clone().unwrap_or_default());
+        let waiting = match self.behind_others(&line).await? {
+            Some(waiting) => waiting,
+            None => match Box::pin(self.submit(request.clone(), staged, progress)).await {
+                Err(error) if error.is_for_now() => self.refused_at_first(&error),
+                done => return done,
+            },
+        };
+        self.queue_up(QueuedRequest::Kept(Box::new(request)), line, shown, waiting).await
+    }
+
+    /// The same with a request that is passed on as it came, as [`Engine::pass_on`] does.
+    pub async fn pass_on_or_wait(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
+        let line = (creation.provider.clone(), String::new());
+        let waiting = match self.behind_others(&line).await? {
+            Some(waiting) => waiting,
+            None => match Box::pin(self.pass_on(creation.clone())).await {
+                Err(error) if error.is_for_now() => self.refused_at_first(&error),
+                done => return done,
+            },
+        };
+        let shown = Shown {
+            endpoint: creation.endpoint.clone(),
+            model: None,
+            input_file: Some(creation.input_file.clone()),
+            requests: None,
+        };
+        self.queue_up(QueuedRequest::Passed(Box::new(creation)), line, shown, waiting).await
+    }
+
+    /// What is waited for if others of the line wait already.
+    async fn behind_others(&self, (provider, model): &Line) -> Result<Option<WaitingFor>, StoreError> {
+        let waits = self.shared.store.is_queued(provider.clone(), model.clone()).await?;
+        Ok(waits.then(|| WaitingFor {
             reason: "other submissions wait for the same quota before it".to_owned(),
             limit: None,
             usage: None,
             since: self.shared.clock.now(),
             tried_at: None,
-        };
-        if !self.shared.store.is_queued(provider, line.clone()).await? {
-            match Box::pin(self.submit(request.clone(), staged, progress)).await {
-                Err(error) if error.is_for_now() => {
-                    let now = self.shared.clock.now();
-                    waiting_for = refused_for_now(&error, waiting_for.since, now);
-                }
-                done => return done,
-            }
-        }
+        }))
+    }
+
+    fn refused_at_first(&self, error: &SubmitError) -> WaitingFor {
+        let now = self.shared.clock.now();
+        refused_for_now(error, now, now)
+    }
+
+    async fn queue_up(
+        &self,
+        mut request: QueuedRequest,
+        (provider, model): Line,
+        shown: Shown,
+        waiting_for: WaitingFor,
+    ) -> Result<Registered, SubmitError> {
         let rng = &self.shared.rng;
         let id = format!("{SUBMISSION_PREFIX}{:016x}{:08x}", rng.bits(), rng.bits() >> 32);
-        let tracked = self.waiting_batch(&request, &id, endpoint, model, requests, waiting_for)?;
-        let (asked, mut request) = (request.asked.clone(), request);
-        request.lineage.submission = Some(id.clone());
+        request.lineage().submission = Some(id.clone());
+        let tracked = self.waiting_batch(&request, &provider, &id, shown, waiting_for)?;
         let queued = Queued {
             submission: id,
-            provider: request.provider.clone(),
-            model: line,
+            provider,
+            model,
             request: serde_json::to_string(&request)
                 .map_err(|error| StoreError::Internal(error.to_string()))?,
             is_being_created: false,
         };
+        let asked = request.asked();
         let registered = self.shared.store.enqueue(queued, tracked, asked, self.routes()).await?;
         self.shared.room.wake();
         let key = &registered.tracked.key;
@@ -103,27 +180,39 @@ impl Engine {
     /// The batch as which a submission is shown while it waits.
     fn waiting_batch(
         &self,
-        request: &SubmitRequest,
+        request: &QueuedRequest,
+        provider: &str,
         id: &str,
-        endpoint: String,
-        model: Option<String>,
-        requests: u64,
+        shown: Shown,
         waiting_for: WaitingFor,
     ) -> Result<Tracked, ProviderError> {
-        let known = self.describe(&request.provider, id)?;
-        let key = BatchKey { provider: request.provider.clone(), id: id.to_owned() };
+        let known = self.describe(provider, id)?;
+        let key = BatchKey { provider: provider.to_owned(), id: id.to_owned() };
+        let endpoint = shown.endpoint.unwrap_or_else(|| known.endpoint.to_owned());
         let mut tracked = Tracked::new(key, known.kind, endpoint, Origin::Hand, waiting_for.since);
         tracked.next_poll_at = None;
-        tracked.owner.clone_from(&request.owner);
-        tracked.uploaded_file.clone_from(&request.uploaded_file);
-        tracked.lineage = Lineage { submission: Some(id.to_owned()), ..request.lineage.clone() };
-        request.user_fields.apply(&mut tracked);
-        tracked.batch.model = model;
-        tracked.batch.completion_window.clone_from(&request.completion_window);
-        tracked.batch.request_counts = Some(RequestCounts { total: requests, completed: 0, failed: 0 });
-        if !request.metadata.is_empty() {
-            tracked.batch.metadata = Some(request.metadata.clone());
+        let metadata = match request {
+            QueuedRequest::Kept(request) => {
+                tracked.owner.clone_from(&request.owner);
+                tracked.uploaded_file.clone_from(&request.uploaded_file);
+                tracked.lineage.clone_from(&request.lineage);
+                request.user_fields.apply(&mut tracked);
+                tracked.batch.completion_window.clone_from(&request.completion_window);
+                &request.metadata
+            }
+            QueuedRequest::Passed(creation) => {
+                tracked.owner.clone_from(&creation.owner);
+                tracked.lineage.clone_from(&creation.lineage);
+                &creation.metadata
+            }
+        };
+        if !metadata.is_empty() {
+            tracked.batch.metadata = Some(metadata.clone());
         }
+        tracked.batch.model = shown.model;
+        tracked.batch.input_file_id = shown.input_file.unwrap_or_default();
+        let counts = |total| RequestCounts { total, completed: 0, failed: 0 };
+        tracked.batch.request_counts = shown.requests.map(counts);
         tracked.waiting_for = Some(waiting_for);
         Ok(tracked)
     }
@@ -215,7 +304,7 @@ impl Engine {
         let Some((pk, waiting)) = store.get(key).await? else { return Ok(Tried::Over) };
         let Some(waits) = waiting.waiting_for.clone() else { return Ok(Tried::Over) };
         failpoint::reach("queue.attempt", || provider.clone());
-        let error = match serde_json::from_str::<SubmitRequest>(request) {
+        let error = match serde_json::from_str::<QueuedRequest>(request) {
             Ok(request) => match Box::pin(self.create_queued(request)).await {
                 Ok(registered) => {
                     let created = &registered.tracked.key;
@@ -254,8 +343,12 @@ impl Engine {
         Ok(Tried::Waits(wait))
     }
 
-    async fn create_queued(&self, request: SubmitRequest) -> Result<Registered, SubmitError> {
+    async fn create_queued(&self, request: QueuedRequest) -> Result<Registered, SubmitError> {
         let store = &self.shared.store;
+        let request = match request {
+            QueuedRequest::Kept(request) => *request,
+            QueuedRequest::Passed(creation) => return Box::pin(self.pass_on(*creation)).await,
+        };
         let id = request.uploaded_file.clone().unwrap_or_default();
         // It is kept for as long as it is needed, whenever it was to expire.
         let content = match store.file(id.clone(), Timestamp::UNIX_EPOCH).await? {

@@ -129,8 +129,9 @@ impl Engine {
     /// Creates a batch by a request that is passed on as it came, and registers it: the creation is written down first
     /// here too.
     pub async fn pass_on(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
-        let PassedOn { provider, call, input_file, endpoint, metadata, owner, asked, answered } = creation;
-        let account = self.account(&provider)?;
+        let account = self.account(&creation.provider)?;
+        let call = creation.call(&account).map_err(|failure| about(&creation.provider, failure))?;
+        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } = creation;
         let rng = &self.shared.rng;
         let submission = Submission {
             marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),
@@ -141,7 +142,7 @@ impl Engine {
             file_name: input_file.clone(),
             uploaded_file: None,
             input_file: Some(input_file),
-            lineage: Lineage::default(),
+            lineage,
             metadata,
             user_fields: UserFields::default(),
             owner,
@@ -158,7 +159,7 @@ impl Engine {
             account,
             spooled: None,
             submission,
-            asked: Some(asked),
+            asked,
             params: Map::new(),
             progress,
             paid: true,
