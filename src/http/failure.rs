@@ -279,7 +279,6 @@ mod tests {
             retry_after: None,
             should_retry: None,
             quota: None,
-            quota: None,
         };
         let mut failures = vec![
             Failure::Dns(text()),

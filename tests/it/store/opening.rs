@@ -47,7 +47,7 @@ async fn files_are_private_and_the_database_is_as_it_must_be() {
     assert_eq!(number(&connection, "PRAGMA application_id"), 0x4254_4348);
     assert_eq!(text("PRAGMA journal_mode"), "wal");
     assert_eq!(number(&connection, "PRAGMA auto_vacuum"), 2);
-    assert_eq!(number(&connection, "PRAGMA user_version"), 5);
+    assert_eq!(number(&connection, "PRAGMA user_version"), 6);
     let loose =
         "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0
                  AND name NOT LIKE 'sqlite_%'";
