@@ -3,7 +3,6 @@
 
 use super::api::ErrorCode;
 use super::api_error::ApiError;
-use super::files::content_is_missing;
 use super::service::Service;
 use super::upload::{self, no_room, unkept};
 use crate::store::files::StoredFile;
@@ -74,7 +73,7 @@ impl Service {
             return Err(no_room(most));
         }
         let content = self.store.file_content(&id, file.bytes).await?;
-        let content = content.ok_or_else(|| content_is_missing(&id))?;
+        let content = content.ok_or_else(|| ApiError::new(ErrorCode::FileMissing, format!("what was kept of {id} is gone")))?;
         Ok(Kept { file, content })
     }
 

@@ -7,7 +7,7 @@ use super::Provider;
 use super::input_problem::InputProblems;
 use super::line::{Head, Text};
 use super::model_names;
-use super::pieces::{Limits, Pieces};
+use super::pieces::{Limits, Pieces, megabytes_of};
 use super::submit::{Framing, Intake, LineForm, ModelPlace, OPENAI_LINE, RequestLine};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
@@ -567,11 +567,6 @@ fn not_json(error: &serde_json::Error, is_last: bool) -> String {
         return what.to_owned();
     }
     format!("is not JSON: {what} (column {})", error.column())
-}
-
-/// How many megabytes the service says: bounds here are of the larger megabyte, or of a little more.
-const fn megabytes_of(bytes: u64) -> u64 {
-    if bytes.is_multiple_of(1 << 20) { bytes >> 20 } else { bytes / 1_050_000 }
 }
 
 /// A text of the file, short enough to be shown.

@@ -64,12 +64,15 @@ impl Limits {
         let (most, count) = (grouped(self.requests), pieces.len());
         let most = match self.bytes {
             u64::MAX => format!("{most} requests"),
-            longest => format!("{most} requests and {}", megabytes(longest)),
+            longest => format!("{most} requests and {} MB", megabytes_of(longest)),
         };
         let mut each: Vec<String> = pieces
             .iter()
             .take(TOLD_PIECES)
-            .map(|piece| format!("{} requests ({})", grouped(piece.requests), megabytes(piece.bytes)))
+            .map(|piece| {
+                let word = if piece.requests == 1 { "request" } else { "requests" };
+                format!("{} {word} ({})", grouped(piece.requests), megabytes(piece.bytes))
+            })
             .collect();
         if count > TOLD_PIECES {
             each.push(format!("{} more", count - TOLD_PIECES));
@@ -81,6 +84,11 @@ impl Limits {
             each.join(", ")
         )
     }
+}
+
+/// How many megabytes the service says: bounds here are of the larger megabyte, or of a little more.
+pub(super) const fn megabytes_of(bytes: u64) -> u64 {
+    if bytes.is_multiple_of(1 << 20) { bytes >> 20 } else { bytes / 1_050_000 }
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -151,8 +159,8 @@ mod tests {
         let limits = Limits { requests: 50_000, bytes: 209_715_200 };
         assert_eq!(
             limits.tell(&[piece(50_000, 1_000_000), piece(1, 20)]),
-            "has 50,001 requests (1.1 MB), and one batch may have 50,000 requests and 209.8 MB here; --split makes 2 \
-             batches of it: 50,000 requests (1 MB), 1 requests (0.1 MB)"
+            "has 50,001 requests (1.1 MB), and one batch may have 50,000 requests and 200 MB here; --split makes 2 \
+             batches of it: 50,000 requests (1 MB), 1 request (0.1 MB)"
         );
     }
 }

@@ -48,7 +48,7 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
     let (world, daemon, _runtime) = sandbox(Some(3));
     for provider in ["openai", "anthropic", "gemini", "mistral"] {
         let at = ["--provider", provider];
-        let first = id_of(&submit(&world, &at));
+        let first = id_of(&submit(&world, &["--provider", provider, "--model", "m-duration-1h"]));
         let refused = submit(&world, &at);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         let told = err(&refused);
@@ -163,7 +163,7 @@ fn a_final_refusal_is_the_end_of_a_failed_batch_and_is_told() {
     assert!(err(&waited).contains("not today"), "{waited:?}");
     let batch = world.json(&["show", &id, "--json"]);
     assert_eq!((&batch["id"], &batch["status"]), (&json!(id), &json!("failed")));
-    let event = world.receiver.wait_for("/hooks/pipeline", 1).remove(0).json();
+    let event = world.receiver.wait_for("/hooks", 1).remove(0).json();
     assert_eq!((&event["type"], &event["data"]["id"]), (&json!("batch.failed"), &json!(id)));
     let results = world.batchd(&["results", &id]);
     assert_eq!(results.status.code(), Some(3), "{results:?}");
