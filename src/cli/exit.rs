@@ -85,6 +85,9 @@ impl From<ErrorCode> for Exit {
             | ErrorCode::NotSupported
             | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
+            | ErrorCode::QuotaExceeded
+            | ErrorCode::NothingToResubmit
+            | ErrorCode::AlreadyResubmitted
             | ErrorCode::Busy
             | ErrorCode::AlreadyEnded
             | ErrorCode::DeliveryInFlight

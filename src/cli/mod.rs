@@ -37,7 +37,8 @@ pub mod prices;
 pub mod providers;
 pub mod reload;
 pub mod restore;
-pub mod results;
+pub mod resubmit;
+mod results;
 pub mod run;
 pub mod sandbox;
 pub mod show;
@@ -145,6 +146,7 @@ commands! {
         discover Discover remote;
     "Send, fetch, cancel":
         submit Submit remote,
+        resubmit Resubmit remote,
         results Results remote,
         cancel Cancel remote;
     "Notify":

@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Only the requests that failed
     #[arg(long)]
     errors: bool,
+    /// Together with the batches that resubmit its requests: each request once, the newest success, else the newest failure
+    #[arg(long)]
+    merged: bool,
     /// Replace the file if it exists
     #[arg(long, requires = "output")]
     force: bool,
@@ -119,6 +122,9 @@ async fn fetch(
     let mut query = Query::default().with("format", format);
     if arguments.errors {
         query = query.with("errors", "true");
+    }
+    if arguments.merged {
+        query = query.with("merged", "true");
     }
     if let Some(provider) = &arguments.provider {
         query = query.with("provider", provider);

@@ -25,13 +25,17 @@ pub struct Arguments {
     /// How many times faster than real time batches run
     #[arg(long, value_name = "FACTOR", default_value_t)]
     speed: Speed,
+    /// How many requests of unfinished batches each service takes at a time, as with a quota of enqueued tokens
+    #[arg(long, value_name = "REQUESTS")]
+    quota: Option<u64>,
 }
 
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
-    simulate(arguments.listen, arguments.speed, context)
+    let (speed, quota) = (arguments.speed, arguments.quota);
+    simulate(arguments.listen, SandboxOptions { speed, quota, ..SandboxOptions::default() }, context)
 }
 
-fn simulate(listen: SocketAddr, speed: Speed, context: &mut Context) -> Result<Exit, Error> {
+fn simulate(listen: SocketAddr, options: SandboxOptions, context: &mut Context) -> Result<Exit, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -41,6 +45,7 @@ fn simulate(listen: SocketAddr, speed: Speed, context: &mut Context) -> Result<E
         let failed = |error| Error::io(format!("cannot listen on {listen}"), &error);
         let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let speed = options.speed;
         context.ui.note(&format!(
             "simulated providers at http://{address}, {speed} times faster than real ones; Ctrl-C stops them"
         ));
@@ -48,7 +53,7 @@ fn simulate(listen: SocketAddr, speed: Speed, context: &mut Context) -> Result<E
             context.ui.note(&format!("  {name:<10} base_url http://{address}{path}"));
         }
         let stop = CancellationToken::new();
-        let sandbox = Sandbox::new(&SandboxOptions { speed, ..SandboxOptions::default() });
+        let sandbox = Sandbox::new(&options);
         let serving = sandbox.serve(listener, stop.clone());
         tokio::pin!(serving);
         tokio::select! {

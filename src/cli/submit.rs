@@ -5,8 +5,8 @@ use super::error::Error;
 use super::exit::Exit;
 use super::track::{Options, parse_label};
 use super::ui::Ui;
-use super::view::BatchView;
-use crate::control::api::{ErrorBody, SubmitChecked, SubmitProgress, SubmitWarning};
+use super::view::{BatchView, columns};
+use crate::control::api::{ErrorBody, Listing, SubmitChecked, SubmitProgress, SubmitWarning};
 use crate::control::client::{Client, Query};
 use crate::control::client_error::ClientError;
 use crate::control::streams::Submitting;
@@ -37,7 +37,12 @@ anything is sent; problems are reported line by line.
 
 Prints the batch's id. Exit codes: 1 the file or the batch is refused, 77 key
 refused. If the connection to the provider is lost while the batch is created,
-batchd searches for the batch and never creates it twice.")]
+batchd searches for the batch and never creates it twice.
+
+With --wait-for-quota the id may be one that begins with sub_: it can be used like
+any other, and means the batch once that is created. With --split there is one line
+for each batch, its id and name; if a run breaks off, the same command creates only
+the batches that are missing.")]
 pub struct Arguments {
     /// The file, one JSON object a line; `-` reads standard input
     #[arg(value_name = "FILE")]
@@ -63,9 +68,15 @@ pub struct Arguments {
     /// When the provider deletes the output, counted from the creation, where it gives a choice
     #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
     output_expires_after: Option<String>,
+    /// If the provider takes no more for now, queue the submission; it is created when its turn comes
+    #[arg(long)]
+    wait_for_quota: bool,
+    /// Make several batches of a file that is too large for one: NAME-1, NAME-2, …
+    #[arg(long)]
+    split: bool,
     #[command(flatten)]
     options: Options,
-    /// Print the batch as one JSON document
+    /// Print the batch as one JSON document; with --split, a list
     #[arg(long)]
     json: bool,
 }
@@ -73,13 +84,45 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Error> {
     let (file, length) = open(&arguments.file)?;
     let client = context.client().await?;
-    let batch = submit(&client, file, length, query(&arguments), &mut context.ui).await?;
-    if arguments.json {
-        context.ui.json(&batch);
-    } else {
-        context.ui.line(&clean(BatchView(&batch).id()));
+    let (quiet, mut batches) = (context.globals.quiet, Vec::new());
+    let submitted = submit(&client, file, length, query(&arguments), &mut context.ui, |batch, ui| {
+        // Each is printed as soon as there is it: what follows may fail.
+        if arguments.split && !arguments.json {
+            let view = BatchView(&batch);
+            let name = if quiet { "" } else { view.added("name").as_str().unwrap_or_default() };
+            ui.line(columns(&[(&clean(view.id()), 0), (&clean(name), 0)]).trim_end());
+            ui.flush();
+        }
+        batches.push(batch);
+    })
+    .await;
+    if arguments.split && arguments.json {
+        context.ui.json(&Listing::whole(batches, |batch| BatchView(batch).id().to_owned()));
+        submitted?;
+        return Ok(Exit::Ok);
+    }
+    submitted?;
+    for batch in batches.iter().filter(|_| !arguments.split) {
+        tell(batch, arguments.json, &mut context.ui);
     }
     Ok(Exit::Ok)
+}
+
+/// Prints a batch that was submitted.
+pub(super) fn tell(batch: &Value, json: bool, ui: &mut Ui) {
+    if json {
+        ui.json(batch);
+        return;
+    }
+    let view = BatchView(batch);
+    let waiting = view.added("waiting_for");
+    if !waiting.is_null() {
+        let id = clean(view.id()).into_owned();
+        let reason = clean(waiting["reason"].as_str().unwrap_or_default()).into_owned();
+        ui.note(&format!("{id} waits to be created: {reason}"));
+        ui.note(&format!("`batchd wait {id}` returns when it has ended, `batchd cancel {id}` takes it out"));
+    }
+    ui.line(&clean(view.id()));
 }
 
 /// Reads `k=v` for metadata.
@@ -98,10 +141,10 @@ fn parse_param(text: &str) -> Result<String, String> {
 }
 
 /// Something to read from.
-type Source = Box<dyn io::Read + Send>;
+pub(super) type Source = Box<dyn io::Read + Send>;
 
 /// The file, and its length if that is known.
-fn open(path: &Path) -> Result<(Source, Option<u64>), Error> {
+pub(super) fn open(path: &Path) -> Result<(Source, Option<u64>), Error> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin()), None));
     }
@@ -133,6 +176,12 @@ fn query(arguments: &Arguments) -> Query {
     for (key, value) in &arguments.metadata {
         query = query.with("metadata", format!("{key}={value}"));
     }
+    if arguments.wait_for_quota {
+        query = query.with("wait", "quota");
+    }
+    if arguments.split {
+        query = query.with("split", "true");
+    }
     for param in &arguments.param {
         query = query.with("param", param.clone());
     }
@@ -145,7 +194,8 @@ async fn submit(
     length: Option<u64>,
     query: Query,
     ui: &mut Ui,
-) -> Result<Value, Error> {
+    each: impl FnMut(Value, &mut Ui),
+) -> Result<(), Error> {
     let bar = ui.bar(length);
     let trouble: Trouble = Arc::default();
     let pieces = pieces(file, bar.clone(), trouble.clone());
@@ -154,14 +204,18 @@ async fn submit(
     if let Some(error) = lock(&trouble).take() {
         return Err(Error::io("cannot read the file to its end", &error).hint("nothing was submitted"));
     }
-    follow(answer.map_err(lost)?, ui).await
+    follow(answer.map_err(lost)?, ui, each).await
 }
 
 /// What kept the file from being read.
-type Trouble = Arc<Mutex<Option<io::Error>>>;
+pub(super) type Trouble = Arc<Mutex<Option<io::Error>>>;
 
 /// The file, piece by piece.
-fn pieces(file: Source, bar: ProgressBar, trouble: Trouble) -> BoxStream<'static, io::Result<Bytes>> {
+pub(super) fn pieces(
+    file: Source,
+    bar: ProgressBar,
+    trouble: Trouble,
+) -> BoxStream<'static, io::Result<Bytes>> {
     stream::try_unfold((file, bar, trouble), |(mut file, bar, trouble)| async move {
         // Reading may wait for whoever writes a pipe: not on the thread that talks to the daemon.
         let read = tokio::task::spawn_blocking(move || {
@@ -185,9 +239,14 @@ fn pieces(file: Source, bar: ProgressBar, trouble: Trouble) -> BoxStream<'static
     .boxed()
 }
 
-/// Shows how it goes, and gives the batch.
-async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
+/// Shows how it goes, and gives each batch.
+async fn follow(
+    mut answer: Submitting,
+    ui: &mut Ui,
+    mut each: impl FnMut(Value, &mut Ui),
+) -> Result<(), Error> {
     let mut bar: Option<ProgressBar> = None;
+    let mut left = 1_u64;
     let result = loop {
         let line = match answer.next().await {
             Ok(Some(line)) => line,
@@ -223,7 +282,20 @@ async fn follow(mut answer: Submitting, ui: &mut Ui) -> Result<Value, Error> {
                     ui.progress("creating the batch");
                 }
             }
-            Some("batch") => break Ok(line),
+            Some("submission.split") => {
+                left = line["pieces"].as_u64().unwrap_or(1);
+                if left > 1 {
+                    ui.note(&format!("split into {left} batches"));
+                }
+            }
+            Some("batch") => {
+                ui.clear_progress();
+                each(line, ui);
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break Ok(());
+                }
+            }
             _ => {
                 if let Ok(body) = serde_json::from_value::<ErrorBody>(line) {
                     break Err(Error::from(body.error));

@@ -268,7 +268,13 @@ impl<'a> Waiting<'a> {
         let event = EventView(event);
         let Some(batch) = event.batch() else { return };
         let heard = |item: &Item| match &item.state {
-            State::Live(known) => event.key() == Some((BatchView(known).provider(), BatchView(known).id())),
+            State::Live(known) => {
+                let known = BatchView(known);
+                // A submission has become a batch since it was seen last.
+                let became = BatchView(batch.0).added("submission").as_str() == Some(known.id());
+                event.key() == Some((known.provider(), known.id()))
+                    || became && BatchView(batch.0).provider() == known.provider()
+            }
             State::Unseen | State::Ended(_) | State::Trouble(_) => false,
         };
         let places: Vec<usize> = (0..self.items.len()).filter(|&place| heard(&self.items[place])).collect();

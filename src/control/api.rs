@@ -172,6 +172,12 @@ pub enum ErrorCode {
     BeyondEnd,
     /// Too much of it is asked for at the moment; `Retry-After` says when to ask again (429; exit 1).
     Busy,
+    /// As much waits already at the provider as the account may have waiting (429; exit 1).
+    QuotaExceeded,
+    /// Every request of the batch has succeeded (409; exit 1).
+    NothingToResubmit,
+    /// The batch was resubmitted before (409; exit 1).
+    AlreadyResubmitted,
     /// The batch has not ended (409; exit 1).
     NotEnded,
     /// The batch failed as a whole, so it has no results (409; exit 3).

@@ -63,7 +63,10 @@ impl ApiError {
     pub(super) fn should_retry(&self) -> Option<bool> {
         match self.code {
             ErrorCode::CreationInProgress => Some(true),
-            ErrorCode::IdempotencyKeyReused | ErrorCode::FileInUse | ErrorCode::StorageFull => Some(false),
+            ErrorCode::IdempotencyKeyReused
+            | ErrorCode::FileInUse
+            | ErrorCode::StorageFull
+            | ErrorCode::QuotaExceeded => Some(false),
             _ => None,
         }
     }
@@ -141,6 +144,8 @@ impl ApiError {
             ErrorCode::AmbiguousId
             | ErrorCode::BeyondEnd
             | ErrorCode::NotEnded
+            | ErrorCode::NothingToResubmit
+            | ErrorCode::AlreadyResubmitted
             | ErrorCode::AlreadyEnded
             | ErrorCode::FileInUse
             | ErrorCode::IdempotencyKeyReused
@@ -161,7 +166,7 @@ impl ApiError {
             ErrorCode::Forbidden => StatusCode::FORBIDDEN,
             ErrorCode::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            ErrorCode::Busy => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Busy | ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::StateUnwritable | ErrorCode::StateDamaged | ErrorCode::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -120,6 +120,20 @@ impl Client {
         self.json(self.to(Method::POST, &["v1", "batches", id, "cancel"]).timeout(LONG_TIMEOUT)).await
     }
 
+    /// Submits the requests of an ended batch that did not succeed: `POST /v1/batches/{id}/resubmit`.
+    pub async fn resubmit(
+        &self,
+        id: &str,
+        query: &Query,
+        input: Option<BoxStream<'static, std::io::Result<Bytes>>>,
+    ) -> Result<Value, ClientError> {
+        let mut request = self.open(Method::POST, &["v1", "batches", id, "resubmit"], query);
+        if let Some(input) = input {
+            request = request.body(reqwest::Body::wrap_stream(input));
+        }
+        self.json(request).await
+    }
+
     pub async fn discover(&self, request: &DiscoverRequest) -> Result<DiscoverAnswer, ClientError> {
         let post = self.to(Method::POST, &["v1", "discover"]).timeout(LONG_TIMEOUT);
         self.json(with_body(post, request)?).await

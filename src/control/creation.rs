@@ -7,22 +7,20 @@ use super::api_error::ApiError;
 use super::creating::same_request;
 use super::files::{content_is_missing, is_own, no_such_file};
 use super::passthrough::{account, is_passed_on, passed_on};
-use super::query::NOTHING;
+use super::query::{NOTHING, waits_for_quota};
 use super::resolve::no_such_provider;
 use super::respond::{Answer, Shared, owner};
 use super::routes::Route;
 use super::submit::{SubmitOptions, refusal};
 use crate::config::Config;
 use crate::domain::shape;
-use crate::domain::tracked::BatchKey;
-use crate::engine::passed_on::PassedOn;
-use crate::http::call::BodyLimit;
+use crate::domain::tracked::{BatchKey, Lineage};
+use crate::engine::passed_on::{Answered, PassedOn};
 use crate::provider::input_checker::Overrides;
 use crate::provider::model_prefix::{ModelPrefix, prefix_of};
 use crate::store::creations::Asked;
 use crate::store::files::StoredFile;
 use crate::store::spool::Spooled;
-use crate::sync::lock;
 use crate::tasks::in_place;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
@@ -30,12 +28,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, routing};
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -142,7 +139,7 @@ impl<'a> Creation<'a> {
         if (asked.key.is_some() || is_retry)
             && let Some(batch) = self.before(&asked).await?
         {
-            return Ok(Json(batch).into_response());
+            return Ok(shown(batch));
         }
         if is_own(&self.input_file) {
             return self.create_from_own(asked).await;
@@ -222,14 +219,16 @@ impl<'a> Creation<'a> {
         let file = store.file(id.clone(), now).await?.ok_or_else(|| of_input(no_such_file(&id)))?;
         let content = store.file_content(&id, file.bytes).await?;
         let content = content.ok_or_else(|| of_input(content_is_missing(&id)))?;
+        let wait = self.waits()?;
         let options = self.options(file, &content, asked).await?;
+        let options = SubmitOptions { wait_for_quota: wait, ..options };
         store.use_file(id, now).await?;
         let (registered, warnings) = service.submit_uploaded(options, self.owner.clone(), &content).await?;
         let mut batch = shape::batch(&registered.tracked);
         if !warnings.is_empty() {
             batch["batchd"]["warnings"] = warnings.into();
         }
-        Ok(Json(batch).into_response())
+        Ok(shown(batch))
     }
 
     /// What is to be submitted.
@@ -262,6 +261,8 @@ impl<'a> Creation<'a> {
             file_name: Some(file.name),
             uploaded_file: Some(file.id),
             asked: Some(asked),
+            wait_for_quota: false,
+            split: false,
             options: TrackItem {
                 name: wanted.name,
                 labels: wanted.labels.unwrap_or_default(),
@@ -355,41 +356,53 @@ impl<'a> Creation<'a> {
         if !is_passed_on(&account) {
             return Err(unknown(&self.input_file));
         }
-        let failed = |failure| ApiError::from_results(&provider, &failure, "batches");
-        let mut call = account.adapter.pass(&Method::POST, "/batches", None).map_err(failed)?;
         let body = if self.object.remove("provider").is_some() {
-            Value::Object(self.object.clone()).to_string().into()
+            Value::Object(self.object.clone()).to_string()
         } else {
-            self.body.clone()
+            String::from_utf8_lossy(&self.body).into_owned()
         };
-        let kind = self.headers.get(CONTENT_TYPE).cloned();
-        call.request
-            .headers_mut()
-            .insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
-        *call.request.body_mut() = body;
-        call.body_limit = BodyLimit::Whole(super::passthrough::MAX_ANSWER);
-        let answered = Arc::new(Mutex::new(None));
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let text = |key: &str| self.object.get(key).and_then(Value::as_str).map(str::to_owned);
         let metadata = self.object.get("metadata").cloned();
         let creation = PassedOn {
             provider: provider.clone(),
-            call,
+            body,
+            content_type: kind.unwrap_or("application/json").to_owned(),
             input_file: self.input_file.clone(),
             endpoint: text("endpoint"),
             metadata: metadata.and_then(|entries| serde_json::from_value(entries).ok()).unwrap_or_default(),
             owner: self.owner.clone(),
-            asked,
-            answered: answered.clone(),
+            lineage: Lineage::default(),
+            asked: Some(asked),
+            answered: Answered::default(),
         };
+        let answered = creation.answered.clone();
         let engine = &self.shared.service.live()?.engine;
-        match Box::pin(engine.pass_on(creation)).await {
-            Ok(registered) => Ok(Json(shape::batch(&registered.tracked)).into_response()),
-            Err(error) => match lock(&answered).take() {
+        let created = if self.waits()? {
+            Box::pin(engine.pass_on_or_wait(creation)).await
+        } else {
+            Box::pin(engine.pass_on(creation)).await
+        };
+        match created {
+            Ok(registered) => Ok(shown(shape::batch(&registered.tracked))),
+            Err(error) => match answered.take() {
                 Some(answer) => Ok(passed_on(answer.into())),
                 None => Err(refusal(error, &provider, &self.input_file)),
             },
         }
     }
+
+    /// Whether it waits if the provider takes no more for now.
+    fn waits(&self) -> Result<bool, ApiError> {
+        let word = self.headers.get("x-batchd-wait").map(|word| word.to_str().unwrap_or_default());
+        waits_for_quota(word, "x-batchd-wait")
+    }
+}
+
+/// A batch as the answer; one that waits to be created is accepted, and no more.
+fn shown(batch: Value) -> Response {
+    let waits = !batch["batchd"]["waiting_for"].is_null();
+    (if waits { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(batch)).into_response()
 }
 
 /// The error for a request that does not tell which provider is meant.

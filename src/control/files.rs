@@ -12,7 +12,7 @@ use super::resolve::judged;
 use super::respond::{AS_A_FILE, Answer, Shared, owner, stream_of_lines};
 use super::results::Found;
 use super::routes::Route;
-use super::upload;
+use super::upload::{self, OWN_PREFIX};
 use crate::domain::batch::Batch;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::engine::Account;
@@ -68,8 +68,7 @@ async fn keep_at(
 
 async fn take_in(shared: &Shared, request: Request) -> Answer<Json<Value>> {
     let live = shared.service.live()?;
-    let rng = &live.parts.rng;
-    let id = format!("{OWN_PREFIX}{:016x}{:08x}", rng.bits(), rng.bits() >> 32);
+    let id = upload::new_id(&live.parts.rng);
     let (settings, now) = (live.config().files, shared.service.clock.now());
     let owner = owner(request.extensions());
     let file = upload::take_in(&shared.service.store, settings, id, owner, now, request).await?;
@@ -434,8 +433,6 @@ fn results_of(file: &str) -> Option<BatchKey> {
 
 /// What files are uploaded for.
 const PURPOSE: &str = "batch";
-/// What the ids of uploaded files begin with: no service's own ids do.
-const OWN_PREFIX: &str = "file-bd";
 /// The most files on a page, and as many as are given if nothing is said, as at OpenAI.
 const MAX_PAGE: u32 = 10_000;
 

@@ -144,6 +144,9 @@ mod tests {
             BatchFailed,
             BatchExpired,
             BatchCancelled,
+            QuotaExceeded,
+            NothingToResubmit,
+            AlreadyResubmitted,
             ResultsIncomplete,
             NotSupported,
             StateUnwritable,
@@ -158,6 +161,7 @@ mod tests {
                 | AmbiguousId | UnknownProvider | UnknownWebhook | InvalidRequest | InvalidInput
                 | ProviderRefused | ProviderFailed | ConfigRefused | Unauthorized | Forbidden
                 | Misdirected | BeyondEnd | Busy | NotEnded | BatchFailed | BatchExpired | BatchCancelled
+                | QuotaExceeded | NothingToResubmit | AlreadyResubmitted
                 | ResultsIncomplete | NotSupported | StateUnwritable | StateDamaged | Unavailable
                 | Internal | Other => {}
             }

@@ -43,12 +43,14 @@ pub(super) const OF_SUBMISSIONS: Parameters = &[
     "no_notify",
     "deadline",
     "param",
+    "wait",
+    "split",
     "output_expires_after",
 ];
 /// Those of a list of files.
 pub(super) const OF_FILES: Parameters = &["after", "limit", "order", "purpose"];
 /// Those of results, which [`Query::results`] reads, and `provider`.
-pub(super) const OF_RESULTS: Parameters = &["format", "errors", "provider"];
+pub(super) const OF_RESULTS: Parameters = &["format", "errors", "merged", "provider"];
 
 /// The pairs of a query string.
 pub struct Query {
@@ -183,6 +185,8 @@ impl Query {
             metadata: self.pairs("metadata")?,
             output_expires_after: self.text("output_expires_after").map(|text| expiry(&text)).transpose()?,
             params: self.params()?,
+            wait_for_quota: waits_for_quota(self.text("wait").as_deref(), "wait")?,
+            split: self.flag("split")?,
             file_name: self.text("file_name"),
             options,
             ..SubmitOptions::default()
@@ -282,6 +286,18 @@ impl Query {
                 None => Err(wrong(key, &format!("`{pair}` is not NAME=VALUE"))),
             })
             .collect()
+    }
+}
+
+/// Whether it is to wait for quota, which is all that it can wait for; `param` is where that stands.
+pub(super) fn waits_for_quota(word: Option<&str>, param: &str) -> Result<bool, ApiError> {
+    match word {
+        None => Ok(false),
+        Some(word) if word.trim().eq_ignore_ascii_case("quota") => Ok(true),
+        Some(other) => {
+            let message = format!("{param}: `{other}` is nothing to wait for; it is `quota`");
+            Err(ApiError::invalid(message).param(param))
+        }
     }
 }
 

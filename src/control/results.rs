@@ -8,6 +8,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Tracked};
 use crate::engine::ProviderError;
+use crate::engine::merged::{Merged, family};
 use crate::engine::results::{Format, Results, Shortage, Summary, Unfinished, Wanted};
 use crate::http::memory;
 use axum::body::Body;
@@ -26,7 +27,52 @@ pub struct Found {
     /// How the batch ended.
     pub outcome: Option<Outcome>,
     /// `None`: the batch has no such results.
-    pub results: Option<Results>,
+    pub results: Option<Source>,
+}
+
+/// Where results come from.
+pub enum Source {
+    /// One batch.
+    One(Box<Results>),
+    /// A batch and those that repeat its requests.
+    Merged(Box<Merged>),
+}
+
+impl From<Results> for Source {
+    fn from(results: Results) -> Self {
+        Self::One(Box::new(results))
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Result<Bytes, Unfinished>> {
+        match self {
+            Self::One(results) => results.next().await,
+            Self::Merged(merged) => merged.next().await,
+        }
+    }
+
+    fn make_room(&mut self) {
+        match self {
+            Self::One(results) => results.make_room(),
+            Self::Merged(merged) => merged.make_room(),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        match self {
+            Self::One(results) => results.summary(),
+            Self::Merged(merged) => merged.summary(),
+        }
+    }
+
+    /// What it comes to, where that is known by the lines alone.
+    fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::One(_) => None,
+            Self::Merged(merged) => merged.outcome(),
+        }
+    }
 }
 
 impl Service {
@@ -48,7 +94,7 @@ impl Service {
         }
         let error = match live.engine.results(&key.provider, batch, wanted, format).await {
             Ok(Some(results)) => match results.shortage() {
-                None => return Ok(Found { key, outcome, results: Some(results) }),
+                None => return Ok(Found { key, outcome, results: Some(results.into()) }),
                 Some(shortage) => incomplete(shortage, &key.id),
             },
             Ok(None) if batch.status == Status::Completed => {
@@ -60,7 +106,43 @@ impl Service {
         let Some(copy) = self.copy(&key, &tracked, wanted, format).await else { return Err(error) };
         let (provider, batch) = (&key.provider, &key.id);
         tracing::info!(provider, batch, "giving the copy of the results: {}", error.message);
-        Ok(Found { key, outcome, results: Some(copy) })
+        Ok(Found { key, outcome, results: Some(copy.into()) })
+    }
+
+    /// Opens the results of a batch and of those that repeat its requests, as those of one.
+    pub(super) async fn merged_results(
+        &self,
+        provider: Option<&str>,
+        text: &str,
+        wanted: Wanted,
+        format: Format,
+    ) -> Result<Found, ApiError> {
+        if format != Format::OpenAi {
+            let what = "merged results are in OpenAI's form; leave out --format raw";
+            return Err(ApiError::invalid(what).param("format"));
+        }
+        let live = self.live()?;
+        let key = self.understand_key(live, provider, text).await?;
+        let all = match self.store.get(key.clone()).await? {
+            Some((_, tracked)) => family(&self.store, &tracked).await?,
+            None => vec![self.ended(&key).await?],
+        };
+        let mut ended = Vec::with_capacity(all.len());
+        for one in all {
+            ended.push(self.ended(&one.key).await?);
+        }
+        let outcome = ended.first().and_then(Tracked::outcome);
+        let has_some = |tracked: &Tracked| {
+            let batch = &tracked.batch;
+            batch.status == Status::Completed || batch.has_output() || batch.error_file_id.is_some()
+        };
+        let newest = ended.first().cloned();
+        ended.retain(has_some);
+        if let (Some(newest), true) = (newest, ended.is_empty()) {
+            return Err(without_results(&newest));
+        }
+        let merged = live.engine.merged_results(ended, wanted == Wanted::Failures);
+        Ok(Found { key, outcome, results: Some(Source::Merged(Box::new(merged))) })
     }
 
     /// The copy of the results that was downloaded, if there is one and the wanted form is its own.
@@ -84,11 +166,12 @@ impl Service {
     }
 
     /// The batch, if it has ended: as it is known, or as a check shows it.
-    async fn ended(&self, key: &BatchKey) -> Result<Tracked, ApiError> {
+    pub(super) async fn ended(&self, key: &BatchKey) -> Result<Tracked, ApiError> {
         let live = self.live()?;
         let known = self.store.get(key.clone()).await?.map(|(_, tracked)| tracked);
         let known = match known {
             Some(tracked) if tracked.batch.status.is_terminal() && tracked.settled => return Ok(tracked),
+            Some(waiting) if waiting.waiting_for.is_some() => return Err(not_ended(&waiting)),
             known => known.filter(|tracked| tracked.batch.status.is_terminal()),
         };
         // It may have ended since, or its files may have come after its end.
@@ -109,16 +192,17 @@ impl Service {
             // Shown as live only because its files are not named yet: whoever fetches results waits for them.
             tracked.batch.status = told;
         }
-        let status = tracked.batch.status;
-        if status.is_terminal() {
-            return Ok(tracked);
-        }
-        Err(ApiError::new(
-            ErrorCode::NotEnded,
-            format!("batch `{}` is {status}: it has no results yet", key.id),
-        )
-        .hint(format!("`batchd wait {}` returns when it has ended", key.id)))
+        if tracked.batch.status.is_terminal() { Ok(tracked) } else { Err(not_ended(&tracked)) }
     }
+}
+
+fn not_ended(tracked: &Tracked) -> ApiError {
+    let (id, status) = (&tracked.key.id, tracked.batch.status);
+    let message = match &tracked.waiting_for {
+        Some(waiting) => format!("batch `{id}` waits to be created: {}", waiting.reason),
+        None => format!("batch `{id}` is {status}: it has no results yet"),
+    };
+    ApiError::new(ErrorCode::NotEnded, message).hint(format!("`batchd wait {id}` returns when it has ended"))
 }
 
 /// Why a batch that has ended has no results.
@@ -154,7 +238,7 @@ fn without_results(tracked: &Tracked) -> ApiError {
 }
 
 /// Results that are fewer than there should be.
-fn incomplete(shortage: &Shortage, id: &str) -> ApiError {
+pub(super) fn incomplete(shortage: &Shortage, id: &str) -> ApiError {
     ApiError::new(
         ErrorCode::ResultsIncomplete,
         format!("the results of `{id}` are not complete: {shortage}"),
@@ -198,13 +282,13 @@ fn frames(
     stopping: CancellationToken,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send + 'static {
     enum Stage {
-        Going(Option<Box<Results>>),
+        Going(Option<Source>),
         /// A long piece waits on disk for its reader, who may be slow.
-        Spooled(BoxStream<'static, io::Result<Bytes>>, Box<Results>),
+        Spooled(BoxStream<'static, io::Result<Bytes>>, Source),
         Over,
     }
     let Found { key, outcome, results } = found;
-    stream::unfold(Stage::Going(results.map(Box::new)), move |stage| {
+    stream::unfold(Stage::Going(results), move |stage| {
         let (service, key, stopping) = (service.clone(), key.clone(), stopping.clone());
         async move {
             let mut results = match stage {
@@ -256,6 +340,7 @@ fn frames(
                 None => {
                     let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
                     log_flaws(&key, &summary);
+                    let outcome = results.as_ref().and_then(Source::outcome).or(outcome);
                     let trailers = told(&summary, outcome);
                     if let Some(told) = summary.told {
                         service.keep_usage(key, told).await;

@@ -19,6 +19,7 @@ use super::query::{
 };
 use super::resolve;
 use super::respond::{Answer, Door, Shared, stream_of_lines};
+use super::resubmit;
 use super::routes::{Route, Table};
 use super::service::Service;
 use super::sessions::Sessions;
@@ -147,6 +148,7 @@ fn routes() -> Vec<Route> {
     }
     routes.extend(files::routes());
     routes.extend(creation::routes());
+    routes.extend(resubmit::routes());
     routes.extend(openai::of_providers());
     routes
 }
@@ -327,7 +329,12 @@ async fn results(
     query: Query,
 ) -> Answer<Response> {
     let (wanted, format) = query.results()?;
-    let found = shared.service.results(query.text("provider").as_deref(), &id, wanted, format).await?;
+    let provider = query.text("provider");
+    let found = if query.flag("merged")? {
+        shared.service.merged_results(provider.as_deref(), &id, wanted, format).await?
+    } else {
+        shared.service.results(provider.as_deref(), &id, wanted, format).await?
+    };
     Ok(stream_of_lines(&shared, found, &headers))
 }
 

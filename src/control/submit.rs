@@ -4,17 +4,20 @@ use super::api::{
     ErrorBody, ErrorCode, InputFault, OpenSubmission, SubmitChecked, SubmitProgress, SubmitWarning, TrackItem,
 };
 use super::api_error::ApiError;
+use super::kept_input::{Incoming, Kept};
 use super::live::Live;
 use super::resolve::no_such_provider;
 use super::service::Service;
 use super::tracking::user_fields;
 use crate::config::Config;
 use crate::domain::shape;
+use crate::domain::tracked::Lineage;
 use crate::engine::intake::Staged;
+use crate::engine::queue::overrides;
 use crate::engine::submit::{Progress, SubmitRequest};
 use crate::engine::{ProviderError, SubmitError};
-use crate::http::failure::{Failure, Verdict};
-use crate::provider::input_checker::{InputProblem, MOST_PROBLEMS, Overrides};
+use crate::http::failure::{Failure, Quota, Verdict};
+use crate::provider::input_checker::{CheckedInput, InputProblem, MOST_PROBLEMS, Overrides};
 use crate::store::creations::Asked;
 use crate::store::recording::Registered;
 use crate::store::spool::Spooled;
@@ -46,14 +49,15 @@ pub struct SubmitOptions {
     pub file_name: Option<String>,
     /// The file that a client uploaded before, if that is submitted.
     pub uploaded_file: Option<String>,
+    /// Whether it waits in the queue if the provider takes no more for now.
+    pub wait_for_quota: bool,
+    /// Whether what is too large for one batch becomes several.
+    pub split: bool,
     /// What whoever asks again is known by.
     pub asked: Option<Asked>,
     /// Name, labels and so on, as for `track`.
     pub options: TrackItem,
 }
-
-/// A file on its way in: what breaks it off is a sentence.
-pub type Incoming = BoxStream<'static, Result<Bytes, String>>;
 
 impl Service {
     /// Takes the file in, then creates the batch while the answer is read: lines of JSON, the last of which is the
@@ -72,19 +76,71 @@ impl Service {
         let mut given = String::new();
         let order = request.and_then(|request| {
             given = given_name(request.file_name.as_deref().unwrap_or_default());
-            let overrides = request.overrides.clone();
-            Ok((understand(request, &live.config(), owner, self.clock.now())?, overrides))
+            let how = (request.wait_for_quota, request.split);
+            Ok((understand(request, &live.config(), owner, self.clock.now())?, how))
         });
-        let (order, overrides) = match order {
+        let (order, (wait, split)) = match order {
             Ok(order) => order,
             Err(refusal) => {
                 live.engine.pass_over(&mut file).await;
                 return Err(refusal);
             }
         };
-        let staged = live.engine.take_in(&order.provider, overrides, file).await;
-        let staged = staged.map_err(|error| refusal(error, &order.provider, &given))?;
-        Ok(create(live, order, staged, given))
+        if !wait && !split {
+            let staged = live.engine.take_in(&order.provider, overrides(&order.lineage), file).await;
+            let staged = staged.map_err(|error| refusal(error, &order.provider, &given))?;
+            return Ok(self.create(live, order, staged, given, false));
+        }
+        let kept = self.keep_input(file, order.file_name.clone(), order.owner.clone()).await?;
+        if split {
+            return self.submit_in_pieces(order, kept, given, wait).await;
+        }
+        let (order, staged) = self.stage_kept(live, order, kept, &given).await?;
+        Ok(self.create(live, order, staged, given, true))
+    }
+
+    /// Checks an input that is kept, for a submission from it; what is not accepted is not kept any longer.
+    pub(super) async fn stage_kept(
+        &self,
+        live: &Live,
+        mut order: SubmitRequest,
+        kept: Kept,
+        given: &str,
+    ) -> Result<(SubmitRequest, Staged), ApiError> {
+        let pieces = kept.content.pieces().map_err(|error| error.to_string()).boxed();
+        match live.engine.take_in(&order.provider, overrides(&order.lineage), pieces).await {
+            Ok(staged) => {
+                order.uploaded_file = Some(kept.file.id);
+                Ok((order, staged))
+            }
+            Err(error) => {
+                self.forget_input(kept.file.id).await;
+                Err(refusal(error, &order.provider, given))
+            }
+        }
+    }
+
+    /// Creates a batch from an input that is kept, or has it wait; if nothing comes of it, it is not kept any longer.
+    pub(super) async fn submit_kept(
+        &self,
+        live: &Live,
+        order: SubmitRequest,
+        staged: Staged,
+        progress: mpsc::Sender<Progress>,
+        wait: bool,
+    ) -> Result<Registered, SubmitError> {
+        let kept = order.uploaded_file.clone();
+        let result = if wait {
+            Box::pin(live.engine.submit_or_wait(order, staged, progress)).await
+        } else {
+            Box::pin(live.engine.submit(order, staged, progress)).await
+        };
+        if let (Err(error), Some(id)) = (&result, kept)
+            && !matches!(error, SubmitError::Lost { .. })
+        {
+            self.forget_input(id).await;
+        }
+        result
     }
 
     /// The same with a file that was uploaded before, all at once: the batch, and what was left out in translation.
@@ -96,17 +152,21 @@ impl Service {
     ) -> Result<(Registered, Vec<String>), ApiError> {
         let live = self.live()?;
         let given = given_name(request.file_name.as_deref().unwrap_or_default());
-        let overrides = request.overrides.clone();
+        let wait = request.wait_for_quota;
         let order = understand(request, &live.config(), owner, self.clock.now())?;
         let provider = order.provider.clone();
         let pieces = content.pieces().map_err(|error| error.to_string()).boxed();
         let told = |error| uploaded_refusal(error, &provider, &given);
-        let staged = live.engine.take_in(&provider, overrides, pieces).await.map_err(told)?;
+        let staged = live.engine.take_in(&provider, overrides(&order.lineage), pieces).await.map_err(told)?;
         let warnings = staged.checked.warnings.clone();
         // Nobody watches, and it runs to its end.
         let (progress, _watching) = mpsc::channel(PROGRESS);
-        let registered = Box::pin(live.engine.submit(order, staged, progress)).await.map_err(told)?;
-        Ok((registered, warnings))
+        let registered = if wait {
+            Box::pin(live.engine.submit_or_wait(order, staged, progress)).await
+        } else {
+            Box::pin(live.engine.submit(order, staged, progress)).await
+        };
+        Ok((registered.map_err(told)?, warnings))
     }
 
     /// Batches whose creation was not answered, and that are not found yet.
@@ -126,45 +186,54 @@ impl Service {
     }
 }
 
-/// Creates the batch, and tells how it goes.
-///
-/// The work is a task of its own: whoever goes away ends what could be repeated, and nothing else.
-fn create(
-    live: &Arc<Live>,
-    order: SubmitRequest,
-    staged: Staged,
-    given: String,
-) -> BoxStream<'static, Result<Bytes, Infallible>> {
-    let judged = &staged.checked;
-    let mut lines: Vec<Bytes> = judged.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
-    lines.push(line(&SubmitChecked::new(judged.requests, &judged.endpoint, judged.model.as_deref())));
-    let (told, mut progress) = mpsc::channel(PROGRESS);
-    let (done, mut answer) = oneshot::channel();
-    let engine = live.engine.clone();
-    live.tasks().spawn_tracked(async move {
-        let provider = order.provider.clone();
-        let result = Box::pin(engine.submit(order, staged, told)).await;
-        if let Err(error) = &result {
-            tracing::warn!(provider, "{given} was not submitted: {error}");
-        }
-        let result = result.map_err(|error| refusal(error, &provider, &given));
-        // Whoever asked may be gone; the batch is tracked all the same.
-        let _ = done.send(result);
-    });
-    let rest = stream::poll_fn(move |context| {
-        use std::future::Future as _;
-        use std::task::Poll;
-        match progress.poll_recv(context) {
-            Poll::Ready(Some(step)) => return Poll::Ready(Some(line(&SubmitProgress::from(step)))),
-            Poll::Ready(None) => {}
-            Poll::Pending => return Poll::Pending,
-        }
-        if answer.is_terminated() {
-            return Poll::Ready(None);
-        }
-        std::pin::Pin::new(&mut answer).poll(context).map(|result| Some(last_line(result.ok())))
-    });
-    stream::iter(lines).chain(rest).map(Ok).boxed()
+impl Service {
+    /// Creates the batch, and tells how it goes.
+    ///
+    /// The work is a task of its own: whoever goes away ends what could be repeated, and nothing else.
+    fn create(
+        &self,
+        live: &Arc<Live>,
+        order: SubmitRequest,
+        staged: Staged,
+        given: String,
+        wait: bool,
+    ) -> BoxStream<'static, Result<Bytes, Infallible>> {
+        let lines = told_of(&staged.checked);
+        let (told, mut progress) = mpsc::channel(PROGRESS);
+        let (done, mut answer) = oneshot::channel();
+        let (service, engine) = (self.clone(), live.clone());
+        live.tasks().spawn_tracked(async move {
+            let provider = order.provider.clone();
+            let result = service.submit_kept(&engine, order, staged, told, wait).await;
+            if let Err(error) = &result {
+                tracing::warn!(provider, "{given} was not submitted: {error}");
+            }
+            let result = result.map_err(|error| refusal(error, &provider, &given));
+            // Whoever asked may be gone; the batch is tracked all the same.
+            let _ = done.send(result);
+        });
+        let rest = stream::poll_fn(move |context| {
+            use std::future::Future as _;
+            use std::task::Poll;
+            match progress.poll_recv(context) {
+                Poll::Ready(Some(step)) => return Poll::Ready(Some(line(&SubmitProgress::from(step)))),
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+            if answer.is_terminated() {
+                return Poll::Ready(None);
+            }
+            std::pin::Pin::new(&mut answer).poll(context).map(|result| Some(last_line(result.ok())))
+        });
+        stream::iter(lines).chain(rest).map(Ok).boxed()
+    }
+}
+
+/// What is told of a file that was checked.
+pub(super) fn told_of(checked: &CheckedInput) -> Vec<Bytes> {
+    let mut lines: Vec<Bytes> = checked.warnings.iter().map(|text| line(&SubmitWarning::new(text))).collect();
+    lines.push(line(&SubmitChecked::new(checked.requests, &checked.endpoint, checked.model.as_deref())));
+    lines
 }
 
 /// The batch, or why there is none.
@@ -176,7 +245,7 @@ fn last_line(result: Option<Result<Registered, ApiError>>) -> Bytes {
     }
 }
 
-fn line<T: Serialize>(value: &T) -> Bytes {
+pub(super) fn line<T: Serialize>(value: &T) -> Bytes {
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');
     text.into()
@@ -213,6 +282,12 @@ fn understand(
         output_expires_after: request.output_expires_after,
         params: request.params,
         uploaded_file: request.uploaded_file,
+        lineage: Lineage {
+            endpoint: request.overrides.endpoint,
+            model: request.overrides.model,
+            model_prefix: request.overrides.model_prefix,
+            ..Lineage::default()
+        },
         asked: request.asked,
     })
 }
@@ -312,6 +387,9 @@ pub(super) fn refusal(error: SubmitError, provider: &str, file: &str) -> ApiErro
 
 /// The provider said no, or was not reached.
 fn not_created(provider: &str, failure: &Failure) -> ApiError {
+    if let Some(quota) = failure.quota() {
+        return quota_exceeded(provider, failure, *quota);
+    }
     if matches!(failure, Failure::Unsupported(_)) || failure.verdict() == Verdict::Refused {
         return ApiError::from_failure(provider, failure, "");
     }
@@ -320,6 +398,21 @@ fn not_created(provider: &str, failure: &Failure) -> ApiError {
         format!("provider `{provider}` did not create the batch: {failure}"),
     )
     .hint("nothing was created; you can submit it again")
+}
+
+/// The provider takes no more for now.
+fn quota_exceeded(provider: &str, failure: &Failure, quota: Quota) -> ApiError {
+    let numbers: Vec<String> =
+        [quota.limit.map(|limit| format!("limit {limit}")), quota.usage.map(|usage| format!("in use {usage}"))]
+            .into_iter()
+            .flatten()
+            .collect();
+    let numbers = if numbers.is_empty() { String::new() } else { format!(" ({})", numbers.join(", ")) };
+    let message = format!("provider `{provider}` takes no more for now, its quota is used up{numbers}: {failure}");
+    ApiError::new(ErrorCode::QuotaExceeded, message).hint(
+        "nothing was created; `batchd submit --wait-for-quota` (over the API: header x-batchd-wait: quota) has it \
+         wait for its turn",
+    )
 }
 
 /// Everything that is wrong with a file.
@@ -349,7 +442,7 @@ impl From<Progress> for SubmitProgress {
 }
 
 /// Steps that may wait to be told; what does not fit is not missed.
-const PROGRESS: usize = 16;
+pub(super) const PROGRESS: usize = 16;
 
 #[cfg(test)]
 mod tests {

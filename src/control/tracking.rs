@@ -12,7 +12,7 @@ use crate::domain::shape;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
 use crate::domain::time::later;
-use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::domain::tracked::{BatchKey, Origin, Tracked, is_submission};
 use crate::domain::user_fields::UserFields;
 use crate::store::recording::{Registered, Registration};
 use futures_util::{StreamExt, stream};
@@ -161,6 +161,9 @@ impl Service {
     pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
+        if let Some((_, waiting)) = self.waiting(&key).await? {
+            return Ok(self.shown(&waiting));
+        }
         let refusal = |error| ApiError::from_provider(error, &key.id);
         let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(refusal)?;
         let Some((_, before)) = self.store.get(key.clone()).await? else {
@@ -182,6 +185,9 @@ impl Service {
             && let Some(outcome) = tracked.outcome()
         {
             return Err(already_ended(&key, tracked.batch.status, outcome));
+        }
+        if let Some((pk, waiting)) = tracked.as_ref().filter(|(_, tracked)| tracked.waiting_for.is_some()) {
+            return self.cancel_waiting(*pk, waiting).await;
         }
         let refusal = |error| ApiError::from_provider(error, &key.id);
         let seen = match live.engine.cancel(&key.provider, &key.id).await {
@@ -240,7 +246,12 @@ impl Service {
         {
             return Ok(tracked.key);
         }
-        Ok(understand(item, live, &live.config(), &known, false, self.clock.now())?.key)
+        let key = understand(item, live, &live.config(), &known, false, self.clock.now())?.key;
+        if !is_submission(&key.id) {
+            return Ok(key);
+        }
+        // It may have become a batch with an id of its own.
+        Ok(self.store.get(key.clone()).await?.map_or(key, |(_, tracked)| tracked.key))
     }
 
     /// A batch that is not tracked, as `sighting` shows it.
@@ -272,7 +283,12 @@ impl Service {
     pub async fn poll(&self, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let (pk, tracked) = self.find(text).await?;
+        let waits = tracked.waiting_for.is_some();
         let key = tracked.key;
+        if waits {
+            live.engine.try_queue(&key.provider);
+            return self.batch(&key.to_string()).await;
+        }
         live.engine
             .poll_now(&key.provider, pk)
             .await
@@ -289,6 +305,10 @@ impl Service {
     pub async fn untrack(&self, text: &str, purge: bool) -> Result<Value, ApiError> {
         self.live()?;
         let (pk, tracked) = self.find(text).await?;
+        if tracked.waiting_for.is_some() {
+            // What nobody is to hear of is not to be created either.
+            self.cancel_waiting(pk, &tracked).await?;
+        }
         if purge {
             self.store.purge(pk).await?;
             return Ok(shape::batch(&Tracked { next_poll_at: None, ..tracked }));
@@ -352,7 +372,9 @@ fn understand(
             }
         },
     };
-    key.id = live.engine.canonical_id(&key.provider, &key.id);
+    if !is_submission(&key.id) {
+        key.id = live.engine.canonical_id(&key.provider, &key.id);
+    }
     if !is_an_id(&key.id) {
         return Err(ApiError::invalid(format!(
             "`{}` is not the id of a batch",

@@ -4,6 +4,7 @@ use super::api::ErrorCode;
 use super::api_error::ApiError;
 use crate::config::{FilesConfig, compact_size};
 use crate::domain::time::later;
+use crate::rng::Rng;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::files::StoredFile;
@@ -79,6 +80,14 @@ pub(super) async fn take_in(
         Err(no_room(settings.max_bytes))
     }
 }
+
+/// A new id of a kept file.
+pub(super) fn new_id(rng: &Rng) -> String {
+    format!("{OWN_PREFIX}{:016x}{:08x}", rng.bits(), rng.bits() >> 32)
+}
+
+/// What the ids of uploaded files begin with: no service's own ids do.
+pub(super) const OWN_PREFIX: &str = "file-bd";
 
 /// The text fields of the form.
 #[derive(Debug, Default)]
@@ -180,7 +189,7 @@ fn cut(error: &MultipartError) -> ApiError {
 }
 
 /// What keeps content from being written.
-fn unkept(error: StoreError) -> ApiError {
+pub(super) fn unkept(error: StoreError) -> ApiError {
     match error {
         StoreError::Full => ApiError::new(ErrorCode::StorageFull, StoreError::Full.to_string())
             .param("file")
@@ -189,7 +198,7 @@ fn unkept(error: StoreError) -> ApiError {
     }
 }
 
-fn no_room(most: u64) -> ApiError {
+pub(super) fn no_room(most: u64) -> ApiError {
     let most = compact_size(most);
     let message = format!("with this file there would be more than {most} of uploaded files");
     ApiError::new(ErrorCode::StorageFull, message)

@@ -171,7 +171,7 @@ const LEAST_ERRORS: usize = 3;
 const LONG_VALUE: usize = 512;
 /// Texts that are cut last: a part of one means nothing.
 const LONG_ID: usize = 400;
-const IDS: [&str; 11] = [
+const IDS: [&str; 13] = [
     "id",
     "provider",
     "webhook",
@@ -179,6 +179,8 @@ const IDS: [&str; 11] = [
     "endpoint",
     "input_file_id",
     "provider_input_file_id",
+    "submission",
+    "resubmits",
     "output_file_id",
     "error_file_id",
     "console_url",

@@ -1,7 +1,7 @@
 //! How a watched batch is shown: the OpenAI batch with one more key, `batchd`.
 
 use super::cost::{CURRENCY, Cost};
-use super::tracked::Tracked;
+use super::tracked::{Tracked, WaitingFor};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,10 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "labels": tracked.labels,
         "owner": tracked.owner,
         "provider_input_file_id": provider_input_file_id(tracked),
+        "submission": tracked.lineage.submission,
+        "resubmits": tracked.lineage.resubmits,
+        "resubmitted_by": tracked.resubmitted_by,
+        "waiting_for": tracked.waiting_for.as_ref().map(waiting_for),
         "tracked_at": time(Some(tracked.tracked_at)),
         "untracked_at": time(tracked.untracked_at),
         "first_seen_at": time(tracked.first_seen_at),
@@ -57,6 +61,17 @@ fn added(tracked: &Tracked, next_poll_at: Option<Timestamp>) -> Value {
         "console_url": tracked.console_url,
         "results": tracked.results,
         "results_error": tracked.results_error,
+    })
+}
+
+/// What a submission that is no batch yet waits for.
+fn waiting_for(waiting: &WaitingFor) -> Value {
+    json!({
+        "reason": waiting.reason,
+        "limit": waiting.limit,
+        "usage": waiting.usage,
+        "since": time(Some(waiting.since)),
+        "tried_at": time(waiting.tried_at),
     })
 }
 

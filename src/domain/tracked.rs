@@ -71,6 +71,12 @@ pub struct Tracked {
     pub owner: Option<String>,
     /// The file that a client had uploaded here before it was created from that.
     pub uploaded_file: Option<String>,
+    /// How it came from a submission.
+    pub lineage: Lineage,
+    /// The batches that repeat requests of this one, the oldest first.
+    pub resubmitted_by: Vec<String>,
+    /// What it waits for, while it is a submission and no batch yet.
+    pub waiting_for: Option<WaitingFor>,
     /// Whom to tell.
     pub notify: Notify,
     /// How it came to be watched.
@@ -121,6 +127,50 @@ pub struct Tracked {
     pub results: Option<SavedResults>,
     /// Why there is no copy, or one that is not as it should be, once fetching it has failed.
     pub results_error: Option<String>,
+}
+
+/// What the ids of submissions begin with that wait for their provider's quota.
+pub const SUBMISSION_PREFIX: &str = "sub_";
+
+/// Whether `id` is that of a submission.
+pub fn is_submission(id: &str) -> bool {
+    id.starts_with(SUBMISSION_PREFIX)
+}
+
+/// How a batch came from a submission.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lineage {
+    /// The id by which it was known while it waited for quota (`sub_…`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submission: Option<String>,
+    /// The batch at the same provider whose requests it repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resubmits: Option<String>,
+    /// The endpoint that was given in place of what the lines name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The model that was given in place of what the lines name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What was taken off the beginning of the models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_prefix: Option<String>,
+}
+
+/// What a submission waits for that its provider has refused for now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingFor {
+    /// The provider's words, or that others wait before it.
+    pub reason: String,
+    /// How much the provider allows, where it says.
+    pub limit: Option<u64>,
+    /// How much of that is taken, where it says.
+    pub usage: Option<u64>,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// When the provider was last asked to create it.
+    pub tried_at: Option<Timestamp>,
 }
 
 /// Results that have been downloaded, in OpenAI's form, output and errors in one file.
@@ -189,6 +239,9 @@ impl Tracked {
             labels: BTreeMap::new(),
             owner: None,
             uploaded_file: None,
+            lineage: Lineage::default(),
+            resubmitted_by: Vec::new(),
+            waiting_for: None,
             notify: Notify::default(),
             origin,
             console_url: None,

@@ -2,7 +2,7 @@
 
 use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
-use crate::provider::input_checker::{CheckedInput, InputChecker, Overrides};
+use crate::provider::input_checker::{CheckedInput, InputChecker, Overrides, Piece};
 use crate::store::spool::{Spool, Spooled};
 use crate::store::{Store, StoreError};
 use crate::tasks;
@@ -89,6 +89,39 @@ impl Engine {
             () = rest => {}
             () = tokio::time::sleep(DISCARD_TIMEOUT) => {}
         }
+    }
+}
+
+impl Engine {
+    /// Checks a file that may be larger than one batch, and tells the batches that it has to be split into.
+    pub async fn plan_pieces(
+        &self,
+        provider: &str,
+        overrides: Overrides,
+        content: &Spooled,
+    ) -> Result<(CheckedInput, Vec<Piece>), SubmitError> {
+        let account = self.account(provider)?;
+        let about = |failure| ProviderError::Provider { provider: provider.to_owned(), failure };
+        let mut checker = InputChecker::new(account.adapter.as_ref(), overrides).map_err(about)?;
+        let mut input = Vec::new();
+        let mut pieces = content.pieces();
+        let stopping = self.shared.tasks.stopping();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(StoreError::from)?;
+            let adapter = account.adapter.as_ref();
+            let goes_on = tasks::in_place(2 * piece.len(), || {
+                input.clear();
+                checker.push(adapter, &piece, &mut input)
+            });
+            if stopping.is_cancelled() {
+                return Err(SubmitError::Stopping);
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        input.clear();
+        checker.finish_in_pieces(account.adapter.as_ref(), &mut input).map_err(SubmitError::Input)
     }
 }
 

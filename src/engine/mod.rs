@@ -21,6 +21,8 @@ pub mod poller;
 mod pollers;
 mod polling;
 pub mod recent_checks;
+pub mod merged;
+pub mod queue;
 pub mod reconcile;
 pub mod results;
 mod rounds;
@@ -264,6 +266,10 @@ impl Engine {
 
     /// When `tracked` would be polled again if it were polled now, and why: the rule itself, without jitter.
     pub fn explain(&self, tracked: &Tracked) -> NextPoll {
+        if let Some(waiting) = &tracked.waiting_for {
+            let reason = format!("it waits to be created: {}", waiting.reason);
+            return NextPoll { at: None, reasons: vec![reason] };
+        }
         match self.poller(&tracked.key.provider) {
             Ok(poller) => {
                 let at = tracked.last_polled_at.unwrap_or(tracked.tracked_at);

@@ -65,6 +65,7 @@ pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), St
     shared.store.record(pk, step, shared.routes()).await?;
     if ended {
         shared.estimates.invalidate(poller.name());
+        shared.room.made(poller.name());
     }
     Ok(())
 }

@@ -254,6 +254,11 @@ impl Results {
         self.shortage.as_ref()
     }
 
+    /// The same; whoever takes it handles it in place of [`Results::next`].
+    pub fn take_shortage(&mut self) -> Option<Shortage> {
+        self.shortage.take()
+    }
+
     /// What has been given so far; complete once [`Results::next`] has said that there is no more.
     pub fn summary(&self) -> Summary {
         let told = self.all_told && self.summary.failed.is_some_and(|failed| failed < self.summary.lines);

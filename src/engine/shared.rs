@@ -9,7 +9,37 @@ use crate::store::Store;
 use crate::sync;
 use crate::tasks::Tasks;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use std::sync::{Arc, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, RwLock};
+
+/// The accounts at which a batch has ended, so that there may be room for another.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    accounts: Mutex<BTreeSet<String>>,
+    changed: tokio::sync::Notify,
+}
+
+impl Room {
+    /// There may be room at `account`.
+    pub fn made(&self, account: &str) {
+        sync::lock(&self.accounts).insert(account.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// The accounts at which there may be room since this was asked last.
+    pub fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *sync::lock(&self.accounts))
+    }
+
+    /// The queue has changed.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
 
 /// What the parts of one engine share.
 pub(crate) struct Shared {
@@ -23,6 +53,8 @@ pub(crate) struct Shared {
     pub active_submissions: ActiveSubmissions,
     /// Notified when the answer to a creation was lost.
     pub lost: tokio::sync::Notify,
+    /// What makes the submissions that wait for quota be tried before their time.
+    pub room: Room,
     /// How late polls begin, in seconds.
     pub lag: Histogram,
 }
@@ -38,6 +70,7 @@ impl Shared {
             estimates: Arc::default(),
             active_submissions: ActiveSubmissions::default(),
             lost: tokio::sync::Notify::new(),
+            room: Room::default(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
         }
     }

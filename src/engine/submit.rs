@@ -6,7 +6,7 @@ use super::passed_on::{OneCreation, PassedOn};
 use super::submission_search::{Search, SubmissionSearch};
 use super::submit_error::SubmitError;
 use super::{Account, Engine, ProviderError};
-use crate::domain::tracked::{BatchKey, Origin, Tracked};
+use crate::domain::tracked::{BatchKey, Lineage, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
 use crate::failpoint;
 use crate::http::call::{Answer, Call, Outgoing, Paid};
@@ -18,6 +18,7 @@ use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What is submitted, beside the requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubmitRequest {
     pub provider: String,
     /// The file's name, without a path.
@@ -44,9 +45,15 @@ pub struct SubmitRequest {
     pub params: Map<String, Value>,
     /// The file that a client uploaded before, if that is submitted.
     pub uploaded_file: Option<String>,
+    /// How it came about, and what was given in place of what the lines name.
+    pub lineage: Lineage,
     /// What whoever asks again is known by.
+    #[serde(skip)]
     pub asked: Option<Asked>,
 }
+
+/// The key in a batch's metadata that names the batch whose requests it repeats.
+pub const RESUBMITS: &str = "batchd_resubmits";
 
 /// How far a submission is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +103,7 @@ impl Engine {
             file_name: request.file_name,
             uploaded_file: request.uploaded_file,
             input_file: None,
+            lineage: request.lineage,
             metadata: request.metadata,
             user_fields: request.user_fields,
             owner: request.owner,
@@ -104,7 +112,7 @@ impl Engine {
             candidates: Vec::new(),
             trouble: None,
         };
-        let steps = account.adapter.submit(&job).map_err(|failure| about(&submission.provider, failure))?;
+        let steps = begin(&account, job).map_err(|failure| about(&submission.provider, failure))?;
         let run = SubmissionRun {
             engine: self,
             account,
@@ -121,8 +129,9 @@ impl Engine {
     /// Creates a batch by a request that is passed on as it came, and registers it: the creation is written down first
     /// here too.
     pub async fn pass_on(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
-        let PassedOn { provider, call, input_file, endpoint, metadata, owner, asked, answered } = creation;
-        let account = self.account(&provider)?;
+        let account = self.account(&creation.provider)?;
+        let call = creation.call(&account).map_err(|failure| about(&creation.provider, failure))?;
+        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } = creation;
         let rng = &self.shared.rng;
         let submission = Submission {
             marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),
@@ -133,6 +142,7 @@ impl Engine {
             file_name: input_file.clone(),
             uploaded_file: None,
             input_file: Some(input_file),
+            lineage,
             metadata,
             user_fields: UserFields::default(),
             owner,
@@ -149,7 +159,7 @@ impl Engine {
             account,
             spooled: None,
             submission,
-            asked: Some(asked),
+            asked,
             params: Map::new(),
             progress,
             paid: true,
@@ -173,6 +183,7 @@ impl Engine {
         tracked.console_url = known.console_url;
         tracked.owner.clone_from(&submission.owner);
         tracked.uploaded_file.clone_from(&submission.uploaded_file);
+        tracked.lineage.clone_from(&submission.lineage);
         let user_fields = submission.user_fields.clone();
         user_fields.apply(&mut tracked);
         // What the provider does not tell is known all the same.
@@ -255,7 +266,9 @@ impl SubmissionRun<'_> {
                     self.submission.begun_at = self.engine.shared.clock.now();
                     let (submission, asked) = (self.submission.clone(), self.asked.clone());
                     failpoint::reach("submit.uploaded", || submission.provider.clone());
-                    self.engine.shared.store.open_submission(submission, asked).await?;
+                    if !self.engine.shared.store.open_submission(submission, asked).await? {
+                        return Err(SubmitError::Abandoned);
+                    }
                     failpoint::reach("submit.intended", || self.submission.provider.clone());
                     let _ = self.progress.try_send(Progress::Creating);
                     let sent = match creation {
@@ -378,6 +391,16 @@ impl SubmissionRun<'_> {
         }
         self.engine.shared.lost.notify_one();
         Err(SubmitError::Lost { provider, failure })
+    }
+}
+
+/// The steps to the batch. That it repeats requests of another is told where the service keeps metadata, and has room.
+fn begin(account: &Account, mut job: Job) -> Result<Box<dyn Steps>, Failure> {
+    match account.adapter.submit(&job) {
+        Err(Failure::Unsupported(_)) if job.metadata.remove(RESUBMITS).is_some() => {
+            account.adapter.submit(&job)
+        }
+        begun => begun,
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Failure {
         retry_after: Option<Duration>,
         /// `x-should-retry`, where a server sends it.
         should_retry: Option<bool>,
+        /// It is refused because as much waits already as the account may have waiting.
+        quota: Option<Quota>,
     },
     /// There is nothing to sign or to ask with, so nothing was asked.
     #[error("{message}")]
@@ -66,6 +68,15 @@ pub enum Failure {
     /// Nothing was asked: the service has no such operation.
     #[error("{0}")]
     Unsupported(String),
+}
+
+/// How much an account may have waiting at a service at a time, as far as a refusal says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// How much it may have.
+    pub limit: Option<u64>,
+    /// How much it has.
+    pub usage: Option<u64>,
 }
 
 /// What a failure means for the schedule; nothing above reads the variants.
@@ -95,6 +106,15 @@ impl Failure {
                 b"false" => Some(false),
                 _ => None,
             }),
+            quota: None,
+        }
+    }
+
+    /// The quota for which it was refused, if it was for one.
+    pub const fn quota(&self) -> Option<&Quota> {
+        match self {
+            Self::Status { quota, .. } => quota.as_ref(),
+            _ => None,
         }
     }
 
@@ -258,6 +278,7 @@ mod tests {
             message: None,
             retry_after: None,
             should_retry: None,
+            quota: None,
         };
         let mut failures = vec![
             Failure::Dns(text()),

@@ -146,7 +146,7 @@ fn class(status: StatusCode) -> &'static str {
     if status.is_success() || status.is_informational() {
         Failure::BadResponse.class()
     } else {
-        Failure::Status { status, message: None, retry_after: None, should_retry: None }.class()
+        Failure::Status { status, message: None, retry_after: None, should_retry: None, quota: None }.class()
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a service's HTTP answer to the JSON object in it, or to the failure that it tells.
 
 use super::bounds::{self, bounded};
-use super::salvage;
+use super::{quota, salvage};
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use http::StatusCode;
@@ -106,8 +106,11 @@ pub fn refusal(answer: &Answer) -> Failure {
         _ => answer.status,
     };
     let mut failure = Failure::from_status(status, &answer.headers, (!message.is_empty()).then_some(message));
-    if let Failure::Status { retry_after: retry_after @ None, .. } = &mut failure {
-        *retry_after = body.as_ref().and_then(|body| retry_delay(unwrapped_ref(body)));
+    if let Failure::Status { retry_after, quota, .. } = &mut failure {
+        let body = body.unwrap_or_else(|| Value::String(beginning(answer).into_owned()));
+        *retry_after = retry_after.or_else(|| retry_delay(unwrapped_ref(&body)));
+        // AWS names the kind of an error beside its body.
+        *quota = quota::quota(answer.status, answer.header("x-amzn-errortype"), unwrapped_ref(&body));
     }
     failure
 }

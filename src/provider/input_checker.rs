@@ -1,11 +1,13 @@
 //! Judges a local file of requests line by line and forms a batch's input from it: pure, and in flat memory.
 
 pub use super::input_problem::{InputProblem, MOST_PROBLEMS};
+pub use super::pieces::Piece;
 
 use super::Provider;
 use super::input_problem::InputProblems;
 use super::line::{Head, Text};
 use super::model_names;
+use super::pieces::{Limits, Pieces, megabytes_of};
 use super::submit::{Framing, Intake, LineForm, ModelPlace, OPENAI_LINE, RequestLine};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
@@ -68,6 +70,8 @@ pub struct InputChecker {
     ids: BTreeMap<u64, u32>,
     dropped: BTreeMap<String, Dropped>,
     problems: InputProblems,
+    /// The batches that it has to be split into.
+    pieces: Pieces,
     /// Empty lines that are no fault if nothing follows them: the first and the last.
     blank: Option<(u64, u64)>,
     /// Nothing that follows could make it any better.
@@ -109,6 +113,7 @@ impl InputChecker {
             ids: BTreeMap::new(),
             dropped: BTreeMap::new(),
             problems: InputProblems::default(),
+            pieces: Pieces::default(),
             blank: None,
             hopeless: false,
         })
@@ -161,10 +166,28 @@ impl InputChecker {
     ///
     /// Everything that is wrong with it, in its order, up to [`MOST_PROBLEMS`] and a word that there may be more.
     pub fn finish(
-        mut self,
+        self,
         provider: &dyn Provider,
         input: &mut Vec<u8>,
     ) -> Result<CheckedInput, Vec<InputProblem>> {
+        let limits = Limits::of(&self.intake);
+        let (checked, pieces) = self.finish_in_pieces(provider, input)?;
+        if pieces.len() > 1 {
+            return Err(vec![InputProblem::of_file(limits.tell(&pieces))]);
+        }
+        Ok(checked)
+    }
+
+    /// The same for a file that may be split: into what, is told beside it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`InputChecker::finish`]; that it is too large for one batch is none.
+    pub fn finish_in_pieces(
+        mut self,
+        provider: &dyn Provider,
+        input: &mut Vec<u8>,
+    ) -> Result<(CheckedInput, Vec<Piece>), Vec<InputProblem>> {
         let open = std::mem::take(&mut self.open);
         if !open.is_empty() && !self.hopeless {
             self.line(provider, &open, true, input);
@@ -184,13 +207,14 @@ impl InputChecker {
             return Err(self.problems.into_list());
         }
         let warnings = self.dropped.iter().map(|(what, dropped)| dropped.tell(what)).collect();
-        Ok(CheckedInput {
+        let checked = CheckedInput {
             model,
             endpoint: self.endpoint.unwrap_or_default(),
             requests: self.requests,
             bytes: self.bytes,
             warnings,
-        })
+        };
+        Ok((checked, self.pieces.into_list()))
     }
 
     /// The present line is longer than any that is read.
@@ -213,8 +237,13 @@ impl InputChecker {
             return;
         }
         self.complain_of_blank();
+        let before = input.len();
         if let Err(what) = self.request(provider, line, is_last, input) {
             self.complain_of(self.lines, &what);
+        }
+        if self.pieces.are_several() {
+            // It is read on to tell what the pieces are, and is not sent as it is.
+            input.truncate(before);
         }
     }
 
@@ -457,25 +486,18 @@ impl InputChecker {
 
     /// The limits, once a request was added to `before` bytes.
     fn counted(&mut self, before: u64) -> Result<(), String> {
-        let most = self.intake.max_requests.unwrap_or(MOST_REQUESTS).min(MOST_REQUESTS);
-        if self.requests > most {
-            self.hopeless = true;
-            return Err(format!("is one request too many: a batch has at most {most}; split the file"));
-        }
-        if let Some(most) = self.intake.max_line_bytes
-            && self.bytes - before > most
+        let length = self.bytes - before;
+        let longest = self.intake.max_line_bytes.or(self.intake.max_bytes);
+        if let Some(most) = longest
+            && length > most
         {
             return Err(format!("is longer than the {} MB that a request may have here", megabytes_of(most)));
         }
-        if let Some(most) = self.intake.max_bytes
-            && self.bytes > most
-        {
+        if self.requests > MOST_REQUESTS {
             self.hopeless = true;
-            return Err(format!(
-                "makes the input longer than the {} MB that a batch may have; split the file",
-                megabytes_of(most)
-            ));
+            return Err(format!("is one request too many: a file has at most {MOST_REQUESTS}; split the file"));
         }
+        self.pieces.add(self.lines, length, Limits::of(&self.intake));
         Ok(())
     }
 
@@ -547,11 +569,6 @@ fn not_json(error: &serde_json::Error, is_last: bool) -> String {
     format!("is not JSON: {what} (column {})", error.column())
 }
 
-/// How many megabytes the service says: bounds here are of the larger megabyte, or of a little more.
-const fn megabytes_of(bytes: u64) -> u64 {
-    if bytes.is_multiple_of(1 << 20) { bytes >> 20 } else { bytes / 1_050_000 }
-}
-
 /// A text of the file, short enough to be shown.
 fn shown(text: &str) -> String {
     let text = super::answer::shorten(text);
@@ -572,5 +589,5 @@ fn list(words: &[&str]) -> String {
 const MAX_LINE: usize = 64 << 20;
 /// What a line may keep of memory once it is over.
 const USUAL_LINE: usize = 1 << 20;
-/// Where a provider names no limit: more than any that does allows.
-const MOST_REQUESTS: u64 = 1_000_000;
+/// The most that is read of a file, which bounds the memory for the ids.
+const MOST_REQUESTS: u64 = 4_000_000;

@@ -101,6 +101,8 @@ pub struct SandboxOptions {
     pub memory: usize,
     /// How many batches are kept at most; 10,000 unless said otherwise.
     pub batches: usize,
+    /// How many requests of batches that have not ended a vendor takes at a time; no bound unless said otherwise.
+    pub quota: Option<u64>,
 }
 
 impl Default for SandboxOptions {
@@ -111,6 +113,7 @@ impl Default for SandboxOptions {
             clock: Clock::system(),
             memory: 512 * 1024 * 1024,
             batches: 10_000,
+            quota: None,
         }
     }
 }

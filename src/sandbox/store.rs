@@ -28,6 +28,7 @@ pub struct Store {
     seed: u64,
     speed: Speed,
     most_batches: usize,
+    quota: Option<u64>,
     serials: AtomicU64,
     requests: AtomicU64,
     state: Mutex<State>,
@@ -94,6 +95,7 @@ impl Store {
             seed: options.seed,
             speed: options.speed,
             most_batches: options.batches,
+            quota: options.quota,
             serials: AtomicU64::new(1),
             requests: AtomicU64::new(0),
             state: Mutex::default(),
@@ -157,6 +159,7 @@ impl Store {
         result_line: ResultLine,
     ) -> Result<Arc<Batch>, Refusal> {
         let (ending, working) = wish(vendor, &asked, &input)?;
+        self.has_room(vendor, u64::from(input.count()))?;
         let defective: Vec<bool> = input.requests.iter().map(|request| request.defect.is_some()).collect();
         let held = self.memory.reserve(1024 + defective.len() * PER_REQUEST)?;
 
@@ -223,6 +226,40 @@ impl Store {
         });
         self.keep(serial, &batch)?;
         Ok(batch)
+    }
+
+    /// Refuses a batch of so many requests if with it there would be more unfinished ones than the quota has room for.
+    fn has_room(&self, vendor: Vendor, requests: u64) -> Result<(), Refusal> {
+        let Some(limit) = self.quota else { return Ok(()) };
+        let now = self.now();
+        let used: u64 = self
+            .state()
+            .batches(vendor)
+            .before(u64::MAX)
+            .filter(|(_, batch)| !batch.at(now).status.is_terminal())
+            .map(|(_, batch)| u64::from(batch.input.count()))
+            .sum();
+        if used + requests <= limit {
+            return Ok(());
+        }
+        let message = match vendor {
+            Vendor::OpenAi => format!(
+                "Enqueued request limit reached in organization org-sandbox. Limit: {limit} enqueued requests, used \
+                 {used}. Please try again once some in_progress batches have been completed."
+            ),
+            Vendor::Anthropic => format!(
+                "This request would exceed your organization's limit of {limit} batch requests in the processing \
+                 queue; it currently has {used}."
+            ),
+            Vendor::Gemini => format!(
+                "You exceeded your current quota. Quota exceeded for metric: batch_enqueued_requests, limit: {limit}, \
+                 used: {used}"
+            ),
+            Vendor::Mistral => {
+                format!("Too many pending requests in your workspace: limit {limit}, currently {used}.")
+            }
+        };
+        Err(Refusal::new(http::StatusCode::TOO_MANY_REQUESTS, message).coded("token_limit_exceeded"))
     }
 
     /// Keeps an uploaded file under `id`.

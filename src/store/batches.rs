@@ -5,10 +5,10 @@ use super::error::StoreError;
 use super::recording::{self, Registered, Registration};
 use super::state::Store;
 use super::touch::Touch;
-use super::{discovery, history, row, submissions, telling};
+use super::{discovery, history, queue, row, submissions, telling};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
-use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition};
+use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition, is_submission};
 use crate::domain::transition::Step;
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -104,16 +104,25 @@ impl Store {
         Ok(found.into_iter().next().map(|(_, tracked)| tracked))
     }
 
+    /// The batch with this key; or the one that a submission of this id has become.
     pub async fn get(&self, key: BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
-        let found = self
-            .select("WHERE provider = ?1 AND id = ?2".to_owned(), vec![key.provider.into(), key.id.into()])
-            .await?;
+        let at = |column: &str| format!("WHERE provider = ?1 AND {column} = ?2");
+        let values = vec![key.provider.into(), key.id.clone().into()];
+        let mut found = self.select(at("id"), values.clone()).await?;
+        if found.is_empty() && is_submission(&key.id) {
+            found = self.select(at("submission"), values).await?;
+        }
         Ok(found.into_iter().next())
     }
 
-    /// Every batch with this id, at whatever provider.
+    /// Every batch with this id, at whatever provider; or what a submission of this id has become.
     pub async fn find(&self, id: String) -> Result<Vec<(Pk, Tracked)>, StoreError> {
-        self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.into()]).await
+        let mut found =
+            self.select("WHERE id = ?1 ORDER BY provider".to_owned(), vec![id.clone().into()]).await?;
+        if found.is_empty() && is_submission(&id) {
+            found = self.select("WHERE submission = ?1".to_owned(), vec![id.into()]).await?;
+        }
+        Ok(found)
     }
 
     /// Of a provider's batches with these ids those that are to be checked some day.
@@ -160,8 +169,9 @@ impl Store {
     /// The providers that have a batch with each of these ids; an id that nobody has is left out.
     pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         self.read(move |connection| {
-            let mut query =
-                connection.prepare_cached("SELECT provider FROM batches WHERE id = ?1 ORDER BY provider")?;
+            let mut query = connection.prepare_cached(
+                "SELECT provider FROM batches WHERE id = ?1 OR submission = ?1 ORDER BY provider",
+            )?;
             let mut found = BTreeMap::new();
             for id in ids {
                 let providers: Vec<String> = collect(query.query([&id])?, |row| Ok(row.get("provider")?))?;
@@ -252,6 +262,7 @@ impl Store {
                 discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
                 tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([telling::fence(&key)])?;
                 history::forget(tx, &key)?;
+                queue::forget(tx, &key.id)?;
                 tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, key.provider);

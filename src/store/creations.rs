@@ -61,6 +61,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Forgets the creations whose keys begin with `prefix`.
+    pub async fn forget_asked(&self, prefix: String) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let end = format!("{prefix}{}", char::MAX);
+            tx.prepare_cached("DELETE FROM creations WHERE key >= ?1 AND key < ?2")?.execute((prefix, end))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
 /// Written with the submission of `marker`.
 pub(super) fn open(tx: &Tx<'_>, marker: &str, asked: &Asked) -> Result<(), StoreError> {
     tx.prepare_cached(

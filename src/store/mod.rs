@@ -32,6 +32,7 @@ mod opening;
 pub mod outbox;
 pub mod providers;
 mod pruning;
+pub mod queue;
 mod reader;
 mod reckoning;
 pub mod recording;

@@ -10,11 +10,11 @@ use crate::domain::event::EventType;
 use crate::domain::finding;
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
-use crate::domain::tracked::{Tracked, Transition};
+use crate::domain::tracked::{Lineage, Tracked, Transition};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
-use rusqlite::named_params;
+use rusqlite::{OptionalExtension, named_params};
 use std::borrow::Cow;
 
 /// One batch to register.
@@ -58,6 +58,22 @@ pub(super) fn register(
     tx.reschedule(pk, &step.tracked);
     follow(tx, pk, &step, &step.tracked, routes)?;
     Ok(Registered { pk, new: true, tracked: step.tracked })
+}
+
+/// Notes in the batch whose requests `tracked` repeats that it does; a submission that waited for that is replaced.
+pub(super) fn link(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
+    let Lineage { resubmits: Some(first), submission, .. } = &tracked.lineage else { return Ok(()) };
+    let by: Option<Option<String>> = tx
+        .prepare_cached("SELECT resubmitted_by FROM batches WHERE provider = ?1 AND id = ?2")?
+        .query_row((&tracked.key.provider, first), |row| row.get("resubmitted_by"))
+        .optional()?;
+    let Some(by) = by else { return Ok(()) };
+    let mut by: Vec<String> = by.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default();
+    by.retain(|id| *id != tracked.key.id && Some(id) != submission.as_ref());
+    by.push(tracked.key.id.clone());
+    tx.prepare_cached("UPDATE batches SET resubmitted_by = ?3 WHERE provider = ?1 AND id = ?2")?
+        .execute((&tracked.key.provider, first, json(&by)?))?;
+    Ok(())
 }
 
 /// Writes what a check means for a batch. Returns how many events were new.

@@ -3,7 +3,7 @@
 use super::column::{Pk, from_json, instant, json, maybe_at, maybe_json, ms, word};
 use super::error::StoreError;
 use crate::domain::time::to_millis;
-use crate::domain::tracked::{BatchKey, Eta, Missing, Origin, Tracked};
+use crate::domain::tracked::{BatchKey, Eta, Lineage, Missing, Origin, SUBMISSION_PREFIX, Tracked};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::sync::LazyLock;
@@ -45,6 +45,10 @@ const REGISTERED: &[Column] = &[
     (":id", |tracked| Ok(tracked.key.id.clone().into())),
     (":owner", |tracked| Ok(tracked.owner.clone().into())),
     (":uploaded_file", |tracked| Ok(tracked.uploaded_file.clone().into())),
+    (":lineage", |tracked| {
+        let known = (tracked.lineage != Lineage::default()).then_some(&tracked.lineage);
+        Ok(known.map(json).transpose()?.into())
+    }),
     (":labels", |tracked| Ok(json(&tracked.labels)?.into())),
     (":notify", |tracked| Ok(json(&tracked.notify)?.into())),
     (":origin", |tracked| Ok(origin_word(tracked.origin).to_owned().into())),
@@ -59,7 +63,7 @@ const REGISTERED: &[Column] = &[
 
 /// What [`read`] reads: every column above, the row's number, and what is known of the copy of the results.
 static COLUMNS: LazyLock<String> =
-    LazyLock::new(|| format!("pk, results, download_error, {}, {}", names(CHECKED), names(REGISTERED)));
+    LazyLock::new(|| format!("pk, results, download_error, resubmitted_by, waiting_for, {}, {}", names(CHECKED), names(REGISTERED)));
 
 pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get("missing_count")?;
@@ -73,6 +77,9 @@ pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         labels: from_json(row, "labels")?,
         owner: row.get("owner")?,
         uploaded_file: row.get("uploaded_file")?,
+        lineage: maybe_json(row, "lineage")?.unwrap_or_default(),
+        resubmitted_by: maybe_json(row, "resubmitted_by")?.unwrap_or_default(),
+        waiting_for: maybe_json(row, "waiting_for")?,
         notify: from_json(row, "notify")?,
         origin: word(row, "origin", origin_of)?,
         console_url: row.get("console_url")?,
@@ -118,9 +125,16 @@ pub(super) fn load(connection: &Connection, pk: Pk) -> Result<Option<(Pk, Tracke
     query.query_and_then([pk], read)?.next().transpose()
 }
 
-/// The batch with this key.
+/// The batch with this key, or the one that was submitted under this id.
 pub(super) fn find(connection: &Connection, key: &BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
     let mut query = connection.prepare_cached(&select("WHERE provider = ?1 AND id = ?2"))?;
+    if let Some(found) = query.query_and_then((&key.provider, &key.id), read)?.next() {
+        return found.map(Some);
+    }
+    if !key.id.starts_with(SUBMISSION_PREFIX) {
+        return Ok(None);
+    }
+    let mut query = connection.prepare_cached(&select("WHERE provider = ?1 AND submission = ?2"))?;
     query.query_and_then((&key.provider, &key.id), read)?.next().transpose()
 }
 

@@ -3,11 +3,12 @@
 use super::column::{collect, count, from_json, instant, json, maybe_at, ms};
 use super::creations::{self, Asked};
 use super::error::StoreError;
+use super::queue;
 use super::recording::{self, Registered, Registration};
 use super::state::Store;
 use super::transaction::Tx;
 use crate::domain::route::Routes;
-use crate::domain::tracked::BatchKey;
+use crate::domain::tracked::{BatchKey, Lineage, Tracked};
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, named_params};
@@ -32,6 +33,8 @@ pub struct Submission {
     pub uploaded_file: Option<String>,
     /// The provider's own file, if the creation was passed on as it came: then the batch carries no mark.
     pub input_file: Option<String>,
+    /// How it came about: what waited before it, and what it repeats.
+    pub lineage: Lineage,
     /// What the user attached to it.
     pub metadata: BTreeMap<String, String>,
     /// What the user said of it.
@@ -49,22 +52,28 @@ pub struct Submission {
 }
 
 impl Store {
-    /// Writes that a batch is about to be created; and that it was asked for over the API, if it was.
+    /// Writes that a batch is about to be created; and that it was asked for over the API, if it was. `false`: it waited,
+    /// and does not any more, so that nothing is to be created.
     pub async fn open_submission(
         &self,
         submission: Submission,
         asked: Option<Asked>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.write(move |tx| {
+            if let Some(id) = &submission.lineage.submission
+                && !queue::waits(tx, id)?
+            {
+                return Ok(false);
+            }
             if let Some(asked) = &asked {
                 creations::open(tx, &submission.marker, asked)?;
             }
             tx.prepare_cached(
                 "INSERT INTO submissions
-                   (marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, metadata, given,
-                    owner, begun_at)
+                   (marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
+                    given, owner, begun_at)
                  VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :uploaded_file, :input_file,
-                   :metadata, :given, :owner, :begun_at)",
+                   :lineage, :metadata, :given, :owner, :begun_at)",
             )?
             .execute(named_params! {
                 ":marker": submission.marker,
@@ -75,12 +84,13 @@ impl Store {
                 ":file_name": submission.file_name,
                 ":uploaded_file": submission.uploaded_file,
                 ":input_file": submission.input_file,
+                ":lineage": json(&submission.lineage)?,
                 ":metadata": json(&submission.metadata)?,
                 ":given": json(&submission.user_fields)?,
                 ":owner": submission.owner,
                 ":begun_at": ms(submission.begun_at),
             })?;
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -95,14 +105,25 @@ impl Store {
         self.write(move |tx| {
             close(tx, &marker)?;
             creations::complete(tx, &marker, &item.tracked.key)?;
-            let file = item.tracked.uploaded_file.clone();
-            let mut registered = recording::register(tx, item, &routes)?;
-            if !registered.new && file.is_some() {
-                // It was found in the provider's list before it was registered here.
-                tx.prepare_cached("UPDATE batches SET uploaded_file = ?2 WHERE pk = ?1")?
-                    .execute((registered.pk, &file))?;
-                registered.tracked.uploaded_file = file;
+            let Tracked { key, uploaded_file: file, lineage, .. } = item.tracked.clone();
+            let mut item = item;
+            if let Some(id) = &lineage.submission
+                && let Some(stood) = queue::became(tx, id, &key)?
+            {
+                let tracked = item.first_look.as_mut().map_or(&mut item.tracked, |look| &mut look.tracked);
+                queue::take_over(tracked, stood);
             }
+            let mut registered = recording::register(tx, item, &routes)?;
+            if !registered.new {
+                // It was found in the provider's list before it was registered here.
+                tx.prepare_cached(
+                    "UPDATE batches SET uploaded_file = coalesce(?2, uploaded_file), lineage = ?3 WHERE pk = ?1",
+                )?
+                .execute((registered.pk, &file, json(&lineage)?))?;
+                registered.tracked.uploaded_file = file.or(registered.tracked.uploaded_file);
+                registered.tracked.lineage = lineage;
+            }
+            recording::link(tx, &registered.tracked)?;
             Ok(registered)
         })
         .await
@@ -154,8 +175,8 @@ impl Store {
     pub async fn submissions(&self) -> Result<Vec<Submission>, StoreError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, metadata, given,
-                   owner, begun_at, lost_at, candidates, trouble
+                "SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
+                   given, owner, begun_at, lost_at, candidates, trouble
                  FROM submissions ORDER BY pk",
             )?;
             collect(query.query([])?, |row| {
@@ -168,6 +189,7 @@ impl Store {
                     file_name: row.get("file_name")?,
                     uploaded_file: row.get("uploaded_file")?,
                     input_file: row.get("input_file")?,
+                    lineage: from_json(row, "lineage")?,
                     metadata: from_json(row, "metadata")?,
                     user_fields: from_json(row, "given")?,
                     owner: row.get("owner")?,
@@ -188,16 +210,20 @@ fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {
 }
 
 /// A person has tracked one of the batches that a submission may have created: that is the one.
-pub(super) fn settle(tx: &Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
-    let marker: Option<String> = tx
+pub(super) fn settle(tx: &mut Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
+    let settled: Option<(String, String)> = tx
         .prepare_cached(
             "DELETE FROM submissions WHERE pk = (
                SELECT pk FROM submissions WHERE provider = ?1
                  AND EXISTS (SELECT 1 FROM json_each(candidates) WHERE value = ?2)
                ORDER BY pk LIMIT 1)
-             RETURNING marker",
+             RETURNING marker, coalesce(lineage ->> '$.submission', '') AS submission",
         )?
-        .query_row((&key.provider, &key.id), |row| row.get("marker"))
+        .query_row((&key.provider, &key.id), |row| Ok((row.get("marker")?, row.get("submission")?)))
         .optional()?;
-    marker.map_or(Ok(()), |marker| creations::complete(tx, &marker, key))
+    let Some((marker, submission)) = settled else { return Ok(()) };
+    if !submission.is_empty() {
+        queue::became(tx, &submission, key)?;
+    }
+    creations::complete(tx, &marker, key)
 }

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 /// What came back.
 #[derive(Debug)]
-struct Answered {
-    status: u16,
+pub struct Answered {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answered {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
@@ -52,7 +52,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> V
     [head.as_bytes(), body].concat()
 }
 
-fn ask(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+pub fn ask(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     exchange(world, &request(method, path, headers, body.as_bytes())).unwrap()
 }
@@ -76,13 +76,13 @@ fn upload(world: &World, path: &str, content: &str) -> Answered {
 }
 
 /// Uploads requests, which are kept; the file's id.
-fn kept(world: &World, content: &str) -> String {
+pub fn kept(world: &World, content: &str) -> String {
     let answer = upload(world, "/v1/files", content);
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-fn creation(file: &str, provider: Option<&str>) -> Value {
+pub fn creation(file: &str, provider: Option<&str>) -> Value {
     let mut body = json!({
         "input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
         "metadata": {"job": "n1"},
@@ -103,7 +103,7 @@ fn contents(world: &World) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn doomed(world: &World, place: &str) -> Daemon {
+pub fn doomed(world: &World, place: &str) -> Daemon {
     let daemon = Daemon::start(world.command().env("BATCHD_FAILPOINT", place).args(["-vv", "run"]));
     until("the daemon answers", || {
         assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());

@@ -222,7 +222,8 @@ fn a_service_s_limits_hold() {
     let told = judge("openai", &ids(50_001)).0.unwrap_err();
     assert_eq!(
         told[0].to_string(),
-        "line 50001 is one request too many: a batch has at most 50000; split the file"
+        "the file has 50,001 requests (6.7 MB), and one batch may have 50,000 requests and 200 MB here; --split makes \
+         2 batches of it: 50,000 requests (6.7 MB), 1 request (0.1 MB)"
     );
     let told = judge("anthropic", &lines(&[chat("a b"), chat(&"x".repeat(65))])).0.unwrap_err();
     assert!(told[0].what.contains("letters, digits"), "{told:?}");

@@ -412,6 +412,14 @@ fn tracked_batches(site: &Site<'_>, file: &str) {
     assert_eq!(site.get("/v1/files/{id}/content", &format!("/v1/files/{output}/content")).status, 200);
     assert_eq!(site.get("/v1/files/{id}/content", "/v1/files/file-nosuch/content").status, 404);
 
+    assert_eq!(site.get(results, &format!("/v1/batches/{good}/results?merged=true&errors=true")).status, 200);
+    let resubmit = |id: &str, query: &str| {
+        let path = format!("/v1/batches/{id}/resubmit?{query}");
+        site.ask("POST", "/v1/batches/{id}/resubmit", &path, "").status
+    };
+    assert_eq!((resubmit(&good, ""), resubmit(&slow, "wait=quota"), resubmit("nosuch", "")), (409, 409, 404));
+    assert_eq!((resubmit(&failed, "only=missing"), resubmit(&failed, ""), resubmit(&failed, "only=x")), (200, 409, 400));
+
     let poll =
         |id: &str| site.ask("POST", "/v1/batches/{id}/poll", &format!("/v1/batches/{id}/poll"), "").status;
     assert_eq!((poll(&slow), poll("nosuch")), (200, 404));

@@ -41,6 +41,8 @@ pub enum Manner {
     Broken,
     /// Creates as many batches as that, as if others had done so too, and breaks off.
     Crowded(usize),
+    /// Takes so many batches in all; for more the quota is used up.
+    Limited(usize),
     /// Answers this, and creates nothing.
     Refusing(u16),
     /// Takes uploads and never answers them.
@@ -75,12 +77,18 @@ impl Service {
             state.begun = Self::now();
             let more = match state.manner {
                 Manner::Refusing(_) => 0,
+                Manner::Limited(most) if state.batches.len() >= most => 0,
                 Manner::Crowded(count) => count,
                 _ => 1,
             };
             for _ in 0..more {
                 let batch = make(state.batches.len() + 1, state.begun);
                 state.batches.insert(0, batch);
+            }
+            if let Manner::Limited(most) = state.manner
+                && more == 0
+            {
+                return used_up(most);
             }
             state.manner
         };
@@ -102,6 +110,17 @@ fn broken() -> Response {
 fn refused(status: u16) -> Response {
     let body = json!({"error": {"message": "not today", "type": "invalid_request_error"}}).to_string();
     (StatusCode::from_u16(status).unwrap(), [(header::LOCATION, "http://127.0.0.1:1/")], body).into_response()
+}
+
+/// A refusal as OpenAI words it.
+fn used_up(most: usize) -> Response {
+    let message = format!(
+        "Enqueued token limit reached for m-1 in organization org-1. Limit: {}0,000 enqueued tokens. Please try again \
+         once some in_progress batches have been completed.",
+        most + 1
+    );
+    let body = json!({"error": {"message": message, "type": "invalid_request_error", "code": "token_limit_exceeded"}});
+    (StatusCode::TOO_MANY_REQUESTS, body.to_string()).into_response()
 }
 
 async fn files(State(service): State<Service>, body: Body) -> Response {
@@ -159,10 +178,12 @@ async fn list(State(service): State<Service>, uri: axum::http::Uri) -> Response 
 pub struct Stage {
     pub world: World,
     pub service: Service,
+    /// Where it is.
+    pub address: SocketAddr,
     _runtime: tokio::runtime::Runtime,
 }
 
-fn serve(runtime: &tokio::runtime::Runtime, app: Router) -> SocketAddr {
+pub fn serve(runtime: &tokio::runtime::Runtime, app: Router) -> SocketAddr {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -195,10 +216,10 @@ impl Stage {
              [providers.claude]\nkind = \"anthropic\"\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{address}\"\n"
         ));
         std::fs::write(world.directory.path().join("in.jsonl"), requests(2)).unwrap();
-        Self { world, service, _runtime: runtime }
+        Self { world, service, address, _runtime: runtime }
     }
 
-    fn submit(&self, arguments: &[&str]) -> Command {
+    pub fn submit(&self, arguments: &[&str]) -> Command {
         let mut command = self.world.command();
         command.current_dir(self.world.directory.path()).args(["submit", "in.jsonl"]).args(arguments);
         command
@@ -225,7 +246,7 @@ pub fn requests(count: usize) -> String {
     (0..count).map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
-fn err(output: &Output) -> String {
+pub fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

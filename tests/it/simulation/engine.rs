@@ -7,7 +7,7 @@ use batchd::config::Polling;
 use batchd::domain::event::EventType;
 use batchd::domain::route::Routes;
 use batchd::domain::time::since;
-use batchd::domain::tracked::{BatchKey, Tracked};
+use batchd::domain::tracked::{BatchKey, Lineage, Tracked};
 use batchd::domain::user_fields::UserFields;
 use batchd::http::call::Answer;
 use batchd::provider;
@@ -610,6 +610,7 @@ fn submission(marker: &str) -> batchd::store::submissions::Submission {
         file_name: format!("{marker}.jsonl"),
         uploaded_file: None,
         input_file: None,
+        lineage: Lineage::default(),
         metadata: BTreeMap::new(),
         user_fields: UserFields { name: Some(marker.to_owned()), ..UserFields::default() },
         owner: Some("ada".to_owned()),

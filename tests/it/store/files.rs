@@ -1,6 +1,7 @@
 //! Uploaded files: what is kept, for how long, and what a crash or an older state leaves.
 
 use super::*;
+use batchd::domain::tracked::Lineage;
 use batchd::store::StoreError;
 use batchd::store::creations::Asked;
 use batchd::store::files::{Deletion, FilePage, StoredFile};
@@ -109,6 +110,7 @@ async fn a_file_goes_after_its_last_use_and_stays_while_a_batch_needs_it() {
         file_name: "in.jsonl".to_owned(),
         uploaded_file: Some("coming".to_owned()),
         input_file: None,
+        lineage: Lineage::default(),
         metadata: BTreeMap::new(),
         user_fields: UserFields::default(),
         owner: None,
@@ -176,6 +178,7 @@ async fn a_key_is_known_for_a_day_and_a_request_for_ten_minutes() -> Result<(), 
             file_name: "in.jsonl".to_owned(),
             uploaded_file: None,
             input_file: None,
+            lineage: Lineage::default(),
             metadata: BTreeMap::new(),
             user_fields: UserFields::default(),
             owner: None,

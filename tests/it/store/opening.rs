@@ -47,7 +47,7 @@ async fn files_are_private_and_the_database_is_as_it_must_be() {
     assert_eq!(number(&connection, "PRAGMA application_id"), 0x4254_4348);
     assert_eq!(text("PRAGMA journal_mode"), "wal");
     assert_eq!(number(&connection, "PRAGMA auto_vacuum"), 2);
-    assert_eq!(number(&connection, "PRAGMA user_version"), 5);
+    assert_eq!(number(&connection, "PRAGMA user_version"), 6);
     let loose =
         "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0
                  AND name NOT LIKE 'sqlite_%'";
@@ -119,7 +119,7 @@ async fn a_newer_schema_is_refused_even_if_only_the_log_tells_of_it() {
     made(dir.path()).await;
     raw(dir.path()).pragma_update(None, "user_version", 7).unwrap();
     let (error, text) = refused(dir.path());
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 5, .. }), "{text}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 6, .. }), "{text}");
     assert!(text.contains("run the newer batchd"), "{text}");
 
     let dir = tempfile::tempdir().unwrap();
