@@ -42,3 +42,4 @@ mod tokens;
 mod tracking;
 pub mod trial;
 mod upload;
+mod wrong_tokens;

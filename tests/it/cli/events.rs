@@ -21,8 +21,8 @@ fn the_event_log_is_read_whole_and_from_a_number() {
     });
     insta::assert_snapshot!(daemon.run(&["events"]).code(0).out, @r"
      1  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_1  120/400
-     2  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_2  partial, 398 of 400 succeeded, 2 failed
-     3  2026-11-18 11:06:40 UTC  batch.completed           openai:batch_2  partial, 398 of 400 succeeded, 2 failed
+     2  2026-11-18 11:06:40 UTC  batch.in_progress         openai:batch_2  partial, 398 ok · 2 failed
+     3  2026-11-18 11:06:40 UTC  batch.completed           openai:batch_2  partial, 398 ok · 2 failed
     ");
     let log = daemon.run(&["events", "--json", "--after", "1"]).code(0).json();
     let numbers: Vec<i64> =
@@ -69,5 +69,5 @@ fn following_one_batch_joins_its_past_and_its_future() {
     assert!(running.line().contains("batch.in_progress         openai:batch_2"));
     daemon.end("batch_1", "failed", "failed");
     daemon.end("batch_2", "cancelled", "cancelled");
-    assert!(running.line().contains("batch.cancelled           openai:batch_2  cancelled"));
+    assert!(running.line().contains("batch.cancelled           openai:batch_2  120/400"));
 }

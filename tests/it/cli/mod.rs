@@ -8,6 +8,7 @@ mod log;
 mod program;
 mod reading;
 mod stand_in;
+mod terminal;
 mod tracking;
 mod upkeep;
 mod usage;

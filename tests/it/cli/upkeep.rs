@@ -99,6 +99,7 @@ fn the_status_is_one_screen() {
     batchd     0.1.0, ready, up 4 h 6 m, since 2026-11-18 07:00:00 UTC, pid 1
     config     no file; keys come from the environment
     state      /var/lib/batchd
+    backup     none yet; `batchd backup FILE` makes one
     batches    none yet
     polling    nothing due
     events     0
