@@ -158,12 +158,12 @@ fn columns() -> Table {
         Column::text("WEBHOOK").stays(),
         Column::text("TYPE").stays().at_least("batch.completed".len()),
         Column::id("BATCH").stays(),
-        Column::number("CODE"),
-        Column::whole("LAST TRY").drops(1),
-        Column::number("ATTEMPTS").drops(4),
-        Column::whole("NEXT").drops(3),
-        Column::whole("CREATED").drops(5),
-        Column::text("LAST ERROR").drops(2).at_least(12),
+        Column::number("CODE").drops(1),
+        Column::whole("LAST TRY").drops(2),
+        Column::number("ATTEMPTS").drops(5),
+        Column::whole("NEXT").drops(4),
+        Column::whole("CREATED").drops(6),
+        Column::text("LAST ERROR").drops(3).at_least(12),
     ])
 }
 

@@ -109,8 +109,8 @@ fn told(answer: &CheckAnswer, width: usize) -> String {
 pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::whole("NAME"),
-        Column::whole("KIND"),
-        Column::text("ADDRESS").drops(3),
+        Column::whole("KIND").drops(3),
+        Column::text("ADDRESS").drops(5).at_least(24),
         Column::whole("KEY").drops(4),
         Column::number("ACTIVE").drops(1),
         Column::whole("HEALTH"),

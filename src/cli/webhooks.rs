@@ -143,12 +143,12 @@ fn told(name: &str, answer: &TestAnswer) -> String {
 pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::whole("NAME"),
-        Column::whole("KIND"),
-        Column::text("TARGET").drops(3),
-        Column::text("EVENTS").drops(4),
+        Column::whole("KIND").drops(2),
+        Column::text("TARGET").drops(4),
+        Column::text("EVENTS").drops(5),
         Column::whole("HEALTH"),
-        Column::text("OWED").at_least(REASON),
-        Column::whole("LAST SUCCESS").drops(2),
+        Column::text("OWED").drops(1).at_least(REASON),
+        Column::whole("LAST SUCCESS").drops(3),
         Column::text("WHY").drops(0).at_least(REASON),
     ]);
     let mut reports: Vec<&WebhookReport> = reports.iter().collect();

@@ -78,7 +78,7 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     world.ok(&["track", "batch_3", "batch_4", "batch_5"]);
     // The dashboard shows it, on the batch's page and for the month.
     let page = get(&world, true, "batchd", "/b/openai:batch_1");
-    assert!(page.contains("$0.0018: $0.0006 in · $0.0012 out, by"), "{page}");
+    assert!(page.contains("$0.0018: $0.00064 in · $0.0012 out, by"), "{page}");
     let page = get(&world, true, "batchd", "/");
     assert!(page.contains("Cost in 20") && page.contains("<li>team=evals $"), "{page}");
     let first = json!({"amount": 0.001_837_5, "currency": "USD", "input": 0.000_637_5, "output": 0.0012,
