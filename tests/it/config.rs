@@ -587,12 +587,13 @@ fn secrets_in_the_file_are_warned_of_in_one_line() {
           { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }"
         ]
     );
-    let two =
-        format!("{one}[providers.groq]\napi_key = \"gsk-abcdefgh\"\n[webhooks.x]\nurl = \"https://a.b/c\"\n");
+    let two = format!(
+        "{one}[providers.anthropic]\napi_key = \"sk-ant-abcdefgh\"\n[webhooks.x]\nurl = \"https://a.b/c\"\n"
+    );
     let warnings = sound(&two).warnings;
     assert_eq!(
         warnings[0],
-        "/etc/batchd/config.toml: 2 secrets stand in this file: `providers.openai.api_key` (line 2), `providers.groq.api_key` \
+        "/etc/batchd/config.toml: 2 secrets stand in this file: `providers.openai.api_key` (line 2), `providers.anthropic.api_key` \
          (line 4); keep it elsewhere: { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }"
     );
     assert_eq!(warnings.len(), 2, "the webhook is unsigned, which is another matter: {warnings:#?}");

@@ -80,7 +80,7 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     let page = get(&world, true, "batchd", "/b/openai:batch_1");
     assert!(page.contains("$0.0018: $0.00064 in · $0.0012 out, by"), "{page}");
     let page = get(&world, true, "batchd", "/");
-    assert!(page.contains("Cost in 20") && page.contains("<li>team=evals $"), "{page}");
+    assert!(page.contains("Cost in 20") && page.contains("<bdi>team=evals</bdi> $"), "{page}");
     let first = json!({"amount": 0.001_837_5, "currency": "USD", "input": 0.000_637_5, "output": 0.0012,
         "priced_by": "prices.gpt-4o-mini"});
     assert_eq!(cost(&world, "batch_1"), first);

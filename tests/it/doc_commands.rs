@@ -14,7 +14,7 @@ fn every_command_that_is_shown_is_one() {
         let text = std::fs::read_to_string(&page).unwrap();
         for (number, words) in in_shell_blocks(&text) {
             in_blocks += 1;
-            judge(&(page.clone(), number, words), &mut wrong);
+            judge(&(page.clone(), number, words), false, &mut wrong);
         }
         for (number, words) in in_code_spans(&text) {
             in_text += 1;
@@ -62,16 +62,18 @@ fn command_lines_are_found_in_shell() {
         [&["track"][..], &["frobnicate"], &["list", "--stat", "x"], &["wait", "a", "--timeout", "soon"]]
     {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        judge(&(PathBuf::new(), 1, words), &mut wrong);
+        judge(&(PathBuf::new(), 1, words), false, &mut wrong);
     }
     assert_eq!(wrong.len(), 4, "{wrong:?}");
 }
 
-fn judge((page, number, words): &Shown, wrong: &mut Vec<String>) {
+/// Notes what the program does not take. In a sentence a command may be named without what it needs.
+fn judge((page, number, words): &Shown, is_named: bool, wrong: &mut Vec<String>) {
     let line = ["batchd"].into_iter().chain(words.iter().map(String::as_str));
     let Err(error) = definition().try_get_matches_from(line) else { return };
+    let lacks = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
     // Help and version are what was asked for.
-    if error.use_stderr() {
+    if error.use_stderr() && !(is_named && lacks) {
         let why = error.to_string();
         let why = why.lines().next().unwrap_or_default();
         wrong.push(format!("{}:{number}: batchd {}: {why}", page.display(), words.join(" ")));
@@ -152,9 +154,11 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                 let all: Vec<&str> = words.clone().collect();
                 // `docker exec batchd batchd status`: the last one is the program.
                 let last = all.iter().rposition(|word| *word == "batchd" || word.ends_with("/batchd"));
-                let controls = all
-                    .iter()
-                    .any(|word| matches!(*word, "systemctl" | "apt" | "install" | "rm" | "usermod"));
+                let controls = all.first().is_some_and(|runs| matches!(*runs, "docker" | "kubectl"))
+                    && !all.contains(&"exec")
+                    || all
+                        .iter()
+                        .any(|word| matches!(*word, "systemctl" | "apt" | "install" | "rm" | "usermod"));
                 last.filter(|last| !controls && last + 1 < all.len()).inspect(|last| {
                     words.nth(*last);
                 })

@@ -92,7 +92,6 @@ fn the_live_screen_fits_a_narrow_terminal() {
     terminal.press("jc");
     terminal.sees("cancel openai:batch_0123456789abcdef0123456789abcdef? y/N");
     terminal.press("n");
-    // Details are wrapped between words; nothing runs out of the screen.
     terminal.press("\x03");
     let (code, text) = terminal.ends();
     assert_eq!(code, 0);
