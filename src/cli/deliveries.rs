@@ -7,7 +7,7 @@ use super::show::state_tone;
 use super::source::{Extent, Limit, Source, every};
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
-use super::view::{distance, time};
+use super::view::{distance, short_distance, time};
 use super::{Context, each};
 use crate::control::api::{DeliveryView, RetryDead};
 use crate::control::client::Query;
@@ -156,14 +156,14 @@ fn columns() -> Table {
         Column::whole("ID"),
         Column::whole("STATE"),
         Column::text("WEBHOOK").stays(),
-        Column::text("TYPE").stays(),
+        Column::text("TYPE").stays().at_least("batch.completed".len()),
         Column::id("BATCH").stays(),
-        Column::number("CODE"),
-        Column::whole("LAST TRY"),
-        Column::number("ATTEMPTS").drops(4),
-        Column::whole("NEXT").drops(3),
-        Column::whole("CREATED").drops(5),
-        Column::text("LAST ERROR"),
+        Column::number("CODE").drops(1),
+        Column::whole("LAST TRY").drops(2),
+        Column::number("ATTEMPTS").drops(5),
+        Column::whole("NEXT").drops(4),
+        Column::whole("CREATED").drops(6),
+        Column::text("LAST ERROR").drops(3).at_least(12),
     ])
 }
 
@@ -189,16 +189,6 @@ fn row(delivery: &DeliveryView, now: Timestamp) -> Vec<Cell> {
         at(&delivery.created_at, None).into(),
         delivery.last_error.as_deref().unwrap_or_default().into(),
     ]
-}
-
-/// `3 h 12 m ago`, and more shortly `3 h ago`.
-fn short_distance(distance: &str) -> [String; 2] {
-    let words: Vec<&str> = distance.split(' ').collect();
-    let short = match words.as_slice() {
-        [number, unit, .., "ago"] if words.len() > 3 => format!("{number} {unit} ago"),
-        _ => distance.to_owned(),
-    };
-    [distance.to_owned(), short]
 }
 
 const STATES: [&str; 5] = ["pending", "inflight", "delivered", "dead", "held"];

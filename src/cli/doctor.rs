@@ -7,6 +7,8 @@ use super::exit::Exit;
 use super::quantity::size;
 use super::status::troubles;
 use super::style::Tone;
+use super::view::columns;
+use super::wrap::hanging;
 use crate::config::Config;
 use crate::config::environment::Env;
 use crate::control::api::{CheckAnswer, CheckRequest};
@@ -21,6 +23,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
+use unicode_width::UnicodeWidthStr as _;
 
 /// Check keys, sockets, clock, disk and network, and say what to do
 #[derive(Debug, Args)]
@@ -37,7 +40,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     let mut findings = Findings::default();
     versions(&mut findings);
     let config = configuration(&mut findings, context, &env);
-    let daemon = daemon(&mut findings, context).await;
+    let daemon = daemon(&mut findings, context, config.as_ref()).await;
     let mut clock = None;
     match (&daemon, config) {
         (Some(client), _) => {
@@ -53,6 +56,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         context.ui.json(&findings.0);
     } else {
         let style = context.ui.style();
+        let width = findings.0.iter().map(|finding| finding.about.width()).max().unwrap_or_default();
+        let indent = width + 3;
         for finding in &findings.0 {
             let (tone, mark) = match finding.verdict {
                 Verdict::Ok => (Tone::Good, "✓"),
@@ -60,14 +65,15 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
                 Verdict::Wrong => (Tone::Bad, "✗"),
             };
             let mut lines = finding.message.lines();
-            let first = clean(lines.next().unwrap_or_default()).into_owned();
-            context.ui.line(&format!("{} {:<13} {first}", style.paint(tone, mark), finding.about));
+            let first = hanging(&clean(lines.next().unwrap_or_default()), indent, style);
+            let about = columns(&[(&finding.about, width), ("", 0)]);
+            context.ui.line(&format!("{} {}{first}", style.paint(tone, mark), &about[..about.len() - 1]));
             for line in lines {
-                context.ui.line(&format!("  {:13} {}", "", clean(line)));
+                context.ui.line(&format!("{:indent$}{}", "", hanging(&clean(line), indent, style)));
             }
             for hint in &finding.hints {
-                let hint = style.paint(Tone::Faint, &format!("→ {}", clean(hint)));
-                context.ui.line(&format!("  {:13} {hint}", ""));
+                let hint = hanging(&format!("→ {}", clean(hint)), indent, style);
+                context.ui.line(&format!("{:indent$}{}", "", style.paint(Tone::Faint, &hint)));
             }
         }
     }
@@ -138,15 +144,19 @@ fn configuration(findings: &mut Findings, context: &Context, env: &Env) -> Optio
             Some(config)
         }
         Err(refused) => {
-            let lines = refused.one_lines().join("\n");
-            findings.wrong("configuration", lines, "`batchd config check` shows each place");
+            let hint = if refused.is_of_a_file() {
+                "`batchd config check` shows each place"
+            } else {
+                "name one that is there with --config or BATCHD_CONFIG; `batchd init` writes one"
+            };
+            findings.wrong("configuration", refused.error_lines().join("\n"), hint);
             None
         }
     }
 }
 
 /// Finds the daemon and takes over what it says of itself.
-async fn daemon(findings: &mut Findings, context: &Context) -> Option<Client> {
+async fn daemon(findings: &mut Findings, context: &Context, here: Option<&Config>) -> Option<Client> {
     let asked = async {
         let client = context.client().await?;
         let report = client.status().await?;
@@ -163,6 +173,16 @@ async fn daemon(findings: &mut Findings, context: &Context) -> Option<Client> {
     let up = report.uptime_seconds.map(|seconds| format!(", up {}", human(Duration::from_secs(seconds))));
     let at = client.address();
     findings.ok("daemon", format!("batchd {}{} at {at}", report.version, up.unwrap_or_default()));
+    if let Some((its, here)) = another_file(here, report.config_file.as_deref()) {
+        findings.add(
+            "daemon",
+            Verdict::Wrong,
+            format!("it runs with {its}, not with {here}: what follows is about the former"),
+            vec![format!(
+                "`batchd --config {here} run` starts one with this file; --host names another daemon"
+            )],
+        );
+    }
     if report.version != env!("CARGO_PKG_VERSION") {
         findings.add(
             "version",
@@ -180,6 +200,18 @@ async fn daemon(findings: &mut Findings, context: &Context) -> Option<Client> {
         findings.add("daemon", verdict, trouble.text, Vec::new());
     }
     Some(client)
+}
+
+/// The daemon's configuration file and the one that was judged here, if the user names one that is not the daemon's.
+fn another_file(here: Option<&Config>, its: Option<&str>) -> Option<(String, String)> {
+    let here = here?.file.as_ref()?;
+    let same = |its: &str| match (here.canonicalize(), Path::new(its).canonicalize()) {
+        (Ok(here), Ok(its)) => here == its,
+        // What cannot be compared is not called different: a service's file may be hidden from this user.
+        _ => true,
+    };
+    let other = its.filter(|its| !same(its))?;
+    Some((other.to_owned(), here.display().to_string()))
 }
 
 /// Tries the keys and the network from here, for no daemon does; gives what time it is elsewhere.

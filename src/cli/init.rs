@@ -71,7 +71,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         Answers::asked(&mut context.ui, &env)?
     };
     let service = arguments.service
-        || !given && has_systemd() && context.ui.confirm("Install the user service, and start it?")?;
+        || !given && has_systemd() && context.ui.agrees("Install the user service, and start it?")?;
     if service {
         // A service does not have this shell's variables.
         answers.keep_keys(&env);

@@ -74,7 +74,7 @@ impl Answers {
         let mut answers = Self::default();
         for kind in &catalog.providers {
             let Some(variable) = variable_of(kind, env) else { continue };
-            if kind.base_url.is_some() && ui.confirm(&format!("{variable} is set: watch {}?", kind.name))? {
+            if kind.base_url.is_some() && ui.agrees(&format!("{variable} is set: watch {}?", kind.name))? {
                 answers.provider(kind, Some(SecretAnswer::Variable(variable)), None);
             }
         }

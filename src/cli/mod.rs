@@ -50,6 +50,7 @@ pub mod version;
 pub mod wait;
 pub mod watch;
 pub mod webhooks;
+pub mod wrap;
 
 use crate::clock::Clock;
 use crate::control::address::Address;

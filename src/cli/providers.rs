@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::source::Limit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
-use super::view::{distance, time};
+use super::view::{distance, short_distance, time};
 use crate::control::api::{CheckAnswer, CheckRequest, ProviderReport};
 use crate::domain::printable::clean;
 use clap::{Args, Subcommand};
@@ -109,13 +109,13 @@ fn told(answer: &CheckAnswer, width: usize) -> String {
 pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::whole("NAME"),
-        Column::whole("KIND"),
-        Column::text("ADDRESS").drops(3),
-        Column::whole("KEY"),
-        Column::number("ACTIVE"),
+        Column::whole("KIND").drops(3),
+        Column::text("ADDRESS").drops(5).at_least(24),
+        Column::whole("KEY").drops(4),
+        Column::number("ACTIVE").drops(1),
         Column::whole("HEALTH"),
-        Column::text("LAST ANSWER").drops(2),
-        Column::text("WHY").drops(0),
+        Column::whole("LAST ANSWER").drops(2),
+        Column::text("WHY").drops(0).at_least(20),
     ]);
     let mut reports: Vec<&ProviderReport> = reports.iter().collect();
     reports.sort_by_key(|report| is_well(report));
@@ -128,7 +128,10 @@ pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
             if report.key { "yes" } else { "no" }.into(),
             report.active.to_string().into(),
             Cell::new(health_tone(&report.health), report.health.as_str()),
-            success.map(|at| distance(at, now)).unwrap_or_default().into(),
+            Cell::of_forms(
+                Tone::Plain,
+                short_distance(&success.map(|at| distance(at, now)).unwrap_or_default()),
+            ),
             why(report, now).into(),
         ]);
     }

@@ -8,6 +8,7 @@ use super::quantity::count;
 use super::style::{Style, Tone};
 use super::table::{Cell, Column, Table};
 use super::view::{BatchView, distance, local, local_and_ago, time, tone};
+use super::wrap::hanging;
 use crate::domain::batch::BatchError;
 use crate::domain::cost::Usd;
 use crate::domain::duration::human;
@@ -85,7 +86,7 @@ impl Page {
             return;
         }
         let name = self.style.paint(Tone::Faint, &format!("{name:<11}"));
-        let value = self.style.paint(tone, &clean(value.as_ref()));
+        let value = self.style.paint(tone, &hanging(&clean(value.as_ref()), 14, self.style));
         let _ = writeln!(self.text, "  {name} {value}");
     }
 
@@ -223,7 +224,8 @@ fn deliveries(page: &mut Page, deliveries: &Value, now: Timestamp, zone: &TimeZo
             page.style.paint(state_tone(&state), &state),
         );
         for attempt in each["log"].as_array().into_iter().flatten() {
-            let _ = writeln!(page.text, "      {}", attempt_line(attempt, zone));
+            let line = hanging(&attempt_line(attempt, zone), 6, page.style);
+            let _ = writeln!(page.text, "      {line}");
         }
     }
 }

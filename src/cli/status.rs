@@ -5,7 +5,8 @@ use super::error::Error;
 use super::exit::Exit;
 use super::quantity::count;
 use super::style::{Style, Tone};
-use super::view::{local, time};
+use super::view::{local, local_and_ago, time};
+use super::wrap::hanging;
 use super::{providers, webhooks};
 use crate::control::api::StatusReport;
 use crate::control::reports::BY_HAND;
@@ -40,7 +41,7 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
     if arguments.json {
         context.ui.json(&report);
     } else {
-        let text = screen(&report, &troubles, &context.zone, context.ui.style());
+        let text = screen(&report, &troubles, now, &context.zone, context.ui.style());
         context.ui.write(&text);
     }
     let calls = troubles.iter().any(|trouble| trouble.needs_person);
@@ -54,19 +55,26 @@ pub struct Trouble {
     pub text: String,
 }
 
-fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: Style) -> String {
+fn screen(
+    report: &StatusReport,
+    troubles: &[Trouble],
+    now: Timestamp,
+    zone: &TimeZone,
+    style: Style,
+) -> String {
     let mut text = String::new();
     for trouble in troubles {
         let (tone, mark) = if trouble.needs_person { (Tone::Bad, "✗") } else { (Tone::Warning, "!") };
         let mut lines = trouble.text.lines();
-        let _ = writeln!(text, "{} {}", style.paint(tone, mark), clean(lines.next().unwrap_or_default()));
+        let first = hanging(&clean(lines.next().unwrap_or_default()), 2, style);
+        let _ = writeln!(text, "{} {first}", style.paint(tone, mark));
         for line in lines {
-            let _ = writeln!(text, "  {}", clean(line));
+            let _ = writeln!(text, "  {}", hanging(&clean(line), 2, style));
         }
     }
     let mut fact = |name: &str, value: &str| {
         let name = style.paint(Tone::Faint, &format!("{name:<10}"));
-        let _ = writeln!(text, "{name} {}", clean(value));
+        let _ = writeln!(text, "{name} {}", hanging(&clean(value), 11, style));
     };
     fact("attention", &attention(troubles));
     fact("batchd", &daemon(report, zone));
@@ -74,6 +82,7 @@ fn screen(report: &StatusReport, troubles: &[Trouble], zone: &TimeZone, style: S
         fact("config", report.config_file.as_deref().unwrap_or("no file; keys come from the environment"));
     }
     fact("state", &report.state_dir);
+    fact("backup", &backup(report, zone, now));
     fact("batches", &batches(report));
     if report.pid.is_some() {
         fact("polling", &polling(report));
@@ -132,6 +141,14 @@ fn daemon(report: &StatusReport, zone: &TimeZone) -> String {
     let since = report.started_at.as_deref().and_then(|at| time(&at.into()));
     let since = since.map(|at| format!(", since {}", local(at, zone)));
     format!("{}, {ready}{}{}, pid {pid}", report.version, up.unwrap_or_default(), since.unwrap_or_default())
+}
+
+fn backup(report: &StatusReport, zone: &TimeZone, now: Timestamp) -> String {
+    let last = report.last_backup_at.as_deref().and_then(|at| time(&at.into()));
+    last.map_or_else(
+        || "none yet; `batchd backup FILE` makes one".to_owned(),
+        |at| format!("the last {}", local_and_ago(at, now, zone)),
+    )
 }
 
 /// What is wrong, the worst first.
@@ -276,13 +293,14 @@ mod tests {
             "providers": [{"name": "openai", "kind": "openai", "base_url": "https://api.openai.com/v1", "key": true,
                 "active": 12, "health": "ok", "last_error": null, "last_success_at": null, "held_until": null,
                 "in_flight": 0}],
-            "webhooks": [], "jobs": []
+            "webhooks": [], "jobs": [],
+            "last_backup_at": "2026-11-18T02:00:00Z"
         }))
         .unwrap()
     }
 
     fn shown(report: &StatusReport, now: Timestamp) -> String {
-        screen(report, &troubles(report, now), &TimeZone::UTC, Style::default())
+        screen(report, &troubles(report, now), now, &TimeZone::UTC, Style::default())
     }
 
     #[test]

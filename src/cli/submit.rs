@@ -332,7 +332,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_read_to_its_end_and_its_fault_is_kept() {
-        let ui = Ui::new(true);
+        let mut ui = Ui::new(true);
         let bar = ui.bar(None);
         let trouble = Trouble::default();
         let bytes = vec![7; PIECE * 2 + 1];

@@ -31,6 +31,8 @@ pub struct Column {
     drops: u8,
     /// Whether it is shown even if every cell is empty.
     always: bool,
+    /// How narrow it may become, where that is not its kind's.
+    at_least: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,22 +246,22 @@ impl Table {
 impl Column {
     /// A column that is never shortened: words that programs search for.
     pub const fn whole(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Whole, drops: 0, always: false }
+        Self { title, kind: ColumnKind::Whole, drops: 0, always: false, at_least: None }
     }
 
     /// A column of ids: shortened in the middle, for they differ at their ends. It is the last to go.
     pub const fn id(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Id, drops: LAST, always: false }
+        Self { title, kind: ColumnKind::Id, drops: LAST, always: false, at_least: None }
     }
 
     /// A column that is shortened with `…` where the terminal is too narrow.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Text, drops: LAST + 1, always: false }
+        Self { title, kind: ColumnKind::Text, drops: LAST + 1, always: false, at_least: None }
     }
 
     /// A column of numbers, aligned to the right.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Number, drops: 0, always: false }
+        Self { title, kind: ColumnKind::Number, drops: 0, always: false, at_least: None }
     }
 
     /// The same, given up where the terminal is too narrow; the greater number goes first, 0 never.
@@ -280,8 +282,17 @@ impl Column {
         Self { drops: 0, ..self }
     }
 
+    /// The same, shortened to so many letters and no further: rather than that, other columns go.
+    #[must_use]
+    pub const fn at_least(self, letters: usize) -> Self {
+        Self { at_least: Some(letters), ..self }
+    }
+
     /// How narrow it may become.
     fn least(&self) -> usize {
+        if let Some(letters) = self.at_least {
+            return letters;
+        }
         match self.kind {
             ColumnKind::Whole | ColumnKind::Number => usize::MAX,
             ColumnKind::Id => MIN_ID,

@@ -101,8 +101,10 @@ impl Ui {
         self.write(&clean_json(&text));
     }
 
-    /// A bar for bytes that go or come, `length` of them if that is known; hidden unless stderr is a terminal.
-    pub fn bar(&self, length: Option<u64>) -> ProgressBar {
+    /// A bar for bytes that go or come, `length` of them if that is known; hidden unless stderr is a terminal. It takes
+    /// the place of the progress line.
+    pub fn bar(&mut self, length: Option<u64>) -> ProgressBar {
+        self.clear_progress();
         let template = match length {
             Some(_) => "{bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
             None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
@@ -189,12 +191,17 @@ impl Ui {
         if !std::io::stdin().is_terminal() {
             return Ok(true);
         }
-        let agreed =
-            matches!(self.ask(&format!("{question} [y/N]"))?.to_ascii_lowercase().as_str(), "y" | "yes");
+        let agreed = is_yes(&self.ask(&format!("{question} [y/N]"))?);
         if !agreed {
             self.talk("nothing was done");
         }
         Ok(agreed)
+    }
+
+    /// Asks a person what is most likely wanted: an empty line agrees.
+    pub fn agrees(&mut self, question: &str) -> Result<bool, Error> {
+        let answer = self.ask(&format!("{question} [Y/n]"))?;
+        Ok(answer.is_empty() || is_yes(&answer))
     }
 
     /// Asks for a line of text on the terminal; empty at the end of the input.
@@ -330,5 +337,23 @@ impl JsonList {
         });
         let line_end = if ui.out_style.terminal && self.entries > 0 { "\n" } else { "" };
         ui.line(&format!("{line_end}],{}", clean_json(end.to_string().trim_start_matches('{'))));
+    }
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of a progress line would stand before the bar, and the two are wider than the terminal.
+    #[test]
+    fn a_bar_takes_the_place_of_the_progress_line() {
+        let mut ui = Ui::new(false);
+        ui.progress = true;
+        ui.bar(Some(10)).finish_and_clear();
+        assert!(!ui.progress);
     }
 }

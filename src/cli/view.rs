@@ -234,8 +234,8 @@ impl<'a> EventView<'a> {
             (provider, id, _) => provider.or(id).unwrap_or("-").to_owned(),
         };
         let kind = clean(self.kind());
-        let kind = if room >= WIDE { format!("{kind:<24}") } else { format!("{kind:<16}") };
-        let facts = self.facts();
+        let kind = if room >= WIDE { format!("{kind:<24}") } else { format!("{kind:<17}") };
+        let facts = self.facts(room >= WIDE);
         let mut pieces = vec![
             (Tone::Plain, format!("{:>6}", self.sequence())),
             (Tone::Faint, at.unwrap_or_default()),
@@ -245,7 +245,7 @@ impl<'a> EventView<'a> {
         let left = room.saturating_sub(taken);
         let (about, facts) = (clean(&about), clean(&facts));
         // What happened is short; what it is about gives way before it.
-        let for_facts = facts.width().min(left / 2);
+        let for_facts = facts.width().min((left / 2).max(left.saturating_sub(2 + MIN_ABOUT)));
         let for_about = left.saturating_sub(if for_facts > 0 { for_facts + 2 } else { 0 });
         let about = shorten_middle(&about, for_about).into_owned();
         let for_facts = left.saturating_sub(about.width() + 2);
@@ -267,16 +267,21 @@ impl<'a> EventView<'a> {
         line
     }
 
-    /// How what it is about stands.
-    fn facts(self) -> String {
+    /// How what it is about stands; more shortly where the counts say it.
+    fn facts(self, wide: bool) -> String {
         let data = &self.0["data"];
         let mut facts = Vec::new();
         if let Some(outcome) = data["outcome"].as_str() {
-            facts.push(outcome.to_owned());
+            // `batch.failed  failed` says nothing twice.
+            let counted = !wide && self.batch().and_then(BatchView::counts).is_some();
+            let told = counted || self.kind().strip_prefix("batch.") == Some(outcome);
+            facts.extend((!told).then(|| outcome.to_owned()));
         }
         if let Some(counts) = self.batch().and_then(BatchView::counts) {
-            if self.batch().is_some_and(BatchView::is_over) {
-                facts.push(counts.sentence());
+            if self.batch().is_some_and(BatchView::is_over) && counts.failed > 0 {
+                facts.push(counts.ends());
+            } else if self.batch().is_some_and(BatchView::is_over) {
+                facts.push(format!("{}/{}", count(counts.completed), count(counts.total)));
             } else if !self.batch().is_some_and(BatchView::is_uncounted) {
                 facts.push(format!("{}/{}", count(counts.done()), count(counts.total)));
             }
@@ -290,6 +295,9 @@ impl<'a> EventView<'a> {
         facts.join(", ")
     }
 }
+
+/// In fewer columns nobody knows again what an event is about.
+const MIN_ABOUT: usize = 13;
 
 /// From here on there is room for whole times.
 const WIDE: usize = 110;
@@ -360,6 +368,16 @@ pub fn distance(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// `3 h 12 m ago`, and more shortly `3 h ago`.
+pub fn short_distance(distance: &str) -> [String; 2] {
+    let words: Vec<&str> = distance.split(' ').collect();
+    let short = match words.as_slice() {
+        [number, unit, .., "ago"] if words.len() > 3 => format!("{number} {unit} ago"),
+        _ => distance.to_owned(),
+    };
+    [distance.to_owned(), short]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,7 +398,7 @@ mod tests {
         let plain = Style::default();
         insta::assert_snapshot!(
             EventView(&event).line(&TimeZone::UTC, plain),
-            @"   812  2026-11-22 16:46:40 UTC  batch.completed           openai:batch_1  partial, 398 of 400 succeeded, 2 failed"
+            @"   812  2026-11-22 16:46:40 UTC  batch.completed           openai:batch_1  partial, 398 ok · 2 failed"
         );
         let finding = json!({
             "type": "provider.unauthorized", "sequence": 3, "timestamp": "2026-11-22T16:46:40.123Z",
@@ -407,7 +425,7 @@ mod tests {
         let style = Style { width: Some(80), ..Style::default() };
         insta::assert_snapshot!(
             EventView(&event).line(&TimeZone::UTC, style),
-            @"   812  11-22 16:46 UTC  batch.completed   openai:b…e5f60718  partial, 3,998 of…"
+            @"   812  11-22 16:46 UTC  batch.completed    openai:…5f60718  3,998 ok · 2 failed"
         );
     }
 

@@ -9,7 +9,7 @@ use super::quantity::of;
 use super::show::page;
 use super::source::{Source, every};
 use super::style::{Style, Tone};
-use super::table::shorten;
+use super::table::{shorten, shorten_middle};
 use super::view::BatchView;
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
@@ -22,6 +22,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::pin::pin;
 use std::time::Duration;
+use unicode_width::UnicodeWidthStr as _;
 
 /// What is watched.
 pub struct Watched<'a> {
@@ -122,8 +123,8 @@ enum Mode {
     List,
     /// The filter is being written.
     Filter,
-    /// Whether this one is to be cancelled is asked.
-    Cancel(String),
+    /// Whether the batch of this key, known by this name, is to be cancelled is asked.
+    Cancel(String, String),
     Details {
         batch: Box<Value>,
         /// The first line that is shown.
@@ -207,7 +208,7 @@ impl Screen {
                 }
                 Wish::Read
             }
-            Mode::Cancel(id) => {
+            Mode::Cancel(id, _) => {
                 if matches!(key, Key::Letter('y' | 'Y')) {
                     return Wish::Cancel(id);
                 }
@@ -232,7 +233,9 @@ impl Screen {
 
     fn press_list(&mut self, key: Key) -> Wish {
         let last = self.batches.len().saturating_sub(1);
-        let this = self.batches.get(self.selected).map(|batch| BatchView(batch).key());
+        let batch = self.batches.get(self.selected).map(BatchView);
+        let this = batch.map(|batch| batch.key());
+        let name = batch.map(known_as).unwrap_or_default();
         let step = |selected: usize, by: isize| selected.saturating_add_signed(by).min(last);
         match (key, this) {
             (Key::Letter('q'), _) => return Wish::Quit,
@@ -249,10 +252,10 @@ impl Screen {
             (Key::End | Key::Letter('G'), _) => self.selected = last,
             (Key::Enter, Some(id)) => return Wish::Details(id),
             (Key::Letter('p'), Some(id)) => {
-                self.message = Some(format!("checking {id} …"));
+                self.message = Some(format!("checking {name} …"));
                 return Wish::Poll(id);
             }
-            (Key::Letter('c'), Some(id)) => self.mode = Mode::Cancel(id),
+            (Key::Letter('c'), Some(id)) => self.mode = Mode::Cancel(id, name),
             (Key::Letter('r'), Some(id)) => return Wish::Retry(id),
             _ => {}
         }
@@ -273,7 +276,7 @@ impl Screen {
                 *top = (*top).min(all.len().saturating_sub(room));
                 lines.extend(all.into_iter().skip(*top).take(room + 1).map(str::to_owned));
             }
-            Mode::List | Mode::Filter | Mode::Cancel(_) => {
+            Mode::List | Mode::Filter | Mode::Cancel(..) => {
                 lines.extend(self.rows(watched, context, style, now, room));
             }
         }
@@ -307,7 +310,7 @@ impl Screen {
         let at = now.to_zoned(context.zone.clone()).strftime("%H:%M:%S %Z").to_string();
         let width = usize::from(style.width.unwrap_or(80));
         let text = shorten(&text, width.saturating_sub(at.len() + 2)).into_owned();
-        let blanks = width.saturating_sub(unicode_width::UnicodeWidthStr::width(text.as_str()) + at.len());
+        let blanks = width.saturating_sub(text.width() + at.len());
         format!("{}{}{}", style.paint(Tone::Strong, &text), " ".repeat(blanks), style.paint(Tone::Faint, &at))
     }
 
@@ -354,14 +357,18 @@ impl Screen {
             (Mode::Filter, ..) => {
                 (Tone::Plain, format!("/{}▏  Enter keeps it, Esc takes it away", self.filter))
             }
-            (Mode::Cancel(id), ..) => (Tone::Warning, format!("cancel {id} at its provider? y/N")),
+            // However narrow it is, what is asked and how to answer can be read.
+            (Mode::Cancel(_, name), ..) => {
+                let room = width.saturating_sub("cancel ? y/N".len());
+                (Tone::Warning, format!("cancel {}? y/N", shorten_middle(name, room)))
+            }
             (_, Some(trouble), _) => (Tone::Warning, trouble.clone()),
             (_, _, Some(message)) => (Tone::Plain, message.clone()),
             (Mode::Details { .. }, ..) => (Tone::Faint, "↑↓ scroll  Esc back".to_owned()),
-            (Mode::List, ..) => (
-                Tone::Faint,
-                "↑↓ move  Enter details  / filter  p check  c cancel  r retry deliveries  q quit".to_owned(),
-            ),
+            (Mode::List, ..) => {
+                let fits = KEYS.iter().find(|keys| keys.width() <= width).unwrap_or(&KEYS[KEYS.len() - 1]);
+                (Tone::Faint, (*fits).to_owned())
+            }
         };
         style.paint(tone, &shorten(&clean(&text), width))
     }
@@ -396,14 +403,20 @@ async fn read(watched: &Watched<'_>, filter: &str) -> Result<(Vec<Value>, bool),
 
 async fn poll(client: Client, id: String) -> String {
     match client.poll(&id).await {
-        Ok(batch) => format!("{id}: {}", BatchView(&batch).status()),
+        Ok(batch) => stands(&batch),
         Err(error) => error.to_string(),
     }
 }
 
+/// How a batch stands now, in a sentence.
+fn stands(batch: &Value) -> String {
+    let batch = BatchView(batch);
+    format!("{} is {}", known_as(batch), batch.status())
+}
+
 async fn cancel(client: Client, id: String) -> String {
     match client.cancel(&id).await {
-        Ok(batch) => format!("{id}: {}", BatchView(&batch).status()),
+        Ok(batch) => stands(&batch),
         Err(error) => error.to_string(),
     }
 }
@@ -426,8 +439,25 @@ async fn retry(client: Client, id: String) -> String {
         }
         sent += 1;
     }
-    format!("{id}: {} due now", of(sent, "dead delivery is", "dead deliveries are"))
+    let name = known_as(BatchView(&batch));
+    match sent {
+        0 => format!("{name} has no dead deliveries"),
+        _ => format!("{name}: {} sent again", of(sent, "dead delivery is", "dead deliveries are")),
+    }
 }
+
+/// What a batch is called in a sentence.
+fn known_as(batch: BatchView<'_>) -> String {
+    batch.added("name").as_str().map_or_else(|| batch.key(), str::to_owned)
+}
+
+/// The keys, for a terminal of any width; how to leave stands in each.
+const KEYS: [&str; 4] = [
+    "↑↓ move  Enter details  / filter  p check  c cancel  r retry deliveries  q quit",
+    "↑↓ move  Enter details  / filter  p check  c cancel  q quit",
+    "Enter details  / filter  p c r  q quit",
+    "q quit",
+];
 
 /// How old the list may get.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::source::Limit;
 use super::style::Tone;
 use super::table::{Cell, Column, Table};
-use super::view::{distance, time};
+use super::view::{distance, short_distance, time};
 use super::{Context, each};
 use crate::control::api::{TestAnswer, TestRequest, WebhookReport};
 use crate::domain::event::EventType;
@@ -143,13 +143,13 @@ fn told(name: &str, answer: &TestAnswer) -> String {
 pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::whole("NAME"),
-        Column::whole("KIND"),
-        Column::text("TARGET").drops(3),
-        Column::text("EVENTS").drops(4),
+        Column::whole("KIND").drops(2),
+        Column::text("TARGET").drops(4),
+        Column::text("EVENTS").drops(5),
         Column::whole("HEALTH"),
-        Column::text("OWED"),
-        Column::text("LAST SUCCESS").drops(2),
-        Column::text("WHY").drops(0),
+        Column::text("OWED").drops(1).at_least(REASON),
+        Column::whole("LAST SUCCESS").drops(3),
+        Column::text("WHY").drops(0).at_least(REASON),
     ]);
     let mut reports: Vec<&WebhookReport> = reports.iter().collect();
     reports.sort_by_key(|report| report.health == "ok");
@@ -162,12 +162,18 @@ pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
             events_of(report).into(),
             Cell::new(health_tone(&report.health), report.health.as_str()),
             backlog(&report.backlog).into(),
-            success.map(|at| distance(at, now)).unwrap_or_default().into(),
+            Cell::of_forms(
+                Tone::Plain,
+                short_distance(&success.map(|at| distance(at, now)).unwrap_or_default()),
+            ),
             why(report, now).into(),
         ]);
     }
     table
 }
+
+/// With fewer letters a reason tells nothing.
+const REASON: usize = 20;
 
 /// How a webhook's health is meant.
 fn health_tone(health: &str) -> Tone {
@@ -259,6 +265,10 @@ mod tests {
         failing.events.push("batch.stalled".into());
         let table = table(&[report("pipeline", "ok"), failing], Timestamp::constant(1_795_000_000, 0));
         insta::assert_snapshot!(table.render(Style::default()));
+        // In a narrow terminal the reason stays, and the address goes.
+        let narrow = table.render(Style { width: Some(80), ..Style::default() });
+        assert!(narrow.contains("4 failures in a row"), "{narrow}");
+        assert!(!narrow.contains("https"), "{narrow}");
     }
 
     #[test]

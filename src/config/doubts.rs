@@ -40,7 +40,7 @@ impl Config {
         self.origin.warnings.extend(problems);
         problem::in_order(&mut self.origin.warnings);
         let source = &self.origin.source;
-        self.warnings = self.origin.warnings.iter().map(|problem| problem.bare_line(source)).collect();
+        self.warnings = problem::short_lines(&self.origin.warnings, source);
     }
 
     fn doubts(&self, env: &Env, of: impl Fn(&SecretSource) -> bool) -> Vec<Problem> {

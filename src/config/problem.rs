@@ -16,6 +16,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Whether it refuses the configuration.
     pub severity: Severity,
+    /// The key that it is about and what is wrong with several such keys, if one line is to tell of all of them.
+    pub alike: Option<(String, &'static str)>,
 }
 
 /// Whether a problem refuses the configuration.
@@ -30,7 +32,13 @@ pub enum Severity {
 impl Problem {
     /// Something that refuses the configuration.
     pub fn error(span: impl Into<Option<Range<usize>>>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: span.into(), help: None, severity: Severity::Error }
+        Self {
+            message: message.into(),
+            span: span.into(),
+            help: None,
+            severity: Severity::Error,
+            alike: None,
+        }
     }
 
     /// Something that deserves a word.
@@ -42,6 +50,12 @@ impl Problem {
     #[must_use]
     pub fn help(self, help: impl Into<Option<String>>) -> Self {
         Self { help: help.into(), ..self }
+    }
+
+    /// The same, told of together with others of its kind: `key`, and what is wrong with several such keys.
+    #[must_use]
+    pub fn alike(self, key: &str, several: &'static str) -> Self {
+        Self { alike: Some((key.to_owned(), several)), ..self }
     }
 
     /// `file:line:column: error: message; help`, for logs.
@@ -117,6 +131,34 @@ pub fn render(problems: &[Problem], source: &Source, colour: bool) -> String {
     shown.join("\n\n")
 }
 
+/// A line for each of `problems`, and one for all that are alike, where the first of them stands.
+pub fn short_lines(problems: &[Problem], source: &Source) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (place, problem) in problems.iter().enumerate() {
+        let kin = |other: &&Problem| match (&other.alike, &problem.alike) {
+            (Some((_, a)), Some((_, b))) => a == b && other.help == problem.help,
+            _ => false,
+        };
+        if problems[..place].iter().any(|before| kin(&before)) {
+            continue;
+        }
+        let all: Vec<&Problem> = problems[place..].iter().filter(kin).collect();
+        let Some((_, several)) = problem.alike.as_ref().filter(|_| all.len() > 1) else {
+            lines.push(problem.bare_line(source));
+            continue;
+        };
+        let keys = all.iter().filter_map(|problem| {
+            let (key, _) = problem.alike.as_ref()?;
+            let line = problem.position(source).map(|(row, _)| format!(" (line {row})"));
+            Some(format!("`{key}`{}", line.unwrap_or_default()))
+        });
+        let message = format!("{} {several}: {}", all.len(), keys.collect::<Vec<_>>().join(", "));
+        let whole = Problem { span: None, message, ..problem.clone() };
+        lines.push(whole.bare_line(source));
+    }
+    lines
+}
+
 /// A configuration that was refused: everything that is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -153,6 +195,11 @@ impl Refused {
     /// `file:line:column: error: message; help`, a line for each problem, for logs.
     pub fn one_lines(&self) -> Vec<String> {
         self.problems.iter().map(|problem| problem.one_line(&self.source)).collect()
+    }
+
+    /// Whether they are of a file that was found and read.
+    pub fn is_of_a_file(&self) -> bool {
+        self.source.name().is_some()
     }
 
     /// The errors alone, without labels: what has to be mended, for who reads a sentence or two.

@@ -7,9 +7,9 @@ use super::tokens::{Proof, Tokens};
 use crate::config::PublicUrl;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, Uri, header};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 #[derive(Clone, Debug)]
 pub(super) enum AccessPolicy {
@@ -33,9 +33,16 @@ pub struct TcpRules {
 pub struct Peer {
     /// The user's name (or number, where the system has no name for it).
     pub user: Option<String>,
+    /// The address, over TCP.
+    pub address: Option<IpAddr>,
 }
 
 impl Peer {
+    /// Whoever has connected over TCP.
+    pub(super) fn of_tcp(stream: &TcpStream) -> Self {
+        Self { user: None, address: stream.peer_addr().ok().map(|address| address.ip()) }
+    }
+
     /// Whoever has opened the socket.
     pub(super) fn of_socket(stream: &UnixStream) -> Self {
         let user = stream.peer_cred().ok().map(|cred| {
@@ -45,7 +52,7 @@ impl Peer {
                 _ => uid.to_string(),
             }
         });
-        Self { user }
+        Self { user, address: None }
     }
 }
 

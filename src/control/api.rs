@@ -507,6 +507,9 @@ pub struct StatusReport {
     /// How late the latest of them is, in seconds.
     pub late_seconds: u64,
     pub events: i64,
+    /// When a backup was last read to its end.
+    #[serde(default)]
+    pub last_backup_at: Option<String>,
     /// Warnings about the configuration.
     pub warnings: Vec<String>,
     /// Why the last reload was refused.

@@ -46,3 +46,4 @@ mod tracking;
 pub mod trial;
 mod upload;
 mod waiting;
+mod wrong_tokens;

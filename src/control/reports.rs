@@ -20,6 +20,7 @@ use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::notify::Exchange;
+use crate::store::jobs::{BACKUP, JobRun};
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
 use crate::store::providers::ProviderState;
 use crate::webhook::{DeliveryOutcome, EventBody};
@@ -95,8 +96,9 @@ impl Service {
                 active += count;
             }
         }
-        let jobs = self.store.job_runs().await?.into_iter();
-        let jobs = jobs.map(|run| {
+        let (backups, jobs): (Vec<JobRun>, Vec<JobRun>) =
+            self.store.job_runs().await?.into_iter().partition(|run| run.name == BACKUP);
+        let jobs = jobs.into_iter().map(|run| {
             json!({
                 "name": run.name,
                 "started_at": run.started_at.to_string(),
@@ -118,6 +120,7 @@ impl Service {
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: None,
+            last_backup_at: backups.first().map(|run| run.finished_at.to_string()),
             started_at: None,
             uptime_seconds: None,
             config_file: None,

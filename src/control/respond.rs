@@ -5,10 +5,12 @@ use super::api_error::ApiError;
 use super::results;
 use super::service::Service;
 use super::sessions::Sessions;
+use super::wrong_tokens::WrongTokens;
 use axum::Json;
 use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     pub(super) door: Door,
     /// Who has the dashboard open.
     pub(super) sessions: Arc<Sessions>,
+    /// Who has given wrong tokens to the dashboard.
+    pub(super) wrong_tokens: Arc<WrongTokens>,
 }
 
 /// Where a request has come in.
@@ -42,6 +46,11 @@ pub(super) type Answer<T> = Result<T, ApiError>;
 /// The user who asks, where the socket tells.
 pub(super) fn owner(extensions: &Extensions) -> Option<String> {
     extensions.get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.user.clone())
+}
+
+/// Where somebody has connected from, over TCP.
+pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.address)
 }
 
 /// Results, line by line.

@@ -24,6 +24,7 @@ use super::routes::{Route, Table};
 use super::service::Service;
 use super::sessions::Sessions;
 use super::stream;
+use super::wrong_tokens::WrongTokens;
 use crate::http::descriptors;
 use axum::body::{Body, Bytes};
 use axum::extract::{
@@ -72,7 +73,7 @@ pub async fn serve_tcp(
 ) {
     let bounds = tcp_bounds();
     let app = router(service, AccessPolicy::Tcp(Arc::new(rules)), bounds, stopping.clone());
-    connections::serve(listener, app, |_| Peer::default(), bounds, stopping).await;
+    connections::serve(listener, app, Peer::of_tcp, bounds, stopping).await;
 }
 
 /// Whoever may open the socket may do everything; the bounds are for accidents. A pager that shows results is read
@@ -161,7 +162,15 @@ fn router(service: Service, policy: AccessPolicy, bounds: Bounds, stopping: Canc
         AccessPolicy::Tcp(_) => Door::Tcp,
     };
     let sessions = Arc::new(Sessions::new());
-    let shared = Shared { service: service.clone(), stopping: stopping.clone(), listeners, door, sessions };
+    let wrong_tokens = Arc::new(WrongTokens::new());
+    let shared = Shared {
+        service: service.clone(),
+        stopping: stopping.clone(),
+        listeners,
+        door,
+        sessions,
+        wrong_tokens,
+    };
     let (router, table) = Table::of(routes().into_iter().chain(dashboard::routes()).collect());
     let table = Arc::new(table);
     let public = service.clone();

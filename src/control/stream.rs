@@ -6,11 +6,13 @@ use super::event_stream::RESET;
 use super::respond::Shared;
 use super::service::{Service, event_shape};
 use crate::store::events::EventFilter;
+use crate::store::jobs::{BACKUP, JobRun};
 use crate::store::{Store, StoreError};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
@@ -102,17 +104,21 @@ pub(super) async fn backup(
     })?;
     let (opened, length) = oneshot::channel();
     let (pieces, read) = mpsc::channel(1);
-    let store = service.store.clone();
+    let (store, clock) = (service.store.clone(), service.clock.clone());
     let copying = async move {
         let _turn = turn;
+        let started_at = clock.now();
         match nameless_copy(&store).await {
             Ok((length, file)) => {
                 // Nobody may wait for it any more.
                 if opened.send(Ok(length)).is_ok() {
-                    tokio::select! {
+                    let is_whole = tokio::select! {
                         biased;
-                        () = hand_over(file, pieces) => {}
-                        () = stopping.cancelled() => {}
+                        is_whole = hand_over(file, pieces) => is_whole,
+                        () = stopping.cancelled() => false,
+                    };
+                    if is_whole {
+                        note(&store, started_at, clock.now()).await;
                     }
                 }
             }
@@ -126,6 +132,14 @@ pub(super) async fn backup(
         .map_err(|_| ApiError::new(ErrorCode::Internal, "copying the state panicked; see the log"))??;
     let bytes = stream::unfold(read, async |mut read| read.recv().await.map(|piece| (piece, read)));
     Ok((length, bytes))
+}
+
+/// Notes that a backup was read whole, for `status`.
+async fn note(store: &Store, started_at: Timestamp, finished_at: Timestamp) {
+    let run = JobRun { name: BACKUP.to_owned(), started_at, finished_at, error: None };
+    if let Err(error) = store.set_job_run(run).await {
+        tracing::warn!(%error, "cannot note when the last backup was");
+    }
 }
 
 async fn nameless_copy(store: &Store) -> Result<(u64, File), StoreError> {
@@ -142,14 +156,14 @@ async fn nameless_copy(store: &Store) -> Result<(u64, File), StoreError> {
     opened.map_err(|error| StoreError::Io(format!("cannot read the copy: {error}")))
 }
 
-/// Gives `file` piece by piece to whoever reads `pieces`, as long as that goes on.
-async fn hand_over(mut file: File, pieces: mpsc::Sender<io::Result<Bytes>>) {
+/// Gives `file` piece by piece to whoever reads `pieces`, as long as that goes on; whether all of it was taken.
+async fn hand_over(mut file: File, pieces: mpsc::Sender<io::Result<Bytes>>) -> bool {
     let mut waited = Duration::ZERO;
     let mut allowed = READ_TIMEOUT;
     loop {
         let mut chunk = vec![0; PIECE];
         let piece = match file.read(&mut chunk).await {
-            Ok(0) => return,
+            Ok(0) => return true,
             Ok(read) => {
                 chunk.truncate(read);
                 allowed += READ_TIME;
@@ -161,10 +175,10 @@ async fn hand_over(mut file: File, pieces: mpsc::Sender<io::Result<Bytes>>) {
         let patience = allowed.saturating_sub(waited).min(READ_TIMEOUT);
         match tokio::time::timeout(patience, pieces.send(piece)).await {
             Ok(Ok(())) => waited += begun.elapsed(),
-            Ok(Err(_)) => return,
+            Ok(Err(_)) => return false,
             Err(_) => {
                 tracing::warn!("a copy of the state is given up: its reader does not read on");
-                return;
+                return false;
             }
         }
     }

@@ -42,6 +42,9 @@ impl Store {
     }
 }
 
+/// By this name backups stand among the jobs; they come when somebody asks for one.
+pub const BACKUP: &str = "backup";
+
 /// Notes a run within a transaction.
 pub(super) fn note(connection: &Connection, run: &JobRun) -> Result<(), StoreError> {
     connection

@@ -576,6 +576,29 @@ fn rules_for_webhooks() {
     ));
 }
 
+/// A file with many keys in it gets one warning that names each, and not a screen full of them.
+#[test]
+fn secrets_in_the_file_are_warned_of_in_one_line() {
+    let one = "[providers.openai]\napi_key = \"sk-abcdefgh\"\n";
+    assert_eq!(
+        sound(one).warnings,
+        [
+            "/etc/batchd/config.toml:2:11: `providers.openai.api_key` is a secret, and it stands in this file; keep it elsewhere: \
+          { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }"
+        ]
+    );
+    let two = format!(
+        "{one}[providers.anthropic]\napi_key = \"sk-ant-abcdefgh\"\n[webhooks.x]\nurl = \"https://a.b/c\"\n"
+    );
+    let warnings = sound(&two).warnings;
+    assert_eq!(
+        warnings[0],
+        "/etc/batchd/config.toml: 2 secrets stand in this file: `providers.openai.api_key` (line 2), `providers.anthropic.api_key` \
+         (line 4); keep it elsewhere: { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }"
+    );
+    assert_eq!(warnings.len(), 2, "the webhook is unsigned, which is another matter: {warnings:#?}");
+}
+
 #[test]
 fn what_each_kind_of_webhook_needs() {
     let of = |kind: &str, more: &str| format!("[webhooks.x]\nkind = \"{kind}\"\n{more}\n");

@@ -33,12 +33,16 @@ fn cost(world: &World, id: &str) -> Value {
 }
 
 fn metrics(world: &World, socket: bool, address: &str) -> String {
+    get(world, socket, address, "/metrics")
+}
+
+fn get(world: &World, socket: bool, address: &str, path: &str) -> String {
     let mut curl = std::process::Command::new("curl");
     curl.args(["-sS", "--max-time", "20"]);
     if socket {
         curl.arg("--unix-socket").arg(world.socket());
     }
-    let output: Output = curl.arg(format!("http://{address}/metrics")).output().unwrap();
+    let output: Output = curl.arg(format!("http://{address}{path}")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -72,6 +76,11 @@ fn a_cost_is_recorded_at_the_end_and_stays_whatever_prices_become() {
     assert!(told.contains("Cost"), "{told}");
     world.ok(&["track", "batch_2", "--label", "team=evals"]);
     world.ok(&["track", "batch_3", "batch_4", "batch_5"]);
+    // The dashboard shows it, on the batch's page and for the month.
+    let page = get(&world, true, "batchd", "/b/openai:batch_1");
+    assert!(page.contains("$0.0018: $0.00064 in · $0.0012 out, by"), "{page}");
+    let page = get(&world, true, "batchd", "/");
+    assert!(page.contains("Cost in 20") && page.contains("<bdi>team=evals</bdi> $"), "{page}");
     let first = json!({"amount": 0.001_837_5, "currency": "USD", "input": 0.000_637_5, "output": 0.0012,
         "priced_by": "prices.gpt-4o-mini"});
     assert_eq!(cost(&world, "batch_1"), first);

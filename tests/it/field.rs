@@ -242,7 +242,7 @@ fn slack_takes_every_message() {
 }
 
 /// Four providers, all in the sandbox, and the API on TCP.
-fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
+pub fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
     let providers: String = [("openai", "/v1"), ("anthropic", ""), ("gemini", "/v1beta"), ("mistral", "")]
         .map(|(name, path)| {
             format!(
@@ -259,13 +259,13 @@ fn configuration(world: &World, sandbox: &str, api: SocketAddr) -> String {
 }
 
 /// An address on which nobody listens now.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The Python to use, if it has `modules`.
 #[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
-fn python(modules: &str) -> Option<String> {
+pub fn python(modules: &str) -> Option<String> {
     let python = std::env::var("BATCHD_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let imported = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     if imported.is_ok_and(|imported| imported.status.success()) {
@@ -277,7 +277,7 @@ fn python(modules: &str) -> Option<String> {
 
 /// Node, if it has OpenAI's package: `BATCHD_SDK_NODE_MODULES` is the directory that holds it.
 #[expect(clippy::print_stdout, reason = "a test that did not run must say so")]
-fn node() -> Option<String> {
+pub fn node() -> Option<String> {
     let modules = std::env::var("BATCHD_SDK_NODE_MODULES").unwrap_or_default();
     if Path::new(&modules).join("openai").is_dir() && Command::new("node").arg("--version").output().is_ok() {
         return Some("node".to_owned());

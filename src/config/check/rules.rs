@@ -59,7 +59,8 @@ impl Check<'_> {
         let help = "keep it elsewhere: { env = \"NAME\" }, { file = \"/path\" } or { credential = \"NAME\" }"
             .to_owned();
         let message = format!("`{key}` is a secret, and it stands in this file");
-        self.problems.push(Problem::warning(span, message).help(help));
+        self.problems
+            .push(Problem::warning(span, message).help(help).alike(key, "secrets stand in this file"));
     }
 
     /// The address that stands in the file itself, if it is one.

@@ -171,6 +171,15 @@ fn about(visitor: &Visitor, tracked: &Tracked) -> Markup {
             @if usage.output_tokens_details.reasoning_tokens > 0 { " (" (number(usage.output_tokens_details.reasoning_tokens)) " reasoning)" }
         }));
     }
+    if let Some(cost) = &tracked.cost {
+        rows.push((
+            "Cost",
+            html! {
+                (cost.amount().shown()) ": " (cost.input.shown()) " in · " (cost.output.shown()) " out, by "
+                (text(&cost.priced_by(), 120))
+            },
+        ));
+    }
     rows.push(("Owner", maybe(tracked.owner.as_deref())));
     if !tracked.labels.is_empty() {
         rows.push(("Labels", html! { @for (key, value) in &tracked.labels { span.label { (text(&format!("{key}={value}"), 120)) } " " } }));
@@ -249,25 +258,35 @@ fn told(visitor: &Visitor, deliveries: &[(Delivery, Vec<Attempt>)], more: bool, 
         section #deliveries data-part aria-labelledby="deliveries-title" {
             h2 #deliveries-title { "Deliveries" }
             @if deliveries.is_empty() { p.empty { "No webhook was told of it." } }
-            @for (delivery, attempts) in deliveries {
-                article.delivery {
-                    h3 {
-                        (delivery.webhook) " · " code { (delivery.kind.as_str()) } " " (state(delivery.state))
-                    }
-                    div.actions {
-                        @if !matches!(delivery.state, DeliveryState::Inflight | DeliveryState::Held) {
-                            (button(visitor, "resend", "Send again", &[("id", &delivery.pk.to_string())]))
-                        }
-                    }
-                    p.small {
-                        "Delivery " (delivery.pk) " · " code { (delivery.event_id) } " · recorded " (when(delivery.created_at, now))
-                        @if let Some(at) = delivery.next_attempt_at { " · next attempt " (when(at, now)) }
-                    }
-                    @if let Some(error) = &delivery.last_error { p.bad { (text(error, 400)) } }
-                    @if !attempts.is_empty() { (attempt_table(attempts)) }
+            @for (delivery, attempts) in deliveries { (whole_delivery(visitor, delivery, attempts, now)) }
+            @if more { p { "Older ones are on the page of " a href=(visitor.link("/deliveries")) { "all deliveries" } "." } }
+        }
+    }
+}
+
+/// A delivery with each of its attempts: when, how long, the code, and what the receiver answered.
+pub(super) fn whole_delivery(
+    visitor: &Visitor,
+    delivery: &Delivery,
+    attempts: &[Attempt],
+    now: Timestamp,
+) -> Markup {
+    html! {
+        article.delivery {
+            h3 {
+                (delivery.webhook) " · " code { (delivery.kind.as_str()) } " " (state(delivery.state))
+            }
+            div.actions {
+                @if !matches!(delivery.state, DeliveryState::Inflight | DeliveryState::Held) {
+                    (button(visitor, "resend", "Send again", &[("id", &delivery.pk.to_string())]))
                 }
             }
-            @if more { p { "Older ones are on the page of " a href=(visitor.link("/deliveries")) { "all deliveries" } "." } }
+            p.small {
+                "Delivery " (delivery.pk) " · " code { (delivery.event_id) } " · recorded " (when(delivery.created_at, now))
+                @if let Some(at) = delivery.next_attempt_at { " · next attempt " (when(at, now)) }
+            }
+            @if let Some(error) = &delivery.last_error { p.bad { (text(error, 400)) } }
+            @if !attempts.is_empty() { (attempt_table(attempts)) }
         }
     }
 }

@@ -1,18 +1,19 @@
 //! The page of deliveries: what each webhook is owed, was told, or could not be told.
 
 use super::actions::resend_dead_button;
-use super::batch::state;
+use super::batch::{state, whole_delivery};
 use super::overview::subject;
-use super::pieces::{form_fields, text, when};
+use super::pieces::{cut, form_fields, text, when};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
+use crate::control::api::ErrorCode;
 use crate::control::api_error::ApiError;
 use crate::control::query::Query;
 use crate::control::respond::{Answer, Shared};
 use crate::control::service::Service;
 use crate::store::outbox::{Delivery, DeliveryFilter, DeliveryState};
 use crate::webhook::text::number;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -72,6 +73,33 @@ impl Wish {
         let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
         visitor.link(&format!("/deliveries{query}"))
     }
+}
+
+/// One delivery: for what is about no batch this is the only page that shows its attempts.
+pub(super) async fn one(State(shared): State<Shared>, Path(id): Path<String>, visitor: Visitor) -> Response {
+    let page = delivery(&shared.service, &visitor, &id).await;
+    shell::dressed(&shared, &visitor, page)
+}
+
+async fn delivery(service: &Service, visitor: &Visitor, id: &str) -> Answer<Page> {
+    let now = service.clock.now();
+    let after = service.store.last_sequence().await?;
+    let unknown = || ApiError::new(ErrorCode::NotFound, format!("there is no delivery `{}`", cut(id, 40)));
+    let pk: i64 = id.parse().map_err(|_| unknown())?;
+    let filter = DeliveryFilter { after: pk.checked_add(1), limit: Some(1), ..DeliveryFilter::default() };
+    let (found, _) = service.store.deliveries(filter).await?;
+    let delivery = found.into_iter().find(|delivery| delivery.pk == pk).ok_or_else(unknown)?;
+    let attempts = service.store.attempts(pk).await?;
+    let title = format!("Delivery {pk}");
+    let body = html! {
+        nav.crumbs aria-label="Where this is" { a href=(visitor.link("/deliveries")) { "Deliveries" } " / " (pk) }
+        h1 { (title) }
+        p { "About " (subject(visitor, &json!({
+            "provider": delivery.provider, "id": delivery.batch_id, "webhook": delivery.kind.as_str(),
+        }))) }
+        section #delivery data-part aria-label="The delivery" { (whole_delivery(visitor, &delivery, &attempts, now)) }
+    };
+    Ok(Page { title, section: "/deliveries", body, after: Some(after) })
 }
 
 async fn deliveries(service: &Service, visitor: &Visitor, query: &Query) -> Answer<Page> {
@@ -145,7 +173,7 @@ fn list(visitor: &Visitor, wish: &Wish, found: &[Delivery], more: bool, now: Tim
                         @if visitor.may_act { td data-label="Choose" {
                             @if can_go(delivery) { input type="checkbox" name="id" value=(delivery.pk) aria-label=(format!("delivery {}", delivery.pk)); }
                         } }
-                        th scope="row" data-label="Delivery" { (delivery.pk) }
+                        th scope="row" data-label="Delivery" { a href=(visitor.link(&format!("/deliveries/{}", delivery.pk))) { (delivery.pk) } }
                         td data-label="State" { (state(delivery.state)) }
                         td data-label="Webhook" { (delivery.webhook) }
                         td data-label="Event" { code { (delivery.kind.as_str()) } " " (when(delivery.created_at, now)) }

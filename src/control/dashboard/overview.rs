@@ -7,11 +7,12 @@ use super::pieces::{bytes, facts, health, known, text, when, when_text, whole};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
 use super::{providers, webhooks};
-use crate::control::api::StatusReport;
+use crate::control::api::{CostReport, StatusReport};
 use crate::control::query::Query;
 use crate::control::respond::{Answer, Shared};
 use crate::control::service::{EventQuery, Service};
 use crate::control::stream;
+use crate::domain::cost::Usd;
 use crate::domain::duration::human;
 use crate::domain::time::earlier;
 use crate::domain::tracked::BatchKey;
@@ -22,8 +23,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
-use serde_json::Value;
-use std::collections::BTreeSet;
+use serde_json::{Number, Value};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) async fn page(State(shared): State<Shared>, visitor: Visitor, query: Query) -> Response {
@@ -118,12 +119,35 @@ pub(super) fn subject(visitor: &Visitor, data: &Value) -> Markup {
     text(word("webhook").or(word("provider")).unwrap_or_default(), 60)
 }
 
+/// What the ended batches of this month cost, at each provider and for each label.
+fn cost_of_month(cost: &CostReport) -> Markup {
+    let shown = |amount: &Number| Usd::read(&amount.to_string()).unwrap_or_default().shown();
+    let shares = |of: &BTreeMap<String, Number>| {
+        let mut shares: Vec<(&String, &Number)> = of.iter().collect();
+        shares.sort_by_key(|(_, amount)| std::cmp::Reverse(Usd::read(&amount.to_string())));
+        let left_out = shares.len().saturating_sub(MAX_SHARES);
+        html! {
+            @for (name, amount) in shares.into_iter().take(MAX_SHARES) { li { (text(name, 60)) " " (shown(amount)) } }
+            @if left_out > 0 { li { (left_out) " more" } }
+        }
+    };
+    html! {
+        h3 { "Cost in " (cost.month) ": " (shown(&cost.amount)) }
+        ul { (shares(&cost.providers)) }
+        @if !cost.labels.is_empty() { ul { (shares(&cost.labels)) } }
+    }
+}
+
+/// Of providers, and of labels.
+const MAX_SHARES: usize = 6;
+
 fn daemon(service: &Service, status: &StatusReport, now: Timestamp) -> Markup {
     let free = service
         .live()
         .ok()
         .and_then(|live| figures::free_space(&live.config().state.dir))
         .map_or_else(|| "unknown".to_owned(), |free| format!("{} free", bytes(free)));
+    let backup = status.last_backup_at.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
     let jobs = status.jobs.iter().filter_map(|job| {
         let at: Timestamp = job["finished_at"].as_str()?.parse().ok()?;
         Some((job["name"].as_str()?.to_owned(), at, job["error"].as_str().map(str::to_owned)))
@@ -136,8 +160,10 @@ fn daemon(service: &Service, status: &StatusReport, now: Timestamp) -> Markup {
                 ("Ready", health(if status.ready { "ok" } else { "not ready" })),
                 ("Up for", known(status.uptime_seconds.map(|seconds| html! { (human(whole(Duration::from_secs(seconds)))) }))),
                 ("State", html! { (text(&status.state_dir, 200)) " · " (free) }),
+                ("Last backup", match backup { Some(at) => when(at, now), None => html! { "none yet" } }),
                 ("Events", html! { (number(status.events.unsigned_abs())) }),
             ]))
+            @if let Some(cost) = status.cost.as_ref().filter(|cost| !cost.providers.is_empty()) { (cost_of_month(cost)) }
             @for (name, at, error) in jobs {
                 p { "Job " (text(&name, 60)) ": " (when(at, now)) @if let Some(error) = error { ", " span.bad { (text(&error, 200)) } } }
             }

@@ -19,6 +19,7 @@ pub(in crate::control) fn routes() -> Vec<Route> {
         page("/", routing::get(overview::page)),
         page("/b/{*batch}", routing::get(batch::page)),
         page("/deliveries", routing::get(deliveries::page)),
+        page("/deliveries/{id}", routing::get(deliveries::one)),
         page("/providers", routing::get(providers::page)),
         page("/webhooks", routing::get(webhooks::page)),
         page("/durations", routing::get(durations::page)),

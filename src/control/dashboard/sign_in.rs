@@ -4,8 +4,9 @@ use super::entrance::{Deed, cookie, form, judged};
 use super::shell;
 use super::token_form::token_form;
 use super::visitor::is_own_path;
-use crate::control::respond::Shared;
+use crate::control::respond::{Shared, address};
 use crate::control::tokens::{Proof, digest_of};
+use crate::control::wrong_tokens::Slowed;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +18,7 @@ pub(super) async fn sign_in(State(shared): State<Shared>, request: Request) -> R
         Err(response) => return response,
     };
     let prefix = public.as_ref().map(|public| public.path.clone()).unwrap_or_default();
+    let peer = address(request.extensions());
     let form = match form(request).await {
         Ok(form) => form,
         Err(response) => return response,
@@ -26,8 +28,24 @@ pub(super) async fn sign_in(State(shared): State<Shared>, request: Request) -> R
     let token = form.text("token").unwrap_or_default();
     if shared.service.tokens().proof(Some(token.trim())) == Proof::Nothing {
         tracing::warn!("a wrong token was given to the dashboard");
-        let form = token_form(&prefix, &to, Some("This is not the token."));
-        return shell::bare(StatusCode::UNAUTHORIZED, &prefix, "Sign in", &form);
+        let (status, problem, wait) = match shared.wrong_tokens.note(peer) {
+            Slowed::AtOnce => (StatusCode::UNAUTHORIZED, "This is not the token.", None),
+            Slowed::Wait(wait, _place) => {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shared.stopping.cancelled() => {}
+                }
+                (StatusCode::UNAUTHORIZED, "This is not the token.", None)
+            }
+            Slowed::Refused(wait) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens. Try again in a moment.", Some(wait))
+            }
+        };
+        let mut answer = shell::bare(status, &prefix, "Sign in", &token_form(&prefix, &to, Some(problem)));
+        if let Some(wait) = wait {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        return answer;
     }
     let id = shared.sessions.open(digest_of(token.trim()), shared.service.clock.now());
     let mut response = shell::see_other(&format!("{prefix}{to}"));

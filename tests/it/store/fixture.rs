@@ -95,8 +95,8 @@ async fn assert_opens(schema: u32) {
     assert_sound(dir.path());
 }
 
-/// The newest schema.
-const NEWEST: u32 = 3;
+/// The newest schema that has a fixture.
+const NEWEST: u32 = 5;
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_schema_1_opens() {
@@ -110,6 +110,12 @@ async fn the_state_of_schema_2_opens() {
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_schema_3_opens() {
+    assert_opens(3).await;
+}
+
+/// There was no release with schema 4.
+#[tokio::test(start_paused = true)]
+async fn the_state_of_schema_5_opens() {
     // Each was made once, by the binary that had this schema: `BATCHD_MAKE_FIXTURE=1 cargo test --test it fixture`.
     if std::env::var_os("BATCHD_MAKE_FIXTURE").is_some() && !fixture(NEWEST).exists() {
         let dir = tempfile::tempdir().unwrap();

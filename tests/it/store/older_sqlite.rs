@@ -31,7 +31,7 @@ const TABLES: [&str; 9] =
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_every_schema_passes_its_check_and_its_dump_loads_whole() {
-    for schema in 1..=3 {
+    for schema in [1, 2, 3, 5] {
         let dir = tempfile::tempdir().unwrap();
         let fixture = format!("{}/tests/fixtures/store/v{schema}.db", env!("CARGO_MANIFEST_DIR"));
         fs::copy(fixture, dir.path().join("batchd.db")).unwrap();

@@ -141,6 +141,28 @@ fn the_doctor_says_what_needs_a_person() {
     daemon.terminate();
 }
 
+/// A daemon may be found at one of the usual sockets although the user names the file of another.
+#[test]
+fn the_doctor_says_that_the_daemon_runs_with_another_file() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let other = world.directory.path().join("other.toml");
+    std::fs::copy(world.config(), &other).unwrap();
+    let other = other.to_str().unwrap();
+    let odd = world.batchd(&["--config", other, "doctor"]);
+    assert_eq!(odd.status.code(), Some(1), "{odd:?}");
+    let its = format!("✗ daemon          it runs with {}, not with {other}", world.config().display());
+    assert!(out(&odd).contains(&its), "{odd:?}");
+    // The same file by another name is no other file.
+    let link = world.directory.path().join("link.toml");
+    std::os::unix::fs::symlink(world.config(), &link).unwrap();
+    let same = world.batchd(&["--config", link.to_str().unwrap(), "doctor"]);
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+    let missing = world.batchd(&["--config", "/nowhere/batchd.toml", "doctor"]);
+    assert!(out(&missing).contains("`batchd init` writes one"), "{missing:?}");
+    daemon.terminate();
+}
+
 #[test]
 fn help_and_version_are_commands_too() {
     let world = World::new();
