@@ -176,6 +176,19 @@ pub const SECRET: Form<SecretSource> = Form {
     bounds: None,
 };
 
+/// Headers of requests by their names, in lower case; each value is a secret.
+pub const HEADERS: Form<BTreeMap<String, SecretSource>> = Form {
+    name: "table of header names and secrets",
+    visibility: Visibility::SecretTable,
+    read: value::headers,
+    write: |headers| {
+        let headers = headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), source(value)));
+        let headers: Vec<String> = headers.collect();
+        (!headers.is_empty()).then(|| format!("{{ {} }}", headers.join(", ")))
+    },
+    bounds: None,
+};
+
 pub const SECRETS: Form<Vec<Spanned<SecretSource>>> = Form {
     name: "secret or list of secrets",
     visibility: Visibility::Secret,

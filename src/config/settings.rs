@@ -5,8 +5,8 @@
 
 use super::catalog::WebhookFacts;
 use super::form::{
-    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE, RATE,
-    SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
+    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, HEADERS, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE,
+    RATE, SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, PUBLIC_URL, PublicUrl, SOCKET};
@@ -185,6 +185,8 @@ table! {
         kind: String = WORD, said "the table's name";
         /// The key of the account.
         api_key: SecretSource = SECRET, said "the kind's standard variable";
+        /// A bearer token, sent in place of the key.
+        auth_token: SecretSource = SECRET, said "the kind's standard variable, if there is no key";
         /// The address that the paths of requests are appended to.
         base_url: String = ADDRESS, said "the kind's standard variable, else its own address";
     } => #[derive(Clone, Debug)] ProviderConfig {
@@ -195,6 +197,8 @@ table! {
         /// What stands before the operation's path; no slash at the end.
         base_url: String,
         api_key: Option<SecretSource>,
+        /// What is sent as a bearer's token in place of the key, at kinds that take either.
+        auth_token: Option<SecretSource>,
         /// `[polling]` with this provider's own keys over it.
         polling: Polling,
         /// The kind's further keys (`organization`, `project`, …).
@@ -203,6 +207,8 @@ table! {
         /// What the provider signs its own webhooks with. With it, `POST /hooks/NAME` takes them, and the batch that
         /// one names is checked at once.
         webhook_secret: SecretSource = SECRET;
+        /// [Further headers](#headers-of-a-provider) of every request to the provider's own address.
+        headers: BTreeMap<String, SecretSource> = HEADERS, usual BTreeMap::new();
         /// When the provider's list is searched for batches that nobody tracked, to track them. Those that had ended
         /// before the first search are left alone.
         discover: Calendar = CRON_IN_UTC, said "never";

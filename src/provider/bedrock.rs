@@ -89,7 +89,7 @@ impl Bedrock {
         let fixed = option("access_key_id").zip(account.api_key.clone());
         let key = account.api_key.clone().filter(|_| fixed.is_none());
         let bears_key = key.is_some();
-        let bearing = Account { config: account.config, api_key: key };
+        let bearing = Account { api_key: key, ..account.clone() };
         Self {
             requests: Requests::new(&bearing, Credential::Bearer, &[]),
             provider: account.config.name.clone(),

@@ -56,7 +56,7 @@ use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use hook::Hook;
-use http::Method;
+use http::{HeaderMap, Method};
 use reading::MAX_ID_BYTES;
 use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
@@ -214,12 +214,23 @@ pub struct Kind {
 }
 
 /// What an adapter is made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account<'a> {
     /// The account's part of the configuration.
     pub config: &'a ProviderConfig,
     /// The key, if one is configured.
     pub api_key: Option<SecretString>,
+    /// The bearer's token in its place, if one is configured.
+    pub auth_token: Option<SecretString>,
+    /// Further headers of every request to the account's own address.
+    pub headers: HeaderMap,
+}
+
+impl<'a> Account<'a> {
+    /// With a key alone.
+    pub fn new(config: &'a ProviderConfig, api_key: Option<SecretString>) -> Self {
+        Self { config, api_key, auth_token: None, headers: HeaderMap::new() }
+    }
 }
 
 /// Whether it is a UUID in lower case, the shape of several services' ids (`docs/providers.md#guessing-the-provider-from-an-id`).

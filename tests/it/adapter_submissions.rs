@@ -26,7 +26,7 @@ const NAMES: [&str; 13] = [
     "litellm",
 ];
 
-fn job() -> Job {
+pub fn job() -> Job {
     Job {
         marker: "bd-0123456789abcdef".to_owned(),
         name: Some("nightly".to_owned()),

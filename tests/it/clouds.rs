@@ -311,12 +311,14 @@ fn adapter(name: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
         kind: name.to_owned(),
         base_url: "http://127.0.0.1:9".to_owned(),
         api_key: None,
+        auth_token: None,
         webhook_secret: None,
+        headers: BTreeMap::new(),
         discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
-    (kind(name).unwrap().build)(&Account { config: &config, api_key: None })
+    (kind(name).unwrap().build)(&Account::new(&config, None))
 }
 
 #[test]

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 /// What came back.
 #[derive(Debug)]
-struct Answered {
-    status: u16,
+pub struct Answered {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answered {
@@ -52,7 +52,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> V
     [head.as_bytes(), body].concat()
 }
 
-fn ask(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+pub fn ask(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     exchange(world, &request(method, path, headers, body.as_bytes())).unwrap()
 }

@@ -31,6 +31,7 @@ mod event_log;
 mod field;
 mod fuzz;
 mod gather;
+mod headers;
 mod hooks;
 mod hostile_clients;
 mod input_checker;

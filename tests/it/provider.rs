@@ -34,12 +34,14 @@ pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<
         kind: kind.facts.name.to_owned(),
         base_url,
         api_key: None,
+        auth_token: None,
         webhook_secret: None,
+        headers: BTreeMap::new(),
         discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
-    (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
+    (kind.build)(&Account::new(&config, Some(SecretString::from(KEY))))
 }
 
 pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
@@ -244,9 +246,10 @@ fn requests(kind: &Kind, options: &[(&str, &str)], id: &str) -> Value {
     requests
 }
 
-/// Each of the kind's further keys, with a value.
+/// Each of the kind's further keys, with a value; none where they would take the place of the key.
 fn all_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-    kind.facts.options.iter().map(|option| (*option, "of-ours")).collect()
+    let options = kind.facts.options.iter().filter(|_| kind.facts.signed_place.is_none());
+    options.map(|option| (*option, "of-ours")).collect()
 }
 
 #[test]
