@@ -31,6 +31,8 @@ pub struct KindFacts {
     pub option_env: &'static [(&'static str, &'static [&'static str])],
     /// Whether it is known to count requests while a batch runs. Where it is not, a batch whose counts move shows it.
     pub counts_live: bool,
+    /// Whether it is `openai-compatible` with an address and a variable, and described on that kind's page.
+    pub is_preset: bool,
     /// Whether the version at the end of its address is added where a given address has none.
     pub adds_version: bool,
 }
@@ -59,6 +61,7 @@ impl KindFacts {
         required: &[],
         option_env: &[],
         counts_live: false,
+        is_preset: false,
         adds_version: false,
     };
 }

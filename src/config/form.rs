@@ -114,6 +114,9 @@ impl Bounds<u64> {
 /// Text that holds no secret.
 pub const PLAIN_TEXT: Form<String> = plain("text", value::text, |text| Some(quoted(text)));
 
+/// A list of texts without secrets, kept as one text with commas between them, which is another way to write it.
+pub const TEXT_LIST: Form<String> = Form { name: "list of texts", read: value::text_list, ..PLAIN_TEXT };
+
 /// One word of those that the key's documentation names.
 pub const WORD: Form<String> = Form { name: "word", ..PLAIN_TEXT };
 

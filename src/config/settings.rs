@@ -5,8 +5,8 @@
 
 use super::catalog::WebhookFacts;
 use super::form::{
-    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, HEADERS, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE,
-    RATE, SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
+    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, Form, HEADERS, LABELS, NAMES, PATH, PLAIN_TEXT,
+    PRICE, RATE, SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TEXT_LIST, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, PUBLIC_URL, PublicUrl, SOCKET};
@@ -243,12 +243,33 @@ pub const PROVIDER_OPTIONS: &[Key] = &[
         "Where the input of what is submitted is stored (`s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`).",
     ),
     option("output_uri", "Where the results of what is submitted are stored, as `input_uri`."),
+    option(
+        "bucket_owner",
+        "The id of the AWS account that owns the buckets, where it is another than the caller's.",
+    ),
+    option("kms_key", "The KMS key that the results are encrypted with: its id or its ARN."),
+    Key {
+        form: || TEXT_LIST.describe(),
+        ..option("subnet_ids", "The subnets of a VPC that the job runs in; with `security_group_ids`.")
+    },
+    Key {
+        form: || TEXT_LIST.describe(),
+        ..option("security_group_ids", "The security groups of the job in that VPC.")
+    },
     Key {
         form: || ADDRESS.describe(),
         visibility: ADDRESS.visibility,
         ..option("storage_url", "The address of another storage service than the kind's own.")
     },
 ];
+
+/// How the value of a further key is read.
+pub const fn option_form(name: &str) -> Form<String> {
+    match name.as_bytes() {
+        b"subnet_ids" | b"security_group_ids" => TEXT_LIST,
+        _ => PLAIN_TEXT,
+    }
+}
 
 const fn option(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc, form: || PLAIN_TEXT.describe(), visibility: PLAIN_TEXT.visibility, usual: || None }

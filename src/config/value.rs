@@ -111,6 +111,20 @@ pub fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
     cell.as_text("text")
 }
 
+/// A list of texts with commas between them, from a list or such a text.
+pub fn text_list(cell: &mut Cell<'_, '_>) -> Option<String> {
+    if !matches!(cell.value.get_ref(), DeValue::Array(_)) {
+        return cell.as_text("a list of texts");
+    }
+    let members = texts(cell)?;
+    if members.is_empty() {
+        let message = format!("`{}` is an empty list", cell.path);
+        cell.wrong(message, "leave the key out if nothing is to be set".to_owned());
+        return None;
+    }
+    Some(members.iter().map(|member| member.get_ref().as_str()).collect::<Vec<_>>().join(","))
+}
+
 /// A list of texts, each with its place.
 pub fn texts<'i>(cell: &mut Cell<'_, 'i>) -> Option<Vec<Spanned<String>>> {
     cell.elements("a list of texts", |cell: &mut Cell<'_, 'i>| cell.as_text("a list of texts"))

@@ -33,12 +33,16 @@ pub const KIND: Kind = Kind {
         key_optional: true,
         options: &[
             "access_key_id",
+            "bucket_owner",
             "input_uri",
+            "kms_key",
             "output_uri",
             "profile",
             "region",
             "role_arn",
+            "security_group_ids",
             "storage_url",
+            "subnet_ids",
         ],
         required: &["region"],
         option_env: &[("region", &["AWS_REGION", "AWS_DEFAULT_REGION"])],
@@ -99,10 +103,7 @@ impl Bedrock {
                 fixed,
             },
             s3: S3::new(account, option("region").as_deref().unwrap_or_default()),
-            places: ["input_uri", "output_uri", "role_arn"]
-                .into_iter()
-                .filter_map(|key| Some((key, option(key)?)))
-                .collect(),
+            places: submission::OPTIONS.into_iter().filter_map(|key| Some((key, option(key)?))).collect(),
             bears_key,
         }
     }

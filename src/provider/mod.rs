@@ -30,6 +30,7 @@ mod model_names;
 pub mod model_prefix;
 pub mod openai;
 pub mod openai_results;
+pub mod openrouter;
 pub mod otari;
 pub mod read;
 mod reading;
@@ -46,6 +47,7 @@ pub mod together;
 mod tools;
 mod unsupported;
 pub mod vertex;
+pub mod voyage;
 pub mod xai;
 
 use crate::config::{KindFacts, ProviderConfig};

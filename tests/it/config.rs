@@ -540,6 +540,22 @@ fn anthropic_takes_a_key_a_token_or_a_region() {
 }
 
 #[test]
+fn lists_among_further_keys() {
+    let of = |subnets: &str| {
+        let text = format!("[providers.bedrock]\nregion = \"eu-central-1\"\nsubnet_ids = {subnets}");
+        let config = sound_in_earnest(&text);
+        let shown = config.show();
+        // What is shown is read again.
+        assert!(shown.contains("subnet_ids = \"subnet-1,subnet-2\""), "{shown}");
+        config.providers["bedrock"].options["subnet_ids"].clone()
+    };
+    assert_eq!(of("[\"subnet-1\", \"subnet-2\"]"), "subnet-1,subnet-2");
+    assert_eq!(of("\"subnet-1,subnet-2\""), "subnet-1,subnet-2");
+    assert!(error("[providers.openai]\nsubnet_ids = []").contains("is an empty list"));
+    assert!(error("[providers.openai]\nsubnet_ids = [5]").contains("must be a list of texts"));
+}
+
+#[test]
 fn rules_for_polling() {
     assert!(error("[polling]\nmin_interval = \"20m\"").contains("(20m) is longer than `max_interval` (15m)"));
     assert!(error("[providers.openai]\nmin_interval = \"20m\"").starts_with("2:16: "));

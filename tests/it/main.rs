@@ -56,6 +56,7 @@ mod simulation;
 mod state_files;
 mod store;
 mod submit;
+mod submit_params;
 mod telling;
 mod translation;
 mod transport;
