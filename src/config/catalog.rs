@@ -31,8 +31,8 @@ pub struct KindFacts {
     pub option_env: &'static [(&'static str, &'static [&'static str])],
     /// Whether it is known to count requests while a batch runs. Where it is not, a batch whose counts move shows it.
     pub counts_live: bool,
-    /// Whether it is `openai-compatible` with an address and a variable, and described on that kind's page.
-    pub is_preset: bool,
+    /// The kind that it is but for an address, a variable and limits, and on whose page it stands; `None`: its own.
+    pub preset_of: Option<&'static str>,
     /// Whether the version at the end of its address is added where a given address has none.
     pub adds_version: bool,
 }
@@ -61,7 +61,7 @@ impl KindFacts {
         required: &[],
         option_env: &[],
         counts_live: false,
-        is_preset: false,
+        preset_of: None,
         adds_version: false,
     };
 }

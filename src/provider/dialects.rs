@@ -60,7 +60,7 @@ const fn takes_within(windows: (u64, u64), intake: Intake) -> Creation {
 
 /// A service of which no more is known than stands in its row.
 const fn preset(name: &'static str) -> KindFacts {
-    KindFacts { name, is_preset: true, ..KindFacts::NONE }
+    KindFacts { name, preset_of: Some("openai-compatible"), ..KindFacts::NONE }
 }
 
 /// Lines as at OpenAI, each for a model of its own.

@@ -90,7 +90,7 @@ fn is_a_test(name: &str) -> bool {
 fn every_kind_has_a_page_and_every_page_a_kind() {
     let presets: Vec<&str> = provider::registry::KINDS
         .iter()
-        .filter(|kind| kind.facts.is_preset)
+        .filter(|kind| kind.facts.preset_of.is_some())
         .map(|kind| kind.facts.name)
         .collect();
     let providers: BTreeSet<&str> = provider::registry::KINDS

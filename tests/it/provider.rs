@@ -425,7 +425,7 @@ fn what_openrouter_tells_of_a_batch_is_read_whatever_its_results_weigh() {
     for (body, cut) in [
         (format!(r#"{around},{status},{results}":1}}]}}"#), false),
         (format!(r#"{around},{results}":1}}],{status}}}"#), false),
-        (format!(r#"{around},{status},{results}"#), true),
+        (format!("{around},{status},{results}"), true),
         (format!(r#"{around},{status},"results":["#), true),
     ] {
         let sighting = read(body.clone(), cut).unwrap();
