@@ -10,6 +10,13 @@ pub struct KindFacts {
     pub name: &'static str,
     /// The standard environment variables that hold its key, in order of preference.
     pub key_env: &'static [&'static str],
+    /// The header that its key stands in, in lower case.
+    pub key_header: &'static str,
+    /// The standard environment variables that hold a bearer's token in place of the key, where it takes either; empty:
+    /// it does not.
+    pub token_env: &'static [&'static str],
+    /// A further key with which its address is another and a key is not needed, as requests are signed without one.
+    pub signed_place: Option<SignedPlace>,
     /// The standard environment variable for another address, where the vendor has one.
     pub base_url_env: Option<&'static str>,
     /// Its address, in which `{region}` stands for the key of that name; `None`: the configuration must give one.
@@ -24,8 +31,19 @@ pub struct KindFacts {
     pub option_env: &'static [(&'static str, &'static [&'static str])],
     /// Whether it is known to count requests while a batch runs. Where it is not, a batch whose counts move shows it.
     pub counts_live: bool,
+    /// The kind that it is but for an address, a variable and limits, and on whose page it stands; `None`: its own.
+    pub preset_of: Option<&'static str>,
     /// Whether the version at the end of its address is added where a given address has none.
     pub adds_version: bool,
+}
+
+/// Where a kind is asked with signatures of AWS in place of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedPlace {
+    /// The further key that says so.
+    pub option: &'static str,
+    /// The address, in which the value of the key stands for its name in braces.
+    pub base_url: &'static str,
 }
 
 impl KindFacts {
@@ -33,6 +51,9 @@ impl KindFacts {
     pub const NONE: Self = Self {
         name: "",
         key_env: &[],
+        key_header: "authorization",
+        token_env: &[],
+        signed_place: None,
         base_url_env: None,
         base_url: None,
         key_optional: false,
@@ -40,6 +61,7 @@ impl KindFacts {
         required: &[],
         option_env: &[],
         counts_live: false,
+        preset_of: None,
         adds_version: false,
     };
 }

@@ -114,6 +114,9 @@ impl Bounds<u64> {
 /// Text that holds no secret.
 pub const PLAIN_TEXT: Form<String> = plain("text", value::text, |text| Some(quoted(text)));
 
+/// A list of texts without secrets, kept as one text with commas between them, which is another way to write it.
+pub const TEXT_LIST: Form<String> = Form { name: "list of texts", read: value::text_list, ..PLAIN_TEXT };
+
 /// One word of those that the key's documentation names.
 pub const WORD: Form<String> = Form { name: "word", ..PLAIN_TEXT };
 
@@ -173,6 +176,19 @@ pub const SECRET: Form<SecretSource> = Form {
     visibility: Visibility::Secret,
     read: value::secret,
     write: |secret| Some(source(secret)),
+    bounds: None,
+};
+
+/// Headers of requests by their names, in lower case; each value is a secret.
+pub const HEADERS: Form<BTreeMap<String, SecretSource>> = Form {
+    name: "table of header names and secrets",
+    visibility: Visibility::SecretTable,
+    read: value::headers,
+    write: |headers| {
+        let headers = headers.iter().map(|(name, value)| format!("{} = {}", quoted(name), source(value)));
+        let headers: Vec<String> = headers.collect();
+        (!headers.is_empty()).then(|| format!("{{ {} }}", headers.join(", ")))
+    },
     bounds: None,
 };
 

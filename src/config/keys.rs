@@ -6,6 +6,8 @@ pub enum Visibility {
     Plain,
     /// All of it, and of what is in it: a table whose keys the user chooses.
     PlainTable,
+    /// Nothing of the values in it but where they come from: a table of secrets whose keys the user chooses.
+    SecretTable,
     /// It, if it can be the name of an environment variable.
     Variable,
     /// Nothing.
@@ -85,7 +87,8 @@ impl Sections {
         Some(match (whole, within) {
             (whole, []) => whole,
             (Visibility::PlainTable, [_]) => Visibility::Plain,
-            (Visibility::Secret | Visibility::Address { whole_path: false }, [source]) => match *source {
+            (Visibility::Secret | Visibility::Address { whole_path: false }, [source])
+            | (Visibility::SecretTable, [_, source]) => match *source {
                 "env" => Visibility::Variable,
                 "file" | "credential" => Visibility::Plain,
                 _ => Visibility::Secret,

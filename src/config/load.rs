@@ -72,7 +72,9 @@ impl Config {
                     .iter()
                     .any(|(option, variables)| option == key && variables.iter().any(is_set))
             };
-            kind.key_env.iter().any(is_set) && has_address(kind) && kind.required.iter().all(has)
+            kind.key_env.iter().chain(kind.token_env).any(is_set)
+                && has_address(kind)
+                && kind.required.iter().all(has)
         };
         let providers = catalog.providers.iter().filter(is_whole);
         let slack = catalog.webhooks.iter().filter(|kind| kind.name == SLACK && is_set(&SLACK_VARIABLE));
@@ -155,7 +157,8 @@ impl Config {
 
     /// Warns of a file that holds secrets and that others may read.
     fn warn_of_readers(&mut self, file: &Path) {
-        let inline = self.secrets().iter().any(|used| matches!(used.source, SecretSource::Inline(_)));
+        let is_inline = |source: &SecretSource| matches!(source, SecretSource::Inline(_));
+        let inline = self.secrets().iter().any(|used| used.is_secret() && is_inline(used.source));
         let mode = file.metadata().map(|metadata| metadata.permissions().mode()).unwrap_or_default();
         if inline && mode & 0o044 != 0 {
             let problem = Problem::warning(None, "other users may read this file, and it holds secrets")

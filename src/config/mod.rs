@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod doubts;
 mod form;
+pub mod headers;
 mod listening;
 mod load;
 mod outbound;
@@ -29,7 +30,7 @@ mod verify;
 
 pub use self::listening::PublicUrl;
 pub use address::aws_domain;
-pub use catalog::{Catalog, KindFacts, WebhookFacts};
+pub use catalog::{Catalog, KindFacts, SignedPlace, WebhookFacts};
 pub use client::{ClientView, client_sockets, client_view};
 pub use environment::Env;
 pub use outbound::{Egress, Proxy};

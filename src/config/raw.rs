@@ -2,11 +2,10 @@
 //!
 //! serde stops at the first thing that is wrong; here the document is walked, so that one run reports everything.
 
-use super::form::PLAIN_TEXT;
 use super::problem::{Problem, quote, shown};
 use super::settings::{
     ApiTable, DigestTable, FilesTable, HeartbeatTable, HttpTable, PROVIDER_OPTIONS, PollingTable, PriceTable,
-    ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable,
+    ProviderTable, ResultsTable, SECTIONS, StateTable, WebhookTable, option_form,
 };
 use super::table::{Field, Findings, Named, Table};
 use super::value::PathBase;
@@ -89,10 +88,11 @@ pub fn read<'a>(text: &'a str, base: PathBase<'_>) -> Reading<'a> {
 
 impl ProviderKeys {
     fn read(table: &mut Table<'_, '_>) -> Self {
-        let options = PROVIDER_OPTIONS.iter().filter_map(|key| match table.take(key.name, &PLAIN_TEXT) {
-            Field::Given(value) => Some((key.name, value)),
-            Field::Missing | Field::Wrong => None,
-        });
+        let options =
+            PROVIDER_OPTIONS.iter().filter_map(|key| match table.take(key.name, &option_form(key.name)) {
+                Field::Given(value) => Some((key.name, value)),
+                Field::Missing | Field::Wrong => None,
+            });
         let options = options.collect();
         Self { own: ProviderTable::read(table), polling: PollingTable::read(table), options }
     }

@@ -5,8 +5,8 @@
 
 use super::catalog::WebhookFacts;
 use super::form::{
-    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, LABELS, NAMES, PATH, PLAIN_TEXT, PRICE, RATE,
-    SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TIME_ZONE, WORD,
+    ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, Form, HEADERS, LABELS, NAMES, PATH, PLAIN_TEXT,
+    PRICE, RATE, SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TEXT_LIST, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, PUBLIC_URL, PublicUrl, SOCKET};
@@ -185,6 +185,8 @@ table! {
         kind: String = WORD, said "the table's name";
         /// The key of the account.
         api_key: SecretSource = SECRET, said "the kind's standard variable";
+        /// A bearer token, sent in place of the key.
+        auth_token: SecretSource = SECRET, said "the kind's standard variable, if there is no key";
         /// The address that the paths of requests are appended to.
         base_url: String = ADDRESS, said "the kind's standard variable, else its own address";
     } => #[derive(Clone, Debug)] ProviderConfig {
@@ -195,6 +197,8 @@ table! {
         /// What stands before the operation's path; no slash at the end.
         base_url: String,
         api_key: Option<SecretSource>,
+        /// What is sent as a bearer's token in place of the key, at kinds that take either.
+        auth_token: Option<SecretSource>,
         /// `[polling]` with this provider's own keys over it.
         polling: Polling,
         /// The kind's further keys (`organization`, `project`, …).
@@ -203,6 +207,8 @@ table! {
         /// What the provider signs its own webhooks with. With it, `POST /hooks/NAME` takes them, and the batch that
         /// one names is checked at once.
         webhook_secret: SecretSource = SECRET;
+        /// [Further headers](#headers-of-a-provider) of every request to the provider's own address.
+        headers: BTreeMap<String, SecretSource> = HEADERS, usual BTreeMap::new();
         /// When the provider's list is searched for batches that nobody tracked, to track them. Those that had ended
         /// before the first search are left alone.
         discover: Calendar = CRON_IN_UTC, said "never";
@@ -237,12 +243,33 @@ pub const PROVIDER_OPTIONS: &[Key] = &[
         "Where the input of what is submitted is stored (`s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`).",
     ),
     option("output_uri", "Where the results of what is submitted are stored, as `input_uri`."),
+    option(
+        "bucket_owner",
+        "The id of the AWS account that owns the buckets, where it is another than the caller's.",
+    ),
+    option("kms_key", "The KMS key that the results are encrypted with: its id or its ARN."),
+    Key {
+        form: || TEXT_LIST.describe(),
+        ..option("subnet_ids", "The subnets of a VPC that the job runs in; with `security_group_ids`.")
+    },
+    Key {
+        form: || TEXT_LIST.describe(),
+        ..option("security_group_ids", "The security groups of the job in that VPC.")
+    },
     Key {
         form: || ADDRESS.describe(),
         visibility: ADDRESS.visibility,
         ..option("storage_url", "The address of another storage service than the kind's own.")
     },
 ];
+
+/// How the value of a further key is read.
+pub const fn option_form(name: &str) -> Form<String> {
+    match name.as_bytes() {
+        b"subnet_ids" | b"security_group_ids" => TEXT_LIST,
+        _ => PLAIN_TEXT,
+    }
+}
 
 const fn option(name: &'static str, doc: &'static str) -> Key {
     Key { name, doc, form: || PLAIN_TEXT.describe(), visibility: PLAIN_TEXT.visibility, usual: || None }

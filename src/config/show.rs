@@ -104,6 +104,7 @@ impl Page {
         self.table(&format!("providers.{}", provider.name));
         self.key("kind", quoted(&provider.kind));
         self.key("api_key", provider.api_key.as_ref().and_then(SECRET.write));
+        self.key("auth_token", provider.auth_token.as_ref().and_then(SECRET.write));
         self.key("base_url", (ADDRESS.write)(&provider.base_url));
         self.keys(provider.written());
         for (key, value) in &provider.options {

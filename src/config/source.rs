@@ -129,7 +129,11 @@ impl<'a> Cover<'a> {
         match self.sections.visibility(path) {
             Visibility::Plain | Visibility::PlainTable if !secret::looks_like_one(value) => nothing,
             Visibility::Variable if secret::is_variable(value) => nothing,
-            Visibility::Plain | Visibility::PlainTable | Visibility::Variable | Visibility::Secret => whole,
+            Visibility::Plain
+            | Visibility::PlainTable
+            | Visibility::SecretTable
+            | Visibility::Variable
+            | Visibility::Secret => whole,
             Visibility::Address { whole_path } => {
                 let shown = shown_of_address(text, whole_path);
                 (span.start + shown).min(whole.end)..whole.end

@@ -8,6 +8,7 @@ use crate::domain::calendar::Calendar;
 use crate::domain::cost::Usd;
 use crate::domain::duration;
 use crate::domain::pace::Rate;
+use http::HeaderName;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,20 @@ impl<'i> Cell<'_, 'i> {
 
 pub fn text(cell: &mut Cell<'_, '_>) -> Option<String> {
     cell.as_text("text")
+}
+
+/// A list of texts with commas between them, from a list or such a text.
+pub fn text_list(cell: &mut Cell<'_, '_>) -> Option<String> {
+    if !matches!(cell.value.get_ref(), DeValue::Array(_)) {
+        return cell.as_text("a list of texts");
+    }
+    let members = texts(cell)?;
+    if members.is_empty() {
+        let message = format!("`{}` is an empty list", cell.path);
+        cell.wrong(message, "leave the key out if nothing is to be set".to_owned());
+        return None;
+    }
+    Some(members.iter().map(|member| member.get_ref().as_str()).collect::<Vec<_>>().join(","))
 }
 
 /// A list of texts, each with its place.
@@ -273,6 +288,41 @@ pub fn labels(cell: &mut Cell<'_, '_>) -> Option<BTreeMap<String, String>> {
         })
         .collect();
     labels.into_iter().collect()
+}
+
+/// A table of header names, each with the source of a secret. Names are in lower case then, as HTTP compares them.
+pub fn headers(cell: &mut Cell<'_, '_>) -> Option<BTreeMap<String, SecretSource>> {
+    let table_of = cell.value;
+    let DeValue::Table(table) = table_of.get_ref() else {
+        return cell.wrong_type(
+            "a table of headers",
+            "headers are written { \"x-team\" = { env = \"NAME\" } }".to_owned(),
+        );
+    };
+    let mut headers = BTreeMap::new();
+    let mut sound = true;
+    for (key, value) in table {
+        let mut header = cell.within(value);
+        header.path = format!("{}.{}", header.path, shown(key.get_ref()));
+        let Ok(name) = HeaderName::from_bytes(key.get_ref().as_bytes()) else {
+            let message =
+                format!("{} in `{}` cannot be the name of a header", quote(key.get_ref()), cell.path);
+            let help = "names are made of letters, digits and `-`, such as \"x-team\"".to_owned();
+            cell.problems.push(Problem::error(key.span(), message).help(help));
+            sound = false;
+            continue;
+        };
+        let Some(source) = secret(&mut header) else {
+            sound = false;
+            continue;
+        };
+        if headers.insert(name.as_str().to_owned(), source).is_some() {
+            let message = format!("the header `{name}` is in `{}` twice; capitals do not count", cell.path);
+            cell.problems.push(Problem::error(key.span(), message));
+            sound = false;
+        }
+    }
+    sound.then_some(headers)
 }
 
 /// The source of a secret, or a list of them.

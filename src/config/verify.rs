@@ -3,6 +3,7 @@
 use super::address::web_address;
 use super::catalog::WebhookFacts;
 use super::environment::Env;
+use super::headers;
 use super::load::read_file;
 use super::problem::{Problem, Refused};
 use super::secret::{self, SecretProblem, SecretSource};
@@ -52,6 +53,16 @@ impl Config {
             if let Some(key) = &provider.api_key {
                 add(format!("providers.{}.api_key", provider.name), key, Form::Key);
             }
+            if let Some(token) = &provider.auth_token {
+                add(format!("providers.{}.auth_token", provider.name), token, Form::Key);
+            }
+            for (header, value) in &provider.headers {
+                add(
+                    format!("providers.{}.headers.{header}", provider.name),
+                    value,
+                    Form::Header { secret: headers::is_secret(header, value) },
+                );
+            }
             if let Some(secret) = &provider.webhook_secret {
                 add(format!("providers.{}.webhook_secret", provider.name), secret, Form::HookSecret);
             }
@@ -97,6 +108,8 @@ enum Form {
     Any,
     /// The same, but with nothing around it.
     Key,
+    /// The value of a header.
+    Header { secret: bool },
     /// An address that requests go to, of a webhook of this kind.
     Address(Option<WebhookFacts>),
     /// `whsec_…`
@@ -106,6 +119,11 @@ enum Form {
 }
 
 impl UseOfSecret<'_> {
+    /// Whether it must not be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        !matches!(self.form, Form::Header { secret: false })
+    }
+
     /// Whether it must be an address.
     pub(super) fn is_address(&self) -> bool {
         matches!(self.form, Form::Address(_))
@@ -122,6 +140,9 @@ impl UseOfSecret<'_> {
         let place = || self.source.describe();
         match self.form {
             Form::Any => None,
+            Form::Header { .. } => headers::value(secret.expose_secret())
+                .is_none()
+                .then(|| format!("{} holds characters that no header may carry", place())),
             Form::Key => secret::wrapping(secret).map(|what| format!("{} {what}", place())),
             Form::Address(facts) => match web_address(secret.expose_secret()) {
                 Ok(url) => facts?

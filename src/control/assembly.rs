@@ -4,6 +4,7 @@ use super::ingress::{self, InboundHook};
 use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::environment::Env;
+use crate::config::headers;
 use crate::config::secret::SecretSource;
 use crate::config::{Config, ProviderConfig, WebhookConfig};
 use crate::domain::route::{Route, Routes};
@@ -18,6 +19,7 @@ use crate::http::transport::{ReqwestTransport, Transport, TransportConfig, Trans
 use crate::notify::Destination;
 use crate::provider;
 use crate::webhook::Target;
+use http::{HeaderMap, HeaderName};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -76,16 +78,10 @@ impl Assembly {
             all: all.and_then(|source| resolve("api.token".to_owned(), source)),
             reading: reading.and_then(|source| resolve("api.read_token".to_owned(), source)),
         };
-        let keys: BTreeMap<&str, Option<SecretString>> = config
+        let mut credentials: BTreeMap<&str, Credentials> = config
             .providers
             .values()
-            .map(|provider| {
-                let key = provider
-                    .api_key
-                    .as_ref()
-                    .and_then(|source| resolve(format!("providers.{}.api_key", provider.name), source));
-                (provider.name.as_str(), key)
-            })
+            .map(|provider| (provider.name.as_str(), Credentials::of(provider, &mut resolve)))
             .collect();
         let mut inbound = ingress::inbound(config, &mut resolve);
         let pages = config.api.pages();
@@ -116,14 +112,15 @@ impl Assembly {
                         problems.push(format!("providers.{}: no such kind", provider.name));
                         continue;
                     };
-                    let api_key = keys.get(provider.name.as_str()).cloned().flatten();
+                    let mut credentials = credentials.remove(provider.name.as_str()).unwrap_or_default();
+                    problems.append(&mut credentials.problems);
                     let hook = inbound.get_mut(&provider.name);
-                    let own = api_key.iter().chain(hook.as_ref().map(|hook| &hook.secret));
+                    let own = credentials.secrets().chain(hook.as_ref().map(|hook| &hook.secret));
                     let known = Arc::new(own_secrets(provider, own));
                     if let Some(hook) = hook {
                         hook.known = known.clone();
                     }
-                    let adapter = (kind.build)(&provider::Account { config: provider, api_key });
+                    let adapter = (kind.build)(&credentials.account(provider));
                     match authorized(&transport, known, adapter.issuer(), env, clock) {
                         Ok(transport) => {
                             accounts.push(Account { config: provider.clone(), adapter, transport });
@@ -150,6 +147,66 @@ impl Assembly {
         } else {
             Err(problems)
         }
+    }
+}
+
+/// What an account shows to its provider, resolved.
+#[derive(Default)]
+struct Credentials {
+    api_key: Option<SecretString>,
+    auth_token: Option<SecretString>,
+    headers: HeaderMap,
+    /// The headers' values that are secrets.
+    hidden: Vec<SecretString>,
+    /// What is wrong with a header.
+    problems: Vec<String>,
+}
+
+impl Credentials {
+    /// Those of `provider`; `resolve` has its secrets, or reports what is wrong with one.
+    fn of(
+        provider: &ProviderConfig,
+        resolve: &mut impl FnMut(String, &SecretSource) -> Option<SecretString>,
+    ) -> Self {
+        let mut of = |key: String, source: &SecretSource| {
+            resolve(format!("providers.{}.{key}", provider.name), source)
+        };
+        let mut read = |key: &str, source: &Option<SecretSource>| of(key.to_owned(), source.as_ref()?);
+        let (api_key, auth_token) =
+            (read("api_key", &provider.api_key), read("auth_token", &provider.auth_token));
+        let mut credentials = Self { api_key, auth_token, ..Self::default() };
+        for (name, source) in &provider.headers {
+            let is_secret = headers::is_secret(name, source);
+            let value = match source {
+                // What is no secret is not to be taken out of every text.
+                SecretSource::Inline(value) if !is_secret => Some(value.clone()),
+                source => of(format!("headers.{name}"), source),
+            };
+            let Some(value) = value else { continue };
+            match (HeaderName::try_from(name.as_str()), headers::value(value.expose_secret())) {
+                (Ok(header), Some(text)) => {
+                    credentials.headers.insert(header, text);
+                }
+                _ => credentials.problems.push(format!(
+                    "providers.{}.headers.{name}: {} holds characters that no header may carry",
+                    provider.name,
+                    source.describe()
+                )),
+            }
+            if is_secret {
+                credentials.hidden.push(value);
+            }
+        }
+        credentials
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &SecretString> {
+        self.api_key.iter().chain(&self.auth_token).chain(&self.hidden)
+    }
+
+    fn account(self, config: &ProviderConfig) -> provider::Account<'_> {
+        let Self { api_key, auth_token, headers, .. } = self;
+        provider::Account { config, api_key, auth_token, headers }
     }
 }
 

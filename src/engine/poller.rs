@@ -347,7 +347,7 @@ impl Poller {
             name: config.name.clone(),
             kind: config.kind.clone(),
             base_url: config.base_url.clone(),
-            key: config.api_key.is_some(),
+            key: config.api_key.is_some() || config.auth_token.is_some(),
             active: active as u64,
             due: overdue as u64,
             late,

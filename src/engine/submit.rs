@@ -9,7 +9,7 @@ use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Lineage, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
 use crate::failpoint;
-use crate::http::call::{Answer, Call, Outgoing, Paid};
+use crate::http::call::{Answer, BodyHash, Call, Outgoing, Paid};
 use crate::http::failure::Failure;
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
 use crate::store::creations::Asked;
@@ -17,9 +17,11 @@ use crate::store::recording::{Registered, Registration};
 use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -294,7 +296,10 @@ impl SubmissionRun<'_> {
         let total = spooled.length();
         let length = upload.length(total);
         let Upload { call, before, after } = upload;
-        let call = self.due(call);
+        let mut call = self.due(call);
+        if call.signs_body() {
+            call.request.extensions_mut().insert(hash_of(&before, spooled, &after).await?);
+        }
         let progress = self.progress.clone();
         let mut sent = 0;
         let mut told = 0;
@@ -402,6 +407,18 @@ fn begin(account: &Account, mut job: Job) -> Result<Box<dyn Steps>, Failure> {
         }
         begun => begun,
     }
+}
+
+/// The hash of a whole body, for which the input is read once more than it is sent.
+async fn hash_of(before: &Bytes, input: &Spooled, after: &Bytes) -> Result<BodyHash, Failure> {
+    let mut hash = Sha256::new_with_prefix(before);
+    let mut pieces = input.pieces();
+    while let Some(piece) = pieces.next().await {
+        let unreadable = |error| Failure::BadRequest(format!("its body cannot be read: {error}"));
+        hash.update(piece.map_err(unreadable)?);
+    }
+    hash.update(after);
+    Ok(BodyHash(HEXLOWER.encode(&hash.finalize())))
 }
 
 /// A failure at `provider`, before anything was created.

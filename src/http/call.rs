@@ -34,7 +34,17 @@ pub enum Grant {
     Google,
 }
 
+/// The SHA-256 of a body that is sent as it is read, in hexadecimal digits: rides on a request whose signature covers it.
+#[derive(Clone, Debug)]
+pub struct BodyHash(pub String);
+
 impl Call {
+    /// Whether its signature covers the body, so that a body which is sent as it is read needs a [`BodyHash`].
+    pub fn signs_body(&self) -> bool {
+        matches!(self.grant(), Some(Grant::Aws { .. }))
+            && self.request.headers().get(CONTENT_HASH).is_none_or(|hash| hash != UNSIGNED_PAYLOAD)
+    }
+
     /// With a need for `grant`, which rides on the request.
     #[must_use]
     pub fn granted(mut self, grant: Grant) -> Self {
@@ -47,6 +57,12 @@ impl Call {
         self.request.extensions().get()
     }
 }
+
+/// A header with this value says that the body is not signed, because it is sent as it is read. Only S3 takes it.
+pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+
+/// The header by which S3 is told the body's hash.
+pub const CONTENT_HASH: &str = "x-amz-content-sha256";
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,11 +17,12 @@ use super::submit::{
     Untranslatable, only_a_day, patient,
 };
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, after_last, results_id, sightings};
-use crate::config::KindFacts;
+use crate::config::{KindFacts, SignedPlace};
 use crate::domain::batch::{Batch, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
-use crate::http::call::{Answer, Call};
+use crate::http::authorize::{AwsSource, Issuer};
+use crate::http::call::{Answer, Call, Grant};
 use crate::http::failure::Failure;
 use serde_json::{Map, Value};
 use submission::OneRequest;
@@ -33,8 +34,16 @@ pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "anthropic",
         key_env: &["ANTHROPIC_API_KEY"],
+        key_header: "x-api-key",
+        token_env: &["ANTHROPIC_AUTH_TOKEN"],
         base_url_env: Some("ANTHROPIC_BASE_URL"),
         base_url: Some("https://api.anthropic.com"),
+        options: &["access_key_id", "profile", "region"],
+        // Claude Platform on AWS.
+        signed_place: Some(SignedPlace {
+            option: "region",
+            base_url: "https://aws-external-anthropic.{region}.api.aws",
+        }),
         ..KindFacts::NONE
     },
     claims: |id| {
@@ -55,6 +64,9 @@ pub const KIND: Kind = Kind {
 /// The path that every request of a batch goes to.
 const ENDPOINT: &str = "/v1/messages";
 
+/// The name that requests to Claude Platform on AWS are signed for (`docs/providers/anthropic.md#claude-platform-on-aws`).
+const AWS_SERVICE: &str = "aws-external-anthropic";
+
 /// The most batches on a page.
 const PAGE: u32 = 1000;
 
@@ -71,6 +83,8 @@ const MAX_REQUEST_BYTES: u64 = 32 << 20;
 struct Anthropic {
     requests: Requests,
     provider: String,
+    /// Whose credentials sign each request; `None`: it bears a key or a token.
+    source: Option<AwsSource>,
 }
 
 /// Requests by fate, as Anthropic counts them.
@@ -85,11 +99,32 @@ struct Fates {
 
 impl Anthropic {
     fn new(account: &Account) -> Self {
-        // 2026-10-21 changes nothing about batches, and every imitation knows this one.
+        // Every imitation knows this one; 2026-10-21 also refuses the sampling parameters that older models take.
         let headers = [("anthropic-version", "2023-06-01")];
+        let option = |name: &str| account.config.options.get(name).cloned();
+        let fixed = option("access_key_id").zip(account.api_key.clone());
+        let bears_one = fixed.is_none() && (account.api_key.is_some() || account.auth_token.is_some());
+        let source = option("region").filter(|_| !bears_one).map(|region| AwsSource {
+            region,
+            profile: option("profile"),
+            fixed,
+        });
+        let key = account.api_key.clone().filter(|_| source.is_none());
+        let account = &Account { api_key: key, ..account.clone() };
         Self {
             requests: Requests::new(account, Credential::Header("x-api-key"), &headers).versioned("v1"),
             provider: account.config.name.clone(),
+            source,
+        }
+    }
+
+    /// `call` with the need for a signature, unless it bears a key or a token.
+    fn signed(&self, call: Call) -> Call {
+        match &self.source {
+            Some(AwsSource { region, .. }) => {
+                call.granted(Grant::Aws { service: AWS_SERVICE, region: region.clone() })
+            }
+            None => call,
         }
     }
 
@@ -169,7 +204,7 @@ fn status(word: &str, fates: Option<Fates>, cancelled: bool) -> Option<Status> {
 
 impl Provider for Anthropic {
     fn retrieve(&self, id: &str) -> Result<Call, Failure> {
-        self.requests.get(&format!("/messages/batches/{}", segment(id)?), &[])
+        Ok(self.signed(self.requests.get(&format!("/messages/batches/{}", segment(id)?), &[])?))
     }
 
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
@@ -185,7 +220,7 @@ impl Provider for Anthropic {
         let limit = page.limit.clamp(1, PAGE).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(page.cursor.as_deref().map(|after| ("after_id", after)));
-        self.requests.get("/messages/batches", &query)
+        Ok(self.signed(self.requests.get("/messages/batches", &query)?))
     }
 
     fn listed(&self, page: &PageRequest, answer: &Answer) -> Result<Page, Failure> {
@@ -206,6 +241,10 @@ impl Provider for Anthropic {
         self.requests
             .goes_to("api.anthropic.com")
             .then(|| "https://platform.claude.com/workspaces/default/batches".to_owned())
+    }
+
+    fn issuer(&self) -> Option<Issuer> {
+        self.source.clone().map(Issuer::Aws)
     }
 
     fn models_of(&self) -> Option<&'static str> {
@@ -240,14 +279,15 @@ impl Provider for Anthropic {
 
     fn submit(&self, job: &Job) -> Result<Box<dyn Submission>, Failure> {
         only_a_day(job)?;
-        let call = patient(self.requests.post("/messages/batches", None)?);
+        let call = patient(self.signed(self.requests.post("/messages/batches", None)?));
         let adapter = self.clone();
         let created = ReadCreated::new(move |answer| Ok(adapter.sighting(&adapter.requests.object(answer)?)));
         Ok(Box::new(OneRequest::new(call, created)))
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
-        self.requests.post(&format!("/messages/batches/{}/cancel", segment(id)?), None)
+        let path = format!("/messages/batches/{}/cancel", segment(id)?);
+        Ok(self.signed(self.requests.post(&path, None)?))
     }
 
     /// The path is formed anew: the `results_url` of the answer could lead the key to another host.
@@ -256,7 +296,7 @@ impl Provider for Anthropic {
             return Ok(None);
         }
         let path = format!("/messages/batches/{}/results", segment(&batch.id)?);
-        Ok(Some(OneStream::lines(self.requests.get(&path, &[])?)))
+        Ok(Some(OneStream::lines(self.signed(self.requests.get(&path, &[])?))))
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

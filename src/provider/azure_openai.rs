@@ -17,6 +17,7 @@ pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "azure-openai",
         key_env: &["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "AZURE_API_KEY"],
+        key_header: "api-key",
         base_url_env: Some("AZURE_OPENAI_ENDPOINT"),
         options: &["api_version", "deployment"],
         ..KindFacts::NONE

@@ -33,12 +33,16 @@ pub const KIND: Kind = Kind {
         key_optional: true,
         options: &[
             "access_key_id",
+            "bucket_owner",
             "input_uri",
+            "kms_key",
             "output_uri",
             "profile",
             "region",
             "role_arn",
+            "security_group_ids",
             "storage_url",
+            "subnet_ids",
         ],
         required: &["region"],
         option_env: &[("region", &["AWS_REGION", "AWS_DEFAULT_REGION"])],
@@ -89,7 +93,7 @@ impl Bedrock {
         let fixed = option("access_key_id").zip(account.api_key.clone());
         let key = account.api_key.clone().filter(|_| fixed.is_none());
         let bears_key = key.is_some();
-        let bearing = Account { config: account.config, api_key: key };
+        let bearing = Account { api_key: key, ..account.clone() };
         Self {
             requests: Requests::new(&bearing, Credential::Bearer, &[]),
             provider: account.config.name.clone(),
@@ -99,10 +103,7 @@ impl Bedrock {
                 fixed,
             },
             s3: S3::new(account, option("region").as_deref().unwrap_or_default()),
-            places: ["input_uri", "output_uri", "role_arn"]
-                .into_iter()
-                .filter_map(|key| Some((key, option(key)?)))
-                .collect(),
+            places: submission::OPTIONS.into_iter().filter_map(|key| Some((key, option(key)?))).collect(),
             bears_key,
         }
     }

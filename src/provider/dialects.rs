@@ -58,6 +58,11 @@ const fn takes_within(windows: (u64, u64), intake: Intake) -> Creation {
     Creation { intake, way: Way { windows: Some(windows), ..Way::OPENAI }, ..Creation::OPENAI }
 }
 
+/// A service of which no more is known than stands in its row.
+const fn preset(name: &'static str) -> KindFacts {
+    KindFacts { name, preset_of: Some("openai-compatible"), ..KindFacts::NONE }
+}
+
 /// Lines as at OpenAI, each for a model of its own.
 const ANY_MODEL: Intake = Intake { one_model: false, ..Intake::OPENAI };
 
@@ -238,6 +243,110 @@ pub const KINDS: &[&Kind] = kinds![
             }),
             ..Dialect::OPENAI
         },
+        ..Row::OPENAI
+    },
+    // The services below are not tried, and stand together on docs/providers/openai-compatible.md#presets.
+    Row {
+        facts: KindFacts {
+            key_env: &["NEBIUS_API_KEY"],
+            base_url_env: Some("NEBIUS_API_BASE"),
+            base_url: Some("https://api.tokenfactory.nebius.com/v1"),
+            ..preset("nebius")
+        },
+        dialect: Dialect { creation: Some(takes(ANY_MODEL)), ..Dialect::OPENAI },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["OVHCLOUD_API_KEY", "OVH_AI_ENDPOINTS_ACCESS_TOKEN"],
+            base_url_env: Some("OVHCLOUD_API_BASE"),
+            base_url: Some("https://oai.endpoints.kepler.ai.cloud.ovh.net/v1"),
+            ..preset("ovhcloud")
+        },
+        dialect: Dialect {
+            creation: Some(takes_within((DAY_HOURS, 3 * DAY_HOURS), ANY_MODEL)),
+            ..Dialect::OPENAI
+        },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["PERPLEXITY_API_KEY", "PPLX_API_KEY"],
+            base_url: Some("https://api.perplexity.ai/v1"),
+            ..preset("perplexity")
+        },
+        dialect: Dialect {
+            endpoint: "/v1/responses",
+            file_retention_secs: Some(30 * DAY_SECS),
+            creation: Some(takes(Intake { endpoints: &["/v1/responses"], ..ANY_MODEL })),
+            ..Dialect::OPENAI
+        },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["QIANFAN_API_KEY"],
+            base_url: Some("https://qianfan.baidubce.com/v2"),
+            ..preset("qianfan")
+        },
+        dialect: Dialect {
+            endpoint: "/v2/chat/completions",
+            creation: Some(takes_within(
+                (1, 28 * DAY_HOURS),
+                Intake {
+                    takes_openai: false,
+                    max_requests: Some(5_000),
+                    max_bytes: Some(megabytes(1_000)),
+                    ..ANY_MODEL
+                },
+            )),
+            ..Dialect::OPENAI
+        },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["PARASAIL_API_KEY"],
+            base_url: Some("https://api.parasail.io/v1"),
+            ..preset("parasail")
+        },
+        dialect: Dialect {
+            creation: Some(takes(Intake {
+                max_requests: Some(50_000),
+                max_bytes: Some(megabytes(500)),
+                ..ANY_MODEL
+            })),
+            ..Dialect::OPENAI
+        },
+        ..Row::OPENAI
+    },
+    // Its files are objects in storage of one's own, so nothing is created and no results are fetched.
+    Row {
+        facts: KindFacts {
+            key_env: &["SCW_SECRET_KEY", "SCALEWAY_API_KEY"],
+            base_url: Some("https://api.scaleway.ai/v1"),
+            ..preset("scaleway")
+        },
+        dialect: Dialect { creation: None, passthrough: false, ..Dialect::OPENAI },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["INFERENCE_API_KEY"],
+            base_url: Some("https://batch.inference.net/v1"),
+            ..preset("inference-net")
+        },
+        dialect: Dialect { creation: Some(takes(ANY_MODEL)), ..Dialect::OPENAI },
+        ..Row::OPENAI
+    },
+    Row {
+        facts: KindFacts {
+            key_env: &["NEOSANTARA_API_KEY"],
+            base_url_env: Some("NEOSANTARA_API_BASE"),
+            base_url: Some("https://api.neosantara.xyz/v1"),
+            ..preset("neosantara")
+        },
+        dialect: Dialect { creation: Some(takes(ANY_MODEL)), ..Dialect::OPENAI },
         ..Row::OPENAI
     },
     // Any other service with OpenAI's interface (docs/providers/openai-compatible.md).

@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
     facts: KindFacts {
         name: "gemini",
         key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"],
+        key_header: "x-goog-api-key",
         base_url_env: Some("GOOGLE_GEMINI_BASE_URL"),
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         adds_version: true,

@@ -40,7 +40,7 @@ pub(super) struct Request<'a> {
 }
 
 /// The keys of requests that tell what they are for.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "messages",
     "input",
     "prompt",
@@ -52,6 +52,8 @@ const KEYS: [&str; 11] = [
     "conversation",
     "previous_response_id",
     "file",
+    "query",
+    "documents",
 ];
 
 /// Whose lines a key at the top belongs to.

@@ -30,6 +30,7 @@ mod model_names;
 pub mod model_prefix;
 pub mod openai;
 pub mod openai_results;
+pub mod openrouter;
 pub mod otari;
 pub mod fates;
 mod pieces;
@@ -49,6 +50,7 @@ pub mod together;
 mod tools;
 mod unsupported;
 pub mod vertex;
+pub mod voyage;
 pub mod xai;
 
 use crate::config::{KindFacts, ProviderConfig};
@@ -59,7 +61,7 @@ use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use hook::Hook;
-use http::Method;
+use http::{HeaderMap, Method};
 use reading::MAX_ID_BYTES;
 use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
@@ -217,12 +219,23 @@ pub struct Kind {
 }
 
 /// What an adapter is made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account<'a> {
     /// The account's part of the configuration.
     pub config: &'a ProviderConfig,
     /// The key, if one is configured.
     pub api_key: Option<SecretString>,
+    /// The bearer's token in its place, if one is configured.
+    pub auth_token: Option<SecretString>,
+    /// Further headers of every request to the account's own address.
+    pub headers: HeaderMap,
+}
+
+impl<'a> Account<'a> {
+    /// With a key alone.
+    pub fn new(config: &'a ProviderConfig, api_key: Option<SecretString>) -> Self {
+        Self { config, api_key, auth_token: None, headers: HeaderMap::new() }
+    }
 }
 
 /// Whether it is a UUID in lower case, the shape of several services' ids (`docs/providers.md#guessing-the-provider-from-an-id`).

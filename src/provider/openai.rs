@@ -1,8 +1,10 @@
 //! OpenAI's batches (`docs/providers/openai.md`), and what every service that imitates them has in common.
 
+mod inline;
 mod submission;
 
 use super::hook::Hook;
+use super::lenient::string_end;
 use super::openai_results::{OneStream, output_line};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
@@ -14,13 +16,17 @@ use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::Batch;
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
-use crate::http::call::{Answer, Call};
+use crate::http::call::{Answer, BodyLimit, Call};
 use crate::http::failure::Failure;
+use crate::http::limits;
 use http::Method;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use submission::as_it_is;
 
+pub(super) use inline::RequestsWithin;
 pub(super) use submission::{
     Creation, FormFields, Start, Way, bare, bare_creation, creation, creation_without_metadata,
     creation_without_window, metadata,
@@ -114,6 +120,8 @@ pub(super) struct Dialect {
     pub file_retention_secs: Option<i64>,
     /// How batches are created there.
     pub creation: Option<Creation>,
+    /// Whether a batch can be cancelled there.
+    pub cancels: bool,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
     pub passthrough: bool,
     /// Reads a record of its results.
@@ -139,6 +147,8 @@ pub(super) enum ResultsLocation {
     /// In files, whose ids the batch names.
     Files,
     Batch,
+    /// In what is told of the batch itself, once it has ended.
+    Retrieval,
 }
 
 impl Dialect {
@@ -151,6 +161,7 @@ impl Dialect {
         endpoint: "/v1/chat/completions",
         file_retention_secs: None,
         creation: Some(Creation::OPENAI),
+        cancels: true,
         passthrough: true,
         output_line,
         amend: |_, _| {},
@@ -225,7 +236,7 @@ impl OpenAi {
                 ..Sighting::default()
             };
             (self.dialect.amend)(reader, &mut sighting);
-            if self.dialect.results_location == ResultsLocation::Batch {
+            if self.dialect.results_location != ResultsLocation::Files {
                 sighting.error_file_id = None;
                 sighting.output_file_id =
                     has_results(&sighting).then(|| results_id(&self.provider, &sighting.id));
@@ -256,11 +267,19 @@ impl OpenAi {
 
 impl Provider for OpenAi {
     fn retrieve(&self, id: &str) -> Result<Call, Failure> {
-        self.requests.get(&format!("/batches/{}", segment(id)?), &[])
+        let mut call = self.requests.get(&format!("/batches/{}", segment(id)?), &[])?;
+        if self.dialect.results_location == ResultsLocation::Retrieval {
+            // What follows is results.
+            call.body_limit = BodyLimit::Beginning(limits::PROVIDER_BODY);
+        }
+        Ok(call)
     }
 
     fn retrieved(&self, id: &str, answer: &Answer) -> Result<Sighting, Failure> {
-        let object = self.requests.object(answer)?;
+        let object = match self.dialect.results_location {
+            ResultsLocation::Retrieval => self.requests.object(&without_results(answer))?,
+            _ => self.requests.object(answer)?,
+        };
         // A gateway that takes its own id for the batch may answer with the one it stands for.
         let is_same = |told: &str| told == id || is_routed(id);
         let sighting = about(id, "id", object, is_same, |object| self.sighting(object))?;
@@ -318,6 +337,9 @@ impl Provider for OpenAi {
     }
 
     fn cancel(&self, id: &str) -> Result<Call, Failure> {
+        if !self.dialect.cancels {
+            return unsupported("cannot cancel a batch");
+        }
         self.requests.post(&format!("/batches/{}/cancel", segment(id)?), None)
     }
 
@@ -357,7 +379,7 @@ impl Provider for OpenAi {
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
-        if self.dialect.results_location == ResultsLocation::Batch {
+        if self.dialect.results_location != ResultsLocation::Files {
             return unsupported("keeps results with their batch, and no files");
         }
         if let Some((place, _)) =
@@ -371,12 +393,16 @@ impl Provider for OpenAi {
     }
 
     fn results(&self, batch: &Batch, part: Part) -> Result<Option<Box<dyn Fetch>>, Failure> {
-        if self.dialect.results_location == ResultsLocation::Batch {
-            if part == Part::Errors {
+        let path = match self.dialect.results_location {
+            ResultsLocation::Files => None,
+            ResultsLocation::Batch => Some(format!("/batches/{}/results", segment(&batch.id)?)),
+            ResultsLocation::Retrieval => Some(format!("/batches/{}", segment(&batch.id)?)),
+        };
+        if let Some(path) = path {
+            if part == Part::Errors || batch.output_file_id.is_none() {
                 return Ok(None);
             }
-            let call = self.requests.get(&format!("/batches/{}/results", segment(&batch.id)?), &[])?;
-            return Ok(Some(OneStream::array(call, &[&["results"]])));
+            return Ok(Some(OneStream::array(self.requests.get(&path, &[])?, &[&["results"]])));
         }
         let file = match part {
             Part::Output => &batch.output_file_id,
@@ -395,6 +421,49 @@ impl Provider for OpenAi {
         }
         self.requests.raw(method.clone(), path, query)
     }
+}
+
+/// `answer` with nothing in the place of its results, which are as long as the batch is. Where they go on beyond what was
+/// read, so does all that follows them.
+fn without_results(answer: &Answer) -> Cow<'_, Answer> {
+    let Some(results) = results_in(&answer.body) else { return Cow::Borrowed(answer) };
+    let (before, behind) =
+        (&answer.body[..results.start], answer.body.get(results.end..).unwrap_or_default());
+    let behind = if results.end < answer.body.len() { behind } else { b"}" };
+    let body = [before, b"null", behind].concat().into();
+    Cow::Owned(Answer { body, cut: answer.cut && results.end < answer.body.len(), ..answer.clone() })
+}
+
+/// Where the array `results` of the object in `text` stands, as far as it is there.
+fn results_in(text: &[u8]) -> Option<Range<usize>> {
+    let (mut at, mut depth, mut key, mut begun) = (0, 0_usize, &b""[..], None);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                let Some(end) = string_end(text, at) else { break };
+                if depth == 1 {
+                    key = &text[at + 1..end - 1];
+                }
+                at = end;
+                continue;
+            }
+            b'[' | b'{' => {
+                if depth == 1 && *byte == b'[' && key == b"results" {
+                    begun = Some(at);
+                }
+                depth += 1;
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                if let Some(start) = begun.filter(|_| depth == 1) {
+                    return Some(start..at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    begun.map(|start| start..text.len())
 }
 
 /// Whether there is something to fetch of a batch that keeps its results to itself.

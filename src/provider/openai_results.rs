@@ -120,7 +120,9 @@ pub fn usage(body: &Value) -> Option<Usage> {
     if input.is_none() && output.is_none() && total.is_none() {
         return None;
     }
-    let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
+    let output_tokens = output.unwrap_or(0);
+    // Embeddings are often told by their total alone.
+    let input_tokens = input.or(total.map(|total| total.saturating_sub(output_tokens))).unwrap_or(0);
     let cached_tokens = count(&[
         "/prompt_tokens_details/cached_tokens",
         "/input_tokens_details/cached_tokens",

@@ -1,17 +1,14 @@
 //! An otari gateway (`docs/providers/otari.md`): OpenAI's batches without files, in front of other services.
 
 use super::Kind;
-use super::openai::{Creation, Dialect, OpenAi, ResultsLocation, Start, bare, metadata};
+use super::openai::{Creation, Dialect, OpenAi, RequestsWithin, ResultsLocation, Start, bare, metadata};
 use super::openai_results::{error_of, failure_in, usage};
 use super::read::{self, Reader};
 use super::request::{Credential, Requests};
 use super::results::{OutputLine, RequestResult};
-use super::submit::{
-    Framing, Intake, LineForm, MARKER, OPENAI_LINE, Submission, SubmitStep, Upload, patient,
-};
+use super::submit::{Framing, Intake, LineForm, MARKER, OPENAI_LINE};
 use super::unsupported::unsupported;
 use crate::config::KindFacts;
-use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use serde_json::{Map, Value, json};
 
@@ -52,52 +49,31 @@ const DIALECT: Dialect = Dialect {
             ..Intake::OPENAI
         },
         translate: bare,
-        begin: |start| Ok(Box::new(RequestsWithin(start))),
+        begin: |start| RequestsWithin::begin(start, around),
         ..Creation::OPENAI
     }),
     output_line,
     ..Dialect::OPENAI
 };
 
-/// The one step of a submission: the requests stand within the creation itself.
-#[derive(Debug)]
-struct RequestsWithin(Start);
-
-impl RequestsWithin {
-    fn create(&self) -> Result<SubmitStep, Failure> {
-        let Start { requests, options, job, .. } = &self.0;
-        let Some(model) = &job.model else {
-            return unsupported("needs one model for all requests: give it with --model");
-        };
-        // The model says which service it is for; the requests' own is not read.
-        let model = match options.get("upstream") {
-            Some(upstream) if !model.starts_with(&format!("{upstream}:")) => format!("{upstream}:{model}"),
-            _ => model.clone(),
-        };
-        let mut metadata = metadata(job);
-        metadata.insert(MARKER.to_owned(), job.marker.as_str().into());
-        let around = json!({
-            "model": model,
-            "completion_window": job.completion_window,
-            "metadata": metadata,
-        });
-        let mut call = patient(requests.post("/batches", Some(&around))?);
-        // The object is left open for the last of its fields.
-        let mut before = around.to_string();
-        before.pop();
-        before.push_str(",\"requests\":[");
-        call.request.body_mut().clear();
-        Ok(SubmitStep::CreateWith(Upload { call, before: before.into(), after: "]}".into() }))
-    }
-}
-
-impl Submission for RequestsWithin {
-    fn next(&mut self, answer: Option<&Answer>) -> Result<SubmitStep, Failure> {
-        match answer {
-            None => self.create(),
-            Some(answer) => self.0.created.done(answer),
-        }
-    }
+/// What stands before the requests.
+fn around(start: &Start) -> Result<Value, Failure> {
+    let Start { options, job, .. } = start;
+    let Some(model) = &job.model else {
+        return unsupported("needs one model for all requests: give it with --model");
+    };
+    // The model says which service it is for; the requests' own is not read.
+    let model = match options.get("upstream") {
+        Some(upstream) if !model.starts_with(&format!("{upstream}:")) => format!("{upstream}:{model}"),
+        _ => model.clone(),
+    };
+    let mut metadata = metadata(job);
+    metadata.insert(MARKER.to_owned(), job.marker.as_str().into());
+    Ok(json!({
+        "model": model,
+        "completion_window": job.completion_window,
+        "metadata": metadata,
+    }))
 }
 
 /// A result: the answer of the service behind the gateway as a chat completion, or an error.

@@ -190,16 +190,25 @@ impl<'a> Reader<'a> {
             return None;
         }
         self.whole(|reader| {
-            let mut tokens = |field: &str| reader.count(&format!("{path}.{field}"));
-            let input = tokens("input_tokens");
-            let output = tokens("output_tokens");
-            let total = tokens("total_tokens");
-            let cached = tokens("input_tokens_details.cached_tokens");
-            let reasoning = tokens("output_tokens_details.reasoning_tokens");
+            // Some tell a batch's tokens under the names of chat completions.
+            let mut tokens = |fields: [&str; 2]| {
+                fields.into_iter().find_map(|field| reader.count(&format!("{path}.{field}")))
+            };
+            let input = tokens(["input_tokens", "prompt_tokens"]);
+            let output = tokens(["output_tokens", "completion_tokens"]);
+            let total = tokens(["total_tokens"; 2]);
+            let cached =
+                tokens(["input_tokens_details.cached_tokens", "prompt_tokens_details.cached_tokens"]);
+            let reasoning = tokens([
+                "output_tokens_details.reasoning_tokens",
+                "completion_tokens_details.reasoning_tokens",
+            ]);
             if input.is_none() && output.is_none() && total.is_none() {
                 return None;
             }
-            let (input_tokens, output_tokens) = (input.unwrap_or(0), output.unwrap_or(0));
+            let output_tokens = output.unwrap_or(0);
+            // Embeddings are often told by their total alone.
+            let input_tokens = input.or(total.map(|total| total.saturating_sub(output_tokens))).unwrap_or(0);
             Some(Usage {
                 input_tokens,
                 input_tokens_details: InputTokensDetails {

@@ -20,6 +20,8 @@ const WITH_A_FILE: &[&Kind] = &[
     &super::dashscope::KIND,
     &super::otari::KIND,
     &super::litellm::KIND,
+    &super::openrouter::KIND,
+    &super::voyage::KIND,
 ];
 
 const fn all() -> [&'static Kind; WITH_A_FILE.len() + dialects::KINDS.len()] {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Requests {
     base_url: String,
     /// Ready to be sent, or what is wrong with the configured values.
     headers: Result<HeaderMap, String>,
+    /// What the account has besides, for its own address alone.
+    own_headers: HeaderMap,
     /// Encoded already, and sent with every request; empty: none.
     query: String,
     timeout: Duration,
@@ -38,15 +40,17 @@ impl Requests {
     pub fn new(account: &Account, credential: Credential, headers: &[(&'static str, &str)]) -> Self {
         Self {
             base_url: account.config.base_url.trim_end_matches('/').to_owned(),
-            headers: form_headers(account.api_key.as_ref(), credential, headers),
+            headers: form_headers(account, credential, headers),
+            own_headers: account.headers.clone(),
             query: String::new(),
             timeout: account.config.polling.timeout,
         }
     }
 
-    /// At another address, with the same key and headers.
+    /// At another address, with the same key, but without the account's further headers: these are for its own address.
     #[must_use]
     pub fn at(mut self, base_url: &str) -> Self {
+        self.own_headers.clear();
         base_url.trim_end_matches('/').clone_into(&mut self.base_url);
         self
     }
@@ -139,7 +143,15 @@ impl Requests {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone().map_err(Failure::BadRequest)?;
+        self.add_own_headers(&mut request);
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })
+    }
+
+    /// Adds the account's further headers, which take the place of what the kind itself says under the same names.
+    fn add_own_headers(&self, request: &mut Request<Bytes>) {
+        for (name, value) in &self.own_headers {
+            request.headers_mut().insert(name, value.clone());
+        }
     }
 
     /// Sends `body` as JSON to `path` at the same host, which is not below the base address.
@@ -155,8 +167,8 @@ impl Requests {
         beside.post(path, Some(body))
     }
 
-    /// A request to an address that the service gave out, without the key and everything else that is the account's:
-    /// wherever it leads, nothing of these goes there.
+    /// A request to an address that the service gave out, without the key: wherever it leads, that does not go there.
+    /// The account's further headers go along only to its own address, where a gateway may ask for them.
     pub fn elsewhere(&self, method: Method, url: &str) -> Result<Call, Failure> {
         let uri: Uri = url.parse().map_err(|_| Failure::Malformed("the address in it is none".to_owned()))?;
         let is_safe = uri.scheme_str() == Some("https");
@@ -167,7 +179,17 @@ impl Requests {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if self.is_own(url) {
+            self.add_own_headers(&mut request);
+        }
         Ok(Call { request, timeout: self.timeout, body_limit: BodyLimit::Whole(limits::PROVIDER_BODY) })
+    }
+
+    /// Whether `url` is at the account's own address: the same scheme, host and port.
+    fn is_own(&self, url: &str) -> bool {
+        let origin =
+            |url: &str| url::Url::parse(url).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
+        origin(url).is_some_and(|of| origin(&self.base_url) == Some(of))
     }
 
     /// What `answer` says if it is no success; see [`answer::refusal`].
@@ -215,13 +237,15 @@ fn push_pair(query: &mut String, name: &str, value: &str) {
 }
 
 fn form_headers(
-    key: Option<&SecretString>,
+    account: &Account,
     credential: Credential,
     others: &[(&'static str, &str)],
 ) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    if let Some(key) = key {
+    let bearer = account.auth_token.as_ref().map(|token| (token, Credential::Bearer));
+    let key = account.api_key.as_ref().map(|key| (key, credential));
+    for (key, credential) in bearer.into_iter().chain(key) {
         let key = key.expose_secret().trim();
         let (name, value) = match credential {
             Credential::Bearer => ("authorization", HeaderValue::try_from(format!("Bearer {key}"))),
@@ -252,6 +276,7 @@ mod tests {
     use super::*;
     use crate::config::{Polling, ProviderConfig};
     use proptest::prelude::*;
+    use secrecy::SecretString;
     use std::collections::BTreeMap;
 
     fn requests(base_url: &str, key: &str) -> Requests {
@@ -260,12 +285,14 @@ mod tests {
             kind: "openai".to_owned(),
             base_url: base_url.to_owned(),
             api_key: None,
+            auth_token: None,
             webhook_secret: None,
+            headers: BTreeMap::new(),
             discover: None,
             polling: Polling::default(),
             options: BTreeMap::new(),
         };
-        let account = Account { config: &config, api_key: Some(SecretString::from(key)) };
+        let account = Account::new(&config, Some(SecretString::from(key)));
         Requests::new(&account, Credential::Bearer, &[("x-extra", "1")])
     }
 

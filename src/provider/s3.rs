@@ -3,8 +3,8 @@
 use super::Account;
 use super::request::segment;
 use crate::config::aws_domain;
-use crate::http::authorize::{CONTENT_HASH, S3 as SERVICE, UNSIGNED_PAYLOAD};
-use crate::http::call::{Answer, BodyLimit, Call, Grant};
+use crate::http::authorize::S3 as SERVICE;
+use crate::http::call::{Answer, BodyLimit, CONTENT_HASH, Call, Grant, UNSIGNED_PAYLOAD};
 use crate::http::failure::Failure;
 use crate::http::limits;
 use bytes::Bytes;
@@ -155,7 +155,9 @@ mod tests {
             kind: "bedrock".to_owned(),
             base_url: String::new(),
             api_key: None,
+            auth_token: None,
             webhook_secret: None,
+            headers: BTreeMap::new(),
             discover: None,
             polling: Polling::default(),
             options: address
@@ -163,7 +165,7 @@ mod tests {
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
         };
-        S3::new(&Account { config: &config, api_key: None }, "eu-central-1")
+        S3::new(&Account::new(&config, None), "eu-central-1")
     }
 
     #[test]

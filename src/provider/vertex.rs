@@ -102,7 +102,7 @@ impl Vertex {
             base_url: account.config.base_url.replace("//global-aiplatform.", "//aiplatform."),
             ..account.config.clone()
         };
-        let at_its_place = Account { config: &config, api_key: account.api_key.clone() };
+        let at_its_place = Account { config: &config, ..account.clone() };
         let requests = Requests::new(&at_its_place, Credential::Bearer, &[]).versioned("v1");
         let bears_token = account.api_key.is_some();
         Self {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A completed batch of `kind`, as its own recorded answer shows it.
-fn ended(kind: &Kind) -> Option<Batch> {
+pub fn ended(kind: &Kind) -> Option<Batch> {
     let now: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
     let provider = adapter(kind);
     let recorded = fixtures(kind, "").into_iter().filter(|(name, _)| !name.starts_with("quirk"));

@@ -10,7 +10,7 @@ use batchd::provider::{Kind, Provider};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 21] = [
     "openai",
     "openai-compatible",
     "azure-openai",
@@ -24,9 +24,17 @@ const NAMES: [&str; 13] = [
     "doubleword",
     "novita",
     "litellm",
+    "voyage",
+    "nebius",
+    "ovhcloud",
+    "perplexity",
+    "qianfan",
+    "parasail",
+    "inference-net",
+    "neosantara",
 ];
 
-fn job() -> Job {
+pub fn job() -> Job {
     Job {
         marker: "bd-0123456789abcdef".to_owned(),
         name: Some("nightly".to_owned()),
@@ -96,6 +104,57 @@ fn every_step_is_as_the_service_wants_it() {
     let after = way[0]["after"].as_str().unwrap();
     let whole: Value = serde_json::from_str(&format!("{before}{{\"custom_id\":\"a\"}}{after}")).unwrap();
     assert_eq!(whole["requests"][0]["custom_id"], "a");
+}
+
+#[test]
+fn openrouter_gets_the_requests_after_all_else() {
+    let openrouter = kind("openrouter").unwrap();
+    let way = submitted(adapter(openrouter).as_ref(), &job(), vec![created(openrouter)]).unwrap();
+    assert_eq!(way[0]["upload"]["url"], "https://openrouter.ai/api/v1/batches");
+    let [before, after] = ["before", "after"].map(|part| way[0][part].as_str().unwrap());
+    assert_eq!(
+        (before, after),
+        (r#"{"endpoint":"/v1/chat/completions","model":"m-1","completion_window":"24h","requests":["#, "]}")
+    );
+    let attached = Job { metadata: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..job() };
+    let refused = submitted(adapter(openrouter).as_ref(), &attached, Vec::new()).unwrap_err();
+    assert!(refused.to_string().contains("keeps no metadata"), "{refused}");
+    let longer = Job { completion_window: "48h".to_owned(), ..job() };
+    assert!(
+        adapter(openrouter).submit(&longer).unwrap_err().to_string().contains("no completion window but")
+    );
+    let refused = adapter(openrouter).cancel("batch_1").unwrap_err();
+    assert!(refused.to_string().contains("cannot cancel a batch"), "{refused}");
+    let (input, judged) = input(adapter(openrouter).as_ref(), &[line("a"), inner("b")]).unwrap();
+    let whole: Value = serde_json::from_str(&format!("{before}{input}{after}")).unwrap();
+    assert_eq!((&whole["requests"], judged.requests), (&json!([inner("a"), inner("b")]), 2));
+}
+
+#[test]
+fn voyage_is_told_the_model_once_and_the_requests_hold_nothing_else() {
+    let voyage = adapter(kind("voyage").unwrap());
+    let embedding = |more: Value| {
+        let mut body = json!({"model": "voyage-4-large", "input": ["hi"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body})
+    };
+    let (sent, judged) = input(voyage.as_ref(), &[embedding(json!({}))]).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&sent).unwrap(),
+        json!({"custom_id": "a", "body": {"input": ["hi"]}})
+    );
+    assert_eq!(
+        (judged.endpoint.as_str(), judged.model.as_deref()),
+        ("/v1/embeddings", Some("voyage-4-large"))
+    );
+    let refused = input(voyage.as_ref(), &[embedding(json!({"output_dimension": 512}))]).unwrap_err();
+    assert!(refused.contains("--param 'request_params={\"output_dimension\""), "{refused}");
+    let own = json!({"custom_id": "b", "body": {"query": "q", "documents": ["d"]}});
+    let overrides = Overrides { model: Some("rerank-3".to_owned()), ..Overrides::default() };
+    let mut judge = InputChecker::new(voyage.as_ref(), overrides).unwrap();
+    let mut into = Vec::new();
+    judge.push(voyage.as_ref(), format!("{own}\n").as_bytes(), &mut into);
+    assert_eq!(judge.finish(voyage.as_ref(), &mut into).unwrap().endpoint, "/v1/rerank");
 }
 
 #[test]
@@ -271,6 +330,8 @@ fn what_a_service_does_not_take_beside_the_requests_is_said_before_anything_is_s
         ("moonshot", "6h"),
         ("dashscope", "15d"),
         ("siliconflow", "1h"),
+        ("ovhcloud", "4d"),
+        ("qianfan", "29d"),
         ("groq", "soon"),
     ] {
         let job = Job { completion_window: window.to_owned(), ..job() };
@@ -280,7 +341,9 @@ fn what_a_service_does_not_take_beside_the_requests_is_said_before_anything_is_s
     for name in ["together", "novita"] {
         assert!(refusal(name, &attached).contains("no metadata"), "{name}");
     }
-    assert!(refusal("cohere", &job()).contains("creates no batches"));
+    for name in ["cohere", "scaleway"] {
+        assert!(refusal(name, &job()).contains("creates no batches"), "{name}");
+    }
     let many = (0..16).map(|key| (key.to_string(), "x".to_owned())).collect();
     assert!(refusal("groq", &Job { metadata: many, ..job() }).contains("15 entries"));
     let modelless = Job { model: None, ..job() };
@@ -349,8 +412,9 @@ fn lines_in_openai_s_form_become_the_service_s_own() {
     let (otari, _) = of("otari", &[line("a"), inner("b")]);
     let whole: Value = serde_json::from_str(&format!("[{otari}]")).unwrap();
     assert_eq!(whole, json!([inner("a"), inner("b")]));
-    let (zai, _) = of("zai", &[line("a")]);
-    assert_eq!(parsed(&zai)[0]["url"], "/v4/chat/completions");
+    for (name, url) in [("zai", "/v4/chat/completions"), ("qianfan", "/v2/chat/completions")] {
+        assert_eq!(parsed(&of(name, &[line("a")]).0)[0]["url"], url);
+    }
 }
 
 #[test]

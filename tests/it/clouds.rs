@@ -9,6 +9,7 @@ use axum::response::IntoResponse as _;
 use batchd::config::{Polling, ProviderConfig};
 use batchd::domain::batch::Batch;
 use batchd::http::call::{Answer, Call};
+use batchd::http::failure::Failure;
 use batchd::provider::registry::kind;
 use batchd::provider::results::{FetchStep, Part};
 use batchd::provider::submit::{Created, Job, SubmitStep};
@@ -311,12 +312,55 @@ fn adapter(name: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
         kind: name.to_owned(),
         base_url: "http://127.0.0.1:9".to_owned(),
         api_key: None,
+        auth_token: None,
         webhook_secret: None,
+        headers: BTreeMap::new(),
         discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
-    (kind(name).unwrap().build)(&Account { config: &config, api_key: None })
+    (kind(name).unwrap().build)(&Account::new(&config, None))
+}
+
+#[test]
+fn bedrock_is_told_whose_buckets_which_key_and_which_network() {
+    let creation = |more: &[(&str, &str)]| {
+        let usual = [
+            ("region", "eu-central-1"),
+            ("role_arn", "arn:aws:iam::111122223333:role/batches"),
+            ("input_uri", "s3://bucket/in"),
+        ];
+        let bedrock = adapter("bedrock", &[&usual[..], more].concat());
+        let mut steps = bedrock.submit(&job("m-1"))?;
+        steps.next(None)?;
+        match steps.next(Some(&crate::provider::answer(200, "")))? {
+            SubmitStep::Create(call) => {
+                Ok::<Value, Failure>(serde_json::from_slice(call.request.body()).unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = creation(&[]).unwrap();
+    assert!(plain.get("vpcConfig").is_none());
+    assert!(plain["outputDataConfig"]["s3OutputDataConfig"].get("s3BucketOwner").is_none());
+    let subnets = ("subnet_ids", "subnet-1, subnet-2");
+    let body = creation(&[
+        ("bucket_owner", "444455556666"),
+        ("kms_key", "arn:aws:kms:eu-central-1:111122223333:key/k"),
+        subnets,
+        ("security_group_ids", "sg-1"),
+    ])
+    .unwrap();
+    assert_eq!(body["inputDataConfig"]["s3InputDataConfig"]["s3BucketOwner"], "444455556666");
+    let output = &body["outputDataConfig"]["s3OutputDataConfig"];
+    assert_eq!(output["s3BucketOwner"], "444455556666");
+    assert_eq!(output["s3EncryptionKeyId"], "arn:aws:kms:eu-central-1:111122223333:key/k");
+    assert_eq!(
+        body["vpcConfig"],
+        json!({"subnetIds": ["subnet-1", "subnet-2"], "securityGroupIds": ["sg-1"]})
+    );
+    let refused = creation(&[subnets]).unwrap_err().to_string();
+    assert!(refused.contains("`security_group_ids`"), "{refused}");
 }
 
 #[test]

@@ -448,6 +448,114 @@ fn rules_for_providers() {
 }
 
 #[test]
+fn headers_of_providers() {
+    let config = sound(
+        "[providers.openai]\nheaders = { \"X-Team\" = \"evals\", cf-aig-authorization = { env = \"CF\" } }",
+    );
+    let headers = &config.providers["openai"].headers;
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["cf-aig-authorization", "x-team"]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(config.show().contains(
+        "headers = { \"cf-aig-authorization\" = { env = \"CF\" }, \"x-team\" = \"[redacted]\" }\n"
+    ));
+    let missing = config.check_secrets(&env()).unwrap_err().one_lines();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(
+        missing[0].contains(
+            "2:11: error: `providers.openai.headers.cf-aig-authorization`: the environment variable CF"
+        ),
+        "{missing:?}"
+    );
+    let odd = Env::from([("HOME", "/home/me"), ("OPENAI_API_KEY", SECRET), ("CF", "schön")]);
+    assert!(config.check_secrets(&odd).unwrap_err().to_string().contains("no header may carry"));
+    let of = |header: &str| error(&format!("[providers.openai]\nheaders = {{ {header} }}"));
+    for (header, told) in [
+        (
+            "Authorization = { env = \"CF\" }",
+            "`providers.openai.headers.authorization` cannot be set: this header is made of `api_key`",
+        ),
+        ("host = \"a.b\"", "is made of an address"),
+        ("Content-Type = \"text/plain\"", "describes the body"),
+        ("idempotency-key = \"x\"", "only the first were created"),
+        ("\"a b\" = \"x\"", "cannot be the name of a header"),
+        ("x-a = \"\"", "is empty"),
+        ("x-a = 5", "must be the source of a secret"),
+        ("x-a = { envv = \"A\" }", "did you mean `env`?"),
+        ("x-a = \"1\", X-A = \"2\"", "twice; capitals do not count"),
+    ] {
+        let message = of(header);
+        assert!(message.contains(told), "{header}: {message}");
+    }
+    assert!(error("[providers.openai]\nheaders = [\"x-a: b\"]").contains("headers are written {"));
+    assert!(warned("[providers.openai]\nheaders = { x-api-key = \"correct-horse\" }", "stands in this file"));
+    let shown = parse("[providers.openai]\nheaders = { x-word = \"correct-horse-battery\" }\nnonsense = 1")
+        .unwrap_err()
+        .rendered(false);
+    assert!(!shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn anthropic_takes_a_key_a_token_or_a_region() {
+    let real = Catalog { providers: KINDS.iter().map(|kind| kind.facts).collect(), ..catalog() };
+    let of = |text: &str, variables: &[(&str, &str)]| {
+        let env: Env = [("HOME", "/home/me")].iter().chain(variables).copied().collect();
+        let config =
+            Config::parse(Path::new("c.toml"), &format!("[providers.anthropic]\n{text}"), &real, &env);
+        config.map_err(|refused| refused.to_string()).map(|mut config| {
+            let warnings = config.warnings.join("\n");
+            let provider = config.providers.remove("anthropic").unwrap();
+            let place =
+                |source: Option<SecretSource>| source.map(|source| source.describe()).unwrap_or_default();
+            (place(provider.api_key), place(provider.auth_token), provider.base_url, warnings)
+        })
+    };
+    let usual = "https://api.anthropic.com".to_owned();
+    let (key, token) = (("ANTHROPIC_API_KEY", "a"), ("ANTHROPIC_AUTH_TOKEN", "b"));
+    let variable = |name: &str| format!("the environment variable {name}");
+    let none = String::new;
+    assert_eq!(of("", &[]).unwrap(), (variable(key.0), none(), usual.clone(), none()));
+    assert_eq!(of("", &[token]).unwrap(), (none(), variable(token.0), usual.clone(), none()));
+    let both = of("", &[key, token]).unwrap();
+    assert_eq!((both.0, both.1), (variable(key.0), none()));
+    assert!(both.3.contains("both set; the provider `anthropic` uses ANTHROPIC_API_KEY"), "{}", both.3);
+    let given = of("auth_token = { env = \"T\" }", &[key]).unwrap();
+    assert_eq!((given.0, given.1), (none(), variable("T")));
+    let region = of("region = \"us-west-2\"", &[key, ("ANTHROPIC_BASE_URL", "http://localhost:1")]).unwrap();
+    let address = "https://aws-external-anthropic.us-west-2.api.aws".to_owned();
+    assert_eq!(region, (none(), none(), address, none()));
+    let refused = of("auth_token = { env = \"T\" }\napi_key = { env = \"K\" }", &[]).unwrap_err();
+    assert!(refused.contains("both `api_key` and `auth_token`"), "{refused}");
+    assert!(error("[providers.openai]\nauth_token = { env = \"T\" }").contains("not for kind `openai`"));
+    let env = Env::from([("HOME", "/home/me"), token]);
+    let config = Config::from_environment(&real, &env).unwrap();
+    assert!(config.providers["anthropic"].auth_token.is_some());
+    let gemini = Env::from([("HOME", "/home/me"), ("GEMINI_API_KEY", "a"), ("GOOGLE_API_KEY", "b")]);
+    let config = Config::from_environment(&real, &gemini).unwrap();
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|told| told.contains("GEMINI_API_KEY and GOOGLE_API_KEY are both set and differ"))
+    );
+}
+
+#[test]
+fn lists_among_further_keys() {
+    let of = |subnets: &str| {
+        let text = format!("[providers.bedrock]\nregion = \"eu-central-1\"\nsubnet_ids = {subnets}");
+        let config = sound_in_earnest(&text);
+        let shown = config.show();
+        // What is shown is read again.
+        assert!(shown.contains("subnet_ids = \"subnet-1,subnet-2\""), "{shown}");
+        config.providers["bedrock"].options["subnet_ids"].clone()
+    };
+    assert_eq!(of("[\"subnet-1\", \"subnet-2\"]"), "subnet-1,subnet-2");
+    assert_eq!(of("\"subnet-1,subnet-2\""), "subnet-1,subnet-2");
+    assert!(error("[providers.openai]\nsubnet_ids = []").contains("is an empty list"));
+    assert!(error("[providers.openai]\nsubnet_ids = [5]").contains("must be a list of texts"));
+}
+
+#[test]
 fn rules_for_polling() {
     assert!(error("[polling]\nmin_interval = \"20m\"").contains("(20m) is longer than `max_interval` (15m)"));
     assert!(error("[providers.openai]\nmin_interval = \"20m\"").starts_with("2:16: "));

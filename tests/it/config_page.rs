@@ -82,6 +82,7 @@ fn kinds_of(section: &Section, key: &Key) -> String {
                 "webhook_secret" => {
                     provider::registry::kind(facts.name).is_some_and(|kind| kind.hook.is_some())
                 }
+                "auth_token" => !facts.token_env.is_empty(),
                 name => facts.options.contains(&name),
             })
             .map(|facts| named(facts.name, facts.required.contains(&key.name)))
@@ -115,9 +116,14 @@ fn kinds_of_providers() -> String {
                 format!("{}{}", in_order(variables), if optional { "; not needed" } else { "" })
             }
         };
+        let key = match facts.token_env {
+            [] => key,
+            tokens => format!("{key}; `auth_token`: {}", in_order(tokens)),
+        };
         let variable = facts.base_url_env.map(|variable| format!("`${variable}`"));
         let address = facts.base_url.map(|address| format!("`{address}`"));
-        let address: Vec<String> = variable.into_iter().chain(address).collect();
+        let signed = facts.signed_place.map(|place| format!("`{}` with `{}`", place.base_url, place.option));
+        let address: Vec<String> = signed.into_iter().chain(variable).chain(address).collect();
         let address = if address.is_empty() { "needed".to_owned() } else { address.join(", else ") };
         writeln!(page, "| `{}` | {key} | {address} |", facts.name).unwrap();
     }

@@ -30,7 +30,7 @@ impl Answered {
 }
 
 /// Sends these bytes and reads the answer; `None`: there is none.
-fn exchange(world: &World, request: &[u8]) -> Option<Answered> {
+pub fn exchange(world: &World, request: &[u8]) -> Option<Answered> {
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     // Whoever is refused may close before all is sent.
     let _ = stream.write_all(request);
@@ -42,7 +42,7 @@ fn exchange(world: &World, request: &[u8]) -> Option<Answered> {
     Some(Answered { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let headers = lines.concat();
     let head = format!(

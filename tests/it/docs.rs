@@ -88,11 +88,28 @@ fn is_a_test(name: &str) -> bool {
 
 #[test]
 fn every_kind_has_a_page_and_every_page_a_kind() {
-    let providers: BTreeSet<&str> = provider::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
+    let presets: Vec<&str> = provider::registry::KINDS
+        .iter()
+        .filter(|kind| kind.facts.preset_of.is_some())
+        .map(|kind| kind.facts.name)
+        .collect();
+    let providers: BTreeSet<&str> = provider::registry::KINDS
+        .iter()
+        .map(|kind| kind.facts.name)
+        .filter(|name| !presets.contains(name))
+        .collect();
     let webhooks: BTreeSet<&str> = webhook::registry::KINDS.iter().map(|kind| kind.facts.name).collect();
     for (folder, kinds) in [("docs/providers", providers), ("docs/webhooks", webhooks)] {
         let pages = pages_in(folder);
         assert_eq!(pages.iter().map(String::as_str).collect::<BTreeSet<_>>(), kinds, "{folder}");
+    }
+    // Those of which little is known share a page.
+    let shared = std::fs::read_to_string("docs/providers/openai-compatible.md").unwrap();
+    for preset in presets {
+        assert!(
+            shared.contains(&format!("\n| `{preset}` |")),
+            "there is no row for {preset} among the presets"
+        );
     }
     // The comparison has a row for each, too.
     let comparison = std::fs::read_to_string("docs/providers.md").unwrap();

@@ -2,9 +2,10 @@
 
 use batchd::config::{Polling, ProviderConfig};
 use batchd::domain::sighting::Sighting;
+use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::domain::transition::observe;
-use batchd::http::call::{Answer, Call};
+use batchd::http::call::{Answer, BodyLimit, Call};
 use batchd::http::failure::Failure;
 use batchd::http::limits;
 use batchd::provider::registry::{self, KINDS, kind};
@@ -34,12 +35,14 @@ pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<
         kind: kind.facts.name.to_owned(),
         base_url,
         api_key: None,
+        auth_token: None,
         webhook_secret: None,
+        headers: BTreeMap::new(),
         discover: None,
         polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
-    (kind.build)(&Account { config: &config, api_key: Some(SecretString::from(KEY)) })
+    (kind.build)(&Account::new(&config, Some(SecretString::from(KEY))))
 }
 
 pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
@@ -62,7 +65,11 @@ fn is_row(kind: &Kind) -> bool {
 
 /// Whether the kind's answers are OpenAI's but for what its own fixtures show.
 pub fn speaks_openai(kind: &Kind) -> bool {
-    is_row(kind) || matches!(kind.facts.name, "azure-openai" | "dashscope" | "litellm" | "otari")
+    is_row(kind)
+        || matches!(
+            kind.facts.name,
+            "azure-openai" | "dashscope" | "litellm" | "openrouter" | "otari" | "voyage"
+        )
 }
 
 /// The answers that the kind is tested with, by name: those recorded for it and, if it speaks OpenAI's API, OpenAI's.
@@ -244,9 +251,10 @@ fn requests(kind: &Kind, options: &[(&str, &str)], id: &str) -> Value {
     requests
 }
 
-/// Each of the kind's further keys, with a value.
+/// Each of the kind's further keys, with a value; none where they would take the place of the key.
 fn all_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-    kind.facts.options.iter().map(|option| (*option, "of-ours")).collect()
+    let options = kind.facts.options.iter().filter(|_| kind.facts.signed_place.is_none());
+    options.map(|option| (*option, "of-ours")).collect()
 }
 
 #[test]
@@ -403,6 +411,32 @@ fn an_object_that_is_no_batch_is_not_taken_for_one() {
             assert!(matches!(read, Err(Failure::Malformed(_))), "{}: {body}", kind.facts.name);
         }
     }
+}
+
+#[test]
+fn what_openrouter_tells_of_a_batch_is_read_whatever_its_results_weigh() {
+    let openrouter = adapter(kind("openrouter").unwrap());
+    let call = openrouter.retrieve("b").unwrap();
+    assert_eq!(call.body_limit, BodyLimit::Beginning(limits::PROVIDER_BODY));
+    let status = r#""status":"completed","finalized_at":1795004200,"request_counts":{"total":2,"completed":2,"failed":0}"#;
+    let around = r#"{"id":"b","created_at":1795000000"#;
+    let results = r#""results":[{"custom_id":"]}\\\"","response":{"body":{"results":[{}]}}},{"custom"#;
+    let read = |body: String, cut: bool| openrouter.retrieved("b", &Answer { cut, ..answer(200, body) });
+    for (body, cut) in [
+        (format!(r#"{around},{status},{results}":1}}]}}"#), false),
+        (format!(r#"{around},{results}":1}}],{status}}}"#), false),
+        (format!("{around},{status},{results}"), true),
+        (format!(r#"{around},{status},"results":["#), true),
+    ] {
+        let sighting = read(body.clone(), cut).unwrap();
+        assert_eq!(sighting.status, Some(Status::Completed), "{body}");
+        assert_eq!(sighting.output_file_id.as_deref(), Some("results:openrouter:b"), "{body}");
+        assert_eq!(sighting.ended_at, Some(1_795_004_200), "{body}");
+    }
+    // What stands behind results that are too long is not guessed.
+    let unknown = read(format!("{around},{results}"), true).unwrap();
+    assert_eq!(unknown.status, None);
+    assert!(read(around.to_owned(), true).is_err());
 }
 
 #[test]

@@ -500,7 +500,7 @@ async fn what_a_short_item_shows_changed_is_retrieved_before_it_is_told() {
     let mut short = account("openai", vendor.clone(), every(MINUTE));
     short.config.kind = "openai-compatible".to_owned();
     let kind = provider::registry::kind("openai-compatible").unwrap();
-    short.adapter = (kind.build)(&provider::Account { config: &short.config, api_key: None });
+    short.adapter = (kind.build)(&provider::Account::new(&short.config, None));
     assert!(!short.adapter.listing().unwrap().complete);
     life.engine.apply(vec![short], Routes::default()).await.unwrap();
     life.track("openai", vendor.ids.iter().cloned(), world.clock.now()).await;
@@ -683,7 +683,7 @@ async fn few_live_ones_among_many_that_ended_are_read_from_the_live_ones_alone()
     let mut jobs = account("openai", mistral.clone(), every(MINUTE));
     jobs.config.kind = "mistral".to_owned();
     let kind = provider::registry::kind("mistral").unwrap();
-    jobs.adapter = (kind.build)(&provider::Account { config: &jobs.config, api_key: None });
+    jobs.adapter = (kind.build)(&provider::Account::new(&jobs.config, None));
     life.engine.apply(vec![jobs], Routes::default()).await.unwrap();
     let running = (0..JOBS).step_by(100).map(Mistral::id);
     life.track("openai", running, world.clock.now()).await;

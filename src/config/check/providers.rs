@@ -2,11 +2,12 @@
 
 use super::rules::Check;
 use crate::config::address::{aws_domain, base_url, is_exposed, is_local};
-use crate::config::catalog::KindFacts;
+use crate::config::catalog::{KindFacts, SignedPlace};
+use crate::config::headers;
 use crate::config::problem::{Problem, known, nearest, quote, shown, suggestion};
 use crate::config::raw::ProviderKeys;
 use crate::config::secret::SecretSource;
-use crate::config::settings::{Polling, ProviderConfig};
+use crate::config::settings::{Polling, ProviderConfig, ProviderTable};
 use crate::config::table::{Field, Named};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -50,8 +51,11 @@ impl Check<'_> {
         }
         let base_url = own.base_url.given().map(|url| self.base_url(&format!("{path}.base_url"), url));
         let api_key = own.api_key.given().map(|key| self.source(&format!("{path}.api_key"), key));
+        let auth_token =
+            own.auth_token.given().map(|token| self.source(&format!("{path}.auth_token"), token));
         let facts = self.provider_kind(name, &own.kind)?;
         let options = self.options(&path, &facts, table);
+        self.headers(&path, &facts, own);
         for key in facts
             .required
             .iter()
@@ -67,10 +71,13 @@ impl Check<'_> {
             None if own.base_url.is_missing() => self.usual_base_url(&facts, &options, name),
             given => given.flatten(),
         };
-        let api_key = match api_key {
-            None if own.api_key.is_missing() => self.usual_key(&facts, name, &path),
+        let (api_key, auth_token) = match (api_key, auth_token) {
+            (None, None) if own.api_key.is_missing() && own.auth_token.is_missing() => {
+                self.usual_credential(&facts, &options, name, &path)
+            }
             given => given,
         };
+        self.judge_token(&path, &facts, own);
         if let Some(secret) = own.webhook_secret.given()
             && !self.circumstances.catalog.hooked.contains(facts.name)
         {
@@ -88,7 +95,7 @@ impl Check<'_> {
         }
         let base_url = base_url?.as_str().trim_end_matches('/').to_owned();
         let (name, kind) = (name.get_ref().clone(), facts.name.to_owned());
-        Some(own.over(ProviderConfig::usual(name, kind, base_url, api_key, polling, options)))
+        Some(own.over(ProviderConfig::usual(name, kind, base_url, api_key, auth_token, polling, options)))
     }
 
     /// What is known of the kind that a table names or is named after.
@@ -162,9 +169,12 @@ impl Check<'_> {
     ) -> Option<Url> {
         let variable =
             facts.base_url_env.filter(|variable| self.circumstances.base.env.get(variable).is_some());
+        let signed = signed_place(facts, options);
+        let variable = variable.filter(|_| signed.is_none());
+        let address = signed.map(|place| place.base_url).or(facts.base_url);
         let text = match variable {
             Some(variable) => self.circumstances.base.env.get(variable).map(str::to_owned),
-            None => facts.base_url.map(|address| filled(address, options)),
+            None => address.map(|address| filled(address, options)),
         };
         if text.as_ref().is_some_and(|text| text.contains('{')) {
             // What it needs is missing, and that has been told.
@@ -196,6 +206,65 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    /// Refuses headers that batchd makes itself, and warns of secrets among their values.
+    fn headers(&mut self, path: &str, facts: &KindFacts, own: &ProviderTable) {
+        let Some(given) = own.headers.given() else { return };
+        for (name, value) in given.get_ref() {
+            let key = format!("{path}.headers.{name}");
+            if let Some(why) = headers::objection(name, facts) {
+                let message = format!("`{key}` cannot be set: this header {why}");
+                self.refuse(given.span(), message, "leave it out of `headers`".to_owned());
+            }
+            if matches!(value, SecretSource::Inline(_)) && headers::is_secret(name, value) {
+                self.warn_of_inline(&key, given.span());
+            }
+            self.places.insert(key, given.span());
+        }
+    }
+
+    /// A token stands in the place of a key, and only at kinds that take either.
+    fn judge_token(&mut self, path: &str, facts: &KindFacts, own: &ProviderTable) {
+        let Some(token) = own.auth_token.given() else { return };
+        if facts.token_env.is_empty() {
+            let message = format!("`{path}.auth_token` is not for kind `{}`", facts.name);
+            self.refuse(token.span(), message, "give the key or token in `api_key`".to_owned());
+        } else if !own.api_key.is_missing() {
+            let message = format!("`{path}` has both `api_key` and `auth_token`");
+            self.refuse(token.span(), message, "leave one of them out".to_owned());
+        }
+    }
+
+    /// What is sent without a key or a token in the file: the standard variable of the first of them that is set.
+    fn usual_credential(
+        &mut self,
+        facts: &KindFacts,
+        options: &BTreeMap<String, String>,
+        name: &Spanned<String>,
+        path: &str,
+    ) -> (Option<SecretSource>, Option<SecretSource>) {
+        if signed_place(facts, options).is_some() {
+            return (None, None);
+        }
+        let env = self.circumstances.base.env;
+        let is_set = |variable: &&&str| env.get(variable).is_some();
+        let token = facts.token_env.iter().find(is_set);
+        match (facts.key_env.iter().find(is_set), token) {
+            (None, Some(token)) => {
+                self.places.insert(format!("{path}.auth_token"), name.span());
+                return (None, Some(SecretSource::Env((*token).to_owned())));
+            }
+            (Some(key), Some(token)) => {
+                let message = format!(
+                    "{key} and {token} are both set; the provider {} uses {key}",
+                    quote(name.get_ref())
+                );
+                self.warn(name.span(), message);
+            }
+            _ => {}
+        }
+        (self.usual_key(facts, name, path), None)
     }
 
     /// The kind's standard variable: the first that is set, else the first there is.
@@ -258,6 +327,11 @@ impl Check<'_> {
         }
         options
     }
+}
+
+/// Where the account is asked with signatures, if its further keys say so.
+fn signed_place(facts: &KindFacts, options: &BTreeMap<String, String>) -> Option<SignedPlace> {
+    facts.signed_place.filter(|place| options.contains_key(place.option))
 }
 
 /// An address with the options that it names filled in.

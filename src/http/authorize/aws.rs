@@ -3,7 +3,7 @@
 use super::cache::{Cache, Issued};
 use super::routes::CredentialRoutes;
 use crate::clock::Clock;
-use crate::http::call::{BodyLimit, Call};
+use crate::http::call::{BodyHash, BodyLimit, CONTENT_HASH, Call, UNSIGNED_PAYLOAD};
 use crate::http::failure::Failure;
 use crate::http::limits;
 use aws_config::Region;
@@ -42,12 +42,6 @@ pub struct AwsSource {
     /// container, instance).
     pub fixed: Option<(String, SecretString)>,
 }
-
-/// A header with this value says that the body is not signed, because it is sent as it is read. Only S3 takes it.
-pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-
-/// The header by which S3 is told the body's hash.
-pub const CONTENT_HASH: &str = "x-amz-content-sha256";
 
 pub(super) struct Signer {
     source: AwsSource,
@@ -151,7 +145,11 @@ fn signed(
         .into();
     let (instructions, _) = {
         let request = &call.request;
-        let body = if unsigned { SignableBody::UnsignedPayload } else { SignableBody::Bytes(request.body()) };
+        let body = match request.extensions().get::<BodyHash>() {
+            _ if unsigned => SignableBody::UnsignedPayload,
+            Some(BodyHash(hash)) => SignableBody::Precomputed(hash.clone()),
+            None => SignableBody::Bytes(request.body()),
+        };
         let headers =
             request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let signable =
@@ -304,6 +302,28 @@ mod tests {
     const POST: &str = "48e56ba78ae2b8559fc898f6f7aeab1260c4ec699b9c1ee0fa3bdf05c540310d";
     const PUT: &str = "9527f1ca60a693f90529f8215f66a974c372e24062ca1149b89a1c17d3321f90";
     const LIST: &str = "351ddc8494da594d1676b6e9b9c1e03f2b52555d539f84e40ffe79213a4d99ef";
+
+    #[test]
+    fn a_body_that_is_sent_as_it_is_read_is_signed_by_its_hash_and_further_headers_too() {
+        let url = "https://aws-external-anthropic.us-west-2.api.aws/v1/messages/batches";
+        let body = r#"{"requests":[]}"#;
+        let sign = |headers: &[(&'static str, &'static str)], body: &'static str, hash: Option<&str>| {
+            let mut call = call(Method::POST, url, headers, body);
+            if let Some(hash) = hash {
+                call.request.extensions_mut().insert(BodyHash(hash.to_owned()));
+            }
+            signed(call, &credentials(None), "aws-external-anthropic", "us-west-2", NOW).unwrap()
+        };
+        let workspace = [("anthropic-workspace-id", "wrkspc_1")];
+        let whole = sign(&workspace, body, None);
+        let digest = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(body));
+        let streamed = sign(&workspace, "", Some(&digest));
+        assert_eq!(signature(&streamed), signature(&whole));
+        assert_ne!(signature(&sign(&workspace, "", None)), signature(&whole));
+        assert_ne!(signature(&sign(&[], body, None)), signature(&whole));
+        let told = whole.request.headers()["authorization"].to_str().unwrap();
+        assert!(told.contains("SignedHeaders=anthropic-workspace-id;host;x-amz-date"), "{told}");
+    }
 
     #[test]
     fn what_completes_a_call_is_not_shown() {

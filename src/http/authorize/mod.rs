@@ -10,7 +10,7 @@ mod cache;
 mod google;
 mod routes;
 
-pub use aws::{AwsSource, CONTENT_HASH, S3, UNSIGNED_PAYLOAD};
+pub use aws::{AwsSource, S3};
 pub use google::GoogleSource;
 pub use routes::CredentialRoutes;
 

@@ -11,7 +11,11 @@ use crate::provider::staged::Staged;
 use crate::provider::submit::{
     Created, Framing, IdRule, Intake, Job, LineForm, ModelPlace, Submission, patient,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// The further keys that a creation is made with.
+pub(super) const OPTIONS: [&str; 7] =
+    ["bucket_owner", "input_uri", "kms_key", "output_uri", "role_arn", "security_group_ids", "subnet_ids"];
 
 /// Bedrock's own lines, and OpenAI's chat completions, which become Converse's.
 pub(super) const INTAKE: Intake = Intake {
@@ -73,6 +77,24 @@ impl Bedrock {
             "modelInvocationType": if is_converse(&job.endpoint) { "Converse" } else { "InvokeModel" },
             "timeoutDurationInHours": hours(&job.completion_window)?,
         });
+        let storage = [
+            ("/inputDataConfig/s3InputDataConfig", "s3BucketOwner", "bucket_owner"),
+            ("/outputDataConfig/s3OutputDataConfig", "s3BucketOwner", "bucket_owner"),
+            ("/outputDataConfig/s3OutputDataConfig", "s3EncryptionKeyId", "kms_key"),
+        ];
+        for (at, field, key) in storage {
+            if let (Some(Value::Object(into)), Some(value)) = (body.pointer_mut(at), self.places.get(key)) {
+                into.insert(field.to_owned(), value.as_str().into());
+            }
+        }
+        match (self.list("subnet_ids"), self.list("security_group_ids")) {
+            (None, None) => {}
+            (Some(subnets), Some(groups)) => {
+                body["vpcConfig"] = json!({"subnetIds": subnets, "securityGroupIds": groups});
+            }
+            (Some(_), None) => return Err(missing("security_group_ids")),
+            (None, Some(_)) => return Err(missing("subnet_ids")),
+        }
         if !job.metadata.is_empty() {
             body["tags"] =
                 job.metadata.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
@@ -80,6 +102,14 @@ impl Bedrock {
         let create = self.signed(self.requests.post("/model-invocation-job", Some(&body))?);
         let requests = self.requests.clone();
         Ok(Staged::begin(patient(self.s3.put(&input)?), create, move |answer| created(&requests, answer)))
+    }
+}
+
+impl Bedrock {
+    /// The members of a further key that is a list.
+    fn list(&self, key: &str) -> Option<Vec<&str>> {
+        let members = self.places.get(key)?.split(',').map(str::trim).filter(|member| !member.is_empty());
+        Some(members.collect())
     }
 }
 

@@ -65,12 +65,14 @@ static PROVIDERS: LazyLock<Vec<Box<dyn Provider>>> = LazyLock::new(|| {
             kind: kind.facts.name.to_owned(),
             base_url: "https://batches.example.com/v1".to_owned(),
             api_key: None,
+            auth_token: None,
             webhook_secret: None,
+            headers: BTreeMap::new(),
             discover: None,
             polling: Polling::default(),
             options: options.collect(),
         };
-        (kind.build)(&Account { config: &config, api_key: Some(SecretString::from("sk-fuzz")) })
+        (kind.build)(&Account::new(&config, Some(SecretString::from("sk-fuzz"))))
     };
     KINDS.iter().map(adapter).collect()
 });

@@ -321,13 +321,15 @@ pub fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> A
         kind: "openai".to_owned(),
         base_url: "https://provider.invalid/v1".to_owned(),
         api_key: None,
+        auth_token: None,
         webhook_secret: None,
+        headers: BTreeMap::new(),
         discover: None,
         polling,
         options: BTreeMap::new(),
     };
     let kind = provider::registry::kind("openai").unwrap();
-    let adapter = (kind.build)(&provider::Account { config: &config, api_key: None });
+    let adapter = (kind.build)(&provider::Account::new(&config, None));
     Account { config, adapter, transport }
 }
 

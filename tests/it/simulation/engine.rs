@@ -426,7 +426,7 @@ async fn a_completed_without_files_is_held_for_a_minute_and_told_once() {
     let mut slow = account("openai", provider.clone(), Polling::default());
     slow.config.kind = "openai-compatible".to_owned();
     let kind = provider::registry::kind("openai-compatible").unwrap();
-    slow.adapter = (kind.build)(&provider::Account { config: &slow.config, api_key: None });
+    slow.adapter = (kind.build)(&provider::Account::new(&slow.config, None));
     life.engine.apply(vec![slow], Routes::default()).await.unwrap();
     life.track_one("batch_1", world.clock.now()).await;
     tokio::time::sleep(Duration::from_hours(1)).await;
