@@ -234,7 +234,7 @@ impl Screen {
     fn press_list(&mut self, key: Key) -> Wish {
         let last = self.batches.len().saturating_sub(1);
         let batch = self.batches.get(self.selected).map(BatchView);
-        let this = batch.map(|batch| batch.key());
+        let this = batch.map(BatchView::key);
         let name = batch.map(known_as).unwrap_or_default();
         let step = |selected: usize, by: isize| selected.saturating_add_signed(by).min(last);
         match (key, this) {

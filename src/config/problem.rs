@@ -16,8 +16,16 @@ pub struct Problem {
     pub help: Option<String>,
     /// Whether it refuses the configuration.
     pub severity: Severity,
-    /// The key that it is about and what is wrong with several such keys, if one line is to tell of all of them.
-    pub alike: Option<(String, &'static str)>,
+    /// What it shares with others, if one line is to tell of all of them.
+    pub alike: Option<Box<Alike>>,
+}
+
+/// What a problem has in common with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alike {
+    key: String,
+    /// What is wrong with several such keys.
+    several: &'static str,
 }
 
 /// Whether a problem refuses the configuration.
@@ -55,7 +63,7 @@ impl Problem {
     /// The same, told of together with others of its kind: `key`, and what is wrong with several such keys.
     #[must_use]
     pub fn alike(self, key: &str, several: &'static str) -> Self {
-        Self { alike: Some((key.to_owned(), several)), ..self }
+        Self { alike: Some(Box::new(Alike { key: key.to_owned(), several })), ..self }
     }
 
     /// `file:line:column: error: message; help`, for logs.
@@ -136,23 +144,23 @@ pub fn short_lines(problems: &[Problem], source: &Source) -> Vec<String> {
     let mut lines = Vec::new();
     for (place, problem) in problems.iter().enumerate() {
         let kin = |other: &&Problem| match (&other.alike, &problem.alike) {
-            (Some((_, a)), Some((_, b))) => a == b && other.help == problem.help,
+            (Some(a), Some(b)) => a.several == b.several && other.help == problem.help,
             _ => false,
         };
         if problems[..place].iter().any(|before| kin(&before)) {
             continue;
         }
         let all: Vec<&Problem> = problems[place..].iter().filter(kin).collect();
-        let Some((_, several)) = problem.alike.as_ref().filter(|_| all.len() > 1) else {
+        let Some(alike) = problem.alike.as_ref().filter(|_| all.len() > 1) else {
             lines.push(problem.bare_line(source));
             continue;
         };
         let keys = all.iter().filter_map(|problem| {
-            let (key, _) = problem.alike.as_ref()?;
+            let key = &problem.alike.as_ref()?.key;
             let line = problem.position(source).map(|(row, _)| format!(" (line {row})"));
             Some(format!("`{key}`{}", line.unwrap_or_default()))
         });
-        let message = format!("{} {several}: {}", all.len(), keys.collect::<Vec<_>>().join(", "));
+        let message = format!("{} {}: {}", all.len(), alike.several, keys.collect::<Vec<_>>().join(", "));
         let whole = Problem { span: None, message, ..problem.clone() };
         lines.push(whole.bare_line(source));
     }

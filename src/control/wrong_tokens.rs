@@ -88,8 +88,8 @@ const MAX_WAITING: usize = 16;
 mod tests {
     use super::*;
 
-    fn peer(number: u32) -> Option<IpAddr> {
-        Some(IpAddr::V4((0x0a00_0000 + number).into()))
+    fn note(wrong: &WrongTokens, peer: u32) -> Slowed {
+        wrong.note(Some(IpAddr::V4((0x0a00_0000 + peer).into())))
     }
 
     fn wait(slowed: &Slowed) -> Option<u128> {
@@ -103,11 +103,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_mistake_costs_more_and_only_whoever_makes_them() {
         let wrong = WrongTokens::new();
-        let waits: Vec<_> = (0..9).map(|_| wait(&wrong.note(peer(1)))).collect();
+        let waits: Vec<_> = (0..9).map(|_| wait(&note(&wrong, 1))).collect();
         assert_eq!(waits, [0, 0, 0, 500, 1000, 2000, 4000, 8000, 8000].map(Some));
-        assert_eq!(wait(&wrong.note(peer(2))), Some(0), "another peer");
+        assert_eq!(wait(&note(&wrong, 2)), Some(0), "another peer");
         tokio::time::advance(FORGOTTEN_AFTER).await;
-        assert_eq!(wait(&wrong.note(peer(1))), Some(0), "it was long ago");
+        assert_eq!(wait(&note(&wrong, 1)), Some(0), "it was long ago");
     }
 
     #[tokio::test(start_paused = true)]
@@ -115,15 +115,15 @@ mod tests {
         let wrong = WrongTokens::new();
         for number in 0..5000 {
             tokio::time::advance(Duration::from_millis(1)).await;
-            wrong.note(peer(number));
+            note(&wrong, number);
         }
         assert_eq!(lock(&wrong.peers).len(), MAX_PEERS);
-        let held: Vec<_> = (0..FREE + 20).map(|_| wrong.note(peer(9999))).collect();
+        let held: Vec<_> = (0..FREE + 20).map(|_| note(&wrong, 9999)).collect();
         let waiting = held.iter().filter(|slowed| matches!(slowed, Slowed::Wait(..))).count();
         let refused = held.iter().filter(|slowed| matches!(slowed, Slowed::Refused(_))).count();
         assert_eq!((waiting, refused), (MAX_WAITING, 4));
         drop(held);
-        assert!(matches!(wrong.note(peer(9999)), Slowed::Wait(..)), "their places are free again");
+        assert!(matches!(note(&wrong, 9999), Slowed::Wait(..)), "their places are free again");
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn every_command_that_is_shown_is_one() {
         }
         for (number, words) in in_code_spans(&text) {
             in_text += 1;
-            judge(&(page.clone(), number, words), &mut wrong);
+            judge(&(page.clone(), number, words), true, &mut wrong);
         }
     }
     assert!(

@@ -160,7 +160,7 @@ fn daemon(service: &Service, status: &StatusReport, now: Timestamp) -> Markup {
                 ("Ready", health(if status.ready { "ok" } else { "not ready" })),
                 ("Up for", known(status.uptime_seconds.map(|seconds| html! { (human(whole(Duration::from_secs(seconds)))) }))),
                 ("State", html! { (text(&status.state_dir, 200)) " · " (free) }),
-                ("Last backup", match backup { Some(at) => when(at, now), None => html! { "none yet" } }),
+                ("Last backup", backup.map_or_else(|| html! { "none yet" }, |at| when(at, now))),
                 ("Events", html! { (number(status.events.unsigned_abs())) }),
             ]))
             @if let Some(cost) = status.cost.as_ref().filter(|cost| !cost.providers.is_empty()) { (cost_of_month(cost)) }

@@ -21,12 +21,12 @@ impl Terminal {
     fn start(mut command: Command, columns: u16, rows: u16) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).unwrap();
-        let side = || File::from(pair.slave.try_clone().unwrap());
+        let slave = || File::from(pair.slave.try_clone().unwrap());
         let child = command
             .env("TERM", "xterm-256color")
-            .stdin(side())
-            .stdout(side())
-            .stderr(side())
+            .stdin(slave())
+            .stdout(slave())
+            .stderr(slave())
             .spawn()
             .unwrap();
         drop((command, pair.slave));
