@@ -59,7 +59,8 @@ impl Service {
         wait: bool,
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
         let live = self.live()?;
-        let planned = live.engine.plan_pieces(&order.provider, overrides(&order.lineage), &kept.content).await;
+        let planned =
+            live.engine.plan_pieces(&order.provider, overrides(&order.lineage), &kept.content).await;
         let (checked, pieces) = match planned {
             Ok(planned) => planned,
             Err(error) => {
@@ -116,7 +117,8 @@ impl Run {
     async fn create(&self, number: usize, piece: &Piece, name: &str) -> Result<Tracked, Ended> {
         let (service, store) = (&self.service, &self.service.store);
         let live = service.live()?;
-        let asked = Asked { key: Some(format!("{}{number}", self.key_of_all())), request: self.digest.clone() };
+        let asked =
+            Asked { key: Some(format!("{}{number}", self.key_of_all())), request: self.digest.clone() };
         let before = store.asked_before(asked.clone(), service.clock.now()).await.map_err(ApiError::from)?;
         if let Some(before) = before {
             let Some(key) = before.batch else {

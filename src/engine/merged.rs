@@ -213,7 +213,8 @@ impl Merged {
 
 /// A batch and all that repeat its requests, directly or not, the newest first.
 pub async fn family(store: &Store, of: &Tracked) -> Result<Vec<Tracked>, StoreError> {
-    let key = |id: &str| crate::domain::tracked::BatchKey { provider: of.key.provider.clone(), id: id.to_owned() };
+    let key =
+        |id: &str| crate::domain::tracked::BatchKey { provider: of.key.provider.clone(), id: id.to_owned() };
     let mut first = of.clone();
     let mut climbed = BTreeSet::from([first.key.id.clone()]);
     while let Some(before) = first.lineage.resubmits.clone() {
@@ -257,7 +258,8 @@ fn add(given: &mut BytesMut, line: &[u8]) {
 
 fn failure_of(error: super::ProviderError) -> Failure {
     match error {
-        super::ProviderError::Provider { failure, .. } | super::ProviderError::BatchRefused { failure, .. } => failure,
+        super::ProviderError::Provider { failure, .. }
+        | super::ProviderError::BatchRefused { failure, .. } => failure,
         other => Failure::Unsupported(other.to_string()),
     }
 }

@@ -131,7 +131,8 @@ impl Engine {
     pub async fn pass_on(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
         let account = self.account(&creation.provider)?;
         let call = creation.call(&account).map_err(|failure| about(&creation.provider, failure))?;
-        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } = creation;
+        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } =
+            creation;
         let rng = &self.shared.rng;
         let submission = Submission {
             marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),

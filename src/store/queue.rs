@@ -146,8 +146,8 @@ fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Res
 
 /// Whether this submission is in the queue.
 pub(super) fn waits(connection: &Connection, submission: &str) -> Result<bool, StoreError> {
-    let mut query = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits")?;
+    let mut query =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits")?;
     Ok(query.query_row([submission], |row| row.get("waits"))?)
 }
 

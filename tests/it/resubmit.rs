@@ -34,8 +34,20 @@ fn what_expired_is_submitted_again_until_all_is_done_and_read_as_one() {
     for provider in ["openai", "mistral", "anthropic"] {
         let submitted = ok(
             &world,
-            &["submit", file, "--provider", provider, "--metadata", "sandbox_outcome=expired", "--name", provider,
-              "--label", "team=evals", "--model", "m-2"],
+            &[
+                "submit",
+                file,
+                "--provider",
+                provider,
+                "--metadata",
+                "sandbox_outcome=expired",
+                "--name",
+                provider,
+                "--label",
+                "team=evals",
+                "--model",
+                "m-2",
+            ],
         );
         let first = submitted.0;
         let early = world.batchd(&["resubmit", &first]);
@@ -101,7 +113,10 @@ fn a_batch_that_went_well_has_nothing_to_be_submitted_again() {
     ok(&world, &["wait", &id]);
     let refused = world.batchd(&["resubmit", &id]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(err(&refused).contains("every request") && err(&refused).contains("has succeeded"), "{refused:?}");
+    assert!(
+        err(&refused).contains("every request") && err(&refused).contains("has succeeded"),
+        "{refused:?}"
+    );
     let refused = ask(&world, "POST", &format!("/v1/batches/{id}/resubmit"), &[], &Value::Null);
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (409, &json!("nothing_to_resubmit")));
     // Another file is not its input.
