@@ -73,14 +73,14 @@ impl Service {
         let (lines, told) = mpsc::channel(PROGRESS);
         let digest = digest(&order, &kept.file.sha256)?;
         let run = Run { service: self.clone(), order, given, wait, kept, pieces, digest, lines };
-        live.tasks().spawn_tracked(run.to_its_end());
+        live.tasks().spawn_tracked(run.complete());
         let rest = stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) });
         Ok(stream::iter(head).chain(rest).map(Ok).boxed())
     }
 }
 
 impl Run {
-    async fn to_its_end(self) {
+    async fn complete(self) {
         let original = self.kept.file.id.clone();
         let ended = Box::pin(self.create_all()).await;
         // What is left of it is in the pieces, unless it is the only one.

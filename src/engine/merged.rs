@@ -186,13 +186,11 @@ impl Merged {
         }
         loop {
             let Some((pieces, open)) = &mut self.waiting else { return Ok(None) };
-            match pieces.next().await {
-                Some(piece) => open.extend_from_slice(&piece.map_err(StoreError::from)?),
-                None => {
-                    self.waiting = None;
-                    return Ok(None);
-                }
-            }
+            let Some(piece) = pieces.next().await else {
+                self.waiting = None;
+                return Ok(None);
+            };
+            open.extend_from_slice(&piece.map_err(StoreError::from)?);
             let Some(end) = memchr::memrchr(b'\n', open) else { continue };
             let whole = open.split_to(end + 1);
             let mut given = BytesMut::new();

@@ -241,7 +241,7 @@ impl SubmissionRun<'_> {
             let step = steps.next(answer.as_ref()).and_then(|step| merged(step, &self.params));
             let step = match step {
                 Ok(step) => step,
-                Err(failure) => return self.failed(failure, asked_for).await,
+                Err(failure) => return Box::pin(self.failed(failure, asked_for)).await,
             };
             answer = match step {
                 SubmitStep::Send(call) => {
@@ -280,7 +280,7 @@ impl SubmissionRun<'_> {
                     failpoint::reach("submit.answered", || self.submission.provider.clone());
                     match sent {
                         Ok(answer) => Some(answer),
-                        Err(failure) => return self.failed(failure, true).await,
+                        Err(failure) => return Box::pin(self.failed(failure, true)).await,
                     }
                 }
             };

@@ -57,8 +57,8 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
             "{provider}: {told}"
         );
 
-        let second =
-            id_of(&submit(&world, &["--provider", provider, "--wait-for-quota", "--name", "second"]));
+        let named = format!("second-{provider}");
+        let second = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota", "--name", &named]));
         let third = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota"]));
         let fourth = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota"]));
         assert!(second.starts_with("sub_") && third.starts_with("sub_"), "{second} {third}");
@@ -66,7 +66,7 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
         assert_eq!((&shown["id"], &shown["status"]), (&json!(second), &json!("validating")));
         let waiting = &shown["batchd"]["waiting_for"];
         assert_eq!((&waiting["limit"], &waiting["usage"]), (&json!(3), &json!(2)), "{provider}: {shown}");
-        assert_eq!(world.json(&["show", "second", "--json"])["id"], json!(second), "its name means it");
+        assert_eq!(world.json(&["show", &named, "--json"])["id"], json!(second), "its name means it");
         assert_eq!(world.json(&["get", &third, "--json"])["id"], json!(third));
         let listed = world.json(&["list", "--json", "--provider", provider]);
         assert!(listed["data"].as_array().unwrap().iter().any(|batch| batch["id"] == json!(third)));
@@ -83,7 +83,7 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
         );
         assert_eq!(world.batchd(&["cancel", &fourth]).status.code(), Some(1));
         assert!(world.batchd(&["wait", &first]).status.success());
-        for (submission, name) in [(&second, json!("second")), (&third, Value::Null)] {
+        for (submission, name) in [(&second, json!(named)), (&third, Value::Null)] {
             let waited = world.batchd(&["wait", &format!("{provider}:{submission}"), "--timeout", "60s"]);
             assert!(waited.status.success(), "{provider}: {waited:?} {}", daemon.log());
             let batch = world.json(&["show", submission, "--json"]);
