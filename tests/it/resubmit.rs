@@ -85,8 +85,8 @@ fn what_expired_is_submitted_again_until_all_is_done_and_read_as_one() {
             assert_eq!(child["batchd"]["resubmits"], batch["id"]);
             assert_eq!(child["model"], json!("m-2"), "the model that was given holds: {child}");
             assert_eq!(child["batchd"]["labels"]["team"], json!("evals"));
-            let parent = world.json(&["show", &newest, "--json"]);
-            assert_eq!(parent["batchd"]["resubmitted_by"], json!([again]));
+            let linked = world.json(&["show", &newest, "--json"]);
+            assert_eq!(linked["batchd"]["resubmitted_by"], json!([again]));
             chain.push(again.clone());
             newest = again;
         }
