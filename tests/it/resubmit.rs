@@ -75,8 +75,8 @@ fn what_expired_is_submitted_again_until_all_is_done_and_read_as_one() {
                 arguments.extend(["--input", file]);
             }
             let (again, told) = ok(&world, &arguments);
-            let word = if left == 1 { "request" } else { "requests" };
-            assert!(told.contains(&format!("{left} {word} of {newest}")), "{provider}, {left} left: {told}");
+            let noun = if left == 1 { "request" } else { "requests" };
+            assert!(told.contains(&format!("{left} {noun} of {newest}")), "{provider}, {left} left: {told}");
             assert!(told.contains(if provider == "mistral" { "missing" } else { "expired" }), "{told}");
             let twice = world.batchd(&arguments);
             assert_eq!(twice.status.code(), Some(1), "{twice:?}");
