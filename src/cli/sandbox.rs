@@ -32,10 +32,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &mut Context) -> Result<Exit, Error> {
     let (speed, quota) = (arguments.speed, arguments.quota);
-    simulate(arguments.listen, SandboxOptions { speed, quota, ..SandboxOptions::default() }, context)
+    let options = SandboxOptions { speed, quota, ..SandboxOptions::default() };
+    simulate(arguments.listen, &options, context)
 }
 
-fn simulate(listen: SocketAddr, options: SandboxOptions, context: &mut Context) -> Result<Exit, Error> {
+fn simulate(listen: SocketAddr, options: &SandboxOptions, context: &mut Context) -> Result<Exit, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -53,7 +54,7 @@ fn simulate(listen: SocketAddr, options: SandboxOptions, context: &mut Context) 
             context.ui.note(&format!("  {name:<10} base_url http://{address}{path}"));
         }
         let stop = CancellationToken::new();
-        let sandbox = Sandbox::new(&options);
+        let sandbox = Sandbox::new(options);
         let serving = sandbox.serve(listener, stop.clone());
         tokio::pin!(serving);
         tokio::select! {

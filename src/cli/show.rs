@@ -138,6 +138,17 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     if batch.added("stalled") == true {
         page.toned("stalled", Tone::Warning, Some("no progress for a long time"));
     }
+    let waiting = batch.added("waiting_for");
+    page.toned("waits for", Tone::Warning, waiting["reason"].as_str());
+    let number =
+        |key: &str, word: &str| waiting[key].as_u64().map(|value| format!("{word} {}", count(value)));
+    let quota: Vec<String> =
+        [number("limit", "limit"), number("usage", "in use")].into_iter().flatten().collect();
+    page.fact("quota", Some(quota.join(", ")));
+    page.fact("submission", added("submission").filter(|id| *id != batch.id()));
+    page.fact("resubmits", added("resubmits"));
+    let by = batch.added("resubmitted_by").as_array().into_iter().flatten();
+    page.fact("again as", Some(by.filter_map(|id| id.as_str()).collect::<Vec<_>>().join(", ")));
     page.fact("endpoint", word("endpoint"));
     page.fact("model", word("model"));
     page.fact("created", batch.stamp("created_at").map(|at| local_and_ago(at, now, zone)));

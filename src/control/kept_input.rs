@@ -73,7 +73,8 @@ impl Service {
             return Err(no_room(most));
         }
         let content = self.store.file_content(&id, file.bytes).await?;
-        let content = content.ok_or_else(|| ApiError::new(ErrorCode::FileMissing, format!("what was kept of {id} is gone")))?;
+        let content = content
+            .ok_or_else(|| ApiError::new(ErrorCode::FileMissing, format!("what was kept of {id} is gone")))?;
         Ok(Kept { file, content })
     }
 

@@ -121,9 +121,7 @@ impl Live {
             .tasks
             .keep_running("submissions", live.parts.tasks.stopping(), |pulse| engine.reconcile(pulse));
         let engine = live.engine.clone();
-        live.parts
-            .tasks
-            .keep_running("queue", live.parts.tasks.stopping(), |pulse| engine.work_queue(pulse));
+        live.parts.tasks.keep_running("queue", live.parts.tasks.stopping(), |pulse| engine.work_queue(pulse));
         live.parts
             .tasks
             .keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));

@@ -161,9 +161,8 @@ mod tests {
                 | AmbiguousId | UnknownProvider | UnknownWebhook | InvalidRequest | InvalidInput
                 | ProviderRefused | ProviderFailed | ConfigRefused | Unauthorized | Forbidden
                 | Misdirected | BeyondEnd | Busy | NotEnded | BatchFailed | BatchExpired | BatchCancelled
-                | QuotaExceeded | NothingToResubmit | AlreadyResubmitted
-                | ResultsIncomplete | NotSupported | StateUnwritable | StateDamaged | Unavailable
-                | Internal | Other => {}
+                | QuotaExceeded | NothingToResubmit | AlreadyResubmitted | ResultsIncomplete
+                | NotSupported | StateUnwritable | StateDamaged | Unavailable | Internal | Other => {}
             }
         }
         all.iter().map(|code| json!(code)).collect()

@@ -40,7 +40,10 @@ pub(super) fn routes() -> Vec<Route> {
     };
     vec![
         row("/v1/batches/{id}/resubmit", routing::post(resubmit).layer(DefaultBodyLimit::disable())),
-        row("/v1/batches/{id}/{rest}/resubmit", routing::post(resubmit_long).layer(DefaultBodyLimit::disable())),
+        row(
+            "/v1/batches/{id}/{rest}/resubmit",
+            routing::post(resubmit_long).layer(DefaultBodyLimit::disable()),
+        ),
     ]
 }
 
@@ -128,13 +131,15 @@ impl Service {
             Some(input) => input,
             None => self.input_of(live, &parent).await?,
         };
-        let account = live.engine.account(&key.provider).map_err(|error| ApiError::from_provider(error, &key.id))?;
+        let account =
+            live.engine.account(&key.provider).map_err(|error| ApiError::from_provider(error, &key.id))?;
         let intake = account
             .adapter
             .intake(&parent.batch.endpoint)
             .map_err(|failure| ApiError::from_failure(&key.provider, &failure, &key.id))?;
         let selection = Arc::new(Mutex::new(Selection::new(fates, wish.only, intake.own)));
-        let file_name = format!("{}-again.jsonl", parent.name.as_deref().unwrap_or(&key.id).replace('/', "-"));
+        let file_name =
+            format!("{}.jsonl", name_again(parent.name.as_deref().unwrap_or(&key.id)).replace('/', "-"));
         let selected = selected_lines(input, selection.clone());
         let kept = self.keep_input(selected.boxed(), file_name.clone(), wish.owner.clone()).await?;
         let (selected, foreign) = {
@@ -287,7 +292,8 @@ impl Service {
                 results.make_room();
             }
         });
-        let pieces = stream::unfold(receiver, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
+        let pieces =
+            stream::unfold(receiver, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
         Ok(pieces.boxed())
     }
 }
@@ -342,6 +348,19 @@ fn judge(parent: &Tracked, selected: &Selected, foreign: u64, only: Only) -> Res
     Err(ApiError::new(ErrorCode::NothingToResubmit, what))
 }
 
+/// What the batch of the requests of `name` is called: a name that means one batch goes on meaning that.
+fn name_again(name: &str) -> String {
+    let Some((base, number)) = name.rsplit_once(AGAIN) else { return format!("{name}{AGAIN}") };
+    match number.strip_prefix('-').map(str::parse::<u32>) {
+        None if number.is_empty() => format!("{base}{AGAIN}-2"),
+        Some(Ok(number)) => format!("{base}{AGAIN}-{}", number.saturating_add(1)),
+        _ => format!("{name}{AGAIN}"),
+    }
+}
+
+/// What the name of a batch that repeats requests ends with.
+const AGAIN: &str = "-again";
+
 /// What is submitted: the requests with all that the batch was given.
 fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_apart: bool) -> SubmitRequest {
     let Lineage { endpoint, model, model_prefix, .. } = parent.lineage.clone();
@@ -355,7 +374,7 @@ fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_ap
         completion_window: parent.batch.completion_window.clone(),
         metadata,
         user_fields: UserFields {
-            name: parent.name.clone(),
+            name: parent.name.as_deref().map(name_again),
             labels: parent.labels.clone(),
             notify_also: parent.notify.also.clone(),
             notify_nobody: parent.notify.nobody.then_some(true),
@@ -370,5 +389,22 @@ fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_ap
             model_prefix,
         },
         ..SubmitRequest::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_name_of_its_own() {
+        for (before, after) in [
+            ("nightly", "nightly-again"),
+            ("nightly-again", "nightly-again-2"),
+            ("nightly-again-2", "nightly-again-3"),
+            ("nightly-against", "nightly-against-again"),
+        ] {
+            assert_eq!(name_again(before), after);
+        }
     }
 }

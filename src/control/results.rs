@@ -338,7 +338,7 @@ fn frames(
                     Some((behind(trailers, &refusal), Stage::Over))
                 }
                 None => {
-                    let summary = results.as_ref().map(|results| results.summary()).unwrap_or_default();
+                    let summary = results.as_ref().map(Source::summary).unwrap_or_default();
                     log_flaws(&key, &summary);
                     let outcome = results.as_ref().and_then(Source::outcome).or(outcome);
                     let trailers = told(&summary, outcome);

@@ -59,7 +59,8 @@ impl Service {
         wait: bool,
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
         let live = self.live()?;
-        let planned = live.engine.plan_pieces(&order.provider, overrides(&order.lineage), &kept.content).await;
+        let planned =
+            live.engine.plan_pieces(&order.provider, overrides(&order.lineage), &kept.content).await;
         let (checked, pieces) = match planned {
             Ok(planned) => planned,
             Err(error) => {
@@ -72,14 +73,14 @@ impl Service {
         let (lines, told) = mpsc::channel(PROGRESS);
         let digest = digest(&order, &kept.file.sha256)?;
         let run = Run { service: self.clone(), order, given, wait, kept, pieces, digest, lines };
-        live.tasks().spawn_tracked(run.to_its_end());
+        live.tasks().spawn_tracked(run.complete());
         let rest = stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) });
         Ok(stream::iter(head).chain(rest).map(Ok).boxed())
     }
 }
 
 impl Run {
-    async fn to_its_end(self) {
+    async fn complete(self) {
         let original = self.kept.file.id.clone();
         let ended = Box::pin(self.create_all()).await;
         // What is left of it is in the pieces, unless it is the only one.
@@ -116,7 +117,8 @@ impl Run {
     async fn create(&self, number: usize, piece: &Piece, name: &str) -> Result<Tracked, Ended> {
         let (service, store) = (&self.service, &self.service.store);
         let live = service.live()?;
-        let asked = Asked { key: Some(format!("{}{number}", self.key_of_all())), request: self.digest.clone() };
+        let asked =
+            Asked { key: Some(format!("{}{number}", self.key_of_all())), request: self.digest.clone() };
         let before = store.asked_before(asked.clone(), service.clock.now()).await.map_err(ApiError::from)?;
         if let Some(before) = before {
             let Some(key) = before.batch else {

@@ -402,13 +402,16 @@ fn not_created(provider: &str, failure: &Failure) -> ApiError {
 
 /// The provider takes no more for now.
 fn quota_exceeded(provider: &str, failure: &Failure, quota: Quota) -> ApiError {
-    let numbers: Vec<String> =
-        [quota.limit.map(|limit| format!("limit {limit}")), quota.usage.map(|usage| format!("in use {usage}"))]
-            .into_iter()
-            .flatten()
-            .collect();
+    let numbers: Vec<String> = [
+        quota.limit.map(|limit| format!("limit {limit}")),
+        quota.usage.map(|usage| format!("in use {usage}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let numbers = if numbers.is_empty() { String::new() } else { format!(" ({})", numbers.join(", ")) };
-    let message = format!("provider `{provider}` takes no more for now, its quota is used up{numbers}: {failure}");
+    let message =
+        format!("provider `{provider}` takes no more for now, its quota is used up{numbers}: {failure}");
     ApiError::new(ErrorCode::QuotaExceeded, message).hint(
         "nothing was created; `batchd submit --wait-for-quota` (over the API: header x-batchd-wait: quota) has it \
          wait for its turn",

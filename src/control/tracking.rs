@@ -161,8 +161,11 @@ impl Service {
     pub async fn fetch(&self, provider: Option<&str>, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let key = self.understand_key(live, provider, text).await?;
-        if let Some((_, waiting)) = self.waiting(&key).await? {
-            return Ok(self.shown(&waiting));
+        // Its provider knows nothing of a submission, whether it waits or has come to nothing.
+        if is_submission(&key.id)
+            && let Some((_, tracked)) = self.store.get(key.clone()).await?
+        {
+            return Ok(self.shown(&tracked));
         }
         let refusal = |error| ApiError::from_provider(error, &key.id);
         let sighting = live.engine.retrieve(&key.provider, &key.id).await.map_err(refusal)?;
@@ -283,9 +286,8 @@ impl Service {
     pub async fn poll(&self, text: &str) -> Result<Value, ApiError> {
         let live = self.live()?;
         let (pk, tracked) = self.find(text).await?;
-        let waits = tracked.waiting_for.is_some();
         let key = tracked.key;
-        if waits {
+        if is_submission(&key.id) {
             live.engine.try_queue(&key.provider);
             return self.batch(&key.to_string()).await;
         }

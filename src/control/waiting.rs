@@ -3,17 +3,11 @@
 use super::api::ErrorCode;
 use super::api_error::ApiError;
 use super::service::Service;
-use crate::domain::tracked::{BatchKey, Tracked};
+use crate::domain::tracked::Tracked;
 use crate::store::Pk;
 use serde_json::Value;
 
 impl Service {
-    /// The submission with this key, if it still waits.
-    pub(super) async fn waiting(&self, key: &BatchKey) -> Result<Option<(Pk, Tracked)>, ApiError> {
-        let found = self.store.get(key.clone()).await?;
-        Ok(found.filter(|(_, tracked)| tracked.waiting_for.is_some()))
-    }
-
     /// Takes a submission out of the queue, and gives it as it then is.
     pub(super) async fn cancel_waiting(&self, pk: Pk, tracked: &Tracked) -> Result<Value, ApiError> {
         let id = &tracked.key.id;

@@ -186,13 +186,11 @@ impl Merged {
         }
         loop {
             let Some((pieces, open)) = &mut self.waiting else { return Ok(None) };
-            match pieces.next().await {
-                Some(piece) => open.extend_from_slice(&piece.map_err(StoreError::from)?),
-                None => {
-                    self.waiting = None;
-                    return Ok(None);
-                }
-            }
+            let Some(piece) = pieces.next().await else {
+                self.waiting = None;
+                return Ok(None);
+            };
+            open.extend_from_slice(&piece.map_err(StoreError::from)?);
             let Some(end) = memchr::memrchr(b'\n', open) else { continue };
             let whole = open.split_to(end + 1);
             let mut given = BytesMut::new();
@@ -213,7 +211,8 @@ impl Merged {
 
 /// A batch and all that repeat its requests, directly or not, the newest first.
 pub async fn family(store: &Store, of: &Tracked) -> Result<Vec<Tracked>, StoreError> {
-    let key = |id: &str| crate::domain::tracked::BatchKey { provider: of.key.provider.clone(), id: id.to_owned() };
+    let key =
+        |id: &str| crate::domain::tracked::BatchKey { provider: of.key.provider.clone(), id: id.to_owned() };
     let mut first = of.clone();
     let mut climbed = BTreeSet::from([first.key.id.clone()]);
     while let Some(before) = first.lineage.resubmits.clone() {
@@ -257,7 +256,8 @@ fn add(given: &mut BytesMut, line: &[u8]) {
 
 fn failure_of(error: super::ProviderError) -> Failure {
     match error {
-        super::ProviderError::Provider { failure, .. } | super::ProviderError::BatchRefused { failure, .. } => failure,
+        super::ProviderError::Provider { failure, .. }
+        | super::ProviderError::BatchRefused { failure, .. } => failure,
         other => Failure::Unsupported(other.to_string()),
     }
 }

@@ -15,14 +15,14 @@ mod estimates;
 pub mod health;
 pub mod intake;
 mod lists;
+pub mod merged;
 pub mod passed_on;
 pub mod poll;
 pub mod poller;
 mod pollers;
 mod polling;
-pub mod recent_checks;
-pub mod merged;
 pub mod queue;
+pub mod recent_checks;
 pub mod reconcile;
 pub mod results;
 mod rounds;
@@ -266,8 +266,8 @@ impl Engine {
 
     /// When `tracked` would be polled again if it were polled now, and why: the rule itself, without jitter.
     pub fn explain(&self, tracked: &Tracked) -> NextPoll {
-        if let Some(waiting) = &tracked.waiting_for {
-            let reason = format!("it waits to be created: {}", waiting.reason);
+        if tracked.waiting_for.is_some() {
+            let reason = "it waits to be created by its provider".to_owned();
             return NextPoll { at: None, reasons: vec![reason] };
         }
         match self.poller(&tracked.key.provider) {

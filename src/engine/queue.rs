@@ -8,7 +8,7 @@ use super::{Engine, ProviderError, SubmitError};
 use crate::domain::batch::{BatchError, BatchErrors, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
-use crate::domain::time::later;
+use crate::domain::time::{earlier, later};
 use crate::domain::tracked::{BatchKey, Lineage, Origin, SUBMISSION_PREFIX, Tracked, WaitingFor};
 use crate::domain::transition::observe;
 use crate::failpoint;
@@ -72,6 +72,7 @@ struct Retry {
 }
 
 /// What one attempt has come to.
+#[derive(Clone, Copy, Debug)]
 enum Tried {
     /// It is no longer in the queue.
     Over,
@@ -248,13 +249,16 @@ impl Engine {
     pub async fn work_queue(self, pulse: Pulse) {
         let stopping = self.shared.tasks.stopping();
         let attempts: Arc<Mutex<Attempts>> = Arc::default();
+        let mut is_start = true;
         loop {
             pulse.beat();
             let roomy = self.shared.room.take();
             lock(&attempts).retries.retain(|(provider, _), _| !roomy.contains(provider));
             let waits = match self.shared.store.heads_of_queue().await {
                 Ok(heads) => {
-                    self.begin_attempts(&heads, &attempts);
+                    let is_urgent = |provider: &String| is_start || roomy.contains(provider);
+                    self.begin_attempts(&heads, &attempts, is_urgent);
+                    is_start = false;
                     !heads.is_empty()
                 }
                 Err(error) => {
@@ -271,23 +275,29 @@ impl Engine {
         }
     }
 
-    fn begin_attempts(&self, heads: &[Queued], attempts: &Arc<Mutex<Attempts>>) {
+    fn begin_attempts(
+        &self,
+        heads: &[Queued],
+        attempts: &Arc<Mutex<Attempts>>,
+        is_urgent: impl Fn(&String) -> bool,
+    ) {
         let now = self.shared.clock.now();
         let mut known = lock(attempts);
         for head in heads {
             let line = (head.provider.clone(), head.model.clone());
             // A clock that was set back must not put it off for long.
-            let is_early = known
-                .retries
-                .get(&line)
-                .is_some_and(|retry| retry.at > now && retry.at <= later(now, MAX_WAIT));
+            let retry = known.retries.get(&line).copied();
+            let is_early = retry.is_some_and(|retry| retry.at > now && retry.at <= later(now, MAX_WAIT));
+            // One that was refused before it was queued is not asked for again at once.
+            let refused_since =
+                (retry.is_none() && !is_urgent(&head.provider)).then(|| earlier(now, FIRST_WAIT));
             if head.is_being_created || is_early || !known.busy.insert(line.clone()) {
                 continue;
             }
             let (engine, head, attempts) = (self.clone(), head.clone(), attempts.clone());
             self.shared.tasks.spawn_tracked(async move {
                 let attempt = Attempt { engine: engine.clone(), attempts, line: line.clone() };
-                let tried = Box::pin(engine.attempt(&head)).await;
+                let tried = Box::pin(engine.attempt(&head, refused_since)).await;
                 attempt.conclude(tried.unwrap_or_else(|error| {
                     tracing::error!(%error, "cannot work on the submissions that wait for quota");
                     Tried::Waits(None)
@@ -296,13 +306,16 @@ impl Engine {
         }
     }
 
-    /// Tries to create the batch of a submission.
-    async fn attempt(&self, head: &Queued) -> Result<Tried, StoreError> {
+    /// Tries to create the batch of a submission, unless it was refused after `refused_since`.
+    async fn attempt(&self, head: &Queued, refused_since: Option<Timestamp>) -> Result<Tried, StoreError> {
         let Queued { submission, provider, request, .. } = head;
         let key = BatchKey { provider: provider.clone(), id: submission.clone() };
         let store = &self.shared.store;
         let Some((pk, waiting)) = store.get(key).await? else { return Ok(Tried::Over) };
         let Some(waits) = waiting.waiting_for.clone() else { return Ok(Tried::Over) };
+        if waits.tried_at.zip(refused_since).is_some_and(|(tried_at, since)| tried_at > since) {
+            return Ok(Tried::Waits(None));
+        }
         failpoint::reach("queue.attempt", || provider.clone());
         let error = match serde_json::from_str::<QueuedRequest>(request) {
             Ok(request) => match Box::pin(self.create_queued(request)).await {
@@ -382,10 +395,10 @@ impl Attempt {
                 attempts.retries.remove(&self.line);
             }
             Tried::Waits(told) => {
-                let tries = attempts.retries.get(&self.line).map_or(0, |retry| retry.tries);
-                let usual = FIRST_WAIT.saturating_mul(1 << tries.min(10));
+                let before = attempts.retries.get(&self.line).map_or(0, |retry| retry.tries);
+                let usual = FIRST_WAIT.saturating_mul(1 << before.min(10));
                 let wait = told.map_or(usual, |told| usual.max(told)).min(MAX_WAIT);
-                let retry = Retry { tries: tries.saturating_add(1), at: later(now, wait) };
+                let retry = Retry { tries: before.saturating_add(1), at: later(now, wait) };
                 attempts.retries.insert(self.line.clone(), retry);
             }
         }

@@ -133,7 +133,8 @@ impl Engine {
     pub async fn pass_on(&self, creation: PassedOn) -> Result<Registered, SubmitError> {
         let account = self.account(&creation.provider)?;
         let call = creation.call(&account).map_err(|failure| about(&creation.provider, failure))?;
-        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } = creation;
+        let PassedOn { provider, input_file, endpoint, metadata, owner, lineage, asked, answered, .. } =
+            creation;
         let rng = &self.shared.rng;
         let submission = Submission {
             marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),
@@ -242,7 +243,7 @@ impl SubmissionRun<'_> {
             let step = steps.next(answer.as_ref()).and_then(|step| merged(step, &self.params));
             let step = match step {
                 Ok(step) => step,
-                Err(failure) => return self.failed(failure, asked_for).await,
+                Err(failure) => return Box::pin(self.failed(failure, asked_for)).await,
             };
             answer = match step {
                 SubmitStep::Send(call) => {
@@ -281,7 +282,7 @@ impl SubmissionRun<'_> {
                     failpoint::reach("submit.answered", || self.submission.provider.clone());
                     match sent {
                         Ok(answer) => Some(answer),
-                        Err(failure) => return self.failed(failure, true).await,
+                        Err(failure) => return Box::pin(self.failed(failure, true)).await,
                     }
                 }
             };

@@ -37,9 +37,8 @@ impl SubmitError {
 
     /// Whether the provider has refused it for now, and takes it once others have ended.
     pub fn is_for_now(&self) -> bool {
-        self.failure().is_some_and(|failure| {
-            failure.quota().is_some() || matches!(failure.verdict(), Verdict::Hold(_))
-        })
+        self.failure()
+            .is_some_and(|failure| failure.quota().is_some() || matches!(failure.verdict(), Verdict::Hold(_)))
     }
 }
 

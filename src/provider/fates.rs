@@ -242,7 +242,9 @@ mod tests {
             Fate::Succeeded => (json!({"status_code": 200, "body": {}}), json!(null)),
             Fate::Failed => (json!({"status_code": 500, "body": {}}), json!(null)),
             Fate::Expired => (json!(null), json!({"code": "batch_expired", "message": "too late"})),
-            Fate::Cancelled | Fate::Missing => (json!(null), json!({"code": "batch_cancelled", "message": "x"})),
+            Fate::Cancelled | Fate::Missing => {
+                (json!(null), json!({"code": "batch_cancelled", "message": "x"}))
+            }
         };
         json!({"id": null, "custom_id": id, "response": response, "error": error}).to_string()
     }

@@ -495,7 +495,9 @@ impl InputChecker {
         }
         if self.requests > MOST_REQUESTS {
             self.hopeless = true;
-            return Err(format!("is one request too many: a file has at most {MOST_REQUESTS}; split the file"));
+            return Err(format!(
+                "is one request too many: a file has at most {MOST_REQUESTS}; split the file"
+            ));
         }
         self.pieces.add(self.lines, length, Limits::of(&self.intake));
         Ok(())

@@ -23,7 +23,8 @@ pub(super) fn quota(status: StatusCode, code: Option<&str>, body: &Value) -> Opt
         return None;
     }
     let numbers = numbers(&text);
-    let find = |words: &[&str]| numbers.iter().find(|number| number.is_behind(words)).map(|found| found.value);
+    let find =
+        |words: &[&str]| numbers.iter().find(|number| number.is_behind(words)).map(|found| found.value);
     let (used, limit) = ratio(&text).unzip();
     Some(Quota {
         limit: said.limit.or_else(|| find(&LIMIT_WORDS)).or(limit),
@@ -55,7 +56,16 @@ const UNPAID: [&str; 3] = ["insufficientquota", "billing", "insufficientcredits"
 /// Whether `text` speaks of how much may be waiting at a time, and not of how much may be in one file or one minute.
 fn is_about_a_quota(text: &str) -> bool {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&["per minute", "per second", "per file", "per job", "per batch", "file size", "in a batch", "in one batch"]) {
+    if has(&[
+        "per minute",
+        "per second",
+        "per file",
+        "per job",
+        "per batch",
+        "file size",
+        "in a batch",
+        "in one batch",
+    ]) {
         return false;
     }
     let over = has(&["limit", "exceed", "reached", "too many", "maximum", "at most", "no more than"]);
@@ -254,7 +264,11 @@ mod tests {
                 json!({"detail": "Too many batches in flight for this model: 100/100"}),
                 (Some(100), Some(100)),
             ),
-            (429, json!({"object": "error", "message": "Too many active jobs", "type": "rate_limited"}), (None, None)),
+            (
+                429,
+                json!({"object": "error", "message": "Too many active jobs", "type": "rate_limited"}),
+                (None, None),
+            ),
             (400, json!({"error": "batch limit reached: max 10 concurrent batches"}), (Some(10), None)),
             (
                 429,
@@ -278,7 +292,13 @@ mod tests {
     fn what_waiting_does_not_help_is_no_quota() {
         let openai = |code: &str, message: &str| json!({"error": {"message": message, "code": code}});
         for (status, body) in [
-            (429, openai("insufficient_quota", "You exceeded your current quota, please check your plan and billing details.")),
+            (
+                429,
+                openai(
+                    "insufficient_quota",
+                    "You exceeded your current quota, please check your plan and billing details.",
+                ),
+            ),
             (400, openai("too_many_tasks", "A batch may have 50000 requests; the file exceeds that.")),
             (400, openai("invalid_value", "The file exceeds the limit of 200 MB.")),
             (400, json!({"message": "The number of records exceeds the quota of 50,000 records per job"})),

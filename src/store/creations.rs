@@ -66,7 +66,8 @@ impl Store {
     pub async fn forget_asked(&self, prefix: String) -> Result<(), StoreError> {
         self.write(move |tx| {
             let end = format!("{prefix}{}", char::MAX);
-            tx.prepare_cached("DELETE FROM creations WHERE key >= ?1 AND key < ?2")?.execute((prefix, end))?;
+            tx.prepare_cached("DELETE FROM creations WHERE key >= ?1 AND key < ?2")?
+                .execute((prefix, end))?;
             Ok(())
         })
         .await

@@ -10,6 +10,7 @@ use super::transaction::Tx;
 use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, Tracked, WaitingFor};
 use crate::domain::transition::Step;
+use crate::domain::user_fields::UserFields;
 use crate::failpoint;
 use rusqlite::{Connection, named_params};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl Store {
                     ":model": queued.model,
                     ":request": queued.request,
                 })?;
-                let (waiting_for, user_fields) = (tracked.waiting_for.clone(), Default::default());
+                let (waiting_for, user_fields) = (tracked.waiting_for.clone(), UserFields::default());
                 let item = Registration { tracked, first_look: None, user_fields };
                 let mut registered = recording::register(tx, item, &routes)?;
                 set_waiting_for(tx, registered.pk, waiting_for.as_ref())?;
@@ -146,8 +147,8 @@ fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Res
 
 /// Whether this submission is in the queue.
 pub(super) fn waits(connection: &Connection, submission: &str) -> Result<bool, StoreError> {
-    let mut query = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits")?;
+    let mut query =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits")?;
     Ok(query.query_row([submission], |row| row.get("waits"))?)
 }
 

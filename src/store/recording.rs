@@ -10,7 +10,7 @@ use crate::domain::event::EventType;
 use crate::domain::finding;
 use crate::domain::route::Routes;
 use crate::domain::status::Status;
-use crate::domain::tracked::{Lineage, Tracked, Transition};
+use crate::domain::tracked::{Lineage, Tracked, Transition, is_submission};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
@@ -140,17 +140,25 @@ fn follow(
     stored: &Tracked,
     routes: &Routes,
 ) -> Result<usize, StoreError> {
-    expiring::plan(tx, pk, stored)?;
+    // A submission that became no batch teaches nothing, and has no results.
+    let is_batch = !is_submission(&stored.key.id);
+    if is_batch {
+        expiring::plan(tx, pk, stored)?;
+    }
     if let Some(transition) = &step.transition {
         insert_transition(tx, pk, transition)?;
-        history::learn(tx, &stored.key, &stored.batch)?;
+        if is_batch {
+            history::learn(tx, &stored.key, &stored.batch)?;
+        }
     }
     let mut recorded = 0;
     for event in &step.events {
         let draft = event.draft_of_check(stored, step.usual);
         recorded += usize::from(telling::record(tx, &draft, Some((pk, stored)), routes)?);
     }
-    downloads::want(tx, pk, &step.events)?;
+    if is_batch {
+        downloads::want(tx, pk, &step.events)?;
+    }
     Ok(recorded)
 }
 

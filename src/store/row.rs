@@ -62,8 +62,13 @@ const REGISTERED: &[Column] = &[
 ];
 
 /// What [`read`] reads: every column above, the row's number, and what is known of the copy of the results.
-static COLUMNS: LazyLock<String> =
-    LazyLock::new(|| format!("pk, results, download_error, resubmitted_by, waiting_for, {}, {}", names(CHECKED), names(REGISTERED)));
+static COLUMNS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "pk, results, download_error, resubmitted_by, waiting_for, {}, {}",
+        names(CHECKED),
+        names(REGISTERED)
+    )
+});
 
 pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
     let missing_count = row.get("missing_count")?;

@@ -418,7 +418,10 @@ fn tracked_batches(site: &Site<'_>, file: &str) {
         site.ask("POST", "/v1/batches/{id}/resubmit", &path, "").status
     };
     assert_eq!((resubmit(&good, ""), resubmit(&slow, "wait=quota"), resubmit("nosuch", "")), (409, 409, 404));
-    assert_eq!((resubmit(&failed, "only=missing"), resubmit(&failed, ""), resubmit(&failed, "only=x")), (200, 409, 400));
+    assert_eq!(
+        (resubmit(&failed, "only=missing"), resubmit(&failed, ""), resubmit(&failed, "only=x")),
+        (200, 409, 400)
+    );
 
     let poll =
         |id: &str| site.ask("POST", "/v1/batches/{id}/poll", &format!("/v1/batches/{id}/poll"), "").status;

@@ -52,9 +52,13 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
         let refused = submit(&world, &at);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         let told = err(&refused);
-        assert!(told.contains("(limit 3, in use 2)") && told.contains("--wait-for-quota"), "{provider}: {told}");
+        assert!(
+            told.contains("(limit 3, in use 2)") && told.contains("--wait-for-quota"),
+            "{provider}: {told}"
+        );
 
-        let second = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota", "--name", "second"]));
+        let named = format!("second-{provider}");
+        let second = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota", "--name", &named]));
         let third = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota"]));
         let fourth = id_of(&submit(&world, &["--provider", provider, "--wait-for-quota"]));
         assert!(second.starts_with("sub_") && third.starts_with("sub_"), "{second} {third}");
@@ -62,7 +66,7 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
         assert_eq!((&shown["id"], &shown["status"]), (&json!(second), &json!("validating")));
         let waiting = &shown["batchd"]["waiting_for"];
         assert_eq!((&waiting["limit"], &waiting["usage"]), (&json!(3), &json!(2)), "{provider}: {shown}");
-        assert_eq!(world.json(&["show", "second", "--json"])["id"], json!(second), "its name means it");
+        assert_eq!(world.json(&["show", &named, "--json"])["id"], json!(second), "its name means it");
         assert_eq!(world.json(&["get", &third, "--json"])["id"], json!(third));
         let listed = world.json(&["list", "--json", "--provider", provider]);
         assert!(listed["data"].as_array().unwrap().iter().any(|batch| batch["id"] == json!(third)));
@@ -73,10 +77,13 @@ fn each_service_s_refusal_names_limit_and_usage_and_what_waits_is_created_in_its
         // One is taken out of the queue; the others become batches, one after the other.
         world.ok(&["cancel", &fourth]);
         let cancelled = world.json(&["show", &fourth, "--json"]);
-        assert_eq!((&cancelled["status"], &cancelled["batchd"]["waiting_for"]), (&json!("cancelled"), &Value::Null));
+        assert_eq!(
+            (&cancelled["status"], &cancelled["batchd"]["waiting_for"]),
+            (&json!("cancelled"), &Value::Null)
+        );
         assert_eq!(world.batchd(&["cancel", &fourth]).status.code(), Some(1));
         assert!(world.batchd(&["wait", &first]).status.success());
-        for (submission, name) in [(&second, json!("second")), (&third, Value::Null)] {
+        for (submission, name) in [(&second, json!(named)), (&third, Value::Null)] {
             let waited = world.batchd(&["wait", &format!("{provider}:{submission}"), "--timeout", "60s"]);
             assert!(waited.status.success(), "{provider}: {waited:?} {}", daemon.log());
             let batch = world.json(&["show", submission, "--json"]);
@@ -129,8 +136,7 @@ fn over_http_it_is_accepted_and_the_same_key_means_the_same_submission() {
     let mut own = body.clone();
     own["input_file_id"] = "file-theirs".into();
     own.as_object_mut().unwrap().remove("provider");
-    let passed =
-        ask(world, "POST", "/providers/mine/v1/batches", &[("x-batchd-wait", "quota")], &own);
+    let passed = ask(world, "POST", "/providers/mine/v1/batches", &[("x-batchd-wait", "quota")], &own);
     assert_eq!(passed.status, 202, "{}", passed.body);
     let passed = passed.json()["id"].as_str().unwrap().to_owned();
 
@@ -177,13 +183,13 @@ fn a_final_refusal_is_the_end_of_a_failed_batch_and_is_told() {
 
 #[test]
 fn what_waits_is_created_once_wherever_the_daemon_is_killed() {
-    for place in
-        ["queue.entered", "queue.attempt", "submit.uploaded", "submit.answered", "submit.registered"]
+    for place in ["queue.entered", "queue.attempt", "submit.uploaded", "submit.answered", "submit.registered"]
     {
         let stage = Stage::new();
         stage.service.manner(Manner::Limited(0));
         let world = &stage.world;
-        let submit = || stage.submit(&["--provider", "mine", "--wait-for-quota", "--name", "n"]).output().unwrap();
+        let submit =
+            || stage.submit(&["--provider", "mine", "--wait-for-quota", "--name", "n"]).output().unwrap();
         if place == "queue.entered" {
             let daemon = doomed(world, place);
             assert!(!submit().status.success());

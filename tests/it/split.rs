@@ -40,7 +40,10 @@ fn a_file_over_the_limits_is_refused_with_its_pieces_and_split_into_them() {
     let refused = submit(&stage, &[]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let told = err(&refused);
-    assert!(told.contains("has 100,001 requests") && told.contains("--split makes 3 batches of it"), "{told}");
+    assert!(
+        told.contains("has 100,001 requests") && told.contains("--split makes 3 batches of it"),
+        "{told}"
+    );
     assert!(told.contains("50,000 requests (") && told.contains("1 request ("), "{told}");
     assert_eq!(stage.service.asked(), 0);
 

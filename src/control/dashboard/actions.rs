@@ -33,7 +33,7 @@ pub(super) async fn cancel(State(shared): State<Shared>, Deed { visitor, form }:
         let batch = shared.service.cancel(None, &needed(&form, "batch")?).await?;
         Ok(format!("Asked to cancel: it is {}.", batch["status"].as_str().unwrap_or("unknown")))
     });
-    back(&shared, &visitor, &form, done.await)
+    back(&shared, &visitor, &form, Box::pin(done).await)
 }
 
 pub(super) async fn untrack(State(shared): State<Shared>, Deed { visitor, form }: Deed) -> Response {
@@ -41,7 +41,7 @@ pub(super) async fn untrack(State(shared): State<Shared>, Deed { visitor, form }
         shared.service.untrack(&needed(&form, "batch")?, false).await?;
         Ok("It is not watched any more; its history stays.".to_owned())
     });
-    back(&shared, &visitor, &form, done.await)
+    back(&shared, &visitor, &form, Box::pin(done).await)
 }
 
 /// Sends deliveries again: one, or those that were ticked.
