@@ -47,7 +47,8 @@ pub(super) struct Core {
     touches: Mutex<Touches>,
     touched: Arc<Notify>,
     events: watch::Sender<i64>,
-    deliveries: watch::Sender<u64>,
+    /// Who waits for deliveries, by webhook.
+    webhooks: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     schedule: Mutex<ScheduleWatcher>,
     recorded: Mutex<BTreeMap<EventType, u64>>,
     commits: Mutex<CommitStats>,
@@ -99,7 +100,7 @@ impl Writer {
             touches: Mutex::default(),
             touched: Arc::clone(&touched),
             events: watch::Sender::new(newest),
-            deliveries: watch::Sender::new(0),
+            webhooks: Mutex::default(),
             schedule: Mutex::default(),
             recorded: Mutex::default(),
             commits: Mutex::new(CommitStats::default()),
@@ -185,8 +186,10 @@ impl Core {
         self.events.subscribe()
     }
 
-    pub(super) fn watch_deliveries(&self) -> watch::Receiver<u64> {
-        self.deliveries.subscribe()
+    pub(super) fn watch_deliveries(&self, webhook: String) -> watch::Receiver<u64> {
+        let mut webhooks = lock(&self.webhooks);
+        webhooks.retain(|_, watched| watched.receiver_count() > 0);
+        webhooks.entry(webhook).or_default().subscribe()
     }
 
     pub(super) fn watch_schedule(&self, watcher: ScheduleWatcher) {
@@ -344,8 +347,12 @@ impl Core {
             drop(recorded);
             self.events.send_replace(after_commit.newest);
         }
-        if after_commit.deliveries {
-            self.deliveries.send_modify(|count| *count += 1);
+        if after_commit.all_webhooks || !after_commit.webhooks.is_empty() {
+            for (webhook, watched) in &*lock(&self.webhooks) {
+                if after_commit.all_webhooks || after_commit.webhooks.contains(webhook) {
+                    watched.send_modify(|count| *count += 1);
+                }
+            }
         }
     }
 }
@@ -568,7 +575,7 @@ mod tests {
         let failing = store.write(|tx| {
             tx.execute("INSERT INTO jobs VALUES ('failing', 0, 0, NULL)", [])?;
             tx.tell_event(7, EventType::Test);
-            tx.tell_deliveries();
+            tx.tell_webhook("pipeline");
             Err::<(), _>(StoreError::Internal("as it must".to_owned()))
         });
         let panicking = store.write(|tx| {
