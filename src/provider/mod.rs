@@ -31,6 +31,7 @@ pub mod model_prefix;
 pub mod openai;
 pub mod openai_results;
 pub mod otari;
+pub mod page_items;
 pub mod read;
 mod reading;
 pub mod records;

@@ -20,6 +20,7 @@ use crate::domain::event::EventType;
 use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -168,17 +169,27 @@ impl Writer {
 impl Core {
     /// Keeps `touch` until the next commit.
     pub(super) fn touch(&self, pk: Pk, touch: Touch) {
-        lock(&self.touches).waiting.insert(pk, touch.into());
+        lock(&self.touches).add(pk, touch.into());
+        self.touched.notify_one();
+    }
+
+    /// The same of checks that have left what is expected as it was: when each batch was asked about, and will be.
+    pub(super) fn touch_times(&self, asked_at: Timestamp, batches: impl Iterator<Item = (Pk, Timestamp)>) {
+        let mut touches = lock(&self.touches);
+        for (pk, next_poll_at) in batches {
+            touches.add(pk, PackedTouch::of_times(asked_at, next_poll_at));
+        }
+        drop(touches);
         self.touched.notify_one();
     }
 
     /// What is known of a batch's last check and not written yet.
-    pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
+    pub(super) fn touch_of(&self, pk: Pk) -> Option<PackedTouch> {
         lock(&self.touches).of(pk)
     }
 
     /// All such checks.
-    pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
+    pub(super) fn all_touches(&self) -> BTreeMap<Pk, PackedTouch> {
         lock(&self.touches).all()
     }
 
@@ -551,7 +562,6 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
-    use jiff::Timestamp;
     use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
