@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn batches_of_one_time_lie_on_as_many_pages_as_they_fill() {
         let mut outline = Outline::new(100);
-        let scheduled = [7_000; 5000];
+        let scheduled = vec![7_000; 5000];
         assert_eq!(chosen(&outline, &scheduled, &scheduled), 50);
         for number in 0..20 {
             let created_at = vec![7_000; 100];

@@ -381,11 +381,11 @@ impl DueList {
         }
     }
 
-    /// Whether an item of a page, written as `fingerprint` says, shows nothing new of its batch; with the time of its
-    /// creation.
-    pub(super) fn unchanged_item(&self, fingerprint: u64, now: Timestamp) -> Option<Option<i64>> {
-        let entry = self.by_batch.get(self.by_fingerprint.get(&fingerprint)?)?;
-        (now.as_millisecond() < entry.same_until).then(|| entry.created_at())
+    /// The batch of which an item of a page, written as `fingerprint` says, shows nothing new, if there is one.
+    pub(super) fn unchanged_item(&self, fingerprint: u64, now: Timestamp) -> Option<Wanted> {
+        let pk = *self.by_fingerprint.get(&fingerprint)?;
+        let entry = self.by_batch.get(&pk)?;
+        (now.as_millisecond() < entry.same_until).then(|| Wanted { pk, created_at: entry.created_at() })
     }
 
     /// A page has shown a batch, written as `fingerprint` says and unchanged: it is due again after the interval that it

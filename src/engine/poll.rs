@@ -3,7 +3,7 @@
 use super::due::{Mark, Next};
 use super::poller::{Access, Asked, Polled, Poller};
 use super::shared::Shared;
-use super::unchanged::mark as mark_of;
+use super::unchanged;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
@@ -66,7 +66,7 @@ pub(super) async fn poll(
     log(&before, &step, seen.as_ref().err());
 
     let mark = fingerprint.zip(seen.as_ref().ok());
-    let mark = mark.and_then(|(fingerprint, sighting)| mark_of(poller, fingerprint, sighting, &step, &terms));
+    let mark = mark.and_then(|(print, sighting)| mark_of(poller, &before, (sighting, print), &step, &terms));
     let next = Next::of(&step.tracked).map(|next| Next { mark, ..next });
     keep(poller, pk, &before, step).await?;
     Ok(Polled { next, failure: seen.err() })
@@ -108,7 +108,8 @@ pub(super) fn seen_on_page(
     let terms = poller.terms_on_pages();
     let step = observed(poller, before, Ok(sighting), &terms);
     log(before, &step, None);
-    let mark = fingerprint.and_then(|fingerprint| mark_of(poller, fingerprint, sighting, &step, &terms));
+    let mark =
+        fingerprint.and_then(|fingerprint| mark_of(poller, before, (sighting, fingerprint), &step, &terms));
     (step, mark)
 }
 
@@ -134,13 +135,26 @@ pub(super) fn observed(
     observed_at(poller, before, seen, terms, (now, jitter(poller, before, now)))
 }
 
+/// What a check shows that brings nothing new, after this one.
+fn mark_of(
+    poller: &Poller,
+    before: &Tracked,
+    seen: (&Sighting, u64),
+    step: &Step,
+    terms: &Terms,
+) -> Option<Mark> {
+    let jitter = jitter(poller, before, step.tracked.last_polled_at?);
+    let again = |then| observed_at(poller, &step.tracked, Ok(seen.0), terms, (then, jitter));
+    unchanged::mark(before, seen, step, terms, again)
+}
+
 /// How far the check that follows one at `now` is moved from where it would be, from 0 to 1.
-pub(super) fn jitter(poller: &Poller, tracked: &Tracked, now: Timestamp) -> f64 {
+fn jitter(poller: &Poller, tracked: &Tracked, now: Timestamp) -> f64 {
     poller.shared().rng.jitter_of(&tracked.key.to_string(), now)
 }
 
 /// The same as if it were another time.
-pub(super) fn observed_at(
+fn observed_at(
     poller: &Poller,
     before: &Tracked,
     seen: Result<&Sighting, (&Failure, Verdict)>,

@@ -2,8 +2,6 @@
 //! long only as time alone brings nothing (`docs/schedule.md#unchanged`).
 
 use super::due::{DueList, Mark};
-use super::poll;
-use super::poller::Poller;
 use crate::domain::schedule::Terms;
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{earlier, from_seconds, later, since};
@@ -56,7 +54,7 @@ pub(super) fn read(
     let mut items: Vec<Item> = Vec::with_capacity(prints.len());
     due(&mut |due| {
         items.extend(prints.iter().map(|fingerprint| match due.unchanged_item(*fingerprint, now) {
-            Some(created_at) => Item::Unchanged { fingerprint: *fingerprint, created_at },
+            Some(shown) => Item::Unchanged { fingerprint: *fingerprint, created_at: shown.created_at },
             None => Item::Read { fingerprint: Some(*fingerprint) },
         }));
     });
@@ -128,17 +126,17 @@ impl ShownPage {
     }
 }
 
-/// By what and until when it shows that nothing is new, after a check whose `step` was stored, made of what was written
-/// as `fingerprint` says. `None`: the next check has to read it.
+/// By what and until when it shows that nothing is new, after a check of `before` that showed nothing new either and that
+/// brought `sighting`, written as `fingerprint` says. `None`: the next check has to read it.
 ///
-/// Until then the rules have been tried: from the same sighting nothing follows, and the interval to the next check and
-/// the expected end are about what they are now.
+/// Until then the rules have been tried, by `again`, which says what the same sighting would mean at a later time: nothing
+/// follows from it, and the interval to the next check and the expected end are about what they are now.
 pub(super) fn mark(
-    poller: &Poller,
-    fingerprint: u64,
-    sighting: &Sighting,
+    before: &Tracked,
+    (sighting, fingerprint): (&Sighting, u64),
     step: &Step,
     terms: &Terms,
+    again: impl Fn(Timestamp) -> Step,
 ) -> Option<Mark> {
     let tracked = &step.tracked;
     let (now, at) = tracked.last_polled_at.zip(tracked.next_poll_at)?;
@@ -147,7 +145,8 @@ pub(super) fn mark(
         && tracked.failures == 0
         && tracked.last_error.is_none()
         && tracked.lost_since.is_none()
-        && sighting.retry_after.is_none();
+        && sighting.retry_after.is_none()
+        && !step.is_news(before);
     if !steady {
         return None;
     }
@@ -158,11 +157,16 @@ pub(super) fn mark(
         Some(end) => earlier(end, CLOCKS_DIFFER),
         None => Timestamp::MAX,
     };
-    let holds = |checks: u32| {
-        let until = later(now, interval.saturating_mul(checks).min(LONGEST)).min(window);
-        (until > at && stays(poller, sighting, tracked, terms, (now, until))).then_some(until)
+    // Nor is it left unread for long while it is likely to end.
+    let (most, until_at_most) = match tracked.eta {
+        Some(eta) if eta.earliest <= now => (FEWEST, window),
+        Some(eta) => (trusted(tracked, terms, interval, now), window.min(eta.earliest)),
+        None => (trusted(tracked, terms, interval, now), window),
     };
-    let most = trusted(tracked, terms, interval, now);
+    let holds = |checks: u32| {
+        let until = later(now, interval.saturating_mul(checks).min(LONGEST)).min(until_at_most);
+        (until > at && stays(tracked, &again(until), now, until)).then_some(until)
+    };
     let until = holds(most).or_else(|| (most > FEWEST).then(|| holds(FEWEST))?)?;
     Some(Mark { fingerprint, until })
 }
@@ -179,16 +183,8 @@ fn trusted(tracked: &Tracked, terms: &Terms, interval: Duration, now: Timestamp)
         .unwrap_or(FEWEST)
 }
 
-/// Whether a check at `until` that brought the same again would be no news and change little.
-fn stays(
-    poller: &Poller,
-    sighting: &Sighting,
-    tracked: &Tracked,
-    terms: &Terms,
-    (now, until): (Timestamp, Timestamp),
-) -> bool {
-    let jitter = poll::jitter(poller, tracked, now);
-    let again = poll::observed_at(poller, tracked, Ok(sighting), terms, (until, jitter));
+/// Whether `again`, a check at `until` that brought the same as the one `now`, is no news and changes little.
+fn stays(tracked: &Tracked, again: &Step, now: Timestamp, until: Timestamp) -> bool {
     let Some((next, next_then)) = tracked.next_poll_at.zip(again.tracked.next_poll_at) else { return false };
     let (interval, then) = (since(now, next).as_secs_f64(), since(until, next_then).as_secs_f64());
     let is_like = |end: Option<Eta>, end_then: Option<Eta>| match (end, end_then) {

@@ -204,6 +204,86 @@ fn a_round_that_dies_leaves_nothing_behind() {
     assert!(due.begin_round().is_some());
 }
 
+fn marked(pk: Pk, until: u64) -> Mark {
+    Mark { fingerprint: pk.unsigned_abs(), until: at(until) }
+}
+
+/// One batch that was polled and is due again in a minute, as long as nothing is new.
+fn unchanged_for(seconds: u64) -> DueList {
+    let mut due = DueList::default();
+    due.put(1, next(0), NOW);
+    assert!(due.claim(1).is_some());
+    due.settle(1, Some(Next { mark: Some(marked(1, seconds)), ..next(60) }), false, NOW);
+    due.begin_round();
+    due.watch();
+    due
+}
+
+#[test]
+fn what_a_page_shows_unchanged_is_due_again_after_the_same_time() {
+    let mut due = unchanged_for(600);
+    assert_eq!(due.unchanged_item(1, at(55)), Some(Wanted { pk: 1, created_at: Some(1) }));
+    let settled = due.settle_unchanged(1, at(55)).unwrap();
+    assert_eq!((settled.pk, settled.due_at, settled.next_at), (1, at(60), at(115)));
+    assert_eq!(due.settle_unchanged(1, at(115)).unwrap().next_at, at(175));
+    assert_eq!(due.first(false), Some((at(175), 1)));
+    assert_eq!((due.unchanged_item(1, at(600)), due.settle_unchanged(1, at(600))), (None, None), "no longer");
+    assert_eq!(due.unchanged_item(2, at(55)), None);
+}
+
+#[test]
+fn what_a_poll_shows_unchanged_is_due_again_after_the_same_time() {
+    let mut due = unchanged_for(600);
+    assert!(!due.may_be_unchanged(1, at(60)), "nobody polls it");
+    assert!(due.claim(1).is_some() && due.may_be_unchanged(1, at(60)) && !due.may_be_unchanged(1, at(600)));
+    assert_eq!((due.after_unchanged(1, 2, at(61)), due.after_unchanged(1, 1, at(600))), (None, None));
+    let after = due.after_unchanged(1, 1, at(61)).unwrap();
+    assert_eq!((after.at, after.mark), (at(121), Some(marked(1, 600))));
+    due.settle(1, Some(after), false, at(61));
+    assert!(due.claim(1).is_some() && due.may_be_unchanged(1, at(121)));
+    // What is written meanwhile has to be read.
+    due.told(1, Some(next(500)), at(122));
+    assert_eq!(due.after_unchanged(1, 1, at(122)), None);
+}
+
+#[test]
+fn what_has_been_written_or_said_of_a_batch_has_it_read() {
+    for happens in [
+        (|due| {
+            due.told(1, Some(next(70)), at(50));
+        }) as fn(&mut DueList),
+        |due| due.put(1, next(70), at(50)),
+        |due| due.nudge(1, at(50)),
+        |due| due.forget(1),
+        |due| due.advance(Duration::from_secs(1)),
+        // A poll that saw something else, or failed, or whose commit was not the only one.
+        |due| {
+            due.claim(1);
+            due.settle(1, Some(next(70)), false, at(50));
+        },
+        |due| {
+            due.claim(1);
+            due.told(1, Some(next(80)), at(50));
+            due.settle(1, Some(Next { mark: Some(marked(1, 600)), ..next(70) }), false, at(50));
+        },
+    ] {
+        let mut due = unchanged_for(600);
+        assert!(due.unchanged_item(1, at(50)).is_some());
+        happens(&mut due);
+        assert_eq!((due.unchanged_item(1, at(50)), due.settle_unchanged(1, at(50))), (None, None));
+        assert!(due.by_fingerprint.is_empty());
+    }
+    // A poll that was under way when the page was asked for knows better, and leaves it as it was.
+    let mut due = unchanged_for(600);
+    assert!(due.claim(1).is_some());
+    due.watch();
+    let after = due.after_unchanged(1, 1, at(61)).unwrap();
+    due.settle(1, Some(after), false, at(61));
+    assert_eq!(due.settle_unchanged(1, at(62)), None);
+    due.watch();
+    assert!(due.settle_unchanged(1, at(62)).is_some());
+}
+
 proptest! {
     /// Whatever happens in whatever order, a batch is in exactly one place.
     #[test]
@@ -220,7 +300,11 @@ proptest! {
                 2 => { due.forget(pk); alive.remove(&pk); }
                 // A claim of what is on no schedule is a poll by hand.
                 3 => { due.claim(pk); }
-                4 => due.settle(pk, Some(next(seconds)).filter(|_| alive.contains(&pk)), seconds % 2 == 0, NOW),
+                4 => {
+                    let mark = Some(marked(pk, 25)).filter(|_| seconds % 4 < 2);
+                    let next = Some(Next { mark, ..next(seconds) }).filter(|_| alive.contains(&pk));
+                    due.settle(pk, next, seconds % 2 == 0, NOW);
+                }
                 5 => { due.begin_round(); }
                 6 => due.expect(&due.wanted(Duration::from_mins(15), at(seconds))),
                 7 => due.watch(),
@@ -229,12 +313,15 @@ proptest! {
                 10 => due.end_round(at(seconds), NOW),
                 11 => { due.hurry(at(seconds)); }
                 13 => due.nudge(pk, at(seconds)),
+                14 | 15 => { due.settle_unchanged(pk.unsigned_abs(), at(seconds)); }
                 _ => due.advance(Duration::from_secs(seconds)),
             }
             let expected = due.round.as_ref().map_or(0, |round| round.expected.len());
             let unseen = due.expected().iter().filter(|wanted| wanted.created_at.is_none()).count();
             prop_assert_eq!(due.unseen(), unseen);
             prop_assert_eq!(due.by_batch.len(), due.together.len() + due.apart.len() + expected);
+            let marks = due.by_batch.iter().filter_map(|(pk, entry)| Some((entry.mark()?.fingerprint, *pk)));
+            prop_assert_eq!(&due.by_fingerprint, &marks.collect::<BTreeMap<_, _>>());
             for pk in &alive {
                 prop_assert!(due.by_batch.contains_key(pk) != due.busy.contains_key(pk), "{} {:?}", pk, due);
             }

@@ -1,4 +1,4 @@
--- Schema 6. When each watched batch was and will be checked, apart from the batch: a check that shows nothing new writes
+-- When each watched batch was and will be checked, apart from the batch: a check that shows nothing new writes
 -- here alone.
 CREATE TABLE checks (
   batch          INTEGER PRIMARY KEY REFERENCES batches (pk) ON DELETE CASCADE,

@@ -56,8 +56,11 @@ async fn fill(store: &Store) {
     store.set_job_run(run).await.unwrap();
 }
 
+/// A batch, when it was checked, will be, and is expected to end, in Unix milliseconds.
+type Place = (Pk, Option<i64>, Option<i64>, Option<i64>);
+
 /// Gives the batch that runs an expected end, and reads when each was checked, will be, and is expected to end.
-fn places_before(dir: &Path, schema: u32) -> Vec<(Pk, Option<i64>, Option<i64>, Option<i64>)> {
+fn places_before(dir: &Path, schema: u32) -> Vec<Place> {
     let connection = raw(dir);
     connection.execute_batch("UPDATE batches SET eta = next_poll_at + 5000 WHERE pk = 2").unwrap();
     if schema > 1 {
