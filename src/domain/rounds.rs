@@ -34,7 +34,9 @@ pub struct Choice {
 /// One page, as [`Outline::note`] wants to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Creation times of its batches, in its order.
+    /// How many batches it has.
+    pub batches: usize,
+    /// Creation times of its batches, in its order, as far as the service tells them.
     pub created_at: Vec<i64>,
     /// How many of its batches are on the schedule.
     pub scheduled: usize,
@@ -51,7 +53,8 @@ impl Outline {
 
     /// Page `number` (from 0) showed this.
     pub fn note(&mut self, number: usize, shown: &Shown) {
-        if !shown.created_at.is_sorted_by(|a, b| a >= b) {
+        let tells_none = shown.created_at.is_empty() && shown.batches > 0;
+        if tells_none || !shown.created_at.is_sorted_by(|a, b| a >= b) {
             self.sorted = false;
         } else if number == 0 && !shown.created_at.is_empty() {
             self.sorted = true;
@@ -70,7 +73,9 @@ impl Outline {
             let (newer, rest) = self.edges.split_at_mut(here);
             newer.iter_mut().rev().take_while(|edge| **edge < oldest).for_each(|edge| *edge = oldest);
             rest.iter_mut().skip(1).take_while(|edge| **edge > oldest).for_each(|edge| *edge = oldest);
-            self.share = (0.7 * self.share + 0.3 * ratio(shown.scheduled, shown.created_at.len())).max(0.01);
+        }
+        if shown.batches > 0 {
+            self.share = (0.7 * self.share + 0.3 * ratio(shown.scheduled, shown.batches)).max(0.01);
         }
         self.ends = shown.last || (self.ends && number + 1 < self.edges.len());
     }
@@ -93,31 +98,52 @@ impl Outline {
         scheduled: &[i64],
         found: f64,
     ) -> Vec<usize> {
-        let newer = |than: i64| scheduled.partition_point(|created_at| *created_at > than);
-        let known = self.edges.last().map_or(0, |edge| newer(*edge));
-        let mut unplaced = 0;
-        let mut places: Vec<usize> = wanted
-            .into_iter()
-            .filter_map(|created_at| {
-                let Some(created_at) = created_at.filter(|_| self.sorted) else {
-                    unplaced += 1;
-                    return None;
-                };
-                let page = self.edges.partition_point(|edge| *edge > created_at);
-                if page < self.edges.len() {
-                    return Some(page.saturating_sub(from));
-                }
-                // Older than the list is long: no page shows it.
-                if self.ends {
-                    return None;
-                }
-                let beyond = newer(created_at).saturating_sub(known);
-                Some((page + self.pages(beyond, self.share)).saturating_sub(from))
-            })
-            .collect();
+        let wanted: Vec<Option<i64>> = wanted.into_iter().map(|at| at.filter(|_| self.sorted)).collect();
+        let mut known: Vec<i64> = wanted.iter().copied().flatten().collect();
+        known.sort_unstable_by(|a, b| b.cmp(a));
+        let mut places = Vec::with_capacity(wanted.len());
+        for of_one_time in known.chunk_by(|a, b| a == b) {
+            self.places_of_one_time(from, of_one_time, scheduled, &mut places);
+        }
+        // Where no times tell, all that is known is how much of what pages show is on the schedule.
+        let found = if self.sorted { found } else { found.min(self.share) };
+        let unplaced = wanted.len() - known.len();
         places.extend((0..unplaced).map(|number| self.pages(number, found.max(0.001))));
         places.sort_unstable();
         places
+    }
+
+    /// The same of batches that were created at one time. They lie spread over all pages that hold that time, behind what
+    /// has been read.
+    fn places_of_one_time(&self, from: usize, wanted: &[i64], scheduled: &[i64], places: &mut Vec<usize>) {
+        let Some(created_at) = wanted.first().copied() else { return };
+        let newer = scheduled.partition_point(|at| *at > created_at);
+        let alike = scheduled.partition_point(|at| *at >= created_at).saturating_sub(newer);
+        let mut first = self.edges.partition_point(|edge| *edge > created_at);
+        let last = self.edges.partition_point(|edge| *edge >= created_at);
+        if first == self.edges.len() {
+            // Older than the list is long: no page shows it.
+            if self.ends {
+                return;
+            }
+            let known = self.edges.last().map_or(0, |edge| scheduled.partition_point(|at| *at > *edge));
+            first += self.pages(newer.saturating_sub(known), self.share);
+        }
+        // What the pages before have shown is not looked for any more.
+        let shown = from.saturating_sub(first);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an estimate, and `as` saturates"
+        )]
+        let gone = (shown as f64 * self.size as f64 * self.share) as usize;
+        let left = alike.saturating_sub(gone).max(wanted.len());
+        let end = if last < self.edges.len() || self.ends { last.max(first) } else { usize::MAX };
+        places.extend((0..wanted.len()).map(|number| {
+            let before = left * (2 * number + 1) / (2 * wanted.len());
+            (first.max(from) + self.pages(before, self.share)).min(end).saturating_sub(from)
+        }));
     }
 
     /// How many whole pages `batches` fill if they are only this share of what stands there.
@@ -167,7 +193,10 @@ mod tests {
             let first = newest - size * i64::try_from(number).unwrap();
             let created_at: Vec<i64> = (0..size).map(|index| first - index).collect();
             let scheduled = created_at.len();
-            outline.note(number, &Shown { created_at, scheduled, last: last && number + 1 == pages });
+            outline.note(
+                number,
+                &Shown { batches: scheduled, created_at, scheduled, last: last && number + 1 == pages },
+            );
         }
     }
 
@@ -205,7 +234,7 @@ mod tests {
         let mut outline = Outline::new(100);
         for number in 0..3 {
             let created_at = vec![20_000 - i64::try_from(number).unwrap(); 100];
-            outline.note(number, &Shown { created_at, scheduled: 0, last: false });
+            outline.note(number, &Shown { batches: 100, created_at, scheduled: 0, last: false });
         }
         // The share is unknown, but no longer thought to be whole.
         assert!(chosen(&outline, &scheduled[500..520], &scheduled) == 0);
@@ -226,11 +255,38 @@ mod tests {
     fn of_a_list_that_is_not_sorted_only_the_end_tells() {
         let mut outline = Outline::new(2);
         assert!(outline.passed(5, 4) && !outline.passed(4, 4));
-        outline.note(0, &Shown { created_at: vec![1, 5], scheduled: 2, last: false });
+        outline.note(0, &Shown { batches: 2, created_at: vec![1, 5], scheduled: 2, last: false });
         assert!(!outline.passed(5, 1));
         assert_eq!(outline.places(0, [Some(1), Some(5), None], &[], 1.0), [0, 0, 1]);
-        outline.note(0, &Shown { created_at: vec![5, 1], scheduled: 2, last: false });
+        outline.note(0, &Shown { batches: 2, created_at: vec![5, 1], scheduled: 2, last: false });
         assert!(outline.passed(5, 1));
+    }
+
+    #[test]
+    fn batches_of_one_time_lie_on_as_many_pages_as_they_fill() {
+        let mut outline = Outline::new(100);
+        let scheduled = vec![7_000; 5000];
+        assert_eq!(chosen(&outline, &scheduled, &scheduled), 50);
+        for number in 0..20 {
+            let created_at = vec![7_000; 100];
+            outline.note(number, &Shown { batches: 100, created_at, scheduled: 100, last: false });
+            let places = outline.places(number + 1, vec![Some(7_000); 4900 - number * 100], &scheduled, 1.0);
+            assert_eq!(choose(&places, places.len()).pages, 49 - number, "after page {number}");
+        }
+        assert_eq!(chosen(&outline, &scheduled[..10], &scheduled), 0, "few of many are retrieved");
+    }
+
+    #[test]
+    fn a_list_without_times_is_read_as_far_as_it_shows_what_is_looked_for() {
+        let mut outline = Outline::new(100);
+        let page = |scheduled, last| Shown { batches: 100, created_at: Vec::new(), scheduled, last };
+        outline.note(0, &page(100, false));
+        outline.note(1, &page(100, true));
+        assert_eq!(chosen(&outline, &[5; 200], &[5; 200]), 2);
+        for _ in 0..20 {
+            outline.note(0, &page(0, false));
+        }
+        assert_eq!(chosen(&outline, &[5; 20], &[5; 20]), 0, "others fill it");
     }
 
     #[test]
@@ -265,7 +321,7 @@ mod tests {
         ) {
             let mut outline = Outline::new(5);
             for (number, (created_at, scheduled, last)) in pages.into_iter().enumerate() {
-                outline.note(number % 4, &Shown { created_at, scheduled, last });
+                outline.note(number % 4, &Shown { batches: created_at.len(), created_at, scheduled, last });
                 prop_assert!(outline.edges.is_sorted_by(|a, b| a >= b), "{:?}", outline);
             }
             let mut scheduled: Vec<i64> = wanted.iter().copied().flatten().collect();

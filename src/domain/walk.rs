@@ -10,6 +10,8 @@ pub struct Walk {
     ids: BTreeSet<u64>,
     /// How many pages in a row brought no entry that had not been there before.
     barren: u32,
+    /// So many entries more than [`MAX_ENTRIES`] may be there.
+    known: usize,
 }
 
 /// How to go on after a page.
@@ -25,17 +27,22 @@ pub enum Onward {
 }
 
 impl Walk {
+    /// Of a list that is known to have so many entries, and may have others besides.
+    pub fn past(known: usize) -> Self {
+        Self { known, ..Self::default() }
+    }
+
     /// Notes a page by the ids of its entries and its cursor for the next one.
     ///
     /// An empty page is no end: services that filter on their side give some in the middle of a list.
-    pub fn note<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>, next: Option<&str>) -> Onward {
+    pub fn note(&mut self, ids: impl IntoIterator<Item = impl Hash>, next: Option<&str>) -> Onward {
         let mut new = false;
         for id in ids {
             new |= self.ids.insert(fingerprint(id));
         }
         self.barren = if new { 0 } else { self.barren + 1 };
         let Some(cursor) = next else { return Onward::End };
-        let is_endless = self.barren >= MAX_BARREN_PAGES || self.ids.len() >= MAX_ENTRIES;
+        let is_endless = self.barren >= MAX_BARREN_PAGES || self.ids.len() >= MAX_ENTRIES + self.known;
         if !self.cursors.insert(fingerprint(cursor)) || is_endless {
             return Onward::NoProgress;
         }
@@ -43,13 +50,13 @@ impl Walk {
     }
 }
 
-fn fingerprint(text: &str) -> u64 {
+fn fingerprint(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
-/// No list is read beyond so many entries.
+/// No list is read beyond so many entries that nobody knows.
 const MAX_ENTRIES: usize = 200_000;
 
 /// So many pages in a row may show nothing new. Where batches are created while a list is read, a page may repeat the
@@ -66,10 +73,10 @@ mod tests {
         let mut walk = Walk::default();
         assert_eq!(walk.note(["a", "b"], Some("1")), Onward::Read);
         for page in 2..8 {
-            assert_eq!(walk.note([], Some(&page.to_string())), Onward::Read);
+            assert_eq!(walk.note([""; 0], Some(&page.to_string())), Onward::Read);
         }
         assert_eq!(walk.note(["c"], Some("8")), Onward::Read);
-        assert_eq!(walk.note([], None), Onward::End);
+        assert_eq!(walk.note([""; 0], None), Onward::End);
     }
 
     #[test]
@@ -107,7 +114,7 @@ mod tests {
                 let onward = walk.note(ids.iter().map(String::as_str), Some(&number.to_string()));
                 prop_assert_eq!(onward, Onward::Read);
             }
-            prop_assert_eq!(walk.note([], None), Onward::End);
+            prop_assert_eq!(walk.note([""; 0], None), Onward::End);
         }
     }
 }

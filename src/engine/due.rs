@@ -20,6 +20,24 @@ pub(super) struct Next {
     pub created_at: Option<i64>,
     /// Whether it has to be retrieved: a list may lag behind, or leave out what is waited for.
     pub closely: bool,
+    /// What a check shows that brings nothing new.
+    pub mark: Option<Mark>,
+}
+
+/// How a batch was written when it was read last, and until when the same means that nothing is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub fingerprint: u64,
+    pub until: Timestamp,
+}
+
+/// A check that showed nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unchanged {
+    pub pk: Pk,
+    /// When it was due.
+    pub due_at: Timestamp,
+    pub next_at: Timestamp,
 }
 
 /// A batch that a page may show.
@@ -40,6 +58,8 @@ pub(super) struct DueList {
     /// Those that are retrieved in any case.
     apart: BTreeSet<(i64, Pk)>,
     by_batch: BTreeMap<Pk, Entry>,
+    /// Those whose last check may say what the next one shows.
+    by_fingerprint: BTreeMap<u64, Pk>,
     /// Under way, and what becomes of each when it comes back.
     busy: BTreeMap<Pk, Busy>,
     round: Option<Round>,
@@ -58,6 +78,9 @@ struct Entry {
     at: i64,
     /// Unix seconds, or [`UNKNOWN`]: an `Option` would cost eight bytes a batch.
     created_at: i64,
+    fingerprint: u64,
+    /// Until when the fingerprint counts, Unix milliseconds; [`UNKNOWN`]: there is none.
+    same_until: i64,
     /// Milliseconds from when `at` was decided to `at`.
     interval: u32,
     queue: Queue,
@@ -70,6 +93,11 @@ const UNKNOWN: i64 = i64::MIN;
 impl Entry {
     fn created_at(&self) -> Option<i64> {
         Some(self.created_at).filter(|at| *at != UNKNOWN)
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        let until = Some(self.same_until).filter(|until| *until != UNKNOWN)?;
+        Some(Mark { fingerprint: self.fingerprint, until: from_millis(until) })
     }
 }
 
@@ -94,6 +122,9 @@ struct Busy {
     set_back: Duration,
     created_at: Option<i64>,
     unlisted: u8,
+    mark: Option<Mark>,
+    /// Milliseconds that it has waited between two checks.
+    interval: u32,
 }
 
 /// What was said of a batch's place on the schedule during its poll.
@@ -125,23 +156,24 @@ impl Next {
 
     /// Of a batch of which only the time is known.
     pub(super) const fn at(at: Timestamp, created_at: Option<i64>) -> Self {
-        Self { at, created_at, closely: false }
+        Self { at, created_at, closely: false, mark: None }
     }
 }
 
 impl From<NextCheck> for Next {
     fn from(NextCheck { at, created_at, closely }: NextCheck) -> Self {
-        Self { at, created_at, closely }
+        Self { at, created_at, closely, mark: None }
     }
 }
 
 impl Default for DueList {
     fn default() -> Self {
-        let (together, apart, by_batch, busy) = Default::default();
+        let (together, apart, by_batch, by_fingerprint, busy) = Default::default();
         Self {
             together,
             apart,
             by_batch,
+            by_fingerprint,
             busy,
             round: None,
             told: Some(BTreeSet::new()),
@@ -248,7 +280,7 @@ impl DueList {
             busy.news = Some(now);
         } else if let Some(entry) = self.take(pk) {
             let at = from_millis(entry.at).min(now);
-            let next = Next { at, created_at: entry.created_at(), closely: true };
+            let next = Next { closely: true, ..Next::at(at, entry.created_at()) };
             self.insert(pk, next, now, entry.unlisted);
         }
     }
@@ -282,6 +314,8 @@ impl DueList {
             set_back: Duration::ZERO,
             created_at: entry.and_then(|entry| entry.created_at()),
             unlisted: entry.map_or(0, |entry| entry.unlisted),
+            mark: entry.and_then(|entry| entry.mark()),
+            interval: entry.map_or(0, |entry| entry.interval),
         };
         self.busy.insert(pk, busy);
         true
@@ -306,6 +340,8 @@ impl DueList {
             at: busy.news.map_or(at, |news| at.min(news)),
             created_at: next.created_at.or(busy.created_at),
             closely: next.closely || busy.news.is_some(),
+            // What was written meanwhile may be more than what the check saw.
+            mark: next.mark.filter(|_| matches!(busy.told, Told::Nothing)),
         });
         if let Some(next) = next {
             self.insert(pk, next, now, if listed { 0 } else { busy.unlisted });
@@ -317,12 +353,27 @@ impl DueList {
         let interval = u32::try_from(since(now, next.at).as_millis()).unwrap_or(u32::MAX);
         let at = next.at.as_millisecond();
         let created_at = next.created_at.unwrap_or(UNKNOWN);
-        self.by_batch.insert(pk, Entry { at, created_at, interval, queue, unlisted });
+        let mark = next.mark.filter(|_| !next.closely);
+        let (fingerprint, same_until) =
+            mark.map_or((0, UNKNOWN), |mark| (mark.fingerprint, mark.until.as_millisecond()));
+        if mark.is_some() {
+            self.by_fingerprint.insert(fingerprint, pk);
+        }
+        let entry = Entry { at, created_at, fingerprint, same_until, interval, queue, unlisted };
+        self.by_batch.insert(pk, entry);
         self.queue(queue).insert((at, pk));
     }
 
     fn take(&mut self, pk: Pk) -> Option<Entry> {
         let entry = self.by_batch.remove(&pk)?;
+        if entry.mark().is_some() {
+            self.by_fingerprint.remove(&entry.fingerprint);
+        }
+        self.take_off_queue(pk, entry);
+        Some(entry)
+    }
+
+    fn take_off_queue(&mut self, pk: Pk, entry: Entry) {
         match (entry.queue, &mut self.round) {
             (Queue::Expected, Some(round)) => {
                 round.expected.remove(&pk);
@@ -336,7 +387,43 @@ impl DueList {
                 self.apart.remove(&(entry.at, pk));
             }
         }
-        Some(entry)
+    }
+
+    /// The batch of which an item of a page, written as `fingerprint` says, shows nothing new, if there is one.
+    pub(super) fn unchanged_item(&self, fingerprint: u64, now: Timestamp) -> Option<Wanted> {
+        let pk = *self.by_fingerprint.get(&fingerprint)?;
+        let entry = self.by_batch.get(&pk)?;
+        (now.as_millisecond() < entry.same_until).then(|| Wanted { pk, created_at: entry.created_at() })
+    }
+
+    /// A page has shown a batch, written as `fingerprint` says and unchanged: it is due again after the interval that it
+    /// had. `None`: it is not on the schedule any more, or a poll that knows better than the page is under way, or was.
+    pub(super) fn settle_unchanged(&mut self, fingerprint: u64, now: Timestamp) -> Option<Unchanged> {
+        let pk = *self.by_fingerprint.get(&fingerprint)?;
+        let entry = *self.by_batch.get(&pk)?;
+        let is_overtaken = self.round.as_ref().is_none_or(|round| round.overtaken.contains(&pk));
+        if is_overtaken || now.as_millisecond() >= entry.same_until {
+            return None;
+        }
+        self.take_off_queue(pk, entry);
+        let next_at = later(now, Duration::from_millis(entry.interval.into()));
+        let at = next_at.as_millisecond();
+        self.by_batch.insert(pk, Entry { at, queue: Queue::Together, unlisted: 0, ..entry });
+        self.together.insert((at, pk));
+        Some(Unchanged { pk, due_at: from_millis(entry.at), next_at })
+    }
+
+    /// Whether the batch, which is being polled, may turn out to be unchanged by how it is written.
+    pub(super) fn may_be_unchanged(&self, pk: Pk, now: Timestamp) -> bool {
+        self.busy.get(&pk).and_then(|busy| busy.mark).is_some_and(|mark| now < mark.until)
+    }
+
+    /// What comes after a poll that showed the batch written as `fingerprint` says, if that is nothing new.
+    pub(super) fn after_unchanged(&self, pk: Pk, fingerprint: u64, now: Timestamp) -> Option<Next> {
+        let busy = self.busy.get(&pk).filter(|busy| matches!(busy.told, Told::Nothing))?;
+        let mark = busy.mark.filter(|mark| mark.fingerprint == fingerprint && now < mark.until)?;
+        let at = later(now, Duration::from_millis(busy.interval.into()));
+        Some(Next { mark: Some(mark), ..Next::at(at, busy.created_at) })
     }
 
     fn queue(&mut self, queue: Queue) -> &mut BTreeSet<(i64, Pk)> {
@@ -359,8 +446,11 @@ impl DueList {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.together.clear();
         self.apart.clear();
+        // What the rules say of a batch depends on the clock.
+        self.by_fingerprint.clear();
         for (pk, entry) in &mut self.by_batch {
             entry.at = entry.at.saturating_sub(by);
+            entry.same_until = UNKNOWN;
             match entry.queue {
                 Queue::Together => self.together.insert((entry.at, *pk)),
                 Queue::Apart => self.apart.insert((entry.at, *pk)),
@@ -526,263 +616,4 @@ impl DueList {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
-
-    fn at(seconds: u64) -> Timestamp {
-        later(NOW, Duration::from_secs(seconds))
-    }
-
-    fn next(seconds: u64) -> Next {
-        Next::at(at(seconds), Some(1))
-    }
-
-    fn wanted(due: &DueList, seconds: u64) -> Vec<Pk> {
-        due.wanted(Duration::from_mins(15), at(seconds)).into_iter().map(|wanted| wanted.pk).collect()
-    }
-
-    #[test]
-    fn what_is_taken_off_during_its_poll_stays_off_unless_it_is_put_on_again() {
-        let mut due = DueList::default();
-        due.put(1, next(10), NOW);
-        let claim = due.claim(1);
-        assert!(claim.is_some() && due.claim(1).is_none());
-        due.forget(1);
-        due.settle(1, Some(next(20)), false, NOW);
-        assert_eq!(due.first(false), None);
-
-        assert!(due.claim(1).is_some());
-        due.forget(1);
-        due.told(1, Some(next(12)), NOW);
-        due.settle(1, None, false, NOW);
-        let why = "untracked and tracked again while a poll was under way";
-        assert_eq!(due.first(false), Some((at(12), 1)), "{why}");
-    }
-
-    #[test]
-    fn what_is_said_during_a_poll_is_not_lost() {
-        let mut due = DueList::default();
-        due.put(1, next(10), NOW);
-        // The poll's own commit says the same as the poll.
-        assert!(due.claim(1).is_some());
-        due.told(1, Some(next(20)), NOW);
-        due.settle(1, Some(next(20)), false, NOW);
-        assert_eq!(due.first(false), Some((at(20), 1)));
-        // Made due meanwhile: the poll that is under way may have come too early for that.
-        assert!(due.claim(1).is_some());
-        due.told(1, Some(next(5)), at(5));
-        due.told(1, Some(next(900)), at(6));
-        due.settle(1, Some(next(900)), false, at(6));
-        assert_eq!(due.first(true), Some((at(5), 1)));
-        // An end.
-        assert!(due.claim(1).is_some());
-        due.told(1, None, at(7));
-        due.settle(1, Some(next(900)), false, at(7));
-        assert!(!due.knows(1));
-    }
-
-    #[test]
-    fn a_batch_keeps_its_place_in_the_list_whatever_becomes_of_a_poll() {
-        let mut due = DueList::default();
-        due.put(1, Next::at(at(10), Some(77)), NOW);
-        assert!(due.claim(1).is_some());
-        due.settle(1, Some(Next::at(at(20), None)), false, NOW);
-        assert_eq!(due.created(), [77]);
-        due.put(1, Next::at(at(10), None), NOW);
-        assert_eq!(due.created(), [77]);
-    }
-
-    #[test]
-    fn what_was_read_gives_way_to_what_was_said_since() {
-        let mut due = DueList::default();
-        due.told(1, None, NOW);
-        due.told(2, Some(next(20)), NOW);
-        assert!(!due.is_filled());
-        due.fill([1, 2, 3].map(|pk| (pk, next(10))).into_iter(), NOW);
-        assert!(due.is_filled());
-        let known: Vec<Pk> = (1..=4).filter(|pk| due.knows(*pk)).collect();
-        assert_eq!((known, due.first(false)), (vec![2, 3], Some((at(10), 3))));
-    }
-
-    #[test]
-    fn what_nobody_takes_care_of_is_due_again() {
-        let mut due = DueList::default();
-        for pk in 1..=3 {
-            due.put(pk, next(0), NOW);
-        }
-        let (held, lost) = (due.claim(1), due.claim(2));
-        drop(lost);
-        let round = due.begin_round();
-        due.watch();
-        assert!(due.claim_shown(3).is_some());
-        assert_eq!(due.release_lost(at(30)), [2]);
-        drop(round);
-        due.release_lost(at(40));
-        assert!(!due.is_in_round());
-        assert_eq!(due.first(false), Some((at(30), 2)));
-        assert!(due.waits(3) && !due.waits(1) && due.knows(1));
-        drop(held);
-        assert_eq!(due.release_lost(at(50)), [1]);
-        assert_eq!(due.counts(), (3, 0));
-    }
-
-    #[test]
-    fn news_has_what_is_on_the_schedule_retrieved_at_once_and_nothing_else() {
-        let mut due = DueList::default();
-        due.nudge(1, NOW);
-        assert_eq!(due.first(false), None);
-        due.put(1, next(10), NOW);
-        due.nudge(1, at(20));
-        assert_eq!(due.first(true), Some((at(10), 1)), "never put off, and not left to a page");
-        // The poll that is under way may have come too early for the news …
-        assert!(due.claim(1).is_some());
-        due.nudge(1, at(21));
-        due.settle(1, Some(next(900)), false, at(22));
-        assert_eq!(due.first(true), Some((at(21), 1)));
-        // … or have seen it …
-        assert!(due.claim(1).is_some());
-        due.nudge(1, at(23));
-        due.settle(1, None, false, at(24));
-        assert_eq!(due.first(false), None);
-        // … and a page that was asked for before it has not.
-        due.put(2, next(10), NOW);
-        due.begin_round();
-        due.watch();
-        due.nudge(2, at(30));
-        assert_eq!(due.claim_shown(2), None);
-    }
-
-    #[test]
-    fn what_is_due_soon_is_checked_with_what_is_due() {
-        let mut due = DueList::default();
-        for (pk, seconds) in [(1, 100), (2, 115), (3, 140), (4, 900)] {
-            due.put(pk, next(seconds), NOW);
-        }
-        due.put(5, Next { closely: true, ..next(100) }, NOW);
-        assert!(wanted(&due, 99).is_empty());
-        assert_eq!(wanted(&due, 100), [1, 2], "140 s is more than a fifth before its time");
-        assert_eq!(wanted(&due, 112), [1, 2, 3]);
-    }
-
-    #[test]
-    fn a_page_does_not_undo_what_a_poll_saw_meanwhile() {
-        let mut due = DueList::default();
-        for pk in 1..=4 {
-            due.put(pk, next(0), NOW);
-        }
-        assert!(due.claim(1).is_some());
-        let round = due.begin_round();
-        assert!(round.is_some() && due.begin_round().is_none());
-        due.expect(&due.wanted(Duration::from_mins(15), NOW));
-        assert_eq!(due.first(false), None);
-        due.watch();
-        // One was under way when the page was asked for, another was polled and settled while it came.
-        assert!(due.claim(2).is_some());
-        due.settle(2, Some(next(60)), false, NOW);
-        due.settle(1, Some(next(60)), false, NOW);
-        due.forget(3);
-        let shown: Vec<bool> = (1..=5).map(|pk| due.claim_shown(pk).is_some()).collect();
-        assert_eq!(shown, [false, false, false, true, false]);
-        due.settle(4, Some(next(60)), true, NOW);
-        due.end_round(at(15), NOW);
-        assert_eq!(due.counts(), (3, 0));
-        assert_eq!(due.first(false), Some((at(60), 1)));
-    }
-
-    #[test]
-    fn what_no_page_shows_is_retrieved_until_one_does() {
-        let mut due = DueList::default();
-        due.put(1, next(0), NOW);
-        due.begin_round();
-        due.expect(&due.wanted(Duration::from_mins(15), NOW));
-        assert_eq!(due.expected().len(), 1);
-        due.release(1, true);
-        due.end_round(at(15), NOW);
-        assert_eq!(due.first(true), Some((NOW, 1)));
-        for _ in 0..2 {
-            assert!(due.claim(1).is_some());
-            due.settle(1, Some(next(10)), false, NOW);
-            assert!(wanted(&due, 10).is_empty(), "it stays apart");
-        }
-        due.begin_round();
-        due.watch();
-        assert_eq!(due.claim_shown(1), Some(at(10)));
-        due.settle(1, Some(next(10)), true, NOW);
-        due.end_round(at(15), NOW);
-        assert_eq!(wanted(&due, 10), [1]);
-    }
-
-    #[test]
-    fn a_round_that_dies_leaves_nothing_behind() {
-        let mut due = DueList::default();
-        for pk in 1..=3 {
-            due.put(pk, next(0), NOW);
-        }
-        due.begin_round();
-        due.expect(&due.wanted(Duration::from_mins(15), NOW));
-        due.watch();
-        assert!(due.claim_shown(2).is_some());
-        due.end_round(at(15), NOW);
-        assert_eq!(due.counts(), (3, 0));
-        assert_eq!(due.overdue(NOW).0, 2);
-        assert!(due.begin_round().is_some());
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_puts_off_neither_what_waits_nor_what_is_under_way() {
-        let (mut due, year) = (DueList::default(), 365 * 24 * 3600);
-        due.follow_clock(at(year));
-        for pk in 1..=3 {
-            due.put(pk, next(year + 60), at(year));
-        }
-        let claims = (due.claim(1), due.claim(2));
-        due.follow_clock(NOW);
-        // One was planned before, one after.
-        due.settle(1, Some(next(year + 60)), false, NOW);
-        due.settle(2, Some(next(60)), false, NOW);
-        drop(claims);
-        let all_at = |due: &DueList| due.overdue(at(60)).0;
-        assert_eq!(all_at(&due), 3);
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order, a batch is in exactly one place.
-        #[test]
-        fn no_batch_is_lost_or_twice(steps in prop::collection::vec((0_u8..14, 1_i64..6, 0_u64..50), 0..200)) {
-            let mut due = DueList::default();
-            let mut alive = BTreeSet::new();
-            for (step, pk, seconds) in steps {
-                match step {
-                    0 | 1 => {
-                        let created_at = Some(1).filter(|_| seconds % 3 > 0);
-                        due.put(pk, Next { at: at(seconds), created_at, closely: step == 1 }, NOW);
-                        alive.insert(pk);
-                    }
-                    2 => { due.forget(pk); alive.remove(&pk); }
-                    // A claim of what is on no schedule is a poll by hand.
-                    3 => { due.claim(pk); }
-                    4 => due.settle(pk, Some(next(seconds)).filter(|_| alive.contains(&pk)), seconds % 2 == 0, NOW),
-                    5 => { due.begin_round(); }
-                    6 => due.expect(&due.wanted(Duration::from_mins(15), at(seconds))),
-                    7 => due.watch(),
-                    8 => { due.claim_shown(pk); }
-                    9 => due.release(pk, seconds % 2 == 0),
-                    10 => due.end_round(at(seconds), NOW),
-                    11 => { due.hurry(at(seconds)); }
-                    13 => due.nudge(pk, at(seconds)),
-                    _ => due.advance(Duration::from_secs(seconds)),
-                }
-                let expected = due.round.as_ref().map_or(0, |round| round.expected.len());
-                let unseen = due.expected().iter().filter(|wanted| wanted.created_at.is_none()).count();
-                prop_assert_eq!(due.unseen(), unseen);
-                prop_assert_eq!(due.by_batch.len(), due.together.len() + due.apart.len() + expected);
-                for pk in &alive {
-                    prop_assert!(due.by_batch.contains_key(pk) != due.busy.contains_key(pk), "{} {:?}", pk, due);
-                }
-            }
-        }
-    }
-}
+mod tests;

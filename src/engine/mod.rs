@@ -31,6 +31,7 @@ mod shared;
 mod submission_search;
 pub mod submit;
 mod submit_error;
+mod unchanged;
 
 use crate::clock::Clock;
 use crate::domain::hazard::Usual;

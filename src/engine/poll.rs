@@ -1,8 +1,9 @@
 //! One poll, from the request to the commit.
 
-use super::due::Next;
-use super::poller::{Access, Polled, Poller};
+use super::due::{Mark, Next};
+use super::poller::{Access, Asked, Polled, Poller};
 use super::shared::Shared;
+use super::unchanged;
 use crate::domain::finding::{self, Patience};
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Stage;
@@ -24,11 +25,35 @@ pub(super) async fn poll(
     pk: Pk,
     by_hand: bool,
 ) -> Result<Polled, StoreError> {
+    let begun = poller.now();
+    let mut early = None;
+    if !by_hand && poller.due().may_be_unchanged(pk, begun) {
+        let Some(id) = shared.store.id_on_schedule(pk).await? else {
+            return Ok(Polled { next: None, failure: None });
+        };
+        let asked = poller.ask(&id).await;
+        if let Ok(asked) = &asked
+            && let Some(next) = unchanged_poll(poller, pk, asked)
+        {
+            poller.report(None).await;
+            return Ok(Polled { next: Some(next), failure: None });
+        }
+        early = Some(asked);
+    }
     let Some(before) = shared.store.load(pk).await?.filter(|before| by_hand || Next::of(before).is_some())
     else {
         return Ok(Polled { next: None, failure: None });
     };
-    let seen = poller.retrieve(&before.key.id).await;
+    if early.is_some() && before.last_polled_at.is_some_and(|at| at > begun) {
+        // Somebody has asked since, and knows better than this answer.
+        return Ok(Polled { next: Next::of(&before), failure: None });
+    }
+    let asked = match early {
+        Some(asked) => asked,
+        None => poller.ask(&before.key.id).await,
+    };
+    let fingerprint = asked.as_ref().ok().and_then(Asked::fingerprint);
+    let seen = asked.and_then(|asked| poller.read(&before.key.id, &asked));
     let judged = match &seen {
         Ok(sighting) => {
             poller.report(None).await;
@@ -36,30 +61,60 @@ pub(super) async fn poll(
         }
         Err(failure) => Err((failure, judge(poller, &before, failure).await)),
     };
-    let step = observed(poller, &before, judged, &poller.terms());
+    let terms = poller.terms();
+    let step = observed(poller, &before, judged, &terms);
     log(&before, &step, seen.as_ref().err());
 
-    let next = Next::of(&step.tracked);
-    // What is not watched has no schedule of its own: only `record` can tell whether it is watched again by now.
-    if step.is_news(&before) || before.untracked_at.is_some() {
-        record(poller, pk, step).await?;
-    } else {
-        let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
-        let last_polled_at = last_polled_at.unwrap_or_else(|| shared.clock.now());
-        shared.store.touch(pk, Touch { last_polled_at, next_poll_at, eta });
-    }
+    let mark = fingerprint.zip(seen.as_ref().ok());
+    let mark = mark.and_then(|(print, sighting)| mark_of(poller, &before, (sighting, print), &step, &terms));
+    let next = Next::of(&step.tracked).map(|next| Next { mark, ..next });
+    keep(poller, pk, &before, step).await?;
     Ok(Polled { next, failure: seen.err() })
 }
 
-/// What a page of the list means for one of the batches on it, with the time of the next check. No I/O.
-pub(super) fn seen_on_page(poller: &Poller, before: &Tracked, sighting: &Sighting) -> Step {
-    let step = observed(poller, before, Ok(sighting), &poller.terms_on_pages());
+/// Stores what a check means for a batch: the times of the check with the next commit, all else at once.
+pub(super) async fn keep(poller: &Poller, pk: Pk, before: &Tracked, step: Step) -> Result<(), StoreError> {
+    let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
+    // What is not on the schedule has no row for the times alone.
+    let stays_on = before.untracked_at.is_none() && before.next_poll_at.is_some();
+    match next_poll_at.filter(|_| stays_on && !step.is_news(before)) {
+        Some(next_poll_at) => {
+            let last_polled_at = last_polled_at.unwrap_or_else(|| poller.now());
+            poller.store().touch(pk, Touch { last_polled_at, next_poll_at, eta });
+            Ok(())
+        }
+        None => record(poller, pk, step).await,
+    }
+}
+
+/// What comes after a poll whose answer is written as the last one was; its times are noted.
+fn unchanged_poll(poller: &Poller, pk: Pk, asked: &Asked) -> Option<Next> {
+    let now = poller.now();
+    let next = poller.due().after_unchanged(pk, asked.fingerprint()?, now)?;
+    poller.leave_unread(asked);
+    tracing::debug!(provider = poller.name(), batch = pk, "the batch is unchanged");
+    poller.store().touch_times(now, std::iter::once((pk, next.at)));
+    Some(next)
+}
+
+/// What a page of the list, on which the batch is written as `fingerprint` says, means for one of the batches on it, with
+/// the time of the next check. No I/O.
+pub(super) fn seen_on_page(
+    poller: &Poller,
+    before: &Tracked,
+    sighting: &Sighting,
+    fingerprint: Option<u64>,
+) -> (Step, Option<Mark>) {
+    let terms = poller.terms_on_pages();
+    let step = observed(poller, before, Ok(sighting), &terms);
     log(before, &step, None);
-    step
+    let mark =
+        fingerprint.and_then(|fingerprint| mark_of(poller, before, (sighting, fingerprint), &step, &terms));
+    (step, mark)
 }
 
 /// Stores a check that brought news.
-pub(super) async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
+async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
     let shared = poller.shared();
     let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
     shared.store.record(pk, step, shared.routes()).await?;
@@ -77,8 +132,36 @@ pub(super) fn observed(
     seen: Result<&Sighting, (&Failure, Verdict)>,
     terms: &Terms,
 ) -> Step {
-    let shared = poller.shared();
-    let now = shared.clock.now();
+    let now = poller.now();
+    observed_at(poller, before, seen, terms, (now, jitter(poller, before, now)))
+}
+
+/// What a check shows that brings nothing new, after this one.
+fn mark_of(
+    poller: &Poller,
+    before: &Tracked,
+    seen: (&Sighting, u64),
+    step: &Step,
+    terms: &Terms,
+) -> Option<Mark> {
+    let jitter = jitter(poller, before, step.tracked.last_polled_at?);
+    let again = |then| observed_at(poller, &step.tracked, Ok(seen.0), terms, (then, jitter));
+    unchanged::mark(before, seen, step, terms, again)
+}
+
+/// How far the check that follows one at `now` is moved from where it would be, from 0 to 1.
+fn jitter(poller: &Poller, tracked: &Tracked, now: Timestamp) -> f64 {
+    poller.shared().rng.jitter_of(&tracked.key.to_string(), now)
+}
+
+/// The same as if it were another time.
+fn observed_at(
+    poller: &Poller,
+    before: &Tracked,
+    seen: Result<&Sighting, (&Failure, Verdict)>,
+    terms: &Terms,
+    (now, jitter): (Timestamp, f64),
+) -> Step {
     let mut key_refused = terms.key_refused;
     let mut not_before = None;
     let mut step = match seen {
@@ -106,7 +189,6 @@ pub(super) fn observed(
     let whole = terms.estimate.as_deref().filter(|_| Stage::of(step.tracked.batch.status) == Stage::Work);
     let patience = Patience { longest_usual: whole.and_then(Estimate::most), ..poller.patience() };
     step.events.extend(finding::findings(&mut step.tracked, &patience, now));
-    let jitter = shared.rng.jitter_of(&before.key.to_string(), now);
     let next = schedule::next_poll(&terms, &step.tracked, now, jitter);
     step.tracked.next_poll_at = next.at.map(|at| not_before.map_or(at, |earliest| earliest.max(at)));
     step.tracked.eta = schedule::eta(&terms, &step.tracked, now);

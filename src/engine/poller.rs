@@ -20,6 +20,7 @@ use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
 use crate::http::transport::Transport;
+use crate::provider::page_items::fingerprint;
 use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
 use crate::store::rescheduled::Rescheduled;
@@ -65,6 +66,21 @@ pub(super) struct Polled {
     pub next: Option<Next>,
     /// Why the batch could not be checked, if it could not.
     pub failure: Option<Failure>,
+}
+
+/// What came of asking for one batch, before it is read.
+pub(super) struct Asked {
+    begun: Instant,
+    answer: Result<Answer, Failure>,
+}
+
+impl Asked {
+    /// How the batch is written; `None`: there is more to the answer than that.
+    pub(super) fn fingerprint(&self) -> Option<u64> {
+        let answer = self.answer.as_ref().ok()?;
+        let is_plain = answer.status.is_success() && !answer.cut && retry_after(&answer.headers).is_none();
+        is_plain.then(|| fingerprint(&answer.body))
+    }
 }
 
 /// What the account's list says of its key.
@@ -383,14 +399,30 @@ impl Poller {
 
     /// Asks for one batch; whoever calls it has leave.
     pub(super) async fn retrieve(&self, id: &str) -> Result<Sighting, Failure> {
+        let asked = self.ask(id).await?;
+        self.read(id, &asked)
+    }
+
+    /// The same, without reading what comes.
+    pub(super) async fn ask(&self, id: &str) -> Result<Asked, Failure> {
         let call = self.adapter().retrieve(id)?;
         let begun = Instant::now();
-        let result = self.send(call).await.and_then(|answer| {
-            let sighting = self.account.read(&answer, |adapter| adapter.retrieved(id, &answer))?;
+        Ok(Asked { begun, answer: self.send(call).await })
+    }
+
+    /// Reads what came.
+    pub(super) fn read(&self, id: &str, asked: &Asked) -> Result<Sighting, Failure> {
+        let result = asked.answer.as_ref().map_err(Clone::clone).and_then(|answer| {
+            let sighting = self.account.read(answer, |adapter| adapter.retrieved(id, answer))?;
             Ok(Sighting { retry_after: retry_after(&answer.headers), ..sighting })
         });
-        self.count(&result, begun);
+        self.count(&result, asked.begun);
         result
+    }
+
+    /// What came need not be read.
+    pub(super) fn leave_unread(&self, asked: &Asked) {
+        self.count(&Ok(()), asked.begun);
     }
 
     /// Asks for the newest batch of the list by hand, once it is its turn.
@@ -441,6 +473,15 @@ impl Poller {
     /// A list that is refused or not there says nothing of the account: keys may be restricted, and imitations
     /// often have no list.
     pub(super) async fn page(&self, page: &PageRequest) -> Option<Result<Page, Failure>> {
+        self.page_as(page, |adapter, answer| adapter.listed(page, answer)).await
+    }
+
+    /// The same, read by `read`.
+    pub(super) async fn page_as<T>(
+        &self,
+        page: &PageRequest,
+        read: impl FnOnce(&dyn Provider, &Answer) -> Result<T, Failure> + Send,
+    ) -> Option<Result<T, Failure>> {
         let leave = tokio::select! {
             biased;
             () = self.retired.cancelled() => return None,
@@ -448,7 +489,10 @@ impl Poller {
         };
         let begun = Instant::now();
         let result = match self.adapter().list(page) {
-            Ok(call) => self.send(call).await.and_then(|answer| self.listed(page, &answer)),
+            Ok(call) => {
+                let answer = self.send(call).await;
+                answer.and_then(|answer| self.account.read(&answer, |adapter| read(adapter, &answer)))
+            }
             Err(failure) => Err(failure),
         };
         drop(leave);

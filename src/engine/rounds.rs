@@ -4,19 +4,20 @@
 //! retrieved; a list alone never says that a batch is gone. A list that cannot be read is left alone for a while, and
 //! everything is retrieved meanwhile.
 
-use super::due::{Claim, Next};
+use super::due::{Claim, Mark, Next, Unchanged};
 use super::lists::{Extent, places};
 use super::poll;
 use super::poller::Poller;
+use super::unchanged::{self, Item, ShownPage};
 use crate::domain::rounds::{Shown, choose};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::domain::walk::{Onward, Walk};
+use crate::http::call::Answer;
 use crate::http::failure::Verdict;
-use crate::provider::{Listing, Page, PageRequest};
-use crate::store::touch::Touch;
+use crate::provider::{Listing, PageRequest, Provider};
 use crate::store::{Pk, StoreError};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -99,7 +100,7 @@ impl Round {
         let mut extent = Extent::Nothing;
         let mut found = 1.0;
         let mut left = 0;
-        let mut walk = Walk::default();
+        let mut walk = Walk::past(self.poller.due().counts().0);
         for number in 0_usize.. {
             if left == 0 {
                 left = self.worth_reading(live, number, extent, found);
@@ -110,19 +111,17 @@ impl Round {
             left -= 1;
             let unseen_before = self.poller.due().unseen();
             let page = self.page(&request).await?;
-            let next = page.next.clone();
-            let ids = page.sightings.iter().map(|sighting| sighting.id.as_str());
-            let onward = walk.note(ids, next.as_deref());
-            let created_at: Vec<i64> =
-                page.sightings.iter().filter_map(|sighting| sighting.created_at).collect();
-            let count = page.sightings.len();
+            let next = page.page.next.clone();
+            let onward = walk.note(page.keys(), next.as_deref());
+            let created_at = page.created_at();
+            let count = page.items.len();
             let scheduled = self.take_in(page).await?;
             if unseen_before > 0 && count > 0 {
                 let now_seen = unseen_before.saturating_sub(self.poller.due().unseen());
                 found = ratio(now_seen, count.min(unseen_before));
             }
             extent = extent.with(created_at.iter().min().copied());
-            let shown = Shown { created_at, scheduled, last: onward != Onward::Read };
+            let shown = Shown { batches: count, created_at, scheduled, last: onward != Onward::Read };
             self.poller.lists(|lists| lists.outline(live).note(number, &shown));
             match onward {
                 Onward::Read => request.cursor = next,
@@ -165,15 +164,19 @@ impl Round {
     }
 
     /// One page; `None`: the round is over.
-    async fn page(&self, request: &PageRequest) -> Option<Page> {
+    async fn page(&self, request: &PageRequest) -> Option<ShownPage> {
         // Whoever waited for the slot of the page before comes first.
         tokio::task::yield_now().await;
-        self.poller.due().watch();
-        let mut result = self.poller.page(request).await?;
+        let poller = &self.poller;
+        let read = |adapter: &dyn Provider, answer: &Answer| {
+            unchanged::read(adapter, request, answer, poller.now(), |with| with(&poller.due()))
+        };
+        poller.due().watch();
+        let mut result = poller.page_as(request, read).await?;
         if result.as_ref().is_err_and(|failure| failure.verdict() == Verdict::Again) {
             // Once more: to retrieve all that pages would have shown is the heavier burden.
-            self.poller.due().watch();
-            result = self.poller.page(request).await?;
+            poller.due().watch();
+            result = poller.page_as(request, read).await?;
         }
         match result {
             Ok(page) => Some(page),
@@ -194,20 +197,34 @@ impl Round {
 
     /// Takes in what a page shows of batches on the schedule. Returns how many that were; `None`: the state cannot be
     /// read.
-    async fn take_in(&self, page: Page) -> Option<usize> {
+    async fn take_in(&self, page: ShownPage) -> Option<usize> {
         let poller = &self.poller;
-        let mut sightings: BTreeMap<String, Sighting> =
-            page.sightings.into_iter().map(|sighting| (sighting.id.clone(), sighting)).collect();
-        let ids = sightings.keys().cloned().collect();
-        let batches = match poller.store().watched(poller.name().to_owned(), ids).await {
-            Ok(batches) => batches,
-            Err(error) => {
-                self.cannot_store(&error);
-                return None;
+        let unchanged = self.take_in_unchanged(&page);
+        let read = page.items.iter().filter_map(|item| match item {
+            Item::Read { fingerprint } => Some(*fingerprint),
+            Item::Unchanged { .. } => None,
+        });
+        let mut sightings: BTreeMap<String, (Sighting, Option<u64>)> = page
+            .page
+            .sightings
+            .into_iter()
+            .zip(read)
+            .map(|(sighting, fingerprint)| (sighting.id.clone(), (sighting, fingerprint)))
+            .collect();
+        let ids: Vec<String> = sightings.keys().cloned().collect();
+        let batches = if ids.is_empty() {
+            Vec::new()
+        } else {
+            match poller.store().watched(poller.name().to_owned(), ids).await {
+                Ok(batches) => batches,
+                Err(error) => {
+                    self.cannot_store(&error);
+                    return None;
+                }
             }
         };
         let now = poller.now();
-        let claimed: Vec<(Pk, Tracked, Sighting)> = {
+        let claimed: Vec<(Pk, Tracked, (Sighting, Option<u64>))> = {
             let mut due = poller.due();
             batches
                 .into_iter()
@@ -221,13 +238,13 @@ impl Round {
                 })
                 .collect()
         };
-        let count = claimed.len();
+        let count = unchanged + claimed.len();
         if poller.lists(|lists| lists.came(count, now)) == Some(true) {
             tracing::info!(provider = poller.name(), "the provider's list of batches can be read again");
         }
         let complete = poller.adapter().listing().is_some_and(|listing| listing.complete);
         let mut news = Vec::new();
-        for (pk, before, sighting) in claimed {
+        for (pk, before, (sighting, fingerprint)) in claimed {
             if !is_enough(&before, &sighting, complete) {
                 // Seen, but not well enough: retrieved at once if it has changed, else when it would have been.
                 let at = if is_same(&before, &sighting) { before.next_poll_at } else { Some(now) };
@@ -235,8 +252,8 @@ impl Round {
                 poller.due().settle(pk, Some(Next { closely: true, ..next }), true, now);
                 continue;
             }
-            let Ok(step) = catch_unwind(AssertUnwindSafe(|| poll::seen_on_page(poller, &before, &sighting)))
-            else {
+            let seen = || poll::seen_on_page(poller, &before, &sighting, fingerprint);
+            let Ok((step, mark)) = catch_unwind(AssertUnwindSafe(seen)) else {
                 tracing::error!(
                     provider = poller.name(),
                     batch = before.key.id,
@@ -246,26 +263,46 @@ impl Round {
                 poller.due().settle(pk, Some(next), true, now);
                 continue;
             };
-            news.push(self.keep(pk, before, step));
+            news.push(self.keep(pk, before, step, mark));
         }
         join_all(news).await;
         Some(count)
     }
 
-    /// Stores what a page meant for a batch, and puts it on the schedule again.
-    async fn keep(&self, pk: Pk, before: Tracked, step: Step) {
+    /// Takes in what a page shows of batches that are as they were. Returns how many of them are on the schedule.
+    fn take_in_unchanged(&self, page: &ShownPage) -> usize {
         let poller = &self.poller;
-        let mut next = Next::of(&step.tracked);
-        if step.is_news(&before) {
-            if let Err(error) = poll::record(poller, pk, step).await {
-                self.cannot_store(&error);
-                let again = later(poller.now(), poller.plan().min_interval);
-                next = Some(Next::at(again, Some(before.batch.created_at)));
-            }
-        } else {
-            let Tracked { last_polled_at, next_poll_at, eta, .. } = step.tracked;
-            let last_polled_at = last_polled_at.unwrap_or_else(|| poller.now());
-            poller.store().touch(pk, Touch { last_polled_at, next_poll_at, eta });
+        let now = poller.now();
+        let unchanged: Vec<Unchanged> = {
+            let mut due = poller.due();
+            let settled = page.items.iter().filter_map(|item| match item {
+                Item::Unchanged { fingerprint, .. } => due.settle_unchanged(*fingerprint, now),
+                Item::Read { .. } => None,
+            });
+            settled.collect()
+        };
+        for one in unchanged.iter().filter(|one| one.due_at <= now) {
+            poller.note_lag(since(one.due_at, now));
+        }
+        if !unchanged.is_empty() {
+            poller.store().touch_times(now, unchanged.iter().map(|one| (one.pk, one.next_at)));
+            tracing::debug!(
+                provider = poller.name(),
+                batches = unchanged.len(),
+                "batches on a page are unchanged"
+            );
+        }
+        unchanged.len()
+    }
+
+    /// Stores what a page meant for a batch, and puts it on the schedule again.
+    async fn keep(&self, pk: Pk, before: Tracked, step: Step, mark: Option<Mark>) {
+        let poller = &self.poller;
+        let mut next = Next::of(&step.tracked).map(|next| Next { mark, ..next });
+        if let Err(error) = poll::keep(poller, pk, &before, step).await {
+            self.cannot_store(&error);
+            let again = later(poller.now(), poller.plan().min_interval);
+            next = Some(Next::at(again, Some(before.batch.created_at)));
         }
         poller.settle_shown(pk, next);
     }

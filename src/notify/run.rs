@@ -31,7 +31,7 @@ impl Worker {
     }
 
     async fn run(&mut self) {
-        let mut news = self.context.store.watch_deliveries();
+        let mut news = self.context.store.watch_deliveries(&self.name);
         let stopping = self.context.tasks.stopping();
         while !stopping.is_cancelled() {
             // Before the query, so that nothing that comes during it is missed.

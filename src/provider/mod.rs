@@ -33,6 +33,7 @@ pub mod openai;
 pub mod openai_results;
 pub mod openrouter;
 pub mod otari;
+pub mod page_items;
 mod pieces;
 mod quota;
 pub mod read;

@@ -98,6 +98,23 @@ impl Store {
         }
     }
 
+    /// The same of checks at `asked_at` that left what is expected of each batch as it was, with the time of the next.
+    pub fn touch_times(&self, asked_at: Timestamp, batches: impl Iterator<Item = (Pk, Timestamp)>) {
+        if let Some(daemon) = &self.0.daemon {
+            daemon.writer.core.touch_times(asked_at, batches);
+        }
+    }
+
+    /// The id of a batch that is on the schedule.
+    pub async fn id_on_schedule(&self, pk: Pk) -> Result<Option<String>, StoreError> {
+        self.read(move |connection| {
+            let mut query = connection
+                .prepare_cached("SELECT id FROM checks JOIN batches ON pk = checks.batch WHERE pk = ?1")?;
+            Ok(query.query_row([pk], |row| row.get("id")).optional()?)
+        })
+        .await
+    }
+
     /// One batch by its row.
     pub async fn load(&self, pk: Pk) -> Result<Option<Tracked>, StoreError> {
         let found = self.select("WHERE pk = ?1".to_owned(), vec![pk.into()]).await?;
@@ -134,7 +151,7 @@ impl Store {
         let mut found = self
             .read(move |connection| {
                 let mut query = connection.prepare_cached(&row::select(
-                    "WHERE provider = ?1 AND id = ?2 AND (active = 1 OR next_poll_at IS NOT NULL)",
+                    "WHERE provider = ?1 AND id = ?2 AND next_poll_at IS NOT NULL",
                 ))?;
                 let mut found = Vec::with_capacity(ids.len());
                 for id in ids {
@@ -230,12 +247,15 @@ impl Store {
         self.write(move |tx| {
             let provider = tx
                 .prepare_cached(
-                    "UPDATE batches SET untracked_at = coalesce(untracked_at, :now), next_poll_at = NULL
+                    "UPDATE batches SET untracked_at = coalesce(untracked_at, :now),
+                       last_polled_at = coalesce(
+                         (SELECT last_polled_at FROM checks WHERE batch = :pk), last_polled_at)
                      WHERE pk = :pk RETURNING provider",
                 )?
                 .query_row(named_params! { ":pk": pk, ":now": ms(now) }, |row| row.get("provider"))
                 .optional()?;
             if let Some(provider) = provider {
+                tx.prepare_cached("DELETE FROM checks WHERE batch = ?1")?.execute([pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, provider);
             }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod batches;
+mod checks;
 mod column;
 mod commit_stats;
 mod connection;

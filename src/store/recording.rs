@@ -2,8 +2,9 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
+use super::rescheduled::Rescheduled;
 use super::transaction::Tx;
-use super::{costs, downloads, expiring, history, row, telling};
+use super::{checks, costs, downloads, expiring, history, row, telling};
 use crate::domain::batch::Usage;
 use crate::domain::cost::SpentByModel;
 use crate::domain::event::EventType;
@@ -89,9 +90,10 @@ pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> R
     if step.tracked.cost != cost {
         step.to_mut().tracked.cost = cost;
     }
-    // What users change meanwhile is read back: the events are made, and the webhooks chosen, by what is stored.
-    let Some(stored) = row::update(tx, pk, &step.tracked)? else {
-        tx.reschedule(pk, &before);
+    // What users change meanwhile stays: the events are made, and the webhooks chosen, by what is stored.
+    let place = Rescheduled::of(pk, &before);
+    let Some(stored) = row::update(tx, pk, before, &step.tracked)? else {
+        tx.after_commit.rescheduled.push(place);
         return Ok(0);
     };
     costs::count(tx, &stored)?;
@@ -184,25 +186,23 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
         // A finished record gets no richer, and its provider may have forgotten it by now.
         let over = tracked.batch.status.is_terminal() && tracked.settled;
         tracked.next_poll_at = (!over).then_some(tx.now);
-        tx.prepare_cached(
-            "UPDATE batches SET untracked_at = NULL, next_poll_at = :next_poll_at WHERE pk = :pk",
-        )?
-        .execute(named_params! { ":pk": pk, ":next_poll_at": tracked.next_poll_at.map(ms) })?;
+        tx.prepare_cached("UPDATE batches SET untracked_at = NULL WHERE pk = ?1")?.execute([pk])?;
+        checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     } else if tracked.lost_since.is_some() {
         // Somebody knows of it: it is looked for at once, and as long as one that was lost just now.
         tracked.lost_since = Some(tx.now);
         tracked.next_poll_at = Some(tx.now);
-        tx.prepare_cached("UPDATE batches SET lost_since = :now, next_poll_at = :now WHERE pk = :pk")?
-            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
+        tx.prepare_cached("UPDATE batches SET lost_since = ?2 WHERE pk = ?1")?.execute((pk, ms(tx.now)))?;
+        checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     } else if tracked.deadline != deadline && tracked.next_poll_at.is_some() {
         // Planned by the other deadline.
         tracked.next_poll_at = Some(tx.now);
-        tx.prepare_cached("UPDATE batches SET next_poll_at = :now WHERE pk = :pk")?
-            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
+        tx.prepare_cached("UPDATE checks SET next_poll_at = ?2 WHERE batch = ?1")?
+            .execute((pk, ms(tx.now)))?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     }

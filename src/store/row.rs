@@ -1,5 +1,6 @@
 //! A batch's row: each column is named once for reading and once for writing.
 
+use super::checks::{self, BATCHES_AND_CHECKS};
 use super::column::{Pk, from_json, instant, json, maybe_at, maybe_json, ms, word};
 use super::error::StoreError;
 use crate::domain::time::to_millis;
@@ -28,9 +29,6 @@ const CHECKED: &[Column] = &[
     (":missing_count", |tracked| Ok(tracked.missing.map_or(0, |missing| missing.count).into())),
     (":lost_since", |tracked| Ok(tracked.lost_since.map(ms).into())),
     (":stalled_since", |tracked| Ok(tracked.stalled_since.map(ms).into())),
-    (":eta", |tracked| Ok(tracked.eta.map(|eta| ms(eta.at)).into())),
-    (":eta_earliest", |tracked| Ok(tracked.eta.map(|eta| ms(eta.earliest)).into())),
-    (":eta_latest", |tracked| Ok(tracked.eta.map(|eta| ms(eta.latest)).into())),
     (":results_expire_at", |tracked| Ok(tracked.results_expire_at.map(ms).into())),
     (":held_since", |tracked| Ok(tracked.held_since.map(ms).into())),
     (":settled", |tracked| Ok(tracked.settled.into())),
@@ -39,7 +37,7 @@ const CHECKED: &[Column] = &[
     (":cost", |tracked| Ok(tracked.cost.as_ref().map(json).transpose()?.into())),
 ];
 
-/// What registering a batch writes besides; later only users change it, and the schedule.
+/// What registering a batch writes besides; later only users change it.
 const REGISTERED: &[Column] = &[
     (":provider", |tracked| Ok(tracked.key.provider.clone().into())),
     (":id", |tracked| Ok(tracked.key.id.clone().into())),
@@ -56,15 +54,14 @@ const REGISTERED: &[Column] = &[
     (":untracked_at", |tracked| Ok(tracked.untracked_at.map(ms).into())),
     (":deadline", |tracked| Ok(tracked.deadline.map(ms).into())),
     (":name", |tracked| Ok(tracked.name.clone().into())),
-    (":next_poll_at", |tracked| {
-        Ok(tracked.next_poll_at.filter(|_| tracked.untracked_at.is_none()).map(ms).into())
-    }),
 ];
 
-/// What [`read`] reads: every column above, the row's number, and what is known of the copy of the results.
+/// What [`read`] reads: every column above, the row's number, its place on the schedule, and what is known of the copy of
+/// the results.
 static COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "pk, results, download_error, resubmitted_by, waiting_for, {}, {}",
+        "pk, results, download_error, resubmitted_by, waiting_for, {}, {}, next_poll_at, eta, eta_earliest, eta_latest,
+         coalesce(checked_at, last_polled_at) AS polled_at",
         names(CHECKED),
         names(REGISTERED)
     )
@@ -94,7 +91,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
         status_since: instant(row, "status_since")?,
         progress_at: maybe_at(row, "progress_at")?,
         trail: from_json(row, "trail")?,
-        last_polled_at: maybe_at(row, "last_polled_at")?,
+        last_polled_at: maybe_at(row, "polled_at")?,
         next_poll_at: maybe_at(row, "next_poll_at")?,
         last_error: row.get("last_error")?,
         failures: row.get("failures")?,
@@ -116,12 +113,12 @@ pub(super) fn read(row: &Row<'_>) -> Result<(Pk, Tracked), StoreError> {
 
 /// The statement that selects batches for [`read`]; `rest` follows the table's name.
 pub(super) fn select(rest: &str) -> String {
-    format!("SELECT {} FROM batches {rest}", *COLUMNS)
+    format!("SELECT {} FROM {BATCHES_AND_CHECKS} {rest}", *COLUMNS)
 }
 
 /// The same with another column, which the caller reads.
 pub(super) fn select_with(column: &str, rest: &str) -> String {
-    format!("SELECT {}, {column} FROM batches {rest}", *COLUMNS)
+    format!("SELECT {}, {column} FROM {BATCHES_AND_CHECKS} {rest}", *COLUMNS)
 }
 
 /// The batch with this number.
@@ -164,42 +161,54 @@ pub(super) fn insert(connection: &Connection, tracked: &Tracked) -> Result<Pk, S
     let mut values = values(CHECKED, tracked)?;
     values.extend(self::values(REGISTERED, tracked)?);
     connection.prepare_cached(&INSERT)?.execute(values.as_slice())?;
-    Ok(connection.last_insert_rowid())
+    let pk = connection.last_insert_rowid();
+    checks::place(connection, pk, tracked)?;
+    Ok(pk)
 }
 
-/// Writes what a check changed, and gives the batch as it then is; `None` if there is no such row, or if another check
-/// has seen the end before this one, which saw none.
+/// Writes what a check changed in the row that was `before` in this transaction, and gives the batch as it then is;
+/// `None` if another check has seen the end before this one, which saw none.
 ///
 /// What users alone change stays, and so does the next poll of a batch that is watched again since the check began.
 pub(super) fn update(
     connection: &Connection,
     pk: Pk,
+    before: Tracked,
     tracked: &Tracked,
 ) -> Result<Option<Tracked>, StoreError> {
     static UPDATE: LazyLock<String> = LazyLock::new(|| {
         let assignments: Vec<String> =
             CHECKED.iter().map(|(parameter, _)| format!("{} = {parameter}", &parameter[1..])).collect();
-        format!(
-            "UPDATE batches SET {}, name = coalesce(name, :name),
-               next_poll_at =
-                 CASE WHEN untracked_at IS NULL THEN iif(:was_untracked, next_poll_at, :next_poll_at) END
-             WHERE pk = :pk AND (:ended OR status NOT IN ('completed', 'failed', 'expired', 'cancelled'))
-             RETURNING {}",
-            assignments.join(", "),
-            *COLUMNS
-        )
+        format!("UPDATE batches SET {}, name = :name WHERE pk = :pk", assignments.join(", "))
     });
-    let mut values = values(CHECKED, tracked)?;
-    values.extend([
-        (":pk", pk.into()),
-        (":name", tracked.name.clone().into()),
-        (":next_poll_at", tracked.next_poll_at.map(ms).into()),
-        (":was_untracked", tracked.untracked_at.is_some().into()),
-        (":ended", tracked.batch.status.is_terminal().into()),
-    ]);
-    let mut statement = connection.prepare_cached(&UPDATE)?;
-    let written = statement.query_and_then(values.as_slice(), read)?.next().transpose()?;
-    Ok(written.map(|(_, tracked)| tracked))
+    if before.batch.status.is_terminal() && !tracked.batch.status.is_terminal() {
+        return Ok(None);
+    }
+    let next_poll_at =
+        if tracked.untracked_at.is_some() { before.next_poll_at } else { tracked.next_poll_at };
+    let mut stored = Tracked {
+        key: before.key,
+        name: before.name.or_else(|| tracked.name.clone()),
+        labels: before.labels,
+        owner: before.owner,
+        uploaded_file: before.uploaded_file,
+        notify: before.notify,
+        origin: before.origin,
+        tracked_at: before.tracked_at,
+        untracked_at: before.untracked_at,
+        deadline: before.deadline,
+        next_poll_at: next_poll_at.filter(|_| before.untracked_at.is_none()),
+        results: before.results,
+        results_error: before.results_error,
+        ..tracked.clone()
+    };
+    stored.eta = stored.eta.filter(|_| stored.next_poll_at.is_some());
+    to_resolution(&mut stored);
+    let mut values = values(CHECKED, &stored)?;
+    values.extend([(":pk", pk.into()), (":name", stored.name.clone().into())]);
+    connection.prepare_cached(&UPDATE)?.execute(values.as_slice())?;
+    checks::place(connection, pk, &stored)?;
+    Ok(Some(stored))
 }
 
 /// The names of these columns, as a statement lists them.

@@ -5,7 +5,6 @@ use super::error::StoreError;
 use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
 use super::row;
 use super::state::Store;
-use crate::domain::time::to_millis;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -39,37 +38,26 @@ impl Store {
     pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
         let mut entries = self.read(|connection| entries(connection, None)).await?;
         let Some(daemon) = &self.0.daemon else { return Ok(entries) };
-        let mut touches = daemon.writer.core.all_touches();
-        entries.retain_mut(|entry| match touches.remove(&entry.pk) {
-            Some(touch) => touch.next_poll_at.map(|next| entry.next_poll_at = to_millis(next)).is_some(),
-            None => true,
-        });
-        // Those that had no next poll before and have one now.
-        for (pk, touch) in touches {
-            if touch.next_poll_at.is_some()
-                && let Some(tracked) = self.load(pk).await?
-                && let Some(next_poll_at) = tracked.next_poll_at
-            {
-                let created_at = tracked.first_seen_at.map(|_| tracked.batch.created_at);
-                let provider = tracked.key.provider.into();
-                entries.push(ScheduleEntry { pk, provider, next_poll_at, created_at });
+        let touches = daemon.writer.core.all_touches();
+        for entry in &mut entries {
+            if let Some(touch) = touches.get(&entry.pk) {
+                entry.next_poll_at = touch.next_poll_at();
             }
         }
         Ok(entries)
     }
 
-    /// Every batch that was due at `before`, the longest due first, read from an index alone; and those of `on_schedule`
-    /// that are not on the schedule. What is known of checks that are not written yet counts.
+    /// Every batch that was due at `before`, and those of `on_schedule` that are not on the schedule. What is known of
+    /// checks that are not written yet counts.
     pub async fn compare(
         &self,
         before: Timestamp,
         on_schedule: Vec<Pk>,
     ) -> Result<(Vec<ScheduleEntry>, Vec<Pk>), StoreError> {
-        let (mut due, mut off) = self
+        let (mut due, off) = self
             .read(move |connection| {
                 let due = entries(connection, Some(before))?;
-                let mut query = connection
-                    .prepare_cached("SELECT 1 FROM batches WHERE pk = ?1 AND next_poll_at IS NOT NULL")?;
+                let mut query = connection.prepare_cached("SELECT 1 FROM checks WHERE batch = ?1")?;
                 let mut off = Vec::new();
                 for pk in on_schedule {
                     if !query.exists([pk])? {
@@ -83,9 +71,8 @@ impl Store {
             let core = &daemon.writer.core;
             due.retain(|entry| {
                 let touch = core.touch_of(entry.pk);
-                touch.is_none_or(|touch| touch.next_poll_at.is_some_and(|next| next <= before))
+                touch.is_none_or(|touch| touch.next_poll_at() <= before)
             });
-            off.retain(|pk| core.touch_of(*pk).is_none_or(|touch| touch.next_poll_at.is_none()));
         }
         Ok((due, off))
     }
@@ -107,16 +94,16 @@ impl Store {
     }
 }
 
-/// What of the schedule is due at `before`, or all of it; the longest due first.
+/// What of the schedule is due at `before`, or all of it. The table is read from end to end: it is narrow, and an index
+/// would have to be kept up to date by every check.
 fn entries(connection: &Connection, before: Option<Timestamp>) -> Result<Vec<ScheduleEntry>, StoreError> {
     let mut query = connection.prepare_cached(
-        "SELECT pk, provider, next_poll_at, created_at FROM batches INDEXED BY batches_due
-         WHERE next_poll_at IS NOT NULL AND next_poll_at <= ?1 ORDER BY next_poll_at",
+        "SELECT batch, provider, next_poll_at, created_at FROM checks WHERE next_poll_at <= ?1 ORDER BY batch",
     )?;
     let mut names = BTreeSet::new();
     collect(query.query([before.map_or(i64::MAX, ms)])?, |row| {
         Ok(ScheduleEntry {
-            pk: row.get("pk")?,
+            pk: row.get("batch")?,
             provider: shared(&mut names, row.get_ref("provider")?.as_str().map_err(rusqlite::Error::from)?),
             next_poll_at: instant(row, "next_poll_at")?,
             created_at: row.get("created_at")?,

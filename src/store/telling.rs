@@ -134,7 +134,9 @@ fn owe(tx: &mut Tx<'_>, sequence: i64, route: &Route) -> Result<(), StoreError> 
         ":state": state.as_str(),
         ":now": ms(tx.now),
     })?;
-    tx.tell_deliveries();
+    if state == DeliveryState::Pending {
+        tx.tell_webhook(&route.webhook);
+    }
     Ok(())
 }
 

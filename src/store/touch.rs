@@ -2,10 +2,9 @@
 
 use super::column::{Pk, at, ms};
 use super::error::StoreError;
-use crate::domain::time::to_millis;
 use crate::domain::tracked::{Eta, Tracked};
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
 
 /// The times of a poll that changed nothing else: they ride on the next commit.
@@ -14,7 +13,7 @@ pub struct Touch {
     /// When the provider was asked.
     pub last_polled_at: Timestamp,
     /// When it will be asked next.
-    pub next_poll_at: Option<Timestamp>,
+    pub next_poll_at: Timestamp,
     /// When the batch is expected to end.
     pub eta: Option<Eta>,
 }
@@ -22,70 +21,78 @@ pub struct Touch {
 /// A [`Touch`] as it waits: of many batches there are many, and instants in full would take twice the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedTouch {
-    /// Unix milliseconds each; [`i64::MIN`]: none.
+    /// Unix milliseconds each.
     last_polled_at: i64,
     next_poll_at: i64,
-    /// When it is likely to end: the middle, the earliest, the latest.
+    /// When it is likely to end: the middle, the earliest, the latest; [`NONE`]: not known, [`AS_IT_WAS`].
     eta: [i64; 3],
 }
+
+const NONE: i64 = i64::MIN;
+const AS_IT_WAS: i64 = i64::MIN + 1;
 
 impl From<Touch> for PackedTouch {
     fn from(touch: Touch) -> Self {
         Self {
             last_polled_at: ms(touch.last_polled_at),
-            next_poll_at: touch.next_poll_at.map_or(i64::MIN, ms),
-            eta: touch.eta.map_or([i64::MIN; 3], |eta| [eta.at, eta.earliest, eta.latest].map(ms)),
+            next_poll_at: ms(touch.next_poll_at),
+            eta: touch.eta.map_or([NONE; 3], |eta| [eta.at, eta.earliest, eta.latest].map(ms)),
         }
-    }
-}
-
-impl From<PackedTouch> for Touch {
-    fn from(packed: PackedTouch) -> Self {
-        let [middle, earliest, latest] = packed.eta;
-        Self {
-            last_polled_at: at(packed.last_polled_at),
-            next_poll_at: (packed.next_poll_at != i64::MIN).then(|| at(packed.next_poll_at)),
-            eta: (middle != i64::MIN).then(|| Eta {
-                at: at(middle),
-                earliest: at(earliest),
-                latest: at(latest),
-            }),
-        }
-    }
-}
-
-impl Touch {
-    /// Shows the check in `tracked`, unless that knows a later one.
-    pub(super) fn apply(self, tracked: &mut Tracked) {
-        let last_polled_at = to_millis(self.last_polled_at);
-        if tracked.last_polled_at.is_some_and(|known| known > last_polled_at) {
-            return;
-        }
-        tracked.last_polled_at = Some(last_polled_at);
-        tracked.eta = self.eta;
-        tracked.next_poll_at = self.next_poll_at.map(to_millis).filter(|_| tracked.untracked_at.is_none());
     }
 }
 
 impl PackedTouch {
-    /// Writes it to the batch's row.
+    /// Of a check that has left what is expected as it was.
+    pub(super) fn of_times(last_polled_at: Timestamp, next_poll_at: Timestamp) -> Self {
+        Self { last_polled_at: ms(last_polled_at), next_poll_at: ms(next_poll_at), eta: [AS_IT_WAS; 3] }
+    }
+
+    pub(super) fn next_poll_at(self) -> Timestamp {
+        at(self.next_poll_at)
+    }
+
+    /// The same after `older`, which may know what is expected.
+    fn after(self, older: Option<Self>) -> Self {
+        if self.eta[0] != AS_IT_WAS {
+            return self;
+        }
+        Self { eta: older.map_or(self.eta, |older| older.eta), ..self }
+    }
+
+    /// Shows the check in `tracked`, unless that knows a later one or is not watched any more.
+    pub(super) fn apply(self, tracked: &mut Tracked) {
+        let last_polled_at = at(self.last_polled_at);
+        let is_watched = tracked.next_poll_at.is_some() && tracked.untracked_at.is_none();
+        if !is_watched || tracked.last_polled_at.is_some_and(|known| known > last_polled_at) {
+            return;
+        }
+        tracked.last_polled_at = Some(last_polled_at);
+        tracked.next_poll_at = Some(self.next_poll_at());
+        tracked.eta = match self.eta {
+            [AS_IT_WAS, ..] => tracked.eta,
+            [NONE, ..] => None,
+            [middle, earliest, latest] => {
+                Some(Eta { at: at(middle), earliest: at(earliest), latest: at(latest) })
+            }
+        };
+    }
+
+    /// Writes it to the batch's place on the schedule, if it still has one.
     pub(super) fn write(self, connection: &Connection, pk: Pk) -> Result<(), StoreError> {
-        let touch = Touch::from(self);
+        let Self { last_polled_at, next_poll_at, eta } = self;
+        if eta[0] == AS_IT_WAS {
+            connection
+                .prepare_cached("UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3 WHERE batch = ?1")?
+                .execute((pk, last_polled_at, next_poll_at))?;
+            return Ok(());
+        }
+        let [middle, earliest, latest] = eta.map(|at| (at != NONE).then_some(at));
         connection
             .prepare_cached(
-                "UPDATE batches SET last_polled_at = :last_polled_at, eta = :eta, eta_earliest = :eta_earliest,
-                   eta_latest = :eta_latest,
-                   next_poll_at = CASE WHEN untracked_at IS NULL THEN :next_poll_at END
-                 WHERE pk = :pk",
+                "UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3, eta = ?4, eta_earliest = ?5, eta_latest = ?6
+                 WHERE batch = ?1",
             )?
-            .execute(named_params! {
-                ":pk": pk,
-                ":last_polled_at": ms(touch.last_polled_at),
-                ":next_poll_at": touch.next_poll_at.map(ms),
-                ":eta": touch.eta.map(|eta| ms(eta.at)),
-                ":eta_earliest": touch.eta.map(|eta| ms(eta.earliest)),
-                ":eta_latest": touch.eta.map(|eta| ms(eta.latest)),
-            })?;
+            .execute((pk, last_polled_at, next_poll_at, middle, earliest, latest))?;
         Ok(())
     }
 }
@@ -98,16 +105,22 @@ pub(super) struct Touches {
 }
 
 impl Touches {
+    /// A check, which is newer than what waits.
+    pub(super) fn add(&mut self, pk: Pk, touch: PackedTouch) {
+        self.waiting.entry(pk).and_modify(|older| *older = touch.after(Some(*older))).or_insert(touch);
+    }
+
     /// The last check of a batch, if it is not written yet.
-    pub(super) fn of(&self, pk: Pk) -> Option<Touch> {
-        self.waiting.get(&pk).or_else(|| self.writing.get(&pk)).map(|touch| Touch::from(*touch))
+    pub(super) fn of(&self, pk: Pk) -> Option<PackedTouch> {
+        let writing = self.writing.get(&pk).copied();
+        self.waiting.get(&pk).map(|touch| touch.after(writing)).or(writing)
     }
 
     /// Every such check.
-    pub(super) fn all(&self) -> BTreeMap<Pk, Touch> {
-        // Newer after older.
-        let both = self.writing.iter().chain(&self.waiting);
-        both.map(|(pk, touch)| (*pk, Touch::from(*touch))).collect()
+    pub(super) fn all(&self) -> BTreeMap<Pk, PackedTouch> {
+        let mut all = self.writing.clone();
+        all.extend(self.waiting.iter().map(|(pk, touch)| (*pk, touch.after(self.writing.get(pk).copied()))));
+        all
     }
 
     /// Some of what waits, oldest batch first: one commit must not take long.
@@ -124,11 +137,11 @@ impl Touches {
     pub(super) fn settle(&mut self, written: bool) {
         for (pk, touch) in std::mem::take(&mut self.writing) {
             if !written {
-                self.waiting.entry(pk).or_insert(touch);
+                self.waiting.entry(pk).and_modify(|newer| *newer = newer.after(Some(touch))).or_insert(touch);
             }
         }
     }
 }
 
 /// Touches in one transaction.
-const MAX_WRITTEN_AT_ONCE: usize = 1000;
+const MAX_WRITTEN_AT_ONCE: usize = 5000;

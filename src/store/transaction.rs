@@ -34,7 +34,10 @@ pub(super) struct AfterCommit {
     pub(super) events: Vec<EventType>,
     /// The number of the newest event; 0: none was recorded.
     pub(super) newest: i64,
-    pub(super) deliveries: bool,
+    /// Webhooks that something was made due for, each once.
+    pub(super) webhooks: Vec<String>,
+    /// Whether something may have been made due for any of them.
+    pub(super) all_webhooks: bool,
     /// Batches whose touches are out of date.
     pub(super) superseded: Vec<Pk>,
     /// What has changed on the schedule, in this order.
@@ -45,7 +48,8 @@ pub(super) struct AfterCommit {
 pub(super) struct Mark {
     events: usize,
     newest: i64,
-    deliveries: bool,
+    webhooks: usize,
+    all_webhooks: bool,
     superseded: usize,
     rescheduled: usize,
 }
@@ -60,7 +64,8 @@ impl AfterCommit {
         Mark {
             events: self.events.len(),
             newest: self.newest,
-            deliveries: self.deliveries,
+            webhooks: self.webhooks.len(),
+            all_webhooks: self.all_webhooks,
             superseded: self.superseded.len(),
             rescheduled: self.rescheduled.len(),
         }
@@ -69,7 +74,8 @@ impl AfterCommit {
     pub(super) fn back_to(&mut self, mark: &Mark) {
         self.events.truncate(mark.events);
         self.newest = mark.newest;
-        self.deliveries = mark.deliveries;
+        self.webhooks.truncate(mark.webhooks);
+        self.all_webhooks = mark.all_webhooks;
         self.superseded.truncate(mark.superseded);
         self.rescheduled.truncate(mark.rescheduled);
     }
@@ -117,8 +123,16 @@ impl Tx<'_> {
         self.after_commit.rescheduled.push(Rescheduled { pk, provider, next: None });
     }
 
-    /// Deliveries were added or made due.
-    pub(super) fn tell_deliveries(&mut self) {
-        self.after_commit.deliveries = true;
+    /// A delivery to `webhook` was added or made due.
+    pub(super) fn tell_webhook(&mut self, webhook: &str) {
+        let told = &mut self.after_commit.webhooks;
+        if !told.iter().any(|told| told == webhook) {
+            told.push(webhook.to_owned());
+        }
+    }
+
+    /// Deliveries were made due, to whatever webhooks.
+    pub(super) fn tell_all_webhooks(&mut self) {
+        self.after_commit.all_webhooks = true;
     }
 }

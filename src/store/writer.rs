@@ -20,6 +20,7 @@ use crate::domain::event::EventType;
 use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,7 +49,8 @@ pub(super) struct Core {
     touches: Mutex<Touches>,
     touched: Arc<Notify>,
     events: watch::Sender<i64>,
-    deliveries: watch::Sender<u64>,
+    /// Who waits for deliveries, by webhook.
+    webhooks: Mutex<BTreeMap<String, watch::Sender<u64>>>,
     schedule: Mutex<ScheduleWatcher>,
     recorded: Mutex<BTreeMap<EventType, u64>>,
     commits: Mutex<CommitStats>,
@@ -106,7 +108,7 @@ impl Writer {
             touches: Mutex::default(),
             touched: Arc::clone(&touched),
             events: watch::Sender::new(newest),
-            deliveries: watch::Sender::new(0),
+            webhooks: Mutex::default(),
             schedule: Mutex::default(),
             recorded: Mutex::default(),
             commits: Mutex::new(CommitStats::default()),
@@ -176,17 +178,27 @@ impl Writer {
 impl Core {
     /// Keeps `touch` until the next commit.
     pub(super) fn touch(&self, pk: Pk, touch: Touch) {
-        lock(&self.touches).waiting.insert(pk, touch.into());
+        lock(&self.touches).add(pk, touch.into());
+        self.touched.notify_one();
+    }
+
+    /// The same of checks that have left what is expected as it was: when each batch was asked about, and will be.
+    pub(super) fn touch_times(&self, asked_at: Timestamp, batches: impl Iterator<Item = (Pk, Timestamp)>) {
+        let mut touches = lock(&self.touches);
+        for (pk, next_poll_at) in batches {
+            touches.add(pk, PackedTouch::of_times(asked_at, next_poll_at));
+        }
+        drop(touches);
         self.touched.notify_one();
     }
 
     /// What is known of a batch's last check and not written yet.
-    pub(super) fn touch_of(&self, pk: Pk) -> Option<Touch> {
+    pub(super) fn touch_of(&self, pk: Pk) -> Option<PackedTouch> {
         lock(&self.touches).of(pk)
     }
 
     /// All such checks.
-    pub(super) fn all_touches(&self) -> BTreeMap<Pk, Touch> {
+    pub(super) fn all_touches(&self) -> BTreeMap<Pk, PackedTouch> {
         lock(&self.touches).all()
     }
 
@@ -194,8 +206,10 @@ impl Core {
         self.events.subscribe()
     }
 
-    pub(super) fn watch_deliveries(&self) -> watch::Receiver<u64> {
-        self.deliveries.subscribe()
+    pub(super) fn watch_deliveries(&self, webhook: String) -> watch::Receiver<u64> {
+        let mut webhooks = lock(&self.webhooks);
+        webhooks.retain(|_, watched| watched.receiver_count() > 0);
+        webhooks.entry(webhook).or_default().subscribe()
     }
 
     pub(super) fn watch_schedule(&self, watcher: ScheduleWatcher) {
@@ -353,8 +367,12 @@ impl Core {
             drop(recorded);
             self.events.send_replace(after_commit.newest);
         }
-        if after_commit.deliveries {
-            self.deliveries.send_modify(|count| *count += 1);
+        if after_commit.all_webhooks || !after_commit.webhooks.is_empty() {
+            for (webhook, watched) in &*lock(&self.webhooks) {
+                if after_commit.all_webhooks || after_commit.webhooks.contains(webhook) {
+                    watched.send_modify(|count| *count += 1);
+                }
+            }
         }
     }
 }
@@ -553,7 +571,6 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
-    use jiff::Timestamp;
     use rusqlite::{ffi, params};
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
@@ -577,7 +594,7 @@ mod tests {
         let failing = store.write(|tx| {
             tx.execute("INSERT INTO jobs VALUES ('failing', 0, 0, NULL)", [])?;
             tx.tell_event(7, EventType::Test);
-            tx.tell_deliveries();
+            tx.tell_webhook("pipeline");
             Err::<(), _>(StoreError::Internal("as it must".to_owned()))
         });
         let panicking = store.write(|tx| {

@@ -64,5 +64,6 @@ mod translation;
 mod transport;
 mod trial;
 mod trouble;
+mod unchanged;
 mod units;
 mod world;

@@ -247,8 +247,8 @@ fn a_reload_that_the_state_refuses_changes_nothing() {
     for (broken, mended) in [
         ("ALTER TABLE providers RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO providers"),
         (
-            "DROP INDEX batches_due",
-            "CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL",
+            "ALTER TABLE checks RENAME COLUMN created_at TO elsewhere",
+            "ALTER TABLE checks RENAME COLUMN elsewhere TO created_at",
         ),
         (
             "CREATE TRIGGER fault BEFORE UPDATE OF configured ON webhooks BEGIN SELECT RAISE(ABORT, 'no'); END",

@@ -250,8 +250,8 @@ async fn a_state_that_cannot_be_read_leaves_the_accounts_as_they_were() {
     for (broken, mended) in [
         ("ALTER TABLE providers RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO providers"),
         (
-            "DROP INDEX batches_due",
-            "CREATE INDEX batches_due ON batches (next_poll_at, provider, created_at) WHERE next_poll_at IS NOT NULL",
+            "ALTER TABLE checks RENAME COLUMN created_at TO elsewhere",
+            "ALTER TABLE checks RENAME COLUMN elsewhere TO created_at",
         ),
     ] {
         fault(&world, broken);

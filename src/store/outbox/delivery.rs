@@ -249,12 +249,12 @@ impl Store {
         .await
     }
 
-    /// Wakes whenever a delivery was added or made due.
+    /// Wakes whenever a delivery to `webhook` was added or made due.
     ///
     /// Of a store that was opened for reading only it never wakes.
-    pub fn watch_deliveries(&self) -> watch::Receiver<u64> {
+    pub fn watch_deliveries(&self, webhook: &str) -> watch::Receiver<u64> {
         match &self.0.daemon {
-            Some(daemon) => daemon.writer.core.watch_deliveries(),
+            Some(daemon) => daemon.writer.core.watch_deliveries(webhook.to_owned()),
             None => watch::Sender::new(0).subscribe(),
         }
     }

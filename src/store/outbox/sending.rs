@@ -13,6 +13,7 @@ use crate::domain::event::EventType;
 use crate::domain::suspect::SUSPECT;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, named_params};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -207,15 +208,16 @@ impl Store {
         self.write(move |tx| {
             let mut retried = Vec::with_capacity(deliveries.len());
             for delivery in deliveries {
-                let changed = tx
+                let webhook: Option<String> = tx
                     .prepare_cached(&format!(
-                        "{RETRY} WHERE pk = :pk AND state <> 'inflight' AND {REACHABLE}"
+                        "{RETRY} WHERE pk = :pk AND state <> 'inflight' AND {REACHABLE} RETURNING webhook"
                     ))?
-                    .execute(named_params! { ":pk": delivery, ":now": ms(now) })?;
-                retried.push(changed > 0);
-            }
-            if retried.contains(&true) {
-                tx.tell_deliveries();
+                    .query_row(named_params! { ":pk": delivery, ":now": ms(now) }, |row| row.get("webhook"))
+                    .optional()?;
+                retried.push(webhook.is_some());
+                if let Some(webhook) = webhook {
+                    tx.tell_webhook(&webhook);
+                }
             }
             Ok(retried)
         })
@@ -225,16 +227,23 @@ impl Store {
     /// The same for all that was given up, of one webhook or of all. Returns how many.
     pub async fn retry_dead(&self, webhook: Option<String>, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let changed = tx
-                .prepare_cached(&format!(
+            let mut retried = 0;
+            let mut webhooks = BTreeSet::new();
+            {
+                let mut query = tx.prepare_cached(&format!(
                     "{RETRY} WHERE state = 'dead' AND state <> 'delivered' AND webhook = coalesce(:webhook, webhook)
-                       AND {REACHABLE}"
-                ))?
-                .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
-            if changed > 0 {
-                tx.tell_deliveries();
+                       AND {REACHABLE} RETURNING webhook"
+                ))?;
+                let mut rows = query.query(named_params! { ":webhook": webhook, ":now": ms(now) })?;
+                while let Some(row) = rows.next()? {
+                    retried += 1;
+                    webhooks.insert(row.get::<_, String>("webhook")?);
+                }
             }
-            Ok(changed as u64)
+            for webhook in webhooks {
+                tx.tell_webhook(&webhook);
+            }
+            Ok(retried)
         })
         .await
     }
@@ -248,7 +257,7 @@ impl Store {
                  WHERE state = 'pending' AND state <> 'delivered' AND due_at > :before AND due_at - wait <= :before",
                 named_params! { ":before": ms(before), ":step": length(step) },
             )?;
-            tx.tell_deliveries();
+            tx.tell_all_webhooks();
             Ok(())
         })
         .await
@@ -264,7 +273,7 @@ impl Store {
         }
         let followed = self
             .write(move |tx| {
-                tx.tell_deliveries();
+                tx.tell_all_webhooks();
                 shorten_waits(tx, now)
             })
             .await;

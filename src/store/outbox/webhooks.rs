@@ -10,6 +10,7 @@ use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is remembered of a webhook across restarts.
@@ -131,14 +132,16 @@ pub(super) fn hold(tx: &Tx<'_>, webhook: &str) -> Result<(), StoreError> {
 
 /// Makes due what is held of webhooks that are configured and switched on.
 fn release(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    let released = tx
-        .prepare_cached(&format!(
+    let released = {
+        let mut query = tx.prepare_cached(&format!(
             "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0
-             WHERE state = 'held' AND state <> 'delivered' AND {REACHABLE}"
-        ))?
-        .execute([ms(now)])?;
-    if released > 0 {
-        tx.tell_deliveries();
+             WHERE state = 'held' AND state <> 'delivered' AND {REACHABLE} RETURNING webhook"
+        ))?;
+        let webhooks = query.query_map([ms(now)], |row| row.get("webhook"))?;
+        webhooks.collect::<Result<BTreeSet<String>, _>>()?
+    };
+    for webhook in released {
+        tx.tell_webhook(&webhook);
     }
     Ok(())
 }

@@ -133,7 +133,8 @@ async fn long_answers_are_cut() {
 async fn watchers_wake_after_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
-    let (mut events, mut deliveries) = (store.watch_events(), store.watch_deliveries());
+    let (mut events, mut deliveries) = (store.watch_events(), store.watch_deliveries("pipeline"));
+    let mut others = store.watch_deliveries("ops");
     let pk = track(&store, "batch_1").await;
     assert!(!events.has_changed().unwrap() && !deliveries.has_changed().unwrap());
     see(&store, pk, Status::InProgress, 1, &[]).await;
@@ -148,9 +149,26 @@ async fn watchers_wake_after_the_commit() {
     assert!(!deliveries.has_changed().unwrap());
     assert_eq!(store.retry(vec![delivery], EPOCH).await.unwrap(), [true]);
     assert!(deliveries.has_changed().unwrap());
+    // Nobody else is woken for that …
+    assert!(!others.has_changed().unwrap());
+    deliveries.mark_unchanged();
+    deliver(&store, due(&store, "pipeline", 0).await[0], Next::Dead).await;
+    assert_eq!(store.retry_dead(None, EPOCH).await.unwrap(), 1);
+    assert!(deliveries.has_changed().unwrap() && !others.has_changed().unwrap());
+    // … nor for what is held, and all are where the clock concerns all.
+    deliveries.mark_unchanged();
+    store.set_webhook_state("ops".to_owned(), off(true), EPOCH).await.unwrap();
+    let other = track(&store, "batch_2").await;
+    see(&store, other, Status::Completed, 2, &["ops"]).await;
+    assert!(!deliveries.has_changed().unwrap() && !others.has_changed().unwrap());
+    store.set_webhook_state("ops".to_owned(), WebhookState::default(), EPOCH).await.unwrap();
+    assert!(!deliveries.has_changed().unwrap() && others.has_changed().unwrap());
+    others.mark_unchanged();
+    store.follow_step(EPOCH, Duration::from_hours(1)).await.unwrap();
+    assert!(deliveries.has_changed().unwrap() && others.has_changed().unwrap());
     drop(store);
     let store = Store::open(dir.path(), still()).unwrap();
-    assert_eq!(*store.watch_events().borrow(), 2);
+    assert_eq!(*store.watch_events().borrow(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +192,7 @@ async fn a_webhook_that_is_off_is_owed_and_not_sent_to() {
     let store = Store::open(dir.path(), still()).unwrap();
     assert!(due(&store, "pipeline", 99_999).await.is_empty());
 
-    let mut deliveries = store.watch_deliveries();
+    let mut deliveries = store.watch_deliveries("pipeline");
     deliveries.mark_unchanged();
     let on = WebhookState { last_success_at: Some(seconds(1)), ..WebhookState::default() };
     store.set_webhook_state("pipeline".to_owned(), on.clone(), seconds(7)).await.unwrap();

@@ -190,7 +190,8 @@ async fn on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_spa
     let written = store.events(EventFilter::default()).await.unwrap().len();
     assert_eq!(written, 40 - full, "what failed left nothing");
     assert_sound(dir.path());
-    let touch = batchd::store::touch::Touch { last_polled_at: seconds(2), next_poll_at: None, eta: None };
+    let touch =
+        batchd::store::touch::Touch { last_polled_at: seconds(2), next_poll_at: seconds(3), eta: None };
     store.touch(pks[0], touch);
 
     store.limit_growth(None).await.unwrap();

@@ -56,11 +56,37 @@ async fn fill(store: &Store) {
     store.set_job_run(run).await.unwrap();
 }
 
+/// A batch, when it was checked, will be, and is expected to end, in Unix milliseconds.
+type Place = (Pk, Option<i64>, Option<i64>, Option<i64>);
+
+/// Gives the batch that runs an expected end, and reads when each was checked, will be, and is expected to end.
+fn places_before(dir: &Path, schema: u32) -> Vec<Place> {
+    let connection = raw(dir);
+    connection.execute_batch("UPDATE batches SET eta = next_poll_at + 5000 WHERE pk = 2").unwrap();
+    if schema > 1 {
+        let bounds = "UPDATE batches SET eta_earliest = eta - 1, eta_latest = eta + 1 WHERE pk = 2";
+        connection.execute_batch(bounds).unwrap();
+    }
+    let mut query =
+        connection.prepare("SELECT pk, last_polled_at, next_poll_at, eta FROM batches ORDER BY pk").unwrap();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    query.query_map([], row).unwrap().map(Result::unwrap).collect()
+}
+
 /// Opens a copy of the database of `schema`, and looks at what [`fill`] left there.
 async fn assert_opens(schema: u32) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(fixture(schema), dir.path().join("batchd.db")).unwrap();
+    let places = places_before(dir.path(), schema);
     let store = Store::open(dir.path(), Clock::simulated(seconds(100))).unwrap();
+    assert_eq!(store.schedule().await.unwrap().len(), 2, "the one that has ended is not on the schedule");
+    for (pk, last_polled_at, next_poll_at, eta) in places {
+        let tracked = store.load(pk).await.unwrap().unwrap();
+        let ms = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
+        assert_eq!((ms(tracked.last_polled_at), ms(tracked.next_poll_at)), (last_polled_at, next_poll_at));
+        let known = eta.filter(|_| schema > 1);
+        assert_eq!(tracked.eta.map(|eta| eta.at.as_millisecond()), known, "without bounds it is none");
+    }
     let (batches, _) = store.list(BatchFilter::default()).await.unwrap();
     let seen: Vec<_> =
         batches.iter().map(|(pk, batch)| (*pk, batch.key.id.as_str(), batch.batch.status)).collect();

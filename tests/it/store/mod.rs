@@ -123,6 +123,7 @@ fn dump_as(dir: &Path, like: &Path) -> Vec<String> {
     let mut all = Vec::new();
     for table in [
         "batches",
+        "checks",
         "transitions",
         "events",
         "fences",
@@ -179,6 +180,16 @@ fn assert_sound(dir: &Path) {
         (
             "a status that differs from its batch",
             "SELECT count(*) FROM batches WHERE batch ->> 'status' <> status",
+        ),
+        (
+            "a watched batch without its place on the schedule",
+            "SELECT count(*) FROM batches WHERE active = 1 AND lost_since IS NULL
+            AND pk NOT IN (SELECT batch FROM checks)",
+        ),
+        (
+            "a place on the schedule of what is not watched, or of another account",
+            "SELECT count(*) FROM checks LEFT JOIN batches ON pk = checks.batch
+            WHERE pk IS NULL OR untracked_at IS NOT NULL OR checks.provider <> batches.provider",
         ),
     ];
     for (what, sql) in counts {

@@ -26,8 +26,18 @@ pub(super) fn run(file: &Path, sql: &str) -> Option<Output> {
     Some(output)
 }
 
-const TABLES: [&str; 9] =
-    ["batches", "transitions", "events", "fences", "deliveries", "attempts", "webhooks", "providers", "jobs"];
+const TABLES: [&str; 10] = [
+    "batches",
+    "checks",
+    "transitions",
+    "events",
+    "fences",
+    "deliveries",
+    "attempts",
+    "webhooks",
+    "providers",
+    "jobs",
+];
 
 #[tokio::test(start_paused = true)]
 async fn the_state_of_every_schema_passes_its_check_and_its_dump_loads_whole() {

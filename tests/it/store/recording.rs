@@ -129,7 +129,7 @@ async fn untracked_is_not_polled_until_it_is_tracked_again() {
     store.untrack(pk, seconds(6)).await.unwrap();
     // A look that was under way is recorded; it does not make it due again.
     store.record(pk, look(&before, Status::InProgress, seconds(7)), routes(&["pipeline"])).await.unwrap();
-    store.touch(pk, Touch { last_polled_at: seconds(8), next_poll_at: Some(seconds(9)), eta: None });
+    store.touch(pk, Touch { last_polled_at: seconds(8), next_poll_at: seconds(9), eta: None });
     let untracked = store.load(pk).await.unwrap().unwrap();
     assert_eq!(untracked.untracked_at, Some(seconds(5)));
     assert_eq!((untracked.next_poll_at, untracked.batch.status), (None, Status::InProgress));
@@ -435,7 +435,7 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     let before = store.commit_stats().count;
     let touch = |at| Touch {
         last_polled_at: seconds(at),
-        next_poll_at: Some(seconds(at + 60)),
+        next_poll_at: seconds(at + 60),
         eta: Some(ending_at(seconds(999))),
     };
     store.touch(pk, touch(1));
@@ -449,7 +449,7 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
         store.schedule().await.unwrap().into_iter().map(|entry| (entry.pk, entry.next_poll_at)).collect();
     assert_eq!(schedule, BTreeMap::from([(pk, seconds(62)), (other, EPOCH)]));
     assert_eq!(store.commit_stats().count, before);
-    let stored = "SELECT count(*) FROM batches WHERE last_polled_at IS NOT NULL";
+    let stored = "SELECT count(*) FROM checks WHERE last_polled_at IS NOT NULL";
     assert_eq!(number(&raw(dir.path()), stored), 0);
 
     // It rides on the next commit …
@@ -480,19 +480,53 @@ async fn an_unchanged_look_costs_no_commit_and_is_shown_at_once() {
     assert_eq!((ended.last_polled_at, ended.next_poll_at), (Some(seconds(7)), None));
 }
 
+/// The row of a batch is not written again for a check that shows nothing, and its place on the schedule goes and comes
+/// with its being watched.
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_a_place_on_the_schedule_exactly_while_it_is_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), still()).unwrap();
+    let pk = track(&store, "batch_1").await;
+    see(&store, pk, Status::InProgress, 1, &[]).await;
+    let places = || number(&raw(dir.path()), "SELECT count(*) FROM checks");
+    let rows = || dump(dir.path()).into_iter().filter(|row| row.starts_with("batches ")).collect::<Vec<_>>();
+    let before = rows();
+    store.touch(pk, Touch { last_polled_at: seconds(8), next_poll_at: seconds(9), eta: None });
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!((rows(), places()), (before, 1));
+    let shown = store.load(pk).await.unwrap().unwrap();
+    assert_eq!((shown.last_polled_at, shown.next_poll_at), (Some(seconds(8)), Some(seconds(9))));
+
+    store.untrack(pk, seconds(10)).await.unwrap();
+    let untracked = store.load(pk).await.unwrap().unwrap();
+    assert_eq!((untracked.last_polled_at, untracked.next_poll_at), (Some(seconds(8)), None));
+    assert_eq!(places(), 0);
+    track(&store, "batch_1").await;
+    assert_eq!(places(), 1);
+    see(&store, pk, Status::Completed, 11, &[]).await;
+    let ended = store.load(pk).await.unwrap().unwrap();
+    assert_eq!((ended.last_polled_at, ended.next_poll_at), (Some(seconds(11)), None));
+    assert_eq!(places(), 0);
+    track(&store, "batch_2").await;
+    store.purge(pk + 1).await.unwrap();
+    assert_eq!(places(), 0);
+    store.close().await.unwrap();
+    assert_sound(dir.path());
+}
+
 #[tokio::test(start_paused = true)]
 async fn touches_of_many_batches_are_written_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
-    let items = (0..3500).map(|number| registration(&format!("batch_{number}"))).collect();
+    let items = (0..11_000).map(|number| registration(&format!("batch_{number}"))).collect();
     let registered = store.register(items, routes(&[])).await.unwrap();
     let before = store.commit_stats().count;
     for one in &registered {
-        store.touch(one.pk, Touch { last_polled_at: seconds(1), next_poll_at: Some(seconds(2)), eta: None });
+        store.touch(one.pk, Touch { last_polled_at: seconds(1), next_poll_at: seconds(2), eta: None });
     }
     tokio::time::sleep(Duration::from_secs(31)).await;
-    assert_eq!(store.commit_stats().count, before + 4);
-    assert_eq!(number(&raw(dir.path()), "SELECT count(*) FROM batches WHERE last_polled_at IS NULL"), 0);
+    assert_eq!(store.commit_stats().count, before + 3);
+    assert_eq!(number(&raw(dir.path()), "SELECT count(*) FROM checks WHERE last_polled_at IS NULL"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -644,7 +678,7 @@ async fn happen(store: Store, happening: Happening) {
         }
         Happening::Touch(batch, at) => store.touch(
             pk(batch),
-            Touch { last_polled_at: seconds(at.into()), next_poll_at: Some(seconds(at.into())), eta: None },
+            Touch { last_polled_at: seconds(at.into()), next_poll_at: seconds(at.into()), eta: None },
         ),
         Happening::Untrack(batch) => store.untrack(pk(batch), EPOCH).await.unwrap(),
         Happening::Purge(batch) => store.purge(pk(batch)).await.unwrap(),
