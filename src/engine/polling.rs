@@ -165,7 +165,7 @@ impl Poller {
     ) {
         let poller = self.clone();
         let run = async move {
-            let seen = poll::poll(&poller, &poller.shared, pk, by_hand).await;
+            let seen = Box::pin(poll::poll(&poller, &poller.shared, pk, by_hand)).await;
             done(&seen);
             poller.settle(pk, seen);
             drop(claim);

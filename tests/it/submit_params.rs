@@ -81,7 +81,7 @@ fn they_reach_the_creation_from_the_command_line_and_over_http() {
     let before = created.lock().unwrap().len();
     let output = world.batchd(&["submit", path, "--provider", "claude", "--output-expires-after", "7d"]);
     assert!(!output.status.success());
-    let (status, told) = over_http("parm=priority%3D3");
+    let (status, told) = over_http("params=priority%3D3");
     assert!(status == 400 && told.contains("did you mean `param`"), "{told}");
     assert_eq!(created.lock().unwrap().len(), before);
     daemon.terminate();

@@ -1,6 +1,6 @@
 //! Checks that show nothing new, on the virtual clock: they are not read, and what has to be told is told all the same.
 
-use crate::simulation::{DAY, EPOCH, Life, MINUTE, World, account, answer, count};
+use crate::simulation::{EPOCH, Life, MINUTE, World, account, answer, count};
 use batchd::clock::Clock;
 use batchd::config::Polling;
 use batchd::domain::batch::RequestCounts;
