@@ -11,7 +11,7 @@ use crate::sync::lock;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
-/// Create a batch of the requests that did not succeed in one that has ended
+/// Submit what did not succeed in an ended batch once more
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   batchd resubmit batch_68fd8e2f1c0c8190

@@ -98,7 +98,8 @@ impl Stage {
         if variant.is_multiple_of(4) {
             text += &webhook("passing", &retry("100ms"));
         }
-        let next = self.path("config.next");
+        // Two may write one at once.
+        let next = self.path(&format!("config.{:?}.next", std::thread::current().id()));
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, self.path("config.toml")).unwrap();
     }
