@@ -74,16 +74,15 @@ fn is_a_test(name: &str) -> bool {
         None => (&["tests/it", "tests/hostile"], module),
     };
     let module = module.replace("::", "/");
-    roots.iter().flat_map(|root| [format!("{root}/{module}.rs"), format!("{root}/{module}/mod.rs")]).any(
-        |file| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            // Not any function: one with the attribute right above it.
-            text.find(&format!("fn {function}(")).is_some_and(|place| {
-                let mut above = text[..place].lines().rev().take(5);
-                above.any(|line| line.contains("#[") && line.contains("test"))
-            })
-        },
-    )
+    let places = ["{}.rs", "{}/mod.rs", "{}/tests.rs"].map(|place| place.replace("{}", &module));
+    roots.iter().flat_map(|root| places.iter().map(move |place| format!("{root}/{place}"))).any(|file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // Not any function: one with the attribute right above it.
+        text.find(&format!("fn {function}(")).is_some_and(|place| {
+            let mut above = text[..place].lines().rev().take(5);
+            above.any(|line| line.contains("#[") && line.contains("test"))
+        })
+    })
 }
 
 #[test]
