@@ -238,7 +238,8 @@ impl Checker<'_> {
             ("deliveries are in flight", "SELECT count(*) FROM deliveries WHERE state = 'inflight'"),
             (
                 "active batches are on no schedule",
-                "SELECT count(*) FROM batches WHERE active = 1 AND next_poll_at IS NULL",
+                "SELECT count(*) FROM batches WHERE active = 1 AND waiting_for IS NULL
+                   AND pk NOT IN (SELECT batch FROM checks)",
             ),
             (
                 "events are there without their batch",
