@@ -226,8 +226,8 @@ fn bare(answer: &TrackAnswer) -> &str {
     prefix.and_then(|rest| rest.strip_prefix(':')).unwrap_or(&answer.id)
 }
 
-/// So many are registered in one transaction.
-const ITEMS: usize = 100_000;
+/// So many are registered in one transaction: the daemon has all of a request in memory.
+const ITEMS: usize = 5_000;
 
 /// So long is a request.
 const BYTES: usize = 16 * 1024 * 1024;

@@ -111,7 +111,13 @@ async fn what_nobody_writes_after_is_noticed_by_the_check_of_the_files() {
     let store = filled(dir.path()).await;
     store.check_files().await.unwrap();
     overwrite(&dir.path().join("batchd.db"), 4096 * 3, 4096 * 12, 0);
-    assert!(is_damaged(&store.check_files().await));
+    // While the writer is at work it checks the files itself.
+    let noticed = async {
+        while !is_damaged(&store.check_files().await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), noticed).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
