@@ -215,6 +215,24 @@ table! {
     }
 }
 
+impl ProviderConfig {
+    /// An account that is named as its kind, without a key, and with what is usual of everything else.
+    pub fn bare(kind: &str, base_url: &str) -> Self {
+        Self {
+            name: kind.to_owned(),
+            kind: kind.to_owned(),
+            base_url: base_url.to_owned(),
+            api_key: None,
+            auth_token: None,
+            webhook_secret: None,
+            headers: BTreeMap::new(),
+            discover: None,
+            polling: Polling::default(),
+            options: BTreeMap::new(),
+        }
+    }
+}
+
 /// The further keys of providers that only some kinds have; each is text.
 pub const PROVIDER_OPTIONS: &[Key] = &[
     option(

@@ -274,24 +274,12 @@ const QUERY: &AsciiSet = &SEGMENT.remove(b',').remove(b'/');
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Polling, ProviderConfig};
+    use crate::config::ProviderConfig;
     use proptest::prelude::*;
     use secrecy::SecretString;
-    use std::collections::BTreeMap;
 
     fn requests(base_url: &str, key: &str) -> Requests {
-        let config = ProviderConfig {
-            name: "work".to_owned(),
-            kind: "openai".to_owned(),
-            base_url: base_url.to_owned(),
-            api_key: None,
-            auth_token: None,
-            webhook_secret: None,
-            headers: BTreeMap::new(),
-            discover: None,
-            polling: Polling::default(),
-            options: BTreeMap::new(),
-        };
+        let config = ProviderConfig { name: "work".to_owned(), ..ProviderConfig::bare("openai", base_url) };
         let account = Account::new(&config, Some(SecretString::from(key)));
         Requests::new(&account, Credential::Bearer, &[("x-extra", "1")])
     }

@@ -145,25 +145,17 @@ pub fn keys(answer: &Answer) -> (Vec<String>, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Polling, ProviderConfig};
+    use crate::config::ProviderConfig;
     use http::{HeaderMap, StatusCode};
     use std::collections::BTreeMap;
 
     fn s3(address: Option<&str>) -> S3 {
         let config = ProviderConfig {
-            name: "bedrock".to_owned(),
-            kind: "bedrock".to_owned(),
-            base_url: String::new(),
-            api_key: None,
-            auth_token: None,
-            webhook_secret: None,
-            headers: BTreeMap::new(),
-            discover: None,
-            polling: Polling::default(),
             options: address
                 .map(|address| ("storage_url".to_owned(), address.to_owned()))
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
+            ..ProviderConfig::bare("bedrock", "")
         };
         S3::new(&Account::new(&config, None), "eu-central-1")
     }

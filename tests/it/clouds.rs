@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::IntoResponse as _;
-use batchd::config::{Polling, ProviderConfig};
+use batchd::config::ProviderConfig;
 use batchd::domain::batch::Batch;
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
@@ -308,16 +308,8 @@ fn sdk_asks(module: &str, kind: &str) -> Option<Vec<Asked>> {
 
 fn adapter(name: &str, options: &[(&str, &str)]) -> Box<dyn Provider> {
     let config = ProviderConfig {
-        name: name.to_owned(),
-        kind: name.to_owned(),
-        base_url: "http://127.0.0.1:9".to_owned(),
-        api_key: None,
-        auth_token: None,
-        webhook_secret: None,
-        headers: BTreeMap::new(),
-        discover: None,
-        polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..ProviderConfig::bare(name, "http://127.0.0.1:9")
     };
     (kind(name).unwrap().build)(&Account::new(&config, None))
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use batchd::config::{Polling, ProviderConfig};
+use batchd::config::ProviderConfig;
 use batchd::http::call::{Answer, Call};
 use batchd::provider::registry::{KINDS, kind};
 use batchd::provider::results::{FetchStep, Part};
@@ -45,20 +45,10 @@ fn adapter(
         .map(|option| ((*option).to_owned(), places(option).to_owned()))
         .collect();
     let base_url = base_url.or(kind.facts.base_url).unwrap_or("https://batches.example.com/v1");
-    let config = ProviderConfig {
-        name: kind.facts.name.to_owned(),
-        kind: kind.facts.name.to_owned(),
-        base_url: options
-            .iter()
-            .fold(base_url.to_owned(), |url, (key, value)| url.replace(&format!("{{{key}}}"), value)),
-        api_key: None,
-        auth_token: None,
-        webhook_secret: None,
-        headers: BTreeMap::new(),
-        discover: None,
-        polling: Polling::default(),
-        options,
-    };
+    let base_url = options
+        .iter()
+        .fold(base_url.to_owned(), |url, (key, value)| url.replace(&format!("{{{key}}}"), value));
+    let config = ProviderConfig { options, ..ProviderConfig::bare(kind.facts.name, &base_url) };
     let headers = headers
         .iter()
         .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
@@ -204,15 +194,8 @@ fn a_header_takes_the_place_of_what_the_kind_says_itself() {
 fn anthropic_bears_a_key_or_a_token_or_signs() {
     let config = |options: &[(&str, &str)]| ProviderConfig {
         name: "claude".to_owned(),
-        kind: "anthropic".to_owned(),
-        base_url: "https://aws-external-anthropic.us-west-2.api.aws".to_owned(),
-        api_key: None,
-        auth_token: None,
-        webhook_secret: None,
-        headers: BTreeMap::new(),
-        discover: None,
-        polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..ProviderConfig::bare("anthropic", "https://aws-external-anthropic.us-west-2.api.aws")
     };
     let shown = |options: &[(&str, &str)], key: Option<&str>, token: Option<&str>| {
         let config = config(options);

@@ -1,6 +1,6 @@
 //! The adapters against recorded answers: every status word, every quirk, every request.
 
-use batchd::config::{Polling, ProviderConfig};
+use batchd::config::ProviderConfig;
 use batchd::domain::sighting::Sighting;
 use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
@@ -31,16 +31,8 @@ pub fn adapter_at(kind: &Kind, base_url: &str, options: &[(&str, &str)]) -> Box<
         .iter()
         .fold(base_url.to_owned(), |url, (key, value)| url.replace(&format!("{{{key}}}"), value));
     let config = ProviderConfig {
-        name: kind.facts.name.to_owned(),
-        kind: kind.facts.name.to_owned(),
-        base_url,
-        api_key: None,
-        auth_token: None,
-        webhook_secret: None,
-        headers: BTreeMap::new(),
-        discover: None,
-        polling: Polling::default(),
         options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..ProviderConfig::bare(kind.facts.name, &base_url)
     };
     (kind.build)(&Account::new(&config, Some(SecretString::from(KEY))))
 }

@@ -3,7 +3,7 @@
 //! A target takes any bytes, and panics if a reader does, or if what was read breaks a rule. Where there are kinds, the
 //! first byte says which.
 
-use batchd::config::{Config, Env, Polling, ProviderConfig};
+use batchd::config::{Config, Env, ProviderConfig};
 use batchd::control::api::{CheckRequest, DiscoverRequest, RetryDead, TestRequest, TrackItem, TrackMany};
 use batchd::control::query::Query;
 use batchd::domain::batch::Batch;
@@ -61,16 +61,8 @@ static PROVIDERS: LazyLock<Vec<Box<dyn Provider>>> = LazyLock::new(|| {
     let adapter = |kind: &&batchd::provider::Kind| {
         let options = kind.facts.required.iter().map(|option| ((*option).to_owned(), "of-ours".to_owned()));
         let config = ProviderConfig {
-            name: kind.facts.name.to_owned(),
-            kind: kind.facts.name.to_owned(),
-            base_url: "https://batches.example.com/v1".to_owned(),
-            api_key: None,
-            auth_token: None,
-            webhook_secret: None,
-            headers: BTreeMap::new(),
-            discover: None,
-            polling: Polling::default(),
             options: options.collect(),
+            ..ProviderConfig::bare(kind.facts.name, "https://batches.example.com/v1")
         };
         (kind.build)(&Account::new(&config, Some(SecretString::from("sk-fuzz"))))
     };

@@ -22,7 +22,6 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -318,15 +317,8 @@ impl Life {
 pub fn account(name: &str, transport: Arc<dyn Transport>, polling: Polling) -> Account {
     let config = ProviderConfig {
         name: name.to_owned(),
-        kind: "openai".to_owned(),
-        base_url: "https://provider.invalid/v1".to_owned(),
-        api_key: None,
-        auth_token: None,
-        webhook_secret: None,
-        headers: BTreeMap::new(),
-        discover: None,
         polling,
-        options: BTreeMap::new(),
+        ..ProviderConfig::bare("openai", "https://provider.invalid/v1")
     };
     let kind = provider::registry::kind("openai").unwrap();
     let adapter = (kind.build)(&provider::Account::new(&config, None));
