@@ -148,7 +148,7 @@ fn facts(page: &mut Page, batch: BatchView<'_>, now: Timestamp, zone: &TimeZone)
     page.fact("submission", added("submission").filter(|id| *id != batch.id()));
     page.fact("resubmits", added("resubmits"));
     let by = batch.added("resubmitted_by").as_array().into_iter().flatten();
-    page.fact("again as", Some(by.filter_map(|id| id.as_str()).collect::<Vec<_>>().join(", ")));
+    page.fact("resubmitted", Some(by.filter_map(|id| id.as_str()).collect::<Vec<_>>().join(", ")));
     page.fact("endpoint", word("endpoint"));
     page.fact("model", word("model"));
     page.fact("created", batch.stamp("created_at").map(|at| local_and_ago(at, now, zone)));
