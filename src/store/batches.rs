@@ -1,8 +1,9 @@
 //! Tracked batches: registering, recording, listing and forgetting them.
 
-use super::column::{Pk, collect, count, instant, maybe_at, maybe_status, ms, status};
+use super::column::{Pk, count, instant, maybe_at, maybe_status, ms, status};
 use super::error::StoreError;
 use super::recording::{self, Registered, Registration};
+use super::sql::{Value, named};
 use super::state::Store;
 use super::touch::Touch;
 use super::{discovery, history, queue, row, submissions, telling};
@@ -11,8 +12,6 @@ use crate::domain::status::Status;
 use crate::domain::tracked::{BatchKey, Origin, Tracked, Transition, is_submission};
 use crate::domain::transition::Step;
 use jiff::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, named_params, params_from_iter};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -108,9 +107,11 @@ impl Store {
     /// The id of a batch that is on the schedule.
     pub async fn id_on_schedule(&self, pk: Pk) -> Result<Option<String>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection
-                .prepare_cached("SELECT id FROM checks JOIN batches ON pk = checks.batch WHERE pk = ?1")?;
-            Ok(query.query_row([pk], |row| row.get("id")).optional()?)
+            Ok(connection.row(
+                "SELECT id FROM checks JOIN batches ON pk = checks.batch WHERE pk = ?1",
+                [pk],
+                |row| row.get("id"),
+            )?)
         })
         .await
     }
@@ -150,16 +151,9 @@ impl Store {
     ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
-                let mut query = connection.prepare_cached(&row::select(
-                    "WHERE provider = ?1 AND id = ?2 AND next_poll_at IS NOT NULL",
-                ))?;
-                let mut found = Vec::with_capacity(ids.len());
-                for id in ids {
-                    if let Some(found_row) = query.query((&provider, id))?.next()? {
-                        found.push(row::read(found_row)?);
-                    }
-                }
-                Ok(found)
+                let sql = row::select("WHERE provider = ?1 AND id = ?2 AND next_poll_at IS NOT NULL");
+                let found = ids.iter().map(|id| connection.row(&sql, (&provider, id), row::read));
+                found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
             })
             .await?;
         self.show_touches(&mut found);
@@ -169,9 +163,9 @@ impl Store {
     /// The ids of these batches, in no particular order.
     pub async fn ids(&self, batches: Vec<Pk>) -> Result<Vec<String>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached("SELECT id FROM batches WHERE pk = ?1")?;
-            let ids =
-                batches.into_iter().map(|pk| Ok(query.query_row([pk], |row| row.get("id")).optional()?));
+            let ids = batches.into_iter().map(|pk| {
+                Ok(connection.row("SELECT id FROM batches WHERE pk = ?1", [pk], |row| row.get("id"))?)
+            });
             ids.filter_map(Result::transpose).collect()
         })
         .await
@@ -186,12 +180,13 @@ impl Store {
     /// The providers that have a batch with each of these ids; an id that nobody has is left out.
     pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT provider FROM batches WHERE id = ?1 OR submission = ?1 ORDER BY provider",
-            )?;
             let mut found = BTreeMap::new();
             for id in ids {
-                let providers: Vec<String> = collect(query.query([&id])?, |row| Ok(row.get("provider")?))?;
+                let providers: Vec<String> = connection.rows(
+                    "SELECT provider FROM batches WHERE id = ?1 OR submission = ?1 ORDER BY provider",
+                    [&id],
+                    |row| Ok(row.get("provider")?),
+                )?;
                 if !providers.is_empty() {
                     found.insert(id, providers);
                 }
@@ -215,9 +210,13 @@ impl Store {
     pub async fn count(&self, filter: BatchFilter) -> Result<u64, StoreError> {
         let (conditions, values) = filter.conditions();
         self.read(move |connection| {
-            let mut query =
-                connection.prepare_cached(&format!("SELECT count(*) AS count FROM batches {conditions}"))?;
-            Ok(query.query_row(params_from_iter(values), |row| row.get::<_, i64>("count"))?.unsigned_abs())
+            Ok(connection
+                .one(
+                    &format!("SELECT count(*) AS count FROM batches {conditions}"),
+                    values.as_slice(),
+                    |row| row.get::<i64>("count"),
+                )?
+                .unsigned_abs())
         })
         .await
     }
@@ -225,19 +224,20 @@ impl Store {
     /// The changes of status of one batch, oldest first.
     pub async fn transitions(&self, pk: Pk) -> Result<Vec<Transition>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
+            connection.rows(
                 "SELECT from_status, to_status, provider_status, occurred_at, observed_at
                  FROM transitions WHERE batch = ?1 ORDER BY pk",
-            )?;
-            collect(query.query([pk])?, |row| {
-                Ok(Transition {
-                    from: maybe_status(row, "from_status")?,
-                    to: status(row, "to_status")?,
-                    provider_status: row.get("provider_status")?,
-                    occurred_at: maybe_at(row, "occurred_at")?,
-                    observed_at: instant(row, "observed_at")?,
-                })
-            })
+                [pk],
+                |row| {
+                    Ok(Transition {
+                        from: maybe_status(row, "from_status")?,
+                        to: status(row, "to_status")?,
+                        provider_status: row.get("provider_status")?,
+                        occurred_at: maybe_at(row, "occurred_at")?,
+                        observed_at: instant(row, "observed_at")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -245,17 +245,16 @@ impl Store {
     /// Stops watching; the history stays.
     pub async fn untrack(&self, pk: Pk, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            let provider = tx
-                .prepare_cached(
-                    "UPDATE batches SET untracked_at = coalesce(untracked_at, :now),
+            let provider = tx.row(
+                "UPDATE batches SET untracked_at = coalesce(untracked_at, :now),
                        last_polled_at = coalesce(
                          (SELECT last_polled_at FROM checks WHERE batch = :pk), last_polled_at)
                      WHERE pk = :pk RETURNING provider",
-                )?
-                .query_row(named_params! { ":pk": pk, ":now": ms(now) }, |row| row.get("provider"))
-                .optional()?;
+                named! { ":pk": pk, ":now": ms(now) },
+                |row| row.get("provider"),
+            )?;
             if let Some(provider) = provider {
-                tx.prepare_cached("DELETE FROM checks WHERE batch = ?1")?.execute([pk])?;
+                tx.execute("DELETE FROM checks WHERE batch = ?1", [pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, provider);
             }
@@ -269,21 +268,20 @@ impl Store {
     /// The ids of its events go too: tracked again, it is told again.
     pub async fn purge(&self, pk: Pk) -> Result<(), StoreError> {
         self.write_freeing(move |tx| {
-            let found = tx
-                .prepare_cached(
-                    "SELECT provider, id, batch ->> '$.created_at' AS created_at FROM batches WHERE pk = ?1",
-                )?
-                .query_row([pk], |row| {
+            let found = tx.row(
+                "SELECT provider, id, CAST(batch ->> '$.created_at' AS BIGINT) AS created_at FROM batches WHERE pk = ?1",
+                [pk],
+                |row| {
                     let key = BatchKey { provider: row.get("provider")?, id: row.get("id")? };
                     Ok((key, row.get("created_at")?))
-                })
-                .optional()?;
+                },
+            )?;
             if let Some((key, created_at)) = found {
                 discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
-                tx.prepare_cached("DELETE FROM fences WHERE about = ?1")?.execute([telling::fence(&key)])?;
+                tx.execute("DELETE FROM fences WHERE about = ?1", [telling::fence(&key)])?;
                 history::forget(tx, &key)?;
                 queue::forget(tx, &key.id)?;
-                tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
+                tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, key.provider);
             }
@@ -295,12 +293,11 @@ impl Store {
     /// How many batches there are, by provider and status, active ones and ended ones.
     pub async fn counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
+            connection.rows(
                 "SELECT provider, status, count(*) AS count FROM batches GROUP BY provider, status",
-            )?;
-            collect(query.query([])?, |row| {
-                Ok((row.get("provider")?, status(row, "status")?, count(row, "count")?))
-            })
+                [],
+                |row| Ok((row.get("provider")?, status(row, "status")?, count(row, "count")?)),
+            )
         })
         .await
     }
@@ -308,10 +305,7 @@ impl Store {
     /// The same, but a live batch counts under its status only while it is tracked; `None`: it was untracked.
     pub async fn counts_of_tracked(&self) -> Result<Vec<(String, Option<Status>, u64)>, StoreError> {
         let active = self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT provider, status, count(*) AS count FROM batches WHERE active = 1 GROUP BY provider, status",
-            )?;
-            let counts: Vec<(String, Status, u64)> = collect(query.query([])?, |row| {
+            let counts: Vec<(String, Status, u64)> = connection.rows("SELECT provider, status, count(*) AS count FROM batches WHERE active = 1 GROUP BY provider, status", [], |row| {
                 Ok((row.get("provider")?, status(row, "status")?, count(row, "count")?))
             })?;
             Ok(counts)
@@ -343,10 +337,7 @@ impl Store {
         values: Vec<Value>,
     ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
-            .read(move |connection| {
-                let mut query = connection.prepare_cached(&row::select(&rest))?;
-                collect(query.query(params_from_iter(values))?, row::read)
-            })
+            .read(move |connection| connection.rows(&row::select(&rest), values.as_slice(), row::read))
             .await?;
         self.show_touches(&mut found);
         Ok(found)
@@ -410,23 +401,30 @@ impl BatchFilter {
         }
         if let Some(model) = self.model {
             // Of a pattern only `*` is meant to be one.
-            let pattern = model.replace('[', "[[]").replace('?', "[?]");
-            and(&mut sql, "batch ->> '$.model' GLOB ?", vec![pattern.into()]);
+            let pattern = escaped(&model.to_ascii_lowercase()).replace('*', "%");
+            and(&mut sql, r"lower(batch ->> '$.model') LIKE ? ESCAPE '\'", vec![pattern.into()]);
         }
         if let Some(text) = self.search {
-            let text: Value = text.to_ascii_lowercase().into();
-            let condition = "(instr(lower(id), ?) OR instr(lower(name), ?) OR instr(lower(batch ->> '$.model'), ?)
-                 OR EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE instr(lower(label.key || '=' || label.value), ?)))";
+            let text: Value = format!("%{}%", escaped(&text.to_ascii_lowercase())).into();
+            let condition = r"(lower(id) LIKE ? ESCAPE '\' OR lower(name) LIKE ? ESCAPE '\'
+                 OR lower(batch ->> '$.model') LIKE ? ESCAPE '\'
+                 OR EXISTS (SELECT 1 FROM json_each(labels) AS label
+                   WHERE lower(label.key || '=' || label.value) LIKE ? ESCAPE '\'))";
             and(&mut sql, condition, vec![text.clone(), text.clone(), text.clone(), text]);
         }
         if let Some(since) = self.created_since {
-            and(&mut sql, "batch ->> '$.created_at' >= ?", vec![since.into()]);
+            and(&mut sql, "CAST(batch ->> '$.created_at' AS BIGINT) >= ?", vec![since.into()]);
         }
         if let Some(after) = self.after {
             and(&mut sql, "pk < ?", vec![after.into()]);
         }
         (sql, values)
     }
+}
+
+/// `text` as a pattern of `LIKE … ESCAPE '\'` that stands for itself.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_")
 }
 
 impl BatchOrder {

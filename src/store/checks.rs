@@ -2,8 +2,8 @@
 
 use super::column::{Pk, ms};
 use super::error::StoreError;
+use super::sql::{Sql, named};
 use crate::domain::tracked::Tracked;
-use rusqlite::{Connection, named_params};
 
 /// What stands behind `FROM` to read batches with their places on the schedule, whose columns keep out of the way of the
 /// batches' own.
@@ -12,21 +12,17 @@ pub(super) const BATCHES_AND_CHECKS: &str = "batches LEFT JOIN (
    ) ON checked = pk";
 
 /// Writes where `stored`, which is the batch's row, stands on the schedule; what is not to be checked has no row.
-pub(super) fn place(connection: &Connection, pk: Pk, stored: &Tracked) -> Result<(), StoreError> {
+pub(super) fn place(connection: &Sql<'_>, pk: Pk, stored: &Tracked) -> Result<(), StoreError> {
     let Some(next_poll_at) = stored.next_poll_at.filter(|_| stored.untracked_at.is_none()) else {
-        connection.prepare_cached("DELETE FROM checks WHERE batch = ?1")?.execute([pk])?;
+        connection.execute("DELETE FROM checks WHERE batch = ?1", [pk])?;
         return Ok(());
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO checks (batch, provider, created_at, last_polled_at, next_poll_at, eta, eta_earliest, eta_latest)
+    connection.execute("INSERT INTO checks (batch, provider, created_at, last_polled_at, next_poll_at, eta, eta_earliest, eta_latest)
              VALUES (:batch, :provider, :created_at, :last_polled_at, :next_poll_at, :eta, :eta_earliest, :eta_latest)
              ON CONFLICT (batch) DO UPDATE
              SET created_at = excluded.created_at, last_polled_at = excluded.last_polled_at,
                  next_poll_at = excluded.next_poll_at, eta = excluded.eta, eta_earliest = excluded.eta_earliest,
-                 eta_latest = excluded.eta_latest",
-        )?
-        .execute(named_params! {
+                 eta_latest = excluded.eta_latest", named! {
             ":batch": pk,
             ":provider": stored.key.provider,
             ":created_at": stored.first_seen_at.map(|_| stored.batch.created_at),

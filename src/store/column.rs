@@ -1,12 +1,11 @@
 //! How values stand in columns: instants as Unix milliseconds, words as text, the rest as JSON. Columns are read by name.
 
 use super::error::StoreError;
+use super::sql::{Cell, Row, unreadable};
 use crate::domain::event::EventType;
 use crate::domain::status::Status;
 use crate::domain::time;
 use jiff::Timestamp;
-use rusqlite::Row;
-use rusqlite::types::ValueRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,12 +34,12 @@ pub(super) fn length(duration: std::time::Duration) -> i64 {
 
 /// A column that may be empty and holds an instant.
 pub(super) fn maybe_at(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, StoreError> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(at))
+    Ok(row.get::<Option<i64>>(column)?.map(at))
 }
 
 /// A column that holds how many there are.
 pub(super) fn count(row: &Row<'_>, column: &str) -> Result<u64, StoreError> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
+    Ok(row.get::<i64>(column)?.unsigned_abs())
 }
 
 /// A value as JSON text.
@@ -50,13 +49,12 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
 
 /// A column that holds JSON.
 pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, StoreError> {
-    let text = row.get_ref(column)?.as_bytes().map_err(|_| unreadable(column, "it is no text"))?;
-    serde_json::from_slice(text).map_err(|error| unreadable(column, &error.to_string()))
+    serde_json::from_str(row.text(column)?).map_err(|error| unreadable(column, &error.to_string()))
 }
 
 /// A column that may be empty and holds JSON.
 pub(super) fn maybe_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>, StoreError> {
-    if row.get_ref(column)? == ValueRef::Null {
+    if row.cell(column)? == Cell::Null {
         return Ok(None);
     }
     from_json(row, column).map(Some)
@@ -79,26 +77,10 @@ pub(super) fn status(row: &Row<'_>, column: &str) -> Result<Status, StoreError> 
 
 /// A column that may be empty and holds a status.
 pub(super) fn maybe_status(row: &Row<'_>, column: &str) -> Result<Option<Status>, StoreError> {
-    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { status(row, column).map(Some) }
+    if row.cell(column)? == Cell::Null { Ok(None) } else { status(row, column).map(Some) }
 }
 
 /// A column that holds a type of event.
 pub(super) fn event_type(row: &Row<'_>, column: &str) -> Result<EventType, StoreError> {
     word(row, column, EventType::from_word)
-}
-
-/// All rows of a query, each read by `read`.
-pub(super) fn collect<T>(
-    mut rows: rusqlite::Rows<'_>,
-    mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
-) -> Result<Vec<T>, StoreError> {
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        all.push(read(row)?);
-    }
-    Ok(all)
-}
-
-fn unreadable(column: &str, what: &str) -> StoreError {
-    StoreError::Damaged(format!("column {column}: {what}"))
 }

@@ -11,6 +11,7 @@ use super::directory::{make_private, unwritable};
 use super::error::{OpenError, StoreError};
 use super::lock::{Lock, Marks};
 use super::outbox::recovering;
+use super::sql::Sql;
 use super::{history, migrate};
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -95,7 +96,7 @@ pub(super) fn open_writable(
     migrate::migrate(&mut connection, migrate::SCHEMAS, dir)?;
     adopt(&mut connection, lock, dir, now)?;
     // Without it the schedule knows less; that is no reason not to run.
-    if let Err(error) = history::begin(&mut connection, now) {
+    if let Err(error) = begin_history(&mut connection, now) {
         tracing::warn!(%error, "cannot learn from earlier batches; trying again at the next start");
     }
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
@@ -292,7 +293,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
-    recovering::recover(&transaction, now).map_err(|error| match error {
+    recovering::recover(&Sql::File(&transaction), now).map_err(|error| match error {
         StoreError::Damaged(what) => damaged(dir, what),
         other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
     })?;
@@ -302,6 +303,15 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     }
     marks.initialised = true;
     lock.write(&marks, now)
+}
+
+fn begin_history(connection: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
+    if history::has_begun(&Sql::File(connection))? {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    history::begin(&Sql::File(&transaction), now)?;
+    Ok(transaction.commit()?)
 }
 
 /// Before it two connections could damage a log (`docs/delivery.md#checkpoints`).

@@ -1,7 +1,8 @@
 //! What batches cost: recorded once for a batch, and summed up by month, provider and model.
 
-use super::column::{self, Pk, collect, from_json, json, maybe_json, ms};
+use super::column::{self, Pk, from_json, json, maybe_json, ms};
 use super::error::StoreError;
+use super::sql::{Row, named};
 use super::state::Store;
 use super::transaction::Tx;
 use super::{row, telling};
@@ -11,7 +12,6 @@ use crate::domain::time::from_seconds;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rusqlite::{OptionalExtension, named_params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,15 +45,18 @@ impl Store {
         while !prices.is_empty() {
             let in_force = prices.clone();
             let chunk = self.read(move |connection| {
-                let mut query = connection.prepare_cached(&row::select_with(
-                    "spent",
-                    &format!("WHERE {UNPRICED} AND pk > ?1 ORDER BY pk LIMIT {PRICED_AT_ONCE}"),
-                ))?;
-                collect(query.query([after])?, |row| {
-                    let (pk, tracked) = row::read(row)?;
-                    let told = maybe_json(row, "spent")?.unwrap_or_default();
-                    Ok((pk, of(&in_force, &tracked, None, &told).is_some()))
-                })
+                connection.rows(
+                    &row::select_with(
+                        "spent",
+                        &format!("WHERE {UNPRICED} AND pk > ?1 ORDER BY pk LIMIT {PRICED_AT_ONCE}"),
+                    ),
+                    [after],
+                    |row| {
+                        let (pk, tracked) = row::read(row)?;
+                        let told = maybe_json(row, "spent")?.unwrap_or_default();
+                        Ok((pk, of(&in_force, &tracked, None, &told).is_some()))
+                    },
+                )
             });
             let chunk = chunk.await?;
             let Some((last, _)) = chunk.last() else { break };
@@ -78,8 +81,7 @@ impl Store {
     /// What was spent ever, by provider and model.
     pub async fn spent_ever(&self) -> Result<Vec<Spending>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached("SELECT provider, model, amount FROM spending")?;
-            let all = collect(query.query([])?, spending)?;
+            let all = connection.rows("SELECT provider, model, amount FROM spending", [], spending)?;
             let mut sums: BTreeMap<(String, String), Usd> = BTreeMap::new();
             for Spending { provider, model, amount } in all {
                 add(&mut sums, (provider, model), amount);
@@ -95,18 +97,16 @@ impl Store {
     /// What was spent in the month of `at`.
     pub async fn spent_in_month(&self, at: Timestamp) -> Result<Month, StoreError> {
         self.read(move |connection| {
-            let mut query =
-                connection.prepare_cached("SELECT provider, model, amount FROM spending WHERE month = ?1")?;
-            let spending = collect(query.query([month(at)])?, spending)?;
+            let spending = connection.rows(
+                "SELECT provider, model, amount FROM spending WHERE month = ?1",
+                [month(at)],
+                spending,
+            )?;
             let mut labels = BTreeMap::new();
-            let mut query = connection.prepare_cached(&row::select(
-                "WHERE over_at >= ?1 AND cost IS NOT NULL AND labels <> '{}'",
-            ))?;
             let first = at.to_zoned(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
             let first = first.map_or(i64::MIN, |day| ms(day.timestamp()));
-            let mut rows = query.query([first])?;
-            while let Some(found) = rows.next()? {
-                let (_, tracked) = row::read(found)?;
+            let labelled = row::select("WHERE over_at >= ?1 AND cost IS NOT NULL AND labels <> '{}'");
+            for (_, tracked) in connection.rows(&labelled, [first], row::read)? {
                 if let Some(cost) = tracked.cost.as_ref().filter(|_| month(end(&tracked)) == month(at)) {
                     for (key, value) in &tracked.labels {
                         add(&mut labels, format!("{key}={value}"), cost.amount());
@@ -121,18 +121,19 @@ impl Store {
     /// How many ended batches have tokens and no price for them, by `PROVIDER/MODEL`; of the newest thousand.
     pub async fn unpriced(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         self.read(|connection| {
-            let mut unpriced = BTreeMap::new();
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT provider, coalesce(batch ->> '$.model', '') AS model, count(*) AS count FROM batches
-                 WHERE {UNPRICED} AND pk IN (SELECT pk FROM batches WHERE {UNPRICED} ORDER BY pk DESC LIMIT 1000)
-                 GROUP BY 1, 2"
-            ))?;
-            let mut rows = query.query([])?;
-            while let Some(row) = rows.next()? {
-                let (provider, model): (String, String) = (row.get("provider")?, row.get("model")?);
-                unpriced.insert(format!("{provider}/{model}"), column::count(row, "count")?);
-            }
-            Ok(unpriced)
+            let unpriced = connection.rows(
+                &format!(
+                    "SELECT provider, coalesce(batch ->> '$.model', '') AS model, count(*) AS count FROM batches
+                     WHERE {UNPRICED} AND pk IN (SELECT pk FROM batches WHERE {UNPRICED} ORDER BY pk DESC LIMIT 1000)
+                     GROUP BY 1, 2"
+                ),
+                [],
+                |row| {
+                    let (provider, model): (String, String) = (row.get("provider")?, row.get("model")?);
+                    Ok((format!("{provider}/{model}"), column::count(row, "count")?))
+                },
+            )?;
+            Ok(unpriced.into_iter().collect())
         })
         .await
     }
@@ -163,9 +164,8 @@ pub(super) fn of_row(
     if !tracked.batch.status.is_terminal() {
         return Ok(before.cloned());
     }
-    let mut query = tx.prepare_cached("SELECT spent FROM batches WHERE pk = ?1")?;
     let told: Option<SpentByModel> =
-        query.query_and_then([pk], |row| maybe_json(row, "spent"))?.next().transpose()?.flatten();
+        tx.row("SELECT spent FROM batches WHERE pk = ?1", [pk], |row| maybe_json(row, "spent"))?.flatten();
     Ok(of(&tx.prices, tracked, before, &told.unwrap_or_default()))
 }
 
@@ -178,8 +178,7 @@ pub(super) fn settle(tx: &Tx<'_>, pk: Pk) -> Result<bool, StoreError> {
     }
     tracked.cost = cost;
     let stored = tracked.cost.as_ref().map(json).transpose()?;
-    tx.prepare_cached("UPDATE batches SET cost = :cost WHERE pk = :pk")?
-        .execute(named_params! { ":pk": pk, ":cost": stored })?;
+    tx.execute("UPDATE batches SET cost = :cost WHERE pk = :pk", named! { ":pk": pk, ":cost": stored })?;
     count(tx, &tracked)?;
     Ok(true)
 }
@@ -190,18 +189,12 @@ pub(super) fn count(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
     let about = telling::fence(&tracked.key);
     let amount: BTreeMap<String, Usd> =
         cost.models.iter().map(|(model, cost)| (model.clone(), cost.amount)).collect();
-    let before: Option<BTreeMap<String, Usd>> = tx
-        .prepare_cached("SELECT cost FROM counted WHERE about = ?1")?
-        .query_and_then([about], |row| from_json(row, "cost"))?
-        .next()
-        .transpose()?;
+    let before: Option<BTreeMap<String, Usd>> =
+        tx.row("SELECT cost FROM counted WHERE about = ?1", [about], |row| from_json(row, "cost"))?;
     if before.as_ref() == Some(&amount) {
         return Ok(());
     }
-    tx.prepare_cached(
-        "INSERT INTO counted (about, cost) VALUES (?1, ?2) ON CONFLICT (about) DO UPDATE SET cost = excluded.cost",
-    )?
-    .execute((about, json(&amount)?))?;
+    tx.execute("INSERT INTO counted (about, cost) VALUES (?1, ?2) ON CONFLICT (about) DO UPDATE SET cost = excluded.cost", (about, json(&amount)?))?;
     let month = month(end(tracked));
     let before = before.unwrap_or_default();
     let models: BTreeSet<&String> = amount.keys().chain(before.keys()).collect();
@@ -215,10 +208,11 @@ pub(super) fn count(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
 }
 
 fn spend(tx: &Tx<'_>, month: &str, provider: &str, model: &str, more: Usd) -> Result<(), StoreError> {
-    let before: Option<String> = tx
-        .prepare_cached("SELECT amount FROM spending WHERE month = ?1 AND provider = ?2 AND model = ?3")?
-        .query_row((month, provider, model), |row| row.get("amount"))
-        .optional()?;
+    let before: Option<String> = tx.row(
+        "SELECT amount FROM spending WHERE month = ?1 AND provider = ?2 AND model = ?3",
+        (month, provider, model),
+        |row| row.get("amount"),
+    )?;
     let before = before.map(|text| amount(&text)).transpose()?.unwrap_or_default();
     let Some(sum) = before.plus(more) else {
         tracing::warn!(
@@ -228,15 +222,15 @@ fn spend(tx: &Tx<'_>, month: &str, provider: &str, model: &str, more: Usd) -> Re
         );
         return Ok(());
     };
-    tx.prepare_cached(
+    tx.execute(
         "INSERT INTO spending (month, provider, model, amount) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (month, provider, model) DO UPDATE SET amount = excluded.amount",
-    )?
-    .execute((month, provider, model, sum.to_string()))?;
+        (month, provider, model, sum.to_string()),
+    )?;
     Ok(())
 }
 
-fn spending(row: &rusqlite::Row<'_>) -> Result<Spending, StoreError> {
+fn spending(row: &Row<'_>) -> Result<Spending, StoreError> {
     let text: String = row.get("amount")?;
     Ok(Spending { provider: row.get("provider")?, model: row.get("model")?, amount: amount(&text)? })
 }

@@ -3,12 +3,12 @@
 
 use super::column::ms;
 use super::error::StoreError;
+use super::sql::{Sql, named};
 use super::state::Store;
 use super::transaction::Tx;
 use crate::domain::time::{earlier, since};
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 use std::time::Duration;
 
 /// What tells one creation from another.
@@ -39,20 +39,21 @@ impl Store {
                 Some(key) => ("key", key, KEPT_FOR),
                 None => ("request", &asked.request, RETRIED_WITHIN),
             };
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT marker, request, provider, batch_id, created_at FROM creations
+            let found = connection.row(
+                &format!(
+                    "SELECT marker, request, provider, batch_id, created_at FROM creations
                  WHERE {column} = ?1 ORDER BY pk DESC LIMIT 1"
-            ))?;
-            let found = query
-                .query_row([value], |row| {
+                ),
+                [value],
+                |row| {
                     let provider: Option<String> = row.get("provider")?;
                     let batch = provider
-                        .zip(row.get::<_, Option<String>>("batch_id")?)
+                        .zip(row.get::<Option<String>>("batch_id")?)
                         .map(|(provider, id)| BatchKey { provider, id });
                     let before = Before { request: row.get("request")?, marker: row.get("marker")?, batch };
                     Ok((before, super::column::at(row.get("created_at")?)))
-                })
-                .optional()?;
+                },
+            )?;
             // A clock that was set makes nothing older than it is.
             let is_recent = |at: Timestamp| since(at, now) < within && since(now, at) < within;
             Ok(found.filter(|(_, at)| is_recent(*at)).map(|(before, _)| before))
@@ -66,8 +67,7 @@ impl Store {
     pub async fn forget_asked(&self, prefix: String) -> Result<(), StoreError> {
         self.write(move |tx| {
             let end = format!("{prefix}{}", char::MAX);
-            tx.prepare_cached("DELETE FROM creations WHERE key >= ?1 AND key < ?2")?
-                .execute((prefix, end))?;
+            tx.execute("DELETE FROM creations WHERE key >= ?1 AND key < ?2", (prefix, end))?;
             Ok(())
         })
         .await
@@ -76,34 +76,35 @@ impl Store {
 
 /// Written with the submission of `marker`.
 pub(super) fn open(tx: &Tx<'_>, marker: &str, asked: &Asked) -> Result<(), StoreError> {
-    tx.prepare_cached(
+    tx.execute(
         "DELETE FROM creations WHERE created_at < ?1
            AND NOT EXISTS (SELECT 1 FROM submissions WHERE submissions.marker = creations.marker)",
-    )?
-    .execute([ms(earlier(tx.now, KEPT_FOR))])?;
-    tx.prepare_cached(
+        [ms(earlier(tx.now, KEPT_FOR))],
+    )?;
+    tx.execute(
         "INSERT INTO creations (marker, key, request, created_at) VALUES (:marker, :key, :request, :now)",
-    )?
-    .execute(named_params! {
-        ":marker": marker,
-        ":key": asked.key,
-        ":request": asked.request,
-        ":now": ms(tx.now),
-    })?;
+        named! {
+            ":marker": marker,
+            ":key": asked.key,
+            ":request": asked.request,
+            ":now": ms(tx.now),
+        },
+    )?;
     Ok(())
 }
 
 /// The submission has created this batch.
-pub(super) fn complete(connection: &Connection, marker: &str, batch: &BatchKey) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE creations SET provider = ?2, batch_id = ?3 WHERE marker = ?1")?
-        .execute((marker, &batch.provider, &batch.id))?;
+pub(super) fn complete(connection: &Sql<'_>, marker: &str, batch: &BatchKey) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE creations SET provider = ?2, batch_id = ?3 WHERE marker = ?1",
+        (marker, &batch.provider, &batch.id),
+    )?;
     Ok(())
 }
 
 /// The submission has created nothing: whoever asks again has it created.
-pub(super) fn forget(connection: &Connection, marker: &str) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM creations WHERE marker = ?1")?.execute([marker])?;
+pub(super) fn forget(connection: &Sql<'_>, marker: &str) -> Result<(), StoreError> {
+    connection.execute("DELETE FROM creations WHERE marker = ?1", [marker])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a digest is put together from, and where it is recorded.
 
-use super::column::{Pk, collect, count, ms};
+use super::column::{Pk, count, ms};
 use super::error::StoreError;
 use super::jobs::{JobRun, note};
 use super::state::Store;
@@ -22,12 +22,12 @@ impl Store {
     ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         self.read(move |connection| {
             let (at, pk) = after.map_or((ms(since), Pk::MAX), |(at, pk)| (ms(at), pk));
-            let mut query = connection.prepare_cached(&row::select(&format!(
+            let ended = row::select(&format!(
                 "WHERE (over_at, pk) > (?1, ?2) AND over_at <= ?3 AND untracked_at IS NULL
                    AND status IN ('completed', 'failed', 'expired', 'cancelled')
                  ORDER BY over_at, pk LIMIT {PAGE_LENGTH}"
-            )))?;
-            collect(query.query((at, pk, ms(until)))?, row::read)
+            ));
+            connection.rows(&ended, (at, pk, ms(until)), row::read)
         })
         .await
     }
@@ -35,14 +35,13 @@ impl Store {
     /// Batches that run, the next to end first, at most `limit`; and how many there are.
     pub async fn running(&self, limit: usize) -> Result<(Vec<Tracked>, u64), StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&row::select(&format!(
-                "WHERE active = 1 ORDER BY eta IS NULL, eta, pk LIMIT {limit}"
-            )))?;
-            let found = collect(query.query([])?, |found| Ok(row::read(found)?.1))?;
-            let mut query =
-                connection.prepare_cached("SELECT count(*) AS count FROM batches WHERE active = 1")?;
-            let all = query.query_and_then([], |row| count(row, "count"))?.next().transpose()?;
-            Ok((found, all.unwrap_or_default()))
+            let next = row::select(&format!("WHERE active = 1 ORDER BY eta IS NULL, eta, pk LIMIT {limit}"));
+            let found = connection.rows(&next, [], |found| Ok(row::read(found)?.1))?;
+            let all =
+                connection.one("SELECT count(*) AS count FROM batches WHERE active = 1", [], |row| {
+                    count(row, "count")
+                })?;
+            Ok((found, all))
         })
         .await
     }
@@ -51,13 +50,11 @@ impl Store {
     /// are.
     pub async fn stuck(&self, now: Timestamp, limit: usize) -> Result<(Vec<Tracked>, u64), StoreError> {
         self.read(move |connection| {
-            let mut query = connection
-                .prepare_cached(&row::select(&format!("WHERE {STUCK} ORDER BY pk LIMIT {limit}")))?;
-            let found = collect(query.query([ms(now)])?, |found| Ok(row::read(found)?.1))?;
-            let mut query =
-                connection.prepare_cached(&format!("SELECT count(*) AS count FROM batches WHERE {STUCK}"))?;
-            let all = query.query_and_then([ms(now)], |row| count(row, "count"))?.next().transpose()?;
-            Ok((found, all.unwrap_or_default()))
+            let stuck = row::select(&format!("WHERE {STUCK} ORDER BY pk LIMIT {limit}"));
+            let found = connection.rows(&stuck, [ms(now)], |found| Ok(row::read(found)?.1))?;
+            let all = format!("SELECT count(*) AS count FROM batches WHERE {STUCK}");
+            let all = connection.one(&all, [ms(now)], |row| count(row, "count"))?;
+            Ok((found, all))
         })
         .await
     }

@@ -3,11 +3,11 @@
 use super::column::{maybe_at, ms};
 use super::error::StoreError;
 use super::recording::{Registered, Registration, register};
+use super::sql::{Sql, named};
 use super::state::Store;
 use crate::domain::discovery::Searched;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,15 +31,14 @@ impl Store {
     /// How far the provider's list has been searched.
     pub async fn searched(&self, provider: String) -> Result<Searched, StoreError> {
         self.read(move |connection| {
-            let mut query =
-                connection.prepare_cached("SELECT began_at, round_at FROM discovery WHERE provider = ?1")?;
-            let found = query
-                .query_and_then([provider], |row| {
+            let found = connection.row(
+                "SELECT began_at, round_at FROM discovery WHERE provider = ?1",
+                [provider],
+                |row| {
                     let (began_at, round_at) = (maybe_at(row, "began_at")?, maybe_at(row, "round_at")?);
                     Ok::<_, StoreError>(Searched { began_at, round_at })
-                })?
-                .next()
-                .transpose()?;
+                },
+            )?;
             Ok(found.unwrap_or_default())
         })
         .await
@@ -52,13 +51,14 @@ impl Store {
         ids: Vec<String>,
     ) -> Result<BTreeSet<String>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM batches WHERE id = ?2 AND provider = ?1)
-                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2) AS known",
-            )?;
             let mut unknown = BTreeSet::new();
             for id in ids {
-                let known: bool = query.query_row((&provider, &id), |row| row.get("known"))?;
+                let known: bool = connection.one(
+                    "SELECT EXISTS (SELECT 1 FROM batches WHERE id = ?2 AND provider = ?1)
+                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2) AS known",
+                    (&provider, &id),
+                    |row| row.get("known"),
+                )?;
                 if !known {
                     unknown.insert(id);
                 }
@@ -82,21 +82,23 @@ impl Store {
                 let created_at = created_at.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000));
                 insert_passed_over(tx, &provider, &id, created_at)?;
             }
-            tx.prepare_cached(
+            tx.execute(
                 "INSERT INTO discovery (provider, began_at, round_at)
-                 VALUES (:provider, :began_at, iif(:last, coalesce(:read_to, :began_at), NULL))
+                 VALUES (:provider, :began_at, CASE WHEN :last = 1 THEN coalesce(:read_to, :began_at) END)
                  ON CONFLICT (provider) DO UPDATE
-                 SET round_at = iif(:last, coalesce(:read_to, round_at, :began_at), round_at)",
-            )?
-            .execute(named_params! {
-                ":provider": provider,
-                ":began_at": ms(page.began_at),
-                ":read_to": page.read_to.map(ms),
-                ":last": page.last,
-            })?;
+                 SET round_at = CASE WHEN :last = 1 THEN coalesce(:read_to, discovery.round_at, :began_at) ELSE discovery.round_at END",
+                named! {
+                    ":provider": provider,
+                    ":began_at": ms(page.began_at),
+                    ":read_to": page.read_to.map(ms),
+                    ":last": page.last,
+                },
+            )?;
             if page.last {
-                tx.prepare_cached("DELETE FROM passed_over WHERE provider = ?1 AND created_at < ?2")?
-                    .execute((&provider, ms(page.forget_before)))?;
+                tx.execute(
+                    "DELETE FROM passed_over WHERE provider = ?1 AND created_at < ?2",
+                    (&provider, ms(page.forget_before)),
+                )?;
             }
             registered
         })
@@ -106,15 +108,12 @@ impl Store {
 
 /// Keeps discovery from finding again what a user has deleted.
 pub(super) fn pass_over(
-    connection: &Connection,
+    connection: &Sql<'_>,
     provider: &str,
     id: &str,
     created_at: i64,
 ) -> Result<(), StoreError> {
-    let searched = connection
-        .prepare_cached("SELECT 1 FROM discovery WHERE provider = ?1")?
-        .query_row([provider], |_| Ok(()))
-        .optional()?;
+    let searched = connection.row("SELECT 1 FROM discovery WHERE provider = ?1", [provider], |_| Ok(()))?;
     if searched.is_some() {
         insert_passed_over(connection, provider, id, created_at.saturating_mul(1000))?;
     }
@@ -122,16 +121,15 @@ pub(super) fn pass_over(
 }
 
 fn insert_passed_over(
-    connection: &Connection,
+    connection: &Sql<'_>,
     provider: &str,
     id: &str,
     created_at: i64,
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO passed_over (provider, id, created_at) VALUES (:provider, :id, :created_at)
+    connection.execute(
+        "INSERT INTO passed_over (provider, id, created_at) VALUES (:provider, :id, :created_at)
              ON CONFLICT DO NOTHING",
-        )?
-        .execute(named_params! { ":provider": provider, ":id": id, ":created_at": created_at })?;
+        named! { ":provider": provider, ":id": id, ":created_at": created_at },
+    )?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Which results are to be downloaded, how that goes, and the copies that are kept.
 
-use super::column::{Pk, collect, json, ms};
+use super::column::{Pk, json, ms};
 use super::error::StoreError;
+use super::sql::named;
 use super::state::Store;
 use super::transaction::Tx;
 use super::{costs, row, telling};
@@ -10,7 +11,6 @@ use crate::domain::event::{EventType, Occurrence};
 use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, SavedResults, Tracked};
 use jiff::Timestamp;
-use rusqlite::named_params;
 use std::sync::Arc;
 
 /// Results that are due.
@@ -26,8 +26,10 @@ pub struct Due {
 /// Results whose end has been told are due from now on.
 pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Occurrence]) -> Result<(), StoreError> {
     if told.iter().any(|event| EventType::ENDS.contains(&event.kind())) {
-        tx.prepare_cached("UPDATE batches SET download_at = :now WHERE pk = :pk AND results IS NULL")?
-            .execute(named_params! { ":pk": pk, ":now": ms(tx.now) })?;
+        tx.execute(
+            "UPDATE batches SET download_at = :now WHERE pk = :pk AND results IS NULL",
+            named! { ":pk": pk, ":now": ms(tx.now) },
+        )?;
     }
     Ok(())
 }
@@ -38,14 +40,17 @@ impl Store {
     /// What may still get richer (`docs/contract.md#incomplete-answers`) waits for its second check.
     pub async fn downloads_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&row::select_with(
-                "download_tries",
-                "WHERE download_at <= ?1 AND settled = 1 ORDER BY download_at LIMIT ?2",
-            ))?;
-            collect(query.query((ms(now), limit))?, |due| {
-                let (pk, tracked) = row::read(due)?;
-                Ok(Due { pk, tracked, tries: due.get("download_tries")? })
-            })
+            connection.rows(
+                &row::select_with(
+                    "download_tries",
+                    "WHERE download_at <= ?1 AND settled = 1 ORDER BY download_at LIMIT ?2",
+                ),
+                (ms(now), limit),
+                |due| {
+                    let (pk, tracked) = row::read(due)?;
+                    Ok(Due { pk, tracked, tries: due.get("download_tries")? })
+                },
+            )
         })
         .await
     }
@@ -60,12 +65,12 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE batches SET download_at = :next, download_tries = download_tries + 1,
                    download_error = :error
                  WHERE pk = :pk",
-            )?
-            .execute(named_params! { ":pk": pk, ":next": next.map(ms), ":error": error.clone() })?;
+                named! { ":pk": pk, ":next": next.map(ms), ":error": error.clone() },
+            )?;
             if next.is_none() {
                 tell(tx, pk, EventType::ResultsFailed, Some(error), now, &routes)?;
             }
@@ -88,12 +93,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             let saved_json = saved.as_ref().map(json).transpose()?;
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE batches SET download_at = NULL, download_error = :flaw,
                    results = coalesce(:results, results)
                  WHERE pk = :pk",
-            )?
-            .execute(named_params! { ":pk": pk, ":results": saved_json, ":flaw": flaw })?;
+                named! { ":pk": pk, ":results": saved_json, ":flaw": flaw },
+            )?;
             give_tokens(tx, pk, told)?;
             match (saved, flaw) {
                 (None, _) => Ok(()),
@@ -108,14 +113,13 @@ impl Store {
     /// hundred.
     pub async fn failed_downloads(&self) -> Result<Vec<BatchKey>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
+            connection.rows(
                 "SELECT provider, id FROM batches
                  WHERE download_error IS NOT NULL AND download_at IS NULL AND untracked_at IS NULL
                  ORDER BY pk DESC LIMIT 100",
-            )?;
-            collect(query.query([])?, |row| {
-                Ok(BatchKey { provider: row.get("provider")?, id: row.get("id")? })
-            })
+                [],
+                |row| Ok(BatchKey { provider: row.get("provider")?, id: row.get("id")? }),
+            )
         })
         .await
     }
@@ -132,8 +136,7 @@ impl Store {
     /// The copy at `path` has been deleted.
     pub async fn forget_results(&self, path: String) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached("UPDATE batches SET results = NULL WHERE results ->> '$.path' = ?1")?
-                .execute([path])?;
+            tx.execute("UPDATE batches SET results = NULL WHERE results ->> '$.path' = ?1", [path])?;
             Ok(())
         })
         .await
@@ -162,15 +165,16 @@ fn tell(
 /// The tokens that a batch's results tell become the batch's if it has none yet, and what it cost follows from them.
 fn give_tokens(tx: &Tx<'_>, pk: Pk, told: Option<Told>) -> Result<(), StoreError> {
     let Some(Told { usage, by_model, .. }) = told else { return Ok(()) };
-    tx.prepare_cached(
-        "UPDATE batches SET batch = json_set(batch, '$.usage', json(:usage))
-         WHERE pk = :pk AND (batch ->> '$.usage' IS NULL
-           OR (batch ->> '$.usage.input_tokens' = 0 AND batch ->> '$.usage.output_tokens' = 0))",
-    )?
-    .execute(named_params! { ":pk": pk, ":usage": json(&usage)? })?;
+    let Some((_, Tracked { mut batch, .. })) = row::load(tx, pk)? else { return Ok(()) };
+    if batch.usage.is_none_or(|known| known.input_tokens == 0 && known.output_tokens == 0) {
+        batch.usage = Some(usage);
+        tx.execute("UPDATE batches SET batch = ?2 WHERE pk = ?1", (pk, json(&batch)?))?;
+    }
     if !by_model.is_empty() {
-        tx.prepare_cached("UPDATE batches SET spent = :spent WHERE pk = :pk")?
-            .execute(named_params! { ":pk": pk, ":spent": json(&by_model)? })?;
+        tx.execute(
+            "UPDATE batches SET spent = :spent WHERE pk = :pk",
+            named! { ":pk": pk, ":spent": json(&by_model)? },
+        )?;
     }
     costs::settle(tx, pk)?;
     Ok(())

@@ -1,15 +1,14 @@
 //! The event log: append-only, numbered, each event once.
 
-use super::column::{collect, event_type, ms};
+use super::column::{event_type, ms};
 use super::error::StoreError;
+use super::sql::Value;
 use super::state::Store;
 use super::telling::{last_sequence, record};
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params_from_iter};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -53,20 +52,23 @@ impl Store {
 
     /// Reads events.
     pub async fn events(&self, filter: EventFilter) -> Result<Vec<LoggedEvent>, StoreError> {
-        let limit = filter.limit.map_or(-1, i64::from);
+        let limit = filter.limit.map_or(i64::MAX, i64::from);
         let (conditions, values) = filter.sql();
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT sequence, id, type, body FROM events {conditions} ORDER BY sequence LIMIT {limit}"
-            ))?;
-            collect(query.query(params_from_iter(values))?, |row| {
-                Ok(LoggedEvent {
-                    sequence: row.get("sequence")?,
-                    id: row.get("id")?,
-                    kind: event_type(row, "type")?,
-                    body: row.get("body")?,
-                })
-            })
+            connection.rows(
+                &format!(
+                    "SELECT sequence, id, type, body FROM events {conditions} ORDER BY sequence LIMIT {limit}"
+                ),
+                values.as_slice(),
+                |row| {
+                    Ok(LoggedEvent {
+                        sequence: row.get("sequence")?,
+                        id: row.get("id")?,
+                        kind: event_type(row, "type")?,
+                        body: row.get("body")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -77,10 +79,11 @@ impl Store {
         let (conditions, mut values) = filter.sql();
         values.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT sequence FROM events {conditions} ORDER BY sequence DESC LIMIT 1 OFFSET ?"
-            ))?;
-            let found = query.query_row(params_from_iter(values), |row| row.get("sequence")).optional()?;
+            let found = connection.row(
+                &format!("SELECT sequence FROM events {conditions} ORDER BY sequence DESC LIMIT 1 OFFSET ?"),
+                values.as_slice(),
+                |row| row.get("sequence"),
+            )?;
             Ok(found.unwrap_or(after))
         })
         .await

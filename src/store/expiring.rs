@@ -2,6 +2,7 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
+use super::sql::{Sql, named};
 use super::state::Store;
 use super::transaction::Tx;
 use super::{row, telling};
@@ -9,7 +10,6 @@ use crate::domain::finding;
 use crate::domain::route::Routes;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 use std::sync::Arc;
 
 impl Store {
@@ -30,30 +30,32 @@ impl Store {
 }
 
 /// Notes when it is to be told that the results of a batch will soon be deleted.
-pub(super) fn plan(connection: &Connection, pk: Pk, tracked: &Tracked) -> Result<(), StoreError> {
+pub(super) fn plan(connection: &Sql<'_>, pk: Pk, tracked: &Tracked) -> Result<(), StoreError> {
     if tracked.batch.status.is_terminal() {
-        connection
-            .prepare_cached("UPDATE batches SET results_warn_at = :at WHERE pk = :pk")?
-            .execute(named_params! { ":pk": pk, ":at": finding::results_warn_at(tracked).map(ms) })?;
+        connection.execute(
+            "UPDATE batches SET results_warn_at = :at WHERE pk = :pk",
+            named! { ":pk": pk, ":at": finding::results_warn_at(tracked).map(ms) },
+        )?;
     }
     Ok(())
 }
 
 fn tell_some(tx: &mut Tx<'_>, now: Timestamp, routes: &Routes) -> Result<(usize, u64), StoreError> {
-    let due: Vec<(Pk, Tracked)> = tx
-        .prepare_cached(&row::select(&format!(
-            "WHERE results_warn_at <= ?1 ORDER BY results_warn_at LIMIT {AT_ONCE}"
-        )))?
-        .query_and_then([ms(now)], row::read)?
-        .collect::<Result<_, StoreError>>()?;
+    let due: Vec<(Pk, Tracked)> = tx.rows(
+        &row::select(&format!("WHERE results_warn_at <= ?1 ORDER BY results_warn_at LIMIT {AT_ONCE}")),
+        [ms(now)],
+        row::read,
+    )?;
     let mut told = 0;
     for (pk, mut tracked) in due.iter().cloned() {
         if let Some(found) = finding::results_expiring(&mut tracked, now) {
             let draft = found.draft(&tracked);
             told += u64::from(telling::record(tx, &draft, Some((pk, &tracked)), routes)?);
         }
-        tx.prepare_cached("UPDATE batches SET results_warn_at = NULL, warned = :warned WHERE pk = :pk")?
-            .execute(named_params! { ":pk": pk, ":warned": json(&tracked.warned)? })?;
+        tx.execute(
+            "UPDATE batches SET results_warn_at = NULL, warned = :warned WHERE pk = :pk",
+            named! { ":pk": pk, ":warned": json(&tracked.warned)? },
+        )?;
     }
     Ok((due.len(), told))
 }

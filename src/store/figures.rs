@@ -1,13 +1,13 @@
 //! What is counted and measured for people to look at: deliveries by state, ends by day, how long batches took.
 
-use super::column::{collect, count, ms, status, word};
+use super::column::{count, ms, status, word};
 use super::directory;
 use super::error::StoreError;
 use super::outbox::DeliveryState;
+use super::sql::named;
 use super::state::Store;
 use crate::domain::status::Status;
 use jiff::Timestamp;
-use rusqlite::named_params;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -50,18 +50,17 @@ impl Store {
     ) -> Result<BTreeMap<&'static str, u64>, StoreError> {
         self.read(move |connection| {
             // What was delivered is in no index: it is what all are besides the others, and those are few.
-            let mut open = connection.prepare_cached(
+            let open = connection.rows(
                 "SELECT state, count(*) AS count FROM deliveries
                  WHERE state <> 'delivered' AND (:webhook IS NULL OR webhook = :webhook) GROUP BY state",
+                named! { ":webhook": webhook },
+                |row| Ok((word(row, "state", DeliveryState::from_word)?.as_str(), count(row, "count")?)),
             )?;
-            let open = collect(open.query(named_params! { ":webhook": webhook })?, |row| {
-                Ok((word(row, "state", DeliveryState::from_word)?.as_str(), count(row, "count")?))
-            })?;
-            let all = connection
-                .prepare_cached(
-                    "SELECT count(*) AS count FROM deliveries WHERE :webhook IS NULL OR webhook = :webhook",
-                )?
-                .query_row(named_params! { ":webhook": webhook }, |row| row.get::<_, i64>("count"))?;
+            let all = connection.one(
+                "SELECT count(*) AS count FROM deliveries WHERE :webhook IS NULL OR webhook = :webhook",
+                named! { ":webhook": webhook },
+                |row| row.get::<i64>("count"),
+            )?;
             let mut counts: BTreeMap<&'static str, u64> = open.into_iter().collect();
             let delivered = all.unsigned_abs().saturating_sub(counts.values().sum());
             counts.insert(DeliveryState::Delivered.as_str(), delivered);
@@ -73,16 +72,16 @@ impl Store {
     /// By webhook, how many of the deliveries recorded since were accepted; of very many, the newest.
     pub async fn delivered_since(&self, since: Timestamp) -> Result<BTreeMap<String, Share>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT webhook, count(*) AS every, sum(state = 'delivered') AS delivered
-                 FROM (SELECT webhook, state, recorded_at FROM deliveries ORDER BY pk DESC LIMIT :most)
+            let shares = connection.rows(
+                "SELECT webhook, count(*) AS every, count(*) FILTER (WHERE state = 'delivered') AS delivered
+                 FROM (SELECT webhook, state, recorded_at FROM deliveries ORDER BY pk DESC LIMIT :most) AS newest
                  WHERE recorded_at >= :since GROUP BY webhook",
+                named! { ":since": ms(since), ":most": MOST_COUNTED },
+                |row| {
+                    let share = Share { delivered: count(row, "delivered")?, all: count(row, "every")? };
+                    Ok((row.get("webhook")?, share))
+                },
             )?;
-            let values = named_params! { ":since": ms(since), ":most": MOST_COUNTED };
-            let shares = collect(query.query(values)?, |row| {
-                let share = Share { delivered: count(row, "delivered")?, all: count(row, "every")? };
-                Ok((row.get("webhook")?, share))
-            })?;
             Ok(shares.into_iter().collect())
         })
         .await
@@ -91,13 +90,20 @@ impl Store {
     /// How many batches ended each day since, by how they ended.
     pub async fn ends_by_day(&self, since: Timestamp) -> Result<Vec<Ends>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT over_at / 86400000 AS day, status, count(*) AS count FROM batches
+            connection.rows(
+                &format!(
+                    "SELECT over_at / 86400000 AS day, status, count(*) AS count FROM batches
                  WHERE over_at >= ?1 AND {ENDED} GROUP BY day, status ORDER BY day, status"
-            ))?;
-            collect(query.query([ms(since)])?, |row| {
-                Ok(Ends { day: row.get("day")?, status: status(row, "status")?, count: count(row, "count")? })
-            })
+                ),
+                [ms(since)],
+                |row| {
+                    Ok(Ends {
+                        day: row.get("day")?,
+                        status: status(row, "status")?,
+                        count: count(row, "count")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -105,16 +111,15 @@ impl Store {
     /// The newest ended batches of which it is known how long they took, newest first.
     pub async fn newest_durations(&self, limit: u32) -> Result<Vec<Took>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
+            connection.rows(&format!(
                 "SELECT provider, id, name, status, model, endpoint, ended_at, ended_at - created_at AS seconds
                  FROM (SELECT provider, id, name, status, over_at, batch ->> '$.model' AS model,
-                         batch ->> '$.endpoint' AS endpoint, batch ->> '$.created_at' AS created_at,
-                         coalesce(batch ->> '$.completed_at', batch ->> '$.failed_at', batch ->> '$.expired_at',
-                           batch ->> '$.cancelled_at') AS ended_at
-                       FROM batches WHERE over_at IS NOT NULL AND {ENDED} ORDER BY over_at DESC LIMIT ?1)
+                         batch ->> '$.endpoint' AS endpoint, CAST(batch ->> '$.created_at' AS BIGINT) AS created_at,
+                         CAST(coalesce(batch ->> '$.completed_at', batch ->> '$.failed_at', batch ->> '$.expired_at',
+                           batch ->> '$.cancelled_at') AS BIGINT) AS ended_at
+                       FROM batches WHERE over_at IS NOT NULL AND {ENDED} ORDER BY over_at DESC LIMIT ?1) AS newest
                  WHERE ended_at IS NOT NULL AND ended_at >= created_at"
-            ))?;
-            collect(query.query([limit])?, |row| {
+            ), [limit], |row| {
                 Ok(Took {
                     provider: row.get("provider")?,
                     id: row.get("id")?,

@@ -1,14 +1,13 @@
 //! What is known of the files that clients have uploaded; their content is in `uploads`.
 
-use super::column::{collect, count, instant, maybe_at, ms};
+use super::column::{count, instant, maybe_at, ms};
 use super::error::StoreError;
+use super::sql::{Row, Sql, Value, named};
 use super::state::Store;
 use super::transaction::Tx;
 use super::uploads::{self, Uploaded};
 use crate::failpoint;
 use jiff::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use std::ops::Range;
 
 /// A file that a client has uploaded.
@@ -95,8 +94,7 @@ impl Store {
             let after: Option<i64> = match &page.after {
                 None => None,
                 Some(id) => {
-                    let mut query = connection.prepare_cached("SELECT pk FROM files WHERE id = ?1")?;
-                    match query.query_row([id], |row| row.get("pk")).optional()? {
+                    match connection.row("SELECT pk FROM files WHERE id = ?1", [id], |row| row.get("pk"))? {
                         None => return Ok(None),
                         found => found,
                     }
@@ -104,14 +102,16 @@ impl Store {
             };
             let (direction, order, edge) =
                 if page.ascending { (">", "ASC", i64::MIN) } else { ("<", "DESC", i64::MAX) };
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM files
-                 WHERE pk {direction} ?1 AND (expires_at IS NULL OR expires_at > ?2)
-                 ORDER BY pk {order} LIMIT ?3"
-            ))?;
             let wanted = i64::from(page.limit) + 1;
-            let rows = query.query((after.unwrap_or(edge), ms(now), wanted))?;
-            let mut found = collect(rows, read)?;
+            let mut found = connection.rows(
+                &format!(
+                    "SELECT {COLUMNS} FROM files
+                     WHERE pk {direction} ?1 AND (expires_at IS NULL OR expires_at > ?2)
+                     ORDER BY pk {order} LIMIT ?3"
+                ),
+                (after.unwrap_or(edge), ms(now), wanted),
+                read,
+            )?;
             let most = usize::try_from(page.limit).unwrap_or(usize::MAX);
             let more = found.len() > most;
             found.truncate(most);
@@ -123,8 +123,7 @@ impl Store {
     /// Somebody has read the file, so it is kept for longer.
     pub async fn use_file(&self, id: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached("UPDATE files SET used_at = max(used_at, ?2) WHERE id = ?1")?
-                .execute((id, ms(now)))?;
+            tx.execute("UPDATE files SET used_at = ?2 WHERE id = ?1 AND used_at < ?2", (id, ms(now)))?;
             Ok(())
         })
         .await
@@ -139,9 +138,8 @@ impl Store {
                     if find(tx, &id, now)?.is_none() {
                         return Ok(Deletion::Absent);
                     }
-                    let deleted = tx
-                        .prepare_cached(&format!("DELETE FROM files WHERE id = ?1 AND NOT {NEEDED}"))?
-                        .execute([&id])?;
+                    let deleted =
+                        tx.execute(&format!("DELETE FROM files WHERE id = ?1 AND NOT {NEEDED}"), [&id])?;
                     Ok(if deleted > 0 { Deletion::Deleted } else { Deletion::InUse })
                 }
             })
@@ -173,11 +171,13 @@ impl Store {
     /// Which of `ids` are those of files.
     pub(super) async fn known_files(&self, ids: Vec<String>) -> Result<Vec<String>, StoreError> {
         self.read(move |connection| {
-            let mut query =
-                connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM files WHERE id = ?1) AS known")?;
             let mut known = Vec::new();
             for id in ids {
-                if query.query_row([&id], |row| row.get::<_, bool>("known"))? {
+                if connection.one(
+                    "SELECT EXISTS (SELECT 1 FROM files WHERE id = ?1) AS known",
+                    [&id],
+                    |row| row.get::<bool>("known"),
+                )? {
                     known.push(id);
                 }
             }
@@ -192,35 +192,37 @@ impl Store {
     }
 }
 
-fn total(connection: &Connection) -> Result<u64, StoreError> {
-    let bytes: i64 = connection
-        .prepare_cached("SELECT coalesce(sum(bytes), 0) AS bytes FROM files")?
-        .query_row([], |row| row.get("bytes"))?;
+fn total(connection: &Sql<'_>) -> Result<u64, StoreError> {
+    let bytes: i64 =
+        connection.one("SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes FROM files", [], |row| {
+            row.get("bytes")
+        })?;
     Ok(bytes.unsigned_abs())
 }
 
 fn insert(tx: &Tx<'_>, file: &StoredFile) -> Result<(), StoreError> {
-    tx.prepare_cached(
+    tx.execute(
         "INSERT INTO files (id, name, bytes, sha256, created_at, expires_at, used_at, owner)
          VALUES (:id, :name, :bytes, :sha256, :created_at, :expires_at, :created_at, :owner)",
-    )?
-    .execute(named_params! {
-        ":id": file.id,
-        ":name": file.name,
-        ":bytes": i64::try_from(file.bytes).unwrap_or(i64::MAX),
-        ":sha256": file.sha256,
-        ":created_at": ms(file.created_at),
-        ":expires_at": file.expires_at.map(ms),
-        ":owner": file.owner,
-    })?;
+        named! {
+            ":id": file.id,
+            ":name": file.name,
+            ":bytes": i64::try_from(file.bytes).unwrap_or(i64::MAX),
+            ":sha256": file.sha256,
+            ":created_at": ms(file.created_at),
+            ":expires_at": file.expires_at.map(ms),
+            ":owner": file.owner,
+        },
+    )?;
     Ok(())
 }
 
-fn find(connection: &Connection, id: &str, now: Timestamp) -> Result<Option<StoredFile>, StoreError> {
-    let mut query = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM files WHERE id = ?1 AND (expires_at IS NULL OR expires_at > ?2)"
-    ))?;
-    query.query_and_then((id, ms(now)), read)?.next().transpose()
+fn find(connection: &Sql<'_>, id: &str, now: Timestamp) -> Result<Option<StoredFile>, StoreError> {
+    connection.row(
+        &format!("SELECT {COLUMNS} FROM files WHERE id = ?1 AND (expires_at IS NULL OR expires_at > ?2)"),
+        (id, ms(now)),
+        read,
+    )
 }
 
 fn read(row: &Row<'_>) -> Result<StoredFile, StoreError> {
@@ -248,8 +250,7 @@ fn take_old(tx: &mut Tx<'_>, unused: &[Range<i64>], now: Timestamp) -> Result<Ve
            SELECT pk FROM files WHERE ({}) AND NOT {NEEDED} LIMIT {DELETED_AT_ONCE}) RETURNING id",
         old.join(" OR ")
     );
-    let mut statement = tx.prepare(&sql)?;
-    collect(statement.query(rusqlite::params_from_iter(values))?, |row| Ok(row.get("id")?))
+    tx.rows(&sql, values.as_slice(), |row| Ok(row.get("id")?))
 }
 
 const COLUMNS: &str = "id, name, bytes, sha256, created_at, expires_at, owner";

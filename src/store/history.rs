@@ -2,16 +2,16 @@
 
 #![expect(clippy::cast_precision_loss, reason = "Unix seconds and counts are far below 2^52")]
 
-use super::column::{Pk, collect, ms, word};
+use super::column::{Pk, ms, word};
 use super::error::StoreError;
 use super::row;
+use super::sql::{Sql, named};
 use super::state::Store;
 use crate::domain::batch::Batch;
 use crate::domain::hazard::Span;
 use crate::domain::history::{Class, Lesson, Stage, lessons};
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 
 /// The spans of a provider's batches that are known, of every class.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ impl Store {
 }
 
 /// Learns from `batch` if it has ended; each batch teaches once.
-pub(super) fn learn(connection: &Connection, key: &BatchKey, batch: &Batch) -> Result<(), StoreError> {
+pub(super) fn learn(connection: &Sql<'_>, key: &BatchKey, batch: &Batch) -> Result<(), StoreError> {
     for lesson in lessons(&key.provider, batch) {
         keep(connection, key, batch, &lesson)?;
     }
@@ -89,156 +89,154 @@ pub(super) fn learn(connection: &Connection, key: &BatchKey, batch: &Batch) -> R
 }
 
 /// Forgets what the batch taught.
-pub(super) fn forget(connection: &Connection, key: &BatchKey) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
-        )?
-        .execute((&key.provider, &key.id))?;
+pub(super) fn forget(connection: &Sql<'_>, key: &BatchKey) -> Result<(), StoreError> {
+    connection.execute(
+        "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
+        (&key.provider, &key.id),
+    )?;
     Ok(())
 }
 
-fn keep(connection: &Connection, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
-    let class = named_params! {
+fn keep(connection: &Sql<'_>, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
+    let class = named! {
         ":provider": key.provider,
         ":endpoint": lesson.class.endpoint.as_deref().unwrap_or_default(),
         ":model": lesson.class.model.as_deref().unwrap_or_default(),
         ":size": lesson.class.size.unwrap_or_default(),
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO classes (provider, endpoint, model, size) VALUES (:provider, :endpoint, :model, :size)
+    connection.execute(
+        "INSERT INTO classes (provider, endpoint, model, size) VALUES (:provider, :endpoint, :model, :size)
              ON CONFLICT DO NOTHING",
-        )?
-        .execute(class)?;
-    let class: Pk = connection
-        .prepare_cached(
-            "SELECT pk FROM classes
+        class,
+    )?;
+    let class: Pk = connection.one(
+        "SELECT pk FROM classes
              WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND size = :size",
-        )?
-        .query_row(class, |row| row.get("pk"))?;
+        class,
+        |row| row.get("pk"),
+    )?;
     let stage = lesson.class.stage.as_str();
     #[expect(clippy::cast_possible_truncation, reason = "whole seconds, at most 60 days of them")]
     let seconds = lesson.seconds as i64;
-    let new = connection
-        .prepare_cached(
-            "INSERT INTO durations (class, stage, id, ended_at, seconds, ended)
+    let new = connection.execute(
+        "INSERT INTO durations (class, stage, id, ended_at, seconds, ended)
              VALUES (:class, :stage, :id, :ended_at, :seconds, :ended) ON CONFLICT DO NOTHING",
-        )?
-        .execute(named_params! {
+        named! {
             ":class": class,
             ":stage": stage,
             ":id": key.id,
             ":ended_at": batch.ended_at(),
             ":seconds": seconds,
             ":ended": lesson.ended,
-        })?;
+        },
+    )?;
     if new > 0 {
-        connection
-            .prepare_cached(&format!(
+        connection.execute(
+            &format!(
                 "DELETE FROM durations WHERE (class, stage, id) IN (
-                   SELECT class, stage, id FROM durations INDEXED BY durations_newest
-                   WHERE class = ?1 AND stage = ?2 ORDER BY ended_at DESC LIMIT -1 OFFSET {KEPT})"
-            ))?
-            .execute((class, stage))?;
+                   SELECT class, stage, id FROM durations
+                   WHERE class = ?1 AND stage = ?2 ORDER BY ended_at DESC LIMIT {ALL} OFFSET {KEPT})"
+            ),
+            (class, stage),
+        )?;
     }
     Ok(())
 }
 
 /// Learns, once, from what ended before there was a history.
-pub(super) fn begin(connection: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
-    if is_noted(connection, OWN)? {
-        return Ok(());
+///
+/// In a transaction of the caller's.
+pub(super) fn begin(connection: &Sql<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let ended = row::select(&format!(
+        "WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
+         ORDER BY over_at DESC LIMIT {MAX_LEARNT_AT_START}"
+    ));
+    for (_, tracked) in connection.rows(&ended, [], row::read)?.iter().rev() {
+        learn(connection, &tracked.key, &tracked.batch)?;
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let ended = {
-        let mut query = transaction.prepare(&row::select(&format!(
-            "WHERE over_at IS NOT NULL AND status IN ('completed', 'failed', 'expired', 'cancelled')
-             ORDER BY over_at DESC LIMIT {MAX_LEARNT_AT_START}"
-        )))?;
-        collect(query.query([])?, row::read)?
-    };
-    for (_, tracked) in ended.iter().rev() {
-        learn(&transaction, &tracked.key, &tracked.batch)?;
-    }
-    note(&transaction, OWN, now)?;
-    transaction.commit()?;
-    Ok(())
+    note(connection, OWN, now)
 }
 
-fn is_noted(connection: &Connection, provider: &str) -> Result<bool, StoreError> {
-    let noted = connection
-        .prepare_cached("SELECT 1 FROM learnt WHERE provider = ?1")?
-        .query_row([provider], |_| Ok(()))
-        .optional()?;
+/// Whether [`begin`] has been done.
+pub(super) fn has_begun(connection: &Sql<'_>) -> Result<bool, StoreError> {
+    is_noted(connection, OWN)
+}
+
+fn is_noted(connection: &Sql<'_>, provider: &str) -> Result<bool, StoreError> {
+    let noted = connection.row("SELECT 1 FROM learnt WHERE provider = ?1", [provider], |_| Ok(()))?;
     Ok(noted.is_some())
 }
 
-fn note(connection: &Connection, provider: &str, now: Timestamp) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("INSERT INTO learnt (provider, at) VALUES (:provider, :at) ON CONFLICT DO NOTHING")?
-        .execute(named_params! { ":provider": provider, ":at": ms(now) })?;
+fn note(connection: &Sql<'_>, provider: &str, now: Timestamp) -> Result<(), StoreError> {
+    connection.execute(
+        "INSERT INTO learnt (provider, at) VALUES (:provider, :at) ON CONFLICT DO NOTHING",
+        named! { ":provider": provider, ":at": ms(now) },
+    )?;
     Ok(())
 }
 
-fn ended(connection: &Connection, provider: &str) -> Result<Vec<Past>, StoreError> {
-    let mut query = connection.prepare_cached(
+fn ended(connection: &Sql<'_>, provider: &str) -> Result<Vec<Past>, StoreError> {
+    connection.rows(
         "SELECT endpoint, model, size, stage, seconds, ended, ended_at
          FROM durations JOIN classes ON classes.pk = durations.class
          WHERE provider = ?1 ORDER BY ended_at DESC",
-    )?;
-    collect(query.query([provider])?, |row| {
-        let (seconds, ended_at): (f64, f64) =
-            (row.get::<_, i64>("seconds")? as f64, row.get::<_, i64>("ended_at")? as f64);
-        Ok(Past {
-            class: Class {
-                provider: provider.to_owned(),
-                stage: word(row, "stage", Stage::from_word)?,
-                endpoint: Some(row.get("endpoint")?),
-                model: Some(row.get("model")?),
-                size: Some(row.get("size")?),
-            },
-            span: Span { seconds, ended: row.get("ended")?, weight: 1.0 },
-            began_at: ended_at - seconds,
-        })
-    })
+        [provider],
+        |row| {
+            let (seconds, ended_at): (f64, f64) =
+                (row.get::<i64>("seconds")? as f64, row.get::<i64>("ended_at")? as f64);
+            Ok(Past {
+                class: Class {
+                    provider: provider.to_owned(),
+                    stage: word(row, "stage", Stage::from_word)?,
+                    endpoint: Some(row.get("endpoint")?),
+                    model: Some(row.get("model")?),
+                    size: Some(row.get("size")?),
+                },
+                span: Span { seconds, ended: row.get("ended")?, weight: 1.0 },
+                began_at: ended_at - seconds,
+            })
+        },
+    )
 }
 
 /// Of very many that run, every so-manieth stands for all.
-fn running(connection: &Connection, provider: &str, now: Timestamp) -> Result<Vec<Past>, StoreError> {
-    let count: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) AS count FROM batches WHERE provider = ?1 AND status = 'in_progress'",
-        )?
-        .query_row([provider], |row| row.get("count"))?;
-    let every = (count / RUNNING + 1).max(1);
-    let mut query = connection.prepare_cached(
-        "SELECT json_extract(batch, '$.endpoint') AS endpoint, coalesce(json_extract(batch, '$.model'), '') AS model,
-           coalesce(json_extract(batch, '$.request_counts.total'), 0) AS total,
-           json_extract(batch, '$.created_at') AS began_at
-         FROM batches WHERE provider = ?1 AND status = 'in_progress' AND active = 1 AND pk % ?2 = 0",
+fn running(connection: &Sql<'_>, provider: &str, now: Timestamp) -> Result<Vec<Past>, StoreError> {
+    let count: i64 = connection.one(
+        "SELECT count(*) AS count FROM batches WHERE provider = ?1 AND status = 'in_progress'",
+        [provider],
+        |row| row.get("count"),
     )?;
-    collect(query.query((provider, every))?, |row| {
-        let began_at = row.get::<_, i64>("began_at")? as f64;
-        let total: i64 = row.get("total")?;
-        Ok(Past {
-            class: Class {
-                provider: provider.to_owned(),
-                stage: Stage::Work,
-                endpoint: Some(row.get("endpoint")?),
-                model: Some(row.get("model")?),
-                size: Some(Class::size_of(total.unsigned_abs())),
-            },
-            span: Span {
-                seconds: (now.as_second() as f64 - began_at).max(1.0),
-                ended: false,
-                weight: every as f64,
-            },
-            began_at,
-        })
-    })
+    let every = (count / RUNNING + 1).max(1);
+    connection.rows(
+        "SELECT batch ->> '$.endpoint' AS endpoint, coalesce(batch ->> '$.model', '') AS model,
+           coalesce(CAST(batch ->> '$.request_counts.total' AS BIGINT), 0) AS total,
+           CAST(batch ->> '$.created_at' AS BIGINT) AS began_at
+         FROM batches WHERE provider = ?1 AND status = 'in_progress' AND active = 1 AND pk % ?2 = 0",
+        (provider, every),
+        |row| {
+            let began_at = row.get::<i64>("began_at")? as f64;
+            let total: i64 = row.get("total")?;
+            Ok(Past {
+                class: Class {
+                    provider: provider.to_owned(),
+                    stage: Stage::Work,
+                    endpoint: Some(row.get("endpoint")?),
+                    model: Some(row.get("model")?),
+                    size: Some(Class::size_of(total.unsigned_abs())),
+                },
+                span: Span {
+                    seconds: (now.as_second() as f64 - began_at).max(1.0),
+                    ended: false,
+                    weight: every as f64,
+                },
+                began_at,
+            })
+        },
+    )
 }
 
+/// A limit that is none.
+const ALL: i64 = i64::MAX;
 /// So many ends of each class are kept; older ones say less of today.
 const KEPT: usize = 500;
 /// How many batches that run are compared with those that ended.

@@ -1,10 +1,10 @@
 //! When each maintenance job last ran.
 
-use super::column::{collect, instant, ms};
+use super::column::{instant, ms};
 use super::error::StoreError;
+use super::sql::{Sql, named};
 use super::state::Store;
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 /// A job's last run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,16 +23,18 @@ impl Store {
     /// The last run of every job.
     pub async fn job_runs(&self) -> Result<Vec<JobRun>, StoreError> {
         self.read(|connection| {
-            let mut query = connection
-                .prepare_cached("SELECT name, started_at, finished_at, error FROM jobs ORDER BY name")?;
-            collect(query.query([])?, |row| {
-                Ok(JobRun {
-                    name: row.get("name")?,
-                    started_at: instant(row, "started_at")?,
-                    finished_at: instant(row, "finished_at")?,
-                    error: row.get("error")?,
-                })
-            })
+            connection.rows(
+                "SELECT name, started_at, finished_at, error FROM jobs ORDER BY name",
+                [],
+                |row| {
+                    Ok(JobRun {
+                        name: row.get("name")?,
+                        started_at: instant(row, "started_at")?,
+                        finished_at: instant(row, "finished_at")?,
+                        error: row.get("error")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -46,17 +48,18 @@ impl Store {
 pub const BACKUP: &str = "backup";
 
 /// Notes a run within a transaction.
-pub(super) fn note(connection: &Connection, run: &JobRun) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO jobs (name, started_at, finished_at, error)
-             VALUES (:name, :started_at, :finished_at, :error)",
-        )?
-        .execute(named_params! {
+pub(super) fn note(connection: &Sql<'_>, run: &JobRun) -> Result<(), StoreError> {
+    connection.execute(
+        "INSERT INTO jobs (name, started_at, finished_at, error)
+             VALUES (:name, :started_at, :finished_at, :error)
+             ON CONFLICT (name) DO UPDATE SET started_at = excluded.started_at,
+               finished_at = excluded.finished_at, error = excluded.error",
+        named! {
             ":name": run.name,
             ":started_at": ms(run.started_at),
             ":finished_at": ms(run.finished_at),
             ":error": run.error,
-        })?;
+        },
+    )?;
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use super::column::Pk;
 use super::error::StoreError;
+use super::sql::Value;
 use super::state::Store;
 use crate::domain::tracked::Tracked;
-use rusqlite::types::Value;
 
 /// Names and beginnings of ids that a few characters of text may stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

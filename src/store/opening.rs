@@ -4,9 +4,11 @@ use super::damage::Damage;
 use super::directory;
 use super::error::{OpenError, StoreError};
 use super::file_check::FileCheck;
+use super::file_writer::FileWriter;
 use super::lock::{self, Lock};
 use super::reader::Readers;
 use super::reckoning::Reckoner;
+use super::sql::{Connection, Sql};
 use super::state::{Daemon, Store};
 use super::writer::{Open, Writer};
 use super::{connection, database, telling, uploads};
@@ -33,15 +35,17 @@ impl Store {
         directory::remove_stale_copies(dir);
         uploads::remove_unfinished(dir);
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
-        let readers = Readers::new([connection::open_readable(dir)?, connection::open_readable(dir)?]);
+        let readers = Readers::new(
+            [connection::open_readable(dir)?, connection::open_readable(dir)?].map(Connection::File),
+        );
         directory::set_ballast(dir);
 
         let locked = lock.identity().map_err(|error| directory::unwritable(dir, &lock::path(dir), &error))?;
-        let newest =
-            telling::last_sequence(&opened.connection).map_err(|error| database::damaged(dir, error))?;
+        let newest = telling::last_sequence(&Sql::File(&opened.connection))
+            .map_err(|error| database::damaged(dir, error))?;
         let open = FileCheck::begin(dir).and_then(|check| {
-            let reckoner = Reckoner::begin(&opened.connection, clock.clone())?;
-            Ok((Open::new(opened.connection, check, lock)?, Arc::new(reckoner)))
+            let reckoner = Reckoner::begin(&Sql::File(&opened.connection), clock.clone())?;
+            Ok((FileWriter::new(opened.connection, check, lock, dir)?, Arc::new(reckoner)))
         });
         let (open, reckoner) = open.map_err(|error| match error {
             StoreError::Damaged(what) => database::damaged(dir, what),
@@ -50,7 +54,7 @@ impl Store {
         let damage = Damage::default();
         let lock_file = (lock::path(dir), locked);
         let followed = (clock.clone(), Arc::clone(&reckoner));
-        let writer = Writer::start(open, damage.clone(), dir.to_owned(), followed, newest);
+        let writer = Writer::start(Open::File(open), damage.clone(), followed, newest);
         let daemon = Daemon {
             writer,
             lock_file,
@@ -66,7 +70,7 @@ impl Store {
     /// Opens existing state for reading only, beside a daemon or without one.
     pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
         refuse_links(dir)?;
-        let readers = Readers::new([connection::open_offline(dir)?]);
+        let readers = Readers::new([Connection::File(connection::open_offline(dir)?)]);
         Ok(Self::of(dir, Damage::default(), readers, None))
     }
 }

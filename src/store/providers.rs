@@ -1,13 +1,13 @@
 //! What is remembered of providers across restarts: the episodes of their trouble, and until when they are left alone.
 
-use super::column::{collect, maybe_at, ms};
+use super::column::{maybe_at, ms};
 use super::error::StoreError;
+use super::sql::named;
 use super::state::Store;
 use super::telling;
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::named_params;
 use std::sync::Arc;
 
 /// A provider's trouble.
@@ -31,11 +31,8 @@ impl Store {
     /// What is remembered of every provider.
     pub async fn provider_states(&self) -> Result<Vec<(String, ProviderState)>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until
-                 FROM providers ORDER BY name",
-            )?;
-            collect(query.query([])?, |row| {
+            connection.rows("SELECT name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until
+                 FROM providers ORDER BY name", [], |row| {
                 let state = ProviderState {
                     refused_since: maybe_at(row, "refused_since")?,
                     silent_since: maybe_at(row, "silent_since")?,
@@ -59,21 +56,25 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO providers
+            tx.execute(
+                "INSERT INTO providers
                    (name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until)
                  VALUES (:name, :refused_since, :silent_since, :silence_told, :last_error, :last_success_at,
-                   :held_until)",
-            )?
-            .execute(named_params! {
-                ":name": provider,
-                ":refused_since": state.refused_since.map(ms),
-                ":silent_since": state.silent_since.map(ms),
-                ":silence_told": state.silence_told,
-                ":last_error": state.last_error,
-                ":last_success_at": state.last_success_at.map(ms),
-                ":held_until": state.held_until.map(ms),
-            })?;
+                   :held_until)
+                 ON CONFLICT (name) DO UPDATE SET refused_since = excluded.refused_since,
+                   silent_since = excluded.silent_since, silence_told = excluded.silence_told,
+                   last_error = excluded.last_error, last_success_at = excluded.last_success_at,
+                   held_until = excluded.held_until",
+                named! {
+                    ":name": provider,
+                    ":refused_since": state.refused_since.map(ms),
+                    ":silent_since": state.silent_since.map(ms),
+                    ":silence_told": state.silence_told,
+                    ":last_error": state.last_error,
+                    ":last_success_at": state.last_success_at.map(ms),
+                    ":held_until": state.held_until.map(ms),
+                },
+            )?;
             for draft in &events {
                 telling::record(tx, draft, None, &routes)?;
             }

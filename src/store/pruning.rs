@@ -3,10 +3,10 @@
 use super::column::Pk;
 use super::directory;
 use super::error::StoreError;
+use super::sql::Sql;
 use super::state::Store;
 use super::threads::off_thread;
 use super::transaction::Tx;
-use rusqlite::Connection;
 use std::ops::Range;
 
 impl Store {
@@ -49,20 +49,17 @@ struct Pruned {
 }
 
 fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), end: i64, most: u64) -> Result<Pruned, StoreError> {
-    let candidates: Vec<(Pk, i64, bool, String)> = tx
-        .prepare_cached(&format!(
+    let candidates: Vec<(Pk, i64, bool, String)> = tx.rows(&format!(
             "SELECT pk, over_at, provider, EXISTS (SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED}) AS owed
              FROM batches WHERE (over_at, pk) > (?1, ?2) AND over_at < ?3
              ORDER BY over_at, pk LIMIT {PRUNED_AT_ONCE}"
-        ))?
-        .query_map((after.0, after.1, end), |row| {
+        ), (after.0, after.1, end), |row| {
             Ok((row.get("pk")?, row.get("over_at")?, row.get("owed")?, row.get("provider")?))
-        })?
-        .collect::<Result<_, _>>()?;
+        })?;
     let mut deleted = 0;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     for (pk, _, _, provider) in candidates.iter().filter(|(_, _, owed, _)| !owed).take(most) {
-        tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
+        tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
         tx.supersede(*pk);
         tx.take_off_schedule(*pk, provider.clone());
         deleted += 1;
@@ -73,27 +70,29 @@ fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), end: i64, most: u64) -> Resu
 
 /// Deletes events that are about no batch. What began and is not over stays: its end is told to who was told of it.
 fn prune_events_apart(tx: &mut Tx<'_>, start: i64, end: i64) -> Result<usize, StoreError> {
-    Ok(tx
-        .prepare_cached(&format!(
+    tx.execute(
+        &format!(
             "DELETE FROM events WHERE sequence IN (
                SELECT sequence FROM events WHERE batch IS NULL AND recorded_at >= ?1 AND recorded_at < ?2
                  AND NOT {OWED} AND NOT {OPEN_EPISODE} LIMIT 100)"
-        ))?
-        .execute((start, end))?)
+        ),
+        (start, end),
+    )
 }
 
 /// Makes the file shorter by some of its empty pages; `false` if few are left.
 fn give_pages_back(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
-    let free = free_pages(tx)?;
+    let Sql::File(connection) = tx.sql() else { return Ok(false) };
+    let free = free_pages(connection)?;
     if free <= FREE_PAGES_KEPT {
         return Ok(false);
     }
-    tx.execute_batch("PRAGMA incremental_vacuum(200)")?;
+    connection.execute_batch("PRAGMA incremental_vacuum(200)")?;
     // A database that was made without room for this shrinks by none.
-    Ok(free_pages(tx)? < free)
+    Ok(free_pages(connection)? < free)
 }
 
-fn free_pages(connection: &Connection) -> Result<i64, StoreError> {
+fn free_pages(connection: &rusqlite::Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row("PRAGMA freelist_count", [], |row| row.get("freelist_count"))?)
 }
 

@@ -1,10 +1,11 @@
 //! Submissions that wait for their provider's quota: each is shown as a batch, and its turn comes in the order of arrival.
 
-use super::column::{Pk, collect, json};
+use super::column::{Pk, json};
 use super::creations::{self, Asked};
 use super::error::StoreError;
 use super::recording::{self, Registered, Registration};
 use super::row;
+use super::sql::{Sql, named};
 use super::state::Store;
 use super::transaction::Tx;
 use crate::domain::route::Routes;
@@ -12,7 +13,6 @@ use crate::domain::tracked::{BatchKey, Tracked, WaitingFor};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
 use crate::failpoint;
-use rusqlite::{Connection, named_params};
 use std::sync::Arc;
 
 /// A submission that waits.
@@ -46,16 +46,16 @@ impl Store {
                     creations::open(tx, &queued.submission, asked)?;
                     creations::complete(tx, &queued.submission, &tracked.key)?;
                 }
-                tx.prepare_cached(
+                tx.execute(
                     "INSERT INTO queue (submission, provider, model, request)
                      VALUES (:submission, :provider, :model, :request)",
-                )?
-                .execute(named_params! {
-                    ":submission": queued.submission,
-                    ":provider": queued.provider,
-                    ":model": queued.model,
-                    ":request": queued.request,
-                })?;
+                    named! {
+                        ":submission": queued.submission,
+                        ":provider": queued.provider,
+                        ":model": queued.model,
+                        ":request": queued.request,
+                    },
+                )?;
                 let (waiting_for, user_fields) = (tracked.waiting_for.clone(), UserFields::default());
                 let item = Registration { tracked, first_look: None, user_fields };
                 let mut registered = recording::register(tx, item, &routes)?;
@@ -72,20 +72,21 @@ impl Store {
     /// Of the submissions that wait for the same model of the same provider the one that came first.
     pub async fn heads_of_queue(&self) -> Result<Vec<Queued>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
+            connection.rows(
                 "SELECT submission, provider, model, request,
                    EXISTS (SELECT 1 FROM submissions WHERE lineage ->> '$.submission' = submission) AS asked
                  FROM queue WHERE pk IN (SELECT min(pk) FROM queue GROUP BY provider, model) ORDER BY pk",
-            )?;
-            collect(query.query([])?, |row| {
-                Ok(Queued {
-                    submission: row.get("submission")?,
-                    provider: row.get("provider")?,
-                    model: row.get("model")?,
-                    request: row.get("request")?,
-                    is_being_created: row.get("asked")?,
-                })
-            })
+                [],
+                |row| {
+                    Ok(Queued {
+                        submission: row.get("submission")?,
+                        provider: row.get("provider")?,
+                        model: row.get("model")?,
+                        request: row.get("request")?,
+                        is_being_created: row.get("asked")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -93,10 +94,11 @@ impl Store {
     /// Whether a submission for this model of this provider waits already.
     pub async fn is_queued(&self, provider: String, model: String) -> Result<bool, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
+            Ok(connection.one(
                 "SELECT EXISTS (SELECT 1 FROM queue WHERE provider = ?1 AND model = ?2) AS waits",
-            )?;
-            Ok(query.query_row((provider, model), |row| row.get("waits"))?)
+                (provider, model),
+                |row| row.get("waits"),
+            )?)
         })
         .await
     }
@@ -128,7 +130,7 @@ impl Store {
             if is_being_created(tx, id)? {
                 return Ok(false);
             }
-            if tx.prepare_cached("DELETE FROM queue WHERE submission = ?1")?.execute([id])? == 0 {
+            if tx.execute("DELETE FROM queue WHERE submission = ?1", [id])? == 0 {
                 return Ok(false);
             }
             set_waiting_for(tx, pk, None)?;
@@ -140,24 +142,29 @@ impl Store {
 }
 
 fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Result<(), StoreError> {
-    tx.prepare_cached("UPDATE batches SET waiting_for = ?2 WHERE pk = ?1")?
-        .execute((pk, waiting_for.map(json).transpose()?))?;
+    tx.execute(
+        "UPDATE batches SET waiting_for = ?2 WHERE pk = ?1",
+        (pk, waiting_for.map(json).transpose()?),
+    )?;
     Ok(())
 }
 
 /// Whether this submission is in the queue.
-pub(super) fn waits(connection: &Connection, submission: &str) -> Result<bool, StoreError> {
-    let mut query =
-        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits")?;
-    Ok(query.query_row([submission], |row| row.get("waits"))?)
+pub(super) fn waits(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
+    Ok(connection.one(
+        "SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits",
+        [submission],
+        |row| row.get("waits"),
+    )?)
 }
 
 /// Whether its provider has been asked for its batch, and the answer is not known yet.
-fn is_being_created(connection: &Connection, submission: &str) -> Result<bool, StoreError> {
-    let mut query = connection.prepare_cached(
+fn is_being_created(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
+    Ok(connection.one(
         "SELECT EXISTS (SELECT 1 FROM submissions WHERE lineage ->> '$.submission' = ?1) AS asked",
-    )?;
-    Ok(query.query_row([submission], |row| row.get("asked"))?)
+        [submission],
+        |row| row.get("asked"),
+    )?)
 }
 
 /// The submission has become the batch `key`: it waits no more, and what stood for it goes. Gives what that was.
@@ -166,12 +173,12 @@ pub(super) fn became(
     submission: &str,
     key: &BatchKey,
 ) -> Result<Option<Tracked>, StoreError> {
-    tx.prepare_cached("DELETE FROM queue WHERE submission = ?1")?.execute([submission])?;
+    tx.execute("DELETE FROM queue WHERE submission = ?1", [submission])?;
     creations::complete(tx, submission, key)?;
     let place = BatchKey { provider: key.provider.clone(), id: submission.to_owned() };
     let Some(pk) = row::number(tx, &place)? else { return Ok(None) };
     let stood = row::load(tx, pk)?.map(|(_, tracked)| tracked);
-    tx.prepare_cached("DELETE FROM batches WHERE pk = ?1")?.execute([pk])?;
+    tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
     tx.supersede(pk);
     tx.take_off_schedule(pk, place.provider);
     Ok(stood)
@@ -188,8 +195,8 @@ pub(super) fn take_over(tracked: &mut Tracked, stood: Tracked) {
 }
 
 /// Forgets a submission whose batch is deleted.
-pub(super) fn forget(connection: &Connection, id: &str) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM queue WHERE submission = ?1")?.execute([id])?;
+pub(super) fn forget(connection: &Sql<'_>, id: &str) -> Result<(), StoreError> {
+    connection.execute("DELETE FROM queue WHERE submission = ?1", [id])?;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! The connections that only read: each query has one to itself, whoever came first goes first.
 
 use super::error::StoreError;
+use super::sql::{Connection, Sql};
 use super::threads::off_thread;
 use crate::failpoint;
 use crate::sync::lock;
-use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
@@ -36,7 +36,7 @@ impl Readers {
     /// Runs `query` on the next free connection.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Sql<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| StoreError::Closed)?;
@@ -46,7 +46,7 @@ impl Readers {
             let loan = Loan { connection, idle };
             let result = match &loan.connection {
                 Some(_) if failpoint::fails("store.read") => Err(StoreError::Busy),
-                Some(connection) => query(connection),
+                Some(connection) => query(&connection.sql()),
                 None => Err(StoreError::Closed),
             };
             // Back before the next one's slot.

@@ -2,10 +2,10 @@
 
 use super::column::{json, ms};
 use super::error::StoreError;
+use super::sql::Sql;
 use crate::clock::Clock;
 use crate::domain::retention::Retention;
 use crate::sync::lock;
-use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,10 +45,9 @@ impl Reckoning {
     }
 
     /// As it was written last, if it ever was.
-    pub(super) fn read(connection: &Connection) -> Result<Option<Self>, StoreError> {
-        let text: Option<String> = connection
-            .query_row("SELECT reckoning FROM retention", [], |row| row.get("reckoning"))
-            .optional()?;
+    pub(super) fn read(connection: &Sql<'_>) -> Result<Option<Self>, StoreError> {
+        let text: Option<String> =
+            connection.row("SELECT reckoning FROM retention", [], |row| row.get("reckoning"))?;
         let read = |text: String| {
             serde_json::from_str(&text)
                 .map_err(|error| StoreError::Damaged(format!("column reckoning: {error}")))
@@ -88,14 +87,15 @@ pub(super) struct Unwritten {
 
 impl Reckoner {
     /// Goes on from what the database knows; a state that knows nothing begins with the newest time that stands in it.
-    pub(super) fn begin(connection: &Connection, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) fn begin(connection: &Sql<'_>, clock: Clock) -> Result<Self, StoreError> {
         let reckoning = if let Some(written) = Reckoning::read(connection)? {
             written
         } else {
-            let newest: Option<i64> = connection.query_row(
-                "SELECT max(coalesce((SELECT max(recorded_at) FROM events), 0),
-                   coalesce((SELECT max(finished_at) FROM jobs), 0),
-                   coalesce((SELECT max(tracked_at) FROM batches), 0)) AS newest",
+            let newest: Option<i64> = connection.one(
+                "SELECT max(at) AS newest FROM (
+                   SELECT max(recorded_at) AS at FROM events
+                   UNION ALL SELECT max(finished_at) FROM jobs
+                   UNION ALL SELECT max(tracked_at) FROM batches) AS times",
                 [],
                 |row| row.get("newest"),
             )?;
@@ -164,10 +164,12 @@ impl Kept {
 }
 
 impl Unwritten {
-    pub(super) fn write(&self, connection: &Connection) -> Result<(), StoreError> {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO retention (one, reckoning) VALUES (1, ?1)")?
-            .execute([json(&self.reckoning)?])?;
+    pub(super) fn write(&self, connection: &Sql<'_>) -> Result<(), StoreError> {
+        connection.execute(
+            "INSERT INTO retention (one, reckoning) VALUES (1, ?1)
+             ON CONFLICT (one) DO UPDATE SET reckoning = excluded.reckoning",
+            [json(&self.reckoning)?],
+        )?;
         Ok(())
     }
 }

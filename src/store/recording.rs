@@ -3,6 +3,7 @@
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
 use super::rescheduled::Rescheduled;
+use super::sql::named;
 use super::transaction::Tx;
 use super::{checks, costs, downloads, expiring, history, row, telling};
 use crate::domain::batch::Usage;
@@ -15,7 +16,6 @@ use crate::domain::tracked::{Lineage, Tracked, Transition, is_submission};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, named_params};
 use std::borrow::Cow;
 
 /// One batch to register.
@@ -64,16 +64,19 @@ pub(super) fn register(
 /// Notes in the batch whose requests `tracked` repeats that it does; a submission that waited for that is replaced.
 pub(super) fn link(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
     let Lineage { resubmits: Some(first), submission, .. } = &tracked.lineage else { return Ok(()) };
-    let by: Option<Option<String>> = tx
-        .prepare_cached("SELECT resubmitted_by FROM batches WHERE provider = ?1 AND id = ?2")?
-        .query_row((&tracked.key.provider, first), |row| row.get("resubmitted_by"))
-        .optional()?;
+    let by: Option<Option<String>> = tx.row(
+        "SELECT resubmitted_by FROM batches WHERE provider = ?1 AND id = ?2",
+        (&tracked.key.provider, first),
+        |row| row.get("resubmitted_by"),
+    )?;
     let Some(by) = by else { return Ok(()) };
     let mut by: Vec<String> = by.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default();
     by.retain(|id| *id != tracked.key.id && Some(id) != submission.as_ref());
     by.push(tracked.key.id.clone());
-    tx.prepare_cached("UPDATE batches SET resubmitted_by = ?3 WHERE provider = ?1 AND id = ?2")?
-        .execute((&tracked.key.provider, first, json(&by)?))?;
+    tx.execute(
+        "UPDATE batches SET resubmitted_by = ?3 WHERE provider = ?1 AND id = ?2",
+        (&tracked.key.provider, first, json(&by)?),
+    )?;
     Ok(())
 }
 
@@ -169,24 +172,24 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
     let deadline = tracked.deadline;
     if *user_fields != UserFields::default() {
         user_fields.apply(tracked);
-        tx.prepare_cached(
+        tx.execute(
             "UPDATE batches SET name = :name, labels = :labels, notify = :notify, deadline = :deadline
              WHERE pk = :pk",
-        )?
-        .execute(named_params! {
-            ":pk": pk,
-            ":name": tracked.name,
-            ":labels": json(&tracked.labels)?,
-            ":notify": json(&tracked.notify)?,
-            ":deadline": tracked.deadline.map(ms),
-        })?;
+            named! {
+                ":pk": pk,
+                ":name": tracked.name,
+                ":labels": json(&tracked.labels)?,
+                ":notify": json(&tracked.notify)?,
+                ":deadline": tracked.deadline.map(ms),
+            },
+        )?;
     }
     if tracked.untracked_at.is_some() {
         tracked.untracked_at = None;
         // A finished record gets no richer, and its provider may have forgotten it by now.
         let over = tracked.batch.status.is_terminal() && tracked.settled;
         tracked.next_poll_at = (!over).then_some(tx.now);
-        tx.prepare_cached("UPDATE batches SET untracked_at = NULL WHERE pk = ?1")?.execute([pk])?;
+        tx.execute("UPDATE batches SET untracked_at = NULL WHERE pk = ?1", [pk])?;
         checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
@@ -194,15 +197,14 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
         // Somebody knows of it: it is looked for at once, and as long as one that was lost just now.
         tracked.lost_since = Some(tx.now);
         tracked.next_poll_at = Some(tx.now);
-        tx.prepare_cached("UPDATE batches SET lost_since = ?2 WHERE pk = ?1")?.execute((pk, ms(tx.now)))?;
+        tx.execute("UPDATE batches SET lost_since = ?2 WHERE pk = ?1", (pk, ms(tx.now)))?;
         checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     } else if tracked.deadline != deadline && tracked.next_poll_at.is_some() {
         // Planned by the other deadline.
         tracked.next_poll_at = Some(tx.now);
-        tx.prepare_cached("UPDATE checks SET next_poll_at = ?2 WHERE batch = ?1")?
-            .execute((pk, ms(tx.now)))?;
+        tx.execute("UPDATE checks SET next_poll_at = ?2 WHERE batch = ?1", (pk, ms(tx.now)))?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     }
@@ -211,12 +213,9 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
 
 /// Two checks that saw the same change at once leave one transition.
 fn insert_transition(tx: &Tx<'_>, pk: Pk, transition: &Transition) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
+    tx.execute("INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
          SELECT :batch, :from_status, :to_status, :provider_status, :occurred_at, :observed_at
-         WHERE :to_status IS NOT (SELECT to_status FROM transitions WHERE batch = :batch ORDER BY pk DESC LIMIT 1)",
-    )?
-    .execute(named_params! {
+         WHERE :to_status IS DISTINCT FROM (SELECT to_status FROM transitions WHERE batch = :batch ORDER BY pk DESC LIMIT 1)", named! {
         ":batch": pk,
         ":from_status": transition.from.map(Status::as_str),
         ":to_status": transition.to.as_str(),

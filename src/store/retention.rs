@@ -4,13 +4,13 @@ use super::column::ms;
 use super::error::StoreError;
 use super::pruning::OWED;
 use super::reckoning::{Reckoner, Reckoning};
+use super::sql::Sql;
 use super::state::Store;
 use super::telling;
 use crate::domain::duration::human;
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use crate::domain::time::earlier;
-use rusqlite::Connection;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -138,21 +138,25 @@ fn cut(parts: &[Range<i64>], end: i64) -> Vec<Range<i64>> {
     parts.iter().map(|part| part.start..part.end.min(end)).filter(|part| !part.is_empty()).collect()
 }
 
-fn count_all(connection: &Connection) -> Result<u64, StoreError> {
-    let all: i64 =
-        connection.query_row("SELECT count(*) AS count FROM batches", [], |row| row.get("count"))?;
+fn count_all(connection: &Sql<'_>) -> Result<u64, StoreError> {
+    let all: i64 = connection.one("SELECT count(*) AS count FROM batches", [], |row| row.get("count"))?;
     Ok(all.unsigned_abs())
 }
 
 /// How many batches were over in `parts` and are owed to nobody.
-fn count(connection: &Connection, parts: &[Range<i64>]) -> Result<u64, StoreError> {
-    let mut query = connection.prepare_cached(&format!(
-        "SELECT count(*) AS count FROM batches WHERE over_at >= ?1 AND over_at < ?2 AND NOT EXISTS (
-           SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED})"
-    ))?;
+fn count(connection: &Sql<'_>, parts: &[Range<i64>]) -> Result<u64, StoreError> {
     let mut all = 0;
     for part in parts {
-        all += query.query_row((part.start, part.end), |row| row.get::<_, i64>("count"))?.unsigned_abs();
+        all += connection
+            .one(
+                &format!(
+        "SELECT count(*) AS count FROM batches WHERE over_at >= ?1 AND over_at < ?2 AND NOT EXISTS (
+           SELECT 1 FROM events WHERE events.batch = batches.pk AND {OWED})"
+    ),
+                (part.start, part.end),
+                |row| row.get::<i64>("count"),
+            )?
+            .unsigned_abs();
     }
     Ok(all)
 }

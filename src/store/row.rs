@@ -3,10 +3,9 @@
 use super::checks::{self, BATCHES_AND_CHECKS};
 use super::column::{Pk, from_json, instant, json, maybe_at, maybe_json, ms, word};
 use super::error::StoreError;
+use super::sql::{Row, Sql, Value};
 use crate::domain::time::to_millis;
 use crate::domain::tracked::{BatchKey, Eta, Lineage, Missing, Origin, SUBMISSION_PREFIX, Tracked};
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row};
 use std::sync::LazyLock;
 
 /// The parameter of a column (`:` and its name), and what is written there.
@@ -122,37 +121,39 @@ pub(super) fn select_with(column: &str, rest: &str) -> String {
 }
 
 /// The batch with this number.
-pub(super) fn load(connection: &Connection, pk: Pk) -> Result<Option<(Pk, Tracked)>, StoreError> {
-    let mut query = connection.prepare_cached(&select("WHERE pk = ?1"))?;
-    query.query_and_then([pk], read)?.next().transpose()
+pub(super) fn load(connection: &Sql<'_>, pk: Pk) -> Result<Option<(Pk, Tracked)>, StoreError> {
+    connection.row(&select("WHERE pk = ?1"), [pk], read)
 }
 
 /// The batch with this key, or the one that was submitted under this id.
-pub(super) fn find(connection: &Connection, key: &BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
-    let mut query = connection.prepare_cached(&select("WHERE provider = ?1 AND id = ?2"))?;
-    if let Some(found) = query.query_and_then((&key.provider, &key.id), read)?.next() {
-        return found.map(Some);
+pub(super) fn find(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
+    if let Some(found) =
+        connection.row(&select("WHERE provider = ?1 AND id = ?2"), (&key.provider, &key.id), read)?
+    {
+        return Ok(Some(found));
     }
     if !key.id.starts_with(SUBMISSION_PREFIX) {
         return Ok(None);
     }
-    let mut query = connection.prepare_cached(&select("WHERE provider = ?1 AND submission = ?2"))?;
-    query.query_and_then((&key.provider, &key.id), read)?.next().transpose()
+    connection.row(&select("WHERE provider = ?1 AND submission = ?2"), (&key.provider, &key.id), read)
 }
 
 /// The number of the batch with this key.
-pub(super) fn number(connection: &Connection, key: &BatchKey) -> Result<Option<Pk>, StoreError> {
-    let mut query = connection.prepare_cached("SELECT pk FROM batches WHERE provider = ?1 AND id = ?2")?;
-    Ok(query.query_row((&key.provider, &key.id), |row| row.get("pk")).optional()?)
+pub(super) fn number(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<Pk>, StoreError> {
+    Ok(connection.row(
+        "SELECT pk FROM batches WHERE provider = ?1 AND id = ?2",
+        (&key.provider, &key.id),
+        |row| row.get("pk"),
+    )?)
 }
 
 /// Writes a new row.
-pub(super) fn insert(connection: &Connection, tracked: &Tracked) -> Result<Pk, StoreError> {
+pub(super) fn insert(connection: &Sql<'_>, tracked: &Tracked) -> Result<Pk, StoreError> {
     static INSERT: LazyLock<String> = LazyLock::new(|| {
         let parameters: Vec<&str> =
             CHECKED.iter().chain(REGISTERED).map(|(parameter, _)| *parameter).collect();
         format!(
-            "INSERT INTO batches ({}, {}) VALUES ({})",
+            "INSERT INTO batches ({}, {}) VALUES ({}) RETURNING pk",
             names(CHECKED),
             names(REGISTERED),
             parameters.join(", ")
@@ -160,8 +161,7 @@ pub(super) fn insert(connection: &Connection, tracked: &Tracked) -> Result<Pk, S
     });
     let mut values = values(CHECKED, tracked)?;
     values.extend(self::values(REGISTERED, tracked)?);
-    connection.prepare_cached(&INSERT)?.execute(values.as_slice())?;
-    let pk = connection.last_insert_rowid();
+    let pk = connection.one(&INSERT, values.as_slice(), |row| row.get("pk"))?;
     checks::place(connection, pk, tracked)?;
     Ok(pk)
 }
@@ -171,7 +171,7 @@ pub(super) fn insert(connection: &Connection, tracked: &Tracked) -> Result<Pk, S
 ///
 /// What users alone change stays, and so does the next poll of a batch that is watched again since the check began.
 pub(super) fn update(
-    connection: &Connection,
+    connection: &Sql<'_>,
     pk: Pk,
     before: Tracked,
     tracked: &Tracked,
@@ -206,7 +206,7 @@ pub(super) fn update(
     to_resolution(&mut stored);
     let mut values = values(CHECKED, &stored)?;
     values.extend([(":pk", pk.into()), (":name", stored.name.clone().into())]);
-    connection.prepare_cached(&UPDATE)?.execute(values.as_slice())?;
+    connection.execute(&UPDATE, values.as_slice())?;
     checks::place(connection, pk, &stored)?;
     Ok(Some(stored))
 }

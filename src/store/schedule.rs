@@ -1,13 +1,12 @@
 //! The schedule as the database has it: what a commit changes of it, and what memory is compared with.
 
-use super::column::{Pk, collect, instant, ms};
+use super::column::{Pk, instant, ms};
 use super::error::StoreError;
 use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
 use super::row;
+use super::sql::Sql;
 use super::state::Store;
-use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -57,10 +56,9 @@ impl Store {
         let (mut due, off) = self
             .read(move |connection| {
                 let due = entries(connection, Some(before))?;
-                let mut query = connection.prepare_cached("SELECT 1 FROM checks WHERE batch = ?1")?;
                 let mut off = Vec::new();
                 for pk in on_schedule {
-                    if !query.exists([pk])? {
+                    if !connection.row("SELECT 1 FROM checks WHERE batch = ?1", [pk], |_| Ok(()))?.is_some() {
                         off.push(pk);
                     }
                 }
@@ -82,11 +80,8 @@ impl Store {
     pub async fn next_checks(&self, batches: Vec<Pk>) -> Result<BTreeMap<Pk, NextCheck>, StoreError> {
         let mut found = self
             .read(move |connection| {
-                let mut query = connection.prepare_cached(&row::select("WHERE pk = ?1"))?;
-                let rows =
-                    batches.into_iter().map(|pk| query.query_row([pk], |row| Ok(row::read(row))).optional());
-                let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
-                rows.into_iter().flatten().collect::<Result<Vec<(Pk, Tracked)>, StoreError>>()
+                let found = batches.into_iter().map(|pk| row::load(connection, pk));
+                found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
             })
             .await?;
         self.show_touches(&mut found);
@@ -96,15 +91,12 @@ impl Store {
 
 /// What of the schedule is due at `before`, or all of it. The table is read from end to end: it is narrow, and an index
 /// would have to be kept up to date by every check.
-fn entries(connection: &Connection, before: Option<Timestamp>) -> Result<Vec<ScheduleEntry>, StoreError> {
-    let mut query = connection.prepare_cached(
-        "SELECT batch, provider, next_poll_at, created_at FROM checks WHERE next_poll_at <= ?1 ORDER BY batch",
-    )?;
+fn entries(connection: &Sql<'_>, before: Option<Timestamp>) -> Result<Vec<ScheduleEntry>, StoreError> {
     let mut names = BTreeSet::new();
-    collect(query.query([before.map_or(i64::MAX, ms)])?, |row| {
+    connection.rows("SELECT batch, provider, next_poll_at, created_at FROM checks WHERE next_poll_at <= ?1 ORDER BY batch", [before.map_or(i64::MAX, ms)], |row| {
         Ok(ScheduleEntry {
             pk: row.get("batch")?,
-            provider: shared(&mut names, row.get_ref("provider")?.as_str().map_err(rusqlite::Error::from)?),
+            provider: shared(&mut names, row.text("provider")?),
             next_poll_at: instant(row, "next_poll_at")?,
             created_at: row.get("created_at")?,
         })

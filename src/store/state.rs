@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::file_check::replaced;
 use super::reader::Readers;
 use super::reckoning::Reckoner;
+use super::sql::Sql;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};
@@ -89,7 +90,7 @@ impl Store {
     /// Copies the log into the database and empties it: now and then, so that it does not grow. Not an error if
     /// somebody reads just now; the next one will do it.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        self.0.damage.noted(self.writer()?.alone(|core| core.checkpoint().map(drop)).await)
+        self.0.damage.noted(self.writer()?.alone(|core| core.checkpoint()).await)
     }
 
     /// Whether the files are still as the last commit left them. Some `stat`s; what it finds is damage.
@@ -164,7 +165,7 @@ impl Store {
     /// Reads on one of the read-only connections.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Sql<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         self.0.damage.noted(self.0.readers.read(query).await)

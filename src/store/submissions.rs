@@ -1,17 +1,17 @@
 //! Batches that are being created: what is written before a provider is asked, so that none is created twice.
 
-use super::column::{collect, count, from_json, instant, json, maybe_at, ms};
+use super::column::{count, from_json, instant, json, maybe_at, ms};
 use super::creations::{self, Asked};
 use super::error::StoreError;
 use super::queue;
 use super::recording::{self, Registered, Registration};
+use super::sql::named;
 use super::state::Store;
 use super::transaction::Tx;
 use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, Lineage, Tracked};
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, named_params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -68,14 +68,11 @@ impl Store {
             if let Some(asked) = &asked {
                 creations::open(tx, &submission.marker, asked)?;
             }
-            tx.prepare_cached(
-                "INSERT INTO submissions
+            tx.execute("INSERT INTO submissions
                    (marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
                     given, owner, begun_at)
                  VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :uploaded_file, :input_file,
-                   :lineage, :metadata, :given, :owner, :begun_at)",
-            )?
-            .execute(named_params! {
+                   :lineage, :metadata, :given, :owner, :begun_at)", named! {
                 ":marker": submission.marker,
                 ":provider": submission.provider,
                 ":endpoint": submission.endpoint,
@@ -116,10 +113,7 @@ impl Store {
             let mut registered = recording::register(tx, item, &routes)?;
             if !registered.new {
                 // It was found in the provider's list before it was registered here.
-                tx.prepare_cached(
-                    "UPDATE batches SET uploaded_file = coalesce(?2, uploaded_file), lineage = ?3 WHERE pk = ?1",
-                )?
-                .execute((registered.pk, &file, json(&lineage)?))?;
+                tx.execute("UPDATE batches SET uploaded_file = coalesce(?2, uploaded_file), lineage = ?3 WHERE pk = ?1", (registered.pk, &file, json(&lineage)?))?;
                 registered.tracked.uploaded_file = file.or(registered.tracked.uploaded_file);
                 registered.tracked.lineage = lineage;
             }
@@ -141,10 +135,10 @@ impl Store {
     /// Nobody waits for the answer any more.
     pub async fn lose_submission(&self, marker: String, lost_at: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE submissions SET lost_at = coalesce(lost_at, :lost_at) WHERE marker = :marker",
-            )?
-            .execute(named_params! { ":marker": marker, ":lost_at": ms(lost_at) })?;
+                named! { ":marker": marker, ":lost_at": ms(lost_at) },
+            )?;
             Ok(())
         })
         .await
@@ -158,14 +152,14 @@ impl Store {
         trouble: Option<String>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE submissions SET candidates = :candidates, trouble = :trouble WHERE marker = :marker",
-            )?
-            .execute(named_params! {
-                ":marker": marker,
-                ":candidates": json(&candidates)?,
-                ":trouble": trouble,
-            })?;
+                named! {
+                    ":marker": marker,
+                    ":candidates": json(&candidates)?,
+                    ":trouble": trouble,
+                },
+            )?;
             Ok(())
         })
         .await
@@ -174,12 +168,9 @@ impl Store {
     /// Every submission that is open, the oldest first.
     pub async fn submissions(&self) -> Result<Vec<Submission>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
+            connection.rows("SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
                    given, owner, begun_at, lost_at, candidates, trouble
-                 FROM submissions ORDER BY pk",
-            )?;
-            collect(query.query([])?, |row| {
+                 FROM submissions ORDER BY pk", [], |row| {
                 Ok(Submission {
                     marker: row.get("marker")?,
                     provider: row.get("provider")?,
@@ -205,25 +196,23 @@ impl Store {
 }
 
 fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {
-    tx.prepare_cached("DELETE FROM submissions WHERE marker = ?1")?.execute([marker])?;
+    tx.execute("DELETE FROM submissions WHERE marker = ?1", [marker])?;
     Ok(())
 }
 
 /// A person has tracked one of the batches that a submission may have created: that is the one.
 pub(super) fn settle(tx: &mut Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
-    let settled: Option<(String, String)> = tx
-        .prepare_cached(
-            "DELETE FROM submissions WHERE pk = (
-               SELECT pk FROM submissions WHERE provider = ?1
-                 AND EXISTS (SELECT 1 FROM json_each(candidates) WHERE value = ?2)
-               ORDER BY pk LIMIT 1)
-             RETURNING marker, coalesce(lineage ->> '$.submission', '') AS submission",
-        )?
-        .query_row((&key.provider, &key.id), |row| Ok((row.get("marker")?, row.get("submission")?)))
-        .optional()?;
-    let Some((marker, submission)) = settled else { return Ok(()) };
-    if !submission.is_empty() {
-        queue::became(tx, &submission, key)?;
+    let in_doubt: Vec<(String, Vec<String>, Lineage)> = tx.rows(
+        "SELECT marker, candidates, lineage FROM submissions WHERE provider = ?1 AND candidates <> '[]' ORDER BY pk",
+        [&key.provider],
+        |row| Ok((row.get("marker")?, from_json(row, "candidates")?, from_json(row, "lineage")?)),
+    )?;
+    let Some((marker, _, lineage)) = in_doubt.into_iter().find(|(_, ids, _)| ids.contains(&key.id)) else {
+        return Ok(());
+    };
+    close(tx, &marker)?;
+    if let Some(submission) = &lineage.submission {
+        queue::became(tx, submission, key)?;
     }
     creations::complete(tx, &marker, key)
 }

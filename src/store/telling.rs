@@ -3,19 +3,17 @@
 use super::column::{Pk, ms};
 use super::error::StoreError;
 use super::outbox::delivery::DeliveryState;
+use super::sql::{Sql, named};
 use super::transaction::Tx;
 use crate::domain::event::Draft;
 use crate::domain::route::{Route, Routes};
 use crate::domain::tracked::{BatchKey, Tracked};
-use rusqlite::{Connection, OptionalExtension, named_params};
 use sha2::{Digest, Sha256};
 
 /// The number that was given last, even if its event has been deleted since.
-pub(super) fn last_sequence(connection: &Connection) -> Result<i64, StoreError> {
-    let last = connection
-        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?
-        .query_row([], |row| row.get("seq"))
-        .optional()?;
+pub(super) fn last_sequence(connection: &Sql<'_>) -> Result<i64, StoreError> {
+    let last =
+        connection.row("SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| row.get("seq"))?;
     Ok(last.unwrap_or(0))
 }
 
@@ -29,22 +27,21 @@ pub(super) fn record(
     routes: &Routes,
 ) -> Result<bool, StoreError> {
     if let Some((_, tracked)) = about {
-        let fenced = tx
-            .prepare_cached("INSERT INTO fences (about, id) VALUES (:about, :id) ON CONFLICT DO NOTHING")?
-            .execute(named_params! { ":about": fence(&tracked.key), ":id": draft.id })?;
+        let fenced = tx.execute(
+            "INSERT INTO fences (about, id) VALUES (:about, :id) ON CONFLICT DO NOTHING",
+            named! { ":about": fence(&tracked.key), ":id": draft.id },
+        )?;
         if fenced == 0 {
             return Ok(false);
         }
     }
     // The number stands in the body, so it must be known first; there is one writer only.
     let sequence = last_sequence(tx)? + 1;
-    let recorded = tx
-        .prepare_cached(
-            "INSERT INTO events (sequence, id, type, batch, provider, batch_id, recorded_at, body)
+    let recorded = tx.execute(
+        "INSERT INTO events (sequence, id, type, batch, provider, batch_id, recorded_at, body)
              VALUES (:sequence, :id, :type, :batch, :provider, :batch_id, :recorded_at, :body)
              ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(named_params! {
+        named! {
             ":sequence": sequence,
             ":id": draft.id,
             ":type": draft.kind.as_str(),
@@ -53,7 +50,8 @@ pub(super) fn record(
             ":batch_id": draft.batch_id,
             ":recorded_at": ms(tx.now),
             ":body": draft.body(sequence),
-        })?;
+        },
+    )?;
     if recorded == 0 {
         return Ok(false);
     }
@@ -78,24 +76,15 @@ fn was_told_of_the_beginning(
 ) -> Result<bool, StoreError> {
     for beginning in draft.kind.ends() {
         let told: bool = match about {
-            Some(pk) => tx
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
-                       WHERE events.batch = ?1 AND type = ?2 AND webhook = ?3) AS told",
-                )?
-                .query_row((pk, beginning.as_str(), webhook), |row| row.get("told"))?,
+            Some(pk) => tx.one("SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch = ?1 AND type = ?2 AND webhook = ?3) AS told", (pk, beginning.as_str(), webhook), |row| row.get("told"))?,
             // What the end before has ended is over.
-            None => tx
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
-                       WHERE events.batch IS NULL AND provider IS :provider AND type = :beginning
-                         AND webhook = :webhook AND body ->> '$.data.webhook' IS :about
+            None => tx.one("SELECT EXISTS (SELECT 1 FROM events JOIN deliveries USING (sequence)
+                       WHERE events.batch IS NULL AND provider IS NOT DISTINCT FROM :provider AND type = :beginning
+                         AND webhook = :webhook AND body ->> '$.data.webhook' IS NOT DISTINCT FROM :about
                          AND sequence > coalesce((SELECT max(sequence) FROM events
-                           WHERE batch IS NULL AND provider IS :provider AND type = :end AND sequence < :sequence
-                             AND body ->> '$.data.webhook' IS :about), 0)) AS told",
-                )?
-                .query_row(
-                    named_params! {
+                           WHERE batch IS NULL AND provider IS NOT DISTINCT FROM :provider AND type = :end AND sequence < :sequence
+                             AND body ->> '$.data.webhook' IS NOT DISTINCT FROM :about), 0)) AS told", named! {
                         ":provider": draft.provider,
                         ":beginning": beginning.as_str(),
                         ":webhook": webhook,
@@ -103,8 +92,7 @@ fn was_told_of_the_beginning(
                         ":end": draft.kind.as_str(),
                         ":sequence": sequence,
                     },
-                    |row| row.get("told"),
-                )?,
+                    |row| row.get("told"))?,
         };
         if told {
             return Ok(true);
@@ -116,24 +104,23 @@ fn was_told_of_the_beginning(
 /// Notes that the webhook of `route` is owed an event.
 fn owe(tx: &mut Tx<'_>, sequence: i64, route: &Route) -> Result<(), StoreError> {
     // A route may be older than the last switch; the row never is.
-    let reachable: Option<bool> = tx
-        .prepare_cached(
-            "SELECT configured = 1 AND disabled IS NULL AS reachable FROM webhooks WHERE name = ?1",
-        )?
-        .query_row([&route.webhook], |row| row.get("reachable"))
-        .optional()?;
+    let reachable: Option<bool> = tx.row(
+        "SELECT configured = 1 AND disabled IS NULL AS reachable FROM webhooks WHERE name = ?1",
+        [&route.webhook],
+        |row| row.get("reachable"),
+    )?;
     let state =
         if reachable.unwrap_or(!route.disabled) { DeliveryState::Pending } else { DeliveryState::Held };
-    tx.prepare_cached(
+    tx.execute(
         "INSERT INTO deliveries (sequence, webhook, state, due_at, recorded_at)
          VALUES (:sequence, :webhook, :state, :now, :now) ON CONFLICT DO NOTHING",
-    )?
-    .execute(named_params! {
-        ":sequence": sequence,
-        ":webhook": route.webhook,
-        ":state": state.as_str(),
-        ":now": ms(tx.now),
-    })?;
+        named! {
+            ":sequence": sequence,
+            ":webhook": route.webhook,
+            ":state": state.as_str(),
+            ":now": ms(tx.now),
+        },
+    )?;
     if state == DeliveryState::Pending {
         tx.tell_webhook(&route.webhook);
     }

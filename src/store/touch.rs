@@ -2,9 +2,9 @@
 
 use super::column::{Pk, at, ms};
 use super::error::StoreError;
+use super::sql::Sql;
 use crate::domain::tracked::{Eta, Tracked};
 use jiff::Timestamp;
-use rusqlite::Connection;
 use std::collections::BTreeMap;
 
 /// The times of a poll that changed nothing else: they ride on the next commit.
@@ -78,21 +78,18 @@ impl PackedTouch {
     }
 
     /// Writes it to the batch's place on the schedule, if it still has one.
-    pub(super) fn write(self, connection: &Connection, pk: Pk) -> Result<(), StoreError> {
+    pub(super) fn write(self, connection: &Sql<'_>, pk: Pk) -> Result<(), StoreError> {
         let Self { last_polled_at, next_poll_at, eta } = self;
         if eta[0] == AS_IT_WAS {
-            connection
-                .prepare_cached("UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3 WHERE batch = ?1")?
-                .execute((pk, last_polled_at, next_poll_at))?;
+            connection.execute(
+                "UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3 WHERE batch = ?1",
+                (pk, last_polled_at, next_poll_at),
+            )?;
             return Ok(());
         }
         let [middle, earliest, latest] = eta.map(|at| (at != NONE).then_some(at));
-        connection
-            .prepare_cached(
-                "UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3, eta = ?4, eta_earliest = ?5, eta_latest = ?6
-                 WHERE batch = ?1",
-            )?
-            .execute((pk, last_polled_at, next_poll_at, middle, earliest, latest))?;
+        connection.execute("UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3, eta = ?4, eta_earliest = ?5, eta_latest = ?6
+                 WHERE batch = ?1", (pk, last_polled_at, next_poll_at, middle, earliest, latest))?;
         Ok(())
     }
 }

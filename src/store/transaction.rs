@@ -2,18 +2,18 @@
 
 use super::column::Pk;
 use super::rescheduled::Rescheduled;
+use super::sql::Sql;
 use crate::domain::event::EventType;
 use crate::domain::prices::Prices;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
-use rusqlite::Connection;
 use std::ops::Deref;
 use std::sync::Arc;
 
 /// The open transaction, as an operation sees it, and what is to be told once it is committed.
 #[derive(Debug)]
 pub(super) struct Tx<'c> {
-    connection: &'c Connection,
+    sql: Sql<'c>,
     /// When the transaction began.
     pub(super) now: Timestamp,
     pub(super) prices: Arc<Prices>,
@@ -82,22 +82,22 @@ impl AfterCommit {
 }
 
 impl<'c> Tx<'c> {
-    /// A view of the transaction that is open on `connection`.
-    pub(super) fn of(connection: &'c Connection, Terms { now, prices }: Terms) -> Self {
-        Self { connection, now, prices, after_commit: AfterCommit::default() }
+    /// A view of the transaction that is open.
+    pub(super) fn of(sql: Sql<'c>, Terms { now, prices }: Terms) -> Self {
+        Self { sql, now, prices, after_commit: AfterCommit::default() }
     }
 
     /// The connection itself, for as long as it is open.
-    pub(super) const fn connection(&self) -> &'c Connection {
-        self.connection
+    pub(super) const fn sql(&self) -> Sql<'c> {
+        self.sql
     }
 }
 
-impl Deref for Tx<'_> {
-    type Target = Connection;
+impl<'c> Deref for Tx<'c> {
+    type Target = Sql<'c>;
 
-    fn deref(&self) -> &Connection {
-        self.connection
+    fn deref(&self) -> &Sql<'c> {
+        &self.sql
     }
 }
 

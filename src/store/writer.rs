@@ -6,12 +6,11 @@
 use super::column::Pk;
 use super::commit_stats::CommitStats;
 use super::damage::Damage;
-use super::database;
 use super::error::StoreError;
-use super::file_check::FileCheck;
-use super::lock::{Lock, Marks};
+use super::file_writer::FileWriter;
 use super::reckoning::Reckoner;
 use super::rescheduled::ScheduleWatcher;
+use super::sql::Sql;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Terms, Tx};
@@ -21,10 +20,8 @@ use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
 use jiff::Timestamp;
-use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -41,7 +38,6 @@ pub(super) struct Writer {
 /// What the writer works on. Whoever drops the last store closes it; the committer only borrows it.
 #[derive(Debug)]
 pub(super) struct Core {
-    dir: PathBuf,
     clock: Clock,
     reckoner: Arc<Reckoner>,
     damage: Damage,
@@ -60,17 +56,10 @@ pub(super) struct Core {
     prices: Mutex<Arc<Prices>>,
 }
 
-/// The connection and what watches over its files, in the order in which they are closed.
+/// The connection that writes, and what belongs to it.
 #[derive(Debug)]
-pub(super) struct Open {
-    connection: Connection,
-    check: FileCheck,
-    lock: Lock,
-    /// How many commits the database has had.
-    commits: i64,
-    /// Why nothing is written any more: damage, or a failed fsync, which leaves the file in a state that nobody knows.
-    /// Only a new start can tell.
-    refused: Option<StoreError>,
+pub(super) enum Open {
+    File(FileWriter),
 }
 
 enum Job {
@@ -94,13 +83,11 @@ impl Writer {
     pub(super) fn start(
         open: Open,
         damage: Damage,
-        dir: PathBuf,
         (clock, reckoner): (Clock, Arc<Reckoner>),
         newest: i64,
     ) -> Self {
         let touched = Arc::new(Notify::new());
         let core = Arc::new(Core {
-            dir,
             clock,
             reckoner,
             damage,
@@ -234,27 +221,11 @@ impl Core {
         lock(&self.trouble).clone()
     }
 
-    /// Copies the log into the database and empties it; `false` if somebody still reads from it.
-    pub(super) fn checkpoint(&self) -> Result<bool, StoreError> {
-        let mut open = lock(&self.open);
-        let open = open.as_mut().ok_or(StoreError::Closed)?;
-        open.may_write()?;
-        // Until it is over nobody can say how long the log is to be.
-        let unknown = open.lock.note_commit(None, open.commits);
-        unknown.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
-        // Readers end soon or late; there is another checkpoint in an hour.
-        open.connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
-        let emptied = database::checkpoint(&open.connection);
-        open.connection.busy_timeout(database::BUSY_TIMEOUT)?;
-        let emptied = emptied.map_err(StoreError::from);
-        open.refuse_after(&emptied);
-        open.settle()?;
-        let emptied = emptied?;
-        let length = database::length(&database::log(&self.dir)).unwrap_or(0);
-        if length > LOG_WARNING {
-            tracing::warn!(bytes = length, "the database's log is long: something keeps a read open");
+    /// Copies the log into the database and empties it, where there is one.
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
+        match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
+            Open::File(file) => file.checkpoint(),
         }
-        Ok(emptied)
     }
 
     /// Writes what waits, empties the log, gives up the lock.
@@ -263,32 +234,26 @@ impl Core {
         while result.is_ok() && !lock(&self.touches).waiting.is_empty() {
             result = self.commit(Vec::new());
         }
-        let emptied = self.checkpoint();
         let Some(open) = lock(&self.open).take() else { return Err(StoreError::Closed) };
-        drop(open.connection);
-        let marks = Marks { closed: emptied.is_ok(), ..open.lock.marks() };
-        if let Err(error) = open.lock.write(&marks, self.clock.now()) {
-            tracing::warn!("failed to note the clean end: {error}");
-        }
-        result.and(emptied.map(|_| ()))
+        let closed = match open {
+            Open::File(file) => file.close(self.clock.now()),
+        };
+        result.and(closed)
     }
 
     /// Whether the files are still those that were written; says nothing while a commit is under way, which says it.
     pub(super) fn check_files(&self) -> Result<(), StoreError> {
-        match self.open.try_lock() {
-            Ok(mut open) => open.as_mut().map_or(Ok(()), Open::may_write),
-            Err(_) => Ok(()),
+        match self.open.try_lock().as_deref_mut() {
+            Ok(Some(Open::File(file))) => file.may_write(),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
     /// Lets the database grow by `pages` at most from now on.
     pub(super) fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
-        let open = lock(&self.open);
-        let connection = &open.as_ref().ok_or(StoreError::Closed)?.connection;
-        let present: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-        let most = pages.map_or(u32::MAX - 1, |pages| present + pages);
-        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
-        Ok(())
+        match lock(&self.open).as_ref().ok_or(StoreError::Closed)? {
+            Open::File(file) => file.limit_growth(pages),
+        }
     }
 
     /// Does what has queued up, in its order.
@@ -378,49 +343,37 @@ impl Core {
 }
 
 impl Open {
-    /// Takes over a connection whose files are as `check` has seen them, and notes its newest commit.
-    pub(super) fn new(connection: Connection, check: FileCheck, lock: Lock) -> Result<Self, StoreError> {
-        let commits = connection.query_row("SELECT commits FROM identity", [], |row| row.get("commits"))?;
-        let open = Self { connection, check, lock, commits, refused: None };
-        let noted = open.lock.note_commit(open.check.newest(), commits);
-        noted.map_err(|error| StoreError::Io(format!("the lock file: {error}")))?;
-        Ok(open)
-    }
-
-    /// One more commit, which is not there before `COMMIT` has succeeded.
-    fn count(&self) -> Result<(), StoreError> {
-        self.connection.prepare_cached("UPDATE identity SET commits = ?1")?.execute([self.commits + 1])?;
-        Ok(())
-    }
-
-    /// Whether anything may be written: nothing was refused before, and the files are as the last commit left them.
-    fn may_write(&mut self) -> Result<(), StoreError> {
-        if let Some(error) = &self.refused {
-            return Err(error.clone());
+    fn sql(&self) -> Sql<'_> {
+        match self {
+            Self::File(file) => file.sql(),
         }
-        let unchanged = self.check.unchanged();
-        self.refuse_after(&unchanged);
-        unchanged
     }
 
-    /// Something was written: it must be there, and the lock file tells the next start of it.
+    /// Opens a transaction, if anything may be written.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file.begin(),
+        }
+    }
+
+    /// Commits it. Without an error it is there; with one it is not, or nobody can say and nothing more is written.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file.commit(),
+        }
+    }
+
+    /// After a commit: what was written must be there.
     fn settle(&mut self) -> Result<(), StoreError> {
-        self.check.committed()?;
-        if let Err(error) = self.lock.note_commit(self.check.newest(), self.commits) {
-            // The next start then knows of an older one.
-            tracing::debug!("cannot note the newest commit: {error}");
+        match self {
+            Self::File(file) => file.settle(),
         }
-        Ok(())
     }
 
-    fn refuse_after<T>(&mut self, result: &Result<T, StoreError>) {
-        match result {
-            Err(error @ StoreError::Damaged(_)) => self.refused = Some(error.clone()),
-            Err(error) if error.is_doubtful() => {
-                let what = "a write did not reach the disk before; restart batchd";
-                self.refused = Some(StoreError::Io(what.to_owned()));
-            }
-            _ => {}
+    /// After an error, whatever is left of the transaction goes.
+    fn roll_back(&mut self, error: &StoreError) {
+        match self {
+            Self::File(file) => file.roll_back(error),
         }
     }
 
@@ -434,25 +387,20 @@ impl Open {
         answers: &mut Vec<Answer>,
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
-        let may_write = self.may_write();
         let reckoning = reckoner.unwritten();
-        let mut transaction = Tx::of(&self.connection, terms);
-        let result = may_write
-            .and_then(|()| begin(&self.connection))
-            .and_then(|()| reckoning.as_ref().map_or(Ok(()), |reckoning| reckoning.write(&self.connection)))
+        let begun = self.begin();
+        let mut transaction = Tx::of(self.sql(), terms);
+        let result = begun
+            .and_then(|()| reckoning.as_ref().map_or(Ok(()), |reckoning| reckoning.write(&transaction)))
             .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
-            .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)))
-            .and_then(|()| self.count())
-            .and_then(|()| {
-                failpoint::reach("store.commit", || transaction.after_commit.kinds());
-                if failpoint::fails("store.write") {
-                    return Err(StoreError::Full);
-                }
-                Ok(self.connection.execute_batch("COMMIT")?)
-            });
+            .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)));
         let after_commit = transaction.after_commit;
         let result = result.and_then(|()| {
-            self.commits += 1;
+            failpoint::reach("store.commit", || after_commit.kinds());
+            if failpoint::fails("store.write") {
+                return Err(StoreError::Full);
+            }
+            self.commit()?;
             if let Some(reckoning) = &reckoning {
                 reckoner.written(reckoning);
             }
@@ -460,15 +408,9 @@ impl Open {
         });
         failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
-            // SQLite may have rolled back by itself (`docs/delivery.md#threads`).
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!("failed to roll back: {error}");
-            }
+            self.roll_back(error);
             answers.extend(writes.map(|write| write(Err(error.clone())).answer));
         }
-        self.refuse_after(&result);
         result.map(|()| after_commit)
     }
 }
@@ -513,19 +455,10 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn begin(connection: &Connection) -> Result<(), StoreError> {
-    // Left open only by a panic between two statements.
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
-    }
-    Ok(connection.execute_batch("BEGIN IMMEDIATE")?)
-}
-
 /// Runs one operation in its savepoint. An error of its own is its own; an error here is the whole transaction's.
 fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let connection = transaction.connection();
-    if let Err(error) = connection.prepare_cached("SAVEPOINT operation").and_then(|mut sql| sql.execute([])) {
-        let error = StoreError::from(error);
+    let sql = transaction.sql();
+    if let Err(error) = sql.control("SAVEPOINT operation") {
         answers.push(write(Err(error.clone())).answer);
         return Err(error);
     }
@@ -541,13 +474,12 @@ fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Res
     if let Some(failure) = failure {
         transaction.after_commit.back_to(&before);
         // On a damaged file nothing else is written either.
-        if connection.is_autocommit() || matches!(failure, StoreError::Damaged(_)) {
+        if !sql.is_in_transaction() || matches!(failure, StoreError::Damaged(_)) {
             return Err(failure);
         }
-        connection.prepare_cached("ROLLBACK TO operation")?.execute([])?;
+        sql.control("ROLLBACK TO operation")?;
     }
-    connection.prepare_cached("RELEASE operation")?.execute([])?;
-    Ok(())
+    sql.control("RELEASE operation")
 }
 
 fn refuse(writes: Vec<Write>, error: &StoreError) {
@@ -562,21 +494,18 @@ const QUEUE: usize = 1024;
 const MAX_OPERATIONS: usize = 500;
 /// How long a touch waits for a commit that takes it along.
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
-/// How long a checkpoint waits for readers.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(500);
-/// `docs/delivery.md#checkpoints`.
-const LOG_WARNING: u64 = 64 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::jobs::JobRun;
-    use rusqlite::{ffi, params};
+    use rusqlite::ffi;
 
     async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
         store
             .write(move |tx| {
-                tx.execute("INSERT INTO jobs VALUES (?1, 0, 0, NULL)", params![name])?;
+                tx.execute("INSERT INTO jobs VALUES (?1, 0, 0, NULL)", [name])?;
                 Ok(())
             })
             .await
@@ -624,9 +553,10 @@ mod tests {
         let store = Store::open(dir.path(), Clock::system()).unwrap();
         // A commit that fails takes back what its operations did.
         let deferred = store.write(|tx| {
-            tx.execute_batch(
-                "PRAGMA defer_foreign_keys = ON;
-                 INSERT INTO transitions (batch, to_status, observed_at) VALUES (99, 'completed', 0);",
+            tx.control("PRAGMA defer_foreign_keys = ON")?;
+            tx.execute(
+                "INSERT INTO transitions (batch, to_status, observed_at) VALUES (99, 'completed', 0)",
+                [],
             )?;
             Ok(())
         });
@@ -660,7 +590,7 @@ mod tests {
             let open = open.as_mut().ok_or(StoreError::Closed)?;
             let failing: Write = Box::new(move |transaction| {
                 if let Ok(transaction) = transaction {
-                    let _ = transaction.execute_batch("ROLLBACK");
+                    let _ = transaction.control("ROLLBACK");
                 }
                 Done {
                     failure: Some(rusqlite::Error::SqliteFailure(fsync, None).into()),

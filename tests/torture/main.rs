@@ -76,7 +76,7 @@ impl Torture {
             panic!(
                 "{count} things are wrong (seed {seed}, {kills} kills, deletes {deletes}; kept in {}):\n{}\n\n\
                  the log's end:\n{}",
-                keep(&stage),
+                keep(&stage, *seed),
                 wrong.join("\n"),
                 stage.end_of_log()
             );
@@ -207,8 +207,8 @@ fn make_pruning_due(stage: &Stage) {
 }
 
 /// Leaves state and log of a failure to whoever wants to see it.
-fn keep(stage: &Stage) -> String {
-    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("torture");
+fn keep(stage: &Stage, seed: u64) -> String {
+    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture-{seed}"));
     let _ = std::fs::remove_dir_all(&place);
     let _ = std::fs::create_dir_all(&place);
     for name in ["state/batchd.db", "daemon.log", "config.toml"] {

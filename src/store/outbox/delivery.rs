@@ -1,13 +1,12 @@
 //! Deliveries and their attempts, as they are listed and counted.
 
-use super::super::column::{Pk, collect, count, event_type, instant, maybe_at, word};
+use super::super::column::{Pk, count, event_type, instant, maybe_at, word};
 use super::super::error::StoreError;
+use super::super::sql::Value;
 use super::super::state::Store;
 use crate::domain::event::EventType;
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
-use rusqlite::params_from_iter;
-use rusqlite::types::Value;
 use std::fmt::Write;
 use tokio::sync::watch;
 
@@ -164,15 +163,14 @@ impl Store {
         let (rest, values) = filter.sql();
         let mut found = self
             .read(move |connection| {
-                let mut query = connection.prepare_cached(&format!(
+                connection.rows(&format!(
                     "SELECT deliveries.pk AS pk, events.id AS event_id, type, batch_id, provider, webhook, state, attempts, due_at,
                        last_error, deliveries.recorded_at AS recorded_at, last.started_at AS last_attempt_at, last.http_status AS last_status_code,
                        (SELECT max(finished_at) FROM attempts WHERE delivery = deliveries.pk AND outcome = 'delivered')
                          AS delivered_at
                      FROM deliveries JOIN events USING (sequence)
                      LEFT JOIN attempts AS last ON last.delivery = deliveries.pk AND last.number = deliveries.attempts {rest}"
-                ))?;
-                collect(query.query(params_from_iter(values))?, |row| {
+                ), values.as_slice(), |row| {
                     let state = word(row, "state", DeliveryState::from_word)?;
                     Ok(Delivery {
                         pk: row.get("pk")?,
@@ -202,22 +200,23 @@ impl Store {
     /// The attempts at one delivery, oldest first.
     pub async fn attempts(&self, delivery: Pk) -> Result<Vec<Attempt>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
+            connection.rows(
                 "SELECT number, started_at, finished_at, trigger, outcome, http_status, error, excerpt
                  FROM attempts WHERE delivery = ?1 ORDER BY number",
-            )?;
-            collect(query.query([delivery])?, |row| {
-                Ok(Attempt {
-                    number: row.get("number")?,
-                    started_at: instant(row, "started_at")?,
-                    finished_at: maybe_at(row, "finished_at")?,
-                    trigger: word(row, "trigger", Trigger::from_word)?,
-                    outcome: row.get("outcome")?,
-                    http_status: row.get("http_status")?,
-                    error: row.get("error")?,
-                    excerpt: row.get("excerpt")?,
-                })
-            })
+                [delivery],
+                |row| {
+                    Ok(Attempt {
+                        number: row.get("number")?,
+                        started_at: instant(row, "started_at")?,
+                        finished_at: maybe_at(row, "finished_at")?,
+                        trigger: word(row, "trigger", Trigger::from_word)?,
+                        outcome: row.get("outcome")?,
+                        http_status: row.get("http_status")?,
+                        error: row.get("error")?,
+                        excerpt: row.get("excerpt")?,
+                    })
+                },
+            )
         })
         .await
     }
@@ -225,22 +224,24 @@ impl Store {
     /// How much each webhook is owed.
     pub async fn backlogs(&self) -> Result<Vec<(String, Backlog)>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
+            let rows = connection.rows(
                 "SELECT webhook, state, count(*) AS count, min(recorded_at) AS oldest FROM deliveries
                  WHERE state <> 'delivered' GROUP BY webhook, state ORDER BY webhook, state",
+                [],
+                |row| {
+                    let state = word(row, "state", DeliveryState::from_word)?;
+                    let webhook: String = row.get("webhook")?;
+                    Ok((webhook, state, count(row, "count")?, instant(row, "oldest")?))
+                },
             )?;
             let mut backlogs: Vec<(String, Backlog)> = Vec::new();
-            let mut rows = query.query([])?;
-            while let Some(row) = rows.next()? {
-                let webhook: String = row.get("webhook")?;
+            for (webhook, state, count, oldest) in rows {
                 if backlogs.last().is_none_or(|(last, _)| *last != webhook) {
                     backlogs.push((webhook, Backlog::default()));
                 }
                 let Some((_, backlog)) = backlogs.last_mut() else { continue };
-                let state = word(row, "state", DeliveryState::from_word)?;
-                backlog.counts.push((state, count(row, "count")?));
+                backlog.counts.push((state, count));
                 if state != DeliveryState::Dead {
-                    let oldest = instant(row, "oldest")?;
                     backlog.oldest = Some(backlog.oldest.map_or(oldest, |known| known.min(oldest)));
                 }
             }

@@ -1,13 +1,13 @@
 //! Deliveries that were given up and of which the other webhooks are still to be told.
 
-use super::super::column::{Pk, collect, count, event_type, instant, ms};
+use super::super::column::{Pk, count, event_type, instant, ms};
 use super::super::error::StoreError;
+use super::super::sql::named;
 use super::super::state::Store;
 use super::super::telling;
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::named_params;
 use std::sync::Arc;
 
 /// What of a webhook was given up and has not been told yet.
@@ -43,13 +43,10 @@ impl Store {
     /// What was given up of `webhook` and has not been told.
     pub async fn given_up(&self, webhook: String) -> Result<Option<GivenUp>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT deliveries.pk AS pk, events.id AS event_id, type, provider, batch_id, attempts, last_error,
+            let found = connection.rows("SELECT deliveries.pk AS pk, events.id AS event_id, type, provider, batch_id, attempts, last_error,
                    count(*) OVER () AS count, min(due_at) OVER () AS since
                  FROM deliveries JOIN events USING (sequence) WHERE webhook = ?1 AND untold = 1
-                 ORDER BY due_at DESC, deliveries.pk DESC LIMIT 1",
-            )?;
-            let found = collect(query.query([webhook])?, |row| {
+                 ORDER BY due_at DESC, deliveries.pk DESC LIMIT 1", [webhook], |row| {
                 let error: Option<String> = row.get("last_error")?;
                 Ok(GivenUp {
                     count: count(row, "count")?,
@@ -81,15 +78,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             telling::record(tx, &finding, None, &routes)?;
-            tx.prepare_cached("UPDATE deliveries SET untold = 0 WHERE webhook = ?1 AND untold = 1")?
-                .execute([&webhook])?;
-            tx.prepare_cached(
+            tx.execute("UPDATE deliveries SET untold = 0 WHERE webhook = ?1 AND untold = 1", [&webhook])?;
+            tx.execute(
                 "INSERT INTO webhooks (name, deaths_since, deaths_told_at) VALUES (:name, :since, :told_at)
                  ON CONFLICT (name) DO UPDATE SET deaths_since = :since, deaths_told_at = :told_at",
-            )?
-            .execute(named_params! {
-                ":name": webhook, ":since": ms(since), ":told_at": ms(finding.observed_at)
-            })?;
+                named! {
+                    ":name": webhook, ":since": ms(since), ":told_at": ms(finding.observed_at)
+                },
+            )?;
             Ok(())
         })
         .await

@@ -2,25 +2,20 @@
 
 use super::super::column::{Pk, length, ms};
 use super::super::error::StoreError;
+use super::super::sql::{Sql, named};
 use super::given_up::TOLD_OF;
 use crate::domain::suspect::{AfterDeath, after_death};
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
 
 /// Makes due what was under way when the process before died, whatever the clock says: at once, or if it is suspected of
 /// having killed the process, after a wait; and gives up what has killed it again and again (`docs/delivery.md#suspects`).
-pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
-    let open: Vec<Open> = connection
-        .prepare(
-            "SELECT pk, crashes,
+pub(in super::super) fn recover(connection: &Sql<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let open: Vec<Open> = connection.rows("SELECT pk, crashes,
                (SELECT outcome FROM attempts WHERE delivery = deliveries.pk ORDER BY number DESC LIMIT 1) AS outcome
-             FROM deliveries WHERE state = 'inflight' AND state <> 'delivered'",
-        )?
-        .query_map([], |row| {
+             FROM deliveries WHERE state = 'inflight' AND state <> 'delivered'", [], |row| {
             let outcome: Option<String> = row.get("outcome")?;
             Ok(Open { pk: row.get("pk")?, deaths: row.get("crashes")?, died: outcome.is_none() })
-        })?
-        .collect::<Result<_, _>>()?;
+        })?;
     connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
     for Open { pk, deaths, died } in &open {
         let next = if *died {
@@ -30,28 +25,28 @@ pub(in super::super) fn recover(connection: &Connection, now: Timestamp) -> Resu
         };
         match next {
             AfterDeath::Again { deaths, wait } => {
-                connection
-                    .prepare_cached(
-                        "UPDATE deliveries SET
+                connection.execute(
+                    "UPDATE deliveries SET
                            state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
                              THEN 'held' ELSE 'pending' END,
                            crashes = :deaths, wait = :wait, due_at = :now + :wait, trigger = 'startup'
                          WHERE pk = :pk",
-                    )?
-                    .execute(named_params! {
+                    named! {
                         ":pk": pk, ":deaths": deaths, ":wait": length(wait), ":now": ms(now)
-                    })?;
+                    },
+                )?;
             }
             AfterDeath::GiveUp { deaths } => {
-                connection
-                    .prepare_cached(&format!(
+                connection.execute(
+                    &format!(
                         "UPDATE deliveries SET state = 'dead', crashes = :deaths, due_at = :now, wait = 0,
                            last_error = :error, untold = {TOLD_OF}
                          WHERE pk = :pk"
-                    ))?
-                    .execute(named_params! {
+                    ),
+                    named! {
                         ":pk": pk, ":deaths": deaths, ":error": CRASH_LOOP, ":now": ms(now)
-                    })?;
+                    },
+                )?;
                 tracing::error!(
                     delivery = pk,
                     "a delivery is given up: {CRASH_LOOP}; to send it again: batchd deliveries retry {pk}"
@@ -72,7 +67,7 @@ struct Open {
 }
 
 /// Where a wait ends later than it can have begun by `now`, it begins now (`docs/delivery.md#clocks`).
-pub(super) fn shorten_waits(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn shorten_waits(connection: &Sql<'_>, now: Timestamp) -> Result<(), StoreError> {
     connection.execute(
         "UPDATE deliveries SET due_at = ?1 + wait
          WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 + wait",

@@ -1,8 +1,9 @@
 //! From owed to accepted: what is due, attempts that are logged before they are made, how they ended, and what a crash
 //! or a clock that was set leaves to put right.
 
-use super::super::column::{Pk, at, collect, event_type, instant, length, ms};
+use super::super::column::{Pk, at, event_type, instant, length, ms};
 use super::super::error::StoreError;
+use super::super::sql::{Row, named};
 use super::super::state::Store;
 use super::super::transaction::Tx;
 use super::delivery::{DeliveryState, REACHABLE};
@@ -12,8 +13,6 @@ use super::webhooks::{WebhookState, hold, load_webhook, save_webhook};
 use crate::domain::event::EventType;
 use crate::domain::suspect::SUSPECT;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, named_params};
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -80,10 +79,11 @@ impl Store {
     pub async fn due(&self, webhook: String, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.follow_clock(now).await?;
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "{DUE} AND crashes < {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT ?3"
-            ))?;
-            collect(query.query((webhook, ms(now), limit))?, read_due)
+            connection.rows(
+                &format!("{DUE} AND crashes < {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT ?3"),
+                (webhook, ms(now), limit),
+                read_due,
+            )
         })
         .await
     }
@@ -98,15 +98,18 @@ impl Store {
     ) -> Result<Vec<Due>, StoreError> {
         self.follow_clock(now).await?;
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "{DUE} AND crashes < {SUSPECT} AND NOT EXISTS (
+            connection.rows(
+                &format!(
+                    "{DUE} AND crashes < {SUSPECT} AND NOT EXISTS (
                    SELECT 1 FROM deliveries AS before JOIN events AS begun ON begun.sequence = before.sequence
                    WHERE before.webhook = ?1 AND before.state IN ('pending', 'inflight')
                      AND before.state <> 'delivered' AND before.sequence < deliveries.sequence
                      AND begun.provider IS events.provider AND begun.batch_id IS events.batch_id)
                  ORDER BY due_at, deliveries.pk LIMIT ?3"
-            ))?;
-            collect(query.query((webhook, ms(now), limit))?, read_due)
+                ),
+                (webhook, ms(now), limit),
+                read_due,
+            )
         })
         .await
     }
@@ -115,10 +118,13 @@ impl Store {
     /// (`docs/delivery.md#suspects`): to be sent alone.
     pub async fn suspect(&self, webhook: String, now: Timestamp) -> Result<Option<Due>, StoreError> {
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "{DUE} AND crashes >= {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT 1"
-            ))?;
-            Ok(collect(query.query((webhook, ms(now)))?, read_due)?.pop())
+            Ok(connection
+                .rows(
+                    &format!("{DUE} AND crashes >= {SUSPECT} ORDER BY due_at, deliveries.pk LIMIT 1"),
+                    (webhook, ms(now)),
+                    read_due,
+                )?
+                .pop())
         })
         .await
     }
@@ -127,13 +133,12 @@ impl Store {
     pub async fn next_due(&self, webhook: String, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.follow_clock(now).await?;
         self.read(move |connection| {
-            let next: Option<i64> = connection
-                .prepare_cached(
-                    "SELECT due_at FROM deliveries WHERE webhook = ?1 AND state = 'pending'
+            let next: Option<i64> = connection.row(
+                "SELECT due_at FROM deliveries WHERE webhook = ?1 AND state = 'pending'
                      ORDER BY due_at LIMIT 1",
-                )?
-                .query_row([webhook], |row| row.get("due_at"))
-                .optional()?;
+                [webhook],
+                |row| row.get("due_at"),
+            )?;
             Ok(next.map(at))
         })
         .await
@@ -168,12 +173,12 @@ impl Store {
     /// before they have ended, it did not die of them.
     pub async fn expect_stop(&self, webhook: String) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE attempts SET outcome = 'interrupted' WHERE outcome IS NULL
                    AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
                      AND state <> 'delivered')",
-            )?
-            .execute([webhook])?;
+                [webhook],
+            )?;
             Ok(())
         })
         .await
@@ -183,19 +188,21 @@ impl Store {
     /// up nothing and are held against nobody.
     pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.prepare_cached(
+            tx.execute(
                 "UPDATE attempts SET outcome = 'interrupted', finished_at = :now
                  WHERE (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
                    AND delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook AND state = 'inflight'
                      AND state <> 'delivered')",
-            )?
-            .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
-            tx.prepare_cached(&format!(
-                "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
+                named! { ":webhook": webhook, ":now": ms(now) },
+            )?;
+            tx.execute(
+                &format!(
+                    "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
                    due_at = :now, wait = 0, trigger = 'startup'
                  WHERE webhook = :webhook AND state = 'inflight' AND state <> 'delivered'"
-            ))?
-            .execute(named_params! { ":webhook": webhook, ":now": ms(now) })?;
+                ),
+                named! { ":webhook": webhook, ":now": ms(now) },
+            )?;
             Ok(())
         })
         .await
@@ -208,12 +215,13 @@ impl Store {
         self.write(move |tx| {
             let mut retried = Vec::with_capacity(deliveries.len());
             for delivery in deliveries {
-                let webhook: Option<String> = tx
-                    .prepare_cached(&format!(
+                let webhook: Option<String> = tx.row(
+                    &format!(
                         "{RETRY} WHERE pk = :pk AND state <> 'inflight' AND {REACHABLE} RETURNING webhook"
-                    ))?
-                    .query_row(named_params! { ":pk": delivery, ":now": ms(now) }, |row| row.get("webhook"))
-                    .optional()?;
+                    ),
+                    named! { ":pk": delivery, ":now": ms(now) },
+                    |row| row.get("webhook"),
+                )?;
                 retried.push(webhook.is_some());
                 if let Some(webhook) = webhook {
                     tx.tell_webhook(&webhook);
@@ -227,23 +235,18 @@ impl Store {
     /// The same for all that was given up, of one webhook or of all. Returns how many.
     pub async fn retry_dead(&self, webhook: Option<String>, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut retried = 0;
-            let mut webhooks = BTreeSet::new();
-            {
-                let mut query = tx.prepare_cached(&format!(
+            let retried: Vec<String> = tx.rows(
+                &format!(
                     "{RETRY} WHERE state = 'dead' AND state <> 'delivered' AND webhook = coalesce(:webhook, webhook)
                        AND {REACHABLE} RETURNING webhook"
-                ))?;
-                let mut rows = query.query(named_params! { ":webhook": webhook, ":now": ms(now) })?;
-                while let Some(row) = rows.next()? {
-                    retried += 1;
-                    webhooks.insert(row.get::<_, String>("webhook")?);
-                }
+                ),
+                named! { ":webhook": webhook, ":now": ms(now) },
+                |row| row.get("webhook"),
+            )?;
+            for webhook in &retried {
+                tx.tell_webhook(webhook);
             }
-            for webhook in webhooks {
-                tx.tell_webhook(&webhook);
-            }
-            Ok(retried)
+            Ok(retried.len() as u64)
         })
         .await
     }
@@ -255,7 +258,7 @@ impl Store {
             tx.execute(
                 "UPDATE deliveries SET due_at = due_at + :step
                  WHERE state = 'pending' AND state <> 'delivered' AND due_at > :before AND due_at - wait <= :before",
-                named_params! { ":before": ms(before), ":step": length(step) },
+                named! { ":before": ms(before), ":step": length(step) },
             )?;
             tx.tell_all_webhooks();
             Ok(())
@@ -285,25 +288,25 @@ impl Store {
 }
 
 fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option<Pk>, StoreError> {
-    let begun: Option<(i64, String)> = tx
-        .prepare_cached(
-            "UPDATE deliveries SET state = 'inflight', attempts = attempts + 1
+    let begun: Option<(i64, String)> = tx.row(
+        "UPDATE deliveries SET state = 'inflight', attempts = attempts + 1
              WHERE pk = ?1 AND state = 'pending' RETURNING attempts, trigger",
-        )?
-        .query_row([delivery], |row| Ok((row.get("attempts")?, row.get("trigger")?)))
-        .optional()?;
+        [delivery],
+        |row| Ok((row.get("attempts")?, row.get("trigger")?)),
+    )?;
     let Some((number, trigger)) = begun else { return Ok(None) };
-    tx.prepare_cached(
+    let attempt = tx.one(
         "INSERT INTO attempts (delivery, number, started_at, trigger)
-         VALUES (:delivery, :number, :started_at, :trigger)",
-    )?
-    .execute(named_params! {
-        ":delivery": delivery,
-        ":number": number,
-        ":started_at": ms(now),
-        ":trigger": trigger,
-    })?;
-    Ok(Some(tx.last_insert_rowid()))
+         VALUES (:delivery, :number, :started_at, :trigger) RETURNING pk",
+        named! {
+            ":delivery": delivery,
+            ":number": number,
+            ":started_at": ms(now),
+            ":trigger": trigger,
+        },
+        |row| row.get("pk"),
+    )?;
+    Ok(Some(attempt))
 }
 
 fn finish_attempt(
@@ -313,29 +316,24 @@ fn finish_attempt(
     mut state: WebhookState,
 ) -> Result<(), StoreError> {
     let error = end.error.map(shortened);
-    let delivery: Option<Pk> = tx
-        .prepare_cached(
-            "UPDATE attempts SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status,
+    let delivery: Option<Pk> = tx.row(
+        "UPDATE attempts SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status,
                error = :error, excerpt = :excerpt
              WHERE pk = :pk AND (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
              RETURNING delivery",
-        )?
-        .query_row(
-            named_params! {
-                ":pk": attempt,
-                ":finished_at": ms(end.at),
-                ":outcome": end.outcome,
-                ":http_status": end.http_status,
-                ":error": error,
-                ":excerpt": end.excerpt.map(shortened),
-            },
-            |row| row.get("delivery"),
-        )
-        .optional()?;
+        named! {
+            ":pk": attempt,
+            ":finished_at": ms(end.at),
+            ":outcome": end.outcome,
+            ":http_status": end.http_status,
+            ":error": error,
+            ":excerpt": end.excerpt.map(shortened),
+        },
+        |row| row.get("delivery"),
+    )?;
     let Some(delivery) = delivery else { return Ok(()) };
-    let webhook: String = tx
-        .prepare_cached("SELECT webhook FROM deliveries WHERE pk = ?1")?
-        .query_row([delivery], |row| row.get("webhook"))?;
+    let webhook: String =
+        tx.one("SELECT webhook FROM deliveries WHERE pk = ?1", [delivery], |row| row.get("webhook"))?;
 
     if let Some(stored) = load_webhook(tx, &webhook)?
         && stored.disabled.is_some()
@@ -352,30 +350,32 @@ fn finish_attempt(
         Next::Hold => (DeliveryState::Held, false, false, end.at, Duration::ZERO),
     };
     let last_error = (new != DeliveryState::Delivered).then(|| error.unwrap_or(end.outcome));
-    tx.prepare_cached(&format!(
-        "UPDATE deliveries SET
+    tx.execute(
+        &format!(
+            "UPDATE deliveries SET
            state = CASE WHEN :state = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE :state END,
-           counted = counted + :counts, plain = max(plain, :plain), due_at = :due_at, wait = :wait,
+           counted = counted + :counts, plain = CASE WHEN :plain > plain THEN :plain ELSE plain END, due_at = :due_at, wait = :wait,
            last_error = :last_error, crashes = 0, trigger = 'schedule',
            untold = CASE WHEN :state = 'dead' THEN {TOLD_OF} ELSE 0 END
          WHERE pk = :pk AND state = 'inflight'"
-    ))?
-    .execute(named_params! {
-        ":pk": delivery,
-        ":state": new.as_str(),
-        ":counts": counts,
-        ":plain": plain,
-        ":due_at": ms(due_at),
-        ":wait": length(wait),
-        ":last_error": last_error,
-    })?;
+        ),
+        named! {
+            ":pk": delivery,
+            ":state": new.as_str(),
+            ":counts": counts,
+            ":plain": plain,
+            ":due_at": ms(due_at),
+            ":wait": length(wait),
+            ":last_error": last_error,
+        },
+    )?;
     if state.disabled.is_some() || end.next == Next::Hold {
         hold(tx, &webhook)?;
     }
     Ok(())
 }
 
-fn read_due(row: &rusqlite::Row<'_>) -> Result<Due, StoreError> {
+fn read_due(row: &Row<'_>) -> Result<Due, StoreError> {
     Ok(Due {
         pk: row.get("pk")?,
         event_id: row.get("event_id")?,

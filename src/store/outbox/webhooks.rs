@@ -1,7 +1,8 @@
 //! What is remembered of each webhook across restarts, and what switching one off or on does to what it is owed.
 
-use super::super::column::{collect, maybe_at, ms};
+use super::super::column::{maybe_at, ms};
 use super::super::error::StoreError;
+use super::super::sql::{Row, Sql, named};
 use super::super::state::Store;
 use super::super::telling;
 use super::super::transaction::Tx;
@@ -9,8 +10,6 @@ use super::delivery::REACHABLE;
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
-use rusqlite::{Connection, named_params};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is remembered of a webhook across restarts.
@@ -80,10 +79,10 @@ impl Store {
             )?;
             tx.execute("UPDATE webhooks SET configured = 0", [])?;
             for webhook in &configured {
-                tx.prepare_cached(
+                tx.execute(
                     "INSERT INTO webhooks (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET configured = 1",
-                )?
-                .execute([webhook])?;
+                    [webhook],
+                )?;
             }
             tx.execute(
                 "UPDATE deliveries SET state = 'held' WHERE state = 'pending' AND state <> 'delivered'
@@ -107,64 +106,53 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             telling::record(tx, &finding, None, &routes)?;
-            tx.prepare_cached(
+            tx.execute(
                 "INSERT INTO webhooks (name, told_since) VALUES (:name, :told_since)
                  ON CONFLICT (name) DO UPDATE SET told_since = :told_since",
-            )?
-            .execute(named_params! { ":name": webhook, ":told_since": told_since.map(ms) })?;
+                named! { ":name": webhook, ":told_since": told_since.map(ms) },
+            )?;
             Ok(())
         })
         .await
     }
 }
 
-fn states(connection: &Connection) -> Result<Vec<(String, WebhookState)>, StoreError> {
-    let mut query = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
-    collect(query.query([])?, |row| Ok((row.get("name")?, webhook_state(row)?)))
+fn states(connection: &Sql<'_>) -> Result<Vec<(String, WebhookState)>, StoreError> {
+    connection.rows(&format!("{SELECT} ORDER BY name"), [], |row| Ok((row.get("name")?, webhook_state(row)?)))
 }
 
 /// Holds what is pending of `webhook`.
 pub(super) fn hold(tx: &Tx<'_>, webhook: &str) -> Result<(), StoreError> {
-    tx.prepare_cached("UPDATE deliveries SET state = 'held' WHERE webhook = ?1 AND state = 'pending'")?
-        .execute([webhook])?;
+    tx.execute("UPDATE deliveries SET state = 'held' WHERE webhook = ?1 AND state = 'pending'", [webhook])?;
     Ok(())
 }
 
 /// Makes due what is held of webhooks that are configured and switched on.
 fn release(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    let released = {
-        let mut query = tx.prepare_cached(&format!(
+    let released: Vec<String> = tx.rows(
+        &format!(
             "UPDATE deliveries SET state = 'pending', due_at = ?1, wait = 0
              WHERE state = 'held' AND state <> 'delivered' AND {REACHABLE} RETURNING webhook"
-        ))?;
-        let webhooks = query.query_map([ms(now)], |row| row.get("webhook"))?;
-        webhooks.collect::<Result<BTreeSet<String>, _>>()?
-    };
+        ),
+        [ms(now)],
+        |row| row.get("webhook"),
+    )?;
     for webhook in released {
         tx.tell_webhook(&webhook);
     }
     Ok(())
 }
 
-pub(super) fn load_webhook(
-    connection: &Connection,
-    webhook: &str,
-) -> Result<Option<WebhookState>, StoreError> {
-    connection
-        .prepare_cached(&format!("{SELECT} WHERE name = ?1"))?
-        .query_and_then([webhook], webhook_state)?
-        .next()
-        .transpose()
+pub(super) fn load_webhook(connection: &Sql<'_>, webhook: &str) -> Result<Option<WebhookState>, StoreError> {
+    connection.row(&format!("{SELECT} WHERE name = ?1"), [webhook], webhook_state)
 }
 
 pub(super) fn save_webhook(
-    connection: &Connection,
+    connection: &Sql<'_>,
     webhook: &str,
     state: &WebhookState,
 ) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
+    connection.execute("INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
                fingerprint, told_since, deaths_since, deaths_told_at)
              VALUES (:name, :disabled, :by_hand, :failures, :failing_since, :paused_until, :last_success_at,
                :fingerprint, :told_since, :deaths_since, :deaths_told_at)
@@ -172,9 +160,7 @@ pub(super) fn save_webhook(
                failures = excluded.failures, failing_since = excluded.failing_since,
                paused_until = excluded.paused_until, last_success_at = excluded.last_success_at,
                fingerprint = excluded.fingerprint, told_since = excluded.told_since,
-               deaths_since = excluded.deaths_since, deaths_told_at = excluded.deaths_told_at",
-        )?
-        .execute(named_params! {
+               deaths_since = excluded.deaths_since, deaths_told_at = excluded.deaths_told_at", named! {
             ":name": webhook,
             ":disabled": state.disabled,
             ":by_hand": state.by_hand,
@@ -191,7 +177,7 @@ pub(super) fn save_webhook(
 }
 
 /// Reads a row that [`SELECT`] gives.
-fn webhook_state(row: &rusqlite::Row<'_>) -> Result<WebhookState, StoreError> {
+fn webhook_state(row: &Row<'_>) -> Result<WebhookState, StoreError> {
     Ok(WebhookState {
         disabled: row.get("disabled")?,
         by_hand: row.get("by_hand")?,
