@@ -43,6 +43,7 @@ mod retention;
 mod room;
 mod row;
 pub mod schedule;
+pub mod server;
 pub mod spool;
 mod state;
 pub mod submissions;
