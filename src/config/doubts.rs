@@ -4,6 +4,7 @@ use super::address::web_address;
 use super::environment::Env;
 use super::problem::{self, Problem};
 use super::secret::{self, SecretProblem, SecretSource};
+use super::server_address::ServerAddress;
 use super::settings::Config;
 use super::verify::UseOfSecret;
 use secrecy::ExposeSecret;
@@ -52,6 +53,15 @@ impl Config {
         let secret = use_of.source.resolve(env).ok()?;
         let text = secret.expose_secret();
         let (key, place) = (&use_of.key, self.origin.places.get(&use_of.key).cloned());
+        if use_of.is_server() {
+            let exposed = text.parse::<ServerAddress>().ok()?.exposed();
+            let message = format!(
+                "`{key}`: whoever is on the way to {} can read along and take its place",
+                exposed.join(", ")
+            );
+            let help = "write `sslmode=verify-full`, or leave `sslmode` out".to_owned();
+            return (!exposed.is_empty()).then(|| Problem::warning(place, message).help(help));
+        }
         let Some(url) = use_of.is_address().then(|| web_address(text).ok()).flatten() else {
             return secret::is_placeholder(text).then(|| {
                 let message =

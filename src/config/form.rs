@@ -20,7 +20,7 @@ use url::Url;
 /// How the value of a key is read and shown.
 ///
 /// Only a form says how much of its values may be shown, so a key cannot be declared without it: secrets have the
-/// forms [`SECRET`], [`SECRETS`] and [`SECRET_ADDRESS`], whose values have no other way to text than [`source`].
+/// forms [`SECRET`], [`SECRETS`], [`SECRET_ADDRESS`] and [`SECRET_SERVER`], whose values have no other way to text than [`source`].
 pub struct Form<T: 'static> {
     /// Type and unit in words.
     pub name: &'static str,
@@ -178,6 +178,10 @@ pub const SECRET: Form<SecretSource> = Form {
     write: |secret| Some(source(secret)),
     bounds: None,
 };
+
+/// Where a PostgreSQL server is, its password included.
+pub const SECRET_SERVER: Form<SecretSource> =
+    Form { name: "address of a PostgreSQL server, as a secret", ..SECRET };
 
 /// Headers of requests by their names, in lower case; each value is a secret.
 pub const HEADERS: Form<BTreeMap<String, SecretSource>> = Form {

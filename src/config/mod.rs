@@ -12,6 +12,7 @@ mod catalog;
 mod changes;
 mod check;
 mod client;
+mod conninfo;
 mod doubts;
 mod form;
 pub mod headers;
@@ -20,6 +21,7 @@ mod load;
 mod outbound;
 mod price_list;
 mod raw;
+mod server_address;
 mod settings;
 mod show;
 mod size;
@@ -35,6 +37,9 @@ pub use client::{ClientView, client_sockets, client_view};
 pub use environment::Env;
 pub use outbound::{Egress, Proxy};
 pub use problem::Refused;
+pub use server_address::{
+    BadServerAddress, ChannelBinding, Keepalive, Place, ServerAddress, ServerHost, Session, Tls,
+};
 pub use settings::{
     ApiConfig, Config, DigestConfig, FilesConfig, HeartbeatConfig, HttpConfig, Origin, Polling,
     ProviderConfig, ResultsConfig, SECTIONS, StateConfig, WebhookConfig,

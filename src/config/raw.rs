@@ -202,7 +202,7 @@ mod tests {
             help("[state]\ninsecure_skip_verify = true"),
             "`insecure_skip_verify` belongs in `[webhooks.NAME]`"
         );
-        assert_eq!(help("[state]\ncolour = 1"), "there is `dir`, `retain`");
+        assert_eq!(help("[state]\ncolour = 1"), "there is `dir`, `retain`, `url`, `name`, `lease`");
     }
 
     #[test]

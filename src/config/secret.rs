@@ -24,6 +24,21 @@ pub enum SecretSource {
     Inline(SecretString),
 }
 
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Env(one), Self::Env(other)) | (Self::Credential(one), Self::Credential(other)) => {
+                one == other
+            }
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Inline(one), Self::Inline(other)) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SecretSource {}
+
 impl SecretSource {
     /// Fetches the secret: never empty, one line, at most 64 KiB, without white space around it and without a byte order
     /// mark.

@@ -6,7 +6,7 @@
 use super::catalog::WebhookFacts;
 use super::form::{
     ADDRESS, Bounds, COUNT, CRON, CRON_IN_UTC, DURATION, Form, HEADERS, LABELS, NAMES, PATH, PLAIN_TEXT,
-    PRICE, RATE, SECRET, SECRET_ADDRESS, SECRETS, SIZE, SWITCH, TEXT_LIST, TIME_ZONE, WORD,
+    PRICE, RATE, SECRET, SECRET_ADDRESS, SECRET_SERVER, SECRETS, SIZE, SWITCH, TEXT_LIST, TIME_ZONE, WORD,
 };
 use super::keys::{Key, Section, Sections};
 use super::listening::{HOSTS, LISTEN, PUBLIC_URL, PublicUrl, SOCKET};
@@ -54,6 +54,13 @@ table! {
             said "the first of `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/batchd`, else `~/.local/state/batchd`";
         /// How long batches that have ended are kept, with their events and deliveries.
         retain: Duration = DURATION.within(&RETAIN), usual DEFAULT_RETAIN;
+        /// The [PostgreSQL server](scaling.md#the-address) that holds the state in place of a file in `dir`, which several
+        /// daemons may share.
+        url: SecretSource = SECRET_SERVER;
+        /// What this daemon is called among those that share the state.
+        name: String = PLAIN_TEXT, said "the machine's name";
+        /// After this time without a sign of life, what a daemon does is taken over by the others.
+        lease: Duration = DURATION.within(&LEASE), usual Duration::from_secs(10);
     }
 }
 
@@ -415,6 +422,7 @@ const DAY: u64 = 24;
 
 const RETAIN: Bounds<Duration> =
     Bounds::durations(Duration::from_secs(1), Duration::from_hours(36_500 * DAY));
+const LEASE: Bounds<Duration> = Bounds::durations(Duration::from_secs(2), Duration::from_mins(5));
 const INTERVAL: Bounds<Duration> =
     Bounds::durations(Duration::from_millis(10), Duration::from_hours(7 * DAY));
 const POLL_TIMEOUT: Bounds<Duration> = Bounds::durations(Duration::from_millis(100), Duration::from_mins(10));

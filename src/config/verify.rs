@@ -7,6 +7,7 @@ use super::headers;
 use super::load::read_file;
 use super::problem::{Problem, Refused};
 use super::secret::{self, SecretProblem, SecretSource};
+use super::server_address::{ServerAddress, not_one};
 use super::settings::Config;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -43,6 +44,9 @@ impl Config {
     pub(super) fn secrets(&self) -> Vec<UseOfSecret<'_>> {
         let mut uses = Vec::new();
         let mut add = |key: String, source, form| uses.push(UseOfSecret { key, source, form });
+        if let Some(url) = &self.state.url {
+            add("state.url".to_owned(), url, Form::Server);
+        }
         if let Some(token) = &self.api.token {
             add("api.token".to_owned(), token, Form::Any);
         }
@@ -112,6 +116,8 @@ enum Form {
     Header { secret: bool },
     /// An address that requests go to, of a webhook of this kind.
     Address(Option<WebhookFacts>),
+    /// Where a PostgreSQL server is.
+    Server,
     /// `whsec_…`
     SigningSecret,
     /// The same where a service chose it: of any length, and plain text if it does not begin with `whsec_`.
@@ -127,6 +133,11 @@ impl UseOfSecret<'_> {
     /// Whether it must be an address.
     pub(super) fn is_address(&self) -> bool {
         matches!(self.form, Form::Address(_))
+    }
+
+    /// Whether it must be the address of a server.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.form, Form::Server)
     }
 
     fn problem(&self, env: &Env) -> Option<String> {
@@ -150,6 +161,10 @@ impl UseOfSecret<'_> {
                     .map(|help| format!("{} holds the address of a service that has ended; {help}", place())),
                 Err(expected) => Some(format!("{} must hold {expected}", place())),
             },
+            Form::Server => {
+                let address = secret.expose_secret().parse::<ServerAddress>();
+                address.err().map(|problem| not_one(&place(), &problem))
+            }
             Form::HookSecret => secret::hook_key(secret)
                 .is_none()
                 .then(|| SecretProblem::NoHookSecret { place: place() }.to_string()),

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::headers;
 use crate::config::secret::SecretSource;
-use crate::config::{Config, ProviderConfig, WebhookConfig};
+use crate::config::{Config, ProviderConfig, ServerAddress, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::engine::Account;
 use crate::http::address::credentials;
@@ -90,6 +90,13 @@ impl Assembly {
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
             Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
         });
+        // The server's address stays as it is until the next start; nothing of it may show all the same.
+        if let Some(url) =
+            config.state.url.as_ref().and_then(|source| resolve("state.url".to_owned(), source))
+        {
+            let address = url.expose_secret().parse::<ServerAddress>();
+            secrets.extend(address.ok().and_then(|address| address.password().cloned()));
+        }
         let scrubber = Arc::new(Scrubber::new(&secrets));
 
         let mut accounts = Vec::new();

@@ -254,6 +254,9 @@ impl Live {
             }
         };
         needs_restart("state.dir", config.state.dir != before.state.dir);
+        needs_restart("state.url", config.state.url != before.state.url);
+        needs_restart("state.name", config.state.name != before.state.name);
+        needs_restart("state.lease", config.state.lease != before.state.lease);
         needs_restart("api.socket", config.api.socket != before.api.socket);
         needs_restart("api.listen", config.api.listen != before.api.listen);
         needs_restart("api.hosts", config.api.hosts != before.api.hosts);

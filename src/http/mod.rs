@@ -12,7 +12,7 @@ pub mod failure;
 mod io_thread;
 pub mod limits;
 pub mod memory;
-mod own_certificate;
+pub mod own_certificate;
 pub mod scrub;
 pub mod scrubbed;
 pub mod transport;

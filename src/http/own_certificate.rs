@@ -3,39 +3,64 @@
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rustls::client::WantsClientCert;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a client needs that trusts these certificates, in PEM, besides the platform's authorities.
 pub(super) fn client_config(pem: &[Vec<u8>]) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let certificates: Vec<CertificateDer<'static>> = pem
-        .iter()
-        .flat_map(|pem| CertificateDer::pem_slice_iter(pem))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-    let authorities = Verifier::new_with_extra_roots(certificates.clone(), Arc::clone(&provider))?;
-    let verifier = OwnCertificates { own: certificates, authorities };
-    let mut config = with_safe_versions(provider)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let mut config = verified_by(verifier(pem, Others::Platform)?)?.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+/// Whom else to trust beside the certificates that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// The platform's authorities.
+    Platform,
+    Nobody,
+}
 
-fn with_safe_versions(provider: Arc<CryptoProvider>) -> Result<Builder, Error> {
-    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+/// Who judges servers by these certificates, in PEM, as authorities and as servers' own.
+pub fn verifier(pem: &[Vec<u8>], others: Others) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let own: Vec<CertificateDer<'static>> = pem
+        .iter()
+        .flat_map(|pem| CertificateDer::pem_slice_iter(pem))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let authorities: Arc<dyn ServerCertVerifier> = match others {
+        Others::Platform => Arc::new(Verifier::new_with_extra_roots(own.clone(), provider())?),
+        Others::Nobody => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(own.iter().cloned());
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            verifier.map_err(|error| Error::General(error.to_string()))?
+        }
+    };
+    Ok(Arc::new(OwnCertificates { own, authorities }))
+}
+
+/// The beginning of a client whose servers `verifier` judges.
+pub fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Builder, Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+pub type Builder = rustls::ConfigBuilder<ClientConfig, WantsClientCert>;
+
+/// The cryptography that all of batchd's TLS is made of.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// Takes a certificate that is one of its own by its name and time alone: nobody else vouches for it. Authorities judge
@@ -43,7 +68,7 @@ fn with_safe_versions(provider: Arc<CryptoProvider>) -> Result<Builder, Error> {
 #[derive(Debug)]
 struct OwnCertificates {
     own: Vec<CertificateDer<'static>>,
-    authorities: Verifier,
+    authorities: Arc<dyn ServerCertVerifier>,
 }
 
 impl ServerCertVerifier for OwnCertificates {
@@ -64,7 +89,6 @@ impl ServerCertVerifier for OwnCertificates {
                 now,
             );
         }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         let invalid = |error| Err(Error::InvalidCertificate(error));
         let Some((begin, end)) = validity(end_entity) else { return invalid(CertificateError::BadEncoding) };
         let instant =
@@ -75,6 +99,8 @@ impl ServerCertVerifier for OwnCertificates {
         if now > instant(end) {
             return invalid(CertificateError::ExpiredContext { time: now, not_after: instant(end) });
         }
+        // As others do it, the name comes last: where any name will do, all else has been judged.
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -44,6 +44,7 @@ mod retention;
 mod room;
 mod row;
 pub mod schedule;
+pub mod server;
 pub mod spool;
 mod sql;
 mod state;

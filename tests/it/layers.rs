@@ -44,9 +44,10 @@ fn every_module_has_a_floor() {
 }
 
 #[test]
-fn only_the_store_names_rusqlite_and_only_the_fence_names_the_scheduler() {
+fn only_the_store_names_databases_and_only_the_fence_names_the_scheduler() {
     for (word, home) in [
         ("rusqlite::", "src/store"),
+        ("tokio_postgres::", "src/store/server"),
         ("tokio_cron_scheduler::", "src/maintenance/cron.rs"),
         ("reqwest::", "src/http/"),
     ] {

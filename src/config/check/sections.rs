@@ -3,14 +3,18 @@
 use super::rules::Check;
 use crate::config::find;
 use crate::config::outbound::{Egress, Proxy};
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, quote};
+use crate::config::secret::SecretSource;
+use crate::config::server_address::{LONGEST_NAME, ServerAddress, is_name, not_one};
 use crate::config::settings::{
     ApiConfig, ApiTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable, Polling, PollingTable,
     ResultsConfig, ResultsTable, StateConfig, StateTable,
 };
 use crate::config::table::Field;
 use crate::domain::duration::compact;
+use secrecy::ExposeSecret;
 use std::time::Duration;
+use toml::Spanned;
 
 impl Check<'_> {
     pub fn state(&mut self, table: &StateTable) -> Option<StateConfig> {
@@ -18,6 +22,7 @@ impl Check<'_> {
             let message = "`state.retain` is so short that ended batches are gone before anybody sees them";
             self.warn(retain.span(), message);
         }
+        self.server(table);
         let usual = find::state_dir(self.circumstances.base.env);
         if usual.is_none() && table.dir.given().is_none() {
             self.problems.push(
@@ -30,6 +35,39 @@ impl Check<'_> {
             return None;
         }
         Some(table.over(StateConfig { dir: usual.unwrap_or_default(), ..StateConfig::usual() }))
+    }
+
+    /// `url`, `name` and `lease` of `[state]`.
+    fn server(&mut self, table: &StateTable) {
+        if let Some(url) = table.url.given() {
+            let source = self.source("state.url", url);
+            if let SecretSource::Inline(text) = &source
+                && let Err(problem) = text.expose_secret().trim().parse::<ServerAddress>()
+            {
+                self.refuse(
+                    url.span(),
+                    format!("`state.url`: {}", not_one(&source.describe(), &problem)),
+                    None,
+                );
+            }
+        } else if table.url.is_missing() {
+            let spans = [
+                ("name", table.name.given().map(Spanned::span)),
+                ("lease", table.lease.given().map(Spanned::span)),
+            ];
+            for (key, span) in spans {
+                if let Some(span) = span {
+                    self.warn(span, format!("`state.{key}` has no effect without `state.url`"));
+                }
+            }
+        }
+        if let Some(name) = table.name.given()
+            && !((1..=LONGEST_NAME).contains(&name.get_ref().len()) && name.get_ref().chars().all(is_name))
+        {
+            let message = format!("{} cannot be the name of a daemon", quote(name.get_ref()));
+            let help = format!("names are made of at most {LONGEST_NAME} letters, digits, `-`, `_` and `.`");
+            self.refuse(name.span(), message, help);
+        }
     }
 
     pub fn api(&mut self, table: &ApiTable) -> ApiConfig {
