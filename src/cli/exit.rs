@@ -2,7 +2,7 @@
 
 use crate::control::api::ErrorCode;
 use crate::control::client_error::ClientError;
-use crate::store::OpenError;
+use crate::store::{Affair, OpenError};
 
 /// How the program ends; the number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,13 @@ impl From<&OpenError> for Exit {
             OpenError::Newer { .. } => Self::Internal,
             OpenError::Unwritable { .. } => Self::StateUnwritable,
             OpenError::Absent { .. } => Self::Failed,
+            OpenError::Server(refusal) => match refusal.affair() {
+                Affair::Server => Self::StateUnwritable,
+                Affair::Credentials => Self::Refused,
+                Affair::Configuration => Self::Configuration,
+            },
+            OpenError::NewerServer { .. } => Self::Internal,
+            OpenError::Foreign { .. } => Self::Configuration,
         }
     }
 }

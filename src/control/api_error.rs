@@ -209,7 +209,7 @@ impl From<StoreError> for ApiError {
                 ErrorCode::StateUnwritable
             }
             StoreError::Damaged(_) => ErrorCode::StateDamaged,
-            StoreError::Closed => ErrorCode::Unavailable,
+            StoreError::Closed | StoreError::Unreachable(_) | StoreError::GivenUp => ErrorCode::Unavailable,
             StoreError::Internal(_) => ErrorCode::Internal,
         };
         let refusal = Self::new(code, error.to_string());

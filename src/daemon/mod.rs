@@ -5,6 +5,7 @@ mod health;
 mod heartbeat;
 mod refuse_start;
 mod sockets;
+mod state;
 mod systemd;
 
 use crate::clock::Clock;
@@ -98,7 +99,7 @@ async fn start(
         tracing::warn!("{warning}");
     }
     let clock = Clock::system();
-    let store = Store::open(&config.state.dir, clock.clone())?;
+    let store = state::open(&config, &options.env, clock.clone()).await?;
     let sockets = Sockets::bind(&config, &options.env, passed).await?;
     let tasks = Tasks::new(clock.clone());
     let parts = Parts {

@@ -1,5 +1,6 @@
 //! Why the state cannot be opened, read or written.
 
+use super::server::refusal::Refusal;
 use rusqlite::{ErrorCode, ffi};
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +46,32 @@ pub enum OpenError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// The server that is to hold it cannot be used.
+    #[error("{0}")]
+    Server(#[from] Refusal),
+    /// The server's tables were written by a newer batchd.
+    #[error(
+        "the state at {host} has schema {found}, and a batchd that knows schemas up to {known} may not write it; run the \
+         newer batchd"
+    )]
+    NewerServer {
+        host: String,
+        /// The oldest schema that may write.
+        found: i64,
+        /// The newest that this binary knows.
+        known: i64,
+    },
+    /// The schema that the server's address leads to is another program's.
+    #[error(
+        "the schema `{schema}` at {host} holds tables that are not batchd's ({table}); name an empty schema in \
+         `[state] url` (`?options=-csearch_path%3Dbatchd`), or another database"
+    )]
+    Foreign {
+        host: String,
+        schema: String,
+        /// One of those tables.
+        table: String,
+    },
     /// There is nothing there to read (only without a daemon).
     #[error("there is no state in {}; name another directory in `[state] dir`, or start the daemon", dir.display())]
     Absent {
@@ -71,6 +98,14 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error("the database cannot be read or written; check the disk: {0}")]
     Io(String),
+    /// The server with the state cannot be reached, or cannot do what was asked just now.
+    #[error(
+        "the state cannot be read or written: {0}; batchd goes on by itself once the PostgreSQL server answers"
+    )]
+    Unreachable(String),
+    /// The other daemons that share the state have given this one up: it was silent for too long.
+    #[error("the other daemons took over, as this one was silent for too long; it starts anew")]
+    GivenUp,
     /// The store has been closed.
     #[error("the state is closed; batchd is stopping")]
     Closed,

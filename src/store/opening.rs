@@ -57,12 +57,13 @@ impl Store {
         let writer = Writer::start(Open::File(open), damage.clone(), followed, newest);
         let daemon = Daemon {
             writer,
-            lock_file,
+            lock_file: Some(lock_file),
             checked: opened.checked,
             asked_at: AtomicI64::new(i64::MIN),
             clock,
             reckoner,
             held_back: AtomicU64::new(0),
+            _directory_lock: None,
         };
         Ok(Self::of(dir, damage, readers, Some(daemon)))
     }

@@ -3,6 +3,7 @@
 //! Every statement is written once, in the SQL that both kinds of database understand (`docs/design.md#sql`).
 
 use super::error::StoreError;
+use super::server::session::{ServerRow, Session};
 use rusqlite::types::ValueRef;
 use std::borrow::Cow;
 
@@ -10,12 +11,14 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sql<'c> {
     File(&'c rusqlite::Connection),
+    Server(&'c Session),
 }
 
 /// The same, as whoever lends it has it.
 #[derive(Debug)]
 pub(super) enum Connection {
     File(rusqlite::Connection),
+    Server(Session),
 }
 
 /// What stands in a column, or is to stand there.
@@ -38,6 +41,7 @@ pub(super) enum Value {
 #[derive(Debug)]
 pub(super) enum Row<'r> {
     File(&'r rusqlite::Row<'r>),
+    Server(&'r ServerRow),
 }
 
 /// What is bound to a statement: by place (`?1` or `?`), or by name (`:name`).
@@ -67,6 +71,7 @@ impl Connection {
     pub(super) fn sql(&self) -> Sql<'_> {
         match self {
             Self::File(connection) => Sql::File(connection),
+            Self::Server(session) => Sql::Server(session),
         }
     }
 }
@@ -79,6 +84,10 @@ impl Sql<'_> {
                 let mut statement = connection.prepare_cached(sql)?;
                 bind(&mut statement, &params.bound())?;
                 Ok(statement.raw_execute()?)
+            }
+            Self::Server(session) => {
+                let changed = session.run(sql, &params.bound(), |_| Ok(()))?;
+                Ok(usize::try_from(changed).unwrap_or(usize::MAX))
             }
         }
     }
@@ -101,6 +110,14 @@ impl Sql<'_> {
                 }
                 Ok(all)
             }
+            Self::Server(session) => {
+                let mut all = Vec::new();
+                session.run(sql, &params.bound(), |row| {
+                    all.push(read(&Row::Server(row))?);
+                    Ok(())
+                })?;
+                Ok(all)
+            }
         }
     }
 
@@ -117,6 +134,16 @@ impl Sql<'_> {
                 bind(&mut statement, &params.bound())?;
                 let mut rows = statement.raw_query();
                 rows.next()?.map(|row| read(&Row::File(row))).transpose()
+            }
+            Self::Server(session) => {
+                let (mut read, mut first) = (Some(read), None);
+                session.run(sql, &params.bound(), |row| {
+                    if let Some(read) = read.take() {
+                        first = Some(read(&Row::Server(row))?);
+                    }
+                    Ok(())
+                })?;
+                Ok(first)
             }
         }
     }
@@ -138,6 +165,7 @@ impl Sql<'_> {
     pub(super) fn control(&self, statement: &str) -> Result<(), StoreError> {
         match self {
             Self::File(connection) => Ok(connection.prepare_cached(statement)?.execute([]).map(drop)?),
+            Self::Server(session) => session.control(statement),
         }
     }
 
@@ -145,6 +173,7 @@ impl Sql<'_> {
     pub(super) fn is_in_transaction(&self) -> bool {
         match self {
             Self::File(connection) => !connection.is_autocommit(),
+            Self::Server(session) => session.is_in_transaction(),
         }
     }
 }
@@ -180,7 +209,7 @@ fn bind_cell(
 }
 
 /// PostgreSQL stores no U+0000; neither does the other, so that nothing changes for who moves.
-fn without_nul(text: &str) -> Cow<'_, str> {
+pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
@@ -208,6 +237,7 @@ impl Row<'_> {
                     Err(unreadable(column, "it holds a value of another kind"))
                 }
             },
+            Self::Server(row) => row.cell(column).map_err(|what| unreadable(column, &what)),
         }
     }
 }

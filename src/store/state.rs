@@ -6,6 +6,7 @@ use super::database;
 use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::file_check::replaced;
+use super::lock::Lock;
 use super::reader::Readers;
 use super::reckoning::Reckoner;
 use super::sql::Sql;
@@ -37,7 +38,8 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) writer: Writer,
-    pub(super) lock_file: (PathBuf, Identity),
+    /// `None`: the state is on a server.
+    pub(super) lock_file: Option<(PathBuf, Identity)>,
     pub(super) checked: bool,
     /// The time, in Unix milliseconds, when somebody last asked what is due.
     pub(super) asked_at: AtomicI64,
@@ -45,6 +47,8 @@ pub(super) struct Daemon {
     pub(super) reckoner: Arc<Reckoner>,
     /// Ended batches that pruning kept although they are old.
     pub(super) held_back: AtomicU64,
+    /// Of the directory with this daemon's own files, where the state is on a server.
+    pub(super) _directory_lock: Option<Lock>,
 }
 
 impl Store {
@@ -83,6 +87,9 @@ impl Store {
 
     /// Checks the whole file; may take long, and holds up nothing.
     pub async fn check_whole(&self) -> Result<(), StoreError> {
+        if self.is_on_server() {
+            return Ok(());
+        }
         let found = self.apart(|connection, _| Ok(database::check(connection, "integrity_check")?)).await?;
         self.0.damage.noted(found.map_err(StoreError::Damaged))
     }
@@ -97,7 +104,7 @@ impl Store {
     pub async fn check_files(&self) -> Result<(), StoreError> {
         self.0.damage.none_yet()?;
         let Some(daemon) = &self.0.daemon else { return Ok(()) };
-        let (path, before) = daemon.lock_file.clone();
+        let Some((path, before)) = daemon.lock_file.clone() else { return Ok(()) };
         let core = Arc::clone(&daemon.writer.core);
         let checked = off_thread(move || {
             if Identity::of(&path).ok().flatten() != Some(before) {
@@ -121,7 +128,8 @@ impl Store {
             if trouble == StoreError::Full && directory::is_short_of_space(&self.0.dir) {
                 return Err(trouble);
             }
-            self.write(|tx| Ok(tx.execute("UPDATE identity SET run = run", []).map(drop)?)).await?;
+            self.write(|tx| tx.execute("UPDATE learnt SET at = at WHERE provider = ''", []).map(drop))
+                .await?;
         }
         Ok(())
     }
@@ -135,6 +143,11 @@ impl Store {
     #[doc(hidden)]
     pub async fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
         self.writer()?.alone(move |core| core.limit_growth(pages)).await
+    }
+
+    /// Whether the state is on a server, not in a file.
+    pub(super) fn is_on_server(&self) -> bool {
+        self.0.daemon.as_ref().is_some_and(|daemon| daemon.lock_file.is_none())
     }
 
     pub(super) fn writer(&self) -> Result<&Writer, StoreError> {

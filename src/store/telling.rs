@@ -12,9 +12,11 @@ use sha2::{Digest, Sha256};
 
 /// The number that was given last, even if its event has been deleted since.
 pub(super) fn last_sequence(connection: &Sql<'_>) -> Result<i64, StoreError> {
-    let last =
-        connection.row("SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| row.get("seq"))?;
-    Ok(last.unwrap_or(0))
+    let last = match connection {
+        Sql::File(_) => "SELECT seq AS sequence FROM sqlite_sequence WHERE name = 'events'",
+        Sql::Server(_) => "SELECT sequence FROM head",
+    };
+    Ok(connection.row(last, [], |row| row.get("sequence"))?.unwrap_or(0))
 }
 
 /// Records `draft` with a delivery for each webhook that wants it, unless it was recorded before.
@@ -35,7 +37,7 @@ pub(super) fn record(
             return Ok(false);
         }
     }
-    // The number stands in the body, so it must be known first; there is one writer only.
+    // The number stands in the body, so it must be known first; one transaction writes at a time.
     let sequence = last_sequence(tx)? + 1;
     let recorded = tx.execute(
         "INSERT INTO events (sequence, id, type, batch, provider, batch_id, recorded_at, body)
@@ -54,6 +56,9 @@ pub(super) fn record(
     )?;
     if recorded == 0 {
         return Ok(false);
+    }
+    if let Sql::Server(_) = tx.sql() {
+        tx.execute("UPDATE head SET sequence = ?1", [sequence])?;
     }
     tx.tell_event(sequence, draft.kind);
     for route in &routes.0 {

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::file_writer::FileWriter;
 use super::reckoning::Reckoner;
 use super::rescheduled::ScheduleWatcher;
+use super::server::writer::ServerWriter;
 use super::sql::Sql;
 use super::threads::off_thread;
 use super::touch::{PackedTouch, Touch, Touches};
@@ -60,6 +61,7 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub(super) enum Open {
     File(FileWriter),
+    Server(ServerWriter),
 }
 
 enum Job {
@@ -87,6 +89,7 @@ impl Writer {
         newest: i64,
     ) -> Self {
         let touched = Arc::new(Notify::new());
+        let beats = matches!(open, Open::Server(_));
         let core = Arc::new(Core {
             clock,
             reckoner,
@@ -107,7 +110,7 @@ impl Writer {
             clippy::disallowed_methods,
             reason = "below the supervisor; the handle is kept, and without the task every write answers an error"
         )]
-        let committer = tokio::spawn(commit_what_waits(Arc::downgrade(&core), queue, touched));
+        let committer = tokio::spawn(commit_what_waits(Arc::downgrade(&core), queue, touched, beats));
         Self { jobs, core, committer }
     }
 
@@ -225,6 +228,7 @@ impl Core {
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
             Open::File(file) => file.checkpoint(),
+            Open::Server(_) => Ok(()),
         }
     }
 
@@ -237,15 +241,24 @@ impl Core {
         let Some(open) = lock(&self.open).take() else { return Err(StoreError::Closed) };
         let closed = match open {
             Open::File(file) => file.close(self.clock.now()),
+            Open::Server(server) => server.close(),
         };
         result.and(closed)
+    }
+
+    /// Shows those that share the state that this daemon lives.
+    fn beat(&self) -> Result<(), StoreError> {
+        match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
+            Open::File(_) => Ok(()),
+            Open::Server(server) => server.beat(self.clock.now()),
+        }
     }
 
     /// Whether the files are still those that were written; says nothing while a commit is under way, which says it.
     pub(super) fn check_files(&self) -> Result<(), StoreError> {
         match self.open.try_lock().as_deref_mut() {
             Ok(Some(Open::File(file))) => file.may_write(),
-            Ok(None) | Err(_) => Ok(()),
+            Ok(Some(Open::Server(_)) | None) | Err(_) => Ok(()),
         }
     }
 
@@ -253,6 +266,7 @@ impl Core {
     pub(super) fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
         match lock(&self.open).as_ref().ok_or(StoreError::Closed)? {
             Open::File(file) => file.limit_growth(pages),
+            Open::Server(_) => Err(StoreError::Internal("a server's tables have no limit here".to_owned())),
         }
     }
 
@@ -346,20 +360,23 @@ impl Open {
     fn sql(&self) -> Sql<'_> {
         match self {
             Self::File(file) => file.sql(),
+            Self::Server(server) => server.sql(),
         }
     }
 
     /// Opens a transaction, if anything may be written.
-    fn begin(&mut self) -> Result<(), StoreError> {
+    fn begin(&mut self, now: Timestamp) -> Result<(), StoreError> {
         match self {
             Self::File(file) => file.begin(),
+            Self::Server(server) => server.begin(now),
         }
     }
 
     /// Commits it. Without an error it is there; with one it is not, or nobody can say and nothing more is written.
-    fn commit(&mut self) -> Result<(), StoreError> {
+    fn commit(&mut self, now: Timestamp) -> Result<(), StoreError> {
         match self {
             Self::File(file) => file.commit(),
+            Self::Server(server) => server.commit(now),
         }
     }
 
@@ -367,6 +384,7 @@ impl Open {
     fn settle(&mut self) -> Result<(), StoreError> {
         match self {
             Self::File(file) => file.settle(),
+            Self::Server(_) => Ok(()),
         }
     }
 
@@ -374,6 +392,7 @@ impl Open {
     fn roll_back(&mut self, error: &StoreError) {
         match self {
             Self::File(file) => file.roll_back(error),
+            Self::Server(server) => server.roll_back(),
         }
     }
 
@@ -388,7 +407,8 @@ impl Open {
     ) -> Result<AfterCommit, StoreError> {
         let mut writes = writes.into_iter();
         let reckoning = reckoner.unwritten();
-        let begun = self.begin();
+        let now = terms.now;
+        let begun = self.begin(now);
         let mut transaction = Tx::of(self.sql(), terms);
         let result = begun
             .and_then(|()| reckoning.as_ref().map_or(Ok(()), |reckoning| reckoning.write(&transaction)))
@@ -400,7 +420,7 @@ impl Open {
             if failpoint::fails("store.write") {
                 return Err(StoreError::Full);
             }
-            self.commit()?;
+            self.commit(now)?;
             if let Some(reckoning) = &reckoning {
                 reckoner.written(reckoning);
             }
@@ -416,10 +436,17 @@ impl Open {
 }
 
 /// The committer: takes whatever waits, and writes touches that nothing else took along after a while.
-async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, touched: Arc<Notify>) {
+async fn commit_what_waits(
+    core: Weak<Core>,
+    mut queue: mpsc::Receiver<Job>,
+    touched: Arc<Notify>,
+    beats: bool,
+) {
     let mut jobs = Vec::new();
     // Armed only while there is something to write, so that simulated time need not stop for nothing.
     let mut flush_at: Option<Instant> = None;
+    // Only where others share the state.
+    let mut beat_at = beats.then(|| Instant::now() + BEAT_EVERY);
     loop {
         let mut flush = false;
         tokio::select! {
@@ -430,6 +457,15 @@ async fn commit_what_waits(core: Weak<Core>, mut queue: mpsc::Receiver<Job>, tou
                 continue;
             }
             () = sleep_until(flush_at) => flush = true,
+            () = sleep_until(beat_at) => {
+                let Some(core) = core.upgrade() else { return };
+                let beaten = off_thread(move || core.beat()).await;
+                if let Ok(Err(error)) = beaten {
+                    tracing::debug!("cannot tell the other daemons that this one lives: {error}");
+                }
+                beat_at = Some(Instant::now() + BEAT_EVERY);
+                continue;
+            }
         }
         let Some(core) = core.upgrade() else { return };
         let jobs = std::mem::take(&mut jobs);
@@ -490,6 +526,8 @@ fn refuse(writes: Vec<Write>, error: &StoreError) {
 
 /// Callers that wait to be queued wait in order.
 const QUEUE: usize = 1024;
+/// How often those that share the state see that this daemon lives.
+const BEAT_EVERY: Duration = Duration::from_millis(2500);
 /// Operations in one transaction.
 const MAX_OPERATIONS: usize = 500;
 /// How long a touch waits for a commit that takes it along.

@@ -1,7 +1,13 @@
 //! The state on a PostgreSQL server: how it is reached, and what its errors mean.
 
 pub mod connect;
+mod dialect;
 pub mod examine;
+mod member;
+mod migrate;
+pub mod opening;
 pub mod refusal;
+pub mod session;
 pub mod sqlstate;
 mod trust;
+pub mod writer;

@@ -1,0 +1,145 @@
+//! A daemon's row among those that share the state: its commits count up in it.
+
+use super::super::error::StoreError;
+use super::session::{Session, Told};
+use jiff::Timestamp;
+use std::fmt::Write as _;
+
+/// Who a daemon is among those that share the state; of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Member {
+    /// Of letters and digits alone.
+    pub(in super::super) id: String,
+    pub(in super::super) name: String,
+    /// Which machine and directory it runs in.
+    pub(in super::super) place: String,
+}
+
+/// Another daemon's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Other {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) place: String,
+    pub(super) commits: i64,
+}
+
+impl Member {
+    pub(in super::super) fn new(name: &str, place: &str) -> Self {
+        Self { id: format!("{:016x}", fastrand::u64(..)), name: name.to_owned(), place: place.to_owned() }
+    }
+
+    /// Adds the row; buries the daemon that ran in the same place before, of which nothing is left.
+    pub(super) fn join(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
+        let Self { id, name, place } = self;
+        let (name, place, now) = (quoted(name), quoted(place), now.as_millisecond());
+        let version = quoted(env!("CARGO_PKG_VERSION"));
+        session.control(&format!(
+            "BEGIN; SELECT sequence FROM head FOR UPDATE; \
+             UPDATE members SET dead = 1 WHERE place = {place} AND dead = 0; \
+             DELETE FROM members WHERE dead = 1 AND seen_at < {}; \
+             INSERT INTO members (id, name, place, version, joined_at, seen_at) \
+             VALUES ('{id}', {name}, {place}, {version}, {now}, {now}); COMMIT",
+            now - KEPT_FOR,
+        ))
+    }
+
+    /// The statement that counts this member's commit number `commit`; it changes no row if the member was given up.
+    pub(super) fn beat(&self, commit: i64, now: Timestamp) -> String {
+        format!(
+            "UPDATE members SET commits = {commit}, seen_at = {} WHERE id = '{}' AND dead = 0 AND commits = {}",
+            now.as_millisecond(),
+            self.id,
+            commit - 1
+        )
+    }
+
+    /// The number of its last commit, and whether it was given up; `None`: its row is gone.
+    pub(super) fn read(&self, session: &Session) -> Result<Option<(i64, bool)>, StoreError> {
+        let told = session.told(&format!("SELECT commits, dead FROM members WHERE id = '{}'", self.id))?;
+        let number = |at: usize| number(&told, 0, at);
+        Ok(number(0).zip(number(1)).map(|(commits, dead)| (commits, dead != 0)))
+    }
+
+    /// The others that were not given up.
+    pub(super) fn others(&self, session: &Session) -> Result<Vec<Other>, StoreError> {
+        let told = session.told(&format!(
+            "SELECT id, name, place, commits FROM members WHERE dead = 0 AND id <> '{}' ORDER BY id",
+            self.id
+        ))?;
+        let text = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        let other = |row: &Vec<Option<String>>| Other {
+            id: text(row, 0),
+            name: text(row, 1),
+            place: text(row, 2),
+            commits: text(row, 3).parse().unwrap_or_default(),
+        };
+        Ok(told.rows.iter().map(other).collect())
+    }
+
+    /// Gives up a member whose commits still stand where they stood; `false`: it lives.
+    pub(super) fn bury(session: &Session, other: &Other) -> Result<bool, StoreError> {
+        let told = session.told(&format!(
+            "UPDATE members SET dead = 1 WHERE id = {} AND dead = 0 AND commits = {}",
+            quoted(&other.id),
+            other.commits
+        ))?;
+        Ok(told.counts.first() == Some(&1))
+    }
+
+    /// Leaves: whatever it owned is free.
+    pub(super) fn leave(&self, session: &Session) -> Result<(), StoreError> {
+        session.control(&format!(
+            "UPDATE leases SET owner = NULL WHERE owner = '{0}'; UPDATE members SET dead = 1 WHERE id = '{0}'",
+            self.id
+        ))
+    }
+}
+
+/// The number in a column of an answer.
+pub(super) fn number(told: &Told, row: usize, column: usize) -> Option<i64> {
+    told.rows.get(row)?.get(column)?.as_ref()?.parse().ok()
+}
+
+/// `text` as it stands in a statement, whatever is in it.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 3);
+    quoted.push_str("E'");
+    for character in text.chars() {
+        match character {
+            '\'' => quoted.push_str("''"),
+            '\\' => quoted.push_str("\\\\"),
+            '\0' => quoted.push('\u{fffd}'),
+            other => {
+                let _ = write!(quoted, "{other}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// How long the row of one that was given up stays, in milliseconds: for whoever looks at what happened.
+const KEPT_FOR: i64 = 86_400_000;
+
+/// Where this process runs: two daemons in one place follow each other, they are never there at once.
+pub(in super::super) fn place(dir: &std::path::Path) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let machine = match machine.trim() {
+        "" => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        id => id.to_owned(),
+    };
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    format!("{machine}:{}", dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_in_a_statement_ends_where_it_ends() {
+        assert_eq!(quoted("it's"), "E'it''s'");
+        assert_eq!(quoted(r"\'; DROP TABLE members; --"), r"E'\\''; DROP TABLE members; --'");
+    }
+}

@@ -1,0 +1,173 @@
+//! Opening the state on a server: the tables, this daemon's row, and what daemons before have left under way.
+
+use super::super::damage::Damage;
+use super::super::error::{OpenError, StoreError};
+use super::super::lock::Lock;
+use super::super::outbox::recovering;
+use super::super::reader::Readers;
+use super::super::reckoning::Reckoner;
+use super::super::sql::{Connection, Sql};
+use super::super::state::{Daemon, Store};
+use super::super::writer::{Open, Writer};
+use super::super::{directory, history, telling, uploads};
+use super::connect::{Connected, Connector};
+use super::member::{Member, place};
+use super::migrate;
+use super::session::{Server, Session};
+use super::writer::ServerWriter;
+use crate::clock::Clock;
+use crate::tasks;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Which server holds the state, and as whom this daemon uses it.
+#[derive(Debug)]
+pub struct Shared {
+    pub connector: Connector,
+    /// By which people know this daemon.
+    pub name: String,
+    /// After how much silence another daemon is given up.
+    pub lease: Duration,
+}
+
+impl Store {
+    /// Opens (or makes) the state on a server for the daemon, whose own files are in `dir`.
+    ///
+    /// A server that cannot be reached is tried for half a minute.
+    pub async fn open_shared(dir: &Path, shared: Shared, clock: Clock) -> Result<Self, OpenError> {
+        let connected = reached(&shared.connector).await?;
+        let dir = dir.to_owned();
+        let opening = tasks::begin_blocking({
+            let dir = dir.clone();
+            let server = Arc::new(Server::new(shared.connector));
+            let (name, lease) = (shared.name, shared.lease);
+            move || open(&dir, &server, connected, &name, lease, clock)
+        });
+        opening.await.map_err(|error| OpenError::Unwritable { dir, what: error.to_string() })?
+    }
+
+    /// Opens the state on a server for reading only.
+    pub async fn open_shared_offline(dir: &Path, connector: Connector) -> Result<Self, OpenError> {
+        let connected = reached(&connector).await?;
+        let server = Arc::new(Server::new(connector));
+        let session = Session::new(server);
+        session.take(connected);
+        Ok(Self::of(dir, Damage::default(), Readers::new([Connection::Server(session)]), None))
+    }
+}
+
+async fn reached(connector: &Connector) -> Result<Connected, OpenError> {
+    let until = Instant::now() + TRIED_FOR;
+    let mut told = false;
+    loop {
+        match connector.connect().await {
+            Ok(connected) => return Ok(connected),
+            Err(refusal) if refusal.may_pass() && Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{refusal}; trying for {} s", TRIED_FOR.as_secs());
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+}
+
+fn open(
+    dir: &Path,
+    server: &Arc<Server>,
+    connected: Connected,
+    name: &str,
+    lease: Duration,
+    clock: Clock,
+) -> Result<Store, OpenError> {
+    directory::prepare(dir)?;
+    let lock = Lock::take(dir)?;
+    directory::remove_stale_copies(dir);
+    uploads::remove_unfinished(dir);
+    let host = connected.host.clone();
+    let session = Session::new(Arc::clone(server));
+    session.take(connected);
+    migrate::migrate(&session, &host)?;
+    let member = Member::new(name, &place(dir));
+    let failed = |error: StoreError| session.refusal(error);
+    member.join(&session, clock.now()).map_err(failed)?;
+    alone(&member, &session, lease).map_err(failed)?;
+    let newest = telling::last_sequence(&Sql::Server(&session)).map_err(failed)?;
+    let reckoner = Arc::new(Reckoner::begin(&Sql::Server(&session), clock.clone()).map_err(failed)?);
+    let mut writer = ServerWriter::new(session, member);
+    let begun = begin(&mut writer, &clock);
+    begun.map_err(|error| Session::new(Arc::clone(server)).refusal(error))?;
+
+    let damage = Damage::default();
+    let sessions: Vec<Connection> =
+        (0..READERS).map(|_| Connection::Server(Session::new(Arc::clone(server)))).collect();
+    let followed = (clock.clone(), Arc::clone(&reckoner));
+    let writer = {
+        let _runtime = server.runtime().enter();
+        Writer::start(Open::Server(writer), damage.clone(), followed, newest)
+    };
+    let daemon = Daemon {
+        writer,
+        lock_file: None,
+        checked: true,
+        asked_at: AtomicI64::new(i64::MIN),
+        clock,
+        reckoner,
+        held_back: AtomicU64::new(0),
+        _directory_lock: Some(lock),
+    };
+    Ok(Store::of(dir, damage, Readers::new(sessions), Some(daemon)))
+}
+
+/// Waits until no other daemon uses the state: those that are silent for `lease` are given up.
+fn alone(member: &Member, session: &Session, lease: Duration) -> Result<(), StoreError> {
+    let seen = member.others(session)?;
+    let Some(first) = seen.first() else { return Ok(()) };
+    tracing::info!(
+        name = first.name,
+        place = first.place,
+        "another daemon used this state; watching whether it lives"
+    );
+    std::thread::sleep(lease);
+    for other in &seen {
+        if Member::bury(session, other)? {
+            tracing::warn!(
+                name = other.name,
+                "gave up a daemon that has been silent for {} s",
+                lease.as_secs()
+            );
+        }
+    }
+    match member.others(session)?.first() {
+        None => Ok(()),
+        Some(other) => {
+            Err(StoreError::Unreachable(format!("the daemon {} ({}) uses it", other.name, other.place)))
+        }
+    }
+}
+
+/// Makes due what was under way when the daemon before died, and learns once from what ended before there was a history.
+fn begin(writer: &mut ServerWriter, clock: &Clock) -> Result<(), StoreError> {
+    let now = clock.now();
+    writer.begin(now)?;
+    let begun = recovering::recover(&writer.sql(), now).and_then(|()| {
+        if history::has_begun(&writer.sql())? { Ok(()) } else { history::begin(&writer.sql(), now) }
+    });
+    match begun {
+        Ok(()) => writer.commit(now),
+        Err(error) => {
+            writer.roll_back();
+            Err(error)
+        }
+    }
+}
+
+/// How long a server is tried that cannot be reached.
+const TRIED_FOR: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Connections that only read.
+const READERS: usize = 3;
