@@ -18,6 +18,8 @@ use crate::control::trial::Trial;
 use crate::domain::duration::human;
 use crate::domain::printable::clean;
 use crate::domain::time::since;
+use crate::store::server::connect::Connector;
+use crate::store::server::examine::examine;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -47,7 +49,10 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
             let checked = client.check_providers(&CheckRequest::default()).await?;
             providers(&mut findings, &checked.data);
         }
-        (None, Some(config)) => clock = trial(&mut findings, config, &env, context).await,
+        (None, Some(config)) => {
+            server(&mut findings, &config, &env, context.clock.now()).await;
+            clock = trial(&mut findings, config, &env, context).await;
+        }
         (None, None) => {}
     }
     clock_of(&mut findings, clock, context.clock.now());
@@ -214,6 +219,61 @@ fn another_file(here: Option<&Config>, its: Option<&str>) -> Option<(String, Str
     Some((other.to_owned(), here.display().to_string()))
 }
 
+/// Tries the server that holds the state, if one does.
+async fn server(findings: &mut Findings, config: &Config, env: &Env, now: Timestamp) {
+    let address = match config.state.server(env) {
+        Ok(Some(address)) => address,
+        Ok(None) => return,
+        Err(problem) => {
+            let hint = "a service may have variables and credentials that this shell lacks";
+            return findings.wrong(SERVER, problem, hint);
+        }
+    };
+    let connector = Connector::new(address, config.http.ca_file.clone());
+    let found = match examine(&connector).await {
+        Ok(found) => found,
+        Err(refusal) => return findings.add(SERVER, Verdict::Wrong, refusal.to_string(), Vec::new()),
+    };
+    let (used, most) = (found.connections, found.max_connections);
+    let milliseconds = found.round_trip.as_secs_f64() * 1000.0;
+    findings.ok(
+        SERVER,
+        format!(
+            "PostgreSQL {} at {} answers in {milliseconds:.1} ms; {used} of {most} connections are in use",
+            found.version, found.host
+        ),
+    );
+    if found.read_only {
+        findings.wrong(SERVER, "it takes no writes", "name the primary in `[state] url`");
+    }
+    match found.schema {
+        None => findings.wrong(
+            SERVER,
+            "the search path of the role leads to no schema that is there",
+            "make it (`CREATE SCHEMA`), or name another by `options=-c search_path=…` in `[state] url`",
+        ),
+        Some(schema) if !found.may_create => {
+            let hint = format!("as its owner: `GRANT CREATE ON SCHEMA {schema} TO …`");
+            findings.wrong(SERVER, format!("the role may make no tables in the schema `{schema}`"), &hint);
+        }
+        Some(_) => {}
+    }
+    if most.saturating_sub(used) < FEW_CONNECTIONS {
+        let hint = "raise `max_connections`, or put PgBouncer before the server".to_owned();
+        findings.add(SERVER, Verdict::Warning, "few of its connections are free".to_owned(), vec![hint]);
+    }
+    let off = found.at.map(|at| since(at, now).max(since(now, at))).unwrap_or_default();
+    if off > SERVER_CLOCK_TOLERANCE {
+        let hint = "set both clocks, and keep them right: `timedatectl set-ntp true`".to_owned();
+        findings.add(
+            SERVER,
+            Verdict::Warning,
+            format!("its clock is {} off this one", human(off)),
+            vec![hint],
+        );
+    }
+}
+
 /// Tries the keys and the network from here, for no daemon does; gives what time it is elsewhere.
 async fn trial(findings: &mut Findings, config: Config, env: &Env, context: &Context) -> Option<Timestamp> {
     match Trial::of(config, env, &context.clock) {
@@ -285,6 +345,12 @@ fn may_write(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
+/// What the findings about the server that holds the state are about.
+const SERVER: &str = "state server";
+/// A daemon needs several.
+const FEW_CONNECTIONS: u32 = 10;
+/// Times in the database are those of whichever daemon wrote them.
+const SERVER_CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// No clock that is right shows an earlier time: 2026-01-01.
 const BUILT: Timestamp = Timestamp::constant(1_767_225_600, 0);
 /// Signatures are refused when the clock is off by more than a few minutes.

@@ -15,6 +15,7 @@ pub mod hazard;
 pub mod history;
 pub mod outcome;
 pub mod outlook;
+pub mod ownership;
 pub mod pace;
 pub mod page;
 pub mod price_import;

@@ -17,6 +17,7 @@ const FILES: &[&str] = &[
     "Cargo.toml",
     "clippy.toml",
     "Dockerfile",
+    "compose.postgres.yaml",
     "compose.yaml",
     "config.example.toml",
     "justfile",

@@ -1,0 +1,4 @@
+//! The way to a PostgreSQL server, against a real one.
+
+mod connecting;
+mod support;
