@@ -9,7 +9,7 @@ use crate::domain::tracked::Tracked;
 /// batches' own.
 pub(super) const BATCHES_AND_CHECKS: &str = "batches LEFT JOIN (
      SELECT batch AS checked, last_polled_at AS checked_at, next_poll_at, eta, eta_earliest, eta_latest FROM checks
-   ) ON checked = pk";
+   ) AS places ON checked = pk";
 
 /// Writes where `stored`, which is the batch's row, stands on the schedule; what is not to be checked has no row.
 pub(super) fn place(connection: &Sql<'_>, pk: Pk, stored: &Tracked) -> Result<(), StoreError> {

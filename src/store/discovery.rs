@@ -84,7 +84,7 @@ impl Store {
             }
             tx.execute(
                 "INSERT INTO discovery (provider, began_at, round_at)
-                 VALUES (:provider, :began_at, CASE WHEN :last = 1 THEN coalesce(:read_to, :began_at) END)
+                 VALUES (:provider, :began_at, CASE WHEN :last = 1 THEN coalesce(CAST(:read_to AS BIGINT), CAST(:began_at AS BIGINT)) END)
                  ON CONFLICT (provider) DO UPDATE
                  SET round_at = CASE WHEN :last = 1 THEN coalesce(:read_to, discovery.round_at, :began_at) ELSE discovery.round_at END",
                 named! {

@@ -52,12 +52,12 @@ impl Store {
             // What was delivered is in no index: it is what all are besides the others, and those are few.
             let open = connection.rows(
                 "SELECT state, count(*) AS count FROM deliveries
-                 WHERE state <> 'delivered' AND (:webhook IS NULL OR webhook = :webhook) GROUP BY state",
+                 WHERE state <> 'delivered' AND (CAST(:webhook AS TEXT) IS NULL OR webhook = :webhook) GROUP BY state",
                 named! { ":webhook": webhook },
                 |row| Ok((word(row, "state", DeliveryState::from_word)?.as_str(), count(row, "count")?)),
             )?;
             let all = connection.one(
-                "SELECT count(*) AS count FROM deliveries WHERE :webhook IS NULL OR webhook = :webhook",
+                "SELECT count(*) AS count FROM deliveries WHERE CAST(:webhook AS TEXT) IS NULL OR webhook = :webhook",
                 named! { ":webhook": webhook },
                 |row| row.get::<i64>("count"),
             )?;

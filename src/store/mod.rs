@@ -59,7 +59,7 @@ mod writer;
 pub use column::Pk;
 pub use commit_stats::CommitStats;
 pub use error::{OpenError, StoreError};
-pub use server::opening::Shared;
 pub use server::connect::Connector;
+pub use server::opening::Shared;
 pub use server::refusal::{Affair, Refusal};
 pub use state::Store;

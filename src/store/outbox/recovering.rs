@@ -29,10 +29,10 @@ pub(in super::super) fn recover(connection: &Sql<'_>, now: Timestamp) -> Result<
                     "UPDATE deliveries SET
                            state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
                              THEN 'held' ELSE 'pending' END,
-                           crashes = :deaths, wait = :wait, due_at = :now + :wait, trigger = 'startup'
+                           crashes = :deaths, wait = :wait, due_at = :due_at, trigger = 'startup'
                          WHERE pk = :pk",
                     named! {
-                        ":pk": pk, ":deaths": deaths, ":wait": length(wait), ":now": ms(now)
+                        ":pk": pk, ":deaths": deaths, ":wait": length(wait), ":due_at": ms(now) + length(wait)
                     },
                 )?;
             }

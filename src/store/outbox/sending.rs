@@ -104,7 +104,7 @@ impl Store {
                    SELECT 1 FROM deliveries AS before JOIN events AS begun ON begun.sequence = before.sequence
                    WHERE before.webhook = ?1 AND before.state IN ('pending', 'inflight')
                      AND before.state <> 'delivered' AND before.sequence < deliveries.sequence
-                     AND begun.provider IS events.provider AND begun.batch_id IS events.batch_id)
+                     AND begun.provider IS NOT DISTINCT FROM events.provider AND begun.batch_id IS NOT DISTINCT FROM events.batch_id)
                  ORDER BY due_at, deliveries.pk LIMIT ?3"
                 ),
                 (webhook, ms(now), limit),
