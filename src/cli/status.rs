@@ -82,6 +82,9 @@ fn screen(
         fact("config", report.config_file.as_deref().unwrap_or("no file; keys come from the environment"));
     }
     fact("state", &report.state_dir);
+    for (name, text) in members(report) {
+        fact(name, &text);
+    }
     fact("backup", &backup(report, zone, now));
     fact("batches", &batches(report));
     if report.pid.is_some() {
@@ -103,6 +106,28 @@ fn screen(
     fact("webhooks", &names(report.webhooks.iter().map(|each| (each.name.as_str(), each.health.as_str()))));
     text
 }
+
+/// The server with the state, and the daemons that share it with what each of them does.
+fn members(report: &StatusReport) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> =
+        report.database.iter().map(|server| ("database", format!("PostgreSQL at {server}"))).collect();
+    for (at, member) in report.members.iter().enumerate() {
+        let scopes =
+            if member.scopes.is_empty() { "nothing yet".to_owned() } else { member.scopes.join(", ") };
+        let this = if member.this { " (this one)" } else { "" };
+        let drift = if member.clock_offset_ms.abs() > MAX_DRIFT {
+            format!("; its clock is {:+} s off the database's", member.clock_offset_ms / 1000)
+        } else {
+            String::new()
+        };
+        let text = format!("{}{this} {}: {scopes}{drift}", member.name, member.version);
+        lines.push((if at == 0 { "members" } else { "" }, text));
+    }
+    lines
+}
+
+/// Milliseconds by which a daemon's clock may differ from the database's before that is said.
+const MAX_DRIFT: i64 = 5000;
 
 /// What this month's batches cost, and what of it each label.
 fn cost(report: &StatusReport) -> Vec<(&'static str, String)> {

@@ -535,6 +535,30 @@ pub struct StatusReport {
     pub webhooks: Vec<WebhookReport>,
     /// The last run of each maintenance job.
     pub jobs: Vec<Value>,
+    /// The PostgreSQL server that holds the state: `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The daemons that share the state; left out where it is this one's alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberReport>,
+}
+
+/// A daemon that shares the state with others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    pub name: String,
+    pub version: String,
+    /// The machine and the directory that it runs in.
+    pub place: String,
+    /// RFC 3339, by its own clock: when it began, and when it wrote last.
+    pub joined_at: String,
+    pub seen_at: String,
+    /// By how many milliseconds its clock is ahead of the server's.
+    pub clock_offset_ms: i64,
+    /// What it does: `account:NAME`, `webhook:NAME`, `keeper`.
+    pub scopes: Vec<String>,
+    /// Whether it is the one that answers.
+    pub this: bool,
 }
 
 /// What the batches cost that ended since a month began, in US dollars.

@@ -202,6 +202,9 @@ impl ApiError {
     }
 }
 
+/// When a client is to ask again while the server with the state does not answer.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match error {
@@ -212,7 +215,10 @@ impl From<StoreError> for ApiError {
             StoreError::Closed | StoreError::Unreachable(_) | StoreError::GivenUp => ErrorCode::Unavailable,
             StoreError::Internal(_) => ErrorCode::Internal,
         };
-        let refusal = Self::new(code, error.to_string());
+        let mut refusal = Self::new(code, error.to_string());
+        if matches!(error, StoreError::Unreachable(_) | StoreError::GivenUp) {
+            refusal.retry_after = Some(TRIED_AGAIN_AFTER);
+        }
         match error {
             StoreError::Full => {
                 refusal.hint("make space on the file system of the state directory, then try again")

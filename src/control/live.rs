@@ -9,6 +9,7 @@ use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::environment::Env;
+use crate::domain::ownership::Scope;
 use crate::domain::prices::Prices;
 use crate::domain::route::Routes;
 use crate::engine::Engine;
@@ -18,6 +19,7 @@ use crate::store::Store;
 use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
@@ -115,6 +117,7 @@ impl Live {
         };
         let assembly = live.assemble(&config)?;
         live.apply(config, assembly).await.map_err(|refusal| vec![refusal.message])?;
+        live.declare().await;
         let live = Arc::new(live);
         let engine = live.engine.clone();
         live.parts
@@ -264,6 +267,7 @@ impl Live {
         let warnings = config.warnings.clone();
         let mut changes = before.changes_to(&config);
         self.apply(config, assembly).await?;
+        self.declare().await;
         if let Err(error) = self.count_what_is_left(&mut changes).await {
             // It is in force all the same.
             tracing::warn!(%error, "cannot count what waits for webhooks and providers that were removed");
@@ -340,6 +344,30 @@ impl Live {
         self.engine.put_in_force(accounts, routes);
         Ok(())
     }
+
+    /// Tells the daemons that share the state what this one could do.
+    async fn declare(&self) {
+        let scopes = scopes(&self.config());
+        if let Err(error) = self.parts.store.declare(scopes).await {
+            tracing::warn!(%error, "cannot tell the other daemons what this one could do; trying again");
+        }
+    }
+}
+
+/// What a daemon with this configuration could do, each with a fingerprint of what must be the same for all who could.
+fn scopes(config: &Config) -> BTreeMap<Scope, u64> {
+    let fingerprint = |parts: &[&str]| {
+        let digest = Sha256::digest(parts.join("\n").as_bytes());
+        u64::from_be_bytes(std::array::from_fn(|at| digest[at])) >> 1
+    };
+    let accounts = config.providers.values().map(|provider| {
+        (Scope::Account(provider.name.clone()), fingerprint(&[&provider.kind, &provider.base_url]))
+    });
+    let webhooks = config
+        .webhooks
+        .values()
+        .map(|webhook| (Scope::Webhook(webhook.name.clone()), fingerprint(&[&webhook.kind])));
+    accounts.chain(webhooks).chain([(Scope::Keeper, 0)]).collect()
 }
 
 impl Live {

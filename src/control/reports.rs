@@ -2,8 +2,8 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, ConfigReport, CostReport, DeliveryView, ProviderReport, ReloadAnswer, StatusReport,
-    TestAnswer, WebhookReport,
+    CheckAnswer, ConfigReport, CostReport, DeliveryView, MemberReport, ProviderReport, ReloadAnswer,
+    StatusReport, TestAnswer, WebhookReport,
 };
 use super::api_error::ApiError;
 use super::live::removed_webhooks;
@@ -14,12 +14,13 @@ use crate::domain::batch::RequestCounts;
 use crate::domain::cost::{CURRENCY, Usd};
 use crate::domain::event::{Draft, EventType};
 use crate::domain::status::Status;
-use crate::domain::time::since;
+use crate::domain::time::{from_millis, since};
 use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::notify::Exchange;
+use crate::store::MemberView;
 use crate::store::jobs::{BACKUP, JobRun};
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
 use crate::store::providers::ProviderState;
@@ -143,6 +144,8 @@ impl Service {
             providers: providers.map(|(name, state)| remembered_provider(&name, state)).collect(),
             webhooks,
             jobs: jobs.collect(),
+            database: self.store.server(),
+            members: self.store.members().into_iter().map(member).collect(),
         })
     }
 
@@ -474,4 +477,17 @@ pub(super) fn sample(kind: EventType, now: Timestamp) -> Tracked {
         _ => {}
     }
     tracked
+}
+
+fn member(member: MemberView) -> MemberReport {
+    MemberReport {
+        name: member.name,
+        version: member.version,
+        place: member.place,
+        joined_at: from_millis(member.joined_at).to_string(),
+        seen_at: from_millis(member.seen_at).to_string(),
+        clock_offset_ms: member.offset_ms,
+        scopes: member.scopes,
+        this: member.is_this,
+    }
 }

@@ -220,9 +220,10 @@ impl Running {
     async fn stop_within(self, timeout: Duration) {
         tracing::info!("stopping");
         let Self { live, parts, sockets, .. } = self;
+        let stepping_down = step_down(parts.store.clone());
         // All at once: a provider that hangs must not keep the ways in open.
         let engine = tokio::time::timeout(timeout, live.engine.stop());
-        let (engine, tasks) = tokio::join!(engine, parts.tasks.stop(timeout));
+        let (engine, tasks, ()) = tokio::join!(engine, parts.tasks.stop(timeout), stepping_down);
         if engine.is_err() || !tasks {
             tracing::warn!(
                 "not all work in progress ended within {} s; the rest is resumed at the next start",
@@ -235,6 +236,21 @@ impl Running {
         match parts.store.close().await {
             Ok(()) => tracing::info!("stopped"),
             Err(error) => tracing::error!(%error, "the database could not be closed cleanly"),
+        }
+    }
+}
+
+/// Lets other daemons that share the state take over: what is idle at once, what is under way after a moment.
+async fn step_down(store: Store) {
+    const LEFT_AFTER: Duration = Duration::from_secs(2);
+    if let Err(error) = store.step_down(false).await {
+        tracing::warn!(%error, "cannot tell the other daemons to take over; they do it once this one is silent");
+        return;
+    }
+    if store.members().len() > 1 {
+        tokio::time::sleep(LEFT_AFTER).await;
+        if let Err(error) = store.step_down(true).await {
+            tracing::warn!(%error, "cannot give back what is still under way");
         }
     }
 }

@@ -19,6 +19,9 @@ pub(super) async fn learn(poller: Arc<Poller>, shared: Arc<Shared>) {
         if !pause(&poller, &shared, wait).await {
             return;
         }
+        if !shared.polls(poller.name()) {
+            continue;
+        }
         match shared.store.has_learnt(poller.name().to_owned()).await {
             Ok(false) => {}
             Ok(true) => return,

@@ -229,6 +229,13 @@ impl Budget {
         until
     }
 
+    /// As if the ceiling had just been reached: another daemon may have done so.
+    pub(super) fn use_up(&self, now: Timestamp) {
+        if let Some(pace) = lock(&self.pace).as_mut() {
+            while pace.take(now).is_ok() {}
+        }
+    }
+
     /// Heeds what an answer says of the server's own limit.
     pub(super) fn note(&self, answer: &Answer, now: Timestamp) {
         if let Some(told) = allowance(&answer.headers) {

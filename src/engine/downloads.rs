@@ -8,6 +8,7 @@ use super::{Engine, ProviderError};
 use crate::clock::Clock;
 use crate::config::ResultsConfig;
 use crate::domain::download::{Trouble, next_try};
+use crate::domain::ownership::Scope;
 use crate::domain::time::has_passed;
 use crate::domain::tracked::SavedResults;
 use crate::http::failure::{Failure, Verdict};
@@ -89,6 +90,9 @@ impl Downloads {
         let due = self.store.downloads_due(self.clock.now(), AT_ONCE as u32 * 2).await?;
         for due in due {
             let pk = due.pk;
+            if !self.store.holds(&Scope::Account(due.tracked.key.provider.clone())) {
+                continue;
+            }
             {
                 let mut busy = lock(busy);
                 if busy.len() >= AT_ONCE || !busy.insert(pk) {

@@ -15,7 +15,7 @@ use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::schedule::{Plan, Terms};
 use crate::domain::sighting::Sighting;
-use crate::domain::time::{has_passed, later};
+use crate::domain::time::{has_passed, later, since};
 use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
@@ -381,6 +381,16 @@ impl Poller {
         self.budget.held_until(self.shared.clock.now())
     }
 
+    /// Takes over what another daemon knew of the account; of the ceiling nothing is left, as that one may have used it.
+    pub(super) fn remember(&self, state: ProviderState) {
+        let now = self.now();
+        if let Some(until) = state.held_until.filter(|until| *until > now) {
+            self.budget.hold(Some(since(now, until)), now);
+        }
+        *lock(&self.record.health) = Health::remembered(state);
+        self.budget.use_up(now);
+    }
+
     pub(super) fn record(&self) -> Arc<Record> {
         self.record.clone()
     }
@@ -532,7 +542,7 @@ impl Poller {
                 tracing::error!(provider = self.name(), "{message}");
             }
         }
-        if lock(&self.record.health).report().is_none() {
+        if lock(&self.record.health).report().is_none() || !self.shared.polls(self.name()) {
             return;
         }
         let _one_at_a_time = self.record.reporting.lock().await;

@@ -5,6 +5,7 @@ use super::due::{Claim, Next};
 use super::poll;
 use super::poller::{Polled, Poller};
 use super::rounds::Round;
+use crate::domain::ownership::Scope;
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
@@ -72,8 +73,23 @@ impl Poller {
     }
 
     async fn run(self: Arc<Self>, pulse: &Pulse) {
+        let scope = Scope::Account(self.name().to_owned());
+        // Of what is this daemon's alone the schedule is known from the start.
+        let mut is_known = self.shared.store.holdings().is_none_or(|holdings| holdings.is_alone());
         loop {
             pulse.beat();
+            if !self.shared.store.holds(&scope) {
+                is_known = false;
+                self.shared.wait_for_work(&self.retired).await;
+                if self.retired.is_cancelled() {
+                    return;
+                }
+                continue;
+            }
+            if !is_known {
+                is_known = self.take_over().await;
+                continue;
+            }
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -86,6 +102,26 @@ impl Poller {
                 () = self.retired.cancelled() => return,
                 () = &mut changed => {}
                 () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Takes what others have left on the schedule; `false`: it cannot be read, and is tried again in a moment.
+    async fn take_over(&self) -> bool {
+        let states = self.shared.store.provider_states().await;
+        let schedule = self.shared.store.schedule_of(self.name().to_owned()).await;
+        match (states, schedule) {
+            (Ok(states), Ok(schedule)) => {
+                if let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name()) {
+                    self.remember(state);
+                }
+                self.fill(&schedule);
+                true
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(provider = self.name(), %error, "cannot read the schedule; trying again");
+                self.shared.wait_for_work(&self.retired).await;
+                false
             }
         }
     }

@@ -284,6 +284,9 @@ impl Engine {
         let now = self.shared.clock.now();
         let mut known = lock(attempts);
         for head in heads {
+            if !self.shared.polls(&head.provider) {
+                continue;
+            }
             let line = (head.provider.clone(), head.model.clone());
             // A clock that was set back must not put it off for long.
             let retry = known.retries.get(&line).copied();

@@ -45,8 +45,10 @@ impl Engine {
         retries: &mut BTreeMap<String, Retry>,
         pulse: &Pulse,
     ) -> Result<(), StoreError> {
-        let mut open = self.shared.store.submissions().await?;
-        open.retain(|submission| !self.shared.active_submissions.has(&submission.marker));
+        let mut open = self.shared.store.submissions_not_awaited_elsewhere().await?;
+        open.retain(|submission| {
+            !self.shared.active_submissions.has(&submission.marker) && self.shared.polls(&submission.provider)
+        });
         retries.retain(|marker, _| open.iter().any(|submission| submission.marker == *marker));
         for mut submission in open {
             let now = self.shared.clock.now();

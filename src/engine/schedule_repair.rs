@@ -26,7 +26,9 @@ pub(super) async fn keep(shared: Arc<Shared>, pollers: Arc<RwLock<Pollers>>, pul
             }
             pulse.beat();
         }
-        let in_force = sync::read(&pollers).in_force.clone();
+        let mut in_force = sync::read(&pollers).in_force.clone();
+        // Others repair what is theirs.
+        in_force.retain(|name, _| shared.polls(name));
         cursors.retain(|name, _| in_force.contains_key(name));
         for poller in in_force.values() {
             let lost = poller.release_lost();

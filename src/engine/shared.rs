@@ -3,6 +3,7 @@
 use super::active_submissions::ActiveSubmissions;
 use super::estimates::Estimates;
 use crate::clock::Clock;
+use crate::domain::ownership::Scope;
 use crate::domain::route::Routes;
 use crate::rng::Rng;
 use crate::store::Store;
@@ -11,6 +12,7 @@ use crate::tasks::Tasks;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 /// The accounts at which a batch has ended, so that there may be room for another.
 #[derive(Debug, Default)]
@@ -60,6 +62,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Waits for a moment, or until this daemon gains or loses a part of the work.
+    pub(super) async fn wait_for_work(&self, ended: &CancellationToken) {
+        let Some(holdings) = self.store.holdings() else { return };
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => {}
+            () = holdings.wait() => {}
+        }
+    }
+
+    /// Whether an account is this daemon's to poll.
+    pub(super) fn polls(&self, provider: &str) -> bool {
+        self.store.holds(&Scope::Account(provider.to_owned()))
+    }
+
     pub(super) fn new(store: Store, clock: Clock, rng: Rng, tasks: Tasks) -> Self {
         Self {
             store,

@@ -4,6 +4,7 @@ use super::cron::{Cron, Sign, overdue};
 use super::housekeeping::Housekeeping;
 use super::job::Job;
 use super::scheduled::{self, ScheduledRun};
+use crate::domain::ownership::Scope;
 use crate::store::StoreError;
 use crate::store::jobs::JobRun;
 use crate::sync::lock;
@@ -22,6 +23,14 @@ enum Work {
 }
 
 impl Work {
+    /// Whose it is, where several daemons share the state.
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Scheduled(ScheduledRun::Discover { provider, .. }) => Scope::Account(provider.clone()),
+            Self::Job(_) | Self::Scheduled(ScheduledRun::Digest { .. }) => Scope::Keeper,
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Job(job) => job.name().to_owned(),
@@ -82,6 +91,9 @@ impl Housekeeping {
 
     /// Runs never overlap.
     fn begin(&self, work: Work, under_way: &Arc<Mutex<BTreeSet<String>>>) {
+        if !self.store.holds(&work.scope()) {
+            return;
+        }
         let name = work.name();
         let set = |set: &Arc<Mutex<BTreeSet<String>>>, name: &str, insert: bool| {
             let mut set = lock(set);

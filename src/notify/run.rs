@@ -6,6 +6,7 @@ use super::destination::Destination;
 use super::plan::{MAX_SLEEP, Plan};
 use super::worker::{Done, Worker};
 use crate::clock::Clock;
+use crate::domain::ownership::Scope;
 use crate::failpoint;
 use crate::store::outbox::Due;
 use crate::store::{Pk, StoreError};
@@ -33,7 +34,33 @@ impl Worker {
     async fn run(&mut self) {
         let mut news = self.context.store.watch_deliveries(&self.name);
         let stopping = self.context.tasks.stopping();
+        let scope = Scope::Webhook(self.name.clone());
+        let holdings = self.context.store.holdings();
+        let mut is_known = holdings.as_ref().is_none_or(|holdings| holdings.is_alone());
         while !stopping.is_cancelled() {
+            if let Some(holdings) = holdings.as_ref().filter(|holdings| !holdings.holds(&scope)) {
+                is_known = false;
+                self.pulse.beat();
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => {}
+                    Some(command) = self.commands.recv() => self.handle_command(command).await,
+                    Some(done) = self.in_flight.join_next() => {
+                        self.end(done.ok());
+                        self.record().await;
+                    }
+                    () = holdings.wait() => {}
+                }
+                continue;
+            }
+            if !is_known {
+                // What another daemon knew of the webhook.
+                is_known = self.remember().await;
+                if !is_known {
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                    continue;
+                }
+            }
             // Before the query, so that nothing that comes during it is missed.
             news.borrow_and_update();
             let wait = match self.pass().await {

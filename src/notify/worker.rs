@@ -5,6 +5,7 @@ use super::deliver::Exchange;
 use super::destination::Destination;
 use super::pacing::Pacing;
 use super::status::WorkerStatus;
+use crate::domain::ownership::Scope;
 use crate::domain::time::since;
 use crate::store::outbox::{AttemptEnd, Due, WebhookState};
 use crate::store::{Pk, StoreError};
@@ -128,6 +129,10 @@ impl Worker {
             Command::Point(destination) => self.point(destination),
             Command::Probe => self.pacing.probe_now(Instant::now()),
             Command::Switch(reason, reply) => {
+                // Where another daemon serves the webhook, the state says more than this one knows.
+                if !self.context.store.holds(&Scope::Webhook(self.name.clone())) {
+                    self.remember().await;
+                }
                 let by_hand = reason.is_some();
                 let wanted = if by_hand {
                     WebhookState { disabled: reason, by_hand, ..self.state.clone() }
@@ -150,6 +155,29 @@ impl Worker {
             }
         }
         self.publish();
+    }
+
+    /// Reads what is remembered of the webhook, in place of what this daemon knew; `false`: it cannot be read.
+    pub(super) async fn remember(&mut self) -> bool {
+        let state = match self.context.store.webhook_state(self.name.clone()).await {
+            Ok(state) => state,
+            Err(error) => {
+                self.tell_of_the_store(&error);
+                return false;
+            }
+        };
+        let now = self.context.clock.now();
+        let pause = state.paused_until.map(|until| since(now, until));
+        let pause = pause.filter(|pause| !pause.is_zero() && *pause <= MAX_PAUSE);
+        let fingerprint = self.state.fingerprint.take();
+        self.state = WebhookState { fingerprint: fingerprint.or(state.fingerprint), ..state };
+        self.pacing = Pacing::new(self.state.failures, pause, self.context.clock.steady());
+        if let Some(destination) = &self.destination {
+            self.pacing.keep_to(destination.rate(), now);
+        }
+        self.untold = true;
+        self.publish();
+        true
     }
 
     /// Sends to `destination` from now on. If it points elsewhere than before, what was held against the old target

@@ -293,7 +293,7 @@ fn adopt(connection: &mut Connection, lock: &Lock, dir: &Path, now: Timestamp) -
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     transaction.execute("UPDATE identity SET run = ?1", [&run]).map_err(failed)?;
-    recovering::recover(&Sql::File(&transaction), now).map_err(|error| match error {
+    recovering::recover(&Sql::File(&transaction), None, now).map_err(|error| match error {
         StoreError::Damaged(what) => damaged(dir, what),
         other => OpenError::Unwritable { dir: dir.to_owned(), what: other.to_string() },
     })?;

@@ -5,6 +5,7 @@ use super::directory;
 use super::error::{OpenError, StoreError};
 use super::file_check::FileCheck;
 use super::file_writer::FileWriter;
+use super::holdings::Holdings;
 use super::lock::{self, Lock};
 use super::reader::Readers;
 use super::reckoning::Reckoner;
@@ -53,7 +54,7 @@ impl Store {
         })?;
         let damage = Damage::default();
         let lock_file = (lock::path(dir), locked);
-        let followed = (clock.clone(), Arc::clone(&reckoner));
+        let (followed, followed_by) = ((clock.clone(), Arc::clone(&reckoner)), clock.clone());
         let writer = Writer::start(Open::File(open), damage.clone(), followed, newest);
         let daemon = Daemon {
             writer,
@@ -64,6 +65,8 @@ impl Store {
             reckoner,
             held_back: AtomicU64::new(0),
             _directory_lock: None,
+            holdings: Holdings::everything(followed_by),
+            server: None,
         };
         Ok(Self::of(dir, damage, readers, Some(daemon)))
     }

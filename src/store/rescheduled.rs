@@ -1,6 +1,9 @@
 //! What a commit has changed on the schedule, and who is told.
 
 use super::column::Pk;
+use super::error::StoreError;
+use super::row;
+use super::sql::Sql;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
 use std::fmt;
@@ -41,6 +44,25 @@ impl NextCheck {
             closely: tracked.is_close(),
         })
     }
+}
+
+/// Where these batches stand on the schedule now.
+pub(super) fn read(connection: &Sql<'_>, batches: &[Pk]) -> Result<Vec<Rescheduled>, StoreError> {
+    let found = batches.iter().map(|pk| row::load(connection, *pk));
+    let found = found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()?;
+    Ok(found.iter().map(|(pk, tracked)| Rescheduled::of(*pk, tracked)).collect())
+}
+
+/// Every batch of a provider that is on the schedule, to be checked at `now`.
+pub(super) fn at_once(
+    connection: &Sql<'_>,
+    provider: &str,
+    now: Timestamp,
+) -> Result<Vec<Rescheduled>, StoreError> {
+    connection.rows("SELECT batch, created_at FROM checks WHERE provider = ?1", [provider], |row| {
+        let next = NextCheck { at: now, created_at: row.get("created_at")?, closely: false };
+        Ok(Rescheduled { pk: row.get("batch")?, provider: provider.to_owned(), next: Some(next) })
+    })
 }
 
 /// Who is told what each commit has changed on the schedule.

@@ -46,6 +46,13 @@ impl Store {
         Ok(entries)
     }
 
+    /// The same of one provider.
+    pub async fn schedule_of(&self, provider: String) -> Result<Vec<ScheduleEntry>, StoreError> {
+        let mut entries = self.schedule().await?;
+        entries.retain(|entry| *entry.provider == *provider);
+        Ok(entries)
+    }
+
     /// Every batch that was due at `before`, and those of `on_schedule` that are not on the schedule. What is known of
     /// checks that are not written yet counts.
     pub async fn compare(

@@ -6,15 +6,19 @@ use super::database;
 use super::directory::{self, Identity};
 use super::error::StoreError;
 use super::file_check::replaced;
+use super::holdings::Holdings;
 use super::lock::Lock;
 use super::reader::Readers;
 use super::reckoning::Reckoner;
+use super::server::leases::MemberView;
 use super::sql::Sql;
 use super::threads::off_thread;
 use super::transaction::Tx;
 use super::writer::{Core, Writer};
 use crate::clock::Clock;
+use crate::domain::ownership::Scope;
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -49,6 +53,9 @@ pub(super) struct Daemon {
     pub(super) held_back: AtomicU64,
     /// Of the directory with this daemon's own files, where the state is on a server.
     pub(super) _directory_lock: Option<Lock>,
+    pub(super) holdings: Holdings,
+    /// The server that holds the state, as people know it.
+    pub(super) server: Option<String>,
 }
 
 impl Store {
@@ -120,6 +127,7 @@ impl Store {
     /// Writes only if the last write failed. Cheap otherwise; meant for every 30 s.
     pub async fn healthy(&self) -> Result<(), StoreError> {
         let Some(daemon) = &self.0.daemon else { return self.0.damage.none_yet() };
+        self.unreachable().map_or(Ok(()), Err)?;
         let dir = self.0.dir.clone();
         off_thread(move || directory::set_ballast(&dir)).await?;
         self.check_files().await?;
@@ -143,6 +151,52 @@ impl Store {
     #[doc(hidden)]
     pub async fn limit_growth(&self, pages: Option<u32>) -> Result<(), StoreError> {
         self.writer()?.alone(move |core| core.limit_growth(pages)).await
+    }
+
+    /// Which parts of the work are this daemon's.
+    pub fn holdings(&self) -> Option<Holdings> {
+        self.0.daemon.as_ref().map(|daemon| daemon.holdings.clone())
+    }
+
+    /// Whether `scope` is this daemon's to work on.
+    pub fn holds(&self, scope: &Scope) -> bool {
+        self.0.daemon.as_ref().is_some_and(|daemon| daemon.holdings.holds(scope))
+    }
+
+    /// Tells those that share the state what this daemon could do, each scope with a fingerprint of how it is
+    /// configured here.
+    pub async fn declare(&self, scopes: BTreeMap<Scope, u64>) -> Result<(), StoreError> {
+        if !self.is_on_server() {
+            return Ok(());
+        }
+        self.writer()?.alone(move |core| core.declare(&scopes)).await
+    }
+
+    /// Gives back what is idle, as this daemon stops; `all`: whatever is under way.
+    pub async fn step_down(&self, all: bool) -> Result<(), StoreError> {
+        if !self.is_on_server() {
+            return Ok(());
+        }
+        self.writer()?.alone(move |core| core.step_down(all)).await
+    }
+
+    /// The server that holds the state, as people know it; `None`: it is in a file.
+    pub fn server(&self) -> Option<String> {
+        self.0.daemon.as_ref()?.server.clone()
+    }
+
+    /// Why nothing can be read or written just now, where the state is on a server.
+    pub fn unreachable(&self) -> Option<StoreError> {
+        let holdings = &self.0.daemon.as_ref()?.holdings;
+        (!holdings.is_heard()).then(|| {
+            let why = "the PostgreSQL server does not answer, or takes no writes".to_owned();
+            StoreError::Unreachable(why)
+        })
+    }
+
+    /// The daemons that share the state; empty: it is this one's alone.
+    pub fn members(&self) -> Vec<MemberView> {
+        self.0.daemon.as_ref().map(|daemon| daemon.writer.core.members()).unwrap_or_default()
     }
 
     /// Whether the state is on a server, not in a file.

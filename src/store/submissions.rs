@@ -5,7 +5,7 @@ use super::creations::{self, Asked};
 use super::error::StoreError;
 use super::queue;
 use super::recording::{self, Registered, Registration};
-use super::sql::named;
+use super::sql::{Sql, named};
 use super::state::Store;
 use super::transaction::Tx;
 use crate::domain::route::Routes;
@@ -167,32 +167,54 @@ impl Store {
 
     /// Every submission that is open, the oldest first.
     pub async fn submissions(&self) -> Result<Vec<Submission>, StoreError> {
+        self.read(|connection| submissions(connection, "")).await
+    }
+
+    /// The same without those whose answer another daemon waits for that shares the state.
+    pub async fn submissions_not_awaited_elsewhere(&self) -> Result<Vec<Submission>, StoreError> {
         self.read(|connection| {
-            connection.rows("SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
-                   given, owner, begun_at, lost_at, candidates, trouble
-                 FROM submissions ORDER BY pk", [], |row| {
-                Ok(Submission {
-                    marker: row.get("marker")?,
-                    provider: row.get("provider")?,
-                    endpoint: row.get("endpoint")?,
-                    model: row.get("model")?,
-                    requests: count(row, "requests")?,
-                    file_name: row.get("file_name")?,
-                    uploaded_file: row.get("uploaded_file")?,
-                    input_file: row.get("input_file")?,
-                    lineage: from_json(row, "lineage")?,
-                    metadata: from_json(row, "metadata")?,
-                    user_fields: from_json(row, "given")?,
-                    owner: row.get("owner")?,
-                    begun_at: instant(row, "begun_at")?,
-                    lost_at: maybe_at(row, "lost_at")?,
-                    candidates: from_json(row, "candidates")?,
-                    trouble: row.get("trouble")?,
-                })
-            })
+            let condition = match connection {
+                Sql::File(_) => "",
+                Sql::Server(_) => {
+                    "WHERE lost_at IS NOT NULL OR NOT EXISTS (
+                       SELECT 1 FROM members WHERE members.id = submissions.member AND dead = 0)"
+                }
+            };
+            submissions(connection, condition)
         })
         .await
     }
+}
+
+fn submissions(connection: &Sql<'_>, condition: &str) -> Result<Vec<Submission>, StoreError> {
+    connection.rows(
+        &format!(
+            "SELECT marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
+               given, owner, begun_at, lost_at, candidates, trouble
+             FROM submissions {condition} ORDER BY pk"
+        ),
+        [],
+        |row| {
+            Ok(Submission {
+                marker: row.get("marker")?,
+                provider: row.get("provider")?,
+                endpoint: row.get("endpoint")?,
+                model: row.get("model")?,
+                requests: count(row, "requests")?,
+                file_name: row.get("file_name")?,
+                uploaded_file: row.get("uploaded_file")?,
+                input_file: row.get("input_file")?,
+                lineage: from_json(row, "lineage")?,
+                metadata: from_json(row, "metadata")?,
+                user_fields: from_json(row, "given")?,
+                owner: row.get("owner")?,
+                begun_at: instant(row, "begun_at")?,
+                lost_at: maybe_at(row, "lost_at")?,
+                candidates: from_json(row, "candidates")?,
+                trouble: row.get("trouble")?,
+            })
+        },
+    )
 }
 
 fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {

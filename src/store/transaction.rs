@@ -4,6 +4,7 @@ use super::column::Pk;
 use super::rescheduled::Rescheduled;
 use super::sql::Sql;
 use crate::domain::event::EventType;
+use crate::domain::ownership::Scope;
 use crate::domain::prices::Prices;
 use crate::domain::tracked::Tracked;
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub(super) struct AfterCommit {
     pub(super) superseded: Vec<Pk>,
     /// What has changed on the schedule, in this order.
     pub(super) rescheduled: Vec<Rescheduled>,
+    /// What else the owners of scopes are to hear of, if those are other daemons.
+    pub(super) letters: Vec<(Scope, &'static str)>,
 }
 
 /// How much there was to tell before an operation.
@@ -52,6 +55,7 @@ pub(super) struct Mark {
     all_webhooks: bool,
     superseded: usize,
     rescheduled: usize,
+    letters: usize,
 }
 
 impl AfterCommit {
@@ -68,6 +72,7 @@ impl AfterCommit {
             all_webhooks: self.all_webhooks,
             superseded: self.superseded.len(),
             rescheduled: self.rescheduled.len(),
+            letters: self.letters.len(),
         }
     }
 
@@ -78,6 +83,7 @@ impl AfterCommit {
         self.all_webhooks = mark.all_webhooks;
         self.superseded.truncate(mark.superseded);
         self.rescheduled.truncate(mark.rescheduled);
+        self.letters.truncate(mark.letters);
     }
 }
 
@@ -129,6 +135,11 @@ impl Tx<'_> {
         if !told.iter().any(|told| told == webhook) {
             told.push(webhook.to_owned());
         }
+    }
+
+    /// The owner of `scope` is to hear of something.
+    pub(super) fn write_letter(&mut self, scope: Scope, kind: &'static str) {
+        self.after_commit.letters.push((scope, kind));
     }
 
     /// Deliveries were made due, to whatever webhooks.

@@ -9,7 +9,8 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::file_writer::FileWriter;
 use super::reckoning::Reckoner;
-use super::rescheduled::ScheduleWatcher;
+use super::rescheduled::{self, ScheduleWatcher};
+use super::server::leases::{Letter, MemberView};
 use super::server::writer::ServerWriter;
 use super::sql::Sql;
 use super::threads::off_thread;
@@ -17,11 +18,12 @@ use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Terms, Tx};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
+use crate::domain::ownership::Scope;
 use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -55,6 +57,8 @@ pub(super) struct Core {
     trouble: Mutex<Option<StoreError>>,
     /// What ended batches are priced by.
     prices: Mutex<Arc<Prices>>,
+    /// Those that share the state, as they were seen last.
+    members: Mutex<Vec<MemberView>>,
 }
 
 /// The connection that writes, and what belongs to it.
@@ -104,6 +108,7 @@ impl Writer {
             commits: Mutex::new(CommitStats::default()),
             trouble: Mutex::default(),
             prices: Mutex::default(),
+            members: Mutex::default(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
         #[expect(
@@ -246,12 +251,62 @@ impl Core {
         result.and(closed)
     }
 
-    /// Shows those that share the state that this daemon lives.
-    fn beat(&self) -> Result<(), StoreError> {
+    /// Does what those owe each other that share the state: see [`ServerWriter::tend`].
+    pub(super) fn tend(&self) -> Result<(), StoreError> {
+        let mut open = lock(&self.open);
+        let Open::Server(server) = open.as_mut().ok_or(StoreError::Closed)? else { return Ok(()) };
+        let tended = server.tend(self.clock.now())?;
+        let mut batches = Vec::new();
+        let mut webhooks = BTreeSet::new();
+        let mut hurried = Vec::new();
+        for letter in tended.letters {
+            match letter {
+                Letter::Checks(pk) => batches.push(pk),
+                Letter::Due(webhook) | Letter::Switched(webhook) => {
+                    webhooks.insert(webhook);
+                }
+                Letter::Hurry(provider) => hurried.push(provider),
+            }
+        }
+        let mut changes = rescheduled::read(&server.sql(), &batches)?;
+        for provider in hurried {
+            changes.extend(rescheduled::at_once(&server.sql(), &provider, self.clock.now())?);
+        }
+        drop(open);
+        *lock(&self.members) = tended.members;
+        let watcher = lock(&self.schedule).clone();
+        watcher.tell(changes);
+        self.events.send_if_modified(|newest| {
+            let is_newer = tended.sequence > *newest;
+            *newest = (*newest).max(tended.sequence);
+            is_newer
+        });
+        for (webhook, watched) in &*lock(&self.webhooks) {
+            let gained =
+                tended.gained.iter().any(|scope| matches!(scope, Scope::Webhook(name) if name == webhook));
+            if gained || webhooks.contains(webhook) {
+                watched.send_modify(|count| *count += 1);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn declare(&self, scopes: &BTreeMap<Scope, u64>) -> Result<(), StoreError> {
+        if let Open::Server(server) = lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
+            server.declare(scopes, self.clock.now())?;
+        }
+        self.tend()
+    }
+
+    pub(super) fn step_down(&self, all: bool) -> Result<(), StoreError> {
         match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
             Open::File(_) => Ok(()),
-            Open::Server(server) => server.beat(self.clock.now()),
+            Open::Server(server) => server.step_down(all, self.clock.now()),
         }
+    }
+
+    pub(super) fn members(&self) -> Vec<MemberView> {
+        lock(&self.members).clone()
     }
 
     /// Whether the files are still those that were written; says nothing while a commit is under way, which says it.
@@ -380,6 +435,14 @@ impl Open {
         }
     }
 
+    /// Before it: what the owners of others' work are to hear.
+    fn write_letters(&self, changes: &AfterCommit) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Server(server) => server.write_letters(changes),
+        }
+    }
+
     /// After a commit: what was written must be there.
     fn settle(&mut self) -> Result<(), StoreError> {
         match self {
@@ -420,6 +483,7 @@ impl Open {
             if failpoint::fails("store.write") {
                 return Err(StoreError::Full);
             }
+            self.write_letters(&after_commit)?;
             self.commit(now)?;
             if let Some(reckoning) = &reckoning {
                 reckoner.written(reckoning);
@@ -446,7 +510,7 @@ async fn commit_what_waits(
     // Armed only while there is something to write, so that simulated time need not stop for nothing.
     let mut flush_at: Option<Instant> = None;
     // Only where others share the state.
-    let mut beat_at = beats.then(|| Instant::now() + BEAT_EVERY);
+    let mut beat_at = beats.then(|| Instant::now() + TENDED_EVERY);
     loop {
         let mut flush = false;
         tokio::select! {
@@ -459,11 +523,11 @@ async fn commit_what_waits(
             () = sleep_until(flush_at) => flush = true,
             () = sleep_until(beat_at) => {
                 let Some(core) = core.upgrade() else { return };
-                let beaten = off_thread(move || core.beat()).await;
+                let beaten = off_thread(move || core.tend()).await;
                 if let Ok(Err(error)) = beaten {
                     tracing::debug!("cannot tell the other daemons that this one lives: {error}");
                 }
-                beat_at = Some(Instant::now() + BEAT_EVERY);
+                beat_at = Some(Instant::now() + TENDED_EVERY);
                 continue;
             }
         }
@@ -526,8 +590,8 @@ fn refuse(writes: Vec<Write>, error: &StoreError) {
 
 /// Callers that wait to be queued wait in order.
 const QUEUE: usize = 1024;
-/// How often those that share the state see that this daemon lives.
-const BEAT_EVERY: Duration = Duration::from_millis(2500);
+/// How often it is looked at what others do that share the state.
+const TENDED_EVERY: Duration = Duration::from_millis(500);
 /// Operations in one transaction.
 const MAX_OPERATIONS: usize = 500;
 /// How long a touch waits for a commit that takes it along.

@@ -9,17 +9,36 @@ use jiff::Timestamp;
 
 /// Makes due what was under way when the process before died, whatever the clock says: at once, or if it is suspected of
 /// having killed the process, after a wait; and gives up what has killed it again and again (`docs/delivery.md#suspects`).
-pub(in super::super) fn recover(connection: &Sql<'_>, now: Timestamp) -> Result<(), StoreError> {
+///
+/// `of`: only what was under way to this webhook, as others may live that share the state.
+pub(in super::super) fn recover(
+    connection: &Sql<'_>,
+    of: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let open: Vec<Open> = connection.rows("SELECT pk, crashes,
                (SELECT outcome FROM attempts WHERE delivery = deliveries.pk ORDER BY number DESC LIMIT 1) AS outcome
-             FROM deliveries WHERE state = 'inflight' AND state <> 'delivered'", [], |row| {
+             FROM deliveries WHERE state = 'inflight' AND state <> 'delivered'
+               AND webhook = coalesce(:webhook, webhook)",
+        named! { ":webhook": of }, |row| {
             let outcome: Option<String> = row.get("outcome")?;
             Ok(Open { pk: row.get("pk")?, deaths: row.get("crashes")?, died: outcome.is_none() })
         })?;
-    connection.execute("UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL", [])?;
+    // In a file that is this daemon's alone the table is read from end to end by its narrow index.
+    connection.execute(
+        "UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL AND (CAST(:webhook AS TEXT) IS NULL
+           OR delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook))",
+        named! { ":webhook": of },
+    )?;
+    let everywhere: i64 = connection.one(
+        "SELECT count(*) AS count FROM deliveries WHERE state = 'inflight' AND state <> 'delivered'
+               AND webhook = coalesce(:webhook, webhook)",
+        named! { ":webhook": of },
+        |row| row.get("count"),
+    )?;
     for Open { pk, deaths, died } in &open {
         let next = if *died {
-            after_death(*deaths, open.len() == 1)
+            after_death(*deaths, everywhere == 1)
         } else {
             AfterDeath::Again { deaths: *deaths, wait: std::time::Duration::ZERO }
         };

@@ -8,6 +8,7 @@ use super::super::telling;
 use super::super::transaction::Tx;
 use super::delivery::REACHABLE;
 use crate::domain::event::Draft;
+use crate::domain::ownership::Scope;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -42,6 +43,11 @@ impl Store {
         self.read(states).await
     }
 
+    /// What is remembered of one webhook.
+    pub async fn webhook_state(&self, webhook: String) -> Result<WebhookState, StoreError> {
+        self.read(move |connection| Ok(load_webhook(connection, &webhook)?.unwrap_or_default())).await
+    }
+
     /// Saves what is to be remembered of `webhook`. Switching it off holds what is pending, switching it on
     /// releases what is held, in the same transaction.
     pub async fn set_webhook_state(
@@ -53,6 +59,9 @@ impl Store {
         self.write(move |tx| {
             let was_off = load_webhook(tx, &webhook)?.is_some_and(|state| state.disabled.is_some());
             save_webhook(tx, &webhook, &state)?;
+            if was_off != state.disabled.is_some() {
+                tx.write_letter(Scope::Webhook(webhook.clone()), "switched");
+            }
             if state.disabled.is_some() {
                 hold(tx, &webhook)?;
             } else if was_off {
@@ -77,7 +86,15 @@ impl Store {
                  WHERE state <> 'delivered' ON CONFLICT DO NOTHING",
                 [],
             )?;
-            tx.execute("UPDATE webhooks SET configured = 0", [])?;
+            // Where several daemons share the state, one of them may have a webhook that this one does not.
+            let elsewhere = match tx.sql() {
+                Sql::File(_) => "",
+                Sql::Server(_) => {
+                    " WHERE NOT EXISTS (SELECT 1 FROM members WHERE dead = 0
+                        AND strpos(scopes, '\"webhook:' || webhooks.name || '\"') > 0)"
+                }
+            };
+            tx.execute(&format!("UPDATE webhooks SET configured = 0{elsewhere}"), [])?;
             for webhook in &configured {
                 tx.execute(
                     "INSERT INTO webhooks (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET configured = 1",

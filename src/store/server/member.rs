@@ -15,15 +15,6 @@ pub(in super::super) struct Member {
     pub(in super::super) place: String,
 }
 
-/// Another daemon's row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Other {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) place: String,
-    pub(super) commits: i64,
-}
-
 impl Member {
     pub(in super::super) fn new(name: &str, place: &str) -> Self {
         Self { id: format!("{:016x}", fastrand::u64(..)), name: name.to_owned(), place: place.to_owned() }
@@ -32,7 +23,8 @@ impl Member {
     /// Adds the row; buries the daemon that ran in the same place before, of which nothing is left.
     pub(super) fn join(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
         let Self { id, name, place } = self;
-        let (name, place, now) = (quoted(name), quoted(place), now.as_millisecond());
+        let name = self.free_name(session, name, place)?;
+        let (name, place, now) = (quoted(&name), quoted(place), now.as_millisecond());
         let version = quoted(env!("CARGO_PKG_VERSION"));
         session.control(&format!(
             "BEGIN; SELECT sequence FROM head FOR UPDATE; \
@@ -42,6 +34,25 @@ impl Member {
              VALUES ('{id}', {name}, {place}, {version}, {now}, {now}); COMMIT",
             now - KEPT_FOR,
         ))
+    }
+
+    /// `name`, or with a number behind it that no other living daemon has.
+    fn free_name(&self, session: &Session, name: &str, place: &str) -> Result<String, StoreError> {
+        let told = session.told(&format!(
+            "SELECT name FROM members WHERE dead = 0 AND place <> {} AND seen_at > 0",
+            quoted(place)
+        ))?;
+        let taken: Vec<String> =
+            told.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        if !taken.iter().any(|other| other == name) {
+            return Ok(name.to_owned());
+        }
+        let mut numbered = (2..).map(|number| format!("{name}-{number}"));
+        let free = numbered.find(|name| !taken.contains(name)).unwrap_or_else(|| self.id.clone());
+        tracing::warn!(
+            "another daemon is called {name} already; this one is {free} (`[state] name` gives it another)"
+        );
+        Ok(free)
     }
 
     /// The statement that counts this member's commit number `commit`; it changes no row if the member was given up.
@@ -59,32 +70,6 @@ impl Member {
         let told = session.told(&format!("SELECT commits, dead FROM members WHERE id = '{}'", self.id))?;
         let number = |at: usize| number(&told, 0, at);
         Ok(number(0).zip(number(1)).map(|(commits, dead)| (commits, dead != 0)))
-    }
-
-    /// The others that were not given up.
-    pub(super) fn others(&self, session: &Session) -> Result<Vec<Other>, StoreError> {
-        let told = session.told(&format!(
-            "SELECT id, name, place, commits FROM members WHERE dead = 0 AND id <> '{}' ORDER BY id",
-            self.id
-        ))?;
-        let text = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        let other = |row: &Vec<Option<String>>| Other {
-            id: text(row, 0),
-            name: text(row, 1),
-            place: text(row, 2),
-            commits: text(row, 3).parse().unwrap_or_default(),
-        };
-        Ok(told.rows.iter().map(other).collect())
-    }
-
-    /// Gives up a member whose commits still stand where they stood; `false`: it lives.
-    pub(super) fn bury(session: &Session, other: &Other) -> Result<bool, StoreError> {
-        let told = session.told(&format!(
-            "UPDATE members SET dead = 1 WHERE id = {} AND dead = 0 AND commits = {}",
-            quoted(&other.id),
-            other.commits
-        ))?;
-        Ok(told.counts.first() == Some(&1))
     }
 
     /// Leaves: whatever it owned is free.

@@ -3,6 +3,7 @@
 pub mod connect;
 mod dialect;
 pub mod examine;
+pub mod leases;
 mod member;
 mod migrate;
 pub mod opening;

@@ -2,8 +2,8 @@
 
 use super::super::damage::Damage;
 use super::super::error::{OpenError, StoreError};
+use super::super::holdings::Holdings;
 use super::super::lock::Lock;
-use super::super::outbox::recovering;
 use super::super::reader::Readers;
 use super::super::reckoning::Reckoner;
 use super::super::sql::{Connection, Sql};
@@ -95,10 +95,10 @@ fn open(
     let member = Member::new(name, &place(dir));
     let failed = |error: StoreError| session.refusal(error);
     member.join(&session, clock.now()).map_err(failed)?;
-    alone(&member, &session, lease).map_err(failed)?;
     let newest = telling::last_sequence(&Sql::Server(&session)).map_err(failed)?;
     let reckoner = Arc::new(Reckoner::begin(&Sql::Server(&session), clock.clone()).map_err(failed)?);
-    let mut writer = ServerWriter::new(session, member);
+    let holdings = Holdings::nothing_yet(clock.clone(), lease);
+    let mut writer = ServerWriter::new(session, member, holdings.clone(), lease);
     let begun = begin(&mut writer, &clock);
     begun.map_err(|error| Session::new(Arc::clone(server)).refusal(error))?;
 
@@ -119,44 +119,18 @@ fn open(
         reckoner,
         held_back: AtomicU64::new(0),
         _directory_lock: Some(lock),
+        holdings,
+        server: Some(host),
     };
     Ok(Store::of(dir, damage, Readers::new(sessions), Some(daemon)))
 }
 
-/// Waits until no other daemon uses the state: those that are silent for `lease` are given up.
-fn alone(member: &Member, session: &Session, lease: Duration) -> Result<(), StoreError> {
-    let seen = member.others(session)?;
-    let Some(first) = seen.first() else { return Ok(()) };
-    tracing::info!(
-        name = first.name,
-        place = first.place,
-        "another daemon used this state; watching whether it lives"
-    );
-    std::thread::sleep(lease);
-    for other in &seen {
-        if Member::bury(session, other)? {
-            tracing::warn!(
-                name = other.name,
-                "gave up a daemon that has been silent for {} s",
-                lease.as_secs()
-            );
-        }
-    }
-    match member.others(session)?.first() {
-        None => Ok(()),
-        Some(other) => {
-            Err(StoreError::Unreachable(format!("the daemon {} ({}) uses it", other.name, other.place)))
-        }
-    }
-}
-
-/// Makes due what was under way when the daemon before died, and learns once from what ended before there was a history.
+/// Learns once from what ended before there was a history.
 fn begin(writer: &mut ServerWriter, clock: &Clock) -> Result<(), StoreError> {
     let now = clock.now();
     writer.begin(now)?;
-    let begun = recovering::recover(&writer.sql(), now).and_then(|()| {
-        if history::has_begun(&writer.sql())? { Ok(()) } else { history::begin(&writer.sql(), now) }
-    });
+    let begun = history::has_begun(&writer.sql())
+        .and_then(|begun| if begun { Ok(()) } else { history::begin(&writer.sql(), now) });
     match begun {
         Ok(()) => writer.commit(now),
         Err(error) => {

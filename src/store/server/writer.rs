@@ -5,10 +5,17 @@
 //! by the others; and it tells afterwards whether a commit was made whose answer was lost.
 
 use super::super::error::StoreError;
+use super::super::holdings::Holdings;
+use super::super::outbox::recovering;
 use super::super::sql::Sql;
-use super::member::{Member, number};
+use super::super::transaction::AfterCommit;
+use super::leases::{self, Letter, Lookout, MemberView, Seen};
+use super::member::{Member, number, quoted};
 use super::session::Session;
+use crate::domain::ownership::{Act, MemberId, Scope};
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -21,11 +28,47 @@ pub(in super::super) struct ServerWriter {
     in_doubt: Option<i64>,
     /// Why nothing is written any more.
     refused: Option<StoreError>,
+    holdings: Holdings,
+    /// After how much silence a member is given up.
+    lease: Duration,
+    lookout: Lookout,
+    /// What it could do, as it was declared last.
+    scopes: BTreeMap<Scope, u64>,
+    /// Whether it stops, and takes nothing more.
+    is_leaving: bool,
+    /// What is given back soon, and when: what was under way there ends before.
+    leaving: BTreeMap<Scope, Instant>,
+    /// When the last commit was sent.
+    beaten: Instant,
+}
+
+/// What was found at a look at the others.
+#[derive(Debug, Default)]
+pub(in super::super) struct Tended {
+    /// The number of the newest event.
+    pub(in super::super) sequence: i64,
+    pub(in super::super) letters: Vec<Letter>,
+    pub(in super::super) members: Vec<MemberView>,
+    /// Webhooks that became this daemon's.
+    pub(in super::super) gained: Vec<Scope>,
 }
 
 impl ServerWriter {
-    pub(super) fn new(session: Session, member: Member) -> Self {
-        Self { session, member, commits: 0, in_doubt: None, refused: None }
+    pub(super) fn new(session: Session, member: Member, holdings: Holdings, lease: Duration) -> Self {
+        Self {
+            session,
+            member,
+            commits: 0,
+            in_doubt: None,
+            refused: None,
+            holdings,
+            lease,
+            lookout: Lookout::default(),
+            scopes: BTreeMap::new(),
+            is_leaving: false,
+            leaving: BTreeMap::new(),
+            beaten: Instant::now(),
+        }
     }
 
     pub(in super::super) fn sql(&self) -> Sql<'_> {
@@ -34,7 +77,8 @@ impl ServerWriter {
 
     /// Opens a transaction that comes after all others.
     pub(in super::super) fn begin(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.open(&format!("{BEGIN}{LIMITS}{LAST_IN_LINE}"), now)
+        let member = format!("SET LOCAL batchd.member = '{}'; ", self.member.id);
+        self.open(&format!("{BEGIN}{LIMITS}{member}{LAST_IN_LINE}"), now)
     }
 
     fn open(&mut self, statements: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -72,8 +116,11 @@ impl ServerWriter {
     /// Commits. If the answer is lost, the next one tells whether it was made.
     pub(in super::super) fn commit(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let commit = self.commits + 1;
+        let sent = self.holdings.steady();
         let Err(error) = self.session.control("COMMIT") else {
             self.commits = commit;
+            self.beaten = Instant::now();
+            self.holdings.answered(sent);
             return Ok(());
         };
         if !matches!(error, StoreError::Unreachable(_)) {
@@ -134,10 +181,226 @@ impl ServerWriter {
         }
     }
 
-    /// Shows the others that this daemon lives, if it had nothing to write.
-    pub(in super::super) fn beat(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
-        self.commit(now)
+    /// Shows the others that this daemon lives, looks at what they do, and takes and gives back what is to be.
+    pub(in super::super) fn tend(&mut self, now: Timestamp) -> Result<Tended, StoreError> {
+        if self.refused.is_some() {
+            self.join_anew(now)?;
+        }
+        if self.beaten.elapsed() >= BEAT_EVERY {
+            let offset = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+            self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
+            self.session.control(&format!(
+                "UPDATE members SET offset_ms = {} - {offset} WHERE id = '{}'",
+                now.as_millisecond(),
+                self.member.id
+            ))?;
+            self.commit(now)?;
+        }
+        let steady = self.holdings.steady();
+        let Seen { sequence, acts, mut held, members, letters, taken } =
+            self.lookout.look(&self.session, &self.member.id, self.lease, steady)?;
+        if !taken.is_empty() {
+            self.session.control(&format!("DELETE FROM mail WHERE pk IN ({})", taken.join(", ")))?;
+        }
+        self.leaving.retain(|scope, _| held.contains(scope));
+        let mut claims = Vec::new();
+        for act in acts {
+            match act {
+                Act::Bury(id, commits) => self.bury(&id, commits)?,
+                Act::Claim(_) if self.is_leaving => {}
+                Act::Claim(scope) => claims.push(scope),
+                Act::Release(scope) => {
+                    self.leaving.entry(scope).or_insert_with(|| Instant::now() + LEFT_AFTER);
+                }
+                Act::Want(scope, to) => self.session.control(&leases::want(&scope, &to))?,
+            }
+        }
+        let gained = if claims.is_empty() { Vec::new() } else { self.claim(claims, now)? };
+        held.extend(gained.iter().cloned());
+        held.retain(|scope| !self.leaving.contains_key(scope));
+        self.holdings.set(held);
+        self.give_back(false, now)?;
+        Ok(Tended { sequence, letters, members, gained })
+    }
+
+    /// Begins afresh as another member, after the others have given up this one: what it did is theirs by now.
+    fn join_anew(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.holdings.set(BTreeSet::new());
+        self.session.give_up();
+        let member = Member::new(&self.member.name, &self.member.place);
+        member.join(&self.session, now)?;
+        tracing::warn!(
+            name = self.member.name,
+            "the other daemons had given up this one; it joins them anew"
+        );
+        (self.member, self.commits, self.in_doubt, self.refused) = (member, 0, None, None);
+        (self.lookout, self.leaving) = (Lookout::default(), BTreeMap::new());
+        let scopes = self.scopes.clone();
+        self.declare(&scopes, now)
+    }
+
+    fn bury(&self, id: &MemberId, commits: u64) -> Result<(), StoreError> {
+        let told = self.session.told(&format!(
+            "UPDATE members SET dead = 1 WHERE id = {} AND dead = 0 AND commits = {commits}",
+            quoted(&id.0)
+        ))?;
+        if told.counts.first() == Some(&1) {
+            tracing::warn!(
+                member = id.0,
+                "another daemon has been silent for {} s: what it did is taken over",
+                self.lease.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes what is still free of these, and makes due what its owner before had under way.
+    fn claim(&mut self, scopes: Vec<Scope>, now: Timestamp) -> Result<Vec<Scope>, StoreError> {
+        self.begin(now)?;
+        let taken = self.claim_in_transaction(scopes, now);
+        match taken {
+            Ok(gained) => {
+                self.commit(now)?;
+                for scope in &gained {
+                    tracing::info!(%scope, "this daemon does {scope} from now on");
+                }
+                Ok(gained)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn claim_in_transaction(&self, scopes: Vec<Scope>, now: Timestamp) -> Result<Vec<Scope>, StoreError> {
+        let mut gained = Vec::new();
+        for scope in scopes {
+            let told = self.session.told(&leases::claim(&scope, &self.member.id))?;
+            if told.counts.first() != Some(&1) {
+                continue;
+            }
+            if let Scope::Webhook(name) = &scope {
+                recovering::recover(&self.sql(), Some(name), now)?;
+            }
+            gained.push(scope);
+        }
+        Ok(gained)
+    }
+
+    /// Gives back what is to go and has had its time; `at_once`: all of it.
+    fn give_back(&mut self, at_once: bool, now: Timestamp) -> Result<(), StoreError> {
+        let due: Vec<Scope> = self
+            .leaving
+            .iter()
+            .filter(|(_, at)| at_once || **at <= Instant::now())
+            .map(|(scope, _)| scope.clone())
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.begin(now)?;
+        let statements: Vec<String> =
+            due.iter().map(|scope| leases::release(scope, &self.member.id)).collect();
+        if let Err(error) = self.session.control(&statements.join("; ")) {
+            self.roll_back();
+            return Err(error);
+        }
+        self.commit(now)?;
+        for scope in &due {
+            self.leaving.remove(scope);
+            tracing::info!(%scope, "gave back {scope}, which another daemon is to do");
+        }
+        Ok(())
+    }
+
+    /// Tells the others what this daemon could do.
+    pub(in super::super) fn declare(
+        &mut self,
+        scopes: &BTreeMap<Scope, u64>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.scopes.clone_from(scopes);
+        self.begin(now)?;
+        let mut statements = format!(
+            "UPDATE members SET scopes = {} WHERE id = '{}'",
+            quoted(&leases::written_scopes(scopes)),
+            self.member.id
+        );
+        for scope in scopes.keys() {
+            let name = quoted(&scope.to_string());
+            let _ = write!(statements, "; INSERT INTO leases (scope) VALUES ({name}) ON CONFLICT DO NOTHING");
+        }
+        match self.session.control(&statements) {
+            Ok(()) => self.commit(now),
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what is idle at once, as this daemon stops: the webhooks that have nothing under way, and the rest, which
+    /// needs no end; `all`: those that have too.
+    pub(in super::super) fn step_down(&mut self, all: bool, now: Timestamp) -> Result<(), StoreError> {
+        self.is_leaving = true;
+        if all {
+            self.begin(now)?;
+            return match self.session.control(&leases::release_all(&self.member.id)) {
+                Ok(()) => self.commit(now),
+                Err(error) => {
+                    self.roll_back();
+                    Err(error)
+                }
+            };
+        }
+        let held = self.holdings.held();
+        self.holdings.set(BTreeSet::new());
+        let busy = self.session.told("SELECT DISTINCT webhook FROM deliveries WHERE state = 'inflight'")?;
+        let busy: BTreeSet<String> =
+            busy.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        for scope in held {
+            let is_busy = matches!(&scope, Scope::Webhook(name) if busy.contains(name));
+            if !is_busy {
+                self.leaving.insert(scope, Instant::now());
+            }
+        }
+        self.give_back(true, now)
+    }
+
+    /// Writes, in the transaction that is open, what it changed for the owners of what is not this daemon's.
+    pub(in super::super) fn write_letters(&self, changes: &AfterCommit) -> Result<(), StoreError> {
+        let held = self.holdings.held();
+        let mut rows = Vec::new();
+        for change in &changes.rescheduled {
+            let scope = Scope::Account(change.provider.clone());
+            if !held.contains(&scope) {
+                rows.push(format!("({}, 'checks', {})", quoted(&scope.to_string()), change.pk));
+            }
+        }
+        for webhook in &changes.webhooks {
+            let scope = Scope::Webhook(webhook.clone());
+            if !held.contains(&scope) {
+                rows.push(format!("({}, 'due', NULL)", quoted(&scope.to_string())));
+            }
+        }
+        for (scope, kind) in &changes.letters {
+            if !held.contains(scope) {
+                rows.push(format!("({}, '{kind}', NULL)", quoted(&scope.to_string())));
+            }
+        }
+        if changes.all_webhooks {
+            self.session.control(&format!(
+                "INSERT INTO mail (scope, kind) SELECT scope, 'due' FROM leases \
+                 WHERE scope LIKE 'webhook:%' AND owner IS DISTINCT FROM '{}'",
+                self.member.id
+            ))?;
+        }
+        for some in rows.chunks(LETTERS_IN_ONE) {
+            self.session
+                .control(&format!("INSERT INTO mail (scope, kind, batch) VALUES {}", some.join(", ")))?;
+        }
+        Ok(())
     }
 
     /// Leaves the others.
@@ -155,5 +418,10 @@ const LIMITS: &str = "SET LOCAL lock_timeout = '8s'; SET LOCAL statement_timeout
 const LAST_IN_LINE: &str = "SELECT sequence FROM head FOR UPDATE; ";
 /// How long it is asked whether a commit was made whose answer was lost, before its caller is told that nobody knows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
+/// How often the others see that this daemon lives, if it writes nothing.
+const BEAT_EVERY: Duration = Duration::from_millis(2000);
+/// How long what is under way in a scope has before that is given back.
+const LEFT_AFTER: Duration = Duration::from_secs(3);
+const LETTERS_IN_ONE: usize = 1000;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -246,7 +246,9 @@ CREATE TABLE submissions (
   trouble       TEXT,
   uploaded_file TEXT COLLATE "C",
   input_file    TEXT,
-  lineage       TEXT NOT NULL DEFAULT '{}'
+  lineage       TEXT NOT NULL DEFAULT '{}',
+  -- The daemon that waits for the answer.
+  member        TEXT DEFAULT nullif(current_setting('batchd.member', true), '')
 );
 
 CREATE TABLE discovery (
