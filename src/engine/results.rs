@@ -435,7 +435,9 @@ impl Results {
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
         let as_it_is =
             self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
-        let piece = if current.ahead.is_empty() {
+        let piece = if splitter.is_behind() {
+            Some(Bytes::new())
+        } else if current.ahead.is_empty() {
             body.next(&self.account).await.transpose()?
         } else {
             Some(std::mem::take(&mut current.ahead))

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod anthropic;
+mod avro;
 pub mod azure_openai;
 pub mod bedrock;
 pub mod bounds;
