@@ -265,17 +265,11 @@ impl Service {
                 .param("input")
                 .hint("--input FILE gives it (over the API: the body of the request)")
         };
-        let file = parent.batch.input_file_id.clone();
-        if file.is_empty() {
+        if parent.batch.input_file_id.is_empty() {
             return Err(gone("it is not kept here, and its provider keeps none".to_owned()));
         }
         // Read as results are: resumed where a connection breaks.
-        let mut batch = parent.batch.clone();
-        batch.status = Status::Completed;
-        batch.output_file_id = Some(file);
-        batch.error_file_id = None;
-        batch.request_counts = None;
-        let opened = live.engine.results(provider, &batch, Wanted::Output, Format::Raw).await;
+        let opened = live.engine.results(provider, &parent.batch, Wanted::Input, Format::Raw).await;
         let mut results = match opened {
             Ok(Some(results)) => results,
             Ok(None) => return Err(gone("its provider does not give it".to_owned())),

@@ -24,6 +24,8 @@ const SYNC: usize = 16;
 const MAX_HEADER: usize = 1024 * 1024;
 /// How much of records is given at once, in bytes: a few bytes may hold a thousand times as much.
 const AT_ONCE: usize = 256 * 1024;
+/// How much may stand in a block behind what is packed by deflate, in bytes: Python's libraries leave some of a sum there.
+const TAIL: usize = 4;
 /// How much is unpacked at once, in bytes.
 const UNPACKED: usize = 32 * 1024;
 
@@ -366,6 +368,13 @@ impl Block {
                 self.plain.extend_from_slice(&raw.split_to(moved));
                 self.left -= moved;
             }
+            Unpacker::Deflate { is_over: true, .. } => {
+                if come == 0 {
+                    return Ok(Step::Wait);
+                }
+                raw.advance(come);
+                self.left -= come;
+            }
             Unpacker::Deflate { inflater, is_over } => {
                 self.plain.reserve(UNPACKED);
                 let before = (inflater.total_in(), self.plain.len());
@@ -376,7 +385,7 @@ impl Block {
                 self.left -= taken;
                 if told == Status::StreamEnd {
                     *is_over = true;
-                    if self.left > 0 {
+                    if self.left > TAIL {
                         return Err("a block is longer than what is packed in it".into());
                     }
                 } else if taken == 0 && self.plain.len() == before.1 {

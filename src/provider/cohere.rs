@@ -105,20 +105,11 @@ impl Cohere {
     }
 }
 
-/// The batch in an answer, which is about nothing else.
-fn batch_in(mut answer: Map<String, Value>) -> Map<String, Value> {
-    within(&mut answer, "batch").unwrap_or(answer)
-}
-
 /// The dataset in an answer.
 fn dataset_in(mut answer: Map<String, Value>) -> Map<String, Value> {
-    within(&mut answer, "dataset").unwrap_or(answer)
-}
-
-fn within(answer: &mut Map<String, Value>, key: &str) -> Option<Map<String, Value>> {
-    match answer.get_mut(key) {
-        Some(Value::Object(inner)) => Some(std::mem::take(inner)),
-        _ => None,
+    match answer.get_mut("dataset") {
+        Some(Value::Object(dataset)) => std::mem::take(dataset),
+        _ => answer,
     }
 }
 
@@ -207,6 +198,10 @@ impl Provider for Cohere {
             return Ok(None);
         }
         results::Output::begin(self.clone(), batch).map(Some)
+    }
+
+    fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        results::Output::original(self.clone(), &batch.input_file_id)
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

@@ -35,6 +35,7 @@ mod hostile_clients;
 mod input_checker;
 mod layers;
 mod learning;
+mod merged;
 mod monitoring;
 mod openapi;
 mod outlives;

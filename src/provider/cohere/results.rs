@@ -17,6 +17,8 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub(super) struct Output {
     adapter: Cohere,
+    /// Whether the lines are wanted that were uploaded, in place of the Avro files that were made of them.
+    is_original: bool,
     state: State,
 }
 
@@ -24,6 +26,7 @@ pub(super) struct Output {
 enum State {
     Ask(Box<Call>),
     AskedBatch,
+    AskDataset(Box<Call>),
     AskedDataset,
     /// The last one first.
     Fetching(Vec<Call>),
@@ -32,7 +35,13 @@ enum State {
 impl Output {
     pub(super) fn begin(adapter: Cohere, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
         let ask = adapter.requests.get(&format!("/batches/{}", segment(&batch.id)?), &[])?;
-        Ok(Box::new(Self { adapter, state: State::Ask(Box::new(ask)) }))
+        Ok(Box::new(Self { adapter, is_original: false, state: State::Ask(Box::new(ask)) }))
+    }
+
+    /// The same for what was uploaded as `dataset`.
+    pub(super) fn original(adapter: Cohere, dataset: &str) -> Result<Box<dyn Fetch>, Failure> {
+        let ask = adapter.datasets.get(&format!("/datasets/{}", segment(dataset)?), &[])?;
+        Ok(Box::new(Self { adapter, is_original: true, state: State::AskDataset(Box::new(ask)) }))
     }
 
     /// The parts of a dataset, the last one first.
@@ -43,18 +52,26 @@ impl Output {
         let mut parts: Vec<&Value> = parts.unwrap_or_default().iter().collect();
         if parts.is_empty() {
             return Err(Failure::Malformed(match status.as_str() {
-                "" | "validated" => "the dataset of the output has no parts".to_owned(),
-                status => format!("the dataset of the output is not ready yet (`{status}`); try again soon"),
+                "" | "validated" => "the dataset has no parts".to_owned(),
+                status => format!("the dataset is not ready yet (`{status}`); try again soon"),
             }));
         }
         // Those without a place stay where they are.
         parts.sort_by_key(|part| part.get("index").and_then(Value::as_u64).unwrap_or(0));
-        let calls = parts.into_iter().rev().map(|part| {
-            let url = part.get("url").and_then(Value::as_str);
-            let url = url.ok_or_else(|| Failure::Malformed("a part of the output has no address".to_owned()))?;
-            self.adapter.datasets.elsewhere(Method::GET, url)
-        });
-        calls.collect()
+        let key = if self.is_original { "original_url" } else { "url" };
+        let mut urls = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part.get(key).and_then(Value::as_str) {
+                // Several parts may have been made of one file.
+                Some(url) if self.is_original && urls.contains(&url) => {}
+                Some(url) => urls.push(url),
+                None if self.is_original => {
+                    return Err(Failure::Unsupported("Cohere has not kept the lines of the dataset".to_owned()));
+                }
+                None => return Err(Failure::Malformed("a part of the dataset has no address".to_owned())),
+            }
+        }
+        urls.into_iter().rev().map(|url| self.adapter.datasets.elsewhere(Method::GET, url)).collect()
     }
 }
 
@@ -66,12 +83,16 @@ impl Fetch for Output {
             match std::mem::replace(&mut self.state, State::AskedBatch) {
                 State::Ask(call) => return Ok(FetchStep::Send(*call)),
                 State::AskedBatch => {
-                    let object = super::batch_in(requests.object(answer.ok_or_else(lost)?)?);
+                    let object = requests.object(answer.ok_or_else(lost)?)?;
                     let dataset = Reader::new(&object).id("output_dataset_id");
                     let dataset = dataset
                         .ok_or_else(|| Failure::Malformed("it names no dataset of the output".to_owned()))?;
                     self.state = State::AskedDataset;
                     return Ok(FetchStep::Send(datasets.get(&format!("/datasets/{}", segment(&dataset)?), &[])?));
+                }
+                State::AskDataset(call) => {
+                    self.state = State::AskedDataset;
+                    return Ok(FetchStep::Send(*call));
                 }
                 State::AskedDataset => {
                     let dataset = super::dataset_in(datasets.object(answer.ok_or_else(lost)?)?);
@@ -80,7 +101,8 @@ impl Fetch for Output {
                 State::Fetching(mut calls) => {
                     let call = calls.pop();
                     self.state = State::Fetching(calls);
-                    return Ok(call.map_or(FetchStep::Done, |call| FetchStep::Stream(call, Form::Avro)));
+                    let form = if self.is_original { Form::Lines } else { Form::Avro };
+                    return Ok(call.map_or(FetchStep::Done, |call| FetchStep::Stream(call, form)));
                 }
             }
         }

@@ -151,7 +151,7 @@ impl Submission for DatasetThenBatch {
             }
             (Stage::Creating, Some(answer)) => {
                 let object = self.adapter.requests.object(answer)?;
-                return Created::seen(self.adapter.sighting(&super::batch_in(object)));
+                return Created::seen(self.adapter.sighting(&object));
             }
             _ => (self.upload()?, Stage::Uploading),
         };
