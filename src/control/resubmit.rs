@@ -16,7 +16,7 @@ use super::submit::{PROGRESS, refusal};
 use crate::domain::shape;
 use crate::domain::status::Status;
 use crate::domain::tracked::{Lineage, Tracked};
-use crate::domain::user_fields::UserFields;
+use crate::domain::user_fields::{UserFields, name_again};
 use crate::engine::results::{Format, Unfinished, Wanted};
 use crate::engine::submit::{RESUBMITS, SubmitRequest};
 use crate::provider::fates::{Fates, Only, Selected, Selection};
@@ -342,19 +342,6 @@ fn judge(parent: &Tracked, selected: &Selected, foreign: u64, only: Only) -> Res
     Err(ApiError::new(ErrorCode::NothingToResubmit, what))
 }
 
-/// What the batch of the requests of `name` is called: a name that means one batch goes on meaning that.
-fn name_again(name: &str) -> String {
-    let Some((base, number)) = name.rsplit_once(AGAIN) else { return format!("{name}{AGAIN}") };
-    match number.strip_prefix('-').map(str::parse::<u32>) {
-        None if number.is_empty() => format!("{base}{AGAIN}-2"),
-        Some(Ok(number)) => format!("{base}{AGAIN}-{}", number.saturating_add(1)),
-        _ => format!("{name}{AGAIN}"),
-    }
-}
-
-/// What the name of a batch that repeats requests ends with.
-const AGAIN: &str = "-again";
-
 /// What is submitted: the requests with all that the batch was given.
 fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_apart: bool) -> SubmitRequest {
     let Lineage { endpoint, model, model_prefix, .. } = parent.lineage.clone();
@@ -381,24 +368,8 @@ fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_ap
             endpoint,
             model: model.or(known_model),
             model_prefix,
+            quota_wait: None,
         },
         ..SubmitRequest::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_has_a_name_of_its_own() {
-        for (before, after) in [
-            ("nightly", "nightly-again"),
-            ("nightly-again", "nightly-again-2"),
-            ("nightly-again-2", "nightly-again-3"),
-            ("nightly-against", "nightly-against-again"),
-        ] {
-            assert_eq!(name_again(before), after);
-        }
     }
 }

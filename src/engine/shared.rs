@@ -4,6 +4,7 @@ use super::active_submissions::ActiveSubmissions;
 use super::estimates::Estimates;
 use crate::clock::Clock;
 use crate::domain::route::Routes;
+use crate::domain::tracked::BatchKey;
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::sync;
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, RwLock};
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     accounts: Mutex<BTreeSet<String>>,
+    /// Batches that were failed for their quota, and left no room.
+    failed: Mutex<Vec<BatchKey>>,
     changed: tokio::sync::Notify,
 }
 
@@ -29,6 +32,21 @@ impl Room {
     /// The accounts at which there may be room since this was asked last.
     pub fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut *sync::lock(&self.accounts))
+    }
+
+    /// A batch that waits for quota was failed for it.
+    pub fn failed(&self, batch: BatchKey) {
+        self.failed_again(vec![batch]);
+        self.changed.notify_one();
+    }
+
+    /// Batches of which [`Room::take_failed`] has told, and for which nothing could be done.
+    pub fn failed_again(&self, batches: Vec<BatchKey>) {
+        sync::lock(&self.failed).extend(batches);
+    }
+
+    pub fn take_failed(&self) -> Vec<BatchKey> {
+        std::mem::take(&mut *sync::lock(&self.failed))
     }
 
     /// The queue has changed.

@@ -36,7 +36,7 @@ pub mod openrouter;
 pub mod otari;
 pub mod page_items;
 mod pieces;
-mod quota;
+pub mod quota;
 pub mod read;
 mod reading;
 pub mod records;
