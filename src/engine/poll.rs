@@ -118,12 +118,15 @@ pub(super) fn seen_on_page(
 async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
     let shared = poller.shared();
     let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
-    let failed = failed_for_quota(&step.tracked).filter(|_| ended).map(|_| step.tracked.key.clone());
+    // For what the provider had no room, that leaves none.
+    let refused = ended && failed_for_quota(&step.tracked).is_some();
+    let waits = step.tracked.lineage.quota_wait.is_some().then(|| step.tracked.key.clone());
     shared.store.record(pk, step, shared.routes()).await?;
     if ended {
         shared.estimates.invalidate(poller.name());
-        match failed {
+        match waits.filter(|_| refused) {
             Some(batch) => shared.room.failed(batch),
+            None if refused => {}
             None => shared.room.made(poller.name()),
         }
     }

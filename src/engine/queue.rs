@@ -257,17 +257,22 @@ impl Engine {
     pub async fn work_queue(self, pulse: Pulse) {
         let stopping = self.shared.tasks.stopping();
         let attempts: Arc<Mutex<Attempts>> = Arc::default();
-        let mut is_start = true;
+        let (mut is_start, mut has_searched) = (true, false);
         loop {
             pulse.beat();
-            let known = self.shared.room.take_failed();
-            if is_start || !known.is_empty() {
-                let failed = (!is_start).then_some(known.clone());
-                if let Err(error) = Box::pin(self.queue_failed(failed)).await {
-                    tracing::error!(%error, "cannot queue again what was failed for its quota; trying again");
-                    self.shared.room.failed_again(known);
+            let mut failed = self.shared.room.take_failed();
+            if !has_searched {
+                match self.failed_lately().await {
+                    Ok(found) => {
+                        failed.extend(found);
+                        has_searched = true;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read which batches have failed; trying again")
+                    }
                 }
             }
+            Box::pin(self.queue_failed(failed)).await;
             let roomy = self.shared.room.take();
             lock(&attempts).retries.retain(|(provider, _), _| !roomy.contains(provider));
             let waits = match self.shared.store.heads_of_queue().await {
@@ -334,7 +339,8 @@ impl Engine {
         }
         let now = self.shared.clock.now();
         let quota_wait = waiting.lineage.quota_wait.as_ref();
-        if let (Some(not_before), Some(_)) = (quota_wait.and_then(|quota_wait| quota_wait.not_before), refused_since)
+        if let (Some(not_before), Some(_)) =
+            (quota_wait.and_then(|quota_wait| quota_wait.not_before), refused_since)
             && not_before > now
         {
             return Ok(Tried::Waits(Some(since(now, not_before))));

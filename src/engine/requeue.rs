@@ -3,7 +3,7 @@
 
 use super::queue::{QueuedRequest, Shown};
 use super::submit::{RESUBMITS, SubmitRequest};
-use super::{Engine, SubmitError};
+use super::{Engine, ProviderError, SubmitError};
 use crate::domain::status::Status;
 use crate::domain::time::{earlier, later, since};
 use crate::domain::tracked::{BatchKey, Lineage, QuotaWait, Tracked, WaitingFor};
@@ -12,52 +12,66 @@ use crate::failpoint;
 use crate::http::failure::Quota;
 use crate::provider::quota;
 use crate::provider::submit::MARKER;
+use crate::store::StoreError;
 use crate::store::batches::BatchFilter;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How a batch that waits for quota was failed for it; `None`: it was not, or does not wait.
+/// Which quota a batch was failed for before anything of it ran; `None`: it was not.
 pub(super) fn failed_for_quota(tracked: &Tracked) -> Option<Quota> {
     let batch = &tracked.batch;
     let has_run = batch.request_counts.is_some_and(|counts| counts.completed > 0) || batch.has_output();
-    if tracked.lineage.quota_wait.is_none() || batch.status != Status::Failed || has_run {
+    if batch.status != Status::Failed || has_run {
         return None;
     }
     batch.errors.as_ref().and_then(quota::of_batch)
 }
 
 impl Engine {
-    /// Queues again what was failed for its quota: the batches of which that is known, or all that there are.
-    pub(super) async fn queue_failed(&self, known: Option<Vec<BatchKey>>) -> Result<(), SubmitError> {
-        let store = &self.shared.store;
-        let mut failed = Vec::new();
-        match known {
-            Some(keys) => {
-                for key in keys {
-                    failed.extend(store.get(key).await?.map(|(_, tracked)| tracked));
+    /// Batches that may have been failed for their quota while nobody was there to queue them again.
+    pub(super) async fn failed_lately(&self) -> Result<Vec<BatchKey>, StoreError> {
+        let begin = earlier(self.shared.clock.now(), GIVE_UP_AFTER * 2).as_second();
+        let filter = BatchFilter {
+            statuses: vec![Status::Failed],
+            created_since: Some(begin),
+            ..BatchFilter::default()
+        };
+        let failed = self.shared.store.list(filter).await?.0.into_iter().map(|(_, tracked)| tracked);
+        let waits = |tracked: &Tracked| tracked.lineage.quota_wait.is_some();
+        Ok(failed
+            .filter(|tracked| waits(tracked) && failed_for_quota(tracked).is_some())
+            .map(|tracked| tracked.key)
+            .collect())
+    }
+
+    /// Queues again those of the batches that were failed for their quota; one with which that does not work is kept for
+    /// the next time.
+    pub(super) async fn queue_failed(&self, batches: Vec<BatchKey>) {
+        for key in batches {
+            match Box::pin(self.queue_if_failed(&key)).await {
+                Ok(()) => continue,
+                Err(error @ SubmitError::Provider(ProviderError::NoProvider(_))) => {
+                    tracing::debug!(batch = key.id, "{key} is not queued again for now: {error}");
                 }
+                Err(error) => tracing::error!(%error, "cannot queue {key} again; trying again"),
             }
-            None => {
-                let begin = earlier(self.shared.clock.now(), GIVE_UP_AFTER * 2).as_second();
-                let filter = BatchFilter {
-                    statuses: vec![Status::Failed],
-                    created_since: Some(begin),
-                    ..BatchFilter::default()
-                };
-                failed.extend(store.list(filter).await?.0.into_iter().map(|(_, tracked)| tracked));
-            }
+            self.shared.room.failed_again(key);
         }
-        for tracked in failed {
-            if let Some(quota) = failed_for_quota(&tracked) {
-                self.queue_again(&tracked, quota).await?;
-            }
+    }
+
+    async fn queue_if_failed(&self, key: &BatchKey) -> Result<(), SubmitError> {
+        let Some((_, tracked)) = self.shared.store.get(key.clone()).await? else { return Ok(()) };
+        match failed_for_quota(&tracked) {
+            Some(quota) => self.queue_again(&tracked, quota).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn queue_again(&self, tracked: &Tracked, quota: Quota) -> Result<(), SubmitError> {
         let Tracked { key, lineage, .. } = tracked;
-        let (Some(quota_wait), true) = (&lineage.quota_wait, tracked.resubmitted_by.is_empty()) else { return Ok(()) };
+        let (Some(quota_wait), true) = (&lineage.quota_wait, tracked.resubmitted_by.is_empty()) else {
+            return Ok(());
+        };
         if tracked.untracked_at.is_some() || self.is_being_repeated(key).await? {
             return Ok(());
         }
@@ -90,7 +104,8 @@ impl Engine {
             requests: tracked.batch.request_counts.map(|counts| counts.total).filter(|total| *total > 0),
         };
         let words = tracked.batch.errors.iter().flat_map(|errors| &errors.data);
-        let words = words.filter_map(|error| error.message.as_deref()).next().unwrap_or("its quota was used up");
+        let words =
+            words.filter_map(|error| error.message.as_deref()).next().unwrap_or("its quota was used up");
         let waiting = WaitingFor {
             reason: format!("{} took it as {} and failed it: {words}", key.provider, key.id),
             limit: quota.limit,
@@ -112,7 +127,9 @@ impl Engine {
     /// Whether its requests are just being submitted again, by hand.
     async fn is_being_repeated(&self, key: &BatchKey) -> Result<bool, SubmitError> {
         let open = self.shared.store.submissions().await?;
-        Ok(open.iter().any(|one| one.provider == key.provider && one.lineage.resubmits.as_ref() == Some(&key.id)))
+        Ok(open
+            .iter()
+            .any(|one| one.provider == key.provider && one.lineage.resubmits.as_ref() == Some(&key.id)))
     }
 }
 
@@ -142,7 +159,11 @@ fn again(tracked: &Tracked, quota_wait: &QuotaWait, file_name: String, now: Time
         lineage: Lineage {
             submission: None,
             resubmits: Some(tracked.key.id.clone()),
-            quota_wait: Some(Box::new(QuotaWait { tries, not_before: Some(later(now, wait)), ..quota_wait.clone() })),
+            quota_wait: Some(Box::new(QuotaWait {
+                tries,
+                not_before: Some(later(now, wait)),
+                ..quota_wait.clone()
+            })),
             ..tracked.lineage.clone()
         },
         asked: None,
@@ -167,9 +188,13 @@ mod tests {
         let key = BatchKey { provider: "openai".to_owned(), id: "batch_1".to_owned() };
         let mut tracked = Tracked::new(key, "openai", "/v1/chat/completions", Origin::Hand, NOW);
         tracked.batch.status = Status::Failed;
-        let message = "Enqueued token limit reached for m-1 in organization org-1. Limit: 90,000 enqueued tokens.";
-        let error =
-            BatchError { code: Some(code.to_owned()), message: Some(message.to_owned()), ..BatchError::default() };
+        let message =
+            "Enqueued token limit reached for m-1 in organization org-1. Limit: 90,000 enqueued tokens.";
+        let error = BatchError {
+            code: Some(code.to_owned()),
+            message: Some(message.to_owned()),
+            ..BatchError::default()
+        };
         tracked.batch.errors = Some(BatchErrors { data: vec![error], ..BatchErrors::default() });
         let quota_wait = QuotaWait::new(&SubmitRequest::default().params, None, "/v1/x", Some("m-1"), NOW);
         tracked.lineage.quota_wait = Some(Box::new(quota_wait));
@@ -177,11 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waits_and_never_ran_is_queued_again() {
+    fn only_what_failed_for_a_quota_and_never_ran_is_meant() {
         let tracked = failed("token_limit_exceeded");
         assert_eq!(failed_for_quota(&tracked).unwrap().limit, Some(90_000));
-        let unwilling = Tracked { lineage: Lineage::default(), ..tracked.clone() };
-        assert_eq!(failed_for_quota(&unwilling), None);
         let mut ran = tracked.clone();
         ran.batch.request_counts = Some(RequestCounts { total: 2, completed: 1, failed: 1 });
         assert_eq!(failed_for_quota(&ran), None);
@@ -204,7 +227,10 @@ mod tests {
             let quota_wait = tracked.lineage.quota_wait.clone().unwrap();
             let request = again(&tracked, &quota_wait, "in.jsonl".to_owned(), NOW);
             assert_eq!(request.lineage.resubmits.as_deref(), Some("batch_1"));
-            assert_eq!((request.lineage.submission.as_ref(), request.uploaded_file.as_deref()), (None, Some("file-1")));
+            assert_eq!(
+                (request.lineage.submission.as_ref(), request.uploaded_file.as_deref()),
+                (None, Some("file-1"))
+            );
             let quota_wait = request.lineage.quota_wait.clone().unwrap();
             assert_eq!(quota_wait.since, NOW);
             waits.push(since(NOW, quota_wait.not_before.unwrap()).as_secs());

@@ -325,8 +325,8 @@ impl Results {
 
     /// How many requests have results that are to be found in the output, where that is known.
     fn completed(&self) -> Option<u64> {
-        let counted = matches!(self.wanted, Wanted::Output | Wanted::Everything)
-            && self.batch.status != Status::Failed;
+        let counted =
+            matches!(self.wanted, Wanted::Output | Wanted::Everything) && self.batch.status != Status::Failed;
         Some(self.batch.request_counts.filter(|_| counted)?.completed)
     }
 

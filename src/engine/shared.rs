@@ -36,15 +36,16 @@ impl Room {
 
     /// A batch that waits for quota was failed for it.
     pub fn failed(&self, batch: BatchKey) {
-        self.failed_again(vec![batch]);
+        self.failed_again(batch);
         self.changed.notify_one();
     }
 
-    /// Batches of which [`Room::take_failed`] has told, and for which nothing could be done.
-    pub fn failed_again(&self, batches: Vec<BatchKey>) {
-        sync::lock(&self.failed).extend(batches);
+    /// The same for one of which [`Room::take_failed`] has told, and for which nothing could be done: it has time.
+    pub fn failed_again(&self, batch: BatchKey) {
+        sync::lock(&self.failed).push(batch);
     }
 
+    /// The batches that were failed since this was asked last.
     pub fn take_failed(&self) -> Vec<BatchKey> {
         std::mem::take(&mut *sync::lock(&self.failed))
     }

@@ -1,10 +1,11 @@
 //! Avro's object container files, read as they come: what stands in them is given as lines of JSON.
 //!
 //! The format is that of <https://avro.apache.org/docs/1.12.0/specification/>. It is read here and not by a library for
-//! three reasons. What comes is pushed, piece by piece, by whoever holds the connection; `apache-avro` and
-//! `serde_avro_fast` pull from a blocking source. What a file says of its own lengths is believed by neither in the way
-//! that is needed here, where a hostile server must not get more than a record's worth of memory. And the first brings
-//! some twenty crates, while all that is wanted is JSON.
+//! three reasons. What comes is pushed, piece by piece, by whoever holds the connection, while `apache-avro` (0.21) and
+//! `serde_avro_fast` (2.1) pull from a blocking source. A hostile server must not get more memory than one record takes,
+//! whatever the file says of its own lengths, and a few packed bytes must not become a thousand times as much at once.
+//! And the first brings big numbers, UUIDs and macros for what here is only written as JSON; the second's licence (MPL-2.0)
+//! is none that `deny.toml` allows.
 
 mod datum;
 mod schema;
@@ -379,7 +380,8 @@ impl Block {
                 self.plain.reserve(UNPACKED);
                 let before = (inflater.total_in(), self.plain.len());
                 let told = inflater.decompress_vec(&raw[..come], &mut self.plain, FlushDecompress::None);
-                let told = told.map_err(|_| BadAvro::from("a block is packed in no way that can be unpacked"))?;
+                let told =
+                    told.map_err(|_| BadAvro::from("a block is packed in no way that can be unpacked"))?;
                 let taken = usize::try_from(inflater.total_in() - before.0).unwrap_or(come);
                 raw.advance(taken);
                 self.left -= taken;

@@ -283,7 +283,9 @@ impl Provider for Bedrock {
 
     fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
         match Location::parse(&batch.input_file_id) {
-            Some(at) if at.name().to_lowercase().ends_with(".jsonl") => self.s3.get(&at).map(OneStream::lines),
+            Some(at) if at.name().to_lowercase().ends_with(".jsonl") => {
+                self.s3.get(&at).map(OneStream::lines)
+            }
             _ => unsupported("gives the input of a batch only where that is one `.jsonl` file"),
         }
     }

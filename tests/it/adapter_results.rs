@@ -192,28 +192,85 @@ fn media_are_kept_however_long_they_are() {
         let data = "iVBORw0K".repeat(length / 8);
         let picture = format!("data:image/png;base64,{data}");
         let message = "/response/body/choices/0/message";
-        let (images, others) = (format!("{message}/images/0/image_url/url"), format!("{message}/provider_content/0"));
+        let (images, others) =
+            (format!("{message}/images/0/image_url/url"), format!("{message}/provider_content/0"));
         let block = json!({"type": "image", "source": {"type": "base64", "data": data}});
         let claude = json!({"type": "message", "content": [{"type": "text", "text": "x"}, block], "stop_reason": "end_turn"});
         for (name, record, place, expected) in [
-            ("xai", xai("image_generation", json!({"data": [{"b64_json": data}]})), "/response/body/data/0/b64_json", &data),
-            ("xai", xai("video_generation", json!({"video": {"url": data}})), "/response/body/video/url", &data),
-            ("gemini", json!({"key": "a", "response": gemini("image/png", &data)}), images.as_str(), &picture),
-            ("gemini", json!({"key": "a", "response": gemini("audio/wav", &data)}), &format!("{others}/inlineData/data"), &data),
+            (
+                "xai",
+                xai("image_generation", json!({"data": [{"b64_json": data}]})),
+                "/response/body/data/0/b64_json",
+                &data,
+            ),
+            (
+                "xai",
+                xai("video_generation", json!({"video": {"url": data}})),
+                "/response/body/video/url",
+                &data,
+            ),
+            (
+                "gemini",
+                json!({"key": "a", "response": gemini("image/png", &data)}),
+                images.as_str(),
+                &picture,
+            ),
+            (
+                "gemini",
+                json!({"key": "a", "response": gemini("audio/wav", &data)}),
+                &format!("{others}/inlineData/data"),
+                &data,
+            ),
             ("vertex", json!({"key": "a", "response": gemini("image/png", &data)}), &images, &picture),
-            ("vertex", json!({"custom_id": "a", "response": claude}), &format!("{others}/source/data"), &data),
-            ("anthropic", json!({"custom_id": "a", "result": {"type": "succeeded", "message": claude}}), &format!("{others}/source/data"), &data),
-            ("bedrock", json!({"recordId": "a", "modelOutput": {"images": [data]}}), "/response/body/images/0", &data),
-            ("mistral", response(json!({"pages": [{"markdown": "x", "images": [{"image_base64": data}]}]})), "/response/body/pages/0/images/0/image_base64", &data),
-            ("mistral", response(json!({"text": data, "segments": [{"start": 0.5}]})), "/response/body/text", &data),
-            ("together", response(json!({"text": data, "words": [{"word": "x"}]})), "/response/body/text", &data),
-            ("openai", response(json!({"data": [{"b64_json": data}]})), "/response/body/data/0/b64_json", &data),
+            (
+                "vertex",
+                json!({"custom_id": "a", "response": claude}),
+                &format!("{others}/source/data"),
+                &data,
+            ),
+            (
+                "anthropic",
+                json!({"custom_id": "a", "result": {"type": "succeeded", "message": claude}}),
+                &format!("{others}/source/data"),
+                &data,
+            ),
+            (
+                "bedrock",
+                json!({"recordId": "a", "modelOutput": {"images": [data]}}),
+                "/response/body/images/0",
+                &data,
+            ),
+            (
+                "mistral",
+                response(json!({"pages": [{"markdown": "x", "images": [{"image_base64": data}]}]})),
+                "/response/body/pages/0/images/0/image_base64",
+                &data,
+            ),
+            (
+                "mistral",
+                response(json!({"text": data, "segments": [{"start": 0.5}]})),
+                "/response/body/text",
+                &data,
+            ),
+            (
+                "together",
+                response(json!({"text": data, "words": [{"word": "x"}]})),
+                "/response/body/text",
+                &data,
+            ),
+            (
+                "openai",
+                response(json!({"data": [{"b64_json": data}]})),
+                "/response/body/data/0/b64_json",
+                &data,
+            ),
         ] {
             let kind = kind(name).unwrap();
             let batch = ended(kind).unwrap();
             let text = record.to_string();
             // As a line of its length is read, and then written.
-            let object = if length > 1 << 20 { lenient::compact } else { lenient::object }(text.as_bytes()).unwrap();
+            let object =
+                if length > 1 << 20 { lenient::compact } else { lenient::object }(text.as_bytes()).unwrap();
             let record = Record { object: &object, index: 0, part: Part::Output, batch: &batch };
             let line = adapter(kind).output_line(record).unwrap();
             assert!(line.result.is_success(), "{name}");

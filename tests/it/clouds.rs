@@ -260,7 +260,8 @@ fn ministack_takes_what_is_submitted_and_gives_its_results() {
 #[test]
 fn openai_s_sdk_creates_at_ministack_and_reads_the_results() {
     let Some(ministack) = Ministack::start() else { return };
-    let imported = Command::new(&ministack.python).args(["-c", "import openai"]).stdin(Stdio::null()).output();
+    let imported =
+        Command::new(&ministack.python).args(["-c", "import openai"]).stdin(Stdio::null()).output();
     if !imported.is_ok_and(|imported| imported.status.success()) {
         eprintln!("skipped: {} has no openai; BATCHD_SDK_PYTHON names a Python that has", ministack.python);
         return;
@@ -298,7 +299,7 @@ fn openai_s_sdk_creates_at_ministack_and_reads_the_results() {
     };
     let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
     let told = openai(&["refused", &write("tools.jsonl", &[line("a", json!({})), line("b", tools)])]);
-    assert!(told.as_str().unwrap().starts_with("line 2 cannot be translated: `tools`"), "{told}");
+    assert!(told.as_str().unwrap().contains("line 2 cannot be translated: `tools`"), "{told}");
     assert_eq!(ministack.boto(&["list"]), json!([]));
 
     let file = write("in.jsonl", &["a", "b", "c"].map(|id| line(id, json!({}))));
@@ -343,12 +344,11 @@ fn openai_s_sdk_creates_at_ministack_and_reads_the_results() {
     let again = again.trim();
     let jobs = ministack.boto(&["list"]);
     let job = jobs.as_array().unwrap().iter().find(|job| job["jobArn"] == again).unwrap();
-    let sent = ministack.boto(&["read", job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"].as_str().unwrap()]);
+    let sent =
+        ministack.boto(&["read", job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"].as_str().unwrap()]);
     let sent: Vec<Value> =
         sent.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let converse = |text: &str| {
-        json!({"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": {"maxTokens": 9}})
-    };
+    let converse = |text: &str| json!({"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": {"maxTokens": 9}});
     assert_eq!(
         sent,
         ["b", "c"].map(|id| json!({"recordId": id, "modelInput": converse(id)})),
@@ -616,7 +616,8 @@ fn fireworks_is_given_a_dataset() {
 #[test]
 fn cohere_is_given_a_dataset_that_is_valid() {
     let cohere = adapter("cohere", &[]);
-    let dataset = |status: &str| json!({"dataset": {"id": "bd-1-x7", "name": "bd-1", "validation_status": status}});
+    let dataset =
+        |status: &str| json!({"dataset": {"id": "bd-1-x7", "name": "bd-1", "validation_status": status}});
     let told = json!({"batch": {"id": "b-1", "name": "nightly [bd-1]", "status": "BATCH_STATUS_QUEUED", "model": "m"}});
     for (endpoint, kind) in [
         ("/v1/chat/completions", "batch-chat-v2-input"),
@@ -629,7 +630,10 @@ fn cohere_is_given_a_dataset_that_is_valid() {
         let (asked, created) = submitted(cohere.as_ref(), &job, &answers);
         assert_eq!(created.id, "b-1");
         let sighting = created.sighting.unwrap();
-        assert_eq!((sighting.display_name.as_deref(), sighting.marker.as_deref()), (Some("nightly"), Some("bd-1")));
+        assert_eq!(
+            (sighting.display_name.as_deref(), sighting.marker.as_deref()),
+            (Some("nightly"), Some("bd-1"))
+        );
         let query = pairs(&[("keep_original_file", "true"), ("name", "bd-1"), ("type", kind)]);
         assert_eq!(asked[0], ("POST".to_owned(), "/v1/datasets".to_owned(), query, Value::Null));
         let check = ("GET".to_owned(), "/v1/datasets/bd-1-x7".to_owned(), Vec::new(), Value::Null);
@@ -841,12 +845,16 @@ fn inputs_are_followed_to_where_they_are() {
     let vertex =
         adapter("vertex", &[("project", "p"), ("location", "l"), ("storage_url", "http://127.0.0.1:4443")]);
     let got = input_of(vertex.as_ref(), "gs://b/in/r.jsonl", &[]);
-    assert_eq!(got, ["stream http://127.0.0.1:4443/storage/v1/b/b/o/in%2Fr.jsonl?alt=media with credentials"]);
+    assert_eq!(
+        got,
+        ["stream http://127.0.0.1:4443/storage/v1/b/b/o/in%2Fr.jsonl?alt=media with credentials"]
+    );
     assert!(input_of(vertex.as_ref(), "bq://p.d.t", &[])[0].contains("no input of this batch"));
 
     let fireworks = adapter("fireworks", &[("account", "a")]);
     let urls =
-        json!({"filenameToSignedUrls": {"datasets/in-1/r.jsonl": "https://storage.example.com/1?sig=s"}}).to_string();
+        json!({"filenameToSignedUrls": {"datasets/in-1/r.jsonl": "https://storage.example.com/1?sig=s"}})
+            .to_string();
     assert_eq!(
         input_of(fireworks.as_ref(), "accounts/a/datasets/in-1", &[&urls]),
         [
@@ -856,9 +864,7 @@ fn inputs_are_followed_to_where_they_are() {
     );
 
     let cohere = adapter("cohere", &[]);
-    let part = |index: u64, original: Value| {
-        json!({"index": index, "url": "https://storage.example.com/avro", "original_url": original})
-    };
+    let part = |index: u64, original: Value| json!({"index": index, "url": "https://storage.example.com/avro", "original_url": original});
     let original = json!("https://storage.example.com/r.jsonl?sig=s");
     let dataset = |parts: [Value; 2]| json!({"dataset": {"id": "in-x", "dataset_parts": parts}}).to_string();
     let kept = dataset([part(0, original.clone()), part(1, original)]);

@@ -12,6 +12,7 @@ mod cases;
 mod chaos;
 mod cli;
 mod clouds;
+mod cohere;
 mod config;
 mod config_doubts;
 mod config_page;

@@ -88,19 +88,25 @@ fn lines(made: &Made, number: usize) -> [Vec<Value>; 2] {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     for (request, end) in &made.ends {
         let (response, error, into) = match end {
-            End::Succeeded => {
-                (json!({"status_code": 200, "request_id": "q", "body": {"of": number}}), Value::Null, &mut output)
-            }
+            End::Succeeded => (
+                json!({"status_code": 200, "request_id": "q", "body": {"of": number}}),
+                Value::Null,
+                &mut output,
+            ),
             // HTTP's errors stand in either file.
             End::Failed => {
                 let body = json!({"error": {"message": "no"}, "of": number});
                 let into = if request % 2 == 0 { &mut output } else { &mut errors };
                 (json!({"status_code": 400, "request_id": "q", "body": body}), Value::Null, into)
             }
-            End::Expired => (Value::Null, json!({"code": "batch_expired", "message": number.to_string()}), &mut errors),
+            End::Expired => {
+                (Value::Null, json!({"code": "batch_expired", "message": number.to_string()}), &mut errors)
+            }
             End::NeverRan => continue,
         };
-        into.push(json!({"id": "l", "custom_id": format!("r{request}"), "response": response, "error": error}));
+        into.push(
+            json!({"id": "l", "custom_id": format!("r{request}"), "response": response, "error": error}),
+        );
     }
     [output, errors]
 }
@@ -116,7 +122,8 @@ fn expected(made: &[Made]) -> Vec<Value> {
         newest.entry(key).or_insert(place);
     }
     let good: BTreeSet<&String> = newest.keys().filter(|(good, _)| *good).map(|(_, id)| id).collect();
-    let mut given: Vec<usize> = newest.iter().filter(|((good, _), _)| *good).map(|(_, place)| *place).collect();
+    let mut given: Vec<usize> =
+        newest.iter().filter(|((good, _), _)| *good).map(|(_, place)| *place).collect();
     given.sort_unstable();
     let mut failed: Vec<usize> = newest
         .iter()
@@ -142,12 +149,17 @@ impl Transport for Service {
         let path = call.request.uri().path().to_owned();
         let file = path.strip_suffix("/content").unwrap().rsplit('/').next().unwrap().to_owned();
         let Some(content) = self.files.get(&file) else {
-            return Box::pin(std::future::ready(Ok(answer(404, &json!({"error": {"message": "no"}})).into())));
+            return Box::pin(std::future::ready(
+                Ok(answer(404, &json!({"error": {"message": "no"}})).into()),
+            ));
         };
         let pieces: Vec<_> =
             content.as_bytes().chunks(self.piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let incoming =
-            Incoming { status: StatusCode::OK, headers: HeaderMap::new(), pieces: stream::iter(pieces).boxed() };
+        let incoming = Incoming {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            pieces: stream::iter(pieces).boxed(),
+        };
         Box::pin(std::future::ready(Ok(incoming)))
     }
 }
@@ -192,8 +204,11 @@ async fn register(store: &Store, made: &[Made]) {
         batch.created_at = at.as_second();
         batch.output_file_id = (!output.is_empty()).then(|| format!("out-{number}"));
         batch.error_file_id = (!errors.is_empty()).then(|| format!("err-{number}"));
-        batch.request_counts =
-            Some(RequestCounts { total: count(true) + count(false), completed: count(true), failed: count(false) });
+        batch.request_counts = Some(RequestCounts {
+            total: count(true) + count(false),
+            completed: count(true),
+            failed: count(false),
+        });
         let item = Registration { tracked, first_look: None, user_fields: UserFields::default() };
         store.complete_submission(marker, item, Arc::new(Routes::default())).await.unwrap();
     }
@@ -211,11 +226,8 @@ async fn merged(engine: &Engine, store: &Store, named: usize, only_failures: boo
         assert!(piece.ends_with(b"\n"));
         text.extend_from_slice(&piece);
     }
-    let given: Vec<Value> = String::from_utf8(text)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let given: Vec<Value> =
+        String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary = merged.summary();
     let failed = given.iter().filter(|line| line["response"]["status_code"] != 200).count() as u64;
     assert_eq!((summary.lines, summary.failed), (given.len() as u64, Some(failed)));

@@ -278,10 +278,16 @@ fn what_is_taken_and_failed_for_the_quota_is_queued_again_by_itself() {
     let id = failed["batchd"]["resubmitted_by"][0].as_str().unwrap().to_owned();
     assert!(id.starts_with("sub_"), "{failed}");
     let waiting = world.json(&["show", &id, "--json"]);
-    assert_eq!((&waiting["status"], &waiting["batchd"]["name"]), (&json!("validating"), &json!("nightly-again")));
+    assert_eq!(
+        (&waiting["status"], &waiting["batchd"]["name"]),
+        (&json!("validating"), &json!("nightly-again"))
+    );
     let why = &waiting["batchd"]["waiting_for"];
     assert_eq!(why["limit"], json!(90_000), "{waiting}");
-    assert!(why["reason"].as_str().unwrap().starts_with("mine took it as batch_1 and failed it: Enqueued"), "{why}");
+    assert!(
+        why["reason"].as_str().unwrap().starts_with("mine took it as batch_1 and failed it: Enqueued"),
+        "{why}"
+    );
     // Its own end has made no room: it is not created at once, but when it is asked for, or something else ends.
     assert_eq!(stage.service.count(), 2);
     world.ok(&["poll", &id]);
@@ -309,7 +315,11 @@ fn what_is_taken_and_failed_for_the_quota_is_queued_again_by_itself() {
     });
     world.ok(&["poll", &again]);
     until("it is created again", || (stage.service.count() == 4).then_some(()));
-    stage.service.change("batch_4", |batch| batch["status"] = "completed".into());
+    stage.service.change("batch_4", |batch| {
+        batch["status"] = "completed".into();
+        batch["output_file_id"] = "file-out".into();
+        batch["request_counts"] = json!({"total": 2, "completed": 2, "failed": 0});
+    });
     let waited = world.batchd(&["wait", &again, "--timeout", "60s"]);
     assert!(waited.status.success(), "{waited:?} {}", daemon.log());
     assert_eq!(world.json(&["show", &again, "--json"])["batchd"]["name"], json!("nightly-again-2"));

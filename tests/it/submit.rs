@@ -184,7 +184,8 @@ async fn one(State(service): State<Service>, Path(id): Path<String>) -> Response
     let state = service.0.lock().unwrap();
     match state.batches.iter().find(|batch| batch["id"] == id.as_str()) {
         Some(batch) => batch.to_string().into_response(),
-        None => (StatusCode::NOT_FOUND, json!({"error": {"message": "no such batch"}}).to_string()).into_response(),
+        None => (StatusCode::NOT_FOUND, json!({"error": {"message": "no such batch"}}).to_string())
+            .into_response(),
     }
 }
 

@@ -158,7 +158,8 @@ impl<'a> Reader<'a> {
 
     /// The bytes behind their count.
     fn counted(&mut self) -> Result<&'a [u8], Stop> {
-        let length = usize::try_from(self.long()?).map_err(|_| Stop::Broken("it has a text of a length that is none"))?;
+        let length = usize::try_from(self.long()?)
+            .map_err(|_| Stop::Broken("it has a text of a length that is none"))?;
         self.take(length)
     }
 
@@ -186,5 +187,7 @@ impl<'a> Reader<'a> {
 
 fn pick<T>(of: &[T], place: i64) -> Result<&T, Stop> {
     let place = usize::try_from(place).ok();
-    place.and_then(|place| of.get(place)).ok_or(Stop::Broken("it has a value of a kind that its schema does not have"))
+    place
+        .and_then(|place| of.get(place))
+        .ok_or(Stop::Broken("it has a value of a kind that its schema does not have"))
 }

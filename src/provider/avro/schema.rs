@@ -42,7 +42,8 @@ impl Schema {
     ///
     /// What is wrong with it, as a fragment of a sentence.
     pub fn read(json: &[u8]) -> Result<Self, String> {
-        let json: Value = serde_json::from_slice(json).map_err(|error| format!("its schema is no JSON: {error}"))?;
+        let json: Value =
+            serde_json::from_slice(json).map_err(|error| format!("its schema is no JSON: {error}"))?;
         let mut reader = Reader { types: Vec::new(), names: BTreeMap::new() };
         let root = reader.of(&json, "")?;
         Ok(Self { types: reader.types, root })
@@ -75,7 +76,8 @@ impl Reader {
         match json {
             Value::String(name) => self.named(name, space),
             Value::Array(branches) => {
-                let branches = branches.iter().map(|branch| self.of(branch, space)).collect::<Result<_, _>>()?;
+                let branches =
+                    branches.iter().map(|branch| self.of(branch, space)).collect::<Result<_, _>>()?;
                 Ok(self.add(Type::Union(branches)))
             }
             Value::Object(object) => match object.get("type") {
@@ -100,14 +102,18 @@ impl Reader {
             _ => {
                 let whole = whole_name(name, space);
                 let found = self.names.get(&whole).or_else(|| self.names.get(name));
-                return found.copied().ok_or_else(|| format!("its schema does not say what `{}` is", short(name)));
+                return found
+                    .copied()
+                    .ok_or_else(|| format!("its schema does not say what `{}` is", short(name)));
             }
         };
         Ok(self.add(primitive))
     }
 
     fn complex(&mut self, kind: &str, object: &Map<String, Value>, space: &str) -> Result<TypeId, String> {
-        let part = |key: &str| object.get(key).ok_or_else(|| format!("its schema has `{}` without `{key}`", short(kind)));
+        let part = |key: &str| {
+            object.get(key).ok_or_else(|| format!("its schema has `{}` without `{key}`", short(kind)))
+        };
         match kind {
             "array" => {
                 let items = self.of(part("items")?, space)?;
@@ -126,7 +132,8 @@ impl Reader {
                         Type::Fixed(size.ok_or("its schema has a `size` that is none")?)
                     }
                     _ => {
-                        let fields = part("fields")?.as_array().ok_or("its schema has `fields` that are no list")?;
+                        let fields =
+                            part("fields")?.as_array().ok_or("its schema has `fields` that are no list")?;
                         let mut read = Vec::with_capacity(fields.len());
                         for field in fields {
                             let name = field.get("name").and_then(Value::as_str);

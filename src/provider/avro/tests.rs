@@ -40,7 +40,10 @@ fn what_fastavro_wrote_is_read_however_it_is_packed() {
     assert_eq!(plain.len(), 4);
     assert_eq!(plain[0]["body"]["message"]["content"][1]["text"], "Grüße, \"Welt\" 🌳\n");
     assert_eq!(plain[0]["body"]["usage"]["billed_units"], json!({"input_tokens": 3.0, "output_tokens": 7.0}));
-    assert_eq!(plain[1], json!({"custom_id": "row-2", "body": null, "error": "invalid request: model not found"}));
+    assert_eq!(
+        plain[1],
+        json!({"custom_id": "row-2", "body": null, "error": "invalid request: model not found"})
+    );
     assert_eq!(lines(include_bytes!("../../../tests/fixtures/avro/chat_deflate.avro")), plain);
     assert_eq!(lines(include_bytes!("../../../tests/fixtures/avro/chat_snappy.avro")), plain);
     let embedded = lines(include_bytes!("../../../tests/fixtures/avro/embed_deflate.avro"));
@@ -250,7 +253,9 @@ fn blocks(
 fn header(schema: &Value, codec: &str) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
     let mut entries = Vec::new();
-    for (key, value) in [("avro.schema", schema.to_string()), ("avro.codec", codec.to_owned()), ("x", "y".into())] {
+    for (key, value) in
+        [("avro.schema", schema.to_string()), ("avro.codec", codec.to_owned()), ("x", "y".into())]
+    {
         put_bytes(&mut entries, key.as_bytes());
         put_bytes(&mut entries, value.as_bytes());
     }
@@ -403,7 +408,10 @@ fn what_is_wrong_is_told() {
     let schema = |schema: Value| bad(&header(&schema, "null"));
     assert_eq!(schema(json!("r")), "its schema does not say what `r` is");
     assert_eq!(schema(json!({"type": "array"})), "its schema has `array` without `items`");
-    assert_eq!(bad(&header(&json!("string"), "zstandard")), "it is packed by `zstandard`, which batchd does not unpack");
+    assert_eq!(
+        bad(&header(&json!("string"), "zstandard")),
+        "it is packed by `zstandard`, which batchd does not unpack"
+    );
 
     // Records of nothing would never end.
     let nothing = json!({"type": "record", "name": "r", "fields": []});

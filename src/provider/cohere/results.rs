@@ -6,8 +6,11 @@ use crate::domain::batch::{Batch, InputTokensDetails, OutputTokensDetails, Usage
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use crate::provider::chat::{Choice, Completion, Tokens, ToolCall};
+use crate::provider::fields::object;
+use crate::provider::lenient;
 use crate::provider::openai_results::{self, error_of, failure_in};
 use crate::provider::read::Reader;
+use crate::provider::records::Splitter;
 use crate::provider::request::segment;
 use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Record, RequestResult};
 use http::Method;
@@ -66,7 +69,9 @@ impl Output {
                 Some(url) if self.is_original && urls.contains(&url) => {}
                 Some(url) => urls.push(url),
                 None if self.is_original => {
-                    return Err(Failure::Unsupported("Cohere has not kept the lines of the dataset".to_owned()));
+                    return Err(Failure::Unsupported(
+                        "Cohere has not kept the lines of the dataset".to_owned(),
+                    ));
                 }
                 None => return Err(Failure::Malformed("a part of the dataset has no address".to_owned())),
             }
@@ -83,12 +88,14 @@ impl Fetch for Output {
             match std::mem::replace(&mut self.state, State::AskedBatch) {
                 State::Ask(call) => return Ok(FetchStep::Send(*call)),
                 State::AskedBatch => {
-                    let object = requests.object(answer.ok_or_else(lost)?)?;
-                    let dataset = Reader::new(&object).id("output_dataset_id");
+                    let batch = requests.object(answer.ok_or_else(lost)?)?;
+                    let dataset = Reader::new(&batch).id("output_dataset_id");
                     let dataset = dataset
                         .ok_or_else(|| Failure::Malformed("it names no dataset of the output".to_owned()))?;
                     self.state = State::AskedDataset;
-                    return Ok(FetchStep::Send(datasets.get(&format!("/datasets/{}", segment(&dataset)?), &[])?));
+                    return Ok(FetchStep::Send(
+                        datasets.get(&format!("/datasets/{}", segment(&dataset)?), &[])?,
+                    ));
                 }
                 State::AskDataset(call) => {
                     self.state = State::AskedDataset;
@@ -197,7 +204,9 @@ fn completion(body: &Map<String, Value>, model: &str, created: i64) -> Option<Co
 /// The tokens that are billed, which are those that the batch counts; else those that the model read and wrote.
 fn tokens(mut reader: Reader<'_>) -> Option<Tokens> {
     let mut count = |name: &str| {
-        ["usage.billed_units", "usage.tokens"].into_iter().find_map(|at| reader.count(&format!("{at}.{name}")))
+        ["usage.billed_units", "usage.tokens"]
+            .into_iter()
+            .find_map(|at| reader.count(&format!("{at}.{name}")))
     };
     let (prompt, completion) = (count("input_tokens"), count("output_tokens"));
     if prompt.is_none() && completion.is_none() {
@@ -208,9 +217,10 @@ fn tokens(mut reader: Reader<'_>) -> Option<Tokens> {
 
 fn embedding_usage(body: &Map<String, Value>) -> Option<Usage> {
     let mut reader = Reader::new(body);
-    let input_tokens = ["meta.billed_units.input_tokens", "meta.tokens.input_tokens", "usage.billed_units.input_tokens"]
-        .into_iter()
-        .find_map(|at| reader.count(at))?;
+    let input_tokens =
+        ["meta.billed_units.input_tokens", "meta.tokens.input_tokens", "usage.billed_units.input_tokens"]
+            .into_iter()
+            .find_map(|at| reader.count(at))?;
     Some(Usage {
         input_tokens,
         input_tokens_details: InputTokensDetails::default(),
@@ -220,26 +230,68 @@ fn embedding_usage(body: &Map<String, Value>) -> Option<Usage> {
     })
 }
 
+/// The members of a list, which is kept as it is written if it is long.
+fn vectors(list: &Value) -> Option<Vec<Value>> {
+    if let Value::Array(vectors) = list {
+        return Some(vectors.clone());
+    }
+    let text = lenient::text(list);
+    if !text.starts_with('[') {
+        return None;
+    }
+    let vectors = Splitter::new(Form::Array(&[&[]])).push(&text.into()).ok()?;
+    Some(vectors.iter().map(|vector| lenient::raw(vector)).collect())
+}
+
 /// Embeddings of numbers as OpenAI's list of them; `None`: there are others, for which it has no place.
 fn embeddings(body: &Map<String, Value>, model: &str, usage: Option<&Usage>) -> Option<Value> {
-    let all = body.get("embeddings")?;
-    let numbers = match all {
-        Value::Array(numbers) => numbers,
+    let numbers = match body.get("embeddings")? {
         Value::Object(kinds) => {
-            let mut there = kinds.iter().filter(|(_, values)| values.as_array().is_some_and(|all| !all.is_empty()));
+            let mut there =
+                kinds.iter().filter(|(_, values)| says_something(values) && **values != json!([]));
             match (there.next(), there.next()) {
-                (Some((kind, Value::Array(numbers))), None) if kind == "float" || kind == "float_" => numbers,
+                (Some((kind, numbers)), None) if kind == "float" || kind == "float_" => vectors(numbers)?,
                 _ => return None,
             }
         }
-        _ => return None,
+        numbers => vectors(numbers)?,
     };
-    let data = numbers.iter().enumerate().map(
-        |(index, numbers)| json!({"object": "embedding", "index": index, "embedding": numbers}),
-    );
+    let data = numbers.into_iter().enumerate().map(|(index, numbers)| {
+        object([("object", "embedding".into()), ("index", index.into()), ("embedding", numbers)])
+    });
     let mut list = json!({"object": "list", "data": data.collect::<Vec<_>>(), "model": model});
     if let Some(usage) = usage {
         list["usage"] = json!({"prompt_tokens": usage.input_tokens, "total_tokens": usage.total_tokens});
     }
     Some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::results::Part;
+
+    #[test]
+    fn embeddings_become_a_list_however_many_they_are() {
+        let batch = Batch::unseen("b", "/v2/embed", 0);
+        for count in [1, 96] {
+            let vectors: Vec<Vec<f64>> = (0..count)
+                .map(|number| (0..1536).map(|place| f64::from(number * place) / 7.0).collect())
+                .collect();
+            let body = json!({"id": "e", "embeddings": {"float": vectors, "int8": null}, "texts": []});
+            let record = json!({"custom_id": "a", "body": body, "error": null}).to_string();
+            let is_long = count > 1;
+            let read = if is_long { lenient::compact } else { lenient::object };
+            let object = read(record.as_bytes()).unwrap();
+            let record = Record { object: &object, index: 0, part: Part::Output, batch: &batch };
+            let line = lenient::text(&output_line(record).unwrap().into_json());
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let data = line["response"]["body"]["data"].as_array().unwrap();
+            let expected = vectors
+                .iter()
+                .enumerate()
+                .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": vector}));
+            assert_eq!(*data, expected.collect::<Vec<_>>(), "{count}");
+        }
+    }
 }

@@ -33,7 +33,12 @@ pub(super) const INTAKE: Intake = Intake {
         id_needed: true,
         body: "body",
         model: ModelPlace::Job,
-        tells: &[("messages", super::CHAT), ("inputs", super::EMBED), ("texts", super::EMBED), ("images", super::EMBED)],
+        tells: &[
+            ("messages", super::CHAT),
+            ("inputs", super::EMBED),
+            ("texts", super::EMBED),
+            ("images", super::EMBED),
+        ],
     },
     takes_openai: false,
     max_requests: None,
@@ -119,11 +124,15 @@ impl DatasetThenBatch {
         match status.as_str() {
             "failed" | "skipped" => {
                 let why = reader.text("validation_error").unwrap_or_else(|| format!("it was {status}"));
-                Err(Failure::BadRequest(format!("Cohere does not take the requests as a dataset: {}", shorten(&why))))
+                Err(Failure::BadRequest(format!(
+                    "Cohere does not take the requests as a dataset: {}",
+                    shorten(&why)
+                )))
             }
-            "unknown" | "queued" | "processing" if checks >= MAX_CHECKS => {
-                Err(Failure::Malformed(format!("the dataset `{}` is not validated within half an hour", self.dataset)))
-            }
+            "unknown" | "queued" | "processing" if checks >= MAX_CHECKS => Err(Failure::Malformed(format!(
+                "the dataset `{}` is not validated within half an hour",
+                self.dataset
+            ))),
             "unknown" | "queued" | "processing" => {
                 let wait = if checks < FIRST_CHECKS { FIRST_INTERVAL } else { INTERVAL };
                 Ok((SubmitStep::Wait(wait), Stage::Waiting(checks)))

@@ -142,14 +142,17 @@ fn assistant(given: Vec<Part>, calls: Vec<Call>, ids: &[String]) -> Result<Value
 /// Whether the model thinks before it answers; how much is its own affair unless `thinking_budget` says.
 fn reasoning(fields: &mut Fields, body: &mut Map<String, Value>) -> Result<(), Untranslatable> {
     fields.rename("reasoning", body, "reasoning");
-    let Some(word) = fields.take_word("reasoning_effort")?.filter(|word| word != "auto") else { return Ok(()) };
+    let Some(word) = fields.take_word("reasoning_effort")?.filter(|word| word != "auto") else {
+        return Ok(());
+    };
     let thinks = effort::is_amount(&word);
     if !thinks && word != "none" {
         return refuse(format!("the `reasoning_effort` `{word}` has no counterpart"));
     }
     if thinks {
         fields.drop_note(
-            "`reasoning_effort` only lets the model think; how much, `thinking_budget` says (tokens)".to_owned(),
+            "`reasoning_effort` only lets the model think; how much, `thinking_budget` says (tokens)"
+                .to_owned(),
         );
     }
     body.insert("reasoning".to_owned(), thinks.into());
@@ -169,7 +172,8 @@ fn add_tools(fields: &mut Fields, body: &mut Map<String, Value>) -> Result<(), U
         fields.drop_note("`parallel_tool_calls` has no counterpart at Cohere and was left out".to_owned());
     }
     if tools.functions.iter().any(|function| function.strict) {
-        fields.drop_note("the `strict` of a function has no counterpart at Cohere and was left out".to_owned());
+        fields
+            .drop_note("the `strict` of a function has no counterpart at Cohere and was left out".to_owned());
     }
     let functions = tools.functions.into_iter().map(|function| {
         let mut made = Map::from_iter([("name".to_owned(), Value::from(function.name))]);

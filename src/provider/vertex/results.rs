@@ -100,7 +100,8 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let line = |result, usage| Ok(OutputLine { id: None, custom_id: custom_id.clone(), result, usage });
     let answer = |body| RequestResult::Response { status_code: 200, request_id: None, body };
     // Claude's may stand in a text, or in the `body` of a response.
-    let parsed = reader.value("response").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    let parsed =
+        reader.value("response").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
     let response = parsed.as_ref().or_else(|| reader.value("response")).and_then(Value::as_object);
     let response = response.map(message_in).filter(|response| !response.is_empty());
     match (response, reader.value("status").or_else(|| reader.value("error"))) {
@@ -144,7 +145,8 @@ fn message_in(response: &Map<String, Value>) -> &Map<String, Value> {
 
 fn is_message(response: &Map<String, Value>) -> bool {
     response.get("type").is_some_and(|kind| kind == "message")
-        || response.get("role").is_some_and(|role| role == "assistant") && response.contains_key("stop_reason")
+        || response.get("role").is_some_and(|role| role == "assistant")
+            && response.contains_key("stop_reason")
 }
 
 /// A failure in words, or in JSON within a text.
