@@ -268,7 +268,7 @@ impl Engine {
                         has_searched = true;
                     }
                     Err(error) => {
-                        tracing::error!(%error, "cannot read which batches have failed; trying again")
+                        tracing::error!(%error, "cannot read which batches have failed; trying again");
                     }
                 }
             }

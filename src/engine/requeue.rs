@@ -103,9 +103,8 @@ impl Engine {
             input_file: None,
             requests: tracked.batch.request_counts.map(|counts| counts.total).filter(|total| *total > 0),
         };
-        let words = tracked.batch.errors.iter().flat_map(|errors| &errors.data);
-        let words =
-            words.filter_map(|error| error.message.as_deref()).next().unwrap_or("its quota was used up");
+        let mut words = tracked.batch.errors.iter().flat_map(|errors| &errors.data);
+        let words = words.find_map(|error| error.message.as_deref()).unwrap_or("its quota was used up");
         let waiting = WaitingFor {
             reason: format!("{} took it as {} and failed it: {words}", key.provider, key.id),
             limit: quota.limit,

@@ -175,11 +175,11 @@ fn results_in_storage_of_one_s_own_are_nobody_else_s_to_fetch() {
     assert!(told.contains("acct.blob.core.windows.net/out/r.jsonl") && !told.contains("secret"), "{told}");
 }
 
-/// Pictures, sounds and films come out as they went in, short or long, whether OpenAI's form has a place for them or not.
-#[test]
-fn media_are_kept_however_long_they_are() {
+/// Records of many services with `data` in them, each with the place where it stands in the line that is made of it.
+fn with_media(data: &str) -> Vec<(&'static str, Value, String)> {
+    const MESSAGE: &str = "/response/body/choices/0/message";
     let response = |body: Value| json!({"custom_id": "a", "response": {"status_code": 200, "body": body}});
-    let gemini = |kind: &str, data: &str| {
+    let gemini = |kind: &str| {
         let part = json!({"inlineData": {"mimeType": kind, "data": data}});
         json!({"candidates": [{"content": {"parts": [part, {"text": "here"}]}, "finishReason": "STOP"}]})
     };
@@ -188,89 +188,42 @@ fn media_are_kept_however_long_they_are() {
         response[call] = body;
         json!({"batch_request_id": "a", "batch_result": {"response": response}})
     };
+    let block = json!({"type": "image", "source": {"type": "base64", "data": data}});
+    let claude = json!({"type": "message", "content": [{"type": "text", "text": "x"}, block], "stop_reason": "end_turn"});
+    let succeeded = json!({"custom_id": "a", "result": {"type": "succeeded", "message": claude}});
+    let page = json!({"markdown": "x", "images": [{"image_base64": data}]});
+    let picture = format!("{MESSAGE}/images/0/image_url/url");
+    let sound = format!("{MESSAGE}/provider_content/0/inlineData/data");
+    let drawn = format!("{MESSAGE}/provider_content/0/source/data");
+    let body = |place: &str| format!("/response/body/{place}");
+    vec![
+        ("xai", xai("image_generation", json!({"data": [{"b64_json": data}]})), body("data/0/b64_json")),
+        ("xai", xai("video_generation", json!({"video": {"url": data}})), body("video/url")),
+        ("gemini", json!({"key": "a", "response": gemini("image/png")}), picture.clone()),
+        ("gemini", json!({"key": "a", "response": gemini("audio/wav")}), sound),
+        ("vertex", json!({"key": "a", "response": gemini("image/png")}), picture),
+        ("vertex", json!({"custom_id": "a", "response": claude}), drawn.clone()),
+        ("anthropic", succeeded, drawn),
+        ("bedrock", json!({"recordId": "a", "modelOutput": {"images": [data]}}), body("images/0")),
+        ("mistral", response(json!({"pages": [page]})), body("pages/0/images/0/image_base64")),
+        ("mistral", response(json!({"text": data, "segments": [{"start": 0.5}]})), body("text")),
+        ("together", response(json!({"text": data, "words": [{"word": "x"}]})), body("text")),
+        ("openai", response(json!({"data": [{"b64_json": data}]})), body("data/0/b64_json")),
+    ]
+}
+
+/// Pictures, sounds and films come out as they went in, short or long, whether OpenAI's form has a place for them or not.
+#[test]
+fn media_are_kept_however_long_they_are() {
     for length in [8, 3 << 20] {
         let data = "iVBORw0K".repeat(length / 8);
-        let picture = format!("data:image/png;base64,{data}");
-        let message = "/response/body/choices/0/message";
-        let (images, others) =
-            (format!("{message}/images/0/image_url/url"), format!("{message}/provider_content/0"));
-        let block = json!({"type": "image", "source": {"type": "base64", "data": data}});
-        let claude = json!({"type": "message", "content": [{"type": "text", "text": "x"}, block], "stop_reason": "end_turn"});
-        for (name, record, place, expected) in [
-            (
-                "xai",
-                xai("image_generation", json!({"data": [{"b64_json": data}]})),
-                "/response/body/data/0/b64_json",
-                &data,
-            ),
-            (
-                "xai",
-                xai("video_generation", json!({"video": {"url": data}})),
-                "/response/body/video/url",
-                &data,
-            ),
-            (
-                "gemini",
-                json!({"key": "a", "response": gemini("image/png", &data)}),
-                images.as_str(),
-                &picture,
-            ),
-            (
-                "gemini",
-                json!({"key": "a", "response": gemini("audio/wav", &data)}),
-                &format!("{others}/inlineData/data"),
-                &data,
-            ),
-            ("vertex", json!({"key": "a", "response": gemini("image/png", &data)}), &images, &picture),
-            (
-                "vertex",
-                json!({"custom_id": "a", "response": claude}),
-                &format!("{others}/source/data"),
-                &data,
-            ),
-            (
-                "anthropic",
-                json!({"custom_id": "a", "result": {"type": "succeeded", "message": claude}}),
-                &format!("{others}/source/data"),
-                &data,
-            ),
-            (
-                "bedrock",
-                json!({"recordId": "a", "modelOutput": {"images": [data]}}),
-                "/response/body/images/0",
-                &data,
-            ),
-            (
-                "mistral",
-                response(json!({"pages": [{"markdown": "x", "images": [{"image_base64": data}]}]})),
-                "/response/body/pages/0/images/0/image_base64",
-                &data,
-            ),
-            (
-                "mistral",
-                response(json!({"text": data, "segments": [{"start": 0.5}]})),
-                "/response/body/text",
-                &data,
-            ),
-            (
-                "together",
-                response(json!({"text": data, "words": [{"word": "x"}]})),
-                "/response/body/text",
-                &data,
-            ),
-            (
-                "openai",
-                response(json!({"data": [{"b64_json": data}]})),
-                "/response/body/data/0/b64_json",
-                &data,
-            ),
-        ] {
+        for (name, record, place) in with_media(&data) {
             let kind = kind(name).unwrap();
             let batch = ended(kind).unwrap();
             let text = record.to_string();
             // As a line of its length is read, and then written.
-            let object =
-                if length > 1 << 20 { lenient::compact } else { lenient::object }(text.as_bytes()).unwrap();
+            let read = if length > 1 << 20 { lenient::compact } else { lenient::object };
+            let object = read(text.as_bytes()).unwrap();
             let record = Record { object: &object, index: 0, part: Part::Output, batch: &batch };
             let line = adapter(kind).output_line(record).unwrap();
             assert!(line.result.is_success(), "{name}");
@@ -278,8 +231,9 @@ fn media_are_kept_however_long_they_are() {
             let mut written = Vec::new();
             lenient::write(&line.into_json(), &mut written);
             let written: Value = serde_json::from_slice(&written).unwrap();
-            let given = written.pointer(place).and_then(Value::as_str);
-            assert!(given == Some(expected.as_str()), "{name} {place}, {length} bytes");
+            let given = written.pointer(&place).and_then(Value::as_str).unwrap_or_default();
+            let given = given.strip_prefix("data:image/png;base64,").unwrap_or(given);
+            assert!(given == data, "{name} {place}, {length} bytes");
         }
     }
 }

@@ -435,10 +435,10 @@ fn what_is_wrong_is_told() {
         assert_eq!(bad(&texts(codec, 2, b"\x02x")), "a block ends in the middle of a record", "{codec}");
         assert_eq!(bad(&texts(codec, 1, b"\x02x\x02y")), "a block holds more than its records", "{codec}");
         let mut file = texts(codec, 1, b"\x02x");
-        let last = file.len() - 1;
-        file[last] ^= 1;
+        let mark = file.len() - 1;
+        file[mark] ^= 1;
         assert_eq!(bad(&file), "a block does not end where it says", "{codec}");
-        file.truncate(last);
+        file.truncate(mark);
         assert_eq!(bad(&file), "it ends early", "{codec}");
     }
     // Five bytes behind what is packed are no remains of a sum.
