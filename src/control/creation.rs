@@ -12,6 +12,7 @@ use super::resolve::no_such_provider;
 use super::respond::{Answer, Shared, owner};
 use super::routes::Route;
 use super::submit::{SubmitOptions, refusal};
+use super::upload::EXPIRY;
 use crate::config::Config;
 use crate::domain::shape;
 use crate::domain::tracked::{BatchKey, Lineage};
@@ -223,7 +224,8 @@ impl<'a> Creation<'a> {
         let options = self.options(file, &content, asked).await?;
         let options = SubmitOptions { wait_for_quota: wait, ..options };
         store.use_file(id, now).await?;
-        let (registered, warnings) = service.submit_uploaded(options, self.owner.clone(), &content).await?;
+        let submitted = service.submit_uploaded(options, self.owner.clone(), &content).await;
+        let (registered, warnings) = submitted.map_err(asked_too_much)?;
         let mut batch = shape::batch(&registered.tracked);
         if !warnings.is_empty() {
             batch["batchd"]["warnings"] = warnings.into();
@@ -245,10 +247,15 @@ impl<'a> Creation<'a> {
             .map_err(|error| ApiError::invalid(format!("invalid body: {error}")).param("body"))?;
         let output_expires_after = match &wanted.output_expires_after {
             None => None,
-            Some(ExpiresAfter { anchor, seconds }) if anchor == "created_at" => Some(*seconds),
-            Some(_) => {
+            Some(ExpiresAfter { anchor, .. }) if anchor != "created_at" => {
                 return Err(ApiError::invalid("the anchor is `created_at`").param("output_expires_after"));
             }
+            Some(ExpiresAfter { seconds, .. }) if !EXPIRY.contains(seconds) => {
+                let (least, most) = (EXPIRY.start(), EXPIRY.end());
+                let what = format!("the output expires after {least} to {most} seconds");
+                return Err(ApiError::invalid(what).param("output_expires_after"));
+            }
+            Some(ExpiresAfter { seconds, .. }) => Some(*seconds),
         };
         let (provider, model_prefix) = self.choose(wanted.model.as_deref(), content).await?;
         Ok(SubmitOptions {
@@ -403,6 +410,14 @@ impl<'a> Creation<'a> {
 fn shown(batch: Value) -> Response {
     let waits = !batch["batchd"]["waiting_for"].is_null();
     (if waits { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(batch)).into_response()
+}
+
+/// What the provider does not have is a fault of the request here: clients of OpenAI's API ask again after any 5xx.
+fn asked_too_much(error: ApiError) -> ApiError {
+    match error.code {
+        ErrorCode::NotSupported => ApiError { code: ErrorCode::InvalidRequest, ..error },
+        _ => error,
+    }
 }
 
 /// The error for a request that does not tell which provider is meant.

@@ -16,7 +16,7 @@ use super::submit::{PROGRESS, refusal};
 use crate::domain::shape;
 use crate::domain::status::Status;
 use crate::domain::tracked::{Lineage, Tracked};
-use crate::domain::user_fields::UserFields;
+use crate::domain::user_fields::{UserFields, name_again};
 use crate::engine::results::{Format, Unfinished, Wanted};
 use crate::engine::submit::{RESUBMITS, SubmitRequest};
 use crate::provider::fates::{Fates, Only, Selected, Selection};
@@ -265,17 +265,11 @@ impl Service {
                 .param("input")
                 .hint("--input FILE gives it (over the API: the body of the request)")
         };
-        let file = parent.batch.input_file_id.clone();
-        if file.is_empty() {
+        if parent.batch.input_file_id.is_empty() {
             return Err(gone("it is not kept here, and its provider keeps none".to_owned()));
         }
         // Read as results are: resumed where a connection breaks.
-        let mut batch = parent.batch.clone();
-        batch.status = Status::Completed;
-        batch.output_file_id = Some(file);
-        batch.error_file_id = None;
-        batch.request_counts = None;
-        let opened = live.engine.results(provider, &batch, Wanted::Output, Format::Raw).await;
+        let opened = live.engine.results(provider, &parent.batch, Wanted::Input, Format::Raw).await;
         let mut results = match opened {
             Ok(Some(results)) => results,
             Ok(None) => return Err(gone("its provider does not give it".to_owned())),
@@ -348,19 +342,6 @@ fn judge(parent: &Tracked, selected: &Selected, foreign: u64, only: Only) -> Res
     Err(ApiError::new(ErrorCode::NothingToResubmit, what))
 }
 
-/// What the batch of the requests of `name` is called: a name that means one batch goes on meaning that.
-fn name_again(name: &str) -> String {
-    let Some((base, number)) = name.rsplit_once(AGAIN) else { return format!("{name}{AGAIN}") };
-    match number.strip_prefix('-').map(str::parse::<u32>) {
-        None if number.is_empty() => format!("{base}{AGAIN}-2"),
-        Some(Ok(number)) => format!("{base}{AGAIN}-{}", number.saturating_add(1)),
-        _ => format!("{name}{AGAIN}"),
-    }
-}
-
-/// What the name of a batch that repeats requests ends with.
-const AGAIN: &str = "-again";
-
 /// What is submitted: the requests with all that the batch was given.
 fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_apart: bool) -> SubmitRequest {
     let Lineage { endpoint, model, model_prefix, .. } = parent.lineage.clone();
@@ -387,24 +368,8 @@ fn order(parent: &Tracked, file_name: String, owner: Option<String>, is_model_ap
             endpoint,
             model: model.or(known_model),
             model_prefix,
+            quota_wait: None,
         },
         ..SubmitRequest::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_has_a_name_of_its_own() {
-        for (before, after) in [
-            ("nightly", "nightly-again"),
-            ("nightly-again", "nightly-again-2"),
-            ("nightly-again-2", "nightly-again-3"),
-            ("nightly-against", "nightly-against-again"),
-        ] {
-            assert_eq!(name_again(before), after);
-        }
     }
 }

@@ -9,13 +9,15 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::files::StoredFile;
 use crate::store::uploads::Upload;
+use crate::sync::lock;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Request};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::header::CONTENT_LENGTH;
 use jiff::Timestamp;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +35,9 @@ pub(super) async fn take_in(
     if told.is_some_and(|told: u64| told > room.saturating_add(MAX_FORM)) {
         return Err(no_room(settings.max_bytes));
     }
-    let request = request.map(|body| Body::from_stream(PieceByPiece::of(body)));
+    let (parts, body) = request.into_parts();
+    let pieces = Pieces::of(body);
+    let request = Request::from_parts(parts, Body::from_stream(pieces.clone()));
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| {
         ApiError::invalid(format!(
             "an upload is a multipart/form-data with the fields `purpose` and `file`: {rejection}"
@@ -60,6 +64,8 @@ pub(super) async fn take_in(
             fields.note(&name, value)?;
         }
     }
+    drop(form);
+    pieces.end().await?;
     let Some((name, upload)) = file else {
         return Err(ApiError::invalid("the form has no field `file`").param("file"));
     };
@@ -183,7 +189,11 @@ fn file_name(given: &str) -> String {
 
 /// The form ends before it should, or is none.
 fn cut(error: &MultipartError) -> ApiError {
-    let reason = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).last();
+    broken_off(error)
+}
+
+fn broken_off(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    let reason = std::iter::successors(Some(error), |error| error.source()).last();
     let reason = reason.map_or_else(String::new, ToString::to_string);
     ApiError::invalid(format!("the upload cannot be read to its end: {reason}")).hint("nothing of it is kept")
 }
@@ -208,27 +218,47 @@ pub(super) fn no_room(most: u64) -> ApiError {
 
 /// A body that gives one piece at a time: the reader of forms would otherwise take in all that has arrived before it
 /// goes on, which from a fast client is tens of megabytes.
+#[derive(Clone)]
+struct Pieces(Arc<Mutex<PieceByPiece>>);
+
 struct PieceByPiece {
     pieces: BodyDataStream,
     has_given: bool,
 }
 
-impl PieceByPiece {
+impl Pieces {
     fn of(body: Body) -> Self {
-        Self { pieces: body.into_data_stream(), has_given: false }
+        Self(Arc::new(Mutex::new(PieceByPiece { pieces: body.into_data_stream(), has_given: false })))
+    }
+
+    /// What comes behind the form is not its: but a request that breaks off there, or says that it is longer than it is,
+    /// is none.
+    async fn end(mut self) -> Result<(), ApiError> {
+        let mut behind = 0;
+        while let Some(piece) = self.next().await {
+            let piece = piece.map_err(|error| broken_off(&error))?;
+            behind += piece.len() as u64;
+            if behind > MAX_FORM {
+                return Err(
+                    ApiError::invalid("there is too much behind the form").hint("nothing of it is kept")
+                );
+            }
+        }
+        Ok(())
     }
 }
 
-impl Stream for PieceByPiece {
+impl Stream for Pieces {
     type Item = Result<Bytes, axum::Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.has_given) {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut body = lock(&self.0);
+        if std::mem::take(&mut body.has_given) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.pieces).poll_next(context);
-        self.has_given = matches!(polled, Poll::Ready(Some(Ok(_))));
+        let polled = Pin::new(&mut body.pieces).poll_next(context);
+        body.has_given = matches!(polled, Poll::Ready(Some(Ok(_))));
         polled
     }
 }
@@ -241,12 +271,12 @@ const MAX_TEXT: usize = 4096;
 /// How much is gathered before it is written, in bytes.
 const WRITTEN_AT_ONCE: usize = 256 << 10;
 /// After how many seconds a file may expire, as at OpenAI: an hour to thirty days.
-const EXPIRY: std::ops::RangeInclusive<u64> = 3600..=2_592_000;
+pub(super) const EXPIRY: std::ops::RangeInclusive<u64> = 3600..=2_592_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::{FutureExt as _, StreamExt as _};
+    use futures_util::FutureExt as _;
 
     const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
 
@@ -290,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_not_taken_in_all_at_once() {
         let all = futures_util::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>("piece")));
-        let mut pieces = PieceByPiece::of(Body::from_stream(all));
+        let mut pieces = Pieces::of(Body::from_stream(all));
         for _ in 0..3 {
             assert!(pieces.next().now_or_never().flatten().is_some());
             assert!(pieces.next().now_or_never().is_none(), "between two pieces it waits");

@@ -7,6 +7,7 @@ use super::progress::Trail;
 use super::status::Status;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -156,6 +157,47 @@ pub struct Lineage {
     /// What was taken off the beginning of the models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_prefix: Option<String>,
+    /// That it waits for quota, also if its provider takes it and fails it for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_wait: Option<Box<QuotaWait>>,
+}
+
+/// For how long a submission has waited for quota, and what it is created with that nothing else keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaWait {
+    /// When it was submitted.
+    pub since: Timestamp,
+    /// How often it was created and failed.
+    pub tries: u32,
+    /// Before that it is created again only if another batch of its provider has ended.
+    pub not_before: Option<Timestamp>,
+    pub endpoint: String,
+    pub model: Option<String>,
+    /// Seconds after its creation at which the provider is to delete the output.
+    pub output_expires_after: Option<u64>,
+    /// What is added to the request that creates the batch.
+    pub params: Map<String, Value>,
+}
+
+impl QuotaWait {
+    /// Of a submission that was not created yet.
+    pub fn new(
+        params: &Map<String, Value>,
+        output_expires_after: Option<u64>,
+        endpoint: &str,
+        model: Option<&str>,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            since,
+            tries: 0,
+            not_before: None,
+            endpoint: endpoint.to_owned(),
+            model: model.map(str::to_owned),
+            output_expires_after,
+            params: params.clone(),
+        }
+    }
 }
 
 /// What a submission waits for that its provider has refused for now.

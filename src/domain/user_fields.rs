@@ -35,6 +35,19 @@ impl UserFields {
     }
 }
 
+/// What the batch of the requests of `name` is called: a name that means one batch goes on meaning that.
+pub fn name_again(name: &str) -> String {
+    let Some((base, number)) = name.rsplit_once(AGAIN) else { return format!("{name}{AGAIN}") };
+    match number.strip_prefix('-').map(str::parse::<u32>) {
+        None if number.is_empty() => format!("{base}{AGAIN}-2"),
+        Some(Ok(number)) => format!("{base}{AGAIN}-{}", number.saturating_add(1)),
+        _ => format!("{name}{AGAIN}"),
+    }
+}
+
+/// What the name of a batch that repeats requests ends with.
+const AGAIN: &str = "-again";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +84,17 @@ mod tests {
         assert_eq!((tracked.labels["team"].as_str(), tracked.labels["run"].as_str()), ("evals", "7"));
         assert_eq!((tracked.name, tracked.deadline), (given.name, Some(NOW)));
         assert!(tracked.notify.also.contains("ops") && !tracked.notify.nobody);
+    }
+
+    #[test]
+    fn each_has_a_name_of_its_own() {
+        for (before, after) in [
+            ("nightly", "nightly-again"),
+            ("nightly-again", "nightly-again-2"),
+            ("nightly-again-2", "nightly-again-3"),
+            ("nightly-against", "nightly-against-again"),
+        ] {
+            assert_eq!(name_again(before), after);
+        }
     }
 }

@@ -24,6 +24,7 @@ mod polling;
 pub mod queue;
 pub mod recent_checks;
 pub mod reconcile;
+mod requeue;
 pub mod results;
 mod rounds;
 mod schedule_repair;

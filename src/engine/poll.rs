@@ -2,6 +2,7 @@
 
 use super::due::{Mark, Next};
 use super::poller::{Access, Asked, Polled, Poller};
+use super::requeue::failed_for_quota;
 use super::shared::Shared;
 use super::unchanged;
 use crate::domain::finding::{self, Patience};
@@ -117,10 +118,17 @@ pub(super) fn seen_on_page(
 async fn record(poller: &Poller, pk: Pk, step: Step) -> Result<(), StoreError> {
     let shared = poller.shared();
     let ended = step.transition.as_ref().is_some_and(|transition| transition.to.is_terminal());
+    // For what the provider had no room, that leaves none.
+    let refused = ended && failed_for_quota(&step.tracked).is_some();
+    let waits = step.tracked.lineage.quota_wait.is_some().then(|| step.tracked.key.clone());
     shared.store.record(pk, step, shared.routes()).await?;
     if ended {
         shared.estimates.invalidate(poller.name());
-        shared.room.made(poller.name());
+        match waits.filter(|_| refused) {
+            Some(batch) => shared.room.failed(batch),
+            None if refused => {}
+            None => shared.room.made(poller.name()),
+        }
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use super::{Engine, ProviderError, SubmitError};
 use crate::domain::batch::{BatchError, BatchErrors, RequestCounts};
 use crate::domain::sighting::Sighting;
 use crate::domain::status::Status;
-use crate::domain::time::{earlier, later};
-use crate::domain::tracked::{BatchKey, Lineage, Origin, SUBMISSION_PREFIX, Tracked, WaitingFor};
+use crate::domain::time::{earlier, later, since};
+use crate::domain::tracked::{BatchKey, Lineage, Origin, QuotaWait, SUBMISSION_PREFIX, Tracked, WaitingFor};
 use crate::domain::transition::observe;
 use crate::failpoint;
 use crate::http::failure::Failure;
@@ -33,7 +33,7 @@ type Line = (String, String);
 
 /// What is to be created, as it is queued.
 #[derive(Debug, Serialize, Deserialize)]
-enum QueuedRequest {
+pub(super) enum QueuedRequest {
     /// From a file that is kept here.
     Kept(Box<SubmitRequest>),
     /// From a file that the provider has, by a request that is passed on as it came.
@@ -57,11 +57,11 @@ impl QueuedRequest {
 }
 
 /// What is known of a batch that is not created yet.
-struct Shown {
-    endpoint: Option<String>,
-    model: Option<String>,
-    input_file: Option<String>,
-    requests: Option<u64>,
+pub(super) struct Shown {
+    pub endpoint: Option<String>,
+    pub model: Option<String>,
+    pub input_file: Option<String>,
+    pub requests: Option<u64>,
 }
 
 /// When the first of a line is tried next, and how often in a row it was.
@@ -92,7 +92,7 @@ impl Engine {
     /// others wait for that already, it waits in the queue and is shown as a batch of its own.
     pub async fn submit_or_wait(
         &self,
-        request: SubmitRequest,
+        mut request: SubmitRequest,
         staged: Staged,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Registered, SubmitError> {
@@ -103,6 +103,14 @@ impl Engine {
             input_file: None,
             requests: Some(checked.requests),
         };
+        let quota_wait = QuotaWait::new(
+            &request.params,
+            request.output_expires_after,
+            &checked.endpoint,
+            checked.model.as_deref(),
+            self.shared.clock.now(),
+        );
+        request.lineage.quota_wait.get_or_insert_with(|| Box::new(quota_wait));
         let line = (request.provider.clone(), shown.model.clone().unwrap_or_default());
         let waiting = match self.behind_others(&line).await? {
             Some(waiting) => waiting,
@@ -150,7 +158,7 @@ impl Engine {
         refused_for_now(error, now, now)
     }
 
-    async fn queue_up(
+    pub(super) async fn queue_up(
         &self,
         mut request: QueuedRequest,
         (provider, model): Line,
@@ -249,9 +257,22 @@ impl Engine {
     pub async fn work_queue(self, pulse: Pulse) {
         let stopping = self.shared.tasks.stopping();
         let attempts: Arc<Mutex<Attempts>> = Arc::default();
-        let mut is_start = true;
+        let (mut is_start, mut has_searched) = (true, false);
         loop {
             pulse.beat();
+            let mut failed = self.shared.room.take_failed();
+            if !has_searched {
+                match self.failed_lately().await {
+                    Ok(found) => {
+                        failed.extend(found);
+                        has_searched = true;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read which batches have failed; trying again");
+                    }
+                }
+            }
+            Box::pin(self.queue_failed(failed)).await;
             let roomy = self.shared.room.take();
             lock(&attempts).retries.retain(|(provider, _), _| !roomy.contains(provider));
             let waits = match self.shared.store.heads_of_queue().await {
@@ -318,6 +339,14 @@ impl Engine {
         let Some(waits) = waiting.waiting_for.clone() else { return Ok(Tried::Over) };
         if waits.tried_at.zip(refused_since).is_some_and(|(tried_at, since)| tried_at > since) {
             return Ok(Tried::Waits(None));
+        }
+        let now = self.shared.clock.now();
+        let quota_wait = waiting.lineage.quota_wait.as_ref();
+        if let (Some(not_before), Some(_)) =
+            (quota_wait.and_then(|quota_wait| quota_wait.not_before), refused_since)
+            && not_before > now
+        {
+            return Ok(Tried::Waits(Some(since(now, not_before))));
         }
         failpoint::reach("queue.attempt", || provider.clone());
         let error = match serde_json::from_str::<QueuedRequest>(request) {

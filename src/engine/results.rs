@@ -60,6 +60,8 @@ pub enum Wanted {
     Failures,
     /// Output and errors, one after the other.
     Everything,
+    /// No results, but the requests as they were sent.
+    Input,
 }
 
 /// What a whole stream of results held.
@@ -223,7 +225,7 @@ impl Results {
             keep: match wanted {
                 Wanted::Failures => Keep::Failures,
                 Wanted::Output if apart => Keep::Successes,
-                Wanted::Output | Wanted::Everything => Keep::All,
+                Wanted::Output | Wanted::Everything | Wanted::Input => Keep::All,
             },
             parts: Vec::new(),
             now: Some(Current {
@@ -323,7 +325,8 @@ impl Results {
 
     /// How many requests have results that are to be found in the output, where that is known.
     fn completed(&self) -> Option<u64> {
-        let counted = self.wanted != Wanted::Failures && self.batch.status != Status::Failed;
+        let counted =
+            matches!(self.wanted, Wanted::Output | Wanted::Everything) && self.batch.status != Status::Failed;
         Some(self.batch.request_counts.filter(|_| counted)?.completed)
     }
 
@@ -331,7 +334,7 @@ impl Results {
     fn plan(&mut self) -> Result<(), Failure> {
         let has = |part| self.account.adapter.results(&self.batch, part).map(|fetch| fetch.is_some());
         (self.parts, self.keep) = match self.wanted {
-            Wanted::Output => (vec![Part::Output], Keep::All),
+            Wanted::Output | Wanted::Input => (vec![Part::Output], Keep::All),
             Wanted::Failures if has(Part::Errors)? => (vec![Part::Errors], Keep::All),
             Wanted::Failures => (vec![Part::Output], Keep::Failures),
             Wanted::Everything => (vec![Part::Errors, Part::Output], Keep::All),
@@ -395,7 +398,12 @@ impl Results {
     /// Turns to the next part that there is; `false`: there is none.
     async fn begin(&mut self) -> Result<bool, Failure> {
         while let Some(part) = self.parts.pop() {
-            if let Some(fetch) = self.account.adapter.results(&self.batch, part)? {
+            let adapter = &self.account.adapter;
+            let fetch = match self.wanted {
+                Wanted::Input => Some(adapter.input(&self.batch)?),
+                _ => adapter.results(&self.batch, part)?,
+            };
+            if let Some(fetch) = fetch {
                 let mut current = Current {
                     part,
                     fetch,
@@ -435,7 +443,9 @@ impl Results {
         let malformed = |bad: BadRecords| Failure::Malformed(bad.to_string());
         let as_it_is =
             self.format == Format::Raw && self.keep == Keep::All && body.is_lines() && !self.tally.is_again();
-        let piece = if current.ahead.is_empty() {
+        let piece = if splitter.is_behind() {
+            Some(Bytes::new())
+        } else if current.ahead.is_empty() {
             body.next(&self.account).await.transpose()?
         } else {
             Some(std::mem::take(&mut current.ahead))

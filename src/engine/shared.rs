@@ -5,6 +5,7 @@ use super::estimates::Estimates;
 use crate::clock::Clock;
 use crate::domain::ownership::Scope;
 use crate::domain::route::Routes;
+use crate::domain::tracked::BatchKey;
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::sync;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     accounts: Mutex<BTreeSet<String>>,
+    /// Batches that were failed for their quota, and left no room.
+    failed: Mutex<Vec<BatchKey>>,
     changed: tokio::sync::Notify,
 }
 
@@ -31,6 +34,22 @@ impl Room {
     /// The accounts at which there may be room since this was asked last.
     pub fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut *sync::lock(&self.accounts))
+    }
+
+    /// A batch that waits for quota was failed for it.
+    pub fn failed(&self, batch: BatchKey) {
+        self.failed_again(batch);
+        self.changed.notify_one();
+    }
+
+    /// The same for one of which [`Room::take_failed`] has told, and for which nothing could be done: it has time.
+    pub fn failed_again(&self, batch: BatchKey) {
+        sync::lock(&self.failed).push(batch);
+    }
+
+    /// The batches that were failed since this was asked last.
+    pub fn take_failed(&self) -> Vec<BatchKey> {
+        std::mem::take(&mut *sync::lock(&self.failed))
     }
 
     /// The queue has changed.

@@ -28,6 +28,7 @@ use serde_json::{Map, Value};
 use submission::OneRequest;
 
 pub(super) use results::completion;
+pub(super) use translation::line as translated;
 
 /// Anthropic's Message Batches.
 pub const KIND: Kind = Kind {

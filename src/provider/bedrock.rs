@@ -5,12 +5,14 @@ mod submission;
 mod translation;
 
 use super::bounds::bounded;
+use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
-use super::s3::S3;
+use super::s3::{Location, S3};
 use super::salvage;
 use super::submit::{Intake, Job, MARKER_PREFIX, RequestLine, Submission, Translated, Untranslatable};
+use super::unsupported::unsupported;
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::KindFacts;
 use crate::domain::batch::{Batch, RequestCounts};
@@ -277,6 +279,15 @@ impl Provider for Bedrock {
         let is_empty =
             batch.status == Status::Failed || batch.request_counts.is_some_and(|counts| counts.done() == 0);
         if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
+    }
+
+    fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        match Location::parse(&batch.input_file_id) {
+            Some(at) if at.name().to_lowercase().ends_with(".jsonl") => {
+                self.s3.get(&at).map(OneStream::lines)
+            }
+            _ => unsupported("gives the input of a batch only where that is one `.jsonl` file"),
+        }
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

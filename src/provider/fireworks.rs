@@ -221,6 +221,10 @@ impl Provider for Fireworks {
         results::Output::begin(self.clone(), batch, part).map(Some)
     }
 
+    fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        results::Output::of_input(self.clone(), batch)
+    }
+
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
         results::output_line(record)
     }

@@ -93,6 +93,13 @@ pub fn text(value: &Value) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// JSON that is written as it is.
+pub fn raw(json: &[u8]) -> Value {
+    let mut text = String::from(MARK);
+    text.push_str(&String::from_utf8_lossy(json));
+    text.into()
+}
+
 /// Writes `value` as JSON, marked numbers as they were written.
 pub fn write(value: &Value, out: &mut Vec<u8>) {
     match value {

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod anthropic;
+mod avro;
 pub mod azure_openai;
 pub mod bedrock;
 pub mod bounds;
@@ -35,7 +36,7 @@ pub mod openrouter;
 pub mod otari;
 pub mod page_items;
 mod pieces;
-mod quota;
+pub mod quota;
 pub mod read;
 mod reading;
 pub mod records;
@@ -63,6 +64,7 @@ use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
 use hook::Hook;
 use http::{HeaderMap, Method};
+use openai_results::OneStream;
 use reading::MAX_ID_BYTES;
 use results::{Fetch, OutputLine, Part, Record};
 use secrecy::SecretString;
@@ -151,6 +153,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// What is wrong with a record that is none, as a fragment of a sentence.
     fn output_line(&self, _record: Record<'_>) -> Result<OutputLine, String> {
         Err("results of this kind of provider cannot be read".to_owned())
+    }
+
+    /// Begins to fetch the input of a batch, in lines as it was sent.
+    fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        self.file_content(&batch.input_file_id).map(OneStream::lines)
     }
 
     /// Asks for the content of a file by the service's own id for it.

@@ -1,9 +1,10 @@
 //! Whether a service refuses a batch because the account has enough waiting already, and how much it allows: read from
 //! whatever form of error it has (`docs/providers.md#quotas`).
 
+use crate::domain::batch::BatchErrors;
 use crate::http::failure::Quota;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What `body`, and the `code` that stands beside it at some services, say of a quota that is used up; `None`: the refusal
 /// is not for that, or waiting would not help.
@@ -29,6 +30,14 @@ pub(super) fn quota(status: StatusCode, code: Option<&str>, body: &Value) -> Opt
     Some(Quota {
         limit: said.limit.or_else(|| find(&LIMIT_WORDS)).or(limit),
         usage: said.usage.or_else(|| find(&USAGE_WORDS)).or(used),
+    })
+}
+
+/// The same of a batch that was taken and failed afterwards.
+pub fn of_batch(errors: &BatchErrors) -> Option<Quota> {
+    errors.data.iter().find_map(|error| {
+        let body = json!({"code": error.code, "message": error.message});
+        quota(StatusCode::BAD_REQUEST, None, &body)
     })
 }
 
@@ -214,7 +223,6 @@ fn ratio(text: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn read(status: u16, body: &Value) -> Option<(Option<u64>, Option<u64>)> {
         let found = quota(StatusCode::from_u16(status).unwrap(), None, body)?;

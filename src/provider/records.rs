@@ -1,5 +1,7 @@
-//! Cuts a stream of bytes into the records in it: lines, or the elements of an array within one JSON document.
+//! Cuts a stream of bytes into the records in it: lines, the elements of an array within one JSON document, or what an
+//! Avro file holds.
 
+use super::avro::{BadAvro, Container};
 use super::lenient;
 use super::results::Form;
 use bytes::{Bytes, BytesMut};
@@ -19,9 +21,12 @@ pub enum BadRecords {
     /// The document around the array is none.
     #[error("the document with the results is not JSON")]
     NoDocument,
+    /// What is wrong with an Avro file, behind so many of its records.
+    #[error("the results cannot be read behind record {1}: {0}")]
+    Avro(String, u64),
 }
 
-/// Cuts as the bytes come; holds no more than one record.
+/// Cuts as the bytes come; holds no more than one record, or one block of an Avro file.
 #[derive(Debug)]
 pub struct Splitter {
     form: State,
@@ -33,6 +38,7 @@ pub struct Splitter {
 enum State {
     Lines,
     Array(Document),
+    Avro(Box<Container>),
 }
 
 impl Splitter {
@@ -41,21 +47,33 @@ impl Splitter {
         let form = match form {
             Form::Lines => State::Lines,
             Form::Array(paths) => State::Array(Document::new(paths)),
+            Form::Avro => State::Avro(Box::new(Container::new(LONGEST_RECORD))),
         };
         Self { form, begun: BytesMut::new(), count: 0 }
     }
 
     /// How long the record is that has been begun, in bytes.
     pub fn held(&self) -> usize {
-        self.begun.len()
+        match &self.form {
+            State::Avro(container) => container.held(),
+            State::Lines | State::Array(_) => self.begun.len(),
+        }
+    }
+
+    /// Whether there are more records in what was pushed: an empty piece brings them.
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.form, State::Avro(container) if container.is_behind())
     }
 
     /// Sets memory aside for a record of so many bytes.
     pub fn expect(&mut self, bytes: usize) {
+        if matches!(self.form, State::Avro(_)) {
+            return;
+        }
         self.begun.reserve(bytes.saturating_sub(self.begun.len()));
     }
 
-    /// The records that are complete with `piece`.
+    /// The records that are complete with `piece`; of an Avro file, which may hold much in few bytes, the first of them.
     pub fn push(&mut self, piece: &Bytes) -> Result<Vec<Bytes>, BadRecords> {
         let mut records = Vec::new();
         match &mut self.form {
@@ -88,6 +106,12 @@ impl Splitter {
                     }
                 }
             }
+            State::Avro(container) => {
+                records = container.push(piece).map_err(|bad| match bad {
+                    BadAvro::Broken(what) => BadRecords::Avro(what, self.count),
+                    BadAvro::TooLong => BadRecords::TooLong(self.count + 1),
+                })?;
+            }
         }
         self.count += records.len() as u64;
         if self.begun.len() > LONGEST_RECORD {
@@ -101,7 +125,8 @@ impl Splitter {
         let number = self.count + 1;
         match &self.form {
             State::Array(document) if !document.is_over() => Err(BadRecords::Half(number)),
-            State::Array(_) => Ok(None),
+            State::Avro(container) if !container.is_over() => Err(BadRecords::Half(number)),
+            State::Array(_) | State::Avro(_) => Ok(None),
             State::Lines => {
                 let Some(last) = trimmed(self.begun.split().freeze(), self.count == 0) else {
                     return Ok(None);

@@ -41,6 +41,8 @@ pub enum Form {
     Lines,
     /// The elements of the array at the first of these paths that is there, in one JSON document of any length.
     Array(&'static [&'static [&'static str]]),
+    /// The records of an Avro file.
+    Avro,
 }
 
 #[derive(Clone, Copy, Debug)]

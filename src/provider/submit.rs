@@ -197,11 +197,22 @@ impl Upload {
         bytes.saturating_add(self.before.len() as u64).saturating_add(self.after.len() as u64)
     }
 
-    /// The input as the one file of a form (RFC 7578), behind the text `fields`.
+    /// The input as the one file of a form (RFC 7578), called `file`, behind the text `fields`.
+    pub fn form(call: Call, fields: &[(&str, &str)], file_name: &str, seed: &str) -> Self {
+        Self::form_with("file", call, fields, file_name, seed)
+    }
+
+    /// The input as the one file of a form, called `part`, behind the text `fields`.
     ///
     /// `call` gets the form's content type. The boundary is a hash of what is around the file and of `seed`, so that
     /// the same submission forms the same bytes; 128 bits of it will not be met in anybody's input.
-    pub fn form(mut call: Call, fields: &[(&str, &str)], file_name: &str, seed: &str) -> Self {
+    pub fn form_with(
+        part: &str,
+        mut call: Call,
+        fields: &[(&str, &str)],
+        file_name: &str,
+        seed: &str,
+    ) -> Self {
         use sha2::Digest as _;
         use std::fmt::Write as _;
         let digest = sha2::Sha256::digest(format!("{seed}\0{file_name}\0{fields:?}"));
@@ -223,7 +234,7 @@ impl Upload {
         let file_name = quoted(file_name);
         let _ = write!(
             before,
-            "--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{file_name}\"\r\n\
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"{part}\"; filename=\"{file_name}\"\r\n\
              content-type: application/jsonl\r\n\r\n"
         );
         if let Ok(kind) = format!("multipart/form-data; boundary={boundary}").parse() {

@@ -4,11 +4,13 @@
 mod results;
 mod submission;
 
-use super::gcs::CloudStorage;
+use super::gcs::{CloudStorage, Location};
+use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
 use super::results::{Fetch, OutputLine, Part, Record};
 use super::submit::{Intake, Job, RequestLine, Submission, Translated, Untranslatable, split_name};
+use super::unsupported::unsupported;
 use super::{Account, Kind, Listing, Page, PageRequest, Provider, about, results_id, sightings};
 use crate::config::{KindFacts, ProviderConfig};
 use crate::domain::batch::{Batch, RequestCounts};
@@ -300,6 +302,13 @@ impl Provider for Vertex {
         // What failed stands among the results.
         let is_empty = batch.output_file_id.is_none();
         if part == Part::Errors || is_empty { Ok(None) } else { self.output(batch).map(Some) }
+    }
+
+    fn input(&self, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        match Location::parse(&batch.input_file_id) {
+            Some(at) => self.storage.get(&at).map(OneStream::lines),
+            None => unsupported("keeps no input of this batch in Cloud Storage"),
+        }
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {

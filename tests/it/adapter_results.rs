@@ -7,6 +7,7 @@ use batchd::domain::status::Status;
 use batchd::domain::tracked::{BatchKey, Origin, Tracked};
 use batchd::http::failure::Failure;
 use batchd::provider::Kind;
+use batchd::provider::lenient;
 use batchd::provider::registry::{KINDS, kind};
 use batchd::provider::results::{FetchStep, Part, Record};
 use jiff::Timestamp;
@@ -172,6 +173,69 @@ fn results_in_storage_of_one_s_own_are_nobody_else_s_to_fetch() {
     assert!(matches!(refused, Failure::Unsupported(_)), "{refused:?}");
     let told = refused.to_string();
     assert!(told.contains("acct.blob.core.windows.net/out/r.jsonl") && !told.contains("secret"), "{told}");
+}
+
+/// Records of many services with `data` in them, each with the place where it stands in the line that is made of it.
+fn with_media(data: &str) -> Vec<(&'static str, Value, String)> {
+    const MESSAGE: &str = "/response/body/choices/0/message";
+    let response = |body: Value| json!({"custom_id": "a", "response": {"status_code": 200, "body": body}});
+    let gemini = |kind: &str| {
+        let part = json!({"inlineData": {"mimeType": kind, "data": data}});
+        json!({"candidates": [{"content": {"parts": [part, {"text": "here"}]}, "finishReason": "STOP"}]})
+    };
+    let xai = |call: &str, body: Value| {
+        let mut response = json!({});
+        response[call] = body;
+        json!({"batch_request_id": "a", "batch_result": {"response": response}})
+    };
+    let block = json!({"type": "image", "source": {"type": "base64", "data": data}});
+    let claude = json!({"type": "message", "content": [{"type": "text", "text": "x"}, block], "stop_reason": "end_turn"});
+    let succeeded = json!({"custom_id": "a", "result": {"type": "succeeded", "message": claude}});
+    let page = json!({"markdown": "x", "images": [{"image_base64": data}]});
+    let picture = format!("{MESSAGE}/images/0/image_url/url");
+    let sound = format!("{MESSAGE}/provider_content/0/inlineData/data");
+    let drawn = format!("{MESSAGE}/provider_content/0/source/data");
+    let body = |place: &str| format!("/response/body/{place}");
+    vec![
+        ("xai", xai("image_generation", json!({"data": [{"b64_json": data}]})), body("data/0/b64_json")),
+        ("xai", xai("video_generation", json!({"video": {"url": data}})), body("video/url")),
+        ("gemini", json!({"key": "a", "response": gemini("image/png")}), picture.clone()),
+        ("gemini", json!({"key": "a", "response": gemini("audio/wav")}), sound),
+        ("vertex", json!({"key": "a", "response": gemini("image/png")}), picture),
+        ("vertex", json!({"custom_id": "a", "response": claude}), drawn.clone()),
+        ("anthropic", succeeded, drawn),
+        ("bedrock", json!({"recordId": "a", "modelOutput": {"images": [data]}}), body("images/0")),
+        ("mistral", response(json!({"pages": [page]})), body("pages/0/images/0/image_base64")),
+        ("mistral", response(json!({"text": data, "segments": [{"start": 0.5}]})), body("text")),
+        ("together", response(json!({"text": data, "words": [{"word": "x"}]})), body("text")),
+        ("openai", response(json!({"data": [{"b64_json": data}]})), body("data/0/b64_json")),
+    ]
+}
+
+/// Pictures, sounds and films come out as they went in, short or long, whether OpenAI's form has a place for them or not.
+#[test]
+fn media_are_kept_however_long_they_are() {
+    for length in [8, 3 << 20] {
+        let data = "iVBORw0K".repeat(length / 8);
+        for (name, record, place) in with_media(&data) {
+            let kind = kind(name).unwrap();
+            let batch = ended(kind).unwrap();
+            let text = record.to_string();
+            // As a line of its length is read, and then written.
+            let read = if length > 1 << 20 { lenient::compact } else { lenient::object };
+            let object = read(text.as_bytes()).unwrap();
+            let record = Record { object: &object, index: 0, part: Part::Output, batch: &batch };
+            let line = adapter(kind).output_line(record).unwrap();
+            assert!(line.result.is_success(), "{name}");
+            assert_eq!(line.custom_id.as_deref(), Some("a"), "{name}");
+            let mut written = Vec::new();
+            lenient::write(&line.into_json(), &mut written);
+            let written: Value = serde_json::from_slice(&written).unwrap();
+            let given = written.pointer(&place).and_then(Value::as_str).unwrap_or_default();
+            let given = given.strip_prefix("data:image/png;base64,").unwrap_or(given);
+            assert!(given == data, "{name} {place}, {length} bytes");
+        }
+    }
 }
 
 #[test]

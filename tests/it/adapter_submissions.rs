@@ -341,8 +341,9 @@ fn what_a_service_does_not_take_beside_the_requests_is_said_before_anything_is_s
     for name in ["together", "novita"] {
         assert!(refusal(name, &attached).contains("no metadata"), "{name}");
     }
-    for name in ["cohere", "scaleway"] {
-        assert!(refusal(name, &job()).contains("creates no batches"), "{name}");
+    assert!(refusal("scaleway", &job()).contains("creates no batches"));
+    for name in ["cohere", "fireworks"] {
+        assert!(refusal(name, &attached).contains("no metadata"), "{name}");
     }
     let many = (0..16).map(|key| (key.to_string(), "x".to_owned())).collect();
     assert!(refusal("groq", &Job { metadata: many, ..job() }).contains("15 entries"));

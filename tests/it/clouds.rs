@@ -11,7 +11,7 @@ use batchd::domain::batch::Batch;
 use batchd::http::call::{Answer, Call};
 use batchd::http::failure::Failure;
 use batchd::provider::registry::kind;
-use batchd::provider::results::{FetchStep, Part};
+use batchd::provider::results::{Fetch, FetchStep, Part};
 use batchd::provider::submit::{Created, Job, SubmitStep};
 use batchd::provider::{Account, PageRequest, Provider};
 use http::StatusCode;
@@ -255,6 +255,108 @@ fn ministack_takes_what_is_submitted_and_gives_its_results() {
     assert!(!daemon.log().contains("aws-secret"), "{}", daemon.log());
 }
 
+/// OpenAI's own SDK, told where batchd is and nothing of AWS, does the same through `/v1/files` and `/v1/batches`; what
+/// failed is submitted again from the input in S3.
+#[test]
+fn openai_s_sdk_creates_at_ministack_and_reads_the_results() {
+    let Some(ministack) = Ministack::start() else { return };
+    let imported =
+        Command::new(&ministack.python).args(["-c", "import openai"]).stdin(Stdio::null()).output();
+    if !imported.is_ok_and(|imported| imported.status.success()) {
+        eprintln!("skipped: {} has no openai; BATCHD_SDK_PYTHON names a Python that has", ministack.python);
+        return;
+    }
+    ministack.boto(&["bucket", "batches"]);
+    let world = World::new();
+    world.configure(&format!(
+        "[providers.bedrock]\nbase_url = \"{0}\"\nstorage_url = \"{0}\"\ninput_uri = \"s3://batches/in\"\n\
+         output_uri = \"s3://batches/out\"\nrole_arn = \"arn:aws:iam::000000000000:role/batches\"\n",
+        ministack.address
+    ));
+    let daemon = daemon(&world, &KEYS);
+    let openai = |arguments: &[&str]| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/openai_at_bedrock.py");
+        let output = Command::new(&ministack.python)
+            .arg(script)
+            .arg(world.socket())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?} {}", daemon.log());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let write = |name: &str, lines: &[Value]| {
+        let path = world.directory.path().join(name);
+        std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        path.display().to_string()
+    };
+    let line = |id: &str, more: Value| {
+        let mut body = json!({"model": "bedrock/amazon.nova-example-v1:0", "max_tokens": 9,
+            "messages": [{"role": "user", "content": id}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body})
+    };
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
+    let told = openai(&["refused", &write("tools.jsonl", &[line("a", json!({})), line("b", tools)])]);
+    assert!(told.as_str().unwrap().contains("line 2 cannot be translated: `tools`"), "{told}");
+    assert_eq!(ministack.boto(&["list"]), json!([]));
+
+    let file = write("in.jsonl", &["a", "b", "c"].map(|id| line(id, json!({}))));
+    let batch = openai(&["create", &file]);
+    let arn = batch["id"].as_str().unwrap();
+    assert!(arn.starts_with("arn:aws:bedrock:us-east-1:"), "{batch}");
+    assert_eq!(world.json(&["show", arn, "--json"])["batchd"]["kind"], "bedrock");
+    let jobs = ministack.boto(&["list"]);
+    let job = &jobs[0];
+    assert_eq!((&job["jobArn"], &job["modelId"]), (&json!(arn), &json!("amazon.nova-example-v1:0")));
+    let place = job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"].as_str().unwrap();
+
+    // ministack works on nothing; what Bedrock would leave in S3 is put there, the last request never having run.
+    let answer = json!({"output": {"message": {"role": "assistant", "content": [{"text": "hello"}]}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}});
+    let output = write(
+        "out.jsonl",
+        &[
+            json!({"recordId": "b", "modelInput": {"x": 1}, "error": {"errorCode": 400, "errorMessage": "bad request"}}),
+            json!({"recordId": "a", "modelInput": {"x": 1}, "modelOutput": answer}),
+        ],
+    );
+    let (id, name) = (arn.rsplit('/').next().unwrap(), place.rsplit('/').next().unwrap());
+    ministack.boto(&["put", &format!("s3://batches/out/{id}/{name}.out"), &output]);
+    let stopped = openai(&["cancel", arn]);
+    assert!(["cancelling", "cancelled"].contains(&stopped["status"].as_str().unwrap()), "{stopped}");
+    until("the end is seen", || {
+        (world.json(&["show", arn, "--json"])["status"] == "cancelled").then_some(())
+    });
+    let lines = openai(&["read", arn]);
+    let of = |id: &str| lines.as_array().unwrap().iter().find(|line| line["custom_id"] == id).unwrap();
+    assert_eq!(of("a")["response"]["body"]["choices"][0]["message"]["content"], "hello");
+    assert_eq!(of("b")["error"], json!({"code": "400", "message": "bad request"}));
+
+    // Once the file is gone here, what is submitted again is read from S3: what ran and failed, and what never ran.
+    let files = crate::creating::ask(&world, "GET", "/v1/files", &[], &Value::Null).json();
+    for file in files["data"].as_array().unwrap() {
+        let path = format!("/v1/files/{}", file["id"].as_str().unwrap());
+        assert_eq!(crate::creating::ask(&world, "DELETE", &path, &[], &Value::Null).status, 200);
+    }
+    let again = world.ok(&["resubmit", arn]);
+    let again = again.trim();
+    let jobs = ministack.boto(&["list"]);
+    let job = jobs.as_array().unwrap().iter().find(|job| job["jobArn"] == again).unwrap();
+    let sent =
+        ministack.boto(&["read", job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"].as_str().unwrap()]);
+    let sent: Vec<Value> =
+        sent.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let converse = |text: &str| json!({"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": {"maxTokens": 9}});
+    assert_eq!(
+        sent,
+        ["b", "c"].map(|id| json!({"recordId": id, "modelInput": converse(id)})),
+        "in the order of the input, without anything of the results"
+    );
+    assert!(!daemon.log().contains("aws-secret"), "{}", daemon.log());
+}
+
 /// A request: method, path, query in order of its names, body.
 type Asked = (String, String, Vec<(String, String)>, Value);
 
@@ -445,6 +547,17 @@ fn vertex_is_given_its_input_in_cloud_storage() {
     let (method, path, query, _) = &asked[0];
     assert_eq!((method.as_str(), path.as_str()), ("POST", "/upload/storage/v1/b/bucket/o"));
     assert_eq!(query, &pairs(&[("name", "in/bd-1.jsonl"), ("uploadType", "media")]));
+    for (model, resource) in [
+        ("claude-haiku-4-5@20251001", "publishers/anthropic/models/claude-haiku-4-5@20251001"),
+        ("anthropic/claude-opus-5-5", "publishers/anthropic/models/claude-opus-5-5"),
+        ("publishers/anthropic/models/claude-opus-5-5", "publishers/anthropic/models/claude-opus-5-5"),
+        ("gemini-example-flash", "publishers/google/models/gemini-example-flash"),
+        ("projects/p/locations/l/models/7", "projects/p/locations/l/models/7"),
+    ] {
+        let told = json!({"name": name, "state": "JOB_STATE_PENDING"});
+        let (asked, _) = submitted(vertex.as_ref(), &job(model), &[json!({}), told]);
+        assert_eq!(asked[1].3["model"], resource, "{model}");
+    }
     let Some(asks) = sdk_asks("google.genai", "vertex") else { return };
     assert_eq!(asked[1], asks[3]);
 }
@@ -501,6 +614,74 @@ fn fireworks_is_given_a_dataset() {
 }
 
 #[test]
+fn cohere_is_given_a_dataset_that_is_valid() {
+    let cohere = adapter("cohere", &[]);
+    let dataset =
+        |status: &str| json!({"dataset": {"id": "bd-1-x7", "name": "bd-1", "validation_status": status}});
+    let told = json!({"batch": {"id": "b-1", "name": "nightly [bd-1]", "status": "BATCH_STATUS_QUEUED", "model": "m"}});
+    for (endpoint, kind) in [
+        ("/v1/chat/completions", "batch-chat-v2-input"),
+        ("/v2/chat", "batch-chat-v2-input"),
+        ("/v1/embeddings", "batch-embed-v2-input"),
+        ("/v2/embed", "batch-embed-v2-input"),
+    ] {
+        let job = Job { endpoint: endpoint.to_owned(), ..job("m") };
+        let answers = [json!({"id": "bd-1-x7"}), dataset("queued"), dataset("validated"), told.clone()];
+        let (asked, created) = submitted(cohere.as_ref(), &job, &answers);
+        assert_eq!(created.id, "b-1");
+        let sighting = created.sighting.unwrap();
+        assert_eq!(
+            (sighting.display_name.as_deref(), sighting.marker.as_deref()),
+            (Some("nightly"), Some("bd-1"))
+        );
+        let query = pairs(&[("keep_original_file", "true"), ("name", "bd-1"), ("type", kind)]);
+        assert_eq!(asked[0], ("POST".to_owned(), "/v1/datasets".to_owned(), query, Value::Null));
+        let check = ("GET".to_owned(), "/v1/datasets/bd-1-x7".to_owned(), Vec::new(), Value::Null);
+        assert_eq!((&asked[1], &asked[2]), (&check, &check));
+        let body = json!({"name": "nightly [bd-1]", "input_dataset_id": "bd-1-x7", "model": "m"});
+        assert_eq!(asked[3], ("POST".to_owned(), "/v2/batches".to_owned(), Vec::new(), body));
+        let Some(asks) = sdk_asks("cohere", "cohere") else { continue };
+        if kind == "batch-chat-v2-input" {
+            assert_eq!(asked[0], asks[0]);
+        }
+        assert_eq!((&asked[1], &asked[3]), (&asks[1], &asks[2]));
+        assert_eq!(asked_by(&cohere.retrieve("b-1").unwrap()), asks[3]);
+        let (method, path, query, _) = asked_by(&cohere.cancel("b-1").unwrap());
+        assert_eq!((&method, &path, &query), (&asks[4].0, &asks[4].1, &asks[4].2));
+    }
+}
+
+#[test]
+fn a_dataset_that_cohere_does_not_take_is_no_batch() {
+    let cohere = adapter("cohere", &[]);
+    let refused = |answers: &[Value]| {
+        let mut steps = cohere.submit(&job("m")).unwrap();
+        let mut next = steps.next(None);
+        let mut waited = 0;
+        for answer in answers.iter().cycle() {
+            let answer = match next {
+                Ok(SubmitStep::Wait(time)) => {
+                    waited += time.as_secs();
+                    None
+                }
+                Ok(SubmitStep::Create(call)) => panic!("{call:?}"),
+                Ok(_) => Some(crate::provider::answer(200, answer.to_string())),
+                Err(failure) => return (failure.to_string(), waited),
+            };
+            next = steps.next(answer.as_ref());
+        }
+        unreachable!()
+    };
+    let created = json!({"id": "d"});
+    let failed = json!({"id": "d", "dataset": {"validation_status": "failed", "validation_error": "line 2: no messages"}});
+    let (told, _) = refused(&[created, failed]);
+    assert!(told.contains("does not take the requests as a dataset: line 2: no messages"), "{told}");
+    let (told, waited) = refused(&[json!({"id": "d", "dataset": {"validation_status": "processing"}})]);
+    assert!(told.contains("`d` is not validated within half an hour"), "{told}");
+    assert!((1700..=1900).contains(&waited), "{waited}");
+}
+
+#[test]
 fn xai_is_given_a_file() {
     let xai = adapter("xai", &[]);
     let id = "batch_2c3d4e5f-1111-4222-8333-444455556666";
@@ -517,7 +698,21 @@ fn xai_is_given_a_file() {
 fn fetched(provider: &dyn Provider, id: &str, part: Part, answers: &[&str]) -> Vec<String> {
     let mut batch = Batch::unseen(id, "/v1/chat/completions", 1_795_000_000);
     batch.output_file_id = Some(format!("results:of-ours:{id}"));
-    let mut fetch = provider.results(&batch, part).unwrap().unwrap();
+    followed(provider.results(&batch, part).unwrap().unwrap(), answers)
+}
+
+/// Every step to the input, in words.
+fn input_of(provider: &dyn Provider, input: &str, answers: &[&str]) -> Vec<String> {
+    let mut batch = Batch::unseen("b", "/v1/chat/completions", 1_795_000_000);
+    batch.output_file_id = Some("results:of-ours:b".to_owned());
+    batch.input_file_id = input.to_owned();
+    match provider.input(&batch) {
+        Ok(fetch) => followed(fetch, answers),
+        Err(failure) => vec![failure.to_string()],
+    }
+}
+
+fn followed(mut fetch: Box<dyn Fetch>, answers: &[&str]) -> Vec<String> {
     let mut answers = answers.iter();
     let mut answer: Option<Answer> = None;
     let mut steps = Vec::new();
@@ -610,6 +805,20 @@ fn results_are_followed_to_where_they_are() {
         );
     }
 
+    let cohere = adapter("cohere", &[]);
+    let batch = json!({"batch": {"id": "b", "output_dataset_id": "out-x"}}).to_string();
+    let part = |index: u64| json!({"id": "p", "index": index, "url": format!("https://storage.example.com/{index}?sig=s")});
+    let dataset = json!({"dataset": {"id": "out-x", "validation_status": "validated", "dataset_parts": [part(1), part(0)]}});
+    assert_eq!(
+        fetched(cohere.as_ref(), "b", Part::Output, &[&batch, &dataset.to_string()]),
+        [
+            "ask http://127.0.0.1:9/v2/batches/b",
+            "ask http://127.0.0.1:9/v1/datasets/out-x",
+            "stream https://storage.example.com/0?sig=s bare",
+            "stream https://storage.example.com/1?sig=s bare",
+        ]
+    );
+
     let xai = adapter("xai", &[]);
     let page = |token: Value| {
         json!({"results": [{"batch_request_id": "a"}, {}], "pagination_token": token}).to_string()
@@ -623,6 +832,52 @@ fn results_are_followed_to_where_they_are() {
             "2 records",
         ]
     );
+}
+
+/// What is submitted again is what was submitted, and never the results, which look much like it.
+#[test]
+fn inputs_are_followed_to_where_they_are() {
+    let bedrock = adapter("bedrock", &[("region", "us-east-1"), ("storage_url", "http://127.0.0.1:4566")]);
+    let got = input_of(bedrock.as_ref(), "s3://b/in/r.jsonl", &[]);
+    assert_eq!(got, ["stream http://127.0.0.1:4566/b/in/r.jsonl with credentials"]);
+    assert!(input_of(bedrock.as_ref(), "s3://b/in/", &[])[0].contains("one `.jsonl` file"));
+
+    let vertex =
+        adapter("vertex", &[("project", "p"), ("location", "l"), ("storage_url", "http://127.0.0.1:4443")]);
+    let got = input_of(vertex.as_ref(), "gs://b/in/r.jsonl", &[]);
+    assert_eq!(
+        got,
+        ["stream http://127.0.0.1:4443/storage/v1/b/b/o/in%2Fr.jsonl?alt=media with credentials"]
+    );
+    assert!(input_of(vertex.as_ref(), "bq://p.d.t", &[])[0].contains("no input of this batch"));
+
+    let fireworks = adapter("fireworks", &[("account", "a")]);
+    let urls =
+        json!({"filenameToSignedUrls": {"datasets/in-1/r.jsonl": "https://storage.example.com/1?sig=s"}})
+            .to_string();
+    assert_eq!(
+        input_of(fireworks.as_ref(), "accounts/a/datasets/in-1", &[&urls]),
+        [
+            "ask http://127.0.0.1:9/v1/accounts/a/datasets/in-1:getDownloadEndpoint",
+            "stream https://storage.example.com/1?sig=s bare",
+        ]
+    );
+
+    let cohere = adapter("cohere", &[]);
+    let part = |index: u64, original: Value| json!({"index": index, "url": "https://storage.example.com/avro", "original_url": original});
+    let original = json!("https://storage.example.com/r.jsonl?sig=s");
+    let dataset = |parts: [Value; 2]| json!({"dataset": {"id": "in-x", "dataset_parts": parts}}).to_string();
+    let kept = dataset([part(0, original.clone()), part(1, original)]);
+    assert_eq!(
+        input_of(cohere.as_ref(), "in-x", &[&kept]),
+        ["ask http://127.0.0.1:9/v1/datasets/in-x", "stream https://storage.example.com/r.jsonl?sig=s bare"]
+    );
+
+    for name in ["xai", "anthropic"] {
+        assert!(input_of(adapter(name, &[]).as_ref(), "file_1", &[])[0].contains("keeps no files"), "{name}");
+    }
+    let mistral = input_of(adapter("mistral", &[]).as_ref(), "f", &[]);
+    assert_eq!(mistral, ["stream http://127.0.0.1:9/v1/files/f/content bare"]);
 }
 
 fn pairs(query: &[(&str, &str)]) -> Vec<(String, String)> {

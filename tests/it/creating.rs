@@ -219,6 +219,13 @@ fn an_upload_that_is_cut_or_lies_leaves_nothing() {
     drop(stream);
     let short = exchange(world, claims(whole.len() - 50, &whole).as_bytes()).unwrap();
     assert_eq!(short.status, 400, "{short:?}");
+    // The form is whole, and more is announced than comes.
+    let mut stream = UnixStream::connect(world.socket()).unwrap();
+    stream.write_all(claims(whole.len() + 1000, &whole).as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut told = String::new();
+    let _ = stream.read_to_string(&mut told);
+    assert!(!told.starts_with("HTTP/1.1 200"), "{told}");
     // Broken off while it comes in chunks.
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     let (name, kind) = FORM;
@@ -391,7 +398,19 @@ fn what_is_wrong_with_the_file_is_told_as_a_whole() {
     let mut expiring = creation(&kept(world, &requests(1)), Some("claude"));
     expiring["output_expires_after"] = json!({"anchor": "created_at", "seconds": 3600});
     let refused = ask(world, "POST", "/v1/batches", &[], &expiring);
-    assert!(refused.status == 501 && refused.body.contains("output expires"), "{refused:?}");
+    assert!(refused.status == 400 && refused.body.contains("output expires"), "{refused:?}");
+    // A client of OpenAI's API asks again after any 5xx, and what a provider does not have it will not have then.
+    assert_eq!(refused.error()["type"], json!("invalid_request_error"), "{refused:?}");
+    expiring["provider"] = "mine".into();
+    for seconds in [json!(1), json!(2_592_001), json!(-1), json!("3600")] {
+        expiring["output_expires_after"]["seconds"] = seconds.clone();
+        let refused = ask(world, "POST", "/v1/batches", &[], &expiring);
+        assert_eq!(refused.status, 400, "{seconds}: {refused:?}");
+    }
+    let mut hasty = creation(&kept(world, &requests(1)), Some("claude"));
+    hasty["completion_window"] = "7d".into();
+    let refused = ask(world, "POST", "/v1/batches", &[], &hasty);
+    assert!(refused.status == 400 && refused.body.contains("completion window"), "{refused:?}");
     assert_eq!(stage.service.asked(), 0);
     daemon.terminate();
 }

@@ -238,6 +238,94 @@ fn what_was_about_to_be_asked_for_when_the_daemon_was_killed_is_not_asked_for_ag
     daemon.terminate();
 }
 
+/// As OpenAI shows a batch that it took, and for which there was no room after all.
+fn fail_for_quota(stage: &Stage, id: &str) {
+    let message = "Enqueued token limit reached for m-1 in organization org-1. Limit: 90,000 enqueued tokens. Please \
+                   try again once some in_progress batches have been completed.";
+    stage.service.change(id, |batch| {
+        batch["status"] = "failed".into();
+        batch["failed_at"] = batch["created_at"].clone();
+        batch["request_counts"] = json!({"total": 0, "completed": 0, "failed": 0});
+        batch["errors"] = json!({"object": "list", "data": [
+            {"code": "token_limit_exceeded", "message": message, "line": null, "param": null}]});
+    });
+}
+
+#[test]
+fn what_is_taken_and_failed_for_the_quota_is_queued_again_by_itself() {
+    let stage = Stage::new();
+    let world = &stage.world;
+    let daemon = world.daemon();
+    let file = kept(world, &requests(2));
+    let wait = [("x-batchd-wait", "quota")];
+    let mut body = creation(&file, Some("mine"));
+    body["output_expires_after"] = json!({"anchor": "created_at", "seconds": 7200});
+    let made = ask(world, "POST", "/v1/batches", &wait, &body);
+    assert_eq!((made.status, &made.json()["id"]), (200, &json!("batch_1")), "{}", made.body);
+    world.ok(&["track", "batch_1", "--name", "nightly", "--label", "team=evals"]);
+    // One that does not wait, and fails for the same reason, is over.
+    let other = ask(world, "POST", "/v1/batches", &[], &creation(&file, Some("mine")));
+    assert_eq!(other.json()["id"], json!("batch_2"), "{}", other.body);
+    for id in ["batch_1", "batch_2"] {
+        fail_for_quota(&stage, id);
+        world.ok(&["poll", id]);
+    }
+    let failed = until("it is queued again", || {
+        let failed = world.json(&["show", "batch_1", "--json"]);
+        failed["batchd"]["resubmitted_by"][0].is_string().then_some(failed)
+    });
+    assert_eq!(failed["status"], json!("failed"));
+    let id = failed["batchd"]["resubmitted_by"][0].as_str().unwrap().to_owned();
+    assert!(id.starts_with("sub_"), "{failed}");
+    let waiting = world.json(&["show", &id, "--json"]);
+    assert_eq!(
+        (&waiting["status"], &waiting["batchd"]["name"]),
+        (&json!("validating"), &json!("nightly-again"))
+    );
+    let why = &waiting["batchd"]["waiting_for"];
+    assert_eq!(why["limit"], json!(90_000), "{waiting}");
+    assert!(
+        why["reason"].as_str().unwrap().starts_with("mine took it as batch_1 and failed it: Enqueued"),
+        "{why}"
+    );
+    // Its own end has made no room: it is not created at once, but when it is asked for, or something else ends.
+    assert_eq!(stage.service.count(), 2);
+    world.ok(&["poll", &id]);
+    let created = until("it is created again", || {
+        let batch = world.json(&["show", &id, "--json"]);
+        (batch["id"] == "batch_3").then_some(batch)
+    });
+    let told = &created["batchd"];
+    assert_eq!((&told["resubmits"], &told["submission"]), (&json!("batch_1"), &json!(id)));
+    assert_eq!((&told["labels"]["team"], &created["metadata"]["job"]), (&json!("evals"), &json!("n1")));
+    assert_eq!(created["metadata"]["batchd_resubmits"], json!("batch_1"));
+    assert_eq!(world.json(&["show", "batch_1", "--json"])["batchd"]["resubmitted_by"], json!(["batch_3"]));
+    assert_eq!(world.json(&["show", "batch_2", "--json"])["batchd"]["resubmitted_by"], json!([]));
+
+    // And once more, with the daemon killed between the end and the queue.
+    daemon.kill();
+    fail_for_quota(&stage, "batch_3");
+    let daemon = doomed(world, "queue.again");
+    world.batchd(&["poll", "batch_3"]);
+    until("it is dead", || daemon.is_over().then_some(()));
+    let daemon = world.daemon();
+    let again = until("it is queued again", || {
+        let by = world.json(&["show", "batch_3", "--json"])["batchd"]["resubmitted_by"].clone();
+        by[0].as_str().map(str::to_owned)
+    });
+    world.ok(&["poll", &again]);
+    until("it is created again", || (stage.service.count() == 4).then_some(()));
+    stage.service.change("batch_4", |batch| {
+        batch["status"] = "completed".into();
+        batch["output_file_id"] = "file-out".into();
+        batch["request_counts"] = json!({"total": 2, "completed": 2, "failed": 0});
+    });
+    let waited = world.batchd(&["wait", &again, "--timeout", "60s"]);
+    assert!(waited.status.success(), "{waited:?} {}", daemon.log());
+    assert_eq!(world.json(&["show", &again, "--json"])["batchd"]["name"], json!("nightly-again-2"));
+    daemon.terminate();
+}
+
 /// OpenAI's own SDK gets a batch that waits, and goes on with its id.
 #[test]
 #[expect(clippy::print_stdout, reason = "a test that did not run must say so")]

@@ -3,10 +3,10 @@
 use crate::world::{Daemon, World, until};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use batchd::sandbox::{Sandbox, SandboxOptions, Speed};
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
@@ -54,6 +54,12 @@ pub enum Manner {
 impl Service {
     pub fn manner(&self, manner: Manner) {
         self.0.lock().unwrap().manner = manner;
+    }
+
+    /// Changes a batch that was created, as it is shown from now on.
+    pub fn change(&self, id: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.0.lock().unwrap();
+        change(state.batches.iter_mut().find(|batch| batch["id"] == id).unwrap());
     }
 
     pub fn count(&self) -> usize {
@@ -174,6 +180,15 @@ async fn list(State(service): State<Service>, uri: axum::http::Uri) -> Response 
     json!({"object": "list", "data": batches, "has_more": false}).to_string().into_response()
 }
 
+async fn one(State(service): State<Service>, Path(id): Path<String>) -> Response {
+    let state = service.0.lock().unwrap();
+    match state.batches.iter().find(|batch| batch["id"] == id.as_str()) {
+        Some(batch) => batch.to_string().into_response(),
+        None => (StatusCode::NOT_FOUND, json!({"error": {"message": "no such batch"}}).to_string())
+            .into_response(),
+    }
+}
+
 /// A world with the failing service as `mine` and, in Anthropic's shape, as `claude`.
 pub struct Stage {
     pub world: World,
@@ -206,6 +221,7 @@ impl Stage {
             Router::new()
                 .route("/v1/files", post(files))
                 .route("/v1/batches", post(openai_create).get(list))
+                .route("/v1/batches/{id}", get(one))
                 .route("/v1/messages/batches", post(anthropic_create).get(list))
                 .layer(axum::extract::DefaultBodyLimit::disable())
                 .with_state(service.clone()),

@@ -6,12 +6,14 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The services that requests are translated for, each with a model of an older family and one of the newest.
-const MODELS: [(&str, [&str; 2]); 5] = [
+const MODELS: [(&str, [&str; 2]); 7] = [
     ("anthropic", ["claude-sonnet-4-5", "claude-opus-5-5"]),
     ("gemini", ["gemini-2.5-flash", "gemini-3.8-flash"]),
     ("mistral", ["mistral-large-latest", "magistral-medium-latest"]),
     ("bedrock", ["amazon.nova-lite-v1:0", "anthropic.claude-opus-5-5"]),
     ("vertex", ["gemini-2.5-flash", "publishers/google/models/gemini-3.8-flash"]),
+    ("vertex", ["claude-sonnet-4-5@20250929", "publishers/anthropic/models/claude-opus-5-5"]),
+    ("cohere", ["command-a-03-2025", "command-a-reasoning-08-2025"]),
 ];
 
 /// Every key of OpenAI's request.

@@ -1,6 +1,6 @@
 """What the clouds' own SDKs send: each looks at a batch, lists, cancels and creates at ADDRESS, which only listens.
 
-    python cloud_requests.py ADDRESS vertex|fireworks|bedrock
+    python cloud_requests.py ADDRESS vertex|fireworks|bedrock|cohere
 """
 
 import sys
@@ -72,7 +72,20 @@ def bedrock():
     )
 
 
-for call in {"vertex": vertex, "fireworks": fireworks, "bedrock": bedrock}[kind]():
+def cohere():
+    from cohere import ClientV2
+
+    client = ClientV2(api_key="k", base_url=address)
+    yield lambda: client.datasets.create(
+        name="bd-1", type="batch-chat-v2-input", data=("bd-1.jsonl", b"{}\n"), keep_original_file=True
+    )
+    yield lambda: client.datasets.get("bd-1-x7")
+    yield lambda: client.batches.create(request={"name": "nightly [bd-1]", "input_dataset_id": "bd-1-x7", "model": "m"})
+    yield lambda: client.batches.retrieve("b-1")
+    yield lambda: client.batches.cancel("b-1")
+
+
+for call in {"vertex": vertex, "fireworks": fireworks, "bedrock": bedrock, "cohere": cohere}[kind]():
     try:
         call()
     except Exception as error:  # The answers are none; the requests are what is wanted.

@@ -23,6 +23,7 @@ pub(super) struct Output {
 enum State {
     Ask(Box<Call>),
     AskedJob,
+    AskDataset(Box<Call>),
     AskedDataset,
     /// The last one first.
     Fetching(Vec<Call>),
@@ -33,6 +34,18 @@ impl Output {
         let ask = adapter.requests.get(&adapter.job(&batch.id)?, &[])?;
         Ok(Box::new(Self { adapter, part, state: State::Ask(Box::new(ask)) }))
     }
+
+    /// The files of the dataset that `batch` reads.
+    pub(super) fn of_input(adapter: Fireworks, batch: &Batch) -> Result<Box<dyn Fetch>, Failure> {
+        let ask = ask_for(&adapter, &batch.input_file_id)?;
+        Ok(Box::new(Self { adapter, part: Part::Output, state: State::AskDataset(Box::new(ask)) }))
+    }
+}
+
+/// Asks where the files of a dataset are, by its whole name or the last part of it.
+fn ask_for(adapter: &Fireworks, dataset: &str) -> Result<Call, Failure> {
+    let dataset = segment(dataset.rsplit('/').next().unwrap_or_default())?;
+    adapter.requests.get(&format!("{}/datasets/{dataset}:getDownloadEndpoint", adapter.own()?), &[])
 }
 
 impl Fetch for Output {
@@ -47,11 +60,12 @@ impl Fetch for Output {
                     let dataset = Reader::new(&object).text("outputDatasetId");
                     let dataset = dataset
                         .ok_or_else(|| Failure::Malformed("it names no dataset of the output".to_owned()))?;
-                    // Its whole name or the last part of it.
-                    let dataset = segment(dataset.rsplit('/').next().unwrap_or_default())?;
-                    let path = format!("{}/datasets/{dataset}:getDownloadEndpoint", self.adapter.own()?);
                     self.state = State::AskedDataset;
-                    return Ok(FetchStep::Send(requests.get(&path, &[])?));
+                    return Ok(FetchStep::Send(ask_for(&self.adapter, &dataset)?));
+                }
+                State::AskDataset(call) => {
+                    self.state = State::AskedDataset;
+                    return Ok(FetchStep::Send(*call));
                 }
                 State::AskedDataset => {
                     let object = requests.object(answer.ok_or_else(lost)?)?;

@@ -99,8 +99,11 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
     let custom_id = gemini::IDS.into_iter().chain(own).find_map(|path| reader.id(path));
     let line = |result, usage| Ok(OutputLine { id: None, custom_id: custom_id.clone(), result, usage });
     let answer = |body| RequestResult::Response { status_code: 200, request_id: None, body };
-    let response =
-        reader.value("response").and_then(Value::as_object).filter(|response| !response.is_empty());
+    // Claude's may stand in a text, or in the `body` of a response.
+    let parsed =
+        reader.value("response").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    let response = parsed.as_ref().or_else(|| reader.value("response")).and_then(Value::as_object);
+    let response = response.map(message_in).filter(|response| !response.is_empty());
     match (response, reader.value("status").or_else(|| reader.value("error"))) {
         (None, Some(status)) if status != "" => line(error_of(&told(status)), None),
         // Models of one's own and those for embeddings answer with these.
@@ -119,9 +122,8 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
             line(result, usage)
         }
         (Some(response), _) => {
-            let is_claude_s = response.get("type").is_some_and(|kind| kind == "message");
             let completion = anthropic::completion(response, record.batch.created_at);
-            if let Some(completion) = completion.filter(|_| is_claude_s) {
+            if let Some(completion) = completion.filter(|_| is_message(response)) {
                 let usage = completion.tokens.map(Tokens::usage);
                 return line(completion.into_result(), usage);
             }
@@ -133,6 +135,18 @@ pub(super) fn output_line(record: Record<'_>) -> Result<OutputLine, String> {
             line(answer(body), usage)
         }
     }
+}
+
+/// Claude's message, if `response` has one as its body.
+fn message_in(response: &Map<String, Value>) -> &Map<String, Value> {
+    let body = response.get("body").and_then(Value::as_object);
+    body.filter(|body| is_message(body)).unwrap_or(response)
+}
+
+fn is_message(response: &Map<String, Value>) -> bool {
+    response.get("type").is_some_and(|kind| kind == "message")
+        || response.get("role").is_some_and(|role| role == "assistant")
+            && response.contains_key("stop_reason")
 }
 
 /// A failure in words, or in JSON within a text.

@@ -4,15 +4,15 @@ use super::Vertex;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::provider::gcs::Location;
-use crate::provider::gemini;
 use crate::provider::staged::Staged;
 use crate::provider::submit::{
     Created, Framing, IdRule, Intake, Job, LineForm, ModelPlace, RequestLine, Submission, Translated,
     Untranslatable, marked_name, only_a_day, patient,
 };
-use serde_json::{Value, json};
+use crate::provider::{anthropic, gemini};
+use serde_json::{Map, Value, json};
 
-/// Vertex's own lines, and OpenAI's chat completions, which become Gemini's requests.
+/// Vertex's own lines, and OpenAI's chat completions, which become Gemini's requests or Claude's.
 pub(super) const INTAKE: Intake = Intake {
     framing: Framing::Lines,
     own: LineForm {
@@ -33,12 +33,18 @@ pub(super) const INTAKE: Intake = Intake {
     marks: true,
 };
 
-/// Gemini's form of a request; the key beside it comes back with the answer.
+/// What each request to Claude says of its form; only this one is documented.
+const CLAUDE_VERSION: &str = "vertex-2023-10-16";
+
+/// Gemini's form of a request, or Claude's; the key beside it comes back with the answer.
 pub(super) fn translate(line: RequestLine) -> Result<Translated, Untranslatable> {
     let model = line.object.get("body").and_then(|body| body.get("model")).and_then(Value::as_str);
+    if model.is_some_and(is_claude) {
+        return to_claude(line);
+    }
     if model.is_some_and(|model| !is_gemini(model)) {
         return Err(Untranslatable(
-            "only requests to Gemini's models are translated; write the line in the model's own form"
+            "only requests to Gemini's and Claude's models are translated; write the line in the model's own form"
                 .to_owned(),
         ));
     }
@@ -50,6 +56,41 @@ pub(super) fn translate(line: RequestLine) -> Result<Translated, Untranslatable>
 
 fn is_gemini(model: &str) -> bool {
     model.rsplit('/').next().is_some_and(|name| name.starts_with("gemini"))
+}
+
+fn is_claude(model: &str) -> bool {
+    model.rsplit('/').next().is_some_and(|name| name.starts_with("claude-"))
+}
+
+/// Anthropic's form of a request, without the model, which the job names, and with the version that Vertex wants in its
+/// place.
+fn to_claude(line: RequestLine) -> Result<Translated, Untranslatable> {
+    let url = line.object.get("url").and_then(Value::as_str).unwrap_or_default();
+    if !url.ends_with("/chat/completions") && !url.ends_with("/messages") {
+        return Err(Untranslatable("only chat completions have a counterpart at Vertex".to_owned()));
+    }
+    let Translated { mut object, dropped } = anthropic::translated(line)?;
+    let Some(Value::Object(mut request)) = object.shift_remove("params") else {
+        return Err(Untranslatable("it has no `body`".to_owned()));
+    };
+    request.shift_remove("model");
+    request.entry("anthropic_version").or_insert_with(|| CLAUDE_VERSION.into());
+    let custom_id = object.shift_remove("custom_id").unwrap_or_default();
+    let object =
+        Map::from_iter([("custom_id".to_owned(), custom_id), ("request".to_owned(), request.into())]);
+    Ok(Translated { object, dropped })
+}
+
+/// The name of a model as a job has it: a publisher's, unless it is one's own.
+fn resource(model: &str) -> String {
+    match model.split('/').collect::<Vec<_>>().as_slice() {
+        [name] => {
+            let publisher = if is_claude(name) { "anthropic" } else { "google" };
+            format!("publishers/{publisher}/models/{name}")
+        }
+        [publisher, name] => format!("publishers/{publisher}/models/{name}"),
+        _ => model.to_owned(),
+    }
 }
 
 impl Vertex {
@@ -78,13 +119,11 @@ impl Vertex {
         let model = job.model.as_ref().ok_or_else(|| {
             Failure::BadRequest("a job at Vertex is for one model; give it with --model".to_owned())
         })?;
-        let model =
-            if model.contains('/') { model.clone() } else { format!("publishers/google/models/{model}") };
         let input = input.join(&format!("{}.jsonl", job.marker));
         let name = job.name.as_deref().unwrap_or(&job.file_name);
         let mut body = json!({
             "displayName": marked_name(name, &job.marker),
-            "model": model,
+            "model": resource(model),
             "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [input.uri()]}},
             "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": output.uri()}},
         });

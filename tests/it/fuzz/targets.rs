@@ -241,18 +241,29 @@ fn result(data: &[u8]) {
     }
 }
 
+/// A few bytes may be many records of an Avro file.
+const MOST_RECORDS: usize = 1_000_000;
+
 /// However the bytes are cut into pieces, the records are the same.
 fn records(data: &[u8]) {
-    const FORMS: [Form; 2] = [Form::Lines, Form::Array(&[&["responses"], &["response", "inlinedResponses"]])];
+    const FORMS: [Form; 3] =
+        [Form::Lines, Form::Array(&[&["responses"], &["response", "inlinedResponses"]]), Form::Avro];
     let Some((form, rest)) = pick(&FORMS, data) else { return };
     let Some((step, rest)) = pick(&[1_usize, 2, 3, 7, 64], rest) else { return };
     let split = |size: usize| {
         let mut splitter = Splitter::new(*form);
         let mut records = Vec::new();
         for piece in rest.chunks(size.max(1)) {
-            match splitter.push(&Bytes::copy_from_slice(piece)) {
-                Ok(more) => records.extend(more),
-                Err(_) => return (records, false),
+            let mut piece = Bytes::copy_from_slice(piece);
+            loop {
+                match splitter.push(&piece) {
+                    Ok(more) => records.extend(more),
+                    Err(_) => return (records, false),
+                }
+                if !splitter.is_behind() || records.len() > MOST_RECORDS {
+                    break;
+                }
+                piece = Bytes::new();
             }
         }
         match splitter.finish() {
