@@ -196,8 +196,12 @@ pub fn why(report: &WebhookReport, now: Timestamp) -> String {
     let mut parts = Vec::new();
     if report.failures > 0 {
         let since = at(&report.failing_since).map(|at| format!(", first {}", distance(at, now)));
+        let last = at(&report.last_failure_at).filter(|_| report.failures > 1);
+        let last = last.map(|at| format!(", last {}", distance(at, now))).unwrap_or_default();
         let times = if report.failures == 1 { "failure" } else { "failures in a row" };
-        parts.push(format!("{} {times}{}", report.failures, since.unwrap_or_default()));
+        let error = report.last_error.as_ref().filter(|_| report.reason.is_none());
+        let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+        parts.push(format!("{} {times}{}{last}{error}", report.failures, since.unwrap_or_default()));
     }
     if let Some(until) = at(&report.paused_until).filter(|until| *until > now) {
         parts.push(format!("paused by its receiver, continues {}", distance(until, now)));
@@ -248,6 +252,8 @@ mod tests {
             reason: None,
             failures: 0,
             failing_since: None,
+            last_error: None,
+            last_failure_at: None,
             paused_until: None,
             last_success_at: Some("2026-11-18T11:00:00Z".into()),
             backlog: BTreeMap::new(),
@@ -259,7 +265,8 @@ mod tests {
         let mut failing = report("ops", "failing");
         failing.failures = 4;
         failing.failing_since = Some("2026-11-18T10:06:40Z".into());
-        failing.reason = Some("503 Service Unavailable".into());
+        failing.last_failure_at = Some("2026-11-18T11:01:40Z".into());
+        failing.last_error = Some("503 Service Unavailable".into());
         failing.backlog =
             [("pending".to_owned(), 12), ("dead".to_owned(), 1), ("delivered".to_owned(), 9)].into();
         failing.events.push("batch.stalled".into());

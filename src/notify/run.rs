@@ -3,6 +3,7 @@
 use super::crash_isolation::Pass;
 use super::deliver;
 use super::destination::Destination;
+use super::last_failure;
 use super::plan::{MAX_SLEEP, Plan};
 use super::worker::{Done, Worker};
 use crate::clock::Clock;
@@ -33,6 +34,7 @@ impl Worker {
     async fn run(&mut self) {
         let mut news = self.context.store.watch_deliveries(&self.name);
         let stopping = self.context.tasks.stopping();
+        self.recall_failure().await;
         while !stopping.is_cancelled() {
             // Before the query, so that nothing that comes during it is missed.
             news.borrow_and_update();
@@ -57,6 +59,18 @@ impl Worker {
             }
         }
         self.drain().await;
+    }
+
+    /// Of a webhook that was failing when the process before ended: learns what went wrong then.
+    async fn recall_failure(&self) {
+        if self.state.failures == 0 || self.status.last_failure().is_some() {
+            return;
+        }
+        match last_failure::recorded(&self.context.store, &self.name).await {
+            Ok(failure) => self.status.set_last_failure(failure),
+            // The next attempt tells it anew.
+            Err(error) => tracing::debug!(webhook = %self.name, "the last failure cannot be read: {error}"),
+        }
     }
 
     /// Records what has ended, starts what is due as far as it may be started, and says when to check again.
