@@ -194,14 +194,15 @@ pub fn backlog(backlog: &BTreeMap<String, u64>) -> String {
 pub fn why(report: &WebhookReport, now: Timestamp) -> String {
     let at = |at: &Option<String>| at.as_deref().and_then(|at| time(&at.into()));
     let mut parts = Vec::new();
+    // What was answered is what leads on, and what is left where there is little room.
+    let failing = report.failures > 0 && report.reason.is_none();
+    parts.extend(report.last_error.clone().filter(|_| failing));
     if report.failures > 0 {
         let since = at(&report.failing_since).map(|at| format!(", first {}", distance(at, now)));
         let last = at(&report.last_failure_at).filter(|_| report.failures > 1);
         let last = last.map(|at| format!(", last {}", distance(at, now))).unwrap_or_default();
         let times = if report.failures == 1 { "failure" } else { "failures in a row" };
-        let error = report.last_error.as_ref().filter(|_| report.reason.is_none());
-        let error = error.map(|error| format!(": {error}")).unwrap_or_default();
-        parts.push(format!("{} {times}{}{last}{error}", report.failures, since.unwrap_or_default()));
+        parts.push(format!("{} {times}{}{last}", report.failures, since.unwrap_or_default()));
     }
     if let Some(until) = at(&report.paused_until).filter(|until| *until > now) {
         parts.push(format!("paused by its receiver, continues {}", distance(until, now)));
@@ -274,7 +275,7 @@ mod tests {
         insta::assert_snapshot!(table.render(Style::default()));
         // In a narrow terminal the reason stays, and the address goes.
         let narrow = table.render(Style { width: Some(80), ..Style::default() });
-        assert!(narrow.contains("4 failures in a row"), "{narrow}");
+        assert!(narrow.contains("503 Service Unavailable"), "{narrow}");
         assert!(!narrow.contains("https"), "{narrow}");
     }
 
