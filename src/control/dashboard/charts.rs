@@ -75,7 +75,7 @@ pub(super) fn days(ends: &[Ends], today: i64, count: i64) -> Markup {
                 line.grid x1="10" x2="990" y1="20" y2="20" {}
                 line.axis x1="10" x2="990" y1="160" y2="160" {}
                 @for (place, day) in all.iter().enumerate() {
-                    @let x = 66 + place * 30;
+                    @let x = 40 + place * 30;
                     @let stacked = stack(&ENDS.map(|(status, _)| tall(of(*day, status))));
                     g {
                         title { (date(*day)) ": " @for (status, _) in ENDS { (of(*day, status)) " " (status.as_str()) " " } }
