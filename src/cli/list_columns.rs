@@ -108,7 +108,7 @@ impl Key {
     fn column(self) -> Column {
         match self {
             Self::Id => Column::id("ID"),
-            Self::Name => Column::text("NAME").stays().always().prefers(16),
+            Self::Name => Column::text("NAME").stays().always().prefers(12),
             Self::Provider => Column::text("PROVIDER").drops(4),
             Self::Model => Column::text("MODEL").drops(7),
             Self::Status => Column::whole("STATUS").always(),
@@ -123,7 +123,7 @@ impl Key {
             Self::Labels => Column::text("LABELS").drops(10),
             Self::Deadline => Column::whole("DEADLINE").drops(7),
             Self::Cost => Column::number("COST").drops(4),
-            Self::Note => Column::text("NOTE").drops(3).prefers(16),
+            Self::Note => Column::text("NOTE").drops(3).prefers(12),
         }
     }
 
