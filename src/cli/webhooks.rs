@@ -149,7 +149,7 @@ pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
         Column::whole("HEALTH"),
         Column::text("OWED").drops(1).at_least(REASON),
         Column::whole("LAST SUCCESS").drops(3),
-        Column::text("WHY").drops(0).at_least(REASON),
+        Column::text("WHY").drops(0).at_least(REASON).prefers(44),
     ]);
     let mut reports: Vec<&WebhookReport> = reports.iter().collect();
     reports.sort_by_key(|report| report.health == "ok");
