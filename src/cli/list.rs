@@ -9,6 +9,7 @@ use super::source::{Extent, Limit, Source, every, parse_since};
 use super::track::parse_label;
 use super::view::BatchView;
 use super::watch::{self, Watched};
+use super::wrap::hanging;
 use super::{Context, interrupted};
 use crate::control::client::{Client, Query};
 use crate::domain::status::Status;
@@ -121,7 +122,8 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         }
         let footer =
             if batches.is_empty() { nothing(&arguments).to_owned() } else { footer(&batches, &extent) };
-        context.ui.note(&footer);
+        let style = context.ui.style();
+        context.ui.note(&hanging(&footer, 0, style));
     }
     Ok(Exit::Ok)
 }

@@ -108,22 +108,22 @@ impl Key {
     fn column(self) -> Column {
         match self {
             Self::Id => Column::id("ID"),
-            Self::Name => Column::text("NAME").stays().always(),
-            Self::Provider => Column::text("PROVIDER").drops(5),
+            Self::Name => Column::text("NAME").stays().always().prefers(12),
+            Self::Provider => Column::text("PROVIDER").drops(4),
             Self::Model => Column::text("MODEL").drops(7),
             Self::Status => Column::whole("STATUS").always(),
             Self::Result => Column::whole("RESULT").drops(2),
             Self::Progress => Column::whole("PROGRESS").always(),
             Self::Eta => Column::whole("ETA").always(),
             Self::Age => Column::number("AGE").drops(6),
-            Self::Duration => Column::number("DURATION").drops(4),
+            Self::Duration => Column::number("DURATION").drops(5),
             Self::Created => Column::whole("CREATED").drops(9),
             Self::Ended => Column::whole("ENDED").drops(8),
             Self::Owner => Column::text("OWNER").drops(11),
             Self::Labels => Column::text("LABELS").drops(10),
             Self::Deadline => Column::whole("DEADLINE").drops(7),
             Self::Cost => Column::number("COST").drops(4),
-            Self::Note => Column::text("NOTE").drops(3),
+            Self::Note => Column::text("NOTE").drops(3).prefers(12),
         }
     }
 

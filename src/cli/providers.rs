@@ -115,7 +115,7 @@ pub fn table(reports: &[ProviderReport], now: Timestamp) -> Table {
         Column::number("ACTIVE").drops(1),
         Column::whole("HEALTH"),
         Column::whole("LAST ANSWER").drops(2),
-        Column::text("WHY").drops(0).at_least(20),
+        Column::text("WHY").drops(0).at_least(20).prefers(44),
     ]);
     let mut reports: Vec<&ProviderReport> = reports.iter().collect();
     reports.sort_by_key(|report| is_well(report));

@@ -343,7 +343,7 @@ mod tests {
             serde_json::from_value(json!({
                 "name": "ops", "kind": "slack", "target": "https://hooks.slack.com/…", "events": [], "severity": "info",
                 "signed": false, "on_request": false, "health": "disabled", "reason": reason, "failures": 0,
-                "failing_since": null, "paused_until": null, "last_success_at": null, "backlog": backlog
+                "failing_since": null, "last_error": null, "last_failure_at": null, "paused_until": null, "last_success_at": null, "backlog": backlog
             }))
             .unwrap()
         };

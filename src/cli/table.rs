@@ -33,6 +33,8 @@ pub struct Column {
     always: bool,
     /// How narrow it may become, where that is not its kind's.
     at_least: Option<usize>,
+    /// Rather than be narrower than this it has other columns go, as long as one of them may.
+    prefers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,10 +176,11 @@ impl Table {
         let Some(room) = room else { return Some(Layout { form: 0, shown: self.natural(0) }) };
         // A form that is shorter is worth more than a column that is beside the point, but only once.
         let short = last.min(1);
-        let whole = (0..=short).map(|form| (form, u8::MAX));
-        let mut tries = whole.chain((short..=last).map(|form| (form, LAST))).chain([(last, 0)]);
-        tries.find_map(|(form, keeps)| {
-            let shown = self.fitting(room, form, keeps)?;
+        let whole = (0..=short).map(|form| (form, u8::MAX, true));
+        let without = |spacious| (short..=last).map(move |form| (form, LAST, spacious));
+        let mut tries = whole.chain(without(true)).chain(without(false)).chain([(last, 0, false)]);
+        tries.find_map(|(form, keeps, spacious)| {
+            let shown = self.fitting(room, form, keeps, spacious)?;
             Some(Layout { form, shown })
         })
     }
@@ -193,7 +196,7 @@ impl Table {
     }
 
     /// The columns that are shown, with their widths, if those that may not go have room.
-    fn fitting(&self, room: usize, form: usize, keeps: u8) -> Option<Vec<(usize, usize)>> {
+    fn fitting(&self, room: usize, form: usize, keeps: u8, spacious: bool) -> Option<Vec<(usize, usize)>> {
         let natural = self.natural(form);
         let mut shown = natural.clone();
         loop {
@@ -206,7 +209,7 @@ impl Table {
             // The widest text gives way first, so that several become equally short.
             let mut excess = taken(&shown).saturating_sub(room);
             while excess > 0 {
-                let gives = |(column, width): &(usize, usize)| *width > self.columns[*column].least();
+                let gives = |(column, width): &(usize, usize)| *width > self.columns[*column].least(spacious);
                 let Some(widest) = shown.iter().filter(|each| gives(each)).map(|(_, width)| *width).max()
                 else {
                     break;
@@ -218,10 +221,11 @@ impl Table {
                     .max()
                     .unwrap_or(0);
                 for each in shown.iter_mut().filter(|each| each.1 == widest) {
-                    if each.1 <= self.columns[each.0].least() || excess == 0 {
+                    let least = self.columns[each.0].least(spacious);
+                    if each.1 <= least || excess == 0 {
                         continue;
                     }
-                    let down = next.max(self.columns[each.0].least()).max(each.1.saturating_sub(excess));
+                    let down = next.max(least).max(each.1.saturating_sub(excess));
                     excess -= each.1 - down;
                     each.1 = down;
                 }
@@ -246,22 +250,22 @@ impl Table {
 impl Column {
     /// A column that is never shortened: words that programs search for.
     pub const fn whole(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Whole, drops: 0, always: false, at_least: None }
+        Self { title, kind: ColumnKind::Whole, drops: 0, always: false, at_least: None, prefers: 0 }
     }
 
     /// A column of ids: shortened in the middle, for they differ at their ends. It is the last to go.
     pub const fn id(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Id, drops: LAST, always: false, at_least: None }
+        Self { title, kind: ColumnKind::Id, drops: LAST, always: false, at_least: None, prefers: 0 }
     }
 
     /// A column that is shortened with `…` where the terminal is too narrow.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Text, drops: LAST + 1, always: false, at_least: None }
+        Self { title, kind: ColumnKind::Text, drops: LAST + 1, always: false, at_least: None, prefers: 0 }
     }
 
     /// A column of numbers, aligned to the right.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, kind: ColumnKind::Number, drops: 0, always: false, at_least: None }
+        Self { title, kind: ColumnKind::Number, drops: 0, always: false, at_least: None, prefers: 0 }
     }
 
     /// The same, given up where the terminal is too narrow; the greater number goes first, 0 never.
@@ -288,16 +292,20 @@ impl Column {
         Self { at_least: Some(letters), ..self }
     }
 
-    /// How narrow it may become.
-    fn least(&self) -> usize {
-        if let Some(letters) = self.at_least {
-            return letters;
-        }
-        match self.kind {
+    /// The same, shortened to so many letters at once and further only where no other column may go any more.
+    #[must_use]
+    pub const fn prefers(self, letters: usize) -> Self {
+        Self { prefers: letters, ..self }
+    }
+
+    /// How narrow it may become; `spacious`: as long as other columns may go.
+    fn least(&self, spacious: bool) -> usize {
+        let least = self.at_least.unwrap_or(match self.kind {
             ColumnKind::Whole | ColumnKind::Number => usize::MAX,
             ColumnKind::Id => MIN_ID,
             ColumnKind::Text => MIN_TEXT,
-        }
+        });
+        if spacious { least.max(self.prefers) } else { least }
     }
 
     fn shortened<'a>(&self, text: &'a str, width: usize) -> Cow<'a, str> {
@@ -427,6 +435,23 @@ mod tests {
         tab\th…
         120/400
         ");
+    }
+
+    #[test]
+    fn what_may_go_goes_before_a_text_is_narrower_than_it_prefers() {
+        let mut table = Table::new(&[
+            Column::whole("ID"),
+            Column::text("NAME").stays().prefers(16),
+            Column::text("NOTE").drops(3),
+        ]);
+        table.row(vec!["batch_1".into(), "nightly-evals-2026".into(), "404 Not Found: no such batch".into()]);
+        let at = |width| {
+            let text = table.render(Style { width: Some(width), ..Style::default() });
+            text.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(at(36), "batch_1  nightly-evals-2…  404 Not …");
+        assert_eq!(at(34), "batch_1  nightly-evals-2026");
+        assert_eq!(at(20), "batch_1  nightly-ev…");
     }
 
     #[test]

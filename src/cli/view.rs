@@ -224,9 +224,10 @@ impl<'a> EventView<'a> {
         let data = &self.0["data"];
         let room = style.width.map_or(usize::MAX, usize::from);
         let at = self.0["timestamp"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
-        let at = at.map(|at| match room {
-            WIDE.. => local(at, zone),
-            _ => at.to_zoned(zone.clone()).strftime("%m-%d %H:%M %Z").to_string(),
+        let at = at.and_then(|at| match room {
+            WIDE.. => Some(local(at, zone)),
+            NARROW.. => Some(at.to_zoned(zone.clone()).strftime("%m-%d %H:%M %Z").to_string()),
+            _ => None,
         });
         let about = match (data["provider"].as_str(), data["id"].as_str(), data["webhook"].as_str()) {
             (Some(provider), Some(id), _) => format!("{provider}:{id}"),
@@ -234,13 +235,16 @@ impl<'a> EventView<'a> {
             (provider, id, _) => provider.or(id).unwrap_or("-").to_owned(),
         };
         let kind = clean(self.kind());
-        let kind = if room >= WIDE { format!("{kind:<24}") } else { format!("{kind:<17}") };
+        let (number, kind) = match room {
+            WIDE.. => (format!("{:>6}", self.sequence()), format!("{kind:<24}")),
+            NARROW.. => (format!("{:>6}", self.sequence()), format!("{kind:<17}")),
+            _ => (self.sequence().to_string(), kind.into_owned()),
+        };
         let facts = self.facts(room >= WIDE);
-        let mut pieces = vec![
-            (Tone::Plain, format!("{:>6}", self.sequence())),
-            (Tone::Faint, at.unwrap_or_default()),
-            (severity_tone(data["severity"].as_str()), kind),
-        ];
+        let mut pieces = vec![(Tone::Plain, number), (severity_tone(data["severity"].as_str()), kind)];
+        if let Some(at) = at {
+            pieces.insert(1, (Tone::Faint, at));
+        }
         let taken: usize = pieces.iter().map(|(_, text)| text.width() + 2).sum();
         let left = room.saturating_sub(taken);
         let (about, facts) = (clean(&about), clean(&facts));
@@ -301,6 +305,9 @@ const MIN_ABOUT: usize = 13;
 
 /// From here on there is room for whole times.
 const WIDE: usize = 110;
+
+/// With less room there is none for times at all.
+const NARROW: usize = 44;
 
 /// Where a service counts nothing before the end.
 const UNCOUNTED: &str = "–";
@@ -422,6 +429,8 @@ mod tests {
             let line = EventView(&event).line(&TimeZone::UTC, style);
             assert!(line.width() <= usize::from(width), "{width}: {line}");
         }
+        let narrow = Style { width: Some(20), ..Style::default() };
+        assert_eq!(EventView(&event).line(&TimeZone::UTC, narrow), "812  batch.completed");
         let style = Style { width: Some(80), ..Style::default() };
         insta::assert_snapshot!(
             EventView(&event).line(&TimeZone::UTC, style),

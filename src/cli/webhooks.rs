@@ -149,7 +149,7 @@ pub fn table(reports: &[WebhookReport], now: Timestamp) -> Table {
         Column::whole("HEALTH"),
         Column::text("OWED").drops(1).at_least(REASON),
         Column::whole("LAST SUCCESS").drops(3),
-        Column::text("WHY").drops(0).at_least(REASON),
+        Column::text("WHY").drops(0).at_least(REASON).prefers(44),
     ]);
     let mut reports: Vec<&WebhookReport> = reports.iter().collect();
     reports.sort_by_key(|report| report.health == "ok");
@@ -194,10 +194,15 @@ pub fn backlog(backlog: &BTreeMap<String, u64>) -> String {
 pub fn why(report: &WebhookReport, now: Timestamp) -> String {
     let at = |at: &Option<String>| at.as_deref().and_then(|at| time(&at.into()));
     let mut parts = Vec::new();
+    // What was answered is what leads on, and what is left where there is little room.
+    let failing = report.failures > 0 && report.reason.is_none();
+    parts.extend(report.last_error.clone().filter(|_| failing));
     if report.failures > 0 {
         let since = at(&report.failing_since).map(|at| format!(", first {}", distance(at, now)));
+        let last = at(&report.last_failure_at).filter(|_| report.failures > 1);
+        let last = last.map(|at| format!(", last {}", distance(at, now))).unwrap_or_default();
         let times = if report.failures == 1 { "failure" } else { "failures in a row" };
-        parts.push(format!("{} {times}{}", report.failures, since.unwrap_or_default()));
+        parts.push(format!("{} {times}{}{last}", report.failures, since.unwrap_or_default()));
     }
     if let Some(until) = at(&report.paused_until).filter(|until| *until > now) {
         parts.push(format!("paused by its receiver, continues {}", distance(until, now)));
@@ -248,6 +253,8 @@ mod tests {
             reason: None,
             failures: 0,
             failing_since: None,
+            last_error: None,
+            last_failure_at: None,
             paused_until: None,
             last_success_at: Some("2026-11-18T11:00:00Z".into()),
             backlog: BTreeMap::new(),
@@ -259,7 +266,8 @@ mod tests {
         let mut failing = report("ops", "failing");
         failing.failures = 4;
         failing.failing_since = Some("2026-11-18T10:06:40Z".into());
-        failing.reason = Some("503 Service Unavailable".into());
+        failing.last_failure_at = Some("2026-11-18T11:01:40Z".into());
+        failing.last_error = Some("503 Service Unavailable".into());
         failing.backlog =
             [("pending".to_owned(), 12), ("dead".to_owned(), 1), ("delivered".to_owned(), 9)].into();
         failing.events.push("batch.stalled".into());
@@ -267,7 +275,7 @@ mod tests {
         insta::assert_snapshot!(table.render(Style::default()));
         // In a narrow terminal the reason stays, and the address goes.
         let narrow = table.render(Style { width: Some(80), ..Style::default() });
-        assert!(narrow.contains("4 failures in a row"), "{narrow}");
+        assert!(narrow.contains("503 Service Unavailable"), "{narrow}");
         assert!(!narrow.contains("https"), "{narrow}");
     }
 

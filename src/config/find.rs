@@ -53,6 +53,11 @@ pub fn new_file(env: &Env) -> Option<PathBuf> {
     usual_files(env).into_iter().next()
 }
 
+/// Whether `path` is the machine's configuration, rather than somebody's own.
+pub(super) fn is_the_machines(path: &Path) -> bool {
+    path == Path::new(SYSTEM_FILE)
+}
+
 /// Where the list of prices is: beside the configuration file, else where the user's own would be.
 pub fn prices_file(config_file: Option<&Path>, env: &Env) -> Option<PathBuf> {
     let directory = match config_file {

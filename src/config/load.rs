@@ -185,7 +185,12 @@ pub fn read_file(path: &Path) -> Result<String, Unread> {
 pub fn read_up_to(path: &Path, most: u64) -> Result<String, Unread> {
     let failed = |kind: ErrorKind, reason: &str| Unread {
         kind,
-        problem: Problem::error(None, format!("{} cannot be read: {reason}", path.display())),
+        problem: Problem::error(None, format!("{} cannot be read: {reason}", path.display()))
+            .help((kind == ErrorKind::PermissionDenied && find::is_the_machines(path)).then(|| {
+            "it is the service's; have one of your own, ~/.config/batchd/config.toml with a table such as \
+                 `[providers.openai]`, or let `batchd init` write it"
+                .to_owned()
+        })),
     };
     let system = |error: std::io::Error| failed(error.kind(), &error.kind().to_string());
     let mut bytes = Vec::new();

@@ -411,12 +411,16 @@ pub struct WebhookReport {
     pub on_request: bool,
     /// `ok`, `failing`, `paused`, `disabled`
     pub health: String,
-    /// Why it is disabled or failing.
+    /// Why it is disabled or paused.
     pub reason: Option<String>,
     /// Failures in a row.
     pub failures: u32,
     /// RFC 3339.
     pub failing_since: Option<String>,
+    /// What went wrong the last time; `None` after a success.
+    pub last_error: Option<String>,
+    /// When that was, RFC 3339.
+    pub last_failure_at: Option<String>,
     /// RFC 3339.
     pub paused_until: Option<String>,
     /// RFC 3339.

@@ -20,6 +20,7 @@ use crate::engine::ProviderError;
 use crate::engine::poller::Snapshot;
 use crate::http::failure::Verdict;
 use crate::notify::Exchange;
+use crate::notify::last_failure::{self, LastFailure};
 use crate::store::MemberView;
 use crate::store::jobs::{BACKUP, JobRun};
 use crate::store::outbox::{Backlog, DeliveryFilter, DeliveryState, WebhookState};
@@ -112,11 +113,13 @@ impl Service {
         let mut webhooks: Vec<WebhookReport> = Vec::new();
         for (name, state) in self.store.webhook_states().await? {
             let backlog = backlogs.remove(&name).unwrap_or_default();
-            webhooks.push(webhook_report(&name, None, &state, &backlog, now));
+            let failing = state.failures > 0;
+            let failure = if failing { last_failure::recorded(&self.store, &name).await? } else { None };
+            webhooks.push(webhook_report(&name, None, &state, failure, &backlog, now));
         }
         let others = backlogs.iter();
         webhooks.extend(
-            others.map(|(name, owed)| webhook_report(name, None, &WebhookState::default(), owed, now)),
+            others.map(|(name, owed)| webhook_report(name, None, &WebhookState::default(), None, owed, now)),
         );
         Ok(StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -209,21 +212,21 @@ impl Service {
         let live = self.live()?;
         let config = live.config();
         let states: BTreeMap<String, WebhookState> = self.store.webhook_states().await?.into_iter().collect();
-        let mut healths: BTreeMap<String, WebhookState> =
-            live.dispatcher.health().into_iter().map(|health| (health.name, health.state)).collect();
+        let healths = live.dispatcher.health().into_iter();
+        let mut healths: BTreeMap<String, (WebhookState, Option<LastFailure>)> =
+            healths.map(|health| (health.name, (health.state, health.last_failure))).collect();
         let mut backlogs: BTreeMap<String, Backlog> = self.store.backlogs().await?.into_iter().collect();
         let now = self.clock.now();
         Ok(config
             .webhooks
             .values()
             .map(|webhook| {
-                let state = healths
+                let (state, failure) = healths
                     .remove(&webhook.name)
-                    .or_else(|| states.get(&webhook.name).cloned())
-                    .unwrap_or_default();
+                    .unwrap_or_else(|| (states.get(&webhook.name).cloned().unwrap_or_default(), None));
                 let backlog = backlogs.remove(&webhook.name).unwrap_or_default();
                 let target = live.target(&webhook.name).unwrap_or_default();
-                webhook_report(&webhook.name, Some((webhook, target)), &state, &backlog, now)
+                webhook_report(&webhook.name, Some((webhook, target)), &state, failure, &backlog, now)
             })
             .collect())
     }
@@ -366,6 +369,7 @@ fn webhook_report(
     name: &str,
     configured: Option<(&WebhookConfig, String)>,
     state: &WebhookState,
+    failure: Option<LastFailure>,
     backlog: &Backlog,
     now: Timestamp,
 ) -> WebhookReport {
@@ -383,6 +387,8 @@ fn webhook_report(
         reason,
         failures: state.failures,
         failing_since: state.failing_since.map(|at| at.to_string()),
+        last_failure_at: failure.as_ref().map(|failure| failure.at.to_string()),
+        last_error: failure.map(|failure| failure.error),
         paused_until: state.paused_until.filter(|until| *until > now).map(|at| at.to_string()),
         last_success_at: state.last_success_at.map(|at| at.to_string()),
         backlog: backlog.counts.iter().map(|(state, count)| (state.as_str().to_owned(), *count)).collect(),
@@ -438,7 +444,7 @@ fn webhook_health(state: &WebhookState, now: Timestamp) -> (&'static str, Option
     } else if let Some(until) = state.paused_until.filter(|until| *until > now) {
         ("paused", Some(format!("its receiver asked for a pause until {until}")))
     } else if state.failures > 0 {
-        // `failures` and `failing_since` say the rest.
+        // `failures`, `failing_since` and `last_error` say the rest.
         ("failing", None)
     } else {
         ("ok", None)

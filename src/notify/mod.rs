@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod destination;
 pub mod dispatcher;
 mod episode;
+pub mod last_failure;
 mod log;
 mod pacing;
 mod plan;

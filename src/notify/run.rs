@@ -3,6 +3,7 @@
 use super::crash_isolation::Pass;
 use super::deliver;
 use super::destination::Destination;
+use super::last_failure;
 use super::plan::{MAX_SLEEP, Plan};
 use super::worker::{Done, Worker};
 use crate::clock::Clock;
@@ -37,6 +38,7 @@ impl Worker {
         let scope = Scope::Webhook(self.name.clone());
         let holdings = self.context.store.holdings();
         let mut is_known = holdings.as_ref().is_none_or(|holdings| holdings.is_alone());
+        self.recall_failure().await;
         while !stopping.is_cancelled() {
             if let Some(holdings) = holdings.as_ref().filter(|holdings| !holdings.holds(&scope)) {
                 is_known = false;
@@ -84,6 +86,18 @@ impl Worker {
             }
         }
         self.drain().await;
+    }
+
+    /// Of a webhook that was failing when the process before ended: learns what went wrong then.
+    async fn recall_failure(&self) {
+        if self.state.failures == 0 || self.status.last_failure().is_some() {
+            return;
+        }
+        match last_failure::recorded(&self.context.store, &self.name).await {
+            Ok(failure) => self.status.set_last_failure(failure),
+            // The next attempt tells it anew.
+            Err(error) => tracing::debug!(webhook = %self.name, "the last failure cannot be read: {error}"),
+        }
     }
 
     /// Records what has ended, starts what is due as far as it may be started, and says when to check again.

@@ -4,6 +4,7 @@
 use super::decision::{Decision, Rules, decide};
 use super::deliver::Exchange;
 use super::destination::Destination;
+use super::last_failure::LastFailure;
 use super::worker::{Done, Ending, Worker};
 use super::{deaths, episode, log};
 use crate::domain::route::Routes;
@@ -127,7 +128,7 @@ impl Worker {
             decided.push((attempt, next));
         }
         self.apply_backpressure(&before, &exchange, &destination, jitter, by_itself);
-        self.status.set_error(exchange.error.clone());
+        self.status.set_last_failure(exchange.error.clone().map(|error| LastFailure { at: now, error }));
         self.endings.extend(decided.into_iter().map(|(attempt, next)| Ending {
             attempt,
             end: AttemptEnd {
@@ -178,7 +179,7 @@ impl Worker {
     /// Tells the other webhooks of an episode of trouble that has begun or ended, and of deliveries that were given up.
     pub(super) async fn tell_of_trouble(&mut self) -> Result<(), StoreError> {
         let Some(destination) = &self.destination else { return Ok(()) };
-        let error = self.status.last_error();
+        let error = self.status.last_failure().map(|failure| failure.error);
         let now = self.context.clock.now();
         if let Some(news) =
             episode::news(&self.name, &self.state, destination.delays(), error.as_deref(), now)

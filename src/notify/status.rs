@@ -1,6 +1,7 @@
 //! What a worker shows of its webhook: its health, and how its attempts ended.
 
 use super::destination::Destination;
+use super::last_failure::LastFailure;
 use crate::store::outbox::WebhookState;
 use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ pub struct WebhookHealth {
     pub breaker_open: bool,
     pub in_flight: usize,
     /// What went wrong the last time; `None` after a success.
-    pub last_error: Option<String>,
+    pub last_failure: Option<LastFailure>,
 }
 
 /// Attempts by webhook and by what became of the delivery.
@@ -51,7 +52,7 @@ struct Shown {
     state: WebhookState,
     breaker_open: bool,
     in_flight: usize,
-    last_error: Option<String>,
+    last_failure: Option<LastFailure>,
 }
 
 impl WorkerStatus {
@@ -87,12 +88,12 @@ impl WorkerStatus {
         });
     }
 
-    pub(super) fn last_error(&self) -> Option<String> {
-        lock(&self.shown).last_error.clone()
+    pub(super) fn last_failure(&self) -> Option<LastFailure> {
+        lock(&self.shown).last_failure.clone()
     }
 
-    pub(super) fn set_error(&self, error: Option<String>) {
-        lock(&self.shown).last_error = error;
+    pub(super) fn set_last_failure(&self, failure: Option<LastFailure>) {
+        lock(&self.shown).last_failure = failure;
     }
 
     pub(super) fn set_destination(&self, destination: Option<Arc<Destination>>) {
@@ -116,7 +117,7 @@ impl WorkerStatus {
             state: shown.state.clone(),
             breaker_open: shown.breaker_open,
             in_flight: shown.in_flight,
-            last_error: shown.last_error.clone(),
+            last_failure: shown.last_failure.clone(),
         })
     }
 }

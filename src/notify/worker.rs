@@ -205,6 +205,7 @@ impl Worker {
         self.state.failures = 0;
         self.state.failing_since = None;
         self.state.paused_until = None;
+        self.status.set_last_failure(None);
         self.pacing.reset();
     }
 

@@ -272,7 +272,7 @@ async fn b1_two_failures_and_a_success_are_three_attempts_with_one_id_and_one_bo
     assert_eq!((attempts[0].http_status, attempts[0].excerpt.as_deref()), (Some(500), Some("oh no")));
     assert_eq!((world.total("ops", "retried"), world.total("ops", "delivered")), (2, 1));
     let health = world.dispatcher.health().remove(0);
-    assert_eq!((health.state.failures, health.in_flight, health.last_error), (0, 0, None));
+    assert_eq!((health.state.failures, health.in_flight, health.last_failure), (0, 0, None));
     assert!(health.state.last_success_at.is_some());
 }
 
@@ -388,6 +388,32 @@ async fn a_pause_outlives_a_restart() {
     assert!(world.wire.seen().is_empty());
     sleep(seconds(60)).await;
     assert_eq!(world.states("ops").await, [DeliveryState::Delivered; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_wrong_last_outlives_a_restart_and_ends_with_a_success() {
+    let (dir, clock) = setup();
+    let mut world = World::open(dir.path(), &clock, |_, number| {
+        Reply::Status(if number == 1 { 500 } else { 503 }, "overloaded")
+    });
+    world.configure(&[("ops", "generic", "a.example")]).await;
+    world.happen(1).await;
+    sleep(seconds(10)).await;
+    let failure = world.dispatcher.health().remove(0).last_failure.unwrap();
+    assert!(failure.error.contains("503"), "{}", failure.error);
+    assert!((4..=6).contains(&since(EPOCH, failure.at).as_secs()), "{}", failure.at);
+    world.stop().await;
+    // More is owed, of which nothing was tried.
+    let mut world = World::open(dir.path(), &clock, |_, _| Reply::After(seconds(1), 200));
+    world.configure(&[("ops", "generic", "a.example")]).await;
+    world.happen(2).await;
+    sleep(Duration::from_millis(100)).await;
+    let again = world.dispatcher.health().remove(0).last_failure.unwrap();
+    assert_eq!(again.error, failure.error);
+    assert!(since(again.at, failure.at) < seconds(1), "{} {}", again.at, failure.at);
+    sleep(seconds(60)).await;
+    assert_eq!(world.states("ops").await, [DeliveryState::Delivered; 2]);
+    assert_eq!(world.dispatcher.health().remove(0).last_failure, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -145,6 +145,9 @@ fn of_webhooks(visitor: &Visitor, status: &StatusReport, now: Timestamp) -> Vec<
                 @if let Some(reason) = &webhook.reason { " (" (text(reason, 200)) ")" }
                 @if webhook.failures > 0 { " · " (webhook.failures) " failures in a row" }
                 @if webhook.failing_since.is_some() { " · since " (when_text(webhook.failing_since.as_deref(), now)) }
+                @if let Some(error) = webhook.last_error.as_ref().filter(|_| webhook.reason.is_none()) {
+                    " · last " (when_text(webhook.last_failure_at.as_deref(), now)) ": " (text(error, 200))
+                }
             }
             " · " (number(owed)) " owed"
             @if dead > 0 { " · " a href=(visitor.link(&format!("/deliveries?state=dead&webhook={}", webhook.name))) { (number(dead)) " given up" } }

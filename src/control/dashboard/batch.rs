@@ -1,6 +1,6 @@
 //! The page of one batch: its life, what is expected of it, what went wrong, whom it was told to.
 
-use super::pieces::{badge, button, facts, instant, known, moment, progress, status, text, when};
+use super::pieces::{badge, button, due, facts, instant, known, moment, progress, status, text, when};
 use super::shell::{self, Page};
 use super::timeline;
 use super::visitor::Visitor;
@@ -243,7 +243,7 @@ fn errors(visitor: &Visitor, tracked: &Tracked, failures: Option<&Markup>) -> Ma
                     Some(failures) => (failures),
                     None => {
                         @if may_have_failed {
-                            p { @if failed > 0 { (number(failed)) " requests failed. " } "What they said is at the provider." }
+                            p { @if failed > 0 { (number(failed)) " requests failed. " } "What went wrong with each request is in the error file at the provider." }
                             (button(visitor, "failures", "Fetch the first failed requests", &[("batch", &key)]))
                         }
                     },
@@ -283,7 +283,7 @@ pub(super) fn whole_delivery(
             }
             p.small {
                 "Delivery " (delivery.pk) " · " code { (delivery.event_id) } " · recorded " (when(delivery.created_at, now))
-                @if let Some(at) = delivery.next_attempt_at { " · next attempt " (when(at, now)) }
+                @if let Some(at) = delivery.next_attempt_at { " · next attempt " (due(at, now)) }
             }
             @if let Some(error) = &delivery.last_error { p.bad { (text(error, 400)) } }
             @if !attempts.is_empty() { (attempt_table(attempts)) }

@@ -300,7 +300,7 @@ fn row(visitor: &Visitor, tracked: &Tracked, now: Timestamp) -> Markup {
             td data-label="Ends" {
                 @match (batch.ended_at().and_then(from_seconds), tracked.eta.filter(|_| tracked.is_active())) {
                     (Some(ended), _) => (when(ended, now)),
-                    (None, Some(eta)) => { "≈ " (when(eta.at.max(now), now)) },
+                    (None, Some(eta)) => { span.whole { "≈ " (when(eta.at.max(now), now)) } },
                     _ => span.none { "–" },
                 }
             }

@@ -33,7 +33,7 @@ pub(super) fn bars(bars: &[Bar], said: &str) -> Markup {
     let most = bars.iter().map(|bar| bar.height).fold(f64::MIN_POSITIVE, f64::max);
     let first = BARS.saturating_sub(bars.len());
     html! {
-        svg.bars viewBox="0 0 240 24" role="img" aria-label=(said) {
+        svg.bars viewBox="0 0 240 24" preserveAspectRatio="xMinYMid" role="img" aria-label=(said) {
             @for place in 0..first { rect.none x=(place * 5) y="20" width="4" height="4" {} }
             @for (place, bar) in (first..).zip(bars) {
                 // A square root, so that one long wait leaves something to see of the others.
@@ -70,12 +70,12 @@ pub(super) fn days(ends: &[Ends], today: i64, count: i64) -> Markup {
     });
     html! {
         figure.chart {
-            svg viewBox="0 0 1000 190" role="img" aria-label=(format!("In the last {count} days: {}", said.join(", "))) {
-                line.axis x1="60" x2="990" y1="160" y2="160" {}
-                text.scale x="52" y="26" text-anchor="end" { (number(most)) }
-                text.scale x="52" y="164" text-anchor="end" { "0" }
+            svg viewBox="0 -16 1000 216" role="img" aria-label=(format!("In the last {count} days: {}", said.join(", "))) {
+                text.scale x="10" y="10" { (number(most)) }
+                line.grid x1="10" x2="990" y1="20" y2="20" {}
+                line.axis x1="10" x2="990" y1="160" y2="160" {}
                 @for (place, day) in all.iter().enumerate() {
-                    @let x = 66 + place * 30;
+                    @let x = 40 + place * 30;
                     @let stacked = stack(&ENDS.map(|(status, _)| tall(of(*day, status))));
                     g {
                         title { (date(*day)) ": " @for (status, _) in ENDS { (of(*day, status)) " " (status.as_str()) " " } }
@@ -83,7 +83,7 @@ pub(super) fn days(ends: &[Ends], today: i64, count: i64) -> Markup {
                             @if height > 0 { rect.{(class)} x=(x) y=(y) width="24" height=(height) {} }
                         }
                     }
-                    @if place % 7 == 1 { text.scale x=(x + 12) y="182" text-anchor="middle" { (date(*day)) } }
+                    @if place % 7 == 1 { text.scale x=(x + 12) y="192" text-anchor="middle" { (date(*day)) } }
                 }
             }
             figcaption.legend {
@@ -127,7 +127,7 @@ pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &st
     scale.dedup_by(|a, b| about(*a) == about(*b) || (tall(*a) - tall(*b)).abs() < 28.0);
     html! {
         figure.chart {
-            svg viewBox="0 0 1000 190" role="img" aria-label=(said) {
+            svg viewBox="0 0 1000 200" role="img" aria-label=(said) {
                 @if let Some((low, middle, high)) = band {
                     rect.band x="90" width="890" y=(unit(tall(high))) height=(unit((tall(low) - tall(high)).max(2.0))) {}
                     line.middle x1="90" x2="980" y1=(unit(tall(middle))) y2=(unit(tall(middle))) {}
@@ -139,8 +139,8 @@ pub(super) fn scatter(points: &[Point], band: Option<(f64, f64, f64)>, said: &st
                 @for point in points {
                     circle.good[point.is_good].bad[!point.is_good] cx=(unit(across(point.at))) cy=(unit(tall(point.value))) r="4" {}
                 }
-                text.scale x="90" y="184" { (date(first.div_euclid(86_400))) }
-                text.scale x="980" y="184" text-anchor="end" { (date(last.div_euclid(86_400))) }
+                text.scale x="90" y="192" { (date(first.div_euclid(86_400))) }
+                text.scale x="980" y="192" text-anchor="end" { (date(last.div_euclid(86_400))) }
             }
             figcaption.legend {
                 span { svg.key viewBox="0 0 10 10" aria-hidden="true" { circle.good cx="5" cy="5" r="4" {} } " completed" } " "

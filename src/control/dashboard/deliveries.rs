@@ -3,7 +3,7 @@
 use super::actions::resend_dead_button;
 use super::batch::{state, whole_delivery};
 use super::overview::subject;
-use super::pieces::{cut, form_fields, text, when};
+use super::pieces::{cut, due, form_fields, text, when};
 use super::shell::{self, Page};
 use super::visitor::Visitor;
 use crate::control::api::ErrorCode;
@@ -180,7 +180,7 @@ fn list(visitor: &Visitor, wish: &Wish, found: &[Delivery], more: bool, now: Tim
                         td data-label="About" { (subject(visitor, &json!({"provider": delivery.provider, "id": delivery.batch_id}))) }
                         td data-label="Attempts" { (delivery.attempts) @if let Some(error) = &delivery.last_error { " " small.bad { (text(error, 160)) } } }
                         td data-label="Code" { @match delivery.last_status_code { Some(code) => (code), None => span.none { "–" } } }
-                        td data-label="Last attempt" { @match delivery.last_attempt_at { Some(at) => (when(at, now)), None => span.none { "–" } } }
+                        td data-label="Last attempt" { @match delivery.last_attempt_at { Some(at) => (due(at, now)), None => span.none { "–" } } }
                         td data-label="Next" { @match delivery.next_attempt_at { Some(at) => (when(at, now)), None => span.none { "–" } } }
                     }
                 }

@@ -45,6 +45,11 @@ pub(super) fn when(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(instant(at)) { (words) } }
 }
 
+/// The same of what is to be done then, or as soon as it is its turn.
+pub(super) fn due(at: Timestamp, now: Timestamp) -> Markup {
+    html! { @if at > now { (when(at, now)) } @else { time datetime=(at) title=(instant(at)) { "due" } } }
+}
+
 /// The same for a text that the API gives; nothing if it is none.
 pub(super) fn when_text(at: Option<&str>, now: Timestamp) -> Markup {
     known(at.and_then(|at| at.parse().ok()).map(|at| when(at, now)))

@@ -83,7 +83,7 @@ async fn providers(service: &Service, visitor: &Visitor) -> Answer<Page> {
                     ("Left alone until", when_text(report.held_until.as_deref(), now)),
                     ("Requests since the start", html! {
                         @if polls.is_empty() { "none" }
-                        @for (result, count) in &polls { (number(*count)) " " (result) " " }
+                        @for (place, (result, count)) in polls.iter().enumerate() { @if place > 0 { ", " } (number(*count)) " " (result) }
                     }),
                     ("Polled every", known(config.providers.get(&report.name).map(|provider| {
                         html! { (compact(provider.polling.min_interval)) " to " (compact(provider.polling.max_interval)) }

@@ -101,6 +101,9 @@ async fn webhooks(service: &Service, visitor: &Visitor) -> Answer<Page> {
                 h2 { (report.name) " " (health(&report.health)) }
                 (buttons(visitor, report))
                 @if let Some(reason) = &report.reason { p.bad { (text(reason, 400)) } }
+                @if let Some(error) = &report.last_error {
+                    p.bad { "Last failure, " (when_text(report.last_failure_at.as_deref(), now)) ": " (text(error, 400)) }
+                }
                 (facts(&[
                     ("Kind", html! { (report.kind) @if report.signed { ", signed" } @else { ", not signed" } }),
                     ("Goes to", text(&report.target, 200)),
