@@ -20,6 +20,7 @@ mod fields;
 pub mod fireworks;
 mod gcs;
 pub mod gemini;
+pub mod given_line;
 pub mod hook;
 pub mod input_checker;
 mod input_problem;
@@ -45,6 +46,7 @@ mod response_format;
 pub mod results;
 mod s3;
 pub mod salvage;
+mod scan;
 mod staged;
 pub mod submit;
 pub mod together;
@@ -153,6 +155,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         Err("results of this kind of provider cannot be read".to_owned())
     }
 
+    /// Whether [`Provider::output_line`] reads a record that is in OpenAI's form as
+    /// [`openai_results::output_line`] does: then such a record need not be taken apart.
+    fn gives_openai_lines(&self) -> bool {
+        false
+    }
+
     /// Asks for the content of a file by the service's own id for it.
     fn file_content(&self, _file: &str) -> Result<Call, Failure> {
         unsupported("keeps no files that can be fetched by their id")
@@ -189,12 +197,19 @@ pub struct Listing {
     pub live_only: bool,
     /// How many batches can be asked for by their ids in one request ([`PageRequest::ids`]); 0: none.
     pub by_id: u32,
+    /// Whether a page can be begun behind any batch that the list has, as its cursors are the ids of batches.
+    pub behind_any: bool,
 }
 
 impl Listing {
     /// A list of complete items, `size` a page, that can only be read from its newest batch on.
     pub const fn pages(size: u32) -> Self {
-        Self { size, complete: true, live_only: false, by_id: 0 }
+        Self { size, complete: true, live_only: false, by_id: 0, behind_any: false }
+    }
+
+    /// The same, but it can be begun behind any batch.
+    pub const fn behind_ids(size: u32) -> Self {
+        Self { behind_any: true, ..Self::pages(size) }
     }
 }
 
