@@ -214,20 +214,23 @@ pub struct Told {
 
 impl Told {
     /// With the tokens of one more request.
-    pub fn add(&mut self, model: Option<String>, usage: Usage) {
+    pub fn add(&mut self, model: Option<&str>, usage: Usage) {
         self.usage += usage;
         let model = model
             .filter(|model| !model.is_empty())
             .filter(|_| self.requests == 0 || !self.by_model.is_empty());
         self.requests += 1;
-        match model.filter(|model| self.by_model.len() < MAX_MODELS || self.by_model.contains_key(model)) {
-            Some(model) => {
-                let spent = self.by_model.entry(model).or_default();
-                spent.usage += usage;
-                spent.longest_input = spent.longest_input.max(Some(usage.input_tokens));
+        // A part of them would be taken for all.
+        let Some(model) = model else { return self.by_model.clear() };
+        if !self.by_model.contains_key(model) {
+            if self.by_model.len() >= MAX_MODELS {
+                return self.by_model.clear();
             }
-            // A part of them would be taken for all.
-            None => self.by_model.clear(),
+            self.by_model.insert(model.to_owned(), Spent::default());
+        }
+        if let Some(spent) = self.by_model.get_mut(model) {
+            spent.usage += usage;
+            spent.longest_input = spent.longest_input.max(Some(usage.input_tokens));
         }
     }
 }
@@ -483,9 +486,9 @@ mod tests {
     #[test]
     fn the_tokens_of_results_are_told_by_model_or_not_at_all() {
         let mut told = Told::default();
-        told.add(Some("a".to_owned()), usage(10, 0, 1));
-        told.add(Some("b".to_owned()), usage(20, 5, 2));
-        told.add(Some("a".to_owned()), usage(30, 0, 3));
+        told.add(Some("a"), usage(10, 0, 1));
+        told.add(Some("b"), usage(20, 5, 2));
+        told.add(Some("a"), usage(30, 0, 3));
         assert_eq!(
             told.usage,
             Usage { output_tokens_details: OutputTokensDetails { reasoning_tokens: 2 }, ..usage(60, 5, 6) }
@@ -493,11 +496,11 @@ mod tests {
         assert_eq!((told.by_model["a"].usage.input_tokens, told.by_model["a"].longest_input), (40, Some(30)));
         told.add(None, usage(1, 0, 1));
         assert!(told.by_model.is_empty() && told.usage.input_tokens == 61);
-        told.add(Some("a".to_owned()), usage(1, 0, 1));
+        told.add(Some("a"), usage(1, 0, 1));
         assert!(told.by_model.is_empty(), "a part is not taken for all");
         let mut many = Told::default();
         for number in 0..=MAX_MODELS {
-            many.add(Some(number.to_string()), usage(1, 0, 1));
+            many.add(Some(&number.to_string()), usage(1, 0, 1));
         }
         assert!(many.by_model.is_empty());
     }

@@ -2,26 +2,23 @@
 //! provider's own bytes or in OpenAI's form.
 
 mod body;
+mod convert;
 mod tally;
 
 pub use tally::Shortage;
 
 use super::{Account, Engine, ProviderError};
-use crate::domain::batch::{Batch, Usage};
+use crate::domain::batch::Batch;
 use crate::domain::cost::Told;
 use crate::domain::status::Status;
 use crate::domain::tracked::SavedResults;
 use crate::http::call::Answer;
 use crate::http::failure::Failure;
 use crate::http::memory::{self, Room};
-use crate::provider::lenient;
-use crate::provider::openai_results::output_line;
 use crate::provider::records::{BadRecords, Splitter};
-use crate::provider::results::{Fetch, FetchStep, Form, OutputLine, Part, Record, is_written_in};
-use crate::tasks::in_place;
+use crate::provider::results::{Fetch, FetchStep, Form, Part};
 use body::Body;
 use bytes::{Bytes, BytesMut};
-use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,14 +76,6 @@ pub struct Summary {
     pub without_id: u64,
 }
 
-/// What a line tells.
-struct Seen {
-    has_id: bool,
-    succeeded: bool,
-    usage: Option<Usage>,
-    model: Option<String>,
-}
-
 /// Why a stream of results ends before all has been given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfinished {
@@ -119,6 +108,8 @@ pub struct Results {
     summary: Summary,
     /// Whether every line that succeeded told its tokens.
     all_told: bool,
+    /// Whether a line in OpenAI's form means to its reader just what that says.
+    gives_lines: bool,
     /// The lines come from batchd's own copy, which is in OpenAI's form and has so many lines.
     saved: Option<u64>,
     tally: Tally,
@@ -183,6 +174,7 @@ impl Results {
         wanted: Wanted,
         format: Format,
     ) -> Result<Option<Self>, Failure> {
+        let gives_lines = account.adapter.gives_openai_lines();
         let mut results = Self {
             account,
             batch,
@@ -193,6 +185,7 @@ impl Results {
             now: None,
             summary: Summary { told: Some(Told::default()), ..Summary::default() },
             all_told: format == Format::OpenAi,
+            gives_lines,
             saved: None,
             tally: Tally::default(),
             shortage: None,
@@ -240,6 +233,7 @@ impl Results {
             }),
             summary: Summary { failed: Some(0), ..Summary::default() },
             all_told: false,
+            gives_lines: true,
             saved: Some(saved.lines),
             tally: Tally::default(),
             shortage: None,
@@ -490,128 +484,7 @@ impl Results {
         self.summary.lines += count;
         Ok(Some(current.lines_of(piece)))
     }
-
-    /// The records as they are to be given, each on a line.
-    fn convert(&mut self, records: Vec<Bytes>) -> Bytes {
-        let is_long = records.iter().any(|record| record.len() > memory::SMALL);
-        let mut given = Vec::with_capacity(if is_long { memory::LONG } else { 0 });
-        for record in records {
-            let before = given.len();
-            in_place(record.len(), || self.convert_one(&record, &mut given));
-            if given.len() > before {
-                given.push(b'\n');
-            }
-        }
-        given.into()
-    }
-
-    /// Writes the record as it is to be given, or nothing.
-    fn convert_one(&mut self, record: &Bytes, given: &mut Vec<u8>) {
-        let Some(current) = &mut self.now else { return };
-        let (part, index) = (current.part, current.index);
-        current.index += 1;
-        if self.format == Format::Raw && self.keep == Keep::All {
-            if self.tally.take(record, None, part) {
-                self.summary.lines += 1;
-                given.extend_from_slice(record);
-            }
-            return;
-        }
-        let read = |object: &Map<String, Value>| match self.saved {
-            Some(_) => output_line(object),
-            None => self.account.adapter.output_line(Record { object, index, part, batch: &self.batch }),
-        };
-        // Of a long line, what holds much is not taken apart.
-        let is_long = record.len() > LONG_LINE;
-        let object = if is_long { lenient::compact(record) } else { lenient::object(record) };
-        let line = match object {
-            Ok(object) => read(&object).map(|line| (object, line)),
-            Err(error) => Err(format!("it is not a JSON object: {error}")),
-        };
-        let (object, line) = match line {
-            Ok(read) => read,
-            Err(what) => return self.give_unreadable(record, &what, given),
-        };
-        let id = line.custom_id.as_deref().filter(|_| self.format == Format::OpenAi);
-        if !self.tally.take(record, id, part) {
-            return;
-        }
-        let succeeded = line.result.is_success();
-        let unwanted = match self.keep {
-            Keep::All => false,
-            Keep::Failures => succeeded,
-            Keep::Successes => !succeeded,
-        };
-        if unwanted {
-            return;
-        }
-        let seen = Seen {
-            has_id: line.custom_id.is_some(),
-            succeeded,
-            usage: line.usage,
-            model: line.result.model().or(self.batch.model.as_deref()).map(str::to_owned),
-        };
-        let line = line.into_json();
-        if self.format == Format::Raw || is_written_in(&line, &object) {
-            given.extend_from_slice(record);
-        } else {
-            drop(object);
-            let exact = if is_long { None } else { lenient::exact(record) };
-            let exact = exact.and_then(|exact| read(&exact).ok()).map(OutputLine::into_json);
-            lenient::write(&exact.unwrap_or(line), given);
-        }
-        self.count(seen);
-    }
-
-    /// Counts a line that was given.
-    fn count(&mut self, seen: Seen) {
-        self.summary.lines += 1;
-        self.summary.without_id += u64::from(!seen.has_id);
-        if seen.succeeded {
-            match (seen.usage, &mut self.summary.told) {
-                (Some(usage), Some(total)) => total.add(seen.model, usage),
-                _ => self.all_told = false,
-            }
-        } else {
-            self.summary.failed = self.summary.failed.map(|failed| failed + 1);
-        }
-    }
-
-    /// Gives a line that nobody can read as an error, with what it holds.
-    fn give_unreadable(&mut self, record: &Bytes, what: &str, given: &mut Vec<u8>) {
-        let Some(current) = &self.now else { return };
-        let custom_id = lenient::find_text(record, &ID_KEYS);
-        if !self.tally.take(
-            record,
-            custom_id.as_deref().filter(|_| self.format == Format::OpenAi),
-            current.part,
-        ) {
-            return;
-        }
-        self.summary.lines += 1;
-        self.summary.unreadable += 1;
-        self.all_told = false;
-        if self.format == Format::Raw {
-            given.extend_from_slice(record);
-            return;
-        }
-        let beginning = &record[..record.len().min(LONGEST_UNREADABLE)];
-        let left_out = if beginning.len() < record.len() { "; only its beginning is given" } else { "" };
-        let error = json!({
-            "code": UNREADABLE,
-            "message": format!("line {} of the results cannot be read: {what}{left_out}", current.index),
-            "line": String::from_utf8_lossy(beginning),
-        });
-        let line = json!({"id": null, "custom_id": custom_id, "response": null, "error": error});
-        lenient::write(&line, given);
-    }
 }
-
-/// So much of a line that cannot be read is given, in bytes: escaped it may take six times as much.
-const LONGEST_UNREADABLE: usize = 1024 * 1024;
-
-/// The code of the error that stands for a line that nobody can read.
-const UNREADABLE: &str = "unreadable_line";
 
 /// A way that leads nowhere.
 #[derive(Debug)]

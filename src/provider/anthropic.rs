@@ -214,7 +214,7 @@ impl Provider for Anthropic {
     }
 
     fn listing(&self) -> Option<Listing> {
-        Some(Listing::pages(PAGE))
+        Some(Listing::behind_ids(PAGE))
     }
 
     fn list(&self, page: &PageRequest) -> Result<Call, Failure> {

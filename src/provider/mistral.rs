@@ -251,6 +251,10 @@ impl Provider for Mistral {
         output_line(record.object)
     }
 
+    fn gives_openai_lines(&self) -> bool {
+        true
+    }
+
     fn file_content(&self, file: &str) -> Result<Call, Failure> {
         self.requests.get(&format!("/files/{}/content", segment(file)?), &[])
     }

@@ -21,6 +21,7 @@ mod fields;
 pub mod fireworks;
 mod gcs;
 pub mod gemini;
+pub mod given_line;
 pub mod hook;
 pub mod input_checker;
 mod input_problem;
@@ -46,6 +47,7 @@ mod response_format;
 pub mod results;
 mod s3;
 pub mod salvage;
+mod scan;
 mod staged;
 pub mod submit;
 pub mod together;
@@ -160,6 +162,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         self.file_content(&batch.input_file_id).map(OneStream::lines)
     }
 
+    /// Whether [`Provider::output_line`] reads a record that is in OpenAI's form as
+    /// [`openai_results::output_line`] does: then such a record need not be taken apart.
+    fn gives_openai_lines(&self) -> bool {
+        false
+    }
+
     /// Asks for the content of a file by the service's own id for it.
     fn file_content(&self, _file: &str) -> Result<Call, Failure> {
         unsupported("keeps no files that can be fetched by their id")
@@ -196,12 +204,19 @@ pub struct Listing {
     pub live_only: bool,
     /// How many batches can be asked for by their ids in one request ([`PageRequest::ids`]); 0: none.
     pub by_id: u32,
+    /// Whether a page can be begun behind any batch that the list has, as its cursors are the ids of batches.
+    pub behind_any: bool,
 }
 
 impl Listing {
     /// A list of complete items, `size` a page, that can only be read from its newest batch on.
     pub const fn pages(size: u32) -> Self {
-        Self { size, complete: true, live_only: false, by_id: 0 }
+        Self { size, complete: true, live_only: false, by_id: 0, behind_any: false }
+    }
+
+    /// The same, but it can be begun behind any batch.
+    pub const fn behind_ids(size: u32) -> Self {
+        Self { behind_any: true, ..Self::pages(size) }
     }
 }
 

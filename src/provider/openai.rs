@@ -124,8 +124,8 @@ pub(super) struct Dialect {
     pub cancels: bool,
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
     pub passthrough: bool,
-    /// Reads a record of its results.
-    pub output_line: fn(&Map<String, Value>) -> Result<OutputLine, String>,
+    /// Reads a record of its results; `None`: they are in OpenAI's form.
+    pub output_line: Option<fn(&Map<String, Value>) -> Result<OutputLine, String>>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
     pub amend: fn(&mut Reader<'_>, &mut Sighting),
 }
@@ -154,7 +154,7 @@ pub(super) enum ResultsLocation {
 impl Dialect {
     /// OpenAI's own interface.
     pub const OPENAI: Self = Self {
-        listing: Listing::pages(PAGE),
+        listing: Listing::behind_ids(PAGE),
         paging: Paging::After,
         results_location: ResultsLocation::Files,
         root: "",
@@ -163,7 +163,7 @@ impl Dialect {
         creation: Some(Creation::OPENAI),
         cancels: true,
         passthrough: true,
-        output_line,
+        output_line: None,
         amend: |_, _| {},
     };
 }
@@ -412,7 +412,11 @@ impl Provider for OpenAi {
     }
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
-        (self.dialect.output_line)(record.object)
+        self.dialect.output_line.unwrap_or(output_line)(record.object)
+    }
+
+    fn gives_openai_lines(&self) -> bool {
+        self.dialect.output_line.is_none()
     }
 
     fn pass(&self, method: &Method, path: &str, query: Option<&str>) -> Result<Call, Failure> {

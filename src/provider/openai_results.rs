@@ -113,7 +113,12 @@ pub fn error_of(error: &Value) -> RequestResult {
 /// The tokens that a body tells, under the names of chat completions, embeddings or responses, in snake or camel case.
 pub fn usage(body: &Value) -> Option<Usage> {
     let usage = body.get("usage")?;
-    let count = |paths: &[&str]| paths.iter().find_map(|path| usage.pointer(path)?.as_u64());
+    tokens(|path| usage.pointer(path)?.as_u64())
+}
+
+/// The same, of what `told` finds at a path within `usage`.
+pub(super) fn tokens(told: impl Fn(&str) -> Option<u64>) -> Option<Usage> {
+    let count = |paths: &[&str]| paths.iter().find_map(|path| told(path));
     let input = count(&["/prompt_tokens", "/input_tokens", "/promptTokens", "/inputTokens"]);
     let output = count(&["/completion_tokens", "/output_tokens", "/completionTokens", "/outputTokens"]);
     let total = count(&["/total_tokens", "/totalTokens"]);

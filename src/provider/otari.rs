@@ -52,7 +52,7 @@ const DIALECT: Dialect = Dialect {
         begin: |start| RequestsWithin::begin(start, around),
         ..Creation::OPENAI
     }),
-    output_line,
+    output_line: Some(output_line),
     ..Dialect::OPENAI
 };
 

@@ -49,6 +49,12 @@ pub fn items(page: &[u8]) -> Option<Vec<Range<usize>>> {
     }
 }
 
+/// Whether `page` names the batch `id`, in an item or around them.
+pub fn names(page: &[u8], id: &str) -> bool {
+    let quoted = format!("\"{id}\"");
+    memchr::memmem::find(page, quoted.as_bytes()).is_some()
+}
+
 /// `page` with a number, which is no batch, in place of each of these `items`.
 pub fn without<'a>(page: &[u8], items: impl IntoIterator<Item = &'a Range<usize>>) -> Vec<u8> {
     let mut rest = Vec::new();

@@ -11,14 +11,12 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 pub(super) struct Tally {
     /// How many records of the output have come in this pass.
     output: u64,
-    /// How often each record was given, by its hash.
-    given: BTreeMap<u64, u32>,
-    /// How many are in `given`.
-    outstanding: u64,
-    /// Whether this is the second pass.
-    again: bool,
-    /// There were records that are not in `given`.
+    /// The records that the first pass gave, by their hashes, in their order.
+    given: Vec<u64>,
+    /// There were too many to keep.
     unknown: bool,
+    /// In a second pass: how often each record was given that has not come again, by its hash.
+    outstanding: Option<BTreeMap<u64, u32>>,
     /// What is wrong with the end of this pass.
     cut: Option<String>,
 }
@@ -50,28 +48,34 @@ impl Tally {
         if part == Part::Output {
             self.output += 1;
         }
+        if self.unknown {
+            return true;
+        }
         let mut hasher = DefaultHasher::new();
         match id {
             Some(id) => (part, id).hash(&mut hasher),
             None => (part, record).hash(&mut hasher),
         }
         let hash = hasher.finish();
-        if !self.again && self.given.len() >= MAX_KNOWN && !self.given.contains_key(&hash) {
-            self.unknown = true;
-            return true;
+        match &mut self.outstanding {
+            None if self.given.len() < MAX_KNOWN => self.given.push(hash),
+            None => {
+                self.unknown = true;
+                self.given = Vec::new();
+            }
+            Some(outstanding) => match outstanding.get_mut(&hash) {
+                Some(1) => {
+                    outstanding.remove(&hash);
+                    return false;
+                }
+                Some(count) => {
+                    *count -= 1;
+                    return false;
+                }
+                None => {}
+            },
         }
-        let count = self.given.entry(hash).or_default();
-        if !self.again {
-            *count += 1;
-            self.outstanding += 1;
-            true
-        } else if *count > 0 {
-            *count -= 1;
-            self.outstanding -= 1;
-            false
-        } else {
-            true
-        }
+        true
     }
 
     /// The stream ended within a record, as `what` says.
@@ -81,8 +85,11 @@ impl Tally {
 
     /// Begins the second pass; `false`: it has been, or nobody knows what the first has given.
     pub(super) fn begin_again(&mut self) -> bool {
-        let begins = !self.again && !self.unknown;
-        self.again = true;
+        let begins = !self.is_again() && !self.unknown;
+        let outstanding = self.outstanding.get_or_insert_default();
+        for hash in std::mem::take(&mut self.given) {
+            *outstanding.entry(hash).or_default() += 1;
+        }
         self.output = 0;
         self.cut = None;
         begins
@@ -95,7 +102,7 @@ impl Tally {
 
     /// Whether this is the second pass.
     pub(super) fn is_again(&self) -> bool {
-        self.again
+        self.outstanding.is_some()
     }
 
     /// What is missing at the end of a pass, if `completed` requests succeeded; `None`: nothing is expected.
@@ -113,7 +120,7 @@ impl Tally {
             Some(cut) if missing > 0 => Some(Shortage(format!("{}; {cut}", counted()))),
             Some(cut) => Some(Shortage(cut.clone())),
             None if missing > 0 => Some(Shortage(counted())),
-            None if self.again && self.outstanding > 0 => {
+            None if self.outstanding.as_ref().is_some_and(|outstanding| !outstanding.is_empty()) => {
                 Some(Shortage("the results changed while they were fetched; fetch them again".to_owned()))
             }
             None => None,
@@ -121,7 +128,7 @@ impl Tally {
     }
 }
 
-/// So many different records are known again: more than any service's batches have, but for those in buckets.
+/// So many records are known again: more than any service's batches have, but for those in buckets.
 const MAX_KNOWN: usize = 500_000;
 
 fn plural(count: u64) -> &'static str {
