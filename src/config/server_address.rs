@@ -157,11 +157,11 @@ impl ServerAddress {
             let inline = word.strip_prefix("-c").or_else(|| word.strip_prefix("--"))?;
             if inline.is_empty() { words.get(at + 1).map(String::as_str) } else { Some(inline) }
         });
-        let paths = settings.filter_map(|setting| {
+        let mut paths = settings.filter_map(|setting| {
             let (name, value) = setting.split_once('=')?;
             name.trim().eq_ignore_ascii_case("search_path").then_some(value)
         });
-        let first = paths.last()?.split(',').next()?.trim().trim_matches('"').to_owned();
+        let first = paths.next_back()?.split(',').next()?.trim().trim_matches('"').to_owned();
         (!first.is_empty()).then_some(first)
     }
 

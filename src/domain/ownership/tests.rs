@@ -93,7 +93,7 @@ fn definitions_that_differ_are_decided_by_the_majority_and_a_tie_by_the_owner() 
     members[1].holds.insert(scope.clone(), 9);
     let leases = [lease(&scope, Some(0)), lease(&Scope::Keeper, Some(1))];
     assert_eq!(plan(&id(1), &members, &leases, LEASE, now), [], "a tie stays where it is");
-    let mut third = lively(2, &[scope.clone()], now);
+    let mut third = lively(2, std::slice::from_ref(&scope), now);
     third.holds.insert(scope.clone(), 9);
     members.push(third);
     assert_eq!(plan(&id(1), &members, &leases, LEASE, now), [Act::Want(scope.clone(), id(2))]);
@@ -235,7 +235,7 @@ impl World {
             self.stored.push(Stored { number: 0, dead: false, gone: false, holds });
             return Ok(());
         }
-        if second % 2 == 0 {
+        if second.is_multiple_of(2) {
             self.stored[me].number += 1;
         }
         let process = &mut self.processes[at];
