@@ -157,11 +157,11 @@ impl ServerAddress {
             let inline = word.strip_prefix("-c").or_else(|| word.strip_prefix("--"))?;
             if inline.is_empty() { words.get(at + 1).map(String::as_str) } else { Some(inline) }
         });
-        let paths = settings.filter_map(|setting| {
+        let mut paths = settings.filter_map(|setting| {
             let (name, value) = setting.split_once('=')?;
             name.trim().eq_ignore_ascii_case("search_path").then_some(value)
         });
-        let first = paths.last()?.split(',').next()?.trim().trim_matches('"').to_owned();
+        let first = paths.next_back()?.split(',').next()?.trim().trim_matches('"').to_owned();
         (!first.is_empty()).then_some(first)
     }
 
@@ -232,10 +232,10 @@ impl Given {
     fn address(mut self) -> Result<ServerAddress, BadServerAddress> {
         let roots = self.path("sslrootcert")?;
         let tls = self.tls(roots.as_ref())?;
-        let hosts = self.hosts(tls)?;
+        let hosts = self.hosts(tls, roots.is_some())?;
         let channel_binding =
             self.word("channel_binding", &CHANNEL_BINDINGS, "disable, prefer or require")?;
-        let protected = hosts.iter().all(|host| host.tls > Tls::Prefer);
+        let protected = hosts.iter().all(|host| host.tls > Tls::Disable);
         if channel_binding == Some(ChannelBinding::Require) && !protected {
             return Err(BadServerAddress::NothingToBindTo);
         }
@@ -324,7 +324,8 @@ impl Given {
         }
     }
 
-    fn hosts(&mut self, tls: Option<Tls>) -> Result<Vec<ServerHost>, BadServerAddress> {
+    /// `asked`: authorities are named, so they are asked wherever nothing else is said.
+    fn hosts(&mut self, tls: Option<Tls>, asked: bool) -> Result<Vec<ServerHost>, BadServerAddress> {
         let list = |text: Option<String>| -> Vec<String> {
             text.map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default()
         };
@@ -353,7 +354,7 @@ impl Given {
             let tls = match (&place, tls) {
                 (Place::Socket(_), _) => Tls::Disable,
                 (_, Some(tls)) => tls,
-                (place, None) if place.is_local() => Tls::Prefer,
+                (place, None) if place.is_local() && !asked => Tls::Prefer,
                 (_, None) => Tls::VerifyFull,
             };
             Ok(ServerHost { place, port, tls })

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::environment::Env;
 use crate::config::headers;
 use crate::config::secret::SecretSource;
-use crate::config::{Config, ProviderConfig, ServerAddress, WebhookConfig};
+use crate::config::{Config, ProviderConfig, WebhookConfig};
 use crate::domain::route::{Route, Routes};
 use crate::engine::Account;
 use crate::http::address::credentials;
@@ -90,12 +90,10 @@ impl Assembly {
         let heartbeat = config.heartbeat.as_ref().and_then(|heartbeat| {
             Some((resolve("heartbeat.url".to_owned(), &heartbeat.url)?, heartbeat.every))
         });
-        // The server's address stays as it is until the next start; nothing of it may show all the same.
-        if let Some(url) =
-            config.state.url.as_ref().and_then(|source| resolve("state.url".to_owned(), source))
-        {
-            let address = url.expose_secret().parse::<ServerAddress>();
-            secrets.extend(address.ok().and_then(|address| address.password().cloned()));
+        // The connection to the server stays as it is until the next start; its password is to show nowhere all the same.
+        match config.state.server(env) {
+            Ok(server) => secrets.extend(server.and_then(|server| server.password().cloned())),
+            Err(problem) => problems.push(problem),
         }
         let scrubber = Arc::new(Scrubber::new(&secrets));
 

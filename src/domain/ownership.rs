@@ -105,6 +105,48 @@ impl Pulse {
     }
 }
 
+/// What one member remembers of all it has seen, to tell how long it has been so.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    pulses: BTreeMap<MemberId, Pulse>,
+    leases: BTreeMap<Scope, (Seen, Duration)>,
+}
+
+/// A lease as it was seen: its owner, its epoch, and whether the owner was there.
+type Seen = (Option<MemberId>, u64, bool);
+
+impl Watch {
+    /// Another look at a member, whose commits are numbered `number`, at `now` by a clock that neither jumps nor stands
+    /// still.
+    pub fn member(&mut self, id: &MemberId, number: u64, now: Duration) -> Pulse {
+        let known = self.pulses.get(id);
+        let pulse = known.map_or_else(|| Pulse::new(number, now), |pulse| pulse.seen(number, now));
+        self.pulses.insert(id.clone(), pulse);
+        pulse
+    }
+
+    /// Another look at a lease: since when it has had this owner and this epoch, and its owner has been there or not.
+    pub fn lease(
+        &mut self,
+        scope: &Scope,
+        owner: Option<&MemberId>,
+        epoch: u64,
+        there: bool,
+        now: Duration,
+    ) -> Duration {
+        let seen = (owner.cloned(), epoch, there);
+        let since =
+            self.leases.get(scope).filter(|(known, _)| *known == seen).map_or(now, |(_, since)| *since);
+        self.leases.insert(scope.clone(), (seen, since));
+        since
+    }
+
+    /// Forgets members that are no longer in the table.
+    pub fn keep(&mut self, is_there: impl Fn(&MemberId) -> bool) {
+        self.pulses.retain(|id, _| is_there(id));
+    }
+}
+
 /// A scope and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -116,7 +158,7 @@ pub struct Lease {
     pub wanted: Option<MemberId>,
     /// How much work it is.
     pub weight: u64,
-    /// When the reader of the lease first saw it with this owner and epoch.
+    /// Since when its reader has seen it so: [`Watch::lease`].
     pub since: Duration,
 }
 

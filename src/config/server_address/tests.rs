@@ -56,6 +56,7 @@ fn who_names_authorities_wants_them_asked() {
     assert_eq!(tls("sslmode=require&sslrootcert=/ca.pem"), Tls::VerifyCa);
     assert_eq!(tls("sslmode=require&sslrootcert=system"), Tls::VerifyFull);
     assert_eq!(tls("sslmode=verify-ca&sslrootcert=/ca.pem"), Tls::VerifyCa);
+    assert_eq!(read("postgres://localhost/d?sslrootcert=/ca.pem").hosts[0].tls, Tls::VerifyFull);
     assert_eq!(read("postgres://db/d?sslrootcert=system").roots, None);
     assert_eq!(read("postgres://db/d?sslrootcert=/ca.pem").roots, Some(PathBuf::from("/ca.pem")));
     for options in ["sslmode=verify-ca", "sslmode=verify-ca&sslrootcert=system"] {
@@ -143,7 +144,7 @@ fn what_makes_no_sense_is_refused() {
         ("host=h sslcert=/c", "go together"),
         ("host=h sslkey=/c", "go together"),
         ("host=/run channel_binding=require", "needs TLS"),
-        ("host=h sslmode=prefer channel_binding=require", "needs TLS"),
+        ("host=h sslmode=disable channel_binding=require", "needs TLS"),
     ] {
         let message = refused(text);
         assert!(message.contains(word), "{text}: {message}");

@@ -146,17 +146,12 @@ impl Connector {
         }
         let (read_only, follows) =
             driven(&mut wire, state(&client)).await.map_err(|error| refused(&error))?;
-        match self.address.session {
-            Session::ReadWrite if follows => {
-                return Err(Refusal::ReadOnly(format!("{shown} is a standby")));
-            }
-            Session::ReadWrite if read_only => {
-                return Err(Refusal::ReadOnly(format!("{shown} is set to read-only")));
-            }
-            Session::Primary if follows => {
-                return Err(Refusal::ReadOnly(format!("{shown} is a standby")));
-            }
-            Session::ReadWrite | Session::Primary | Session::Any => {}
+        let session = self.address.session;
+        if follows && session != Session::Any {
+            return Err(Refusal::ReadOnly(format!("{shown} is a standby")));
+        }
+        if read_only && session == Session::ReadWrite {
+            return Err(Refusal::ReadOnly(format!("{shown} is set to read-only")));
         }
         Ok(Connected { client, wire, host: shown, version, read_only })
     }

@@ -106,6 +106,9 @@ impl Refusal {
     pub(super) fn of(host: &str, error: &tokio_postgres::Error, scrubber: &Scrubber) -> Self {
         if let Some(answer) = error.as_db_error() {
             let text = format!("{host}: {}", scrubber.excerpt(answer.message().as_bytes(), LONGEST_TEXT));
+            if let Some(refusal) = Self::of_pooler(answer.code().code(), answer.message()) {
+                return refusal(text);
+            }
             return match meaning(answer.code().code()) {
                 Meaning::Lost | Meaning::TimedOut => Self::Unreachable(text),
                 Meaning::NotReady | Meaning::NoConnection | Meaning::Again => Self::NotReady(text),
@@ -150,6 +153,23 @@ impl Refusal {
             "connection closed" => Self::Unreachable(told("the connection was closed")),
             what if because.is_empty() => Self::Unexpected(told(what)),
             what => Self::Unexpected(told(&format!("{what}: {because}"))),
+        }
+    }
+
+    /// What a pooler says, which has one code for everything.
+    fn of_pooler(code: &str, message: &str) -> Option<fn(String) -> Self> {
+        if code != "08P01" {
+            return None;
+        }
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&["no such database"]) {
+            Some(Self::NoDatabase)
+        } else if says(&["authentication failed", "password", "no such user", "auth failed"]) {
+            Some(Self::Credentials)
+        } else if says(&["unsupported startup parameter", "unsupported parameter"]) {
+            Some(Self::Setting)
+        } else {
+            None
         }
     }
 

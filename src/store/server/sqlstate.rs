@@ -51,7 +51,7 @@ pub fn meaning(code: &str) -> Meaning {
         "42501" => Meaning::NoRights,
         "3F000" | "42P01" | "42703" => Meaning::NoTable,
         // Settings that the server does not have, or values that they do not take.
-        "08P01" | "42704" | "22023" | "55P02" => Meaning::BadSetting,
+        "42704" | "22023" | "55P02" => Meaning::BadSetting,
         "58000" | "58030" | "58P01" | "58P02" | "F0000" => Meaning::Io,
         _ => match code.get(..2) {
             Some("08") => Meaning::Lost,
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn the_codes_that_batchd_acts_on() {
         for (meaning_of, codes) in [
-            (Meaning::Lost, &["08000", "08003", "08006", "57P01", "57P02", "57P05", "25P03"][..]),
+            (Meaning::Lost, &["08000", "08P01", "08003", "08006", "57P01", "57P02", "57P05", "25P03"][..]),
             (Meaning::NotReady, &["57P03"]),
             (Meaning::NoConnection, &["53300"]),
             (Meaning::Full, &["53000", "53100", "53200", "53400"]),
@@ -86,7 +86,7 @@ mod tests {
             (Meaning::NoDatabase, &["3D000", "57P04"]),
             (Meaning::NoTable, &["42P01", "3F000"]),
             (Meaning::BadValue, &["22P05", "22021", "23505", "23502", "54000"]),
-            (Meaning::BadSetting, &["08P01", "42704", "22023"]),
+            (Meaning::BadSetting, &["42704", "22023"]),
             (Meaning::Damaged, &["XX001", "XX002"]),
             (Meaning::Io, &["58030", "58P01"]),
             (Meaning::Defect, &["XX000", "42601", "0A000", "25P02"]),

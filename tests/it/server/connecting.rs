@@ -171,7 +171,7 @@ async fn who_cannot_be_reached_is_given_up_within_the_limit() {
     let url = format!("postgres://u:p@{}/d?connect_timeout=1", silent.local_addr().unwrap());
     let refusal = refused(&url).await;
     assert!(
-        matches!(&refusal, Refusal::Unreachable(what) if what.contains("no answer within 1s")),
+        matches!(&refusal, Refusal::Unreachable(what) if what.contains("no answer within 1 s")),
         "{refusal:?}"
     );
     assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
@@ -193,7 +193,7 @@ async fn a_way_that_loses_what_is_sent_is_given_up_too() {
 
 #[tokio::test]
 async fn an_old_server_and_one_that_repeats_the_password_are_refused_in_plain_words() {
-    let old = stand_in(b"\0\0\0\x17server_version\x0013.2\0");
+    let old = stand_in(b"\0\0\0\x18server_version\x0013.2\0");
     let refusal = refused(&format!("postgres://u:p@{old}/d")).await;
     assert!(matches!(&refusal, Refusal::TooOld(what) if what.ends_with("is 13.2")), "{refusal:?}");
     assert_eq!(refusal.affair(), Affair::Configuration);
@@ -351,11 +351,9 @@ async fn a_pooler_in_transaction_mode_will_do() {
         return;
     };
     let url = postgres.database().replace(&postgres.port().to_string(), &pooler.port.to_string());
-    let connected = crate::world::until("pgbouncer answers", || {
-        futures_util::FutureExt::now_or_never(async {})?;
+    crate::world::until("pgbouncer listens", || {
         std::net::TcpStream::connect(("127.0.0.1", pooler.port)).ok()
     });
-    drop(connected);
     let connected = connect(&url).await.unwrap();
     assert!(!connected.read_only);
     assert_eq!(ask(connected, "SELECT 1").await, "1");

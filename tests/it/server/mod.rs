@@ -1,4 +1,5 @@
 //! The way to a PostgreSQL server, against a real one.
 
+mod configured;
 mod connecting;
 mod support;

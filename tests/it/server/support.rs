@@ -3,7 +3,10 @@
 use crate::support::postgres::{Postgres, ROLE_PASSWORD, Stop, query, rows};
 use crate::support::proxy::{Cut, Passage, Proxy, Way};
 use crate::world::until;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -49,6 +52,8 @@ async fn what_was_committed_survives_both_kinds_of_restart() {
         let count = query(&url, "SELECT count(*) FROM kept").unwrap();
         assert_eq!(count, [[Some((number + 1).to_string())]], "{how:?}");
     }
+    postgres.restart(Stop::Fast);
+    assert_eq!(query(&url, "SELECT count(*) FROM kept").unwrap(), [[Some("2".to_owned())]]);
     assert!(postgres.log().contains("database system was not properly shut down"), "it was a crash");
 }
 
@@ -73,6 +78,42 @@ fn the_server_ends_with_its_keeper_and_leaves_nothing() {
     assert!(!directory.exists(), "{} is left", directory.display());
     assert!(query(&url, "SELECT 1").is_err(), "it still answers");
 }
+
+#[test]
+fn the_server_ends_with_a_test_process_that_is_killed() {
+    if Postgres::shared().is_none() {
+        return;
+    }
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args(["server::support::waits_to_be_killed", "--exact", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines.find_map(|line| Some(line.split_once(TOLD)?.1.to_owned())).unwrap();
+    let (directory, url) = told.split_once(' ').unwrap();
+    query(url, "SELECT 1").unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    until("the server's directory is gone", || (!Path::new(directory).exists()).then_some(()));
+    assert!(query(url, "SELECT 1").is_err(), "it still answers");
+}
+
+/// Runs in the process that the test above kills.
+#[test]
+#[ignore = "it waits to be killed by another test"]
+fn waits_to_be_killed() {
+    let Some(postgres) = Postgres::own(&[]) else { return };
+    let told = format!("{TOLD}{} {}", postgres.directory().display(), postgres.admin_url());
+    writeln!(std::io::stdout(), "{told}").unwrap();
+    let begun = crate::world::now();
+    while begun.elapsed() < Duration::from_mins(2) {
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Before what the process to be killed says.
+const TOLD: &str = "told: ";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_can_be_cut_slowed_down_and_lost() {

@@ -173,7 +173,7 @@ impl Cluster {
 
     /// Waits until something listens.
     pub fn wait_until_it_listens(&self) {
-        until_within(Duration::from_secs(60), "PostgreSQL listens", || {
+        until_within(Duration::from_mins(1), "PostgreSQL listens", || {
             TcpStream::connect(("127.0.0.1", self.port)).ok()
         });
     }

@@ -137,7 +137,7 @@ impl Postgres {
 
     fn wait(&self) {
         self.cluster.wait_until_it_listens();
-        until_within(Duration::from_secs(60), "PostgreSQL answers", || {
+        until_within(Duration::from_mins(1), "PostgreSQL answers", || {
             query(&self.admin_url(), "SELECT 1").ok()
         });
     }

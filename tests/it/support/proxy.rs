@@ -107,7 +107,9 @@ impl Proxy {
     /// Cuts all connections; how many there were.
     pub fn cut(&self) -> usize {
         let open = std::mem::take(&mut self.shared.state.lock().unwrap().open);
-        open.iter().for_each(|pair| pair.cut());
+        for pair in &open {
+            pair.cut();
+        }
         open.len()
     }
 
@@ -162,7 +164,7 @@ impl Shared {
             Way::ToServer => (&pair.client, &pair.server),
             Way::ToClient => (&pair.server, &pair.client),
         };
-        let mut piece = [0; 64 * 1024];
+        let mut piece = vec![0; 64 * 1024];
         loop {
             let length = match from.read(&mut piece) {
                 Ok(0) => return,
