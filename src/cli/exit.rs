@@ -124,7 +124,7 @@ impl From<&OpenError> for Exit {
                 Affair::Configuration => Self::Configuration,
             },
             OpenError::NewerServer { .. } => Self::Internal,
-            OpenError::Foreign { .. } => Self::Configuration,
+            OpenError::Foreign { .. } | OpenError::Moved { .. } => Self::Configuration,
         }
     }
 }

@@ -42,6 +42,7 @@ mod results;
 pub mod run;
 pub mod sandbox;
 pub mod show;
+pub mod state;
 pub mod status;
 pub mod submit;
 pub mod track;
@@ -163,7 +164,8 @@ commands! {
         reload Reload remote,
         doctor Doctor remote,
         backup Backup remote,
-        restore Restore inside;
+        restore Restore inside,
+        state State remote;
     "Try it out":
         demo Demo inside,
         sandbox Sandbox inside;
@@ -211,7 +213,9 @@ impl Context {
     pub async fn source(&self) -> Result<Source, Error> {
         if self.globals.offline {
             let view = connect::client_view(self.globals.config.as_deref())?;
-            return Ok(Source::Offline(Box::new(offline::Offline::open(&view)?)));
+            return Ok(Source::Offline(Box::new(
+                offline::Offline::open(&view, self.globals.config.as_deref()).await?,
+            )));
         }
         Ok(Source::Remote(self.client().await?))
     }

@@ -2,10 +2,14 @@
 
 use super::error::Error;
 use super::exit::Exit;
+use super::state::connector;
 use crate::clock::Clock;
 use crate::config::ClientView;
+use crate::config::Config;
+use crate::config::environment::Env;
 use crate::control::api::{DeliveryView, Listing, ProviderReport, StatusReport};
 use crate::control::api_error::ApiError;
+use crate::control::assembly::catalog;
 use crate::control::client::Query;
 use crate::control::query;
 use crate::control::service::Service;
@@ -28,14 +32,20 @@ impl std::fmt::Debug for Offline {
 }
 
 impl Offline {
-    /// Opens the state that the configuration names.
-    pub fn open(view: &ClientView) -> Result<Self, Error> {
+    /// Opens the state that the configuration names, which `config` is the file of.
+    pub async fn open(view: &ClientView, config: Option<&Path>) -> Result<Self, Error> {
         let Some(dir) = &view.state_dir else {
             return Err(Error::new(Exit::Configuration, "no state directory is known")
                 .hint("name it in the configuration: `[state] dir`"));
         };
         let clock = Clock::system();
-        let store = Store::open_offline(dir)?;
+        let env = Env::of_process();
+        // Whoever may not read the configuration reads the directory all the same.
+        let shared = Config::load(config, &catalog(), &env).ok().filter(|config| config.state.url.is_some());
+        let store = match shared {
+            Some(config) => Store::open_shared_offline(dir, connector(&config, &env)?).await?,
+            None => Store::open_offline(dir)?,
+        };
         let service = Service::offline(store.clone(), clock);
         Ok(Self { service, store, view: view.clone(), dir: dir.clone() })
     }

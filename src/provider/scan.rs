@@ -29,10 +29,7 @@ impl<'a> Scan<'a> {
 
     /// An object, of whose fields `take` takes each value by its key. A key with escapes is `None`.
     #[inline]
-    pub(super) fn object(
-        &mut self,
-        mut take: impl FnMut(&mut Self, &'a str) -> Option<()>,
-    ) -> Option<()> {
+    pub(super) fn object(&mut self, mut take: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
         self.fields(|scan| {
             let key = scan.text()?;
             scan.byte(b':')?;
@@ -183,7 +180,8 @@ impl<'a> Scan<'a> {
             b'u' => {
                 let digits = bytes.get(self.at + 2..self.at + 6)?;
                 // Half a surrogate pair may be no character, which takes more to tell.
-                let is_surrogate = matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
+                let is_surrogate =
+                    matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
                 if is_surrogate || !digits.iter().all(u8::is_ascii_hexdigit) {
                     return None;
                 }

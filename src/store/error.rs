@@ -72,6 +72,13 @@ pub enum OpenError {
         /// One of those tables.
         table: String,
     },
+    /// Its state has moved to a server.
+    #[error(
+        "the state in {} has moved to the PostgreSQL server {to}; name it in `[state] url`, or another directory in \
+         `[state] dir` (to go back to what is there, delete batchd.lock in it)",
+        dir.display()
+    )]
+    Moved { dir: PathBuf, to: String },
     /// There is nothing there to read (only without a daemon).
     #[error("there is no state in {}; name another directory in `[state] dir`, or start the daemon", dir.display())]
     Absent {

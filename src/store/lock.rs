@@ -36,6 +36,8 @@ pub(super) struct Marks {
     pub(super) log: Option<LogMark>,
     /// How many commits the database has had by then.
     pub(super) commits: i64,
+    /// The server that the state has moved to: what lies here is old.
+    pub(super) moved: Option<String>,
 }
 
 impl Lock {
@@ -101,6 +103,9 @@ impl Lock {
         if marks.closed {
             text.push_str("closed\n");
         }
+        if let Some(server) = &marks.moved {
+            let _ = writeln!(text, "moved {server}");
+        }
         if let Some(log) = &marks.log {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "log {}", log.text());
@@ -149,6 +154,8 @@ impl Marks {
                         marks.runs = runs.split_whitespace().map(str::to_owned).collect();
                     } else if let Some(log) = other.strip_prefix("log ") {
                         marks.log = LogMark::parse(log);
+                    } else if let Some(server) = other.strip_prefix("moved ") {
+                        marks.moved = Some(server.to_owned());
                     } else if let Some(commits) = other.strip_prefix("commits ") {
                         marks.commits = commits.parse().unwrap_or(0);
                     }
@@ -223,8 +230,14 @@ mod tests {
     fn a_shorter_text_leaves_nothing_of_a_longer_one() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
-        let long =
-            Marks { initialised: true, closed: true, runs: vec!["x".repeat(40); 4], log: None, commits: 9 };
+        let long = Marks {
+            initialised: true,
+            closed: true,
+            runs: vec!["x".repeat(40); 4],
+            log: None,
+            commits: 9,
+            moved: Some("db:5432".to_owned()),
+        };
         lock.write(&long, Timestamp::UNIX_EPOCH).unwrap();
         lock.write(&Marks::default(), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(Marks::of(dir.path()), Marks::default());

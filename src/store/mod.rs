@@ -62,6 +62,7 @@ pub use commit_stats::CommitStats;
 pub use error::{OpenError, StoreError};
 pub use server::connect::Connector;
 pub use server::leases::MemberView;
+pub use server::moving::Moved;
 pub use server::opening::Shared;
 pub use server::refusal::{Affair, Refusal};
 pub use state::Store;

@@ -33,6 +33,9 @@ impl Store {
         directory::prepare(dir)?;
         refuse_links(dir)?;
         let lock = Lock::take(dir)?;
+        if let Some(to) = lock.left.moved.clone() {
+            return Err(OpenError::Moved { dir: dir.to_owned(), to });
+        }
         directory::remove_stale_copies(dir);
         uploads::remove_unfinished(dir);
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
@@ -68,14 +71,14 @@ impl Store {
             holdings: Holdings::everything(followed_by),
             server: None,
         };
-        Ok(Self::of(dir, damage, readers, Some(daemon)))
+        Ok(Self::of(dir, damage, readers, Some(daemon), None))
     }
 
     /// Opens existing state for reading only, beside a daemon or without one.
     pub fn open_offline(dir: &Path) -> Result<Self, OpenError> {
         refuse_links(dir)?;
         let readers = Readers::new([Connection::File(connection::open_offline(dir)?)]);
-        Ok(Self::of(dir, Damage::default(), readers, None))
+        Ok(Self::of(dir, Damage::default(), readers, None, None))
     }
 }
 

@@ -92,6 +92,16 @@ impl Sql<'_> {
         }
     }
 
+    /// Hands each row of a statement to `read`.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.rows(sql, params, read).map(drop)
+    }
+
     /// All rows of a statement, each read by `read`.
     pub(super) fn rows<T>(
         &self,

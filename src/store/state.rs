@@ -11,6 +11,7 @@ use super::lock::Lock;
 use super::reader::Readers;
 use super::reckoning::Reckoner;
 use super::server::leases::MemberView;
+use super::server::session::Server;
 use super::sql::Sql;
 use super::threads::off_thread;
 use super::transaction::Tx;
@@ -36,6 +37,14 @@ pub(super) struct Inner {
     readers: Readers,
     /// `None`: opened for reading only.
     pub(super) daemon: Option<Daemon>,
+    /// The server that holds the state; `None`: it is in a file.
+    pub(super) server: Option<Arc<Server>>,
+}
+
+impl Inner {
+    pub(super) fn shared_server(&self) -> Option<Arc<Server>> {
+        self.server.clone()
+    }
 }
 
 /// What only the daemon's store has.
@@ -59,8 +68,14 @@ pub(super) struct Daemon {
 }
 
 impl Store {
-    pub(super) fn of(dir: &Path, damage: Damage, readers: Readers, daemon: Option<Daemon>) -> Self {
-        Self(Arc::new(Inner { dir: dir.to_owned(), damage, readers, daemon }))
+    pub(super) fn of(
+        dir: &Path,
+        damage: Damage,
+        readers: Readers,
+        daemon: Option<Daemon>,
+        server: Option<Arc<Server>>,
+    ) -> Self {
+        Self(Arc::new(Inner { dir: dir.to_owned(), damage, readers, daemon, server }))
     }
 
     /// Resolves once any read or write has met with damage; from then on nothing is written.
@@ -201,7 +216,7 @@ impl Store {
 
     /// Whether the state is on a server, not in a file.
     pub(super) fn is_on_server(&self) -> bool {
-        self.0.daemon.as_ref().is_some_and(|daemon| daemon.lock_file.is_none())
+        self.0.server.is_some()
     }
 
     pub(super) fn writer(&self) -> Result<&Writer, StoreError> {

@@ -53,9 +53,10 @@ impl Store {
     pub async fn open_shared_offline(dir: &Path, connector: Connector) -> Result<Self, OpenError> {
         let connected = reached(&connector).await?;
         let server = Arc::new(Server::new(connector));
-        let session = Session::new(server);
+        let session = Session::new(Arc::clone(&server));
         session.take(connected);
-        Ok(Self::of(dir, Damage::default(), Readers::new([Connection::Server(session)]), None))
+        let readers = Readers::new([Connection::Server(session)]);
+        Ok(Self::of(dir, Damage::default(), readers, None, Some(server)))
     }
 }
 
@@ -122,7 +123,7 @@ fn open(
         holdings,
         server: Some(host),
     };
-    Ok(Store::of(dir, damage, Readers::new(sessions), Some(daemon)))
+    Ok(Store::of(dir, damage, Readers::new(sessions), Some(daemon), Some(Arc::clone(server))))
 }
 
 /// Learns once from what ended before there was a history.

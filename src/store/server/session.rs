@@ -11,8 +11,8 @@ use super::refusal::Refusal;
 use super::sqlstate::{Meaning, meaning};
 use crate::http::scrub::Scrubber;
 use crate::sync::lock;
-use bytes::BytesMut;
-use futures_util::TryStreamExt as _;
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt as _, TryStreamExt as _};
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -173,6 +173,25 @@ impl Session {
         };
         let result: Result<u64, Failure> = self.server.runtime.block_on(running);
         self.judged(&client, result)
+    }
+
+    /// Sends what `next` gives, piece by piece, as what a `COPY … FROM STDIN` reads.
+    pub(super) fn copy_in(
+        &self,
+        statement: &str,
+        mut next: impl FnMut() -> Result<Option<Bytes>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let client = self.connected()?;
+        let running = async {
+            let sink = within(client.copy_in(statement)).await?;
+            tokio::pin!(sink);
+            while let Some(piece) = next().map_err(Failure::Own)? {
+                within(sink.send(piece)).await?;
+            }
+            within(sink.finish()).await
+        };
+        let result: Result<u64, Failure> = self.server.runtime.block_on(running);
+        self.judged(&client, result).map(drop)
     }
 
     /// Runs statements without parameters and rows, one after the other, in one message.
