@@ -288,7 +288,8 @@ fn openai_s_sdk_creates_at_ministack_and_reads_the_results() {
     };
     let write = |name: &str, lines: &[Value]| {
         let path = world.directory.path().join(name);
-        std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        std::fs::write(&path, lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n")
+            .unwrap();
         path.display().to_string()
     };
     let line = |id: &str, more: Value| {
@@ -705,7 +706,7 @@ fn fetched(provider: &dyn Provider, id: &str, part: Part, answers: &[&str]) -> V
 fn input_of(provider: &dyn Provider, input: &str, answers: &[&str]) -> Vec<String> {
     let mut batch = Batch::unseen("b", "/v1/chat/completions", 1_795_000_000);
     batch.output_file_id = Some("results:of-ours:b".to_owned());
-    batch.input_file_id = input.to_owned();
+    input.clone_into(&mut batch.input_file_id);
     match provider.input(&batch) {
         Ok(fetch) => followed(fetch, answers),
         Err(failure) => vec![failure.to_string()],

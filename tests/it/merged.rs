@@ -247,7 +247,7 @@ proptest! {
         runtime.block_on(async {
             let files = made.iter().enumerate().flat_map(|(number, made)| {
                 let [output, errors] = lines(made, number);
-                let text = |lines: Vec<Value>| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+                let text = |lines: Vec<Value>| lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
                 [(format!("out-{number}"), text(output)), (format!("err-{number}"), text(errors))]
             });
             let service = Arc::new(Service { files: files.collect(), piece });
