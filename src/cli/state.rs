@@ -5,11 +5,10 @@ use super::error::Error;
 use super::exit::Exit;
 use super::quantity::of;
 use crate::config::environment::Env;
-use crate::config::{Config, StateConfig};
+use crate::config::Config;
 use crate::control::assembly::catalog;
 use crate::store::{Connector, Store};
 use clap::{Args, Subcommand};
-use secrecy::ExposeSecret as _;
 use std::path::PathBuf;
 
 /// Move the state to a PostgreSQL server
@@ -73,15 +72,10 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
 
 /// What connects to the server that the configuration names.
 pub fn connector(config: &Config, env: &Env) -> Result<Connector, Error> {
-    let StateConfig { url, .. } = &config.state;
-    let Some(source) = url else {
-        return Err(Error::new(Exit::Configuration, "the configuration names no server: `[state] url`")
-            .hint("docs/scaling.md shows how"));
-    };
-    let secret =
-        source.resolve(env).map_err(|problem| Error::new(Exit::Configuration, problem.to_string()))?;
-    let address = secret.expose_secret().trim().parse();
-    let address =
-        address.map_err(|problem| Error::new(Exit::Configuration, format!("`[state] url`: {problem}")))?;
+    let address = config.state.server(env).map_err(|problem| Error::new(Exit::Configuration, problem))?;
+    let address = address.ok_or_else(|| {
+        Error::new(Exit::Configuration, "the configuration names no server: `[state] url`")
+            .hint("docs/scaling.md shows how")
+    })?;
     Ok(Connector::new(address, config.http.ca_file.clone()))
 }
