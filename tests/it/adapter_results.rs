@@ -114,7 +114,7 @@ fn what_every_provider_s_tokens_cost() {
                 let line = provider.output_line(record).unwrap();
                 let model = line.result.model().map(str::to_owned);
                 if let Some(usage) = line.usage {
-                    told.add(model, usage);
+                    told.add(model.as_deref(), usage);
                 }
             }
             if told.usage.total_tokens > 0 {

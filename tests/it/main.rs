@@ -53,6 +53,7 @@ mod schedule;
 mod schedule_repair;
 mod sdk_requests;
 mod secrets;
+mod side_by_side;
 mod simulation;
 mod split;
 mod state_files;
