@@ -6,10 +6,14 @@
 #![expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
+#[path = "harness/plot.rs"]
+#[expect(dead_code, reason = "other benches use more of it")]
+mod plot;
 #[path = "../tests/it/trial.rs"]
 mod trial;
 
 use batchd::rng::Rng;
+use plot::Line;
 use trial::{ROWS, Row, at_budget, learnt, quantile, with_progress};
 
 /// Batches of each kind, and histories to learn from.
@@ -42,18 +46,33 @@ fn main() {
     }
     println!();
     let mut missed = 0;
+    let mut learning = Vec::new();
     for (number, row) in ROWS.iter().enumerate() {
         for budget in BUDGETS {
+            let mut points = Vec::new();
             print!("{:<38} {:>8.0} {budget:>6.0} {:>7.2}", row.name, row.optimum, row.unlearnt);
             for seen in SEEN {
                 let ratio = mean_ratio(row, number as u64, seen, budget);
                 missed += usize::from(seen == 0 && ratio > row.unlearnt || seen == 200 && ratio > 1.25);
                 print!(" {ratio:>8.2}");
+                points.push((seen.max(1) as f64, ratio));
             }
             println!();
+            if (budget - 40.0).abs() < 1.0 {
+                // None seen and one seen share a place on the axis.
+                points.remove(0);
+                learning.push(Line { what: row.name.to_owned(), points });
+            }
         }
     }
     println!("\n{missed} marks missed\n");
+    plot::lines(
+        "schedule",
+        "Lag × checks against the optimum, at 40 checks",
+        "durations seen",
+        &learning,
+        Some(1.25),
+    );
     progress();
 }
 

@@ -11,7 +11,10 @@ mod harness;
 #[expect(dead_code, reason = "the tests use more of it")]
 mod world;
 
-use harness::{Pager, configure, is_asked_for, processor_seconds, quiet_daemon, resident, start, track};
+use harness::plot::{self, Line};
+use harness::{
+    Pager, configure, is_asked_for, processor_seconds, quiet_daemon, resident, shares, start, track,
+};
 use std::time::{Duration, Instant};
 use world::World;
 
@@ -58,13 +61,91 @@ fn main() {
         "in",
         "just started"
     );
-    let memory: Vec<(usize, f64)> =
-        [1_000, 10_000, 100_000].into_iter().map(|count| (count, row(count))).collect();
-    let ((few, small), (many, large)) = (memory[0], memory[2]);
+    let rows: Vec<Row> = counts().into_iter().map(row).collect();
+    if let [first, .., last] = rows.as_slice() {
+        println!(
+            "\nMemory grows by {:.0} bytes a batch, from {} to {}.",
+            (last.memory - first.memory) * 1024.0 * 1024.0 / (last.count - first.count) as f64,
+            first.count,
+            last.count
+        );
+    }
+    plot_rows(&rows);
+    rounds_of_slow_pages();
+}
+
+/// How many batches are measured: those of `BATCHD_BENCH_BATCHES`, such as `1000000`, else three sizes.
+fn counts() -> Vec<usize> {
+    let given = std::env::var("BATCHD_BENCH_BATCHES").ok();
+    let counts = given.map(|text| text.split(',').map(|count| count.trim().parse().unwrap()).collect());
+    counts.unwrap_or_else(|| vec![1_000, 10_000, 100_000])
+}
+
+/// What was measured of one size.
+struct Row {
+    count: usize,
+    /// MiB.
+    memory: f64,
+    just_started: f64,
+    /// Microseconds of processor for one check of one batch.
+    check: f64,
+}
+
+fn plot_rows(rows: &[Row]) {
+    let line = |what: &str, of: &dyn Fn(&Row) -> f64| Line {
+        what: what.to_owned(),
+        points: rows.iter().map(|row| (row.count as f64, of(row))).collect(),
+    };
+    let memory = [line("watching", &|row| row.memory), line("just started", &|row| row.just_started)];
+    plot::lines("memory", "Memory by number of batches, MiB", "batches", &memory, None);
+    let processor = [line("a batch and check", &|row| row.check)];
+    plot::lines("processor", "Processor of an unchanged check, µs", "batches", &processor, Some(3.0));
+}
+
+/// A long list whose every page takes 400 ms.
+fn rounds_of_slow_pages() {
+    const COUNT: usize = 10_000;
+    let world = World::new();
+    let (pager, address) = Pager::slow(COUNT, Duration::from_millis(400));
+    configure(&world, address, "15s", "15s");
+    let daemon = quiet_daemon(&world);
+    track(&world, COUNT);
+    let begun = Instant::now();
+    while pager.asked().shown < 2 * COUNT as u64 && begun.elapsed() < 3 * FIRST_ROUND {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // From one pause to the next is one round.
+    let pause = || {
+        let mut before = pager.asked();
+        loop {
+            std::thread::sleep(Duration::from_millis(1500));
+            let now = pager.asked();
+            if now.requests() == before.requests() {
+                return now;
+            }
+            before = now;
+        }
+    };
+    let before = pause();
+    while pager.asked().requests() == before.requests() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let begun = Instant::now();
+    let mut last = (Instant::now(), pager.asked().requests());
+    while last.0.elapsed() < Duration::from_millis(1500) {
+        let requests = pager.asked().requests();
+        if requests != last.1 {
+            last = (Instant::now(), requests);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (took, requests) = (last.0 - begun, pager.asked().since(before).requests());
     println!(
-        "\nMemory grows by {:.0} bytes a batch, from {few} to {many}.",
-        (large - small) * 1024.0 * 1024.0 / (many - few) as f64
+        "\n{COUNT} batches, pages of 100 at 400 ms each, every 15 s: a round takes {:.1} s and {requests} requests; marks: 8 s, \
+         130",
+        took.as_secs_f64()
     );
+    daemon.terminate();
 }
 
 /// A daemon that has nothing to do.
@@ -76,12 +157,17 @@ fn idle() {
     let before = processor_seconds(&daemon);
     std::thread::sleep(Duration::from_secs(8));
     let share = (processor_seconds(&daemon) - before) / 8.0 * 100.0;
-    println!("Nothing tracked: {:.1} MiB, {share:.3} % of one core.\n", resident(&daemon));
+    let (shared, own) = shares(&daemon);
+    println!(
+        "Nothing tracked: {:.1} MiB resident, {shared:.1} MiB with shares of what others map too, {own:.1} MiB its own; \
+         {share:.3} % of one core.\n",
+        resident(&daemon)
+    );
     daemon.terminate();
 }
 
-/// Measures one size; gives the memory.
-fn row(count: usize) -> f64 {
+/// Measures one size.
+fn row(count: usize) -> Row {
     let world = World::new();
     let (pager, address) = Pager::start(count);
     configure(&world, address, "5s", "5s");
@@ -118,5 +204,5 @@ fn row(count: usize) -> f64 {
         processor / asked.shown as f64 * 1e6,
         ready.as_secs_f64(),
     );
-    memory
+    Row { count, memory, just_started: started, check: processor / asked.shown as f64 * 1e6 }
 }

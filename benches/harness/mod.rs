@@ -1,5 +1,7 @@
 //! What the benches share: a provider that pages quickly, and what a process has used.
 
+pub mod plot;
+
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -26,6 +28,8 @@ struct Shared {
     pages: AtomicU64,
     shown: AtomicU64,
     retrieved: AtomicU64,
+    /// How long an answer takes.
+    takes: Duration,
     /// When each batch's end was first answered.
     answered: Mutex<Vec<Option<Instant>>>,
 }
@@ -64,6 +68,11 @@ pub fn number(id: &str) -> Option<usize> {
 impl Pager {
     /// Serves `count` batches, the newest first in its list, on a thread of its own.
     pub fn start(count: usize) -> (Self, SocketAddr) {
+        Self::slow(count, Duration::ZERO)
+    }
+
+    /// The same; each answer takes so long.
+    pub fn slow(count: usize, takes: Duration) -> (Self, SocketAddr) {
         let item = |number: usize, done: bool| {
             let created_at = 1_795_000_000 + number;
             let (status, completed, output, completed_at) = if done {
@@ -83,6 +92,7 @@ impl Pager {
             pages: AtomicU64::new(0),
             shown: AtomicU64::new(0),
             retrieved: AtomicU64::new(0),
+            takes,
             answered: Mutex::new(vec![None; count]),
         };
         let pager = Self(Arc::new(shared));
@@ -130,6 +140,7 @@ impl Pager {
 }
 
 async fn list(State(pager): State<Pager>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    tokio::time::sleep(pager.0.takes).await;
     let limit: usize = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(20);
     // The newest has the highest number.
     let newest = query.get("after").and_then(|after| number(after)).unwrap_or(pager.0.live.len());
@@ -145,6 +156,7 @@ async fn list(State(pager): State<Pager>, Query(query): Query<BTreeMap<String, S
 }
 
 async fn retrieve(State(pager): State<Pager>, Path(id): Path<String>) -> Response {
+    tokio::time::sleep(pager.0.takes).await;
     pager.0.retrieved.fetch_add(1, Ordering::Relaxed);
     pager.0.shown.fetch_add(1, Ordering::Relaxed);
     let ended = pager.0.ended.load(Ordering::Relaxed);
@@ -226,6 +238,16 @@ pub fn resident(daemon: &Daemon) -> f64 {
 /// Whether this is a real run: `cargo test --benches` starts benches too, and wants nothing of them.
 pub fn is_asked_for() -> bool {
     std::env::args().any(|argument| argument == "--bench")
+}
+
+/// Memory that it holds as the kernel sums it up, in MiB: its share of what others have too, and what is only its own.
+pub fn shares(daemon: &Daemon) -> (f64, f64) {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", daemon.pid())).unwrap();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    };
+    (field("Pss:"), field("Anonymous:"))
 }
 
 /// The shortest of several goes.

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod bookmarks;
 pub mod bounds;
 pub mod calendar;
 pub mod cost;

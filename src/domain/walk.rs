@@ -32,6 +32,11 @@ impl Walk {
         Self { known, ..Self::default() }
     }
 
+    /// Whether a page has named `cursor` as the one for the next.
+    pub fn has_been_told(&self, cursor: &str) -> bool {
+        self.cursors.contains(&fingerprint(cursor))
+    }
+
     /// Notes a page by the ids of its entries and its cursor for the next one.
     ///
     /// An empty page is no end: services that filter on their side give some in the middle of a list.

@@ -1,6 +1,7 @@
 //! What is known of an account's list of batches: its shape, whether it can be read, and what a check by it costs.
 
 use super::due::{DueList, Wanted};
+use crate::domain::bookmarks::Bookmarks;
 use crate::domain::rounds::{Outline, choose};
 use crate::domain::time::{later, since};
 use crate::http::failure::{Failure, Verdict};
@@ -26,6 +27,8 @@ pub(super) struct Lists {
     all: Outline,
     /// Of those that have not ended, where the service tells them apart.
     live: Outline,
+    all_bookmarks: Bookmarks,
+    live_bookmarks: Bookmarks,
     /// Before then no round is considered.
     not_before: Timestamp,
     /// Until then what is known of the list is believed.
@@ -42,6 +45,8 @@ impl Lists {
             listing,
             all: outline.clone(),
             live: outline,
+            all_bookmarks: Bookmarks::default(),
+            live_bookmarks: Bookmarks::default(),
             not_before: Timestamp::MIN,
             fresh_until: Timestamp::MIN,
             failures: 0,
@@ -97,6 +102,11 @@ impl Lists {
 
     pub(super) fn outline(&mut self, live: bool) -> &mut Outline {
         if live { &mut self.live } else { &mut self.all }
+    }
+
+    /// Where its pages began when it was read last.
+    pub(super) fn bookmarks(&mut self, live: bool) -> &mut Bookmarks {
+        if live { &mut self.live_bookmarks } else { &mut self.all_bookmarks }
     }
 
     /// A page came that settled so many batches. Returns whether the list could not be read before.

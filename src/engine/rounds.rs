@@ -9,6 +9,7 @@ use super::lists::{Extent, places};
 use super::poll;
 use super::poller::Poller;
 use super::unchanged::{self, Item, ShownPage};
+use crate::domain::bookmarks::{Place, Reading};
 use crate::domain::rounds::{Shown, choose};
 use crate::domain::sighting::Sighting;
 use crate::domain::time::{later, since};
@@ -16,13 +17,39 @@ use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::domain::walk::{Onward, Walk};
 use crate::http::call::Answer;
-use crate::http::failure::Verdict;
-use crate::provider::{Listing, PageRequest, Provider};
+use crate::http::failure::{Failure, Verdict};
+use crate::provider::{Listing, PageRequest, Provider, page_items};
 use crate::store::{Pk, StoreError};
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+/// A list that is being read.
+struct Pages {
+    listing: Listing,
+    /// Whether only live batches are listed.
+    live: bool,
+    reading: Reading,
+    walk: Walk,
+    /// How many pages have come, one after another.
+    number: usize,
+    extent: Extent,
+    /// Of what nobody has ever seen, how much the last page has shown.
+    found: f64,
+}
+
+impl Pages {
+    fn request(&self, cursor: Option<&str>) -> PageRequest {
+        PageRequest {
+            cursor: cursor.map(str::to_owned),
+            limit: self.listing.size,
+            live_only: self.live,
+            ..PageRequest::default()
+        }
+    }
+}
 
 /// A round under way; whatever happens to it, what was left to it is on the schedule again afterwards.
 pub(super) struct Round {
@@ -83,7 +110,13 @@ impl Round {
                 Err(error) => return self.cannot_store(&error),
             };
             let request = PageRequest { limit: listing.by_id, ids, ..PageRequest::default() };
-            let Some(page) = self.page(&request).await else { return };
+            tokio::task::yield_now().await;
+            self.poller.due().watch();
+            let page = match self.ask(&request, (0, &[])).await {
+                Some(Ok((page, _))) => page,
+                Some(Err(failure)) => return self.cannot_read(&failure).unwrap_or_default(),
+                None => return,
+            };
             if self.take_in(page).await.is_none() {
                 return;
             }
@@ -96,51 +129,150 @@ impl Round {
 
     /// Reads the list from its newest batch on, as far as that is worth it; `None`: the round is over.
     async fn pages(&self, listing: Listing, live: bool) -> Option<Extent> {
-        let mut request = PageRequest { limit: listing.size, live_only: live, ..PageRequest::default() };
-        let mut extent = Extent::Nothing;
-        let mut found = 1.0;
+        let bookmarks = self.poller.lists(|lists| std::mem::take(lists.bookmarks(live))).unwrap_or_default();
+        let mut pages = Pages {
+            listing,
+            live,
+            reading: Reading::new(bookmarks),
+            walk: Walk::past(self.poller.due().counts().0),
+            number: 0,
+            extent: Extent::Nothing,
+            found: 1.0,
+        };
+        let read = self.read(&mut pages).await;
+        if listing.behind_any {
+            let bookmarks = pages.reading.finish(pages.extent == Extent::Whole);
+            self.poller.lists(|lists| *lists.bookmarks(live) = bookmarks);
+        }
+        read.map(|()| pages.extent)
+    }
+
+    /// The same, with what is known of the reading in `pages`.
+    async fn read(&self, pages: &mut Pages) -> Option<()> {
         let mut left = 0;
-        let mut walk = Walk::past(self.poller.due().counts().0);
-        for number in 0_usize.. {
+        loop {
             if left == 0 {
-                left = self.worth_reading(live, number, extent, found);
+                left = self.worth_reading(pages);
             }
             if left == 0 {
-                break;
+                return Some(());
             }
-            left -= 1;
-            let unseen_before = self.poller.due().unseen();
-            let page = self.page(&request).await?;
-            let next = page.page.next.clone();
-            let onward = walk.note(page.keys(), next.as_deref());
-            let created_at = page.created_at();
-            let count = page.items.len();
-            let scheduled = self.take_in(page).await?;
-            if unseen_before > 0 && count > 0 {
-                let now_seen = unseen_before.saturating_sub(self.poller.due().unseen());
-                found = ratio(now_seen, count.min(unseen_before));
-            }
-            extent = extent.with(created_at.iter().min().copied());
-            let shown = Shown { batches: count, created_at, scheduled, last: onward != Onward::Read };
-            self.poller.lists(|lists| lists.outline(live).note(number, &shown));
+            let (first, ahead) = pages.reading.ahead(if pages.listing.behind_any { left } else { 0 });
+            let onward = if ahead.len() > 1 {
+                left -= ahead.len();
+                let ahead = ahead.to_vec();
+                self.side_by_side(pages, first, ahead).await?
+            } else {
+                left -= 1;
+                self.one(pages).await?
+            };
             match onward {
-                Onward::Read => request.cursor = next,
-                Onward::End => return Some(Extent::Whole),
+                Onward::Read => {}
+                Onward::End => {
+                    pages.extent = Extent::Whole;
+                    return Some(());
+                }
                 Onward::NoProgress => {
                     let provider = self.poller.name();
                     tracing::warn!(
                         provider,
                         "the provider's list repeats itself or shows nothing; what it has not shown is retrieved"
                     );
-                    break;
+                    return Some(());
                 }
             }
         }
-        Some(extent)
     }
 
-    /// How many pages from `number` on are worth reading for what is left to the round or has become due meanwhile.
-    fn worth_reading(&self, live: bool, number: usize, extent: Extent, found: f64) -> usize {
+    /// Reads the page behind the one before.
+    async fn one(&self, pages: &mut Pages) -> Option<Onward> {
+        let request = pages.request(pages.reading.next());
+        // Whoever waited for the slot of the page before comes first.
+        tokio::task::yield_now().await;
+        self.poller.due().watch();
+        let (page, shows) = match self.ask(&request, pages.reading.expected()).await? {
+            Ok(page) => page,
+            Err(failure) => return self.cannot_read(&failure),
+        };
+        pages.reading.went_on(shows, page.page.next.as_deref());
+        self.count(pages, page).await
+    }
+
+    /// Reads the pages behind these bookmarks, of which the first has this number, some of them at a time.
+    async fn side_by_side(&self, pages: &mut Pages, first: usize, bookmarks: Vec<String>) -> Option<Onward> {
+        let concurrency = self.poller.account().config.polling.concurrency as usize;
+        // The other half is for what is retrieved.
+        let at_once = (concurrency / 2).max(1);
+        self.poller.due().watch();
+        let asked: Vec<(usize, PageRequest, (usize, Vec<String>))> = (first..)
+            .zip(bookmarks)
+            .map(|(number, bookmark)| {
+                let (next, expected) = pages.reading.expected_behind(number);
+                (number, pages.request(Some(&bookmark)), (next, expected.to_vec()))
+            })
+            .collect();
+        let answers = stream::iter(asked).map(|(number, request, (next, expected))| async move {
+            tokio::task::yield_now().await;
+            (number, self.ask(&request, (next, &expected)).await)
+        });
+        let answers = answers.buffered(at_once);
+        tokio::pin!(answers);
+        while let Some((number, answer)) = answers.next().await {
+            let (page, shows) = match answer? {
+                Ok(page) => page,
+                // The batch that it was begun behind may be gone.
+                Err(failure) if is_unknown_place(&failure) => match pages.reading.is_gone(number) {
+                    Place::Next | Place::Behind => continue,
+                    Place::Unknown => return Some(Onward::Read),
+                },
+                Err(failure) => return self.cannot_read(&failure),
+            };
+            // A service that does not know the place may begin anew, or show nothing.
+            let next = page.page.next.as_deref();
+            let is_elsewhere =
+                page.items.is_empty() || next.is_some_and(|next| pages.walk.has_been_told(next));
+            let place = if is_elsewhere {
+                pages.reading.is_gone(number)
+            } else {
+                pages.reading.came(number, shows, next)
+            };
+            match place {
+                Place::Next => match self.count(pages, page).await? {
+                    Onward::Read => {}
+                    other => return Some(other),
+                },
+                // What it shows is worth as much as ever.
+                Place::Behind => drop(self.take_in(page).await?),
+                Place::Unknown => {
+                    self.take_in(page).await?;
+                    return Some(Onward::Read);
+                }
+            }
+        }
+        Some(Onward::Read)
+    }
+
+    /// Takes in a page that goes on where the reading was.
+    async fn count(&self, pages: &mut Pages, page: ShownPage) -> Option<Onward> {
+        let unseen_before = self.poller.due().unseen();
+        let onward = pages.walk.note(page.keys(), page.page.next.as_deref());
+        let created_at = page.created_at();
+        let count = page.items.len();
+        let scheduled = self.take_in(page).await?;
+        if unseen_before > 0 && count > 0 {
+            let now_seen = unseen_before.saturating_sub(self.poller.due().unseen());
+            pages.found = ratio(now_seen, count.min(unseen_before));
+        }
+        pages.extent = pages.extent.with(created_at.iter().min().copied());
+        let shown = Shown { batches: count, created_at, scheduled, last: onward != Onward::Read };
+        self.poller.lists(|lists| lists.outline(pages.live).note(pages.number, &shown));
+        pages.number += 1;
+        Some(onward)
+    }
+
+    /// How many of the next pages are worth reading for what is left to the round or has become due meanwhile.
+    fn worth_reading(&self, pages: &Pages) -> usize {
+        let Pages { live, number, extent, found, .. } = *pages;
         let now = self.poller.now();
         let longest = self.poller.plan().max_interval;
         let mut due = self.poller.due();
@@ -163,36 +295,41 @@ impl Round {
         pages.unwrap_or(0)
     }
 
-    /// One page; `None`: the round is over.
-    async fn page(&self, request: &PageRequest) -> Option<ShownPage> {
-        // Whoever waited for the slot of the page before comes first.
-        tokio::task::yield_now().await;
+    /// One page, and the number of the last of these bookmarks, of which the first has the number beside them, that stands
+    /// on it; `None`: the round is over.
+    async fn ask(
+        &self,
+        request: &PageRequest,
+        (first, bookmarks): (usize, &[String]),
+    ) -> Option<Result<(ShownPage, Option<usize>), Failure>> {
         let poller = &self.poller;
         let read = |adapter: &dyn Provider, answer: &Answer| {
-            unchanged::read(adapter, request, answer, poller.now(), |with| with(&poller.due()))
+            let page = unchanged::read(adapter, request, answer, poller.now(), |with| with(&poller.due()))?;
+            let last = bookmarks.iter().rposition(|bookmark| page_items::names(&answer.body, bookmark));
+            Ok((page, last.map(|last| first + last)))
         };
-        poller.due().watch();
-        let mut result = poller.page_as(request, read).await?;
-        if result.as_ref().is_err_and(|failure| failure.verdict() == Verdict::Again) {
+        let result = poller.page_as(request, read).await?;
+        let is_worth_a_try =
+            |failure: &Failure| failure.verdict() == Verdict::Again && !is_unknown_place(failure);
+        if result.as_ref().is_err_and(is_worth_a_try) {
             // Once more: to retrieve all that pages would have shown is the heavier burden.
-            poller.due().watch();
-            result = poller.page_as(request, read).await?;
+            return poller.page_as(request, read).await;
         }
-        match result {
-            Ok(page) => Some(page),
-            Err(failure) => {
-                let now = self.poller.now();
-                let wait = self.poller.lists(|lists| lists.failed(&failure, now)).unwrap_or_default();
-                if !wait.is_zero() {
-                    tracing::warn!(
-                        provider = self.poller.name(),
-                        "cannot read the provider's list of batches ({failure}): each batch is polled by itself; the list is tried again in {}",
-                        crate::domain::duration::human(wait)
-                    );
-                }
-                None
-            }
+        Some(result)
+    }
+
+    /// Leaves a list alone that cannot be read; the round is over.
+    fn cannot_read<T>(&self, failure: &Failure) -> Option<T> {
+        let now = self.poller.now();
+        let wait = self.poller.lists(|lists| lists.failed(failure, now)).unwrap_or_default();
+        if !wait.is_zero() {
+            tracing::warn!(
+                provider = self.poller.name(),
+                "cannot read the provider's list of batches ({failure}): each batch is polled by itself; the list is tried again in {}",
+                crate::domain::duration::human(wait)
+            );
         }
+        None
     }
 
     /// Takes in what a page shows of batches on the schedule. Returns how many that were; `None`: the state cannot be
@@ -314,6 +451,11 @@ impl Round {
         let again = later(self.poller.now(), self.poller.plan().min_interval);
         self.poller.lists(|lists| lists.postpone(again));
     }
+}
+
+/// Whether a service may mean by this that it does not know the batch that a page is to begin behind.
+fn is_unknown_place(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status { status, .. } if matches!(status.as_u16(), 400 | 404 | 410 | 422))
 }
 
 /// Whether what a page shows of `before` is as good as retrieving it.

@@ -2,7 +2,7 @@
 //! no more is kept of it than what is counted, and it is passed on as the bytes that it is.
 
 use super::openai_results::tokens;
-use super::scan::Scan;
+use super::scan::{OrNull, Scan};
 use crate::domain::batch::Usage;
 
 /// What is counted of a line.
@@ -35,7 +35,7 @@ impl<'a> GivenLine<'a> {
         scan.end()?;
         let ((), _) = (error?, id?);
         let Response { status_code, body } = response?;
-        Some(Self { custom_id: custom_id?, status_code, model: body.model, usage: body.usage })
+        Some(Self { custom_id: custom_id?.value(), status_code, model: body.model, usage: body.usage })
     }
 
     pub fn is_success(&self) -> bool {
@@ -49,7 +49,7 @@ fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
 }
 
 /// An id, or `null`: what every reader of ids takes for the same.
-fn text_id<'a>(scan: &mut Scan<'a>) -> Option<Option<&'a str>> {
+fn text_id<'a>(scan: &mut Scan<'a>) -> Option<OrNull<&'a str>> {
     /// A longer one is left to whoever takes the line apart, in bytes.
     const LONGEST: usize = 512;
     let id = scan.text_or_null()?;
@@ -58,7 +58,7 @@ fn text_id<'a>(scan: &mut Scan<'a>) -> Option<Option<&'a str>> {
         id.len() <= LONGEST
             && id.starts_with(|c: char| !c.is_whitespace() && !matches!(c, '\u{1FFFE}' | '\u{10FFFE}'))
     };
-    id.is_none_or(is_plain).then_some(id)
+    id.value().is_none_or(is_plain).then_some(id)
 }
 
 struct Response<'a> {
@@ -93,18 +93,18 @@ impl<'a> Body<'a> {
             "usage" => once(&mut usage, Counts::read(scan)?),
             _ => scan.pass_over(),
         })?;
-        Some(Self { model: model.flatten(), usage: usage.as_ref().and_then(Counts::usage) })
+        Some(Self { model: model.and_then(OrNull::value), usage: usage.as_ref().and_then(Counts::usage) })
     }
 }
 
 /// The counts of tokens under the names of chat completions, embeddings and responses, in snake case.
 #[derive(Default)]
 struct Counts {
-    prompt: Option<Option<u64>>,
-    input: Option<Option<u64>>,
-    completion: Option<Option<u64>>,
-    output: Option<Option<u64>>,
-    total: Option<Option<u64>>,
+    prompt: Option<OrNull<u64>>,
+    input: Option<OrNull<u64>>,
+    completion: Option<OrNull<u64>>,
+    output: Option<OrNull<u64>>,
+    total: Option<OrNull<u64>>,
     prompt_details: Option<Details>,
     input_details: Option<Details>,
     completion_details: Option<Details>,
@@ -132,14 +132,14 @@ impl Counts {
     }
 
     fn usage(&self) -> Option<Usage> {
-        let cached = |details: &Option<Details>| details.as_ref()?.cached?;
-        let reasoning = |details: &Option<Details>| details.as_ref()?.reasoning?;
+        let cached = |details: &Option<Details>| details.as_ref()?.cached?.value();
+        let reasoning = |details: &Option<Details>| details.as_ref()?.reasoning?.value();
         tokens(|path| match path {
-            "/prompt_tokens" => self.prompt?,
-            "/input_tokens" => self.input?,
-            "/completion_tokens" => self.completion?,
-            "/output_tokens" => self.output?,
-            "/total_tokens" => self.total?,
+            "/prompt_tokens" => self.prompt?.value(),
+            "/input_tokens" => self.input?.value(),
+            "/completion_tokens" => self.completion?.value(),
+            "/output_tokens" => self.output?.value(),
+            "/total_tokens" => self.total?.value(),
             "/prompt_tokens_details/cached_tokens" => cached(&self.prompt_details),
             "/input_tokens_details/cached_tokens" => cached(&self.input_details),
             "/completion_tokens_details/reasoning_tokens" => reasoning(&self.completion_details),
@@ -151,8 +151,8 @@ impl Counts {
 
 #[derive(Default)]
 struct Details {
-    cached: Option<Option<u64>>,
-    reasoning: Option<Option<u64>>,
+    cached: Option<OrNull<u64>>,
+    reasoning: Option<OrNull<u64>>,
 }
 
 impl Details {

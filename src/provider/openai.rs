@@ -104,6 +104,9 @@ const INTAKE: Intake = Intake {
     ..Intake::OPENAI
 };
 
+/// Reads a record of results.
+pub(super) type LineReader = fn(&Map<String, Value>) -> Result<OutputLine, String>;
+
 /// How a service's interface differs from OpenAI's own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
@@ -125,7 +128,7 @@ pub(super) struct Dialect {
     /// Whether clients of OpenAI's own interface may upload files and create batches there.
     pub passthrough: bool,
     /// Reads a record of its results; `None`: they are in OpenAI's form.
-    pub output_line: Option<fn(&Map<String, Value>) -> Result<OutputLine, String>>,
+    pub output_line: Option<LineReader>,
     /// Reads what stands elsewhere, or means something else, once the fields of OpenAI's object are read.
     pub amend: fn(&mut Reader<'_>, &mut Sighting),
 }

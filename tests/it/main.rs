@@ -56,6 +56,7 @@ mod schedule_repair;
 mod sdk_requests;
 mod secrets;
 mod server;
+mod side_by_side;
 mod simulation;
 mod split;
 mod state_files;

@@ -85,7 +85,7 @@ impl Results {
             let exact = exact.and_then(|exact| read(&exact).ok()).map(OutputLine::into_json);
             lenient::write(&exact.unwrap_or(line), given);
         }
-        self.count(Seen { has_id, succeeded, usage, model: model.as_deref() });
+        self.count(&Seen { has_id, succeeded, usage, model: model.as_deref() });
     }
 
     /// Gives the record as it is, if it is clearly in OpenAI's form. Whether it is.
@@ -96,13 +96,13 @@ impl Results {
         if self.tally.take(record, id, current.part) && self.keep.wants(succeeded) {
             given.extend_from_slice(record);
             let GivenLine { custom_id, usage, model, .. } = line;
-            self.count(Seen { has_id: custom_id.is_some(), succeeded, usage, model });
+            self.count(&Seen { has_id: custom_id.is_some(), succeeded, usage, model });
         }
         true
     }
 
     /// Counts a line that was given.
-    fn count(&mut self, seen: Seen<'_>) {
+    fn count(&mut self, seen: &Seen<'_>) {
         self.summary.lines += 1;
         self.summary.without_id += u64::from(!seen.has_id);
         if seen.succeeded {
