@@ -3,7 +3,8 @@
 //! Both have the same tables and columns; the file's say which.
 
 use super::super::error::StoreError;
-use super::super::sql::{Cell, Sql};
+use super::super::sql::Sql;
+use super::super::value::Cell;
 use super::session::Session;
 use bytes::{BufMut as _, BytesMut};
 use rusqlite::types::ValueRef;

@@ -384,9 +384,10 @@ impl ServerWriter {
                 rows.push(format!("({}, 'due', NULL)", quoted(&scope.to_string())));
             }
         }
-        for (scope, kind) in &changes.letters {
+        for (scope, kind, batch) in &changes.letters {
             if !held.contains(scope) {
-                rows.push(format!("({}, '{kind}', NULL)", quoted(&scope.to_string())));
+                let batch = batch.map_or_else(|| "NULL".to_owned(), |pk| pk.to_string());
+                rows.push(format!("({}, '{kind}', {batch})", quoted(&scope.to_string())));
             }
         }
         if changes.all_webhooks {

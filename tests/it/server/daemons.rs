@@ -33,7 +33,10 @@ impl Cluster {
                 "[state]\n",
                 &format!("[state]\nurl = {{ env = \"TEST_URL\" }}\nname = \"{name}\"\nlease = \"2s\"\n"),
             )
-            .replace(&self.world.state().display().to_string(), &self.path(name, "state").display().to_string())
+            .replace(
+                &self.world.state().display().to_string(),
+                &self.path(name, "state").display().to_string(),
+            )
             .replace(&self.world.socket().display().to_string(), &socket.display().to_string());
         std::fs::write(self.path(name, "toml"), text).unwrap();
         let mut command = self.world.command();
@@ -92,7 +95,9 @@ impl Cluster {
     }
 
     fn until_told(&self, batch: &str) {
-        until_within(HANDED_OVER, &format!("{batch} is told"), || (!self.told(batch).is_empty()).then_some(()));
+        until_within(HANDED_OVER, &format!("{batch} is told"), || {
+            (!self.told(batch).is_empty()).then_some(())
+        });
     }
 
     /// Every event once, numbered without gaps.
