@@ -43,6 +43,7 @@ pub mod run;
 pub mod sandbox;
 pub mod show;
 pub mod state;
+mod state_server;
 pub mod status;
 pub mod submit;
 pub mod track;

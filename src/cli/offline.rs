@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::exit::Exit;
-use super::state::connector;
+use super::state_server::connector;
 use crate::clock::Clock;
 use crate::config::ClientView;
 use crate::config::Config;

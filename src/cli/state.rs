@@ -4,10 +4,11 @@ use super::Context;
 use super::error::Error;
 use super::exit::Exit;
 use super::quantity::of;
+use super::state_server::connector;
 use crate::config::Config;
 use crate::config::environment::Env;
 use crate::control::assembly::catalog;
-use crate::store::{Connector, Store};
+use crate::store::Store;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -68,14 +69,4 @@ pub async fn run(arguments: Arguments, context: &mut Context) -> Result<Exit, Er
         dir.display()
     ));
     Ok(Exit::Ok)
-}
-
-/// What connects to the server that the configuration names.
-pub fn connector(config: &Config, env: &Env) -> Result<Connector, Error> {
-    let address = config.state.server(env).map_err(|problem| Error::new(Exit::Configuration, problem))?;
-    let address = address.ok_or_else(|| {
-        Error::new(Exit::Configuration, "the configuration names no server: `[state] url`")
-            .hint("docs/scaling.md shows how")
-    })?;
-    Ok(Connector::new(address, config.http.ca_file.clone()))
 }

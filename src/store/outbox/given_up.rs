@@ -91,9 +91,3 @@ impl Store {
         .await
     }
 }
-
-/// Whether the others are to be told that the delivery of the row was given up: not if it was to tell just that of another
-/// one, or one webhook's trouble would never end at the others.
-pub(super) const TOLD_OF: &str =
-    "(SELECT CASE WHEN type <> 'webhook.delivery_dead' THEN 1 ELSE 0 END FROM events
-     WHERE events.sequence = deliveries.sequence)";

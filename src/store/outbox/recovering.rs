@@ -4,7 +4,6 @@ use super::super::column::{Pk, length, ms};
 use super::super::error::StoreError;
 use super::super::sql::Sql;
 use super::super::value::named;
-use super::given_up::TOLD_OF;
 use crate::domain::suspect::{AfterDeath, after_death};
 use jiff::Timestamp;
 
@@ -98,3 +97,8 @@ pub(super) fn shorten_waits(connection: &Sql<'_>, now: Timestamp) -> Result<(), 
 
 const CRASH_LOOP: &str = "crash_loop: batchd died again and again while sending it, three times of those with nothing \
      else under way; please report this";
+/// Whether the others are to be told that the delivery of the row was given up: not if it was to tell just that of another
+/// one, or one webhook's trouble would never end at the others.
+pub(super) const TOLD_OF: &str =
+    "(SELECT CASE WHEN type <> 'webhook.delivery_dead' THEN 1 ELSE 0 END FROM events
+     WHERE events.sequence = deliveries.sequence)";
