@@ -115,7 +115,7 @@ impl From<&OpenError> for Exit {
         match error {
             OpenError::Locked { .. } => Self::StateHeld,
             OpenError::Damaged { .. } => Self::StateDamaged,
-            OpenError::Newer { .. } => Self::Internal,
+            OpenError::Newer { .. } | OpenError::NewerServer { .. } => Self::Internal,
             OpenError::Unwritable { .. } => Self::StateUnwritable,
             OpenError::Absent { .. } => Self::Failed,
             OpenError::Server(refusal) => match refusal.affair() {
@@ -123,7 +123,6 @@ impl From<&OpenError> for Exit {
                 Affair::Credentials => Self::Refused,
                 Affair::Configuration => Self::Configuration,
             },
-            OpenError::NewerServer { .. } => Self::Internal,
             OpenError::Foreign { .. } | OpenError::Moved { .. } => Self::Configuration,
         }
     }

@@ -215,7 +215,7 @@ impl Context {
         if self.globals.offline {
             let view = connect::client_view(self.globals.config.as_deref())?;
             return Ok(Source::Offline(Box::new(
-                offline::Offline::open(&view, self.globals.config.as_deref()).await?,
+                Box::pin(offline::Offline::open(&view, self.globals.config.as_deref())).await?,
             )));
         }
         Ok(Source::Remote(self.client().await?))

@@ -119,26 +119,7 @@ impl Service {
             "How long commits to the database took",
             Commits(self.store.commit_stats()),
         );
-        // Only where several daemons may share the state: each tells what it does itself.
-        if self.store.server().is_some() {
-            let leases =
-                gauges(&mut registry, "batchd_lease", "1 for each part of the work that this daemon does");
-            let offset = gauge(
-                &mut registry,
-                "batchd_clock_offset_seconds",
-                "How far this daemon's clock is ahead of the database server's",
-            );
-            for member in self.store.members().into_iter().filter(|member| member.is_this) {
-                offset.set(
-                    Duration::from_millis(member.offset_ms.unsigned_abs())
-                        .as_secs_f64()
-                        .copysign(if member.offset_ms < 0 { -1.0 } else { 1.0 }),
-                );
-                for scope in member.scopes {
-                    set(&leases, &vec![("scope", scope)], 1.0);
-                }
-            }
-        }
+        self.leases(&mut registry);
         let reloaded = gauge(
             &mut registry,
             "batchd_config_last_reload_successful",
@@ -154,6 +135,26 @@ impl Service {
             ApiError::new(super::api::ErrorCode::Internal, format!("cannot write the metrics: {error}"))
         })?;
         Ok(text)
+    }
+
+    /// What this daemon does and how its clock goes, where several may share the state.
+    fn leases(&self, registry: &mut Registry) {
+        if self.store.server().is_none() {
+            return;
+        }
+        let leases = gauges(registry, "batchd_lease", "1 for each part of the work that this daemon does");
+        let offset = gauge(
+            registry,
+            "batchd_clock_offset_seconds",
+            "How far this daemon's clock is ahead of the database server's",
+        );
+        for member in self.store.members().into_iter().filter(|member| member.is_this) {
+            let seconds = Duration::from_millis(member.offset_ms.unsigned_abs()).as_secs_f64();
+            offset.set(if member.offset_ms < 0 { -seconds } else { seconds });
+            for scope in member.scopes {
+                set(&leases, &vec![("scope", scope)], 1.0);
+            }
+        }
     }
 }
 

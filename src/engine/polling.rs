@@ -88,7 +88,7 @@ impl Poller {
                     return;
                 }
                 waits += 1;
-                if waits % SHOWN_EVERY == 0 {
+                if waits.is_multiple_of(SHOWN_EVERY) {
                     self.show_owners().await;
                 }
                 continue;

@@ -9,6 +9,7 @@ use super::worker::{Done, Worker};
 use crate::clock::Clock;
 use crate::domain::ownership::Scope;
 use crate::failpoint;
+use crate::store::holdings::Holdings;
 use crate::store::outbox::Due;
 use crate::store::{Pk, StoreError};
 use crate::webhook::EventBody;
@@ -37,7 +38,7 @@ impl Worker {
         let stopping = self.context.tasks.stopping();
         let scope = Scope::Webhook(self.name.clone());
         let holdings = self.context.store.holdings();
-        let mut is_known = holdings.as_ref().is_none_or(|holdings| holdings.is_alone());
+        let mut is_known = holdings.as_ref().is_none_or(Holdings::is_alone);
         let mut waits: u32 = 0;
         self.recall_failure().await;
         while !stopping.is_cancelled() {
@@ -55,7 +56,7 @@ impl Worker {
                     () = holdings.wait() => {
                         // What the owner knows is shown here too.
                         waits += 1;
-                        if waits % SHOWN_EVERY == 0 {
+                        if waits.is_multiple_of(SHOWN_EVERY) {
                             self.remember().await;
                         }
                     }

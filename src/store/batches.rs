@@ -107,11 +107,11 @@ impl Store {
     /// The id of a batch that is on the schedule.
     pub async fn id_on_schedule(&self, pk: Pk) -> Result<Option<String>, StoreError> {
         self.read(move |connection| {
-            Ok(connection.row(
+            connection.row(
                 "SELECT id FROM checks JOIN batches ON pk = checks.batch WHERE pk = ?1",
                 [pk],
                 |row| row.get("id"),
-            )?)
+            )
         })
         .await
     }
@@ -163,9 +163,9 @@ impl Store {
     /// The ids of these batches, in no particular order.
     pub async fn ids(&self, batches: Vec<Pk>) -> Result<Vec<String>, StoreError> {
         self.read(move |connection| {
-            let ids = batches.into_iter().map(|pk| {
-                Ok(connection.row("SELECT id FROM batches WHERE pk = ?1", [pk], |row| row.get("id"))?)
-            });
+            let ids = batches
+                .into_iter()
+                .map(|pk| connection.row("SELECT id FROM batches WHERE pk = ?1", [pk], |row| row.get("id")));
             ids.filter_map(Result::transpose).collect()
         })
         .await
@@ -185,7 +185,7 @@ impl Store {
                 let providers: Vec<String> = connection.rows(
                     "SELECT provider FROM batches WHERE id = ?1 OR submission = ?1 ORDER BY provider",
                     [&id],
-                    |row| Ok(row.get("provider")?),
+                    |row| row.get("provider"),
                 )?;
                 if !providers.is_empty() {
                     found.insert(id, providers);

@@ -251,7 +251,7 @@ fn take_old(tx: &mut Tx<'_>, unused: &[Range<i64>], now: Timestamp) -> Result<Ve
            SELECT pk FROM files WHERE ({}) AND NOT {NEEDED} LIMIT {DELETED_AT_ONCE}) RETURNING id",
         old.join(" OR ")
     );
-    tx.rows(&sql, values.as_slice(), |row| Ok(row.get("id")?))
+    tx.rows(&sql, values.as_slice(), |row| row.get("id"))
 }
 
 const COLUMNS: &str = "id, name, bytes, sha256, created_at, expires_at, owner";

@@ -95,11 +95,11 @@ impl Store {
     /// Whether a submission for this model of this provider waits already.
     pub async fn is_queued(&self, provider: String, model: String) -> Result<bool, StoreError> {
         self.read(move |connection| {
-            Ok(connection.one(
+            connection.one(
                 "SELECT EXISTS (SELECT 1 FROM queue WHERE provider = ?1 AND model = ?2) AS waits",
                 (provider, model),
                 |row| row.get("waits"),
-            )?)
+            )
         })
         .await
     }
@@ -152,20 +152,20 @@ fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Res
 
 /// Whether this submission is in the queue.
 pub(super) fn waits(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
-    Ok(connection.one(
+    connection.one(
         "SELECT EXISTS (SELECT 1 FROM queue WHERE submission = ?1) AS waits",
         [submission],
         |row| row.get("waits"),
-    )?)
+    )
 }
 
 /// Whether its provider has been asked for its batch, and the answer is not known yet.
 fn is_being_created(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
-    Ok(connection.one(
+    connection.one(
         "SELECT EXISTS (SELECT 1 FROM submissions WHERE lineage ->> '$.submission' = ?1) AS asked",
         [submission],
         |row| row.get("asked"),
-    )?)
+    )
 }
 
 /// The submission has become the batch `key`: it waits no more, and what stood for it goes. Gives what that was.

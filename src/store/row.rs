@@ -141,11 +141,11 @@ pub(super) fn find(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<(Pk, T
 
 /// The number of the batch with this key.
 pub(super) fn number(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<Pk>, StoreError> {
-    Ok(connection.row(
+    connection.row(
         "SELECT pk FROM batches WHERE provider = ?1 AND id = ?2",
         (&key.provider, &key.id),
         |row| row.get("pk"),
-    )?)
+    )
 }
 
 /// Writes a new row.

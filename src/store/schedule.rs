@@ -77,7 +77,7 @@ impl Store {
                 let due = entries(connection, Some(before))?;
                 let mut off = Vec::new();
                 for pk in on_schedule {
-                    if !connection.row("SELECT 1 FROM checks WHERE batch = ?1", [pk], |_| Ok(()))?.is_some() {
+                    if connection.row("SELECT 1 FROM checks WHERE batch = ?1", [pk], |_| Ok(()))?.is_none() {
                         off.push(pk);
                     }
                 }

@@ -37,6 +37,7 @@ impl Connection {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what is bound is made for the call")]
 impl Sql<'_> {
     /// Runs a statement that gives no rows. Returns how many it changed.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, StoreError> {

@@ -119,7 +119,7 @@ impl Store {
     /// Copies the log into the database and empties it: now and then, so that it does not grow. Not an error if
     /// somebody reads just now; the next one will do it.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        self.0.damage.noted(self.writer()?.alone(|core| core.checkpoint()).await)
+        self.0.damage.noted(self.writer()?.alone(Core::checkpoint).await)
     }
 
     /// Whether the files are still as the last commit left them. Some `stat`s; what it finds is damage.

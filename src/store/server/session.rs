@@ -77,16 +77,20 @@ impl Server {
         };
         let text = self.scrubber.excerpt(answer.message().as_bytes(), LONGEST_TEXT);
         match meaning(answer.code().code()) {
-            Meaning::Lost | Meaning::NotReady | Meaning::NoConnection | Meaning::TimedOut => {
-                StoreError::Unreachable(text)
-            }
-            Meaning::ReadOnly | Meaning::Credentials | Meaning::NoRights | Meaning::NoDatabase => {
-                StoreError::Unreachable(text)
-            }
+            Meaning::Lost
+            | Meaning::NotReady
+            | Meaning::NoConnection
+            | Meaning::TimedOut
+            | Meaning::ReadOnly
+            | Meaning::Credentials
+            | Meaning::NoRights
+            | Meaning::NoDatabase
+            | Meaning::Full
+            | Meaning::Io
+            | Meaning::Again => StoreError::Unreachable(text),
             Meaning::NoTable => {
                 StoreError::Unreachable(format!("{text}; the tables of batchd are not there"))
             }
-            Meaning::Full | Meaning::Io | Meaning::Again => StoreError::Unreachable(text),
             Meaning::BadValue | Meaning::BadSetting | Meaning::Damaged | Meaning::Defect => {
                 StoreError::Internal(format!("the PostgreSQL server: {text} ({})", answer.code().code()))
             }
@@ -115,10 +119,7 @@ impl Session {
     pub(super) fn take(&self, connected: Connected) {
         let Connected { client, wire, host, .. } = connected;
         *self.last.borrow_mut() = (host, None);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "below the supervisor; it ends with the client, and statements fail with it"
-        )]
+        // It ends with the client, and statements fail with it.
         self.server.runtime.spawn(async move {
             if let Err(error) = wire.await {
                 tracing::debug!("a connection to the PostgreSQL server ended: {error}");

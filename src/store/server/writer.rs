@@ -16,7 +16,8 @@ use crate::domain::ownership::{Act, MemberId, Scope};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(in super::super) struct ServerWriter {
@@ -132,7 +133,7 @@ impl ServerWriter {
             match self.was_made(commit, now) {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(error),
-                Err(StoreError::Unreachable(_)) if Instant::now() < until => std::thread::sleep(PAUSE),
+                Err(StoreError::Unreachable(_)) if Instant::now() < until => pause(),
                 Err(_) => {
                     return Err(StoreError::Unreachable(
                         "the connection was lost while it was written, and it is not known whether it was"
@@ -412,6 +413,12 @@ impl ServerWriter {
     }
 }
 
+/// Waits for a moment, on a thread of blocking work.
+fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "no task waits on this thread")]
+    std::thread::sleep(PAUSE);
+}
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 /// A daemon that is stopped with the lock in its hand holds up the others for as long as the last of these. What may be
 /// lost with the server alone is no commit, whatever the role's settings say.
@@ -422,7 +429,7 @@ const LAST_IN_LINE: &str = "SELECT sequence FROM head FOR UPDATE; ";
 /// How long it is asked whether a commit was made whose answer was lost, before its caller is told that nobody knows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
 /// How often the others see that this daemon lives, if it writes nothing.
-const BEAT_EVERY: Duration = Duration::from_millis(2000);
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// How long what is under way in a scope has before that is given back.
 const LEFT_AFTER: Duration = Duration::from_secs(3);
 const LETTERS_IN_ONE: usize = 1000;
