@@ -1,15 +1,19 @@
 //! Many at once: a hundred thousand batches, ten thousand transitions.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::store::batches::BatchFilter;
 use batchd::store::events::EventFilter;
 use batchd::store::outbox::DeliveryFilter;
 use batchd::store::schedule::ScheduleEntry;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+on_both! {
+    a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled,
+    j2_ten_thousand_transitions_at_once_are_few_commits,
+}
+
+async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled(stage: Stage) {
+    let store = stage.open().await;
     let items = (0..100_000).map(|number| registration(&format!("batch_{number:032x}"))).collect();
     let before = store.commit_stats().count;
     let registered = store.register(items, routes(&[])).await.unwrap();
@@ -42,16 +46,14 @@ async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() 
 
     // Too large to be checked whole before the daemon is ready.
     drop(store);
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let store = stage.open().await;
     store.check_whole().await.unwrap();
     store.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn j2_ten_thousand_transitions_at_once_are_few_commits() {
+async fn j2_ten_thousand_transitions_at_once_are_few_commits(stage: Stage) {
     const COUNT: usize = 10_000;
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let store = stage.open().await;
     let items = (0..COUNT).map(|number| registration(&format!("batch_{number}"))).collect();
     let registered = store.register(items, routes(&[])).await.unwrap();
     let before = store.commit_stats().count;
@@ -72,5 +74,5 @@ async fn j2_ten_thousand_transitions_at_once_are_few_commits() {
     assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), stats.count);
     assert!(stats.seconds_total > 0.0);
     store.close().await.unwrap();
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
