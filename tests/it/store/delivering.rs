@@ -242,6 +242,7 @@ async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it(stage: Stage) {
     let store = owing(&stage, 2, &["pipeline", "ops"]).await;
     let first = due(&store, "pipeline", 0).await[0];
     let attempt = store.begin_attempts(vec![first], EPOCH).await.unwrap()[0].unwrap();
+    stage.serve(&store, &["ops"]).await;
     store.align_webhooks(vec!["ops".to_owned()], EPOCH).await.unwrap();
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Inflight, DeliveryState::Held]);
     assert_eq!(states(&store, "ops").await, [DeliveryState::Pending; 2]);

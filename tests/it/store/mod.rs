@@ -9,12 +9,14 @@ mod fixture;
 mod history;
 mod load;
 mod mounted;
+mod moving;
 mod older_sqlite;
 mod opening;
 mod power;
 mod pruning;
 mod recording;
 mod stage;
+mod texts;
 
 use batchd::clock::Clock;
 use batchd::domain::batch::RequestCounts;

@@ -33,6 +33,11 @@ impl Stage {
         self.url.is_some()
     }
 
+    /// How many a test of load takes: every statement is a way to a server and back.
+    pub fn portion(&self, count: usize) -> usize {
+        if self.is_on_server() { count / 10 } else { count }
+    }
+
     /// Opens the state, as a daemon that starts at [`EPOCH`] and is alone.
     pub async fn open(&self) -> Store {
         self.open_at(EPOCH).await
@@ -46,10 +51,15 @@ impl Stage {
         let shared =
             Shared { connector: self.connector(), name: "test".to_owned(), lease: Duration::from_mins(1) };
         let store = Store::open_shared(self.dir(), shared, standing(at)).await.unwrap();
-        let webhooks = ["pipeline", "ops", "pager", "other"].map(|name| Scope::Webhook(name.to_owned()));
+        self.serve(&store, &["pipeline", "ops", "pager", "other"]).await;
+        store
+    }
+
+    /// From now on the daemon has these webhooks, and no others; on a server it says so to those that share the state.
+    pub async fn serve(&self, store: &Store, webhooks: &[&str]) {
+        let webhooks = webhooks.iter().map(|name| Scope::Webhook((*name).to_owned()));
         let scopes = [Scope::Keeper, Scope::Account("openai".to_owned())].into_iter().chain(webhooks);
         store.declare(scopes.map(|scope| (scope, 1)).collect()).await.unwrap();
-        store
     }
 
     /// What leads to the database.
@@ -154,13 +164,13 @@ fn standing(at: Timestamp) -> Clock {
     std::thread::scope(|scope| scope.spawn(ahead).join().unwrap())
 }
 
-/// Makes two tests of each of these: one on a file, where time is paused, and one on a server.
+/// Makes two tests of each of these: one on a file, where time is paused or as `(…)` says, and one on a server.
 macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {$(
+    (@ ($($file:tt)*) $name:ident) => {
         mod $name {
             use super::super::stage::Stage;
 
-            #[tokio::test(start_paused = true)]
+            #[tokio::test($($file)*)]
             async fn on_a_file() {
                 Box::pin(super::$name(Stage::file())).await;
             }
@@ -172,6 +182,12 @@ macro_rules! on_both {
                 }
             }
         }
+    };
+    ($($name:ident),* $(,)?) => {
+        super::stage::on_both! { (start_paused = true) $($name),* }
+    };
+    ($file:tt $($name:ident),* $(,)?) => {$(
+        super::stage::on_both! { @ $file $name }
     )*};
 }
 
