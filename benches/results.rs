@@ -52,9 +52,10 @@ fn main() {
     world.configure("");
     let mut text = std::fs::read_to_string(world.config()).unwrap();
     for (name, path) in [("anthropic", ""), ("gemini", "/v1beta")] {
-        text += &format!(
+        let provider = format!(
             "\n[providers.{name}]\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{address}{path}\"\n"
         );
+        text.push_str(&provider);
     }
     std::fs::write(world.config(), text).unwrap();
     let daemon = quiet_daemon(&world);

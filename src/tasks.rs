@@ -33,6 +33,13 @@ pub fn begin_blocking<T: Send + 'static>(
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
         return Box::pin(ready(Ok(work())));
     }
+    begin_waiting(work)
+}
+
+/// Begins `work`, which waits for the runtime itself and so can never be done where that runs.
+pub fn begin_waiting<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> BoxFuture<'static, Result<T, JoinError>> {
     Box::pin(tokio::task::spawn_blocking(work))
 }
 

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -118,6 +119,26 @@ impl Service {
             "How long commits to the database took",
             Commits(self.store.commit_stats()),
         );
+        // Only where several daemons may share the state: each tells what it does itself.
+        if self.store.server().is_some() {
+            let leases =
+                gauges(&mut registry, "batchd_lease", "1 for each part of the work that this daemon does");
+            let offset = gauge(
+                &mut registry,
+                "batchd_clock_offset_seconds",
+                "How far this daemon's clock is ahead of the database server's",
+            );
+            for member in self.store.members().into_iter().filter(|member| member.is_this) {
+                offset.set(
+                    Duration::from_millis(member.offset_ms.unsigned_abs())
+                        .as_secs_f64()
+                        .copysign(if member.offset_ms < 0 { -1.0 } else { 1.0 }),
+                );
+                for scope in member.scopes {
+                    set(&leases, &vec![("scope", scope)], 1.0);
+                }
+            }
+        }
         let reloaded = gauge(
             &mut registry,
             "batchd_config_last_reload_successful",

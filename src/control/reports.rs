@@ -73,7 +73,11 @@ impl Service {
                 .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()).display().to_string()),
             ready: troubles.is_empty(),
             troubles,
-            active: pollers.iter().map(|poller| poller.active).sum(),
+            // What other daemons poll is on no schedule of this one.
+            active: match self.store.server() {
+                Some(_) => state.active,
+                None => pollers.iter().map(|poller| poller.active).sum(),
+            },
             due: pollers.iter().map(|poller| poller.due).sum(),
             late_seconds: pollers.iter().map(|poller| poller.late.as_secs()).max().unwrap_or_default(),
             warnings: config.warnings.clone(),

@@ -127,8 +127,8 @@ impl Service {
             self.not_resubmitted(&parent).await?;
         }
         let fates = self.fates(live, &parent).await?;
-        let input = match wish.input {
-            Some(input) => input,
+        let (input, is_fetched) = match wish.input {
+            Some(input) => (input, false),
             None => self.input_of(live, &parent).await?,
         };
         let account =
@@ -151,7 +151,11 @@ impl Service {
             return Err(error);
         }
         let is_model_apart = intake.own.model == ModelPlace::Job;
-        let order = order(&parent, file_name, wish.owner, is_model_apart);
+        let mut order = order(&parent, file_name, wish.owner, is_model_apart);
+        if is_fetched && !intake.takes_openai && !intake.own.tells.is_empty() {
+            // What was translated tells its endpoint in the service's own words.
+            order.lineage.endpoint = None;
+        }
         self.create_again(live, order, kept, wish.wait, &selected).await
     }
 
@@ -249,8 +253,8 @@ impl Service {
         Ok(fates)
     }
 
-    /// The input of a batch: as it is kept here, or as its provider keeps it.
-    async fn input_of(&self, live: &Live, parent: &Tracked) -> Result<Incoming, ApiError> {
+    /// The input of a batch: as it is kept here, or, which is told by `true`, as its provider keeps it.
+    async fn input_of(&self, live: &Live, parent: &Tracked) -> Result<(Incoming, bool), ApiError> {
         let (provider, id) = (&parent.key.provider, &parent.key.id);
         let now = self.clock.now();
         if let Some(file) = &parent.uploaded_file
@@ -258,7 +262,7 @@ impl Service {
             && let Some(content) = self.store.file_content(&file.id, file.bytes).await?
         {
             self.store.use_file(file.id, now).await?;
-            return Ok(content.pieces().map_err(|error| error.to_string()).boxed());
+            return Ok((content.pieces().map_err(|error| error.to_string()).boxed(), false));
         }
         let gone = |why: String| {
             ApiError::new(ErrorCode::FileMissing, format!("the input of `{id}` cannot be had: {why}"))
@@ -288,7 +292,7 @@ impl Service {
         });
         let pieces =
             stream::unfold(receiver, |mut pieces| async move { Some((pieces.recv().await?, pieces)) });
-        Ok(pieces.boxed())
+        Ok((pieces.boxed(), true))
     }
 }
 

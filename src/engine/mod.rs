@@ -255,6 +255,10 @@ impl Engine {
 
     /// Makes one batch due now, if it is on the schedule; the pace of its provider holds.
     pub fn nudge(&self, provider: &str, pk: Pk) {
+        if !self.shared.polls(provider) {
+            self.ask_owner(provider.to_owned(), Some(pk));
+            return;
+        }
         if let Ok(poller) = self.poller(provider) {
             poller.nudge(pk);
         }
@@ -263,7 +267,20 @@ impl Engine {
     /// Makes every active batch due now; the pace of each provider holds. Returns how many.
     pub fn poll_all(&self) -> u64 {
         let pollers = sync::read(&self.pollers);
+        for name in pollers.in_force.keys().filter(|name| !self.shared.polls(name)) {
+            self.ask_owner(name.clone(), None);
+        }
         pollers.in_force.values().map(|poller| poller.all_due()).sum()
+    }
+
+    /// Has the daemon that polls an account, where several share the state, check one batch or all of them.
+    fn ask_owner(&self, provider: String, batch: Option<Pk>) {
+        let store = self.shared.store.clone();
+        self.shared.tasks.spawn_tracked(async move {
+            if let Err(error) = store.ask_for_checks(provider.clone(), batch).await {
+                tracing::warn!(provider, %error, "cannot ask the daemon that polls the account to do so now");
+            }
+        });
     }
 
     /// When `tracked` would be polled again if it were polled now, and why: the rule itself, without jitter.

@@ -387,8 +387,13 @@ impl Poller {
         if let Some(until) = state.held_until.filter(|until| *until > now) {
             self.budget.hold(Some(since(now, until)), now);
         }
-        *lock(&self.record.health) = Health::remembered(state);
+        self.show(state);
         self.budget.use_up(now);
+    }
+
+    /// Shows what another daemon knows of the account.
+    pub(super) fn show(&self, state: ProviderState) {
+        *lock(&self.record.health) = Health::remembered(state);
     }
 
     pub(super) fn record(&self) -> Arc<Record> {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Of the waits of one that does not poll the account, each so-many-th shows what its owner knows.
+const SHOWN_EVERY: u32 = 5;
 const PANICKED: &str = "the poll panicked; the log tells where";
 
 impl Poller {
@@ -76,6 +78,7 @@ impl Poller {
         let scope = Scope::Account(self.name().to_owned());
         // Of what is this daemon's alone the schedule is known from the start.
         let mut is_known = self.shared.store.holdings().is_none_or(|holdings| holdings.is_alone());
+        let mut waits: u32 = 0;
         loop {
             pulse.beat();
             if !self.shared.store.holds(&scope) {
@@ -83,6 +86,10 @@ impl Poller {
                 self.shared.wait_for_work(&self.retired).await;
                 if self.retired.is_cancelled() {
                     return;
+                }
+                waits += 1;
+                if waits % SHOWN_EVERY == 0 {
+                    self.show_owners().await;
                 }
                 continue;
             }
@@ -103,6 +110,15 @@ impl Poller {
                 () = &mut changed => {}
                 () = tokio::time::sleep(sleep) => {}
             }
+        }
+    }
+
+    /// Shows here too what the daemon knows that polls the account.
+    async fn show_owners(&self) {
+        if let Ok(states) = self.shared.store.provider_states().await
+            && let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name())
+        {
+            self.show(state);
         }
     }
 

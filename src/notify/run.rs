@@ -38,6 +38,7 @@ impl Worker {
         let scope = Scope::Webhook(self.name.clone());
         let holdings = self.context.store.holdings();
         let mut is_known = holdings.as_ref().is_none_or(|holdings| holdings.is_alone());
+        let mut waits: u32 = 0;
         self.recall_failure().await;
         while !stopping.is_cancelled() {
             if let Some(holdings) = holdings.as_ref().filter(|holdings| !holdings.holds(&scope)) {
@@ -51,10 +52,17 @@ impl Worker {
                         self.end(done.ok());
                         self.record().await;
                     }
-                    () = holdings.wait() => {}
+                    () = holdings.wait() => {
+                        // What the owner knows is shown here too.
+                        waits += 1;
+                        if waits % SHOWN_EVERY == 0 {
+                            self.remember().await;
+                        }
+                    }
                 }
                 continue;
             }
+            is_known &= !self.context.store.was_switched_elsewhere(&self.name);
             if !is_known {
                 // What another daemon knew of the webhook.
                 is_known = self.remember().await;
@@ -208,6 +216,8 @@ async fn send(
     Done { attempts, destination, exchange }
 }
 
+/// Of the waits of one that does not serve the webhook, each so-many-th shows what its owner knows.
+const SHOWN_EVERY: u32 = 5;
 /// The pause after the state could not be read or written, or the worker panicked.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 

@@ -281,7 +281,9 @@ impl InputChecker {
         let told = if is_openai { head.address()?.to_owned() } else { told_by(&form, request)?.to_owned() };
         self.settle_endpoint(provider, &told, is_openai)?;
         let endpoint = self.endpoint.as_deref().unwrap_or_default();
-        if told != endpoint && (is_openai || form.body != "body") {
+        // Where nothing in a request tells what it is for, the user says it.
+        let tells = is_openai || (form.body != "body" && !told.is_empty());
+        if told != endpoint && tells {
             let what = if is_openai { "has the url" } else { "is a request for" };
             return Err(format!(
                 "{what} `{told}`, and the endpoint is `{endpoint}`; one batch is for one endpoint"

@@ -6,7 +6,7 @@ use super::error::StoreError;
 use super::server::moving;
 use super::server::session::Session;
 use super::state::Store;
-use super::threads::off_thread;
+use super::threads::off_runtime;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ impl Store {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         if let Some(server) = self.0.shared_server() {
             let dir = self.0.dir.clone();
-            return off_thread(move || {
+            return off_runtime(move || {
                 let path = copy_path(&dir, number);
                 moving::copy_into(&Session::new(server), &path)?;
                 sync(&dir).map_err(|error| StoreError::Io(error.to_string()))?;
@@ -40,7 +40,7 @@ impl Store {
     pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
         if let Some(server) = self.0.shared_server() {
-            return off_thread(move || moving::copy_into(&Session::new(server), &path)).await?;
+            return off_runtime(move || moving::copy_into(&Session::new(server), &path)).await?;
         }
         self.apart(move |connection, _| database::copy_to(connection, &path)).await
     }

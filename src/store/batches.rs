@@ -3,9 +3,9 @@
 use super::column::{Pk, count, instant, maybe_at, maybe_status, ms, status};
 use super::error::StoreError;
 use super::recording::{self, Registered, Registration};
-use super::sql::{Value, named};
 use super::state::Store;
 use super::touch::Touch;
+use super::value::{Value, named};
 use super::{discovery, history, queue, row, submissions, telling};
 use crate::domain::route::Routes;
 use crate::domain::status::Status;

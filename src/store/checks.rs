@@ -2,7 +2,8 @@
 
 use super::column::{Pk, ms};
 use super::error::StoreError;
-use super::sql::{Sql, named};
+use super::sql::Sql;
+use super::value::named;
 use crate::domain::tracked::Tracked;
 
 /// What stands behind `FROM` to read batches with their places on the schedule, whose columns keep out of the way of the

@@ -1,7 +1,8 @@
 //! How values stand in columns: instants as Unix milliseconds, words as text, the rest as JSON. Columns are read by name.
 
 use super::error::StoreError;
-use super::sql::{Cell, Row, unreadable};
+use super::sql::Row;
+use super::value::{Cell, unreadable};
 use crate::domain::event::EventType;
 use crate::domain::status::Status;
 use crate::domain::time;

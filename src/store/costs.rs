@@ -2,9 +2,10 @@
 
 use super::column::{self, Pk, from_json, json, maybe_json, ms};
 use super::error::StoreError;
-use super::sql::{Row, named};
+use super::sql::Row;
 use super::state::Store;
 use super::transaction::Tx;
+use super::value::named;
 use super::{row, telling};
 use crate::domain::cost::{Cost, SpentByModel, Usd, spent};
 use crate::domain::prices::{Buyer, Prices};

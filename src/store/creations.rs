@@ -3,9 +3,10 @@
 
 use super::column::ms;
 use super::error::StoreError;
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::state::Store;
 use super::transaction::Tx;
+use super::value::named;
 use crate::domain::time::{earlier, since};
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;

@@ -3,8 +3,9 @@
 use super::column::{maybe_at, ms};
 use super::error::StoreError;
 use super::recording::{Registered, Registration, register};
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::state::Store;
+use super::value::named;
 use crate::domain::discovery::Searched;
 use crate::domain::route::Routes;
 use jiff::Timestamp;

@@ -2,9 +2,9 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
-use super::sql::named;
 use super::state::Store;
 use super::transaction::Tx;
+use super::value::named;
 use super::{costs, row, telling};
 use crate::domain::cost::Told;
 use crate::domain::event::{EventType, Occurrence};

@@ -2,9 +2,9 @@
 
 use super::column::{event_type, ms};
 use super::error::StoreError;
-use super::sql::Value;
 use super::state::Store;
 use super::telling::{last_sequence, record};
+use super::value::Value;
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use crate::domain::tracked::BatchKey;

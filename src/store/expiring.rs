@@ -2,9 +2,10 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::state::Store;
 use super::transaction::Tx;
+use super::value::named;
 use super::{row, telling};
 use crate::domain::finding;
 use crate::domain::route::Routes;

@@ -2,10 +2,11 @@
 
 use super::column::{count, instant, maybe_at, ms};
 use super::error::StoreError;
-use super::sql::{Row, Sql, Value, named};
+use super::sql::{Row, Sql};
 use super::state::Store;
 use super::transaction::Tx;
 use super::uploads::{self, Uploaded};
+use super::value::{Value, named};
 use crate::failpoint;
 use jiff::Timestamp;
 use std::ops::Range;

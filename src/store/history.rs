@@ -5,8 +5,9 @@
 use super::column::{Pk, ms, word};
 use super::error::StoreError;
 use super::row;
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::state::Store;
+use super::value::named;
 use crate::domain::batch::Batch;
 use crate::domain::hazard::Span;
 use crate::domain::history::{Class, Lesson, Stage, lessons};

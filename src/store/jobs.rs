@@ -2,8 +2,9 @@
 
 use super::column::{instant, ms};
 use super::error::StoreError;
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::state::Store;
+use super::value::named;
 use jiff::Timestamp;
 
 /// A job's last run.

@@ -2,8 +2,8 @@
 
 use super::column::Pk;
 use super::error::StoreError;
-use super::sql::Value;
 use super::state::Store;
+use super::value::Value;
 use crate::domain::tracked::Tracked;
 
 /// Names and beginnings of ids that a few characters of text may stand for.

@@ -55,6 +55,7 @@ mod threads;
 pub mod touch;
 mod transaction;
 pub mod uploads;
+mod value;
 mod writer;
 
 pub use column::Pk;

@@ -2,9 +2,9 @@
 
 use super::column::{maybe_at, ms};
 use super::error::StoreError;
-use super::sql::named;
 use super::state::Store;
 use super::telling;
+use super::value::named;
 use crate::domain::event::Draft;
 use crate::domain::route::Routes;
 use jiff::Timestamp;

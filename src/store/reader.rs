@@ -2,7 +2,7 @@
 
 use super::error::StoreError;
 use super::sql::{Connection, Sql};
-use super::threads::off_thread;
+use super::threads::{off_runtime, off_thread};
 use crate::failpoint;
 use crate::sync::lock;
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,8 @@ pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
     slots: Arc<Semaphore>,
     count: u32,
+    /// Whether they wait for a server.
+    are_remote: bool,
 }
 
 /// A connection on loan: it goes back whatever happens to the query.
@@ -26,10 +28,12 @@ impl Readers {
     pub(super) fn new(connections: impl Into<Vec<Connection>>) -> Self {
         let connections = connections.into();
         let count = u32::try_from(connections.len()).unwrap_or(u32::MAX);
+        let are_remote = connections.iter().any(|connection| matches!(connection, Connection::Server(_)));
         Self {
             slots: Arc::new(Semaphore::new(connections.len())),
             idle: Arc::new(Mutex::new(connections)),
             count,
+            are_remote,
         }
     }
 
@@ -41,7 +45,7 @@ impl Readers {
     {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let idle = Arc::clone(&self.idle);
-        off_thread(move || {
+        let work = move || {
             let connection = lock(&idle).pop();
             let loan = Loan { connection, idle };
             let result = match &loan.connection {
@@ -53,8 +57,8 @@ impl Readers {
             drop(loan);
             drop(slot);
             result
-        })
-        .await?
+        };
+        if self.are_remote { off_runtime(work).await? } else { off_thread(work).await? }
     }
 
     /// Whether they are still there.

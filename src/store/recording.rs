@@ -3,8 +3,8 @@
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
 use super::rescheduled::Rescheduled;
-use super::sql::named;
 use super::transaction::Tx;
+use super::value::named;
 use super::{checks, costs, downloads, expiring, history, row, telling};
 use crate::domain::batch::Usage;
 use crate::domain::cost::SpentByModel;

@@ -3,7 +3,8 @@
 use super::checks::{self, BATCHES_AND_CHECKS};
 use super::column::{Pk, from_json, instant, json, maybe_at, maybe_json, ms, word};
 use super::error::StoreError;
-use super::sql::{Row, Sql, Value};
+use super::sql::{Row, Sql};
+use super::value::Value;
 use crate::domain::time::to_millis;
 use crate::domain::tracked::{BatchKey, Eta, Lineage, Missing, Origin, SUBMISSION_PREFIX, Tracked};
 use std::sync::LazyLock;

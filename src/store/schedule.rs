@@ -6,6 +6,7 @@ use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
 use super::row;
 use super::sql::Sql;
 use super::state::Store;
+use crate::domain::ownership::Scope;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +52,17 @@ impl Store {
         let mut entries = self.schedule().await?;
         entries.retain(|entry| *entry.provider == *provider);
         Ok(entries)
+    }
+
+    /// Asks the daemon that polls this provider, which shares the state with this one, to check a batch now; `None`: all
+    /// that are active.
+    pub async fn ask_for_checks(&self, provider: String, batch: Option<Pk>) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let kind = if batch.is_some() { "nudge" } else { "hurry" };
+            tx.write_letter(Scope::Account(provider), kind, batch);
+            Ok(())
+        })
+        .await
     }
 
     /// Every batch that was due at `before`, and those of `on_schedule` that are not on the schedule. What is known of

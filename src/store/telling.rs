@@ -3,8 +3,9 @@
 use super::column::{Pk, ms, without_escaped_nul};
 use super::error::StoreError;
 use super::outbox::delivery::DeliveryState;
-use super::sql::{Sql, named};
+use super::sql::Sql;
 use super::transaction::Tx;
+use super::value::named;
 use crate::domain::event::Draft;
 use crate::domain::route::{Route, Routes};
 use crate::domain::tracked::{BatchKey, Tracked};

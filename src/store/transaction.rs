@@ -44,7 +44,7 @@ pub(super) struct AfterCommit {
     /// What has changed on the schedule, in this order.
     pub(super) rescheduled: Vec<Rescheduled>,
     /// What else the owners of scopes are to hear of, if those are other daemons.
-    pub(super) letters: Vec<(Scope, &'static str)>,
+    pub(super) letters: Vec<(Scope, &'static str, Option<Pk>)>,
 }
 
 /// How much there was to tell before an operation.
@@ -138,8 +138,8 @@ impl Tx<'_> {
     }
 
     /// The owner of `scope` is to hear of something.
-    pub(super) fn write_letter(&mut self, scope: Scope, kind: &'static str) {
-        self.after_commit.letters.push((scope, kind));
+    pub(super) fn write_letter(&mut self, scope: Scope, kind: &'static str, batch: Option<Pk>) {
+        self.after_commit.letters.push((scope, kind, batch));
     }
 
     /// Deliveries were made due, to whatever webhooks.

@@ -9,7 +9,7 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::file_writer::FileWriter;
 use super::reckoning::Reckoner;
-use super::rescheduled::{self, ScheduleWatcher};
+use super::rescheduled::{self, NextCheck, ScheduleWatcher};
 use super::server::leases::{Letter, MemberView};
 use super::server::writer::ServerWriter;
 use super::sql::Sql;
@@ -59,6 +59,8 @@ pub(super) struct Core {
     prices: Mutex<Arc<Prices>>,
     /// Those that share the state, as they were seen last.
     members: Mutex<Vec<MemberView>>,
+    /// Webhooks that another daemon has switched on or off.
+    switched: Mutex<BTreeSet<String>>,
 }
 
 /// The connection that writes, and what belongs to it.
@@ -109,6 +111,7 @@ impl Writer {
             trouble: Mutex::default(),
             prices: Mutex::default(),
             members: Mutex::default(),
+            switched: Mutex::default(),
         });
         let (jobs, queue) = mpsc::channel(QUEUE);
         #[expect(
@@ -258,19 +261,29 @@ impl Core {
         let tended = server.tend(self.clock.now())?;
         let mut batches = Vec::new();
         let mut webhooks = BTreeSet::new();
-        let mut hurried = Vec::new();
+        let (mut hurried, mut nudged) = (Vec::new(), Vec::new());
         for letter in tended.letters {
             match letter {
                 Letter::Checks(pk) => batches.push(pk),
-                Letter::Due(webhook) | Letter::Switched(webhook) => {
+                Letter::Due(webhook) => {
+                    webhooks.insert(webhook);
+                }
+                Letter::Switched(webhook) => {
+                    lock(&self.switched).insert(webhook.clone());
                     webhooks.insert(webhook);
                 }
                 Letter::Hurry(provider) => hurried.push(provider),
+                Letter::Nudge(pk) => nudged.push(pk),
             }
         }
         let mut changes = rescheduled::read(&server.sql(), &batches)?;
+        let now = self.clock.now();
+        for mut change in rescheduled::read(&server.sql(), &nudged)? {
+            change.next = change.next.map(|next| NextCheck { at: now, ..next });
+            changes.push(change);
+        }
         for provider in hurried {
-            changes.extend(rescheduled::at_once(&server.sql(), &provider, self.clock.now())?);
+            changes.extend(rescheduled::at_once(&server.sql(), &provider, now)?);
         }
         drop(open);
         *lock(&self.members) = tended.members;
@@ -303,6 +316,11 @@ impl Core {
             Open::File(_) => Ok(()),
             Open::Server(server) => server.step_down(all, self.clock.now()),
         }
+    }
+
+    /// Whether another daemon has switched the webhook on or off since this was asked last.
+    pub(super) fn was_switched(&self, webhook: &str) -> bool {
+        lock(&self.switched).remove(webhook)
     }
 
     pub(super) fn members(&self) -> Vec<MemberView> {

@@ -243,7 +243,12 @@ async fn nothing_is_missed_where_batches_come_and_go_between_pages() {
         for number in 0..300_usize {
             let now = world.clock.now();
             let draw = |what: &str| rng.jitter_of(what, now);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place among them")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a place among them"
+            )]
             let some = |what: &str, count: usize| (draw(what) * count as f64) as usize % count;
             // A new batch, every other one of which is somebody else's.
             let id = format!("batch_new_{number:016}");
@@ -289,15 +294,16 @@ async fn the_ceiling_and_the_concurrency_are_kept() {
     let ceiling = Polling { requests_per_minute: Some(60), concurrency: 5, ..polling() };
     let life = watching(&world, &shelf, ceiling).await;
     tokio::time::sleep(10 * MINUTE).await;
-    let held = shelf.held.lock().unwrap();
-    assert!(held.asked.len() >= 9 * 60, "{} requests in ten minutes of sixty each", held.asked.len());
-    for (at, ..) in &held.asked {
-        let within =
-            held.asked.iter().filter(|(other, ..)| other >= at && since(*at, *other) < MINUTE).count();
-        assert!(within <= 61, "{within} requests in the minute from {at}");
+    {
+        let held = shelf.held.lock().unwrap();
+        assert!(held.asked.len() >= 9 * 60, "{} requests in ten minutes of sixty each", held.asked.len());
+        for (at, ..) in &held.asked {
+            let within =
+                held.asked.iter().filter(|(other, ..)| other >= at && since(*at, *other) < MINUTE).count();
+            assert!(within <= 61, "{within} requests in the minute from {at}");
+        }
+        assert!(held.most_in_flight <= 5, "{} requests at once", held.most_in_flight);
     }
-    assert!(held.most_in_flight <= 5, "{} requests at once", held.most_in_flight);
-    drop(held);
     life.end().await;
 }
 

@@ -61,6 +61,7 @@ struct ProviderState {
     fault: Option<(u16, String)>,
     /// When each batch's end was first answered.
     ended: BTreeMap<String, Instant>,
+    requests: u64,
 }
 
 impl Provider {
@@ -94,6 +95,11 @@ impl Provider {
         self.0.lock().unwrap().fault = fault.map(|(status, body)| (status, body.to_owned()));
     }
 
+    /// How many requests have come.
+    pub fn requests(&self) -> u64 {
+        self.0.lock().unwrap().requests
+    }
+
     /// When the provider first told that the batch has completed.
     pub fn answered_end(&self, id: &str) -> Option<Instant> {
         self.0.lock().unwrap().ended.get(id).copied()
@@ -106,6 +112,7 @@ async fn retrieve(
     headers: HeaderMap,
 ) -> Response {
     let mut state = provider.0.lock().unwrap();
+    state.requests += 1;
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }

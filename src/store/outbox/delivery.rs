@@ -2,8 +2,8 @@
 
 use super::super::column::{Pk, count, event_type, instant, maybe_at, word};
 use super::super::error::StoreError;
-use super::super::sql::Value;
 use super::super::state::Store;
+use super::super::value::Value;
 use crate::domain::event::EventType;
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;

@@ -2,9 +2,9 @@
 
 use super::super::column::{Pk, count, event_type, instant, ms};
 use super::super::error::StoreError;
-use super::super::sql::named;
 use super::super::state::Store;
 use super::super::telling;
+use super::super::value::named;
 use crate::domain::event::{Draft, EventType};
 use crate::domain::route::Routes;
 use jiff::Timestamp;

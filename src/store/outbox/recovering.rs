@@ -2,7 +2,8 @@
 
 use super::super::column::{Pk, length, ms};
 use super::super::error::StoreError;
-use super::super::sql::{Sql, named};
+use super::super::sql::Sql;
+use super::super::value::named;
 use super::given_up::TOLD_OF;
 use crate::domain::suspect::{AfterDeath, after_death};
 use jiff::Timestamp;

@@ -3,9 +3,10 @@
 
 use super::super::column::{Pk, at, event_type, instant, length, ms};
 use super::super::error::StoreError;
-use super::super::sql::{Row, named};
+use super::super::sql::Row;
 use super::super::state::Store;
 use super::super::transaction::Tx;
+use super::super::value::named;
 use super::delivery::{DeliveryState, REACHABLE};
 use super::given_up::TOLD_OF;
 use super::recovering::shorten_waits;

@@ -2,10 +2,11 @@
 
 use super::super::column::{maybe_at, ms};
 use super::super::error::StoreError;
-use super::super::sql::{Row, Sql, named};
+use super::super::sql::{Row, Sql};
 use super::super::state::Store;
 use super::super::telling;
 use super::super::transaction::Tx;
+use super::super::value::named;
 use super::delivery::REACHABLE;
 use crate::domain::event::Draft;
 use crate::domain::ownership::Scope;
@@ -43,6 +44,11 @@ impl Store {
         self.read(states).await
     }
 
+    /// Whether another daemon, which shares the state, has switched the webhook on or off since this was asked last.
+    pub fn was_switched_elsewhere(&self, webhook: &str) -> bool {
+        self.0.daemon.as_ref().is_some_and(|daemon| daemon.writer.core.was_switched(webhook))
+    }
+
     /// What is remembered of one webhook.
     pub async fn webhook_state(&self, webhook: String) -> Result<WebhookState, StoreError> {
         self.read(move |connection| Ok(load_webhook(connection, &webhook)?.unwrap_or_default())).await
@@ -60,7 +66,7 @@ impl Store {
             let was_off = load_webhook(tx, &webhook)?.is_some_and(|state| state.disabled.is_some());
             save_webhook(tx, &webhook, &state)?;
             if was_off != state.disabled.is_some() {
-                tx.write_letter(Scope::Webhook(webhook.clone()), "switched");
+                tx.write_letter(Scope::Webhook(webhook.clone()), "switched", None);
             }
             if state.disabled.is_some() {
                 hold(tx, &webhook)?;

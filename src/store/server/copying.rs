@@ -4,7 +4,8 @@
 
 use super::super::column::without_escaped_nul;
 use super::super::error::StoreError;
-use super::super::sql::{Cell, Sql};
+use super::super::sql::Sql;
+use super::super::value::Cell;
 use super::session::Session;
 use bytes::{BufMut as _, BytesMut};
 use rusqlite::types::ValueRef;

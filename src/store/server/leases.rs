@@ -36,6 +36,8 @@ pub(in super::super) enum Letter {
     Switched(String),
     /// Every batch of an account is to be checked now.
     Hurry(String),
+    /// One batch of it is.
+    Nudge(i64),
 }
 
 /// What was seen at a look.
@@ -161,6 +163,7 @@ fn letter(scope: Option<Scope>, kind: Option<&str>, batch: i64) -> Option<Letter
         (Scope::Webhook(name), "due") => Some(Letter::Due(name)),
         (Scope::Webhook(name), "switched") => Some(Letter::Switched(name)),
         (Scope::Account(name), "hurry") => Some(Letter::Hurry(name)),
+        (Scope::Account(_), "nudge") => Some(Letter::Nudge(batch)),
         _ => None,
     }
 }

@@ -4,6 +4,8 @@ use super::super::error::StoreError;
 use super::session::{Session, Told};
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// Who a daemon is among those that share the state; of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,37 +13,43 @@ pub(in super::super) struct Member {
     /// Of letters and digits alone.
     pub(in super::super) id: String,
     pub(in super::super) name: String,
-    /// Which machine and directory it runs in.
-    pub(in super::super) place: String,
+    pub(in super::super) place: Place,
+}
+
+/// Where a daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Place {
+    /// The machine and the directory, for people.
+    shown: String,
+    /// The directory itself, which one daemon holds at a time, on this boot of this machine.
+    seat: String,
 }
 
 impl Member {
-    pub(in super::super) fn new(name: &str, place: &str) -> Self {
-        Self { id: format!("{:016x}", fastrand::u64(..)), name: name.to_owned(), place: place.to_owned() }
+    pub(in super::super) fn new(name: &str, place: Place) -> Self {
+        Self { id: format!("{:016x}", fastrand::u64(..)), name: name.to_owned(), place }
     }
 
-    /// Adds the row; buries the daemon that ran in the same place before, of which nothing is left.
+    /// Adds the row; gives up the daemon that held the same directory before, of which nothing is left.
     pub(super) fn join(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
         let Self { id, name, place } = self;
-        let name = self.free_name(session, name, place)?;
-        let (name, place, now) = (quoted(&name), quoted(place), now.as_millisecond());
+        let seat = quoted(&place.seat);
+        let name = self.free_name(session, name, &seat)?;
+        let (name, place, now) = (quoted(&name), quoted(&place.shown), now.as_millisecond());
         let version = quoted(env!("CARGO_PKG_VERSION"));
         session.control(&format!(
             "BEGIN; SELECT sequence FROM head FOR UPDATE; \
-             UPDATE members SET dead = 1 WHERE place = {place} AND dead = 0; \
+             UPDATE members SET dead = 1 WHERE seat = {seat} AND dead = 0; \
              DELETE FROM members WHERE dead = 1 AND seen_at < {}; \
-             INSERT INTO members (id, name, place, version, joined_at, seen_at) \
-             VALUES ('{id}', {name}, {place}, {version}, {now}, {now}); COMMIT",
+             INSERT INTO members (id, name, place, seat, version, joined_at, seen_at) \
+             VALUES ('{id}', {name}, {place}, {seat}, {version}, {now}, {now}); COMMIT",
             now - KEPT_FOR,
         ))
     }
 
     /// `name`, or with a number behind it that no other living daemon has.
-    fn free_name(&self, session: &Session, name: &str, place: &str) -> Result<String, StoreError> {
-        let told = session.told(&format!(
-            "SELECT name FROM members WHERE dead = 0 AND place <> {} AND seen_at > 0",
-            quoted(place)
-        ))?;
+    fn free_name(&self, session: &Session, name: &str, seat: &str) -> Result<String, StoreError> {
+        let told = session.told(&format!("SELECT name FROM members WHERE dead = 0 AND seat <> {seat}"))?;
         let taken: Vec<String> =
             told.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
         if !taken.iter().any(|other| other == name) {
@@ -107,15 +115,22 @@ pub(super) fn quoted(text: &str) -> String {
 /// How long the row of one that was given up stays, in milliseconds: for whoever looks at what happened.
 const KEPT_FOR: i64 = 86_400_000;
 
-/// Where this process runs: two daemons in one place follow each other, they are never there at once.
-pub(in super::super) fn place(dir: &std::path::Path) -> String {
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let machine = match machine.trim() {
-        "" => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        id => id.to_owned(),
-    };
-    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
-    format!("{machine}:{}", dir.display())
+impl Place {
+    /// Where this process runs, which has locked the directory.
+    pub(in super::super) fn of(dir: &Path) -> Self {
+        let host =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let shown = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        // Directories of containers have the same path, and are others.
+        let file = std::fs::metadata(dir).map(|about| (about.dev(), about.ino())).unwrap_or_default();
+        let seat = match boot.trim() {
+            // Nobody can say: it is like no other.
+            "" => format!("{:016x}", fastrand::u64(..)),
+            boot => format!("{boot}:{}:{}", file.0, file.1),
+        };
+        Self { shown: format!("{host}:{}", shown.display()), seat }
+    }
 }
 
 #[cfg(test)]

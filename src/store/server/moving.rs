@@ -38,7 +38,7 @@ impl Store {
         let connected = connector.connect().await?;
         let server = Arc::new(Server::new(connector));
         let dir = dir.to_owned();
-        let moving = tasks::begin_blocking({
+        let moving = tasks::begin_waiting({
             let dir = dir.clone();
             move || {
                 let host = connected.host.clone();

@@ -11,7 +11,7 @@ use super::super::state::{Daemon, Store};
 use super::super::writer::{Open, Writer};
 use super::super::{directory, history, telling, uploads};
 use super::connect::{Connected, Connector};
-use super::member::{Member, place};
+use super::member::{Member, Place};
 use super::migrate;
 use super::session::{Server, Session};
 use super::writer::ServerWriter;
@@ -40,7 +40,7 @@ impl Store {
     pub async fn open_shared(dir: &Path, shared: Shared, clock: Clock) -> Result<Self, OpenError> {
         let connected = reached(&shared.connector).await?;
         let dir = dir.to_owned();
-        let opening = tasks::begin_blocking({
+        let opening = tasks::begin_waiting({
             let dir = dir.clone();
             let server = Arc::new(Server::new(shared.connector));
             let (name, lease) = (shared.name, shared.lease);
@@ -93,7 +93,7 @@ fn open(
     let session = Session::new(Arc::clone(server));
     session.take(connected);
     migrate::migrate(&session, &host)?;
-    let member = Member::new(name, &place(dir));
+    let member = Member::new(name, Place::of(dir));
     let failed = |error: StoreError| session.refusal(error);
     member.join(&session, clock.now()).map_err(failed)?;
     let newest = telling::last_sequence(&Sql::Server(&session)).map_err(failed)?;

@@ -4,7 +4,7 @@
 //! server.
 
 use super::super::error::{OpenError, StoreError};
-use super::super::sql::{Bound, Cell};
+use super::super::value::{Bound, Cell};
 use super::connect::{Connected, Connector};
 use super::dialect::{Place, Translated, translated};
 use super::refusal::Refusal;
@@ -309,7 +309,7 @@ impl ToSql for Parameter<'_> {
         match self.0 {
             Cell::Null => return Ok(IsNull::Yes),
             Cell::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            Cell::Text(text) => out.extend_from_slice(super::super::sql::without_nul(text).as_bytes()),
+            Cell::Text(text) => out.extend_from_slice(super::super::value::without_nul(text).as_bytes()),
         }
         Ok(IsNull::No)
     }

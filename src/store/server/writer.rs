@@ -227,7 +227,7 @@ impl ServerWriter {
     fn join_anew(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.holdings.set(BTreeSet::new());
         self.session.give_up();
-        let member = Member::new(&self.member.name, &self.member.place);
+        let member = Member::new(&self.member.name, self.member.place.clone());
         member.join(&self.session, now)?;
         tracing::warn!(
             name = self.member.name,
@@ -241,7 +241,9 @@ impl ServerWriter {
 
     fn bury(&self, id: &MemberId, commits: u64) -> Result<(), StoreError> {
         let told = self.session.told(&format!(
-            "UPDATE members SET dead = 1 WHERE id = {} AND dead = 0 AND commits = {commits}",
+            // Its row is locked while it commits: it lives.
+            "UPDATE members SET dead = 1 WHERE id IN (SELECT id FROM members \
+             WHERE id = {} AND dead = 0 AND commits = {commits} FOR UPDATE SKIP LOCKED)",
             quoted(&id.0)
         ))?;
         if told.counts.first() == Some(&1) {
@@ -384,9 +386,10 @@ impl ServerWriter {
                 rows.push(format!("({}, 'due', NULL)", quoted(&scope.to_string())));
             }
         }
-        for (scope, kind) in &changes.letters {
+        for (scope, kind, batch) in &changes.letters {
             if !held.contains(scope) {
-                rows.push(format!("({}, '{kind}', NULL)", quoted(&scope.to_string())));
+                let batch = batch.map_or_else(|| "NULL".to_owned(), |pk| pk.to_string());
+                rows.push(format!("({}, '{kind}', {batch})", quoted(&scope.to_string())));
             }
         }
         if changes.all_webhooks {

@@ -2,4 +2,5 @@
 
 mod configured;
 mod connecting;
+mod daemons;
 mod support;

@@ -20,7 +20,8 @@ INSERT INTO head (one, sequence) VALUES (1, 0);
 CREATE TABLE members (
   id         TEXT COLLATE "C" PRIMARY KEY,                      -- of one run of the daemon
   name       TEXT NOT NULL,
-  place      TEXT NOT NULL,                                     -- which machine and directory
+  place      TEXT NOT NULL,                                     -- which machine and directory, for people
+  seat       TEXT NOT NULL,                                     -- the same as no two can have it at once
   version    TEXT NOT NULL,
   joined_at  BIGINT NOT NULL,
   seen_at    BIGINT NOT NULL,                                   -- by its own clock, when it committed last

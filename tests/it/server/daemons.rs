@@ -1,0 +1,283 @@
+//! Real daemons that share a state on a real server: who does what, what a kill, a stop or a cut leaves to the others.
+
+use crate::support::postgres::{Postgres, Stop, query};
+use crate::support::proxy::{Cut, Proxy};
+use crate::world::{Daemon, World, until, until_within};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// Daemons on one database, by their names; they share the provider and the receiver of a world.
+struct Cluster {
+    world: World,
+    url: String,
+}
+
+impl Cluster {
+    fn new(url: &str) -> Self {
+        Self { world: World::new(), url: url.to_owned() }
+    }
+
+    fn path(&self, name: &str, what: &str) -> PathBuf {
+        self.world.directory.path().join(format!("{name}.{what}"))
+    }
+
+    /// A command of the daemon `name`, which reaches the database by `url`.
+    fn command_by(&self, url: &str, name: &str) -> Command {
+        let text = std::fs::read_to_string(self.world.config()).unwrap();
+        let socket = self.path(name, "sock");
+        let text = text
+            .replace(
+                "[state]\n",
+                &format!("[state]\nurl = {{ env = \"TEST_URL\" }}\nname = \"{name}\"\nlease = \"2s\"\n"),
+            )
+            .replace(
+                &self.world.state().display().to_string(),
+                &self.path(name, "state").display().to_string(),
+            )
+            .replace(&self.world.socket().display().to_string(), &socket.display().to_string());
+        std::fs::write(self.path(name, "toml"), text).unwrap();
+        let mut command = self.world.command();
+        command.env("BATCHD_CONFIG", self.path(name, "toml")).env("TEST_URL", url);
+        command
+    }
+
+    fn command(&self, name: &str) -> Command {
+        self.command_by(&self.url, name)
+    }
+
+    fn daemon_by(&self, url: &str, name: &str) -> Daemon {
+        let daemon = Daemon::start(self.command_by(url, name).args(["-v", "run"]));
+        until_within(START, "the daemon answers", || {
+            assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());
+            std::os::unix::net::UnixStream::connect(self.path(name, "sock")).ok()
+        });
+        daemon
+    }
+
+    fn daemon(&self, name: &str) -> Daemon {
+        self.daemon_by(&self.url, name)
+    }
+
+    fn ok(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.command(name).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, name: &str, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(name, arguments)).unwrap()
+    }
+
+    /// What a daemon does, as `asked` tells.
+    fn scopes_of(&self, asked: &str, name: &str) -> Vec<String> {
+        let status = self.json(asked, &["status", "--json"]);
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let member = members.iter().find(|member| member["name"] == name);
+        let scopes = member.and_then(|member| member["scopes"].as_array().cloned()).unwrap_or_default();
+        scopes.iter().map(|scope| scope.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until `name` does everything.
+    fn until_all_is_of(&self, name: &str) {
+        until_within(HANDED_OVER, &format!("{name} does everything"), || {
+            (self.scopes_of(name, name).len() == SCOPES).then_some(())
+        });
+    }
+
+    /// The messages that the generic webhook got of a batch.
+    fn told(&self, batch: &str) -> Vec<Value> {
+        let received = self.world.receiver.received("/hooks");
+        let messages = received.iter().map(|received| received.json());
+        messages.filter(|message| message["data"]["id"] == batch).collect()
+    }
+
+    fn until_told(&self, batch: &str) {
+        until_within(HANDED_OVER, &format!("{batch} is told"), || {
+            (!self.told(batch).is_empty()).then_some(())
+        });
+    }
+
+    /// Every event once, numbered without gaps.
+    fn assert_log_is_whole(&self, asked: &str) {
+        let events = self.json(asked, &["events", "--json"]);
+        let events = events["data"].as_array().cloned().unwrap_or_else(|| events.as_array().unwrap().clone());
+        let numbers: Vec<i64> = events.iter().map(|event| event["sequence"].as_i64().unwrap()).collect();
+        let whole: Vec<i64> = (1..=numbers.len()).map(|number| i64::try_from(number).unwrap()).collect();
+        assert_eq!(numbers, whole);
+        let mut ids: Vec<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), events.len());
+    }
+}
+
+/// `keeper`, one account, two webhooks.
+const SCOPES: usize = 4;
+/// Much more than a lease of 2 s and what follows: these machines are slow.
+const HANDED_OVER: Duration = Duration::from_secs(40);
+const START: Duration = Duration::from_secs(40);
+
+#[test]
+fn a_killed_daemon_is_followed_by_itself_and_by_others() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    cluster.world.provider.put("batch_1", "in_progress", &json!({}));
+    cluster.world.provider.put("batch_2", "in_progress", &json!({}));
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    let two = cluster.daemon("two");
+    // Who owns nothing answers and registers all the same; the owner hears of it.
+    cluster.ok("two", &["track", "batch_1"]);
+    cluster.world.provider.complete("batch_1");
+    cluster.until_told("batch_1");
+    one.signal(Signal::SIGKILL);
+    one.end();
+    cluster.ok("two", &["track", "batch_2"]);
+    cluster.until_all_is_of("two");
+    cluster.world.provider.complete("batch_2");
+    cluster.until_told("batch_2");
+    // It comes back in its place, and joins.
+    let _one = cluster.daemon("one");
+    until("both are there", || {
+        let status = cluster.json("one", &["status", "--json"]);
+        (status["members"].as_array().map(Vec::len) == Some(2)).then_some(())
+    });
+    assert_eq!(cluster.json("one", &["show", "batch_1", "--json"])["status"], "completed");
+    cluster.assert_log_is_whole("one");
+    for batch in ["batch_1", "batch_2"] {
+        let mut ids: Vec<String> =
+            cluster.told(batch).iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "{batch} was told under {ids:?}");
+    }
+    drop(two);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_hands_over_at_once() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    let _two = cluster.daemon("two");
+    one.signal(Signal::SIGTERM);
+    cluster.until_all_is_of("two");
+    assert!(one.end().success(), "{}", one.log());
+    let log = one.log();
+    assert!(log.contains("gave back account:openai"), "{log}");
+}
+
+#[test]
+fn a_frozen_daemon_writes_nothing_when_it_wakes_and_joins_anew() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    cluster.world.provider.put("batch_1", "in_progress", &json!({}));
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    let _two = cluster.daemon("two");
+    cluster.ok("one", &["track", "batch_1"]);
+    one.signal(Signal::SIGSTOP);
+    cluster.until_all_is_of("two");
+    cluster.world.provider.complete("batch_1");
+    cluster.until_told("batch_1");
+    one.signal(Signal::SIGCONT);
+    until_within(HANDED_OVER, "it joins anew", || one.log().contains("it joins them anew").then_some(()));
+    until_within(HANDED_OVER, "it answers", || {
+        let shown = cluster.command("one").args(["show", "batch_1", "--json"]).output().unwrap();
+        shown.status.success().then_some(())
+    });
+    cluster.assert_log_is_whole("two");
+}
+
+#[test]
+fn while_the_server_is_away_nobody_is_asked_and_nobody_ends() {
+    let Some(postgres) = Postgres::own(&[]) else { return };
+    let cluster = Cluster::new(&postgres.database());
+    cluster.world.provider.put("batch_1", "in_progress", &json!({}));
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    cluster.ok("one", &["track", "batch_1"]);
+    postgres.stop(Stop::Immediate);
+    until_within(HANDED_OVER, "it says that it is not ready", || {
+        let status = cluster.command("one").args(["status"]).output().unwrap();
+        (!status.status.success()).then_some(())
+    });
+    until_within(HANDED_OVER, "the provider is left alone", || {
+        let before = cluster.world.provider.requests();
+        #[expect(clippy::disallowed_methods, reason = "twice the interval of the polls")]
+        std::thread::sleep(Duration::from_secs(2));
+        (cluster.world.provider.requests() == before).then_some(())
+    });
+    cluster.world.provider.complete("batch_1");
+    assert!(!one.is_over(), "{}", one.log());
+    postgres.start();
+    cluster.until_told("batch_1");
+    cluster.assert_log_is_whole("one");
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_told_apart() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let url = postgres.database();
+    let proxy = Proxy::to(([127, 0, 0, 1], postgres.port()).into());
+    let cluster = Cluster::new(&url);
+    let _one = cluster.daemon_by(&proxy.url(&url), "one");
+    cluster.until_all_is_of("one");
+    for (number, cut) in (0..8).zip([Cut::Before, Cut::Behind].into_iter().cycle()) {
+        let id = format!("batch_{number}");
+        cluster.world.provider.put(&id, "in_progress", &json!({}));
+        let sprung = proxy.sprung();
+        proxy.trap(b"COMMIT", cut);
+        let tracked = cluster.command("one").args(["track", "--no-check", &id]).output().unwrap();
+        until_within(HANDED_OVER, "a commit is cut off", || (proxy.sprung() > sprung).then_some(()));
+        let is_there = !query(&url, &format!("SELECT 1 FROM batches WHERE id = '{id}'")).unwrap().is_empty();
+        // The commit that was cut off may have been another one's: then this one went through.
+        assert_eq!(tracked.status.success(), is_there, "{cut:?} {id}: {tracked:?}");
+    }
+    let commits = query(&url, "SELECT commits FROM members WHERE dead = 0").unwrap();
+    assert_eq!(commits.len(), 1, "it was never given up");
+}
+
+#[test]
+fn a_files_state_moves_to_a_server_and_back() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    let world = &cluster.world;
+    world.provider.put("batch_1", "in_progress", &json!({}));
+    let daemon = world.daemon();
+    world.ok(&["track", "batch_1"]);
+    world.provider.complete("batch_1");
+    cluster.until_told("batch_1");
+    daemon.signal(Signal::SIGTERM);
+    daemon.end();
+    let events = world.json(&["--offline", "events", "--json"]);
+
+    let dir = world.state().display().to_string();
+    cluster.ok("one", &["state", "import", &dir, "--yes"]);
+    let again = cluster.command("one").args(["state", "import", &dir, "--yes"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(78), "{again:?}");
+    let refused = world.batchd(&["run"]);
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    assert_eq!(cluster.json("one", &["events", "--json"]), events);
+    world.provider.put("batch_2", "in_progress", &json!({}));
+    cluster.ok("one", &["track", "batch_2"]);
+    world.provider.complete("batch_2");
+    cluster.until_told("batch_2");
+    cluster.assert_log_is_whole("one");
+
+    let backup = world.directory.path().join("backup.db").display().to_string();
+    cluster.ok("one", &["backup", &backup]);
+    let events = cluster.json("one", &["events", "--json"]);
+    one.signal(Signal::SIGTERM);
+    one.end();
+    assert_eq!(cluster.json("one", &["--offline", "events", "--json"]), events);
+    world.ok(&["restore", &backup, "--state-dir", &dir, "--yes"]);
+    let _daemon = world.daemon();
+    assert_eq!(world.json(&["events", "--json"]), events);
+}
