@@ -102,14 +102,14 @@ fn a_word_of_one_database_is_found_whatever_stands_around_it() {
     assert_eq!(found("SELECT many(a), this_iif(b) FROM t WHERE c IS NULL"), [] as [&str; 0]);
     assert_eq!(misplaced("PRAGMA page_count", true, false).count(), 0);
     assert_eq!(misplaced("PRAGMA page_count", false, true).count(), 1);
-    let source = r###"
+    let source = r##"
         // "IIF(a)" in a comment
         let a = 'x'; let quote = '"'; let b = "one \" two";
         let c = r#"raw "text" here"#;
         fn f<'a>() { g(r"no\escape") }
         #[cfg(test)]
         mod tests { const D: &str = "PRAGMA x"; }
-    "###;
+    "##;
     let texts: Vec<&str> = literals(source).into_iter().map(|(.., text)| text).collect();
     assert_eq!(texts, [r#"one \" two"#, r#"raw "text" here"#, r"no\escape"]);
     assert_eq!(literals(source)[0].0, 3, "with the line where it begins");

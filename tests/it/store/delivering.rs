@@ -234,8 +234,8 @@ async fn an_attempt_that_ends_does_not_switch_a_webhook_on(stage: Stage) {
     store.finish_attempt(begun[0].unwrap(), end(Next::Delivered), healthy.clone()).await.unwrap();
     store.finish_attempt(begun[1].unwrap(), end(again(5, true)), healthy).await.unwrap();
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Delivered, DeliveryState::Held]);
-    let state = store.webhook_states().await.unwrap().remove(0).1;
-    assert_eq!((state.disabled.as_deref(), state.by_hand, state.failures), (Some("410 Gone"), true, 3));
+    let found = store.webhook_states().await.unwrap().remove(0).1;
+    assert_eq!((found.disabled.as_deref(), found.by_hand, found.failures), (Some("410 Gone"), true, 3));
 }
 
 async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it(stage: Stage) {

@@ -53,8 +53,8 @@ async fn who_was_told_that_a_provider_is_in_trouble_is_told_that_it_is_well_agai
     let store = stage.open().await;
     let about = |kind, at| Draft::about_provider(kind, "openai", "words", seconds(at), seconds(at));
     let note = async |draft: Draft, routes: Arc<Routes>| {
-        let state = ProviderState::default();
-        store.set_provider_state("openai".to_owned(), state, vec![draft], routes).await.unwrap();
+        let before = ProviderState::default();
+        store.set_provider_state("openai".to_owned(), before, vec![draft], routes).await.unwrap();
     };
     note(about(EventType::ProviderUnauthorized, 1), by_severity()).await;
     let expected = [("pager", "provider.unauthorized"), ("alarm", "provider.unauthorized")];

@@ -62,8 +62,9 @@ async fn a_state_moves_to_a_server_and_back_into_a_file_with_every_row_and_its_n
 
     let moved = Store::import(file.dir(), server.connector(), EPOCH).await.unwrap();
     assert_eq!((moved.batches, moved.events), (4, told.len() as u64));
-    let expected: Vec<String> = before.iter().map(|row| row.replace("\\\\u0000", "\u{fffd}")).collect();
-    assert_eq!(server.dump(&ALL), expected);
+    // As every start does, it makes due what was under way.
+    let left = file.dump(&ALL).into_iter().map(|row| row.replace("\\\\u0000", "\u{fffd}"));
+    assert_eq!(server.dump(&ALL), left.collect::<Vec<_>>());
     let refused = Store::import(file.dir(), server.connector(), EPOCH).await.unwrap_err().to_string();
     assert!(refused.contains("127.0.0.1"), "{refused}");
     assert!(Store::open(file.dir(), still()).is_err(), "the file is left for good");

@@ -115,9 +115,13 @@ async fn the_end_of_an_episode_is_told_however_long_it_lasted(stage: Stage) {
     let draft = |kind, after| {
         batchd::domain::event::Draft::about_provider(kind, "openai", "no answer", EPOCH, seconds(after))
     };
-    let state = |silent_since| ProviderState { silent_since, silence_told: true, ..ProviderState::default() };
+    let silence =
+        |silent_since| ProviderState { silent_since, silence_told: true, ..ProviderState::default() };
     let told = vec![draft(EventType::ProviderUnreachable, 1)];
-    store.set_provider_state("openai".to_owned(), state(Some(EPOCH)), told, routes(&["ops"])).await.unwrap();
+    store
+        .set_provider_state("openai".to_owned(), silence(Some(EPOCH)), told, routes(&["ops"]))
+        .await
+        .unwrap();
     let due = store.due("ops".to_owned(), seconds(10), 9).await.unwrap();
     stage.execute("UPDATE deliveries SET state = 'delivered'");
     assert_eq!(due.len(), 1);
@@ -127,7 +131,7 @@ async fn the_end_of_an_episode_is_told_however_long_it_lasted(stage: Stage) {
     deaf.events.clear();
     let over = vec![draft(EventType::ProviderRecovered, 5)];
     store
-        .set_provider_state("openai".to_owned(), state(None), over, Arc::new(Routes(vec![deaf])))
+        .set_provider_state("openai".to_owned(), silence(None), over, Arc::new(Routes(vec![deaf])))
         .await
         .unwrap();
     assert_eq!(store.due("ops".to_owned(), seconds(10), 9).await.unwrap().len(), 1);

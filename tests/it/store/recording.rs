@@ -286,7 +286,7 @@ async fn events_that_are_about_no_batch(stage: Stage) {
     let silent = draft(EventType::ProviderUnreachable, 1);
     assert!(store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
     assert!(!store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
-    let state = ProviderState {
+    let silence = ProviderState {
         silent_since: Some(seconds(1)),
         silence_told: true,
         last_error: Some("refused".to_owned()),
@@ -296,8 +296,8 @@ async fn events_that_are_about_no_batch(stage: Stage) {
     };
     let recovered = draft(EventType::ProviderRecovered, 2);
     let events = vec![silent, recovered];
-    store.set_provider_state("openai".to_owned(), state.clone(), events, routes(&["ops"])).await.unwrap();
-    assert_eq!(store.provider_states().await.unwrap(), [("openai".to_owned(), state)]);
+    store.set_provider_state("openai".to_owned(), silence.clone(), events, routes(&["ops"])).await.unwrap();
+    assert_eq!(store.provider_states().await.unwrap(), [("openai".to_owned(), silence)]);
     let kinds: Vec<_> =
         store.events(EventFilter::default()).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventType::ProviderUnreachable, EventType::ProviderRecovered]);

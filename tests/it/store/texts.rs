@@ -57,8 +57,8 @@ async fn round(store: &Store, id: &str, texts: &[String]) -> String {
         store.list(BatchFilter { labels: found.labels.clone(), ..BatchFilter::default() }).await.unwrap().0;
     assert!(listed.iter().any(|(its, _)| *its == pk), "it is found by its label: {label:?}");
     let draft =
-        Draft::about_provider(EventType::ProviderUnreachable, "openai", &texts[1], EPOCH, seconds(pk));
-    store.record_event(draft, routes(&["ops"])).await.unwrap();
+        Draft::about_provider(EventType::ProviderUnreachable, "openai", &texts[1], seconds(pk), seconds(pk));
+    assert!(store.record_event(draft, routes(&["ops"])).await.unwrap());
     let newest = store.last_sequence().await.unwrap() - 1;
     let apart = store.events(EventFilter { after: newest, ..EventFilter::default() }).await.unwrap();
     format!("{found:?} {bodies:?} {:?}", apart[0].body)
