@@ -15,8 +15,8 @@ use super::writer::{Open, Writer};
 use super::{connection, database, telling, uploads};
 use crate::clock::Clock;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
             clock,
             reckoner,
             held_back: AtomicU64::new(0),
-            _directory_lock: None,
+            directory_lock: Mutex::default(),
             holdings: Holdings::everything(followed_by),
             server: None,
         };

@@ -18,11 +18,12 @@ use super::transaction::Tx;
 use super::writer::{Core, Writer};
 use crate::clock::Clock;
 use crate::domain::ownership::Scope;
+use crate::sync::lock;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 /// The open state directory. Cheap to clone; all clones are one store.
 ///
@@ -61,7 +62,7 @@ pub(super) struct Daemon {
     /// Ended batches that pruning kept although they are old.
     pub(super) held_back: AtomicU64,
     /// Of the directory with this daemon's own files, where the state is on a server.
-    pub(super) _directory_lock: Option<Lock>,
+    pub(super) directory_lock: Mutex<Option<Lock>>,
     pub(super) holdings: Holdings,
     /// The server that holds the state, as people know it.
     pub(super) server: Option<String>,
@@ -97,7 +98,11 @@ impl Store {
         }
         self.0.readers.close().await;
         match &self.0.daemon {
-            Some(daemon) => self.0.damage.noted(daemon.writer.alone(Core::close).await),
+            Some(daemon) => {
+                let closed = self.0.damage.noted(daemon.writer.alone(Core::close).await);
+                lock(&daemon.directory_lock).take();
+                closed
+            }
             None => Ok(()),
         }
     }

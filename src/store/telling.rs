@@ -1,6 +1,6 @@
 //! How an event is recorded: once, with its number, its frozen body, and a delivery for each webhook that wants it.
 
-use super::column::{Pk, ms};
+use super::column::{Pk, ms, without_escaped_nul};
 use super::error::StoreError;
 use super::outbox::delivery::DeliveryState;
 use super::sql::Sql;
@@ -52,7 +52,7 @@ pub(super) fn record(
             ":provider": draft.provider,
             ":batch_id": draft.batch_id,
             ":recorded_at": ms(tx.now),
-            ":body": draft.body(sequence),
+            ":body": &*without_escaped_nul(draft.body(sequence).into()),
         },
     )?;
     if recorded == 0 {

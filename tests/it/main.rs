@@ -60,6 +60,7 @@ mod side_by_side;
 mod simulation;
 mod split;
 mod state_files;
+mod statements;
 mod store;
 mod submit;
 mod submit_params;

@@ -2,6 +2,7 @@
 //!
 //! Both have the same tables and columns; the file's say which.
 
+use super::super::column::without_escaped_nul;
 use super::super::error::StoreError;
 use super::super::sql::Sql;
 use super::super::value::Cell;
@@ -35,6 +36,22 @@ const TABLES: [&str; 22] = [
     "spending",
     "counted",
     "queue",
+];
+
+/// The columns that hold JSON, in whatever table. Files have U+0000 there from releases before this one.
+const JSON: [&str; 12] = [
+    "batch",
+    "body",
+    "candidates",
+    "given",
+    "labels",
+    "lineage",
+    "metadata",
+    "notify",
+    "results",
+    "spent",
+    "trail",
+    "warned",
 ];
 
 /// How many rows each table has.
@@ -133,11 +150,17 @@ fn send(file: &Connection, session: &Session, table: &str, columns: &[String]) -
         let mut piece = BytesMut::with_capacity(PIECE + PIECE / 4);
         while piece.len() < PIECE {
             let Some(row) = rows.next()? else { break };
-            for at in 0..columns.len() {
+            for (at, column) in columns.iter().enumerate() {
                 if at > 0 {
                     piece.put_u8(b'\t');
                 }
-                write(&mut piece, row.get_ref(at)?);
+                match row.get_ref(at)? {
+                    ValueRef::Text(text) if JSON.contains(&column.as_str()) => {
+                        let text = without_escaped_nul(String::from_utf8_lossy(text));
+                        write(&mut piece, ValueRef::Text(text.as_bytes()));
+                    }
+                    other => write(&mut piece, other),
+                }
             }
             piece.put_u8(b'\n');
             sent += 1;

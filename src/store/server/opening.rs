@@ -18,8 +18,8 @@ use super::writer::ServerWriter;
 use crate::clock::Clock;
 use crate::tasks;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -119,7 +119,7 @@ fn open(
         clock,
         reckoner,
         held_back: AtomicU64::new(0),
-        _directory_lock: Some(lock),
+        directory_lock: Mutex::new(Some(lock)),
         holdings,
         server: Some(host),
     };

@@ -1,10 +1,30 @@
 //! The outbox: what is owed, what is due, what was tried.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::store::outbox::{
     AttemptEnd, Backlog, Delivery, DeliveryFilter, DeliveryState, Next, Trigger, WebhookState,
 };
 use std::time::Duration;
+
+on_both! {
+    a_delivery_from_owed_to_delivered,
+    long_answers_are_cut,
+    watchers_wake_after_the_commit,
+    a_webhook_that_is_off_is_owed_and_not_sent_to,
+    without_a_state_the_route_says_whether_it_is_off,
+    an_attempt_that_ends_does_not_switch_a_webhook_on,
+    what_is_owed_to_a_webhook_that_is_gone_waits_for_it,
+    f10_f11_anything_but_what_is_under_way_can_be_sent_again,
+    a3_what_was_in_flight_when_the_process_died_is_due_at_start,
+    a11_what_three_processes_died_of_is_set_apart_and_given_up_after_three_deaths_alone,
+    a10_a_suspect_that_ends_once_is_none_any_more_and_a_stop_is_no_death,
+    e2_a_clock_that_is_set_forward_shortens_no_wait_that_had_begun,
+    e1_a_clock_that_is_set_back_lengthens_no_wait,
+    deliveries_are_listed_newest_first_filtered_and_paged,
+    h10_an_end_waits_for_its_beginning_and_for_no_other,
+    purging_takes_what_is_in_flight_along,
+}
 
 /// Makes one attempt that ends at [`EPOCH`] with `next`.
 pub async fn deliver(store: &Store, delivery: Pk, next: Next) {
@@ -30,8 +50,8 @@ fn again(wait: u64, counts: bool) -> Next {
 }
 
 /// A store whose webhooks are owed one event each of so many batches.
-async fn owing(dir: &Path, batches: u32, webhooks: &[&str]) -> Store {
-    let store = Store::open(dir, still()).unwrap();
+async fn owing(stage: &Stage, batches: u32, webhooks: &[&str]) -> Store {
+    let store = stage.open().await;
     for number in 0..batches {
         let pk = track(&store, &format!("batch_{number}")).await;
         see(&store, pk, Status::Completed, 1, webhooks).await;
@@ -58,10 +78,8 @@ fn off(by_hand: bool) -> WebhookState {
     WebhookState { disabled: Some("410 Gone".to_owned()), by_hand, ..WebhookState::default() }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_delivery_from_owed_to_delivered() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 2, &["pipeline"]).await;
+async fn a_delivery_from_owed_to_delivered(stage: Stage) {
+    let store = owing(&stage, 2, &["pipeline"]).await;
     let found = store.due("pipeline".to_owned(), EPOCH, 1).await.unwrap();
     assert_eq!(found.len(), 1, "at most the limit");
     let first = &found[0];
@@ -115,10 +133,8 @@ async fn a_delivery_from_owed_to_delivered() {
     assert_eq!(states(&store, "pipeline").await[0], DeliveryState::Delivered);
 }
 
-#[tokio::test(start_paused = true)]
-async fn long_answers_are_cut() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 1, &["pipeline"]).await;
+async fn long_answers_are_cut(stage: Stage) {
+    let store = owing(&stage, 1, &["pipeline"]).await;
     let delivery = due(&store, "pipeline", 0).await[0];
     let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
     let end =
@@ -129,10 +145,8 @@ async fn long_answers_are_cut() {
     assert_eq!(attempt.error.unwrap().len(), 2048);
 }
 
-#[tokio::test(start_paused = true)]
-async fn watchers_wake_after_the_commit() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn watchers_wake_after_the_commit(stage: Stage) {
+    let store = stage.open().await;
     let (mut events, mut deliveries) = (store.watch_events(), store.watch_deliveries("pipeline"));
     let mut others = store.watch_deliveries("ops");
     let pk = track(&store, "batch_1").await;
@@ -167,14 +181,12 @@ async fn watchers_wake_after_the_commit() {
     store.follow_step(EPOCH, Duration::from_hours(1)).await.unwrap();
     assert!(deliveries.has_changed().unwrap() && others.has_changed().unwrap());
     drop(store);
-    let store = Store::open(dir.path(), still()).unwrap();
+    let store = stage.open().await;
     assert_eq!(*store.watch_events().borrow(), 3);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_webhook_that_is_off_is_owed_and_not_sent_to() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 3, &["pipeline", "ops"]).await;
+async fn a_webhook_that_is_off_is_owed_and_not_sent_to(stage: Stage) {
+    let store = owing(&stage, 3, &["pipeline", "ops"]).await;
     let first = due(&store, "pipeline", 0).await[0];
     // The receiver is gone: this one and all others are held, with the state, in one step.
     let attempt = store.begin_attempts(vec![first], EPOCH).await.unwrap()[0].unwrap();
@@ -189,7 +201,7 @@ async fn a_webhook_that_is_off_is_owed_and_not_sent_to() {
     assert_eq!(store.retry(vec![first], EPOCH).await.unwrap(), [false]);
     // So it is after a restart.
     drop(store);
-    let store = Store::open(dir.path(), still()).unwrap();
+    let store = stage.open().await;
     assert!(due(&store, "pipeline", 99_999).await.is_empty());
 
     let mut deliveries = store.watch_deliveries("pipeline");
@@ -202,10 +214,8 @@ async fn a_webhook_that_is_off_is_owed_and_not_sent_to() {
     assert_eq!(store.webhook_states().await.unwrap(), [("pipeline".to_owned(), on)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn without_a_state_the_route_says_whether_it_is_off() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn without_a_state_the_route_says_whether_it_is_off(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     let step = look(&unseen("batch_1"), Status::Completed, seconds(1));
     let disabled = Route { disabled: true, ..route("pipeline") };
@@ -215,10 +225,8 @@ async fn without_a_state_the_route_says_whether_it_is_off() {
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Pending]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_attempt_that_ends_does_not_switch_a_webhook_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 2, &["pipeline"]).await;
+async fn an_attempt_that_ends_does_not_switch_a_webhook_on(stage: Stage) {
+    let store = owing(&stage, 2, &["pipeline"]).await;
     let both = due(&store, "pipeline", 0).await;
     let begun = store.begin_attempts(both, EPOCH).await.unwrap();
     store.set_webhook_state("pipeline".to_owned(), off(true), EPOCH).await.unwrap();
@@ -226,16 +234,15 @@ async fn an_attempt_that_ends_does_not_switch_a_webhook_on() {
     store.finish_attempt(begun[0].unwrap(), end(Next::Delivered), healthy.clone()).await.unwrap();
     store.finish_attempt(begun[1].unwrap(), end(again(5, true)), healthy).await.unwrap();
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Delivered, DeliveryState::Held]);
-    let state = store.webhook_states().await.unwrap().remove(0).1;
-    assert_eq!((state.disabled.as_deref(), state.by_hand, state.failures), (Some("410 Gone"), true, 3));
+    let found = store.webhook_states().await.unwrap().remove(0).1;
+    assert_eq!((found.disabled.as_deref(), found.by_hand, found.failures), (Some("410 Gone"), true, 3));
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 2, &["pipeline", "ops"]).await;
+async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it(stage: Stage) {
+    let store = owing(&stage, 2, &["pipeline", "ops"]).await;
     let first = due(&store, "pipeline", 0).await[0];
     let attempt = store.begin_attempts(vec![first], EPOCH).await.unwrap()[0].unwrap();
+    stage.serve(&store, &["ops"]).await;
     store.align_webhooks(vec!["ops".to_owned()], EPOCH).await.unwrap();
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Inflight, DeliveryState::Held]);
     assert_eq!(states(&store, "ops").await, [DeliveryState::Pending; 2]);
@@ -250,10 +257,8 @@ async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it() {
     assert_eq!(states(&store, "ops").await, [DeliveryState::Held; 2], "switched off, though configured");
 }
 
-#[tokio::test(start_paused = true)]
-async fn f10_f11_anything_but_what_is_under_way_can_be_sent_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 4, &["pipeline"]).await;
+async fn f10_f11_anything_but_what_is_under_way_can_be_sent_again(stage: Stage) {
+    let store = owing(&stage, 4, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
     let ids: Vec<_> = all(&store).await.into_iter().rev().map(|delivery| delivery.event_id).collect();
     deliver(&store, pks[0], Next::Delivered).await;
@@ -279,16 +284,14 @@ async fn f10_f11_anything_but_what_is_under_way_can_be_sent_again() {
     assert_eq!(store.retry_dead(None, EPOCH).await.unwrap(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a3_what_was_in_flight_when_the_process_died_is_due_at_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut store = owing(dir.path(), 1, &["pipeline"]).await;
+async fn a3_what_was_in_flight_when_the_process_died_is_due_at_start(stage: Stage) {
+    let mut store = owing(&stage, 1, &["pipeline"]).await;
     let delivery = due(&store, "pipeline", 0).await[0];
     // Some crashes may be anybody's fault.
     for _ in 0..2 {
         store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
         drop(store);
-        store = Store::open(dir.path(), still()).unwrap();
+        store = stage.open().await;
         assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
     }
     let attempts = store.attempts(delivery).await.unwrap();
@@ -303,47 +306,45 @@ async fn a3_what_was_in_flight_when_the_process_died_is_due_at_start() {
     for _ in 0..2 {
         store.begin_attempts(vec![delivery], EPOCH).await.unwrap();
         drop(store);
-        store = Store::open(dir.path(), still()).unwrap();
+        store = stage.open().await;
         assert_eq!(due(&store, "pipeline", 0).await, [delivery]);
     }
     drop(store);
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
 
 /// The daemon dies at `at` while these are under way; then it starts again.
-async fn die(store: Store, dir: &Path, inflight: &[Pk], at: i64) -> Store {
+async fn die(store: Store, stage: &Stage, inflight: &[Pk], at: i64) -> Store {
     let begun = store.begin_attempts(inflight.to_vec(), seconds(at)).await.unwrap();
     assert!(begun.iter().all(Option::is_some));
     drop(store);
-    Store::open(dir, Clock::simulated(seconds(at))).unwrap()
+    stage.open_at(seconds(at)).await
 }
 
 async fn suspect(store: &Store, at: i64) -> Option<Pk> {
     store.suspect("pipeline".to_owned(), seconds(at)).await.unwrap().map(|due| due.pk)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_after_three_deaths_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut store = owing(dir.path(), 3, &["pipeline"]).await;
+async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_after_three_deaths_alone(stage: Stage) {
+    let mut store = owing(&stage, 3, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
     for _ in 0..3 {
-        store = die(store, dir.path(), &pks[..2], 0).await;
+        store = die(store, &stage, &pks[..2], 0).await;
     }
     assert_eq!(due(&store, "pipeline", 9999).await, pks[2..], "set apart");
     assert_eq!((suspect(&store, 59).await, suspect(&store, 60).await), (None, Some(pks[0])));
     // With company it may have been the company.
-    store = die(store, dir.path(), &[pks[0], pks[2]], 60).await;
+    store = die(store, &stage, &[pks[0], pks[2]], 60).await;
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Pending; 3]);
     // A receiver that took the other clears it.
     deliver(&store, pks[1], Next::Delivered).await;
     for (at, wait) in [(120, 600), (720, 3600)] {
-        store = die(store, dir.path(), &pks[..1], at).await;
+        store = die(store, &stage, &pks[..1], at).await;
         assert_eq!(suspect(&store, at + wait - 1).await, None, "it waits, over a restart too");
         assert_eq!(suspect(&store, at + wait).await, Some(pks[0]));
     }
     assert_eq!(store.given_up("pipeline".to_owned()).await.unwrap(), None);
-    store = die(store, dir.path(), &pks[..1], 4320).await;
+    store = die(store, &stage, &pks[..1], 4320).await;
     let [dead, delivered, pending] = states(&store, "pipeline").await[..] else { panic!() };
     assert_eq!(
         (dead, delivered, pending),
@@ -362,20 +363,18 @@ async fn a11_what_three_processes_died_of_is_set_apart_and_given_up_after_three_
     assert_eq!(due(&store, "pipeline", 4320).await.len(), 2);
     assert_eq!(store.given_up("pipeline".to_owned()).await.unwrap(), None, "nothing to tell any more");
     drop(store);
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a10_a_suspect_that_ends_once_is_none_any_more_and_a_stop_is_no_death() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut store = owing(dir.path(), 1, &["pipeline"]).await;
+async fn a10_a_suspect_that_ends_once_is_none_any_more_and_a_stop_is_no_death(stage: Stage) {
+    let mut store = owing(&stage, 1, &["pipeline"]).await;
     let pk = due(&store, "pipeline", 0).await[0];
     for _ in 0..5 {
         // Told to stop while it was under way, and killed before it had ended.
         store.begin_attempts(vec![pk], EPOCH).await.unwrap();
         store.expect_stop("pipeline".to_owned()).await.unwrap();
         drop(store);
-        store = Store::open(dir.path(), still()).unwrap();
+        store = stage.open().await;
         assert_eq!(due(&store, "pipeline", 0).await, [pk], "no death");
     }
     // What ends while the daemon stops is recorded as ever.
@@ -384,20 +383,18 @@ async fn a10_a_suspect_that_ends_once_is_none_any_more_and_a_stop_is_no_death() 
     store.finish_attempt(attempt, end(again(0, true)), WebhookState::default()).await.unwrap();
     assert_eq!(store.attempts(pk).await.unwrap().pop().unwrap().outcome.as_deref(), Some("http_503"));
     for at in [0, 0, 0, 60, 660] {
-        store = die(store, dir.path(), &[pk], at).await;
+        store = die(store, &stage, &[pk], at).await;
     }
     assert_eq!(suspect(&store, 4260).await, Some(pk));
     let attempt = store.begin_attempts(vec![pk], seconds(4260)).await.unwrap()[0].unwrap();
     store.finish_attempt(attempt, end(again(0, true)), WebhookState::default()).await.unwrap();
     assert_eq!(due(&store, "pipeline", 4260).await, [pk], "among the others again");
     drop(store);
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
 
-#[tokio::test(start_paused = true)]
-async fn e2_a_clock_that_is_set_forward_shortens_no_wait_that_had_begun() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 3, &["pipeline"]).await;
+async fn e2_a_clock_that_is_set_forward_shortens_no_wait_that_had_begun(stage: Stage) {
+    let store = owing(&stage, 3, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
     deliver(&store, pks[0], again(5, true)).await;
     // Five days at once, two seconds after that; and a wait that begins when the clock has been set already.
@@ -412,10 +409,8 @@ async fn e2_a_clock_that_is_set_forward_shortens_no_wait_that_had_begun() {
     assert_eq!(due(&store, "pipeline", days + 7).await, [pks[2], pks[0], pks[1]]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn e1_a_clock_that_is_set_back_lengthens_no_wait() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 2, &["pipeline"]).await;
+async fn e1_a_clock_that_is_set_back_lengthens_no_wait(stage: Stage) {
+    let store = owing(&stage, 2, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
     deliver(&store, pks[0], again(5, true)).await;
     deliver(&store, pks[1], again(3600, true)).await;
@@ -435,8 +430,7 @@ async fn e1_a_clock_that_is_set_back_lengthens_no_wait() {
     // Across a restart: ten days back.
     deliver(&store, pks[0], again(5, true)).await;
     drop(store);
-    let back = Clock::simulated(seconds(-864_000));
-    let store = Store::open(dir.path(), back).unwrap();
+    let store = stage.open_at(seconds(-864_000)).await;
     assert_eq!(
         store.next_due("pipeline".to_owned(), seconds(-864_000)).await.unwrap(),
         Some(seconds(-863_995))
@@ -444,10 +438,8 @@ async fn e1_a_clock_that_is_set_back_lengthens_no_wait() {
     assert_eq!(due(&store, "pipeline", -863_995).await, [pks[0]]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn deliveries_are_listed_newest_first_filtered_and_paged() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 5, &["pipeline", "ops"]).await;
+async fn deliveries_are_listed_newest_first_filtered_and_paged(stage: Stage) {
+    let store = owing(&stage, 5, &["pipeline", "ops"]).await;
     let pks = due(&store, "pipeline", 0).await;
     deliver(&store, pks[0], Next::Delivered).await;
     deliver(&store, pks[1], Next::Dead).await;
@@ -479,10 +471,8 @@ async fn deliveries_are_listed_newest_first_filtered_and_paged() {
     assert_eq!(backlogs["pipeline"].counts, [(DeliveryState::Dead, 1), (DeliveryState::Pending, 3)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn h10_an_end_waits_for_its_beginning_and_for_no_other() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn h10_an_end_waits_for_its_beginning_and_for_no_other(stage: Stage) {
+    let store = stage.open().await;
     for (number, statuses) in [(1, &[Status::InProgress, Status::Completed][..]), (2, &[Status::Completed])] {
         let pk = track(&store, &format!("batch_{number}")).await;
         for status in statuses {
@@ -507,17 +497,15 @@ async fn h10_an_end_waits_for_its_beginning_and_for_no_other() {
     assert_eq!(store.due_in_order("other".to_owned(), EPOCH, 9).await.unwrap().len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn purging_takes_what_is_in_flight_along() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = owing(dir.path(), 1, &["pipeline"]).await;
+async fn purging_takes_what_is_in_flight_along(stage: Stage) {
+    let store = owing(&stage, 1, &["pipeline"]).await;
     let delivery = due(&store, "pipeline", 0).await[0];
     let attempt = store.begin_attempts(vec![delivery], EPOCH).await.unwrap()[0].unwrap();
     store.purge(1).await.unwrap();
     store.finish_attempt(attempt, end(Next::Delivered), WebhookState::default()).await.unwrap();
     assert!(all(&store).await.is_empty() && store.attempts(delivery).await.unwrap().is_empty());
     drop(store);
-    assert_eq!(dump(dir.path()), [] as [String; 0]);
+    assert_eq!(stage.dump(&TABLES), [] as [String; 0]);
 }
 
 #[test]

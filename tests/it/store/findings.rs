@@ -1,5 +1,6 @@
 //! Who is told of the end of what, of results that will go, and of digests.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::domain::digest::Digest;
 use batchd::domain::event::{Draft, Occurrence};
@@ -7,6 +8,14 @@ use batchd::store::events::EventFilter;
 use batchd::store::jobs::JobRun;
 use batchd::store::outbox::DeliveryFilter;
 use batchd::store::providers::ProviderState;
+
+on_both! {
+    who_was_told_that_a_batch_is_late_is_told_of_its_good_end_and_nobody_else,
+    who_was_told_that_a_provider_is_in_trouble_is_told_that_it_is_well_again,
+    results_that_will_go_are_told_once_whatever_happens_in_between,
+    results_that_are_gone_are_no_news,
+    what_a_digest_tells_is_found_page_by_page,
+}
 
 /// A webhook that hears of warnings and worse, and one of errors only.
 fn by_severity() -> Arc<Routes> {
@@ -26,10 +35,8 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(webhook, kind)| ((*webhook).to_owned(), (*kind).to_owned())).collect()
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_told_that_a_batch_is_late_is_told_of_its_good_end_and_nobody_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn who_was_told_that_a_batch_is_late_is_told_of_its_good_end_and_nobody_else(stage: Stage) {
+    let store = stage.open().await;
     let (late, fine) = (track(&store, "batch_late").await, track(&store, "batch_fine").await);
     let before = store.load(late).await.unwrap().unwrap();
     let mut step = look(&before, Status::InProgress, seconds(10));
@@ -42,14 +49,12 @@ async fn who_was_told_that_a_batch_is_late_is_told_of_its_good_end_and_nobody_el
     assert_eq!(owed(&store).await, pairs(&[("pager", "batch.overdue"), ("pager", "batch.completed")]));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_told_that_a_provider_is_in_trouble_is_told_that_it_is_well_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn who_was_told_that_a_provider_is_in_trouble_is_told_that_it_is_well_again(stage: Stage) {
+    let store = stage.open().await;
     let about = |kind, at| Draft::about_provider(kind, "openai", "words", seconds(at), seconds(at));
     let note = async |draft: Draft, routes: Arc<Routes>| {
-        let state = ProviderState::default();
-        store.set_provider_state("openai".to_owned(), state, vec![draft], routes).await.unwrap();
+        let before = ProviderState::default();
+        store.set_provider_state("openai".to_owned(), before, vec![draft], routes).await.unwrap();
     };
     note(about(EventType::ProviderUnauthorized, 1), by_severity()).await;
     let expected = [("pager", "provider.unauthorized"), ("alarm", "provider.unauthorized")];
@@ -89,10 +94,8 @@ async fn ended(store: &Store, id: &str, days: i64, notify_nobody: bool) -> Pk {
     store.register(vec![item], routes(&[])).await.unwrap()[0].pk
 }
 
-#[tokio::test(start_paused = true)]
-async fn results_that_will_go_are_told_once_whatever_happens_in_between() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn results_that_will_go_are_told_once_whatever_happens_in_between(stage: Stage) {
+    let store = stage.open().await;
     for number in 0..250 {
         ended(&store, &format!("batch_{number}"), 30, false).await;
     }
@@ -108,7 +111,7 @@ async fn results_that_will_go_are_told_once_whatever_happens_in_between() {
     assert_eq!(told(&store, 9).await, 0);
     // Nothing of it is kept in memory.
     store.close().await.unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+    let store = stage.open().await;
     assert_eq!(told(&store, 28).await, 251, "all of them, the silent one in the log alone");
     assert_eq!(told(&store, 29).await, 0);
     assert_eq!(owed(&store).await.len(), 251);
@@ -120,23 +123,19 @@ async fn results_that_will_go_are_told_once_whatever_happens_in_between() {
     store.record(pk, look(&before, Status::Completed, seconds(29 * DAY)), routes(&["ops"])).await.unwrap();
     assert_eq!(told(&store, 29).await, 0);
     let waiting = "SELECT count(*) FROM batches WHERE results_warn_at IS NOT NULL";
-    assert_eq!(number(&raw(dir.path()), waiting), 0);
-    assert_sound(dir.path());
+    assert_eq!(stage.number(waiting), 0);
+    stage.assert_sound();
 }
 
-#[tokio::test(start_paused = true)]
-async fn results_that_are_gone_are_no_news() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn results_that_are_gone_are_no_news(stage: Stage) {
+    let store = stage.open().await;
     ended(&store, "batch_1", 10, false).await;
     assert_eq!(store.tell_expiring(seconds(11 * DAY), routes(&["ops"])).await.unwrap(), 0);
     assert_eq!(owed(&store).await, []);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_digest_tells_is_found_page_by_page() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn what_a_digest_tells_is_found_page_by_page(stage: Stage) {
+    let store = stage.open().await;
     for number in 0..1100 {
         ended(&store, &format!("batch_{number}"), 30, false).await;
     }

@@ -15,7 +15,7 @@ fn fixture(schema: u32) -> PathBuf {
 }
 
 /// Fills a state with some of everything. Never changed: the fixtures hold it.
-async fn fill(store: &Store) {
+pub async fn fill(store: &Store) {
     let mut named = registration("batch_completed");
     named.tracked.name = Some("nightly".to_owned());
     named.tracked.labels = BTreeMap::from([("team".to_owned(), "evals".to_owned())]);

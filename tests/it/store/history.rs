@@ -1,10 +1,17 @@
 //! What ended batches took: kept with their end, once each, and no more than is of use.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::domain::batch::Batch;
 use batchd::domain::hazard::Span;
-use batchd::domain::history::{Class, Stage};
+use batchd::domain::history::{self, Class};
 use batchd::store::history::History;
+
+on_both! {
+    an_end_is_learnt_from_with_it_and_survives_a_crash,
+    those_that_still_run_are_told_too,
+    the_newest_of_a_class_are_kept,
+}
 
 fn provider() -> String {
     "openai".to_owned()
@@ -20,7 +27,7 @@ fn done(id: &str, took: i64) -> Batch {
 }
 
 fn class() -> Class {
-    Class::exactly("openai", &done("batch_1", 1), Stage::Work)
+    Class::exactly("openai", &done("batch_1", 1), history::Stage::Work)
 }
 
 async fn known(store: &Store, after: i64) -> History {
@@ -31,17 +38,15 @@ fn took(spans: &[Span]) -> Vec<(f64, bool)> {
     spans.iter().map(|span| (span.seconds, span.ended)).collect()
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_end_is_learnt_from_with_it_and_survives_a_crash() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn an_end_is_learnt_from_with_it_and_survives_a_crash(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     track(&store, "batch_2").await;
     see(&store, pk, Status::InProgress, 10, &[]).await;
     assert_eq!(known(&store, 50).await.spans(&class()), []);
     see(&store, pk, Status::Completed, 100, &[]).await;
     drop(store);
-    let store = Store::open(dir.path(), still()).unwrap();
+    let store = stage.open().await;
     assert_eq!(took(&known(&store, 200).await.spans(&class())), [(100.0, true)]);
     // Seen again, or told of by a list, it teaches nothing more.
     see(&store, pk, Status::Completed, 300, &[]).await;
@@ -52,13 +57,11 @@ async fn an_end_is_learnt_from_with_it_and_survives_a_crash() {
     store.purge(pk).await.unwrap();
     assert_eq!(took(&known(&store, 400).await.spans(&class())), [(700.0, true)]);
     store.close().await.unwrap();
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
 
-#[tokio::test(start_paused = true)]
-async fn those_that_still_run_are_told_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn those_that_still_run_are_told_too(stage: Stage) {
+    let store = stage.open().await;
     for number in 1..=3 {
         let pk = track(&store, &format!("batch_{number}")).await;
         see(&store, pk, Status::InProgress, 10, &[]).await;
@@ -73,16 +76,14 @@ async fn those_that_still_run_are_told_too() {
     assert_eq!(known(&store, 300).await.spans(&class()).len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_newest_of_a_class_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn the_newest_of_a_class_are_kept(stage: Stage) {
+    let store = stage.open().await;
     let batches = (0..700).map(|number| done(&format!("batch_{number}"), 1000 + number)).collect();
     store.learn(provider(), batches, false).await.unwrap();
     let mut other = done("batch_x", 9);
     other.request_counts = None;
     store.learn(provider(), vec![other], false).await.unwrap();
-    assert_eq!(number(&raw(dir.path()), "SELECT count(*) FROM durations"), 501);
+    assert_eq!(stage.number("SELECT count(*) FROM durations"), 501);
     let spans = known(&store, 9999).await.spans(&class());
     assert_eq!((spans.len(), spans[0].seconds, spans[499].seconds), (500, 1699.0, 1200.0));
 }

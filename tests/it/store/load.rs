@@ -1,24 +1,30 @@
-//! Many at once: a hundred thousand batches, ten thousand transitions.
+//! Many at once: a hundred thousand batches, ten thousand transitions; a tenth of that on a server.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::store::batches::BatchFilter;
 use batchd::store::events::EventFilter;
 use batchd::store::outbox::DeliveryFilter;
 use batchd::store::schedule::ScheduleEntry;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
-    let items = (0..100_000).map(|number| registration(&format!("batch_{number:032x}"))).collect();
+on_both! {
+    (flavor = "multi_thread")
+    a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled,
+    j2_ten_thousand_transitions_at_once_are_few_commits,
+}
+
+async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled(stage: Stage) {
+    let many = stage.portion(100_000);
+    let store = stage.open().await;
+    let items = (0..many).map(|number| registration(&format!("batch_{number:032x}"))).collect();
     let before = store.commit_stats().count;
     let registered = store.register(items, routes(&[])).await.unwrap();
-    assert_eq!(registered.len(), 100_000);
+    assert_eq!(registered.len(), many);
     assert!(registered.iter().all(|one| one.new) && registered.is_sorted_by_key(|one| one.pk));
     assert_eq!(store.commit_stats().count, before + 1);
 
     let schedule = store.schedule().await.unwrap();
-    assert_eq!(schedule.len(), 100_000);
+    assert_eq!(schedule.len(), many);
     let expected = ScheduleEntry {
         pk: registered[0].pk,
         provider: "openai".into(),
@@ -37,22 +43,20 @@ async fn a_hundred_thousand_are_registered_in_one_commit_listed_and_scheduled() 
             break;
         }
     }
-    assert_eq!(listed, 100_000);
-    assert_eq!(store.counts().await.unwrap(), [("openai".to_owned(), Status::Validating, 100_000)]);
+    assert_eq!(listed, many);
+    assert_eq!(store.counts().await.unwrap(), [("openai".to_owned(), Status::Validating, many as u64)]);
 
     // Too large to be checked whole before the daemon is ready.
     drop(store);
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let store = stage.open().await;
     store.check_whole().await.unwrap();
     store.close().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn j2_ten_thousand_transitions_at_once_are_few_commits() {
-    const COUNT: usize = 10_000;
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
-    let items = (0..COUNT).map(|number| registration(&format!("batch_{number}"))).collect();
+async fn j2_ten_thousand_transitions_at_once_are_few_commits(stage: Stage) {
+    let many = stage.portion(10_000);
+    let store = stage.open().await;
+    let items = (0..many).map(|number| registration(&format!("batch_{number}"))).collect();
     let registered = store.register(items, routes(&[])).await.unwrap();
     let before = store.commit_stats().count;
     let routes = routes(&["pipeline"]);
@@ -63,14 +67,14 @@ async fn j2_ten_thousand_transitions_at_once_are_few_commits() {
     let recorded = futures_util::future::join_all(recording).await;
     assert!(recorded.into_iter().all(|result| result == Ok(1)));
     let commits = store.commit_stats().count - before;
-    assert!(commits < 500, "{commits} commits for {COUNT} transitions");
+    assert!(commits < 500, "{commits} commits for {many} transitions");
     let events = store.events(EventFilter::default()).await.unwrap();
-    assert_eq!(events.len(), COUNT);
+    assert_eq!(events.len(), many);
     assert!(events.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
-    assert_eq!(store.deliveries(DeliveryFilter::default()).await.unwrap().0.len(), COUNT);
+    assert_eq!(store.deliveries(DeliveryFilter::default()).await.unwrap().0.len(), many);
     let stats = store.commit_stats();
     assert_eq!(stats.buckets.iter().map(|(_, count)| count).sum::<u64>(), stats.count);
     assert!(stats.seconds_total > 0.0);
     store.close().await.unwrap();
-    assert_sound(dir.path());
+    stage.assert_sound();
 }

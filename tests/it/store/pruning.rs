@@ -1,9 +1,14 @@
 //! What pruning deletes when clocks are wrong, and what it tells; the rule itself is tested in `domain::retention`.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::store::events::EventFilter;
 use batchd::store::providers::ProviderState;
 use std::time::Duration;
+
+on_both! {
+    the_end_of_an_episode_is_told_however_long_it_lasted,
+}
 
 const DAY: Duration = Duration::from_hours(24);
 const RETAIN: Duration = Duration::from_hours(24 * 90);
@@ -105,18 +110,20 @@ async fn an_hour_deletes_a_thousand_or_a_tenth_and_the_rest_is_told() {
     assert_eq!(left(&store).await, 200);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_end_of_an_episode_is_told_however_long_it_lasted() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn the_end_of_an_episode_is_told_however_long_it_lasted(stage: Stage) {
+    let store = stage.open().await;
     let draft = |kind, after| {
         batchd::domain::event::Draft::about_provider(kind, "openai", "no answer", EPOCH, seconds(after))
     };
-    let state = |silent_since| ProviderState { silent_since, silence_told: true, ..ProviderState::default() };
+    let silence =
+        |silent_since| ProviderState { silent_since, silence_told: true, ..ProviderState::default() };
     let told = vec![draft(EventType::ProviderUnreachable, 1)];
-    store.set_provider_state("openai".to_owned(), state(Some(EPOCH)), told, routes(&["ops"])).await.unwrap();
+    store
+        .set_provider_state("openai".to_owned(), silence(Some(EPOCH)), told, routes(&["ops"]))
+        .await
+        .unwrap();
     let due = store.due("ops".to_owned(), seconds(10), 9).await.unwrap();
-    raw(dir.path()).execute("UPDATE deliveries SET state = 'delivered'", []).unwrap();
+    stage.execute("UPDATE deliveries SET state = 'delivered'");
     assert_eq!(due.len(), 1);
     prune(&store, seconds(1_000_000)).await;
     // A webhook that wants no such events but was told of the beginning.
@@ -124,11 +131,11 @@ async fn the_end_of_an_episode_is_told_however_long_it_lasted() {
     deaf.events.clear();
     let over = vec![draft(EventType::ProviderRecovered, 5)];
     store
-        .set_provider_state("openai".to_owned(), state(None), over, Arc::new(Routes(vec![deaf])))
+        .set_provider_state("openai".to_owned(), silence(None), over, Arc::new(Routes(vec![deaf])))
         .await
         .unwrap();
     assert_eq!(store.due("ops".to_owned(), seconds(10), 9).await.unwrap().len(), 1);
-    raw(dir.path()).execute("UPDATE deliveries SET state = 'delivered'", []).unwrap();
+    stage.execute("UPDATE deliveries SET state = 'delivered'");
     prune(&store, seconds(1_000_000)).await;
     assert!(store.events(EventFilter::default()).await.unwrap().is_empty(), "it is over");
 }

@@ -1,5 +1,6 @@
 //! Batches and events: registered once, recorded once, shown as they are.
 
+use super::stage::{Stage, on_both};
 use super::*;
 use batchd::domain::event::Draft;
 use batchd::domain::time::{earlier, later};
@@ -13,6 +14,25 @@ use batchd::store::touch::Touch;
 use proptest::prelude::*;
 use std::time::Duration;
 
+on_both! {
+    every_field_is_read_back_as_it_was_stored,
+    tracking_again_changes_what_is_given_and_nothing_else,
+    the_same_batch_twice_in_one_call_is_one,
+    untracked_is_not_polled_until_it_is_tracked_again,
+    a_lost_batch_that_is_tracked_again_is_looked_for_at_once_and_kept_as_long_as_one_lost_now,
+    a_first_look_is_stored_with_the_batch,
+    recording_leaves_alone_what_users_changed_meanwhile,
+    each_event_is_recorded_once_ever,
+    j5_a_batch_that_flaps_is_told_once_a_status,
+    events_that_are_about_no_batch,
+    an_event_about_no_batch_stays_for_as_long_as_it_is_owed,
+    lists_are_newest_first_filtered_and_paged,
+    events_are_read_on_from_a_number_and_by_batch,
+    pruning_takes_what_is_over_and_leaves_what_is_owed,
+    a_batch_that_is_gone_is_no_error,
+    a_row_that_cannot_be_read_is_damage,
+}
+
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -21,10 +41,8 @@ fn ending_at(at: Timestamp) -> Eta {
     Eta { at, earliest: earlier(at, Duration::from_secs(9)), latest: later(at, Duration::from_secs(90)) }
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_field_is_read_back_as_it_was_stored() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn every_field_is_read_back_as_it_was_stored(stage: Stage) {
+    let store = stage.open().await;
     let mut full = look(&unseen("batch_1"), Status::Finalizing, seconds(5)).tracked;
     full.name = Some("a name \u{202e} 'quoted'\n".to_owned());
     full.labels = labels(&[("team", "evals"), ("a \"b\"", "")]);
@@ -71,10 +89,8 @@ async fn every_field_is_read_back_as_it_was_stored() {
     assert_eq!(Some(registered.tracked), store.load(registered.pk).await.unwrap());
 }
 
-#[tokio::test(start_paused = true)]
-async fn tracking_again_changes_what_is_given_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn tracking_again_changes_what_is_given_and_nothing_else(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     see(&store, pk, Status::InProgress, 10, &["pipeline"]).await;
     let before = store.load(pk).await.unwrap().unwrap();
@@ -106,10 +122,8 @@ async fn tracking_again_changes_what_is_given_and_nothing_else() {
     assert_eq!(store.load(pk).await.unwrap(), Some(given));
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_same_batch_twice_in_one_call_is_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn the_same_batch_twice_in_one_call_is_one(stage: Stage) {
+    let store = stage.open().await;
     let mut second = registration("batch_1");
     second.user_fields.name = Some("given".to_owned());
     let items = vec![registration("batch_1"), registration("batch_2"), second];
@@ -119,10 +133,8 @@ async fn the_same_batch_twice_in_one_call_is_one() {
     assert_eq!(done[2].tracked.name.as_deref(), Some("given"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn untracked_is_not_polled_until_it_is_tracked_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn untracked_is_not_polled_until_it_is_tracked_again(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     let before = store.load(pk).await.unwrap().unwrap();
     store.untrack(pk, seconds(5)).await.unwrap();
@@ -144,10 +156,10 @@ async fn untracked_is_not_polled_until_it_is_tracked_again() {
     assert_eq!(store.schedule().await.unwrap()[0].next_poll_at, EPOCH);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lost_batch_that_is_tracked_again_is_looked_for_at_once_and_kept_as_long_as_one_lost_now() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn a_lost_batch_that_is_tracked_again_is_looked_for_at_once_and_kept_as_long_as_one_lost_now(
+    stage: Stage,
+) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     let before = store.load(pk).await.unwrap().unwrap();
     let long_ago = EPOCH.checked_sub(jiff::SignedDuration::from_hours(24 * 365)).unwrap();
@@ -166,10 +178,8 @@ async fn a_lost_batch_that_is_tracked_again_is_looked_for_at_once_and_kept_as_lo
     assert!(stored.next_poll_at.is_some());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_first_look_is_stored_with_the_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn a_first_look_is_stored_with_the_batch(stage: Stage) {
+    let store = stage.open().await;
     let mut item = registration("batch_1");
     item.first_look = Some(look(&item.tracked, Status::Completed, seconds(1)));
     let registered = store.register(vec![item], routes(&["pipeline"])).await.unwrap().remove(0);
@@ -183,10 +193,8 @@ async fn a_first_look_is_stored_with_the_batch() {
     assert_eq!(store.due("pipeline".to_owned(), EPOCH, 9).await.unwrap().len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn recording_leaves_alone_what_users_changed_meanwhile() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn recording_leaves_alone_what_users_changed_meanwhile(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     let mut step = look(&store.load(pk).await.unwrap().unwrap(), Status::InProgress, seconds(1));
     step.tracked.name = Some("the provider's".to_owned());
@@ -214,10 +222,8 @@ async fn recording_leaves_alone_what_users_changed_meanwhile() {
     assert_eq!(store.load(pk).await.unwrap().unwrap().name.as_deref(), Some("mine"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn each_event_is_recorded_once_ever() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn each_event_is_recorded_once_ever(stage: Stage) {
+    let store = stage.open().await;
     let mut newest = store.watch_events();
     let pk = track(&store, "batch_1").await;
     let before = store.load(pk).await.unwrap().unwrap();
@@ -260,10 +266,8 @@ async fn each_event_is_recorded_once_ever() {
     assert_eq!(store.record(pk + 1, look(&before, Status::Failed, EPOCH), routes(&[])).await.unwrap(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn j5_a_batch_that_flaps_is_told_once_a_status() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn j5_a_batch_that_flaps_is_told_once_a_status(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
     for round in 0..100 {
         let status = if round % 2 == 0 { Status::InProgress } else { Status::Finalizing };
@@ -272,19 +276,17 @@ async fn j5_a_batch_that_flaps_is_told_once_a_status() {
     assert_eq!(store.events(EventFilter::default()).await.unwrap().len(), 2);
     assert_eq!(store.transitions(pk).await.unwrap().len(), 100);
     drop(store);
-    assert_sound(dir.path());
+    stage.assert_sound();
 }
 
-#[tokio::test(start_paused = true)]
-async fn events_that_are_about_no_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn events_that_are_about_no_batch(stage: Stage) {
+    let store = stage.open().await;
     let draft =
         |kind, since| Draft::about_provider(kind, "openai", "no answer", seconds(since), seconds(since));
     let silent = draft(EventType::ProviderUnreachable, 1);
     assert!(store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
     assert!(!store.record_event(silent.clone(), routes(&["ops"])).await.unwrap());
-    let state = ProviderState {
+    let silence = ProviderState {
         silent_since: Some(seconds(1)),
         silence_told: true,
         last_error: Some("refused".to_owned()),
@@ -294,8 +296,8 @@ async fn events_that_are_about_no_batch() {
     };
     let recovered = draft(EventType::ProviderRecovered, 2);
     let events = vec![silent, recovered];
-    store.set_provider_state("openai".to_owned(), state.clone(), events, routes(&["ops"])).await.unwrap();
-    assert_eq!(store.provider_states().await.unwrap(), [("openai".to_owned(), state)]);
+    store.set_provider_state("openai".to_owned(), silence.clone(), events, routes(&["ops"])).await.unwrap();
+    assert_eq!(store.provider_states().await.unwrap(), [("openai".to_owned(), silence)]);
     let kinds: Vec<_> =
         store.events(EventFilter::default()).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventType::ProviderUnreachable, EventType::ProviderRecovered]);
@@ -319,10 +321,8 @@ async fn events_that_are_about_no_batch() {
     assert!(store.events(EventFilter::default()).await.unwrap().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_event_about_no_batch_stays_for_as_long_as_it_is_owed() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn an_event_about_no_batch_stays_for_as_long_as_it_is_owed(stage: Stage) {
+    let store = stage.open().await;
     store.align_webhooks(vec!["ops".to_owned()], EPOCH).await.unwrap();
     let well = Draft::about_provider(EventType::ProviderRecovered, "openai", "well", seconds(1), seconds(1));
     assert!(store.record_event(well, routes(&["ops"])).await.unwrap());
@@ -334,10 +334,8 @@ async fn an_event_about_no_batch_stays_for_as_long_as_it_is_owed() {
     assert!(store.events(EventFilter::default()).await.unwrap().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn lists_are_newest_first_filtered_and_paged() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn lists_are_newest_first_filtered_and_paged(stage: Stage) {
+    let store = stage.open().await;
     let mut pks = Vec::new();
     for number in 0..10 {
         let mut item = registration(&format!("batch_{number}"));
@@ -398,10 +396,8 @@ async fn lists_are_newest_first_filtered_and_paged() {
     assert_eq!(providers, ["anthropic", "openai"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn events_are_read_on_from_a_number_and_by_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn events_are_read_on_from_a_number_and_by_batch(stage: Stage) {
+    let store = stage.open().await;
     let (one, two) = (track(&store, "batch_1").await, track(&store, "batch_2").await);
     for (at, status) in [(1, Status::InProgress), (2, Status::Finalizing), (3, Status::Completed)] {
         see(&store, one, status, at, &[]).await;
@@ -529,10 +525,8 @@ async fn touches_of_many_batches_are_written_in_pieces() {
     assert_eq!(number(&raw(dir.path()), "SELECT count(*) FROM checks WHERE last_polled_at IS NULL"), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), still()).unwrap();
+async fn pruning_takes_what_is_over_and_leaves_what_is_owed(stage: Stage) {
+    let store = stage.open().await;
     store.align_webhooks(vec!["pipeline".to_owned()], EPOCH).await.unwrap();
     // 100 ended, 10 of them owed to a webhook, 1 to one that is gone; 1 untracked, 1 lost, 2 alive.
     for number in 0..100 {
@@ -566,16 +560,12 @@ async fn pruning_takes_what_is_over_and_leaves_what_is_owed() {
     let (left, _) = store.list(BatchFilter::default()).await.unwrap();
     assert_eq!(left.len(), 12);
     assert_eq!(store.backlogs().await.unwrap()[0].1.counts[0].1, 11);
-    let fences = number(&raw(dir.path()), "SELECT count(*) FROM fences");
+    let fences = stage.number("SELECT count(*) FROM fences");
     assert_eq!(fences, 102, "the ids outlive the events");
     drop(store);
-    let connection = raw(dir.path());
-    assert_eq!(
-        number(&connection, "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)"),
-        0
-    );
-    drop(connection);
-    assert_sound(dir.path());
+    let orphans = "SELECT count(*) FROM transitions WHERE batch NOT IN (SELECT pk FROM batches)";
+    assert_eq!(stage.number(orphans), 0);
+    stage.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
@@ -598,10 +588,8 @@ async fn pruning_gives_the_space_back() {
     assert!(size() * 4 < before, "{} of {before} bytes are left", size());
 }
 
-#[tokio::test]
-async fn a_batch_that_is_gone_is_no_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+async fn a_batch_that_is_gone_is_no_error(stage: Stage) {
+    let store = stage.open().await;
     store.purge(7).await.unwrap();
     store.untrack(7, EPOCH).await.unwrap();
     assert_eq!(store.load(7).await.unwrap(), None);
@@ -609,12 +597,10 @@ async fn a_batch_that_is_gone_is_no_error() {
     assert!(store.transitions(7).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_row_that_cannot_be_read_is_damage() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
+async fn a_row_that_cannot_be_read_is_damage(stage: Stage) {
+    let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
-    raw(dir.path()).execute("UPDATE batches SET batch = '{}'", []).unwrap();
+    stage.execute("UPDATE batches SET batch = '{}'");
     let error = store.load(pk).await.unwrap_err();
     assert!(matches!(&error, StoreError::Damaged(what) if what.contains("batch")), "{error}");
 }

@@ -111,9 +111,9 @@ CREATE INDEX batches_over ON batches (over_at, pk) WHERE over_at IS NOT NULL;
 -- By hash: an entry of a tree holds 2,704 bytes, and services have longer names for files.
 CREATE INDEX batches_output_file ON batches USING hash (output_file) WHERE output_file IS NOT NULL;
 CREATE INDEX batches_error_file ON batches USING hash (error_file) WHERE error_file IS NOT NULL;
+CREATE INDEX batches_uploaded_file ON batches USING hash (uploaded_file) WHERE uploaded_file IS NOT NULL;
 CREATE INDEX batches_download ON batches (download_at) WHERE download_at IS NOT NULL;
 CREATE INDEX batches_expiring ON batches (results_warn_at) WHERE results_warn_at IS NOT NULL;
-CREATE INDEX batches_uploaded_file ON batches (uploaded_file) WHERE uploaded_file IS NOT NULL;
 CREATE INDEX batches_submission ON batches (submission) WHERE submission IS NOT NULL;
 CREATE INDEX batches_resubmits ON batches (resubmits, provider) WHERE resubmits IS NOT NULL;
 CREATE INDEX batches_unpriced ON batches (pk) WHERE cost IS NULL
