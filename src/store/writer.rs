@@ -652,7 +652,7 @@ mod tests {
             #[expect(unreachable_code, reason = "it names the type")]
             Ok(())
         });
-        let broken = store.write(|tx| Ok(tx.execute("INSERT INTO nowhere VALUES (1)", []).map(drop)?));
+        let broken = store.write(|tx| tx.execute("INSERT INTO nowhere VALUES (1)", []).map(drop));
         let before = store.commit_stats().count;
         let (first, failing, panicking, broken, last) =
             tokio::join!(note(&store, "first"), failing, panicking, broken, note(&store, "last"));

@@ -155,9 +155,9 @@ fn next(rest: &str, before: Option<char>) -> (usize, Option<(usize, usize)>) {
             return ((to + end.len()).min(rest.len()), Some((from, to)));
         }
     }
-    if rest.starts_with('"') {
+    if let Some(inside) = rest.strip_prefix('"') {
         let mut escaped = false;
-        let end = rest[1..].find(|c| {
+        let end = inside.find(|c| {
             let ends = c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
             ends

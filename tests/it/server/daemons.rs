@@ -2,7 +2,7 @@
 
 use crate::support::postgres::{Postgres, Stop, query};
 use crate::support::proxy::{Cut, Proxy};
-use crate::world::{Daemon, World, until, until_within};
+use crate::world::{Daemon, Received, World, until, until_within};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ impl Cluster {
     /// The messages that the generic webhook got of a batch.
     fn told(&self, batch: &str) -> Vec<Value> {
         let received = self.world.receiver.received("/hooks");
-        let messages = received.iter().map(|received| received.json());
+        let messages = received.iter().map(Received::json);
         messages.filter(|message| message["data"]["id"] == batch).collect()
     }
 

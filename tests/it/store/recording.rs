@@ -389,7 +389,7 @@ async fn lists_are_newest_first_filtered_and_paged(stage: Stage) {
     assert_eq!(store.schedule().await.unwrap().len(), 6);
 
     let mut same_id = registration("batch_0");
-    same_id.tracked.key.provider = "anthropic".to_owned();
+    "anthropic".clone_into(&mut same_id.tracked.key.provider);
     store.register(vec![same_id], routes(&[])).await.unwrap();
     let found = store.find("batch_0".to_owned()).await.unwrap();
     let providers: Vec<_> = found.iter().map(|(_, tracked)| tracked.key.provider.as_str()).collect();
