@@ -97,6 +97,7 @@ impl Store {
                 Sql::File(_) => "",
                 Sql::Server(_) => {
                     " WHERE NOT EXISTS (SELECT 1 FROM members WHERE dead = 0
+                        AND id <> coalesce(current_setting('batchd.member', true), '')
                         AND strpos(scopes, '\"webhook:' || webhooks.name || '\"') > 0)"
                 }
             };
