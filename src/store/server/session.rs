@@ -205,7 +205,12 @@ impl Session {
         let client = self.connected()?;
         let running = async { within(client.simple_query(statements)).await };
         let result: Result<Vec<SimpleQueryMessage>, Failure> = self.server.runtime.block_on(running);
-        let messages = self.judged(&client, result)?;
+        let messages = self.judged(&client, result).inspect_err(|_| {
+            if statements.starts_with("BEGIN") {
+                // A transaction that was begun and failed in the same message is open, and of no use.
+                self.give_up();
+            }
+        })?;
         self.in_transaction.set(follows(self.in_transaction.get(), statements));
         let mut told = Told::default();
         for message in messages {

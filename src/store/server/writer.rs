@@ -283,6 +283,9 @@ impl ServerWriter {
             if told.counts.first() != Some(&1) {
                 continue;
             }
+            // What others have written to the owner before is seen in what is read now.
+            let name = quoted(&scope.to_string());
+            self.session.control(&format!("DELETE FROM mail WHERE scope = {name}"))?;
             if let Scope::Webhook(name) = &scope {
                 recovering::recover(&self.sql(), Some(name), now)?;
             }
@@ -401,8 +404,13 @@ impl ServerWriter {
             ))?;
         }
         for some in rows.chunks(LETTERS_IN_ONE) {
-            self.session
-                .control(&format!("INSERT INTO mail (scope, kind, batch) VALUES {}", some.join(", ")))?;
+            // Whoever owns a scope next reads all of it.
+            self.session.control(&format!(
+                "INSERT INTO mail (scope, kind, batch) SELECT scope, kind, CAST(batch AS BIGINT) \
+                 FROM (VALUES {}) AS letters (scope, kind, batch) \
+                 WHERE scope IN (SELECT leases.scope FROM leases WHERE owner IS NOT NULL)",
+                some.join(", ")
+            ))?;
         }
         Ok(())
     }
