@@ -254,7 +254,7 @@ impl Core {
         result.and(closed)
     }
 
-    /// Does what those owe each other that share the state: see [`ServerWriter::tend`].
+    /// Does what those owe each other that share the state: see `ServerWriter::tend`.
     pub(super) fn tend(&self) -> Result<(), StoreError> {
         let mut open = lock(&self.open);
         let Open::Server(server) = open.as_mut().ok_or(StoreError::Closed)? else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! A connection to the server as statements use it: made when it is needed, given up when it fails.
 //!
-//! Its calls wait, so they are for the threads of blocking work. Nothing waits longer than [`ANSWER_WITHIN`] for the
+//! Its calls wait, so they are for the threads of blocking work. Nothing waits longer than ten seconds for the
 //! server.
 
 use super::super::error::{OpenError, StoreError};
