@@ -118,7 +118,7 @@ impl Session {
     /// Uses `connected` until it fails.
     pub(super) fn take(&self, connected: Connected) {
         let Connected { client, wire, host, .. } = connected;
-        *self.last.borrow_mut() = (host, None);
+        self.last.borrow_mut().0 = host;
         // It ends with the client, and statements fail with it.
         self.server.runtime.spawn(async move {
             if let Err(error) = wire.await {

@@ -281,3 +281,62 @@ fn a_files_state_moves_to_a_server_and_back() {
     let _daemon = world.daemon();
     assert_eq!(world.json(&["events", "--json"]), events);
 }
+
+#[test]
+fn a_server_that_cannot_be_used_is_refused_with_what_to_do() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    let refused = |url: &str, code: i32, word: &str| {
+        let run = cluster.command_by(url, "one").arg("run").output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(code), "{said}");
+        assert!(said.contains(word), "{said}");
+        assert!(!said.contains("password123"), "{said}");
+    };
+    let others = postgres.database();
+    query(&others, "CREATE TABLE users (id BIGINT)").unwrap();
+    refused(&others, 78, "tables that are not batchd's (users)");
+    let like_ours = postgres.database();
+    query(&like_ours, "CREATE TABLE batchd (id BIGINT)").unwrap();
+    refused(&like_ours, 78, "tables that are not batchd's (batchd)");
+    let newer = postgres.database();
+    let first = cluster.daemon_by(&newer, "one");
+    first.signal(Signal::SIGTERM);
+    first.end();
+    query(&newer, "UPDATE batchd SET schema = 99, min_writer = 99").unwrap();
+    refused(&newer, 70, "run the newer batchd");
+    let read_only = postgres.database();
+    let name = read_only.rsplit('/').next().unwrap().to_owned();
+    postgres.admin(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    refused(&read_only, 73, "takes no writes");
+    let no_rights = postgres.database();
+    let name = no_rights.rsplit('/').next().unwrap().to_owned();
+    postgres.admin(&format!("CREATE ROLE poor_{name} LOGIN PASSWORD 'password123'"));
+    let poor = postgres.url_of(&format!("poor_{name}"), "password123", &name);
+    refused(&poor, 73, "lacks a right that batchd needs");
+    let wrong = postgres.url_of(&name, "password123", &name);
+    refused(&wrong, 77, "refuses the role or its password");
+}
+
+#[test]
+fn of_two_daemons_with_one_name_the_younger_takes_another() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let cluster = Cluster::new(&postgres.database());
+    let _one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    let mut command = cluster.command("two");
+    let text = std::fs::read_to_string(cluster.path("two", "toml")).unwrap();
+    std::fs::write(cluster.path("two", "toml"), text.replace("name = \"two\"", "name = \"one\"")).unwrap();
+    let two = Daemon::start(command.arg("run"));
+    until_within(START, "the younger one has joined", || {
+        let status = cluster.json("one", &["status", "--json"]);
+        let mut names: Vec<String> = status["members"]
+            .as_array()?
+            .iter()
+            .map(|member| member["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        (names == ["one", "one-2"]).then_some(())
+    });
+    assert!(two.log().contains("another daemon is called one already"), "{}", two.log());
+}
