@@ -30,6 +30,13 @@ fn cases_of(name: &str) -> Vec<String> {
     cases
 }
 
+/// The functions of a file that run as two tests each, on a file and on a server.
+pub fn run_on_both(text: &str) -> BTreeSet<&str> {
+    let lists = text.split("on_both! {").skip(1).filter_map(|rest| rest.split_once('}'));
+    let names = lists.flat_map(|(list, _)| list.split(|c: char| !(c.is_alphanumeric() || c == '_')));
+    names.filter(|name| !name.is_empty()).collect()
+}
+
 /// The tests of each case, by name.
 fn proved() -> BTreeMap<String, Vec<String>> {
     let mut proved: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -37,6 +44,7 @@ fn proved() -> BTreeMap<String, Vec<String>> {
         for file in crate::layers::sources(Path::new(directory)) {
             let text = std::fs::read_to_string(&file).unwrap();
             let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+            let on_both = run_on_both(&text);
             for (at, line) in lines.iter().enumerate() {
                 let Some((_, rest)) =
                     line.split_once("fn ").filter(|(before, _)| matches!(*before, "" | "async "))
@@ -44,10 +52,10 @@ fn proved() -> BTreeMap<String, Vec<String>> {
                     continue;
                 };
                 let attribute = lines[..at].iter().rev().take_while(|line| line.starts_with('#')).next();
-                if attribute.is_none_or(|attribute| !attribute.contains("test")) {
+                let name = rest.split(['(', '<']).next().unwrap();
+                if attribute.is_none_or(|attribute| !attribute.contains("test")) && !on_both.contains(name) {
                     continue;
                 }
-                let name = rest.split(['(', '<']).next().unwrap();
                 for case in cases_of(name) {
                     proved.entry(case).or_default().push(name.to_owned());
                 }
