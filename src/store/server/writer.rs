@@ -37,6 +37,8 @@ pub(in super::super) struct ServerWriter {
     scopes: BTreeMap<Scope, u64>,
     /// Whether it stops, and takes nothing more.
     is_leaving: bool,
+    /// What others wrote and nobody has been told of yet.
+    letters: Vec<Letter>,
     /// What is given back soon, and when: what was under way there ends before.
     leaving: BTreeMap<Scope, Instant>,
     /// When the last commit was sent.
@@ -67,6 +69,7 @@ impl ServerWriter {
             lookout: Lookout::default(),
             scopes: BTreeMap::new(),
             is_leaving: false,
+            letters: Vec::new(),
             leaving: BTreeMap::new(),
             beaten: Instant::now(),
         }
@@ -200,6 +203,8 @@ impl ServerWriter {
         let steady = self.holdings.steady();
         let Seen { sequence, acts, mut held, members, letters, taken } =
             self.lookout.look(&self.session, &self.member.id, self.lease, steady)?;
+        // Kept until they are told, whatever fails between.
+        self.letters.extend(letters);
         if !taken.is_empty() {
             self.session.control(&format!("DELETE FROM mail WHERE pk IN ({})", taken.join(", ")))?;
         }
@@ -221,7 +226,7 @@ impl ServerWriter {
         held.retain(|scope| !self.leaving.contains_key(scope));
         self.holdings.set(held);
         self.give_back(false, now)?;
-        Ok(Tended { sequence, letters, members, gained })
+        Ok(Tended { sequence, letters: std::mem::take(&mut self.letters), members, gained })
     }
 
     /// Begins afresh as another member, after the others have given up this one: what it did is theirs by now.
