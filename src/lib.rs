@@ -18,7 +18,7 @@
 //! | 0 | [`domain`] | values and rules: pure functions without I/O, clock or randomness |
 //! | 1 | [`clock`], [`rng`], [`sync`], [`tasks`], [`config`], [`http`], [`logging`], [`failpoint`] | the outside world behind narrow interfaces |
 //! | 2 | [`provider`], [`webhook`] | wire formats; they form requests and read answers and do no I/O |
-//! | 3 | [`store`] | durable state; the only place that names rusqlite |
+//! | 3 | [`store`] | durable state, in a SQLite file or on a PostgreSQL server; the only place that names rusqlite and tokio-postgres |
 //! | 4 | [`engine`], [`notify`], [`maintenance`] | what runs: polling, delivery, jobs at set times |
 //! | 5 | [`control`] | the operations, each written once, and the HTTP API and the dashboard in front of them |
 //! | 6 | [`daemon`], [`sandbox`], [`demo`] | whole programs made of the floors below |

@@ -1,7 +1,9 @@
-//! Floor 3: durable state. The only place that names rusqlite.
+//! Floor 3: durable state, in a SQLite file or on a PostgreSQL server (`server`). The only place that names rusqlite and
+//! tokio-postgres.
 //!
 //! All writes go through one connection and are grouped: whatever waits goes into one transaction (`writer`).
-//! Read-only connections serve what is read (`reader`). See `docs/delivery.md#sqlite`.
+//! Other connections serve what is read (`reader`). Every statement is written once, for both (`sql`,
+//! `docs/design.md#sql`). What is the file's own is in `docs/delivery.md#sqlite`.
 
 pub mod backup;
 pub mod batches;
@@ -51,6 +53,7 @@ mod sql;
 mod state;
 pub mod submissions;
 mod telling;
+mod tending;
 mod threads;
 pub mod touch;
 mod transaction;

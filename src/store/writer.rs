@@ -9,8 +9,8 @@ use super::damage::Damage;
 use super::error::StoreError;
 use super::file_writer::FileWriter;
 use super::reckoning::Reckoner;
-use super::rescheduled::{self, NextCheck, ScheduleWatcher};
-use super::server::leases::{Letter, MemberView};
+use super::rescheduled::ScheduleWatcher;
+use super::server::leases::MemberView;
 use super::server::writer::ServerWriter;
 use super::sql::Sql;
 use super::threads::off_thread;
@@ -18,7 +18,6 @@ use super::touch::{PackedTouch, Touch, Touches};
 use super::transaction::{AfterCommit, Terms, Tx};
 use crate::clock::Clock;
 use crate::domain::event::EventType;
-use crate::domain::ownership::Scope;
 use crate::domain::prices::Prices;
 use crate::failpoint;
 use crate::sync::lock;
@@ -41,16 +40,16 @@ pub(super) struct Writer {
 /// What the writer works on. Whoever drops the last store closes it; the committer only borrows it.
 #[derive(Debug)]
 pub(super) struct Core {
-    clock: Clock,
+    pub(super) clock: Clock,
     reckoner: Arc<Reckoner>,
     damage: Damage,
-    open: Mutex<Option<Open>>,
+    pub(super) open: Mutex<Option<Open>>,
     touches: Mutex<Touches>,
     touched: Arc<Notify>,
-    events: watch::Sender<i64>,
+    pub(super) events: watch::Sender<i64>,
     /// Who waits for deliveries, by webhook.
-    webhooks: Mutex<BTreeMap<String, watch::Sender<u64>>>,
-    schedule: Mutex<ScheduleWatcher>,
+    pub(super) webhooks: Mutex<BTreeMap<String, watch::Sender<u64>>>,
+    pub(super) schedule: Mutex<ScheduleWatcher>,
     recorded: Mutex<BTreeMap<EventType, u64>>,
     commits: Mutex<CommitStats>,
     /// Why the last commit failed, if it did.
@@ -58,9 +57,9 @@ pub(super) struct Core {
     /// What ended batches are priced by.
     prices: Mutex<Arc<Prices>>,
     /// Those that share the state, as they were seen last.
-    members: Mutex<Vec<MemberView>>,
+    pub(super) members: Mutex<Vec<MemberView>>,
     /// Webhooks that another daemon has switched on or off.
-    switched: Mutex<BTreeSet<String>>,
+    pub(super) switched: Mutex<BTreeSet<String>>,
 }
 
 /// The connection that writes, and what belongs to it.
@@ -252,79 +251,6 @@ impl Core {
             Open::Server(server) => server.close(),
         };
         result.and(closed)
-    }
-
-    /// Does what those owe each other that share the state: see `ServerWriter::tend`.
-    pub(super) fn tend(&self) -> Result<(), StoreError> {
-        let mut open = lock(&self.open);
-        let Open::Server(server) = open.as_mut().ok_or(StoreError::Closed)? else { return Ok(()) };
-        let tended = server.tend(self.clock.now())?;
-        let mut batches = Vec::new();
-        let mut webhooks = BTreeSet::new();
-        let (mut hurried, mut nudged) = (Vec::new(), Vec::new());
-        for letter in tended.letters {
-            match letter {
-                Letter::Checks(pk) => batches.push(pk),
-                Letter::Due(webhook) => {
-                    webhooks.insert(webhook);
-                }
-                Letter::Switched(webhook) => {
-                    lock(&self.switched).insert(webhook.clone());
-                    webhooks.insert(webhook);
-                }
-                Letter::Hurry(provider) => hurried.push(provider),
-                Letter::Nudge(pk) => nudged.push(pk),
-            }
-        }
-        let mut changes = rescheduled::read(&server.sql(), &batches)?;
-        let now = self.clock.now();
-        for mut change in rescheduled::read(&server.sql(), &nudged)? {
-            change.next = change.next.map(|next| NextCheck { at: now, ..next });
-            changes.push(change);
-        }
-        for provider in hurried {
-            changes.extend(rescheduled::at_once(&server.sql(), &provider, now)?);
-        }
-        drop(open);
-        *lock(&self.members) = tended.members;
-        let watcher = lock(&self.schedule).clone();
-        watcher.tell(changes);
-        self.events.send_if_modified(|newest| {
-            let is_newer = tended.sequence > *newest;
-            *newest = (*newest).max(tended.sequence);
-            is_newer
-        });
-        for (webhook, watched) in &*lock(&self.webhooks) {
-            let gained =
-                tended.gained.iter().any(|scope| matches!(scope, Scope::Webhook(name) if name == webhook));
-            if gained || webhooks.contains(webhook) {
-                watched.send_modify(|count| *count += 1);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn declare(&self, scopes: &BTreeMap<Scope, u64>) -> Result<(), StoreError> {
-        if let Open::Server(server) = lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
-            server.declare(scopes, self.clock.now())?;
-        }
-        self.tend()
-    }
-
-    pub(super) fn step_down(&self, all: bool) -> Result<(), StoreError> {
-        match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
-            Open::File(_) => Ok(()),
-            Open::Server(server) => server.step_down(all, self.clock.now()),
-        }
-    }
-
-    /// Whether another daemon has switched the webhook on or off since this was asked last.
-    pub(super) fn was_switched(&self, webhook: &str) -> bool {
-        lock(&self.switched).remove(webhook)
-    }
-
-    pub(super) fn members(&self) -> Vec<MemberView> {
-        lock(&self.members).clone()
     }
 
     /// Whether the files are still those that were written; says nothing while a commit is under way, which says it.
@@ -616,132 +542,4 @@ const MAX_OPERATIONS: usize = 500;
 const FLUSH_AFTER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Store;
-    use crate::store::jobs::JobRun;
-    use rusqlite::ffi;
-
-    async fn note(store: &Store, name: &'static str) -> Result<(), StoreError> {
-        store
-            .write(move |tx| {
-                tx.execute("INSERT INTO jobs VALUES (?1, 0, 0, NULL)", [name])?;
-                Ok(())
-            })
-            .await
-    }
-
-    async fn names(store: &Store) -> Vec<String> {
-        store.job_runs().await.unwrap().into_iter().map(|run| run.name).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_operation_that_fails_or_panics_fails_alone_and_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Clock::system()).unwrap();
-        let events = store.watch_events();
-        let failing = store.write(|tx| {
-            tx.execute("INSERT INTO jobs VALUES ('failing', 0, 0, NULL)", [])?;
-            tx.tell_event(7, EventType::Test);
-            tx.tell_webhook("pipeline");
-            Err::<(), _>(StoreError::Internal("as it must".to_owned()))
-        });
-        let panicking = store.write(|tx| {
-            tx.execute("INSERT INTO jobs VALUES ('panicking', 0, 0, NULL)", [])?;
-            std::panic::panic_any("a panic that is caught");
-            #[expect(unreachable_code, reason = "it names the type")]
-            Ok(())
-        });
-        let broken = store.write(|tx| tx.execute("INSERT INTO nowhere VALUES (1)", []).map(drop));
-        let before = store.commit_stats().count;
-        let (first, failing, panicking, broken, last) =
-            tokio::join!(note(&store, "first"), failing, panicking, broken, note(&store, "last"));
-        assert_eq!((first, last), (Ok(()), Ok(())));
-        assert_eq!(failing, Err(StoreError::Internal("as it must".to_owned())));
-        assert!(matches!(panicking, Err(StoreError::Internal(what)) if what.contains("panicked")));
-        assert!(matches!(broken, Err(StoreError::Internal(what)) if what.contains("nowhere")));
-        assert_eq!(names(&store).await, ["first", "last"]);
-        assert_eq!(store.commit_stats().count, before + 1, "one commit for all");
-        assert!(!events.has_changed().unwrap(), "what is not there is not told");
-        assert_eq!(store.recorded_by_type(), []);
-        store.healthy().await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_is_answered_before_the_commit() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Clock::system()).unwrap();
-        // A commit that fails takes back what its operations did.
-        let deferred = store.write(|tx| {
-            tx.control("PRAGMA defer_foreign_keys = ON")?;
-            tx.execute(
-                "INSERT INTO transitions (batch, to_status, observed_at) VALUES (99, 'completed', 0)",
-                [],
-            )?;
-            Ok(())
-        });
-        let (neighbour, deferred) = tokio::join!(note(&store, "neighbour"), deferred);
-        assert!(neighbour.is_err() && deferred.is_err());
-        assert!(names(&store).await.is_empty());
-        store.healthy().await.unwrap();
-        note(&store, "next").await.unwrap();
-        assert_eq!(names(&store).await, ["next"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_that_goes_away_does_not_undo() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Clock::system()).unwrap();
-        {
-            let mut write = Box::pin(note(&store, "abandoned"));
-            assert!(futures_util::poll!(&mut write).is_pending());
-        }
-        note(&store, "next").await.unwrap();
-        assert_eq!(names(&store).await, ["abandoned", "next"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_doubtful_disk_is_written_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Clock::system()).unwrap();
-        let fsync = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
-        let failing = store.writer().unwrap().alone(move |core| {
-            let mut open = lock(&core.open);
-            let open = open.as_mut().ok_or(StoreError::Closed)?;
-            let failing: Write = Box::new(move |transaction| {
-                if let Ok(transaction) = transaction {
-                    let _ = transaction.control("ROLLBACK");
-                }
-                Done {
-                    failure: Some(rusqlite::Error::SqliteFailure(fsync, None).into()),
-                    answer: Box::new(|_| {}),
-                }
-            });
-            let terms = Terms { now: Timestamp::UNIX_EPOCH, prices: Arc::default() };
-            open.transact(vec![failing], &BTreeMap::new(), &core.reckoner, terms, &mut Vec::new()).map(drop)
-        });
-        assert!(matches!(failing.await, Err(StoreError::Io(_))));
-        assert!(matches!(note(&store, "more").await, Err(StoreError::Io(_))));
-        assert!(matches!(store.healthy().await, Err(StoreError::Io(_))));
-        assert!(names(&store).await.is_empty(), "reading goes on");
-    }
-
-    #[tokio::test]
-    async fn without_its_runtime_the_writer_says_that_it_has_stopped() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_owned();
-        let open = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(async { Store::open(&path, Clock::system()).unwrap() })
-        });
-        let store = open.join().unwrap();
-        let run = JobRun {
-            name: "prune".to_owned(),
-            started_at: Timestamp::UNIX_EPOCH,
-            finished_at: Timestamp::UNIX_EPOCH,
-            error: None,
-        };
-        let error = store.set_job_run(run).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Internal(what) if what.contains("has stopped")), "{error}");
-    }
-}
+mod tests;

@@ -61,7 +61,8 @@ struct ProviderState {
     fault: Option<(u16, String)>,
     /// When each batch's end was first answered.
     ended: BTreeMap<String, Instant>,
-    requests: u64,
+    /// When it was asked last.
+    asked: Option<Instant>,
 }
 
 impl Provider {
@@ -95,9 +96,9 @@ impl Provider {
         self.0.lock().unwrap().fault = fault.map(|(status, body)| (status, body.to_owned()));
     }
 
-    /// How many requests have come.
-    pub fn requests(&self) -> u64 {
-        self.0.lock().unwrap().requests
+    /// For how long nobody has asked it; `None`: nobody ever has.
+    pub fn left_alone(&self) -> Option<Duration> {
+        self.0.lock().unwrap().asked.map(|at| at.elapsed())
     }
 
     /// When the provider first told that the batch has completed.
@@ -112,7 +113,7 @@ async fn retrieve(
     headers: HeaderMap,
 ) -> Response {
     let mut state = provider.0.lock().unwrap();
-    state.requests += 1;
+    state.asked = Some(now());
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }
@@ -148,7 +149,8 @@ async fn list(
     if let Some(refusal) = refusal(&headers) {
         return refusal;
     }
-    let state = provider.0.lock().unwrap();
+    let mut state = provider.0.lock().unwrap();
+    state.asked = Some(now());
     if let Some((status, body)) = &state.fault {
         return (StatusCode::from_u16(*status).unwrap(), body.clone()).into_response();
     }

@@ -205,11 +205,8 @@ fn while_the_server_is_away_nobody_is_asked_and_nobody_ends() {
         let status = cluster.command("one").args(["status"]).output().unwrap();
         (!status.status.success()).then_some(())
     });
-    until_within(HANDED_OVER, "the provider is left alone", || {
-        let before = cluster.world.provider.requests();
-        #[expect(clippy::disallowed_methods, reason = "twice the interval of the polls")]
-        std::thread::sleep(Duration::from_secs(2));
-        (cluster.world.provider.requests() == before).then_some(())
+    until_within(HANDED_OVER, "the provider is left alone for several intervals", || {
+        (cluster.world.provider.left_alone()? > Duration::from_secs(3)).then_some(())
     });
     cluster.world.provider.complete("batch_1");
     assert!(!one.is_over(), "{}", one.log());
