@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_another_program_has_locked_is_not_waited_for_for_ever() {
+    async fn d7_a_database_that_another_program_has_locked_is_not_waited_for_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let other = Connection::open(database::file(dir.path())).unwrap();
         other.execute_batch("CREATE TABLE theirs (x); BEGIN EXCLUSIVE").unwrap();

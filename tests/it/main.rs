@@ -72,4 +72,5 @@ mod trial;
 mod trouble;
 mod unchanged;
 mod units;
+mod unrecorded;
 mod world;

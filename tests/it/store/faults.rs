@@ -171,7 +171,7 @@ async fn d11_a_deleted_log_is_refused_until_somebody_takes_the_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_space() {
+async fn d1_d2_on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
     let mut pks = Vec::new();
@@ -220,7 +220,7 @@ async fn what_does_not_fit_fails_alone_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pruning_a_full_disk_gives_up_the_ballast() {
+async fn d4_pruning_a_full_disk_gives_up_the_ballast() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), still()).unwrap();
     let pk = track(&store, "batch_1").await;
@@ -238,28 +238,7 @@ async fn pruning_a_full_disk_gives_up_the_ballast() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_held_for_a_while_by_another_program_is_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Clock::system()).unwrap();
-    let other = raw(dir.path());
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let writing = {
-        let store = store.clone();
-        async move { track(&store, "batch_1").await }
-    };
-    let (begun, release) = tokio::sync::oneshot::channel();
-    let releasing = async move {
-        release.await.unwrap();
-        other.execute_batch("COMMIT").unwrap();
-    };
-    let queued = async move { begun.send(()).unwrap() };
-    // The write is in the writer's hands before the lock goes.
-    let (pk, (), ()) = tokio::join!(writing, queued, releasing);
-    assert!(store.load(pk).await.unwrap().is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_made_while_writing_is_whole() {
+async fn d20_a_copy_made_while_writing_is_whole() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Clock::system()).unwrap();
     let writing = async {
@@ -288,10 +267,11 @@ async fn a_copy_made_while_writing_is_whole() {
 }
 
 #[tokio::test]
-async fn a_directory_without_leave_to_write_is_named() {
+async fn d19_a_directory_without_leave_to_write_is_named() {
     use std::os::unix::fs::PermissionsExt;
     // Whoever runs the tests as root may write everywhere.
     if nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: run as somebody else than root, who may write everywhere");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -125,7 +125,7 @@ async fn assert_opens(schema: u32) {
 const NEWEST: u32 = 5;
 
 #[tokio::test(start_paused = true)]
-async fn the_state_of_schema_1_opens() {
+async fn d16_the_state_of_schema_1_opens() {
     assert_opens(1).await;
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod findings;
 mod fixture;
+mod held_up;
 mod history;
 mod load;
 mod mounted;

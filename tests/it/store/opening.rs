@@ -89,7 +89,7 @@ async fn what_was_dropped_without_closing_is_there_and_can_be_opened_at_once() {
 }
 
 #[tokio::test]
-async fn garbage_is_refused() {
+async fn d8_garbage_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for garbage in ["not a database", &"garbage".repeat(10_000), "SQLite format 3"] {
         fs::write(dir.path().join("batchd.db"), garbage).unwrap();
@@ -104,7 +104,7 @@ async fn garbage_is_refused() {
 }
 
 #[tokio::test]
-async fn an_emptied_or_deleted_database_is_not_a_fresh_start() {
+async fn d9_an_emptied_or_deleted_database_is_not_a_fresh_start() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path()).await;
     let file = dir.path().join("batchd.db");
@@ -120,7 +120,7 @@ async fn an_emptied_or_deleted_database_is_not_a_fresh_start() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused_even_if_only_the_log_tells_of_it() {
+async fn d15_a_newer_schema_is_refused_even_if_only_the_log_tells_of_it() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path()).await;
     raw(dir.path()).pragma_update(None, "user_version", 99).unwrap();
@@ -155,7 +155,7 @@ async fn the_database_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_destroyed_page_is_found_at_start() {
+async fn d10_a_destroyed_page_is_found_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Clock::system()).unwrap();
     let items = (0..500).map(|number| registration(&format!("batch_{number}"))).collect();
@@ -217,7 +217,7 @@ async fn without_a_daemon_the_state_can_be_read_and_not_written() {
 }
 
 #[tokio::test]
-async fn files_replaced_while_in_use_are_noticed() {
+async fn d12_files_replaced_while_in_use_are_noticed() {
     for name in ["batchd.db", "batchd.db-wal", "batchd.lock"] {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Clock::system()).unwrap();
