@@ -334,9 +334,11 @@ url = {{ env = "TEST_SLACK" }}
         self.directory.path().join("batchd.sock")
     }
 
-    /// The binary, with nothing of the environment but what this world gives it.
+    /// The binary (for benches the one that `BATCHD_BENCH_BINARY` names, if it does), with nothing of the environment but
+    /// what this world gives it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batchd"));
+        let binary = std::env::var_os("BATCHD_BENCH_BINARY");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_batchd").into()));
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
