@@ -58,6 +58,7 @@ use pollers::Pollers;
 use prometheus_client::metrics::histogram::Histogram;
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 pub use submit_error::SubmitError;
@@ -175,6 +176,11 @@ impl Engine {
 
     pub fn routes(&self) -> Arc<Routes> {
         self.shared.routes()
+    }
+
+    /// Downloaded results lie there from now on.
+    pub fn set_results_dir(&self, dir: PathBuf) {
+        *sync::write(&self.shared.results_dir) = dir;
     }
 
     /// Takes other routes, for every event from now on.

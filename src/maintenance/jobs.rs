@@ -62,6 +62,11 @@ impl Housekeeping {
             if let Err(error) = self.store.reckon().await {
                 tracing::warn!(%error, "cannot note how much time has passed");
             }
+            if self.store.holds(&Scope::Keeper)
+                && let Err(error) = self.store.tell_of_steps(self.engine.routes()).await
+            {
+                tracing::warn!(%error, "cannot tell of numbers of events that were left out; trying again");
+            }
             match self.store.job_runs().await {
                 Ok(runs) => {
                     let now = self.clock.now();

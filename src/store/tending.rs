@@ -14,6 +14,10 @@ impl Core {
         let mut open = lock(&self.open);
         let Open::Server(server) = open.as_mut().ok_or(StoreError::Closed)? else { return Ok(()) };
         let tended = server.tend(self.clock.now())?;
+        if tended.is_afresh {
+            // Before anything is read anew.
+            lock(&self.touches).waiting.clear();
+        }
         let mut batches = Vec::new();
         let mut webhooks = BTreeSet::new();
         let (mut hurried, mut nudged) = (Vec::new(), Vec::new());
@@ -41,7 +45,9 @@ impl Core {
             changes.extend(rescheduled::at_once(&server.sql(), &provider, now)?);
         }
         drop(open);
-        *lock(&self.members) = tended.members;
+        if !tended.members.is_empty() {
+            *lock(&self.members) = tended.members;
+        }
         let watcher = lock(&self.schedule).clone();
         watcher.tell(changes);
         self.events.send_if_modified(|newest| {

@@ -44,7 +44,7 @@ pub(super) struct Core {
     reckoner: Arc<Reckoner>,
     damage: Damage,
     pub(super) open: Mutex<Option<Open>>,
-    touches: Mutex<Touches>,
+    pub(super) touches: Mutex<Touches>,
     touched: Arc<Notify>,
     pub(super) events: watch::Sender<i64>,
     /// Who waits for deliveries, by webhook.
@@ -380,7 +380,7 @@ impl Open {
     }
 
     /// Before it: what the owners of others' work are to hear.
-    fn write_letters(&self, changes: &AfterCommit) -> Result<(), StoreError> {
+    fn write_letters(&mut self, changes: &AfterCommit) -> Result<(), StoreError> {
         match self {
             Self::File(_) => Ok(()),
             Self::Server(server) => server.write_letters(changes),

@@ -3,6 +3,7 @@
 use super::super::error::StoreError;
 use super::member::quoted;
 use super::session::{Session, Told};
+use super::steps::Timeline;
 use crate::domain::ownership::{Act, Lease, Member, MemberId, Pulse, Scope, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,6 +45,9 @@ pub(in super::super) enum Letter {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) sequence: i64,
+    /// The number of the newest step of the numbers.
+    pub(super) step: i64,
+    pub(super) timeline: Option<String>,
     pub(super) acts: Vec<Act>,
     pub(super) held: BTreeSet<Scope>,
     pub(super) members: Vec<MemberView>,
@@ -68,13 +72,15 @@ impl Lookout {
         me: &str,
         lease: Duration,
         now: Duration,
+        timeline: Timeline,
     ) -> Result<Seen, StoreError> {
         let told = session.told(&format!(
-            "SELECT 'head', sequence FROM head; \
+            "SELECT 'head', sequence, (SELECT coalesce(max(number), 0) FROM steps), {} FROM head; \
              SELECT 'member', id, name, place, version, commits, dead, scopes, joined_at, seen_at, offset_ms FROM members; \
              SELECT 'lease', scope, owner, epoch, wanted FROM leases; \
              SELECT 'mail', pk, scope, kind, batch FROM mail \
-               WHERE scope IN (SELECT scope FROM leases WHERE owner = '{me}') ORDER BY pk LIMIT {LETTERS_AT_ONCE}"
+               WHERE scope IN (SELECT scope FROM leases WHERE owner = '{me}') ORDER BY pk LIMIT {LETTERS_AT_ONCE}",
+            timeline.0
         ))?;
         Ok(self.judged(&told, me, lease, now))
     }
@@ -86,7 +92,9 @@ impl Lookout {
             let text = |at: usize| row.get(at).cloned().flatten();
             let number = |at: usize| text(at).and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
             match text(0).as_deref() {
-                Some("head") => seen.sequence = number(1),
+                Some("head") => {
+                    (seen.sequence, seen.step, seen.timeline) = (number(1), number(2), text(3));
+                }
                 Some("member") => {
                     let id = MemberId(text(1).unwrap_or_default());
                     let commits = number(5).unsigned_abs();
@@ -226,7 +234,7 @@ mod tests {
         let lease = Duration::from_secs(10);
         let told = |commits: &str| Told {
             rows: vec![
-                row(&[Some("head"), Some("42")]),
+                row(&[Some("head"), Some("42"), Some("1"), Some("00000001")]),
                 member("me", commits),
                 member("other", "5"),
                 row(&[Some("lease"), Some("webhook:w"), Some("other"), Some("3"), None]),
@@ -236,7 +244,7 @@ mod tests {
             counts: Vec::new(),
         };
         let first = lookout.judged(&told("1"), "me", lease, Duration::ZERO);
-        assert_eq!((first.sequence, first.acts.len()), (42, 0));
+        assert_eq!((first.sequence, first.step, first.acts.len()), (42, 1, 0));
         assert_eq!(first.held, BTreeSet::from([Scope::Keeper]));
         assert_eq!((first.letters, first.taken), (vec![Letter::Checks(77)], vec!["9".to_owned()]));
         assert_eq!(first.members[1].scopes, ["webhook:w"]);
