@@ -12,6 +12,7 @@ use crate::domain::ownership::Scope;
 use crate::domain::time::{earlier, has_passed};
 use crate::domain::tracked::SavedResults;
 use crate::http::failure::{Failure, Verdict};
+use crate::logging::Recurring;
 use crate::store::downloads::Due;
 use crate::store::{Pk, Store, StoreError};
 use crate::sync::lock;
@@ -57,15 +58,14 @@ impl Downloads {
         let busy: Arc<Mutex<BTreeSet<Pk>>> = Arc::default();
         let done = Arc::new(Notify::new());
         let mut swept_at: Option<Timestamp> = None;
+        let mut reading = Recurring::new("read from the state which results are to be downloaded");
         loop {
             pulse.beat();
             recorded.mark_unchanged();
             let finished = done.notified();
             let settings = (self.settings)();
             if settings.download {
-                if let Err(error) = self.begin(&settings, &busy, &done).await {
-                    tracing::warn!(%error, "cannot read from the state which results are to be downloaded");
-                }
+                reading.note(self.begin(&settings, &busy, &done).await);
                 let now = self.clock.now();
                 if swept_at.is_none_or(|at| has_passed(SWEEP_INTERVAL, at, now)) {
                     swept_at = Some(now);

@@ -43,6 +43,7 @@ use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::http::failure::Verdict;
+use crate::logging::Recurring;
 use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::recording::Registered;
@@ -377,17 +378,13 @@ impl Engine {
 async fn succeed(predecessor: Arc<Poller>, successor: Arc<Poller>) {
     let not_ended = successor.not_ended();
     let shared = successor.shared.clone();
+    let mut reading = Recurring::new("read the schedule from the state");
     predecessor.ended().await;
     while !successor.is_retired() {
-        match shared.store.schedule().await {
-            Ok(schedule) => {
-                successor.fill(&schedule);
-                successor.start();
-                break;
-            }
-            Err(error) => {
-                tracing::error!(provider = successor.name(), %error, "cannot read the schedule; trying again");
-            }
+        if let Some(schedule) = reading.note_of(successor.name(), shared.store.schedule().await) {
+            successor.fill(&schedule);
+            successor.start();
+            break;
         }
         tokio::select! {
             biased;

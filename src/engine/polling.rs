@@ -11,6 +11,7 @@ use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::failure::Failure;
+use crate::logging::Recurring;
 use crate::store::holdings::Holdings;
 use crate::store::{Pk, StoreError};
 use crate::tasks::Pulse;
@@ -84,6 +85,7 @@ impl Poller {
         let mut known = alone.and_then(|holdings| holdings.tenure(&scope));
         let mut changes = holdings.as_ref().map(Holdings::changes);
         let mut waits: u32 = 0;
+        let mut reading = Recurring::new("read the schedule from the state");
         loop {
             pulse.beat();
             let Some(tenure) = self.shared.store.tenure(&scope) else {
@@ -99,8 +101,10 @@ impl Poller {
                 continue;
             };
             if known != Some(tenure) {
-                if self.take_over().await {
+                if reading.note_of(self.name(), self.take_over().await).is_some() {
                     known = Some(tenure);
+                } else {
+                    self.shared.wait_for_work(&self.retired).await;
                 }
                 continue;
             }
@@ -130,25 +134,16 @@ impl Poller {
         }
     }
 
-    /// Takes what others have left on the schedule; `false`: it cannot be read, and is tried again in a moment.
-    async fn take_over(&self) -> bool {
+    /// Takes what others have left on the schedule, and nothing of what this daemon knew of it.
+    async fn take_over(&self) -> Result<(), StoreError> {
         self.due().begin_anew();
-        let states = self.shared.store.provider_states().await;
-        let schedule = self.shared.store.schedule_of(self.name().to_owned()).await;
-        match (states, schedule) {
-            (Ok(states), Ok(schedule)) => {
-                if let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name()) {
-                    self.remember(state);
-                }
-                self.fill(&schedule);
-                true
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(provider = self.name(), %error, "cannot read the schedule; trying again");
-                self.shared.wait_for_work(&self.retired).await;
-                false
-            }
+        let states = self.shared.store.provider_states().await?;
+        let schedule = self.shared.store.schedule_of(self.name().to_owned()).await?;
+        if let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name()) {
+            self.remember(state);
         }
+        self.fill(&schedule);
+        Ok(())
     }
 
     /// Starts a round if one is worth it, and as many polls as may be; says how long nothing else needs doing.
@@ -241,10 +236,13 @@ impl Poller {
     fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
         let now = self.now();
         let next = match polled {
-            Ok(polled) => polled.next,
+            Ok(polled) => {
+                self.has_stored();
+                polled.next
+            }
             Err(error) => {
-                // The answer is lost, not the batch: it is polled again.
-                tracing::error!(provider = self.name(), %error, "cannot store the result of a poll; the batch is polled again");
+                // The answer is lost, not the batch.
+                self.cannot_store(&error);
                 Some(Next::at(later(now, self.plan().min_interval), None))
             }
         };

@@ -60,6 +60,11 @@ impl Store {
         }
     }
 
+    /// Whether every daemon with this state has the contents: there is no other, or they are in a directory that all have.
+    pub fn has_files_in_common(&self) -> bool {
+        !self.is_on_server() || self.contents() != usual(&self.0.dir)
+    }
+
     /// Where contents are.
     fn contents(&self) -> PathBuf {
         self.0.files.get().cloned().unwrap_or_else(|| usual(&self.0.dir))
