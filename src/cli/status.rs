@@ -126,7 +126,8 @@ fn members(report: &StatusReport) -> Vec<(&'static str, String)> {
         } else {
             String::new()
         };
-        let text = format!("{}{this} {}: {scopes}{drift}", member.name, member.version);
+        let differs: String = member.differs.iter().map(|differs| format!("; {differs}")).collect();
+        let text = format!("{}{this} {}: {scopes}{drift}{differs}", member.name, member.version);
         lines.push((if at == 0 { "members" } else { "" }, text));
     }
     lines

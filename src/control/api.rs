@@ -575,6 +575,9 @@ pub struct MemberReport {
     pub clock_offset_ms: i64,
     /// What it does: `account:NAME`, `webhook:NAME`, `keeper`.
     pub scopes: Vec<String>,
+    /// How its configuration differs from that of most daemons, a sentence each.
+    #[serde(default)]
+    pub differs: Vec<String>,
     /// Whether it is the one that answers.
     pub this: bool,
 }

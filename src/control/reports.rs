@@ -513,6 +513,7 @@ fn member(member: MemberView) -> MemberReport {
         seen_at: from_millis(member.seen_at).to_string(),
         clock_offset_ms: member.offset_ms,
         scopes: member.scopes,
+        differs: member.differs,
         this: member.is_this,
     }
 }

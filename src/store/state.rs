@@ -150,6 +150,8 @@ impl Store {
     /// Writes only if the last write failed. Cheap otherwise; meant for every 30 s.
     pub async fn healthy(&self) -> Result<(), StoreError> {
         let Some(daemon) = &self.0.daemon else { return self.0.damage.none_yet() };
+        let core = Arc::clone(&daemon.writer.core);
+        off_thread(move || core.is_over().map_or(Ok(()), Err)).await??;
         self.unreachable().map_or(Ok(()), Err)?;
         let dir = self.0.dir.clone();
         off_thread(move || directory::set_ballast(&dir)).await?;

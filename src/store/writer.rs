@@ -231,6 +231,14 @@ impl Core {
         lock(&self.trouble).clone()
     }
 
+    /// Why nothing will be written any more, where another batchd has made the state what this one cannot write.
+    pub(super) fn is_over(&self) -> Option<StoreError> {
+        match self.open.try_lock().as_deref() {
+            Ok(Some(Open::Server(server))) => server.is_over(),
+            _ => None,
+        }
+    }
+
     /// Copies the log into the database and empties it, where there is one.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {

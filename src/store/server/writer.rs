@@ -11,6 +11,7 @@ use super::super::sql::Sql;
 use super::super::transaction::AfterCommit;
 use super::leases::{self, Letter, Lookout, MemberView, Seen};
 use super::member::{Member, number, quoted};
+use super::migrate;
 use super::session::Session;
 use super::steps::{self, Known, Timeline};
 use crate::domain::ownership::{Act, MemberId, Scope};
@@ -132,7 +133,11 @@ impl ServerWriter {
         let own = self.member.read(&self.session);
         let _ = self.session.control("ROLLBACK");
         Err(match own? {
-            Some((_, false)) => self.went_back(true),
+            Some((commits, false)) if commits < self.commits => self.went_back(true),
+            Some((commits, false)) => {
+                self.commits = commits;
+                StoreError::Unreachable("what was sent last arrived late".to_owned())
+            }
             None if self.row_was_there() => self.went_back(true),
             Some((_, true)) | None => self.given_up(),
         })
@@ -234,6 +239,9 @@ impl ServerWriter {
 
     /// Shows the others that this daemon lives, looks at what they do, and takes and gives back what is to be.
     pub(in super::super) fn tend(&mut self, now: Timestamp) -> Result<Tended, StoreError> {
+        if let Some(error @ StoreError::Outdated { .. }) = &self.refused {
+            return Err(error.clone());
+        }
         if self.refused.is_some() {
             self.join_anew(now)?;
             return Ok(Tended { is_afresh: true, sequence: self.known.sequence, ..Tended::default() });
@@ -249,10 +257,16 @@ impl ServerWriter {
             self.commit(now)?;
         }
         let steady = self.holdings.steady();
-        let Seen { sequence, step, timeline, acts, mut held, members, letters, taken } =
+        let Seen { sequence, step, timeline, oldest_writer, acts, mut held, members, letters, taken } =
             self.lookout.look(&self.session, &self.member.id, self.lease, steady, self.timeline)?;
         if self.known.is_ahead_of(sequence, timeline.as_deref()) {
             return Err(self.went_back(false));
+        }
+        if oldest_writer > migrate::newest() {
+            self.holdings.set(BTreeSet::new());
+            let error = StoreError::Outdated { found: oldest_writer, known: migrate::newest() };
+            self.refused = Some(error.clone());
+            return Err(error);
         }
         let is_afresh = step > self.known.step;
         if is_afresh {
@@ -324,6 +338,11 @@ impl ServerWriter {
             );
         }
         Ok(())
+    }
+
+    /// Why nothing is written any more, whatever comes.
+    pub(in super::super) fn is_over(&self) -> Option<StoreError> {
+        self.refused.clone().filter(|error| matches!(error, StoreError::Outdated { .. }))
     }
 
     /// Takes what is still free of these, and makes due what its owner before had under way.
