@@ -49,7 +49,12 @@ impl Cluster {
     }
 
     pub(super) fn daemon_by(&self, url: &str, name: &str) -> Daemon {
-        let daemon = Daemon::start(self.command_by(url, name).args(["-v", "run"]));
+        self.started(name, self.command_by(url, name).args(["-v", "run"]))
+    }
+
+    /// Waits until a daemon that is started so answers.
+    pub(super) fn started(&self, name: &str, command: &mut Command) -> Daemon {
+        let daemon = Daemon::start(command);
         until_within(START, "the daemon answers", || {
             assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());
             std::os::unix::net::UnixStream::connect(self.path(name, "sock")).ok()
@@ -146,10 +151,15 @@ fn a_killed_daemon_is_followed_by_itself_and_by_others() {
     cluster.until_told("batch_2");
     // It comes back in its place, and joins.
     let _one = cluster.daemon("one");
-    until("both are there", || {
+    let names = until("both are there", || {
         let status = cluster.json("one", &["status", "--json"]);
-        (status["members"].as_array().map(Vec::len) == Some(2)).then_some(())
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let mut names: Vec<String> =
+            members.iter().map(|member| member["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        (names.len() == 2).then_some(names)
     });
+    assert_eq!(names, ["one", "two"], "its predecessor is not taken for another of its name");
     assert_eq!(cluster.json("one", &["show", "batch_1", "--json"])["status"], "completed");
     cluster.assert_log_is_whole("one");
     for batch in ["batch_1", "batch_2"] {
@@ -218,6 +228,17 @@ fn while_the_server_is_away_nobody_is_asked_and_nobody_ends() {
     postgres.start();
     cluster.until_told("batch_1");
     cluster.assert_log_is_whole("one");
+    // Each loop has said once that it cannot go on.
+    let log = one.log();
+    let mut said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("; trying again") || line.contains("cannot "))
+        .filter_map(|line| line.split("cannot ").nth(1)?.split(':').next())
+        .collect();
+    let all = said.len();
+    said.sort_unstable();
+    said.dedup();
+    assert!(all > 0 && said.len() == all, "{log}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl Follower {
         let path = cluster.path(name, "followed");
         let child = cluster
             .command(name)
-            .args(["events", "--follow", "--json"])
+            .args(["events", "--follow", "--json", "--after", "0"])
             .stdout(File::create(&path).unwrap())
             .stderr(Stdio::null())
             .spawn()
