@@ -140,9 +140,10 @@ fn configuration(findings: &mut Findings, context: &Context, env: &Env) -> Optio
             );
             findings.ok("configuration", place);
             // Where there is no provider, the finding below says what the warning does, and is worse.
-            let warnings = config.warnings.iter().filter(|warning| {
-                !config.providers.is_empty() || !warning.contains(NO_PROVIDER)
-            });
+            let warnings = config
+                .warnings
+                .iter()
+                .filter(|warning| !config.providers.is_empty() || !warning.contains(NO_PROVIDER));
             for warning in warnings {
                 findings.add("configuration", Verdict::Warning, warning.clone(), Vec::new());
             }
@@ -204,7 +205,8 @@ async fn daemon(findings: &mut Findings, context: &Context, here: Option<&Config
         let verdict = if trouble.needs_person { Verdict::Wrong } else { Verdict::Warning };
         // The daemon warns of the same configuration.
         let is_same = |finding: &Finding| {
-            finding.message == trouble.text || finding.message == NO_PROVIDER && trouble.text.contains(NO_PROVIDER)
+            finding.message == trouble.text
+                || finding.message == NO_PROVIDER && trouble.text.contains(NO_PROVIDER)
         };
         if findings.0.iter().any(is_same) {
             continue;

@@ -41,7 +41,8 @@ impl Store {
             .read(|connection| connection.one("SELECT cluster FROM batchd", [], |row| row.get("cluster")))
             .await?;
         let known = self.mark_of(key).await?;
-        let unusable = |error: io::Error| Unshared::Unusable { key, dir: dir.to_owned(), what: error.to_string() };
+        let unusable =
+            |error: io::Error| Unshared::Unusable { key, dir: dir.to_owned(), what: error.to_string() };
         let found = {
             let dir = dir.to_owned();
             off_thread(move || read(&dir)).await?.map_err(unusable)?

@@ -7,8 +7,8 @@ use crate::config::problem::{Problem, quote};
 use crate::config::secret::SecretSource;
 use crate::config::server_address::{LONGEST_NAME, ServerAddress, is_name, not_one};
 use crate::config::settings::{
-    ApiConfig, ApiTable, FilesConfig, FilesTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable, Polling, PollingTable,
-    ResultsConfig, ResultsTable, StateConfig, StateTable,
+    ApiConfig, ApiTable, FilesConfig, FilesTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable,
+    Polling, PollingTable, ResultsConfig, ResultsTable, StateConfig, StateTable,
 };
 use crate::config::table::Field;
 use crate::domain::duration::compact;

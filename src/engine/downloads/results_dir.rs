@@ -181,7 +181,8 @@ fn sweep(dir: &Path, expired: &[Range<i64>], max_bytes: u64, abandoned: i64) -> 
             let path = file?.path();
             // Nothing else is ours.
             let ours = [FINISHED, INCOMPLETE, UNFINISHED];
-            let Some(ending) = path.extension().and_then(|ending| ours.into_iter().find(|our| ending == *our))
+            let Some(ending) =
+                path.extension().and_then(|ending| ours.into_iter().find(|our| ending == *our))
             else {
                 continue;
             };

@@ -85,7 +85,11 @@ fn what_is_begun_anew_is_as_the_database_has_it() {
     let mut due = DueList::default();
     let mark = Mark { fingerprint: 7, until: at(900) };
     for pk in 1..=4 {
-        due.put(pk, Next { mark: Some(Mark { fingerprint: 10 + pk.unsigned_abs(), ..mark }), ..next(10) }, NOW);
+        due.put(
+            pk,
+            Next { mark: Some(Mark { fingerprint: 10 + pk.unsigned_abs(), ..mark }), ..next(10) },
+            NOW,
+        );
     }
     let (_two, _three) = (due.claim(2), due.claim(3));
     let _round = due.begin_round();

@@ -162,7 +162,9 @@ impl Lookout {
         let there: Vec<&MemberId> =
             members.iter().filter(|member| !member.dead).map(|member| &member.id).collect();
         for (id, differs) in differences(&members, &leases) {
-            if let Some(view) = there.iter().position(|other| **other == id).and_then(|at| seen.members.get_mut(at)) {
+            if let Some(view) =
+                there.iter().position(|other| **other == id).and_then(|at| seen.members.get_mut(at))
+            {
                 view.differs = differs.iter().map(ToString::to_string).collect();
             }
         }

@@ -27,6 +27,8 @@ pub(in super::super) struct ServerWriter {
     member: Member,
     /// The number of its last commit.
     commits: i64,
+    /// That of its last one that was on disk when it was answered: a mere sign of life may be lost with the server.
+    kept: i64,
     /// What it knows of the newest that the server had.
     known: Known,
     timeline: Timeline,
@@ -78,6 +80,7 @@ impl ServerWriter {
             session,
             member,
             commits: 0,
+            kept: 0,
             known,
             timeline,
             newest: 0,
@@ -119,7 +122,8 @@ impl ServerWriter {
         }
         self.newest = 0;
         let told = self.session.told(&format!("{statements}{}", self.member.beat(self.commits + 1, now)))?;
-        let head = told.rows.iter().find(|row| row.first().is_some_and(|word| word.as_deref() == Some("head")));
+        let head =
+            told.rows.iter().find(|row| row.first().is_some_and(|word| word.as_deref() == Some("head")));
         if let Some(head) = head {
             let sequence = head.get(1).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or_default();
             if self.known.is_ahead_of(sequence, head.get(2).and_then(|text| text.as_deref())) {
@@ -133,10 +137,10 @@ impl ServerWriter {
         let own = self.member.read(&self.session);
         let _ = self.session.control("ROLLBACK");
         Err(match own? {
-            Some((commits, false)) if commits < self.commits => self.went_back(true),
+            Some((commits, false)) if commits < self.kept => self.went_back(true),
             Some((commits, false)) => {
                 self.commits = commits;
-                StoreError::Unreachable("what was sent last arrived late".to_owned())
+                StoreError::Unreachable("the server was restarted".to_owned())
             }
             None if self.row_was_there() => self.went_back(true),
             Some((_, true)) | None => self.given_up(),
@@ -163,7 +167,7 @@ impl ServerWriter {
         let commit = self.commits + 1;
         let sent = self.holdings.steady();
         let Err(error) = self.session.control("COMMIT") else {
-            self.commits = commit;
+            (self.commits, self.kept) = (commit, commit);
             self.beaten = Instant::now();
             self.holdings.answered(sent);
             self.known.saw(self.newest, 0);
@@ -207,10 +211,14 @@ impl ServerWriter {
             let _ = self.session.control("ROLLBACK");
             let known = known?;
             self.in_doubt = None;
-            if known.is_none() && self.row_was_there() { self.went_back(true) } else { self.given_up() };
+            if known.is_none() && self.row_was_there() {
+                self.went_back(true)
+            } else {
+                self.given_up()
+            };
             return Ok(known.is_some_and(|(commits, _)| commits >= commit));
         };
-        if commits <= self.commits {
+        if commits <= self.kept {
             // It lacks even what had been answered before.
             let _ = self.session.control("ROLLBACK");
             self.in_doubt = None;
@@ -219,7 +227,7 @@ impl ServerWriter {
         }
         self.session.control("COMMIT")?;
         self.in_doubt = None;
-        self.commits = commits;
+        (self.commits, self.kept) = (commits, commits);
         Ok(commits > commit)
     }
 
@@ -248,6 +256,7 @@ impl ServerWriter {
         }
         if self.beaten.elapsed() >= BEAT_EVERY {
             let offset = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+            let kept = self.kept;
             self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
             self.session.control(&format!(
                 "UPDATE members SET offset_ms = {} - {offset} WHERE id = '{}'",
@@ -255,6 +264,7 @@ impl ServerWriter {
                 self.member.id
             ))?;
             self.commit(now)?;
+            self.kept = kept;
         }
         let steady = self.holdings.steady();
         let Seen { sequence, step, timeline, oldest_writer, acts, mut held, members, letters, taken } =
@@ -315,7 +325,7 @@ impl ServerWriter {
                 "the other daemons had given up this one; it joins them anew"
             );
         }
-        (self.member, self.commits, self.in_doubt, self.refused) = (member, 0, None, None);
+        (self.member, self.commits, self.kept, self.in_doubt, self.refused) = (member, 0, 0, None, None);
         (self.known, self.has_lost) = (known, false);
         self.letters.clear();
         (self.lookout, self.leaving) = (Lookout::default(), BTreeMap::new());
@@ -338,6 +348,11 @@ impl ServerWriter {
             );
         }
         Ok(())
+    }
+
+    /// Has these told at the next look: what they say could not be read.
+    pub(in super::super) fn keep(&mut self, letters: Vec<Letter>) {
+        self.letters.splice(0..0, letters);
     }
 
     /// Why nothing is written any more, whatever comes.

@@ -36,7 +36,9 @@ impl Follower {
     fn until_told(&self, batch: &str) -> Vec<i64> {
         until_within(HANDED_OVER, &format!("the follower is told of {batch}"), || {
             let events = self.events();
-            let ends = events.iter().filter(|event| event["data"]["id"] == batch && event["type"] == "batch.completed");
+            let ends = events
+                .iter()
+                .filter(|event| event["data"]["id"] == batch && event["type"] == "batch.completed");
             let numbers: Vec<i64> = ends.map(|event| event["sequence"].as_i64().unwrap()).collect();
             (!numbers.is_empty()).then_some(numbers)
         })
@@ -95,7 +97,10 @@ fn fails_over(as_standby: bool) {
     for follower in &followers {
         for batch in ["batch_3", "batch_4"] {
             let numbers = follower.until_told(batch);
-            assert!(numbers.iter().all(|number| *number >= before + 10_000), "{batch}: {numbers:?} after {before}");
+            assert!(
+                numbers.iter().all(|number| *number >= before + 10_000),
+                "{batch}: {numbers:?} after {before}"
+            );
         }
         let numbers: Vec<i64> =
             follower.events().iter().map(|event| event["sequence"].as_i64().unwrap()).collect();
@@ -159,4 +164,25 @@ fn a_standby_that_took_over_while_no_daemon_ran_is_noticed_at_the_start() {
     let one = cluster.daemon("one");
     assert_eq!(query(&cluster.url, "SELECT 1 FROM steps").unwrap().len(), 1);
     one.terminate();
+}
+
+#[test]
+fn a_server_that_crashes_and_comes_back_has_lost_nothing() {
+    let Some(postgres) = Postgres::own(&[]) else { return };
+    let cluster = Cluster::new(&postgres.database());
+    let one = cluster.daemon("one");
+    cluster.until_all_is_of("one");
+    for number in 0..4 {
+        let batch = format!("batch_{number}");
+        cluster.world.provider.put(&batch, "in_progress", &json!({}));
+        until_within(HANDED_OVER, "it registers", || {
+            cluster.command("one").args(["track", &batch]).output().unwrap().status.success().then_some(())
+        });
+        // Signs of life that are not on disk are lost with it, and nothing else.
+        postgres.restart(crate::support::postgres::Stop::Immediate);
+        cluster.world.provider.complete(&batch);
+        cluster.until_told(&batch);
+    }
+    assert!(query(&cluster.url, "SELECT 1 FROM steps").unwrap().is_empty(), "{}", one.log());
+    cluster.assert_log_is_whole("one");
 }

@@ -43,7 +43,10 @@ fn a_directory_of_results_that_the_others_do_not_have_is_refused() {
     }
     let local = format!("dir = \"{}\"", cluster.world.directory.path().join("local").display());
     let said = refused(&cluster, "three", &line, &local);
-    assert!(said.contains("results.dir") && said.contains("mount theirs there") && said.contains(mark.trim()), "{said}");
+    assert!(
+        said.contains("results.dir") && said.contains("mount theirs there") && said.contains(mark.trim()),
+        "{said}"
+    );
     // Its own, below its state directory, is none that the others have either.
     let said = refused(&cluster, "three", &line, "");
     assert!(said.contains("there is no mark in it"), "{said}");
@@ -115,7 +118,8 @@ fn results_lie_where_all_daemons_find_them() {
 fn sandbox(cluster: &Cluster) -> (Daemon, std::net::SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = cluster.world.command();
-    let sandbox = Daemon::start(command.args(["sandbox", "--listen", &address.to_string(), "--speed", "3600"]));
+    let sandbox =
+        Daemon::start(command.args(["sandbox", "--listen", &address.to_string(), "--speed", "3600"]));
     until("the sandbox listens", || TcpStream::connect(address).ok());
     (sandbox, address)
 }
@@ -144,17 +148,25 @@ fn asked(cluster: &Cluster, name: &str, request: &str) -> String {
 fn upload(cluster: &Cluster, name: &str) -> String {
     let body = "--x\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
         --x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\nhello\n\r\n--x--\r\n";
-    let answer = asked(cluster, name, &format!(
-        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\
+    let answer = asked(
+        cluster,
+        name,
+        &format!(
+            "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\
          content-type: multipart/form-data; boundary=x\r\n\r\n{body}",
-        body.len()
-    ));
+            body.len()
+        ),
+    );
     let at = answer.find("file-").unwrap_or_else(|| panic!("{answer}"));
     answer[at..].split('"').next().unwrap().to_owned()
 }
 
 fn content(cluster: &Cluster, name: &str, file: &str) -> String {
-    asked(cluster, name, &format!("GET /v1/files/{file}/content HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+    asked(
+        cluster,
+        name,
+        &format!("GET /v1/files/{file}/content HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"),
+    )
 }
 
 #[test]
@@ -193,7 +205,8 @@ fn a_batch_is_not_created_by_a_daemon_that_was_stopped_right_before() {
         "[providers.sand]\nkind = \"openai\"\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{address}/v1\"\n"
     ));
     let mut command = cluster.command("one");
-    let one = cluster.started("one", command.args(["-v", "run"]).env("BATCHD_FAILPOINT", "submit.intended:stop"));
+    let one =
+        cluster.started("one", command.args(["-v", "run"]).env("BATCHD_FAILPOINT", "submit.intended:stop"));
     let _two = cluster.daemon("two");
     let submit = cluster
         .command("one")
@@ -213,7 +226,8 @@ fn a_batch_is_not_created_by_a_daemon_that_was_stopped_right_before() {
     let output = submit.wait_with_output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     let mut provider = TcpStream::connect(address).unwrap();
-    let request = "GET /v1/batches HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\nconnection: close\r\n\r\n";
+    let request =
+        "GET /v1/batches HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\nconnection: close\r\n\r\n";
     provider.write_all(request.as_bytes()).unwrap();
     let mut listed = String::new();
     provider.read_to_string(&mut listed).unwrap();
@@ -261,5 +275,8 @@ fn what_a_daemon_defines_otherwise_is_shown_and_not_its_own() {
     let owned = cluster.scopes_of("one", "three");
     assert!(owned.iter().all(|scope| scope == "webhook:another" || scope == "keeper"), "{owned:?}");
     let shown = cluster.ok("one", &["status"]);
-    assert!(shown.contains("is defined otherwise") && shown.contains("is not in its configuration"), "{shown}");
+    assert!(
+        shown.contains("is defined otherwise") && shown.contains("is not in its configuration"),
+        "{shown}"
+    );
 }

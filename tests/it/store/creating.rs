@@ -67,7 +67,8 @@ async fn a_creation_is_open_until_its_batch_is_known_or_there_is_none(stage: Sta
     let expected = if stage.is_on_server() { 1 } else { 3 };
     assert_eq!(mine.len(), expected);
 
-    let made = store.complete_submission("bd-1".to_owned(), registration("batch_1"), routes(&[])).await.unwrap();
+    let made =
+        store.complete_submission("bd-1".to_owned(), registration("batch_1"), routes(&[])).await.unwrap();
     assert!(made.new);
     store.drop_submission("bd-3".to_owned()).await.unwrap();
     // A person tracks one of those that it may be.
@@ -75,7 +76,8 @@ async fn a_creation_is_open_until_its_batch_is_known_or_there_is_none(stage: Sta
     assert_eq!(store.submissions().await.unwrap(), []);
     // What was found before it was registered here is not registered twice.
     store.open_submission(submission("bd-4", Lineage::default()), None).await.unwrap();
-    let again = store.complete_submission("bd-4".to_owned(), registration("batch_1"), routes(&[])).await.unwrap();
+    let again =
+        store.complete_submission("bd-4".to_owned(), registration("batch_1"), routes(&[])).await.unwrap();
     assert_eq!((again.new, again.pk), (false, made.pk));
     drop(store);
     stage.assert_sound();
@@ -141,6 +143,8 @@ async fn what_waits_for_quota_waits_in_its_line_and_becomes_a_batch(stage: Stage
     let lineage = Lineage { submission: Some("sub_1".to_owned()), ..Lineage::default() };
     assert!(store.open_submission(submission("bd-1", lineage.clone()), None).await.unwrap());
     assert_eq!(heads(store.heads_of_queue().await.unwrap())[0], ("sub_1".to_owned(), true));
+    let again = store.open_submission(submission("bd-9", lineage.clone()), None).await.unwrap();
+    assert!(!again, "another daemon is creating it");
     let cancelled = |pk: Pk, id: &str| {
         let mut step = look(&unseen(id), Status::Cancelled, seconds(1));
         step.tracked.settled = true;
@@ -151,7 +155,10 @@ async fn what_waits_for_quota_waits_in_its_line_and_becomes_a_batch(stage: Stage
     item.tracked.lineage = lineage.clone();
     store.complete_submission("bd-1".to_owned(), item, routes(&[])).await.unwrap();
     assert_eq!(store.get(key("sub_1")).await.unwrap(), None, "it is the batch now");
-    assert!(!store.open_submission(submission("bd-2", lineage), None).await.unwrap(), "it does not wait any more");
+    assert!(
+        !store.open_submission(submission("bd-2", lineage), None).await.unwrap(),
+        "it does not wait any more"
+    );
     assert!(cancelled(other, "sub_3").await.unwrap());
     assert_eq!(heads(store.heads_of_queue().await.unwrap()), of(&[("sub_2", false)]));
     assert_eq!(store.load(other).await.unwrap().unwrap().batch.status, Status::Cancelled);
@@ -171,15 +178,30 @@ async fn what_discovery_has_found_or_passed_over_is_not_new_again(stage: Stage) 
         last,
         forget_before: seconds(-50),
     };
-    let found = store.discovered(provider(), page(&["batch_1"], &[("old", Some(EPOCH.as_second() - 10))], None, false), routes(&[]));
+    let found = store.discovered(
+        provider(),
+        page(&["batch_1"], &[("old", Some(EPOCH.as_second() - 10))], None, false),
+        routes(&[]),
+    );
     assert_eq!(found.await.unwrap().len(), 1);
     let searched = store.searched(provider()).await.unwrap();
     assert_eq!((searched.began_at, searched.round_at), (Some(EPOCH), None));
     let long_ago = Some(EPOCH.as_second() - 100);
-    store.discovered(provider(), page(&[], &[("older", long_ago), ("timeless", None)], Some(-5), true), routes(&[])).await.unwrap();
+    store
+        .discovered(
+            provider(),
+            page(&[], &[("older", long_ago), ("timeless", None)], Some(-5), true),
+            routes(&[]),
+        )
+        .await
+        .unwrap();
     assert_eq!(store.searched(provider()).await.unwrap().round_at, Some(seconds(-5)));
     store.discovered(provider(), page(&[], &[], None, true), routes(&[])).await.unwrap();
-    assert_eq!(store.searched(provider()).await.unwrap().round_at, Some(seconds(-5)), "it did not say how far");
+    assert_eq!(
+        store.searched(provider()).await.unwrap().round_at,
+        Some(seconds(-5)),
+        "it did not say how far"
+    );
     let ids = ["batch_1", "old", "older", "timeless", "new"].map(str::to_owned).to_vec();
     let unknown = store.unknown_of(provider(), ids).await.unwrap();
     assert_eq!(unknown, BTreeSet::from(["older".to_owned(), "new".to_owned()]));
@@ -208,8 +230,12 @@ async fn what_ended_costs_what_it_cost_when_it_ended(stage: Stage) {
         let before = store.load(pk).await.unwrap().unwrap();
         let mut step = look(&before, Status::Completed, seconds(1));
         step.tracked.batch.model = Some("gpt-5".to_owned());
-        step.tracked.batch.usage =
-            Some(Usage { input_tokens: 1_000_000, output_tokens: 500_000, total_tokens: 1_500_000, ..Usage::default() });
+        step.tracked.batch.usage = Some(Usage {
+            input_tokens: 1_000_000,
+            output_tokens: 500_000,
+            total_tokens: 1_500_000,
+            ..Usage::default()
+        });
         store.record(pk, step, routes(&[])).await.unwrap();
     };
     ended("batch_1").await;

@@ -239,7 +239,9 @@ async fn an_attempt_that_ends_does_not_switch_a_webhook_on(stage: Stage) {
     assert_eq!((found.disabled.as_deref(), found.by_hand, found.failures), (Some("410 Gone"), true, 3));
 }
 
-async fn a_receiver_that_is_gone_after_its_webhook_was_enabled_holds_nothing_under_an_enabled_webhook(stage: Stage) {
+async fn a_receiver_that_is_gone_after_its_webhook_was_enabled_holds_nothing_under_an_enabled_webhook(
+    stage: Stage,
+) {
     let store = owing(&stage, 2, &["pipeline"]).await;
     let pks = due(&store, "pipeline", 0).await;
     let attempts = store.begin_attempts(pks, EPOCH).await.unwrap();

@@ -610,11 +610,17 @@ async fn one_that_is_refused_takes_none_along(stage: Stage) {
     store.set_job_run(run("first", 1)).await.unwrap();
     let refused = async {
         // A record that cannot be: the table has a rule against it.
-        let state = if stage.is_on_server() { "ALTER TABLE jobs ADD CHECK (name <> 'bad')" } else { "CREATE TRIGGER bad BEFORE INSERT ON jobs WHEN new.name = 'bad' BEGIN SELECT raise(ABORT, 'bad'); END" };
+        let state = if stage.is_on_server() {
+            "ALTER TABLE jobs ADD CHECK (name <> 'bad')"
+        } else {
+            "CREATE TRIGGER bad BEFORE INSERT ON jobs WHEN new.name = 'bad' BEGIN SELECT raise(ABORT, 'bad'); END"
+        };
         stage.execute(state);
     };
     refused.await;
-    let jobs = (0..20).map(|number| store.set_job_run(run(&if number == 7 { "bad".to_owned() } else { format!("job_{number}") }, number)));
+    let jobs = (0..20).map(|number| {
+        store.set_job_run(run(&if number == 7 { "bad".to_owned() } else { format!("job_{number}") }, number))
+    });
     let done = futures_util::future::join_all(jobs).await;
     for (number, done) in done.into_iter().enumerate() {
         assert_eq!(done.is_err(), number == 7, "{number}: {done:?}");
