@@ -24,31 +24,33 @@ mod wanted {
     }
 
     /// Dies here as `kill -9` would have it, if `BATCHD_FAILPOINT` names this place: `PLACE`, or `PLACE=WORD` for what
-    /// `about` has the word in it. With `:panic` behind, it panics, once.
+    /// `about` has the word in it. With `:panic` behind, it panics, once; with `:stop`, it stops the process, once.
     pub fn reach(place: &str, about: impl FnOnce() -> String) {
         use nix::sys::signal::{Signal, raise};
         use std::sync::OnceLock;
         use std::sync::atomic::{AtomicBool, Ordering};
-        static WANTED: OnceLock<Option<(String, String, bool)>> = OnceLock::new();
-        static PANICKED: AtomicBool = AtomicBool::new(false);
+        static WANTED: OnceLock<Option<(String, String, &'static str)>> = OnceLock::new();
+        static DONE: AtomicBool = AtomicBool::new(false);
         fails(place);
         let wanted = WANTED.get_or_init(|| {
             let wanted = std::env::var("BATCHD_FAILPOINT").ok()?;
-            let (wanted, panics) = match wanted.strip_suffix(":panic") {
-                Some(wanted) => (wanted, true),
-                None => (wanted.as_str(), false),
-            };
+            let how = [":panic", ":stop"].into_iter().find(|how| wanted.ends_with(how)).unwrap_or_default();
+            let wanted = wanted.strip_suffix(how).unwrap_or(&wanted);
             let (place, word) = wanted.split_once('=').unwrap_or((wanted, ""));
-            Some((place.to_owned(), word.to_owned(), panics))
+            Some((place.to_owned(), word.to_owned(), how))
         });
-        let Some((wanted, word, panics)) = wanted else { return };
+        let Some((wanted, word, how)) = wanted else { return };
         if wanted != place || !about().contains(word.as_str()) {
             return;
         }
-        if !panics {
+        if how.is_empty() {
             let _ = raise(Signal::SIGKILL);
-        } else if !PANICKED.swap(true, Ordering::SeqCst) {
-            std::panic::panic_any("a panic that a test wanted");
+        } else if !DONE.swap(true, Ordering::SeqCst) {
+            if *how == ":stop" {
+                let _ = raise(Signal::SIGSTOP);
+            } else {
+                std::panic::panic_any("a panic that a test wanted");
+            }
         }
     }
 }

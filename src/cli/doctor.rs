@@ -139,12 +139,17 @@ fn configuration(findings: &mut Findings, context: &Context, env: &Env) -> Optio
                 |file| file.display().to_string(),
             );
             findings.ok("configuration", place);
-            for warning in &config.warnings {
+            // Where there is no provider, the finding below says what the warning does, and is worse.
+            let warnings = config
+                .warnings
+                .iter()
+                .filter(|warning| !config.providers.is_empty() || !warning.contains(NO_PROVIDER));
+            for warning in warnings {
                 findings.add("configuration", Verdict::Warning, warning.clone(), Vec::new());
             }
             if config.providers.is_empty() {
                 let hint = "`batchd init` writes a configuration; or set a key such as OPENAI_API_KEY";
-                findings.wrong("configuration", "no provider is configured", hint);
+                findings.wrong("configuration", NO_PROVIDER, hint);
             }
             Some(config)
         }
@@ -199,7 +204,11 @@ async fn daemon(findings: &mut Findings, context: &Context, here: Option<&Config
     for trouble in troubles(&report, context.clock.now()) {
         let verdict = if trouble.needs_person { Verdict::Wrong } else { Verdict::Warning };
         // The daemon warns of the same configuration.
-        if findings.0.iter().any(|finding| finding.message == trouble.text) {
+        let is_same = |finding: &Finding| {
+            finding.message == trouble.text
+                || finding.message == NO_PROVIDER && trouble.text.contains(NO_PROVIDER)
+        };
+        if findings.0.iter().any(is_same) {
             continue;
         }
         findings.add("daemon", verdict, trouble.text, Vec::new());
@@ -345,6 +354,8 @@ fn may_write(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
+/// What is wrong with a configuration without providers, of which there is a warning too.
+const NO_PROVIDER: &str = "no provider is configured";
 /// What the findings about the server that holds the state are about.
 const SERVER: &str = "state server";
 /// A daemon needs several.

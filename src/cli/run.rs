@@ -46,6 +46,7 @@ impl From<RunError> for Error {
                 Self::new(Exit::StateHeld, message).hint("`batchd status` shows how it is doing")
             }
             RunError::State(StoreError::Damaged(_)) => Self::new(Exit::StateDamaged, message),
+            RunError::State(StoreError::Outdated { .. }) => Self::new(Exit::Internal, message),
             RunError::State(_) => Self::new(Exit::StateUnwritable, message),
             RunError::Bind(_) | RunError::Loop(_) | RunError::System(_) => Self::new(Exit::Failed, message),
         }

@@ -94,6 +94,12 @@ fn screen(
         fact(name, &text);
     }
     fact("events", &count(u64::try_from(report.events).unwrap_or(0)));
+    if let Some(step) = &report.log_step {
+        let at = time(&step.at.as_str().into()).map(|at| format!(" on {}", local(at, zone)));
+        let (behind, goes_on, at) = (step.behind, step.goes_on, at.unwrap_or_default());
+        let why = "the server may have lost commits";
+        fact("", &format!("none is numbered between {behind} and {goes_on}: {why}{at}"));
+    }
     let removed = |name: &str| report.removed_webhooks.get(name);
     let of_configured = report.webhooks.iter().map(|each| (&each.name, webhooks::backlog(&each.backlog)));
     let of_removed = report.removed_webhooks.keys().map(|name| {
@@ -120,7 +126,8 @@ fn members(report: &StatusReport) -> Vec<(&'static str, String)> {
         } else {
             String::new()
         };
-        let text = format!("{}{this} {}: {scopes}{drift}", member.name, member.version);
+        let differs: String = member.differs.iter().map(|differs| format!("; {differs}")).collect();
+        let text = format!("{}{this} {}: {scopes}{drift}{differs}", member.name, member.version);
         lines.push((if at == 0 { "members" } else { "" }, text));
     }
     lines

@@ -136,7 +136,7 @@ table! {
     "results", ResultsTable {} => #[derive(Clone, Debug, PartialEq, Eq)] ResultsConfig {} {
         /// Whether the results of every batch that ends are downloaded: one file per batch, in OpenAI's form.
         download: bool = SWITCH, usual false;
-        /// The directory of the results.
+        /// The directory of the results. Where several daemons share the state, one that [all of them have](scaling.md#shared-directories).
         dir: PathBuf = PATH, usual PathBuf::new(), said "`results` in the state directory";
         /// How long results are kept.
         retain: Duration = DURATION.within(&RETAIN), usual DEFAULT_RETAIN;
@@ -164,7 +164,9 @@ table! {
 
 table! {
     /// The files that clients upload to `/v1/files`, to create batches from.
-    "files", FilesTable {} => #[derive(Clone, Copy, Debug, PartialEq, Eq)] FilesConfig {} {
+    "files", FilesTable {} => #[derive(Clone, Debug, PartialEq, Eq)] FilesConfig {} {
+        /// The directory of the files. Where several daemons share the state, one that [all of them have](scaling.md#shared-directories).
+        dir: PathBuf = PATH, usual PathBuf::new(), said "`files` in the state directory";
         /// How long a file is kept after it was last used. One whose batch still runs stays.
         retain: Duration = DURATION.within(&RETAIN), usual Duration::from_hours(30 * DAY);
         /// How much is kept in total; what would exceed it is refused.
@@ -402,6 +404,13 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Where everything stands in the file, for what is found wrong later.
     pub origin: Origin,
+}
+
+impl Config {
+    /// Whether uploaded files have a directory of their own, not the one in this daemon's state directory.
+    pub fn keeps_files_apart(&self) -> bool {
+        self.files.dir != self.state.dir.join("files")
+    }
 }
 
 /// Where a configuration comes from: its text as it may be shown, and the places in it.

@@ -545,6 +545,20 @@ pub struct StatusReport {
     /// The daemons that share the state; left out where it is this one's alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberReport>,
+    /// Where numbers of events were left out last, as the server may have lost commits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_step: Option<LogStepReport>,
+}
+
+/// A gap in the numbers of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStepReport {
+    /// The highest number that had been seen before it.
+    pub behind: i64,
+    /// The first number after it.
+    pub goes_on: i64,
+    /// RFC 3339.
+    pub at: String,
 }
 
 /// A daemon that shares the state with others.
@@ -561,6 +575,9 @@ pub struct MemberReport {
     pub clock_offset_ms: i64,
     /// What it does: `account:NAME`, `webhook:NAME`, `keeper`.
     pub scopes: Vec<String>,
+    /// How its configuration differs from that of most daemons, a sentence each.
+    #[serde(default)]
+    pub differs: Vec<String>,
     /// Whether it is the one that answers.
     pub this: bool,
 }

@@ -212,7 +212,10 @@ impl From<StoreError> for ApiError {
                 ErrorCode::StateUnwritable
             }
             StoreError::Damaged(_) => ErrorCode::StateDamaged,
-            StoreError::Closed | StoreError::Unreachable(_) | StoreError::GivenUp => ErrorCode::Unavailable,
+            StoreError::Closed
+            | StoreError::Unreachable(_)
+            | StoreError::GivenUp
+            | StoreError::Outdated { .. } => ErrorCode::Unavailable,
             StoreError::Internal(_) => ErrorCode::Internal,
         };
         let mut refusal = Self::new(code, error.to_string());

@@ -219,7 +219,7 @@ impl<'a> Creation<'a> {
         let of_input = |refusal: ApiError| refusal.param("input_file_id");
         let file = store.file(id.clone(), now).await?.ok_or_else(|| of_input(no_such_file(&id)))?;
         let content = store.file_content(&id, file.bytes).await?;
-        let content = content.ok_or_else(|| of_input(content_is_missing(&id)))?;
+        let content = content.ok_or_else(|| of_input(content_is_missing(&id, store.server().is_some())))?;
         let wait = self.waits()?;
         let options = self.options(file, &content, asked).await?;
         let options = SubmitOptions { wait_for_quota: wait, ..options };

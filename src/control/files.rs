@@ -69,9 +69,9 @@ async fn keep_at(
 async fn take_in(shared: &Shared, request: Request) -> Answer<Json<Value>> {
     let live = shared.service.live()?;
     let id = upload::new_id(&live.parts.rng);
-    let (settings, now) = (live.config().files, shared.service.clock.now());
+    let (settings, now) = (live.config(), shared.service.clock.now());
     let owner = owner(request.extensions());
-    let file = upload::take_in(&shared.service.store, settings, id, owner, now, request).await?;
+    let file = upload::take_in(&shared.service.store, &settings.files, id, owner, now, request).await?;
     tracing::info!(file = file.id, bytes = file.bytes, "keeping the uploaded file {}", file.id);
     Ok(Json(shown(&file)))
 }
@@ -252,14 +252,17 @@ pub(super) fn no_such_file(id: &str) -> ApiError {
     refusal.param("id")
 }
 
-/// The error for a file whose content is not there.
-pub(super) fn content_is_missing(id: &str) -> ApiError {
-    ApiError::new(
-        ErrorCode::FileMissing,
-        format!("the content of `{id}` is not here: backups hold no contents of files, and this state was restored"),
-    )
-    .param("id")
-    .hint("upload the file again")
+/// The error for a file whose content is not there. `is_shared`: other daemons have the same state.
+pub(super) fn content_is_missing(id: &str, is_shared: bool) -> ApiError {
+    let why = if is_shared {
+        "another daemon keeps it, in a directory that this one does not have (`files.dir`), or the state was restored \
+         without it"
+    } else {
+        "backups hold no contents of files, and this state was restored"
+    };
+    let missing = ApiError::new(ErrorCode::FileMissing, format!("the content of `{id}` is not here: {why}"));
+    let missing = if is_shared { missing.hint("ask the daemon that took it") } else { missing };
+    missing.param("id").hint("upload the file again")
 }
 
 /// A file that was uploaded here, and how it is shown.
@@ -270,7 +273,7 @@ async fn own(shared: &Shared, id: &str) -> Answer<(StoredFile, Value)> {
     let mut object = shown(&file);
     if store.file_content(id, file.bytes).await?.is_none() {
         object["status"] = "error".into();
-        object["status_details"] = content_is_missing(id).message.into();
+        object["status_details"] = content_is_missing(id, store.server().is_some()).message.into();
     }
     Ok((file, object))
 }
@@ -278,7 +281,8 @@ async fn own(shared: &Shared, id: &str) -> Answer<(StoredFile, Value)> {
 async fn own_content(shared: &Shared, id: &str) -> Answer<Response> {
     let (store, now) = (&shared.service.store, shared.service.clock.now());
     let file = store.file(id.to_owned(), now).await?.ok_or_else(|| no_such_file(id))?;
-    let content = store.file_content(id, file.bytes).await?.ok_or_else(|| content_is_missing(id))?;
+    let missing = || content_is_missing(id, store.server().is_some());
+    let content = store.file_content(id, file.bytes).await?.ok_or_else(missing)?;
     store.use_file(id.to_owned(), now).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/jsonl")),

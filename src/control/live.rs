@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::notify::Dispatcher;
 use crate::rng::Rng;
 use crate::store::Store;
+use crate::store::shared_dirs::Unshared;
 use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
@@ -260,6 +261,7 @@ impl Live {
         needs_restart("state.url", config.state.url != before.state.url);
         needs_restart("state.name", config.state.name != before.state.name);
         needs_restart("state.lease", config.state.lease != before.state.lease);
+        needs_restart("files.dir", config.files.dir != before.files.dir);
         needs_restart("api.socket", config.api.socket != before.api.socket);
         needs_restart("api.listen", config.api.listen != before.api.listen);
         needs_restart("api.hosts", config.api.hosts != before.api.hosts);
@@ -327,12 +329,14 @@ impl Live {
     /// one commit. What follows cannot fail, and nobody waits in it.
     async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
         let Assembly { accounts, destinations, targets, inbound, heartbeat, tokens } = assembly;
+        self.share_directories(&config).await?;
         let accounts = self.engine.prepare(accounts).await?;
         let webhooks = self.dispatcher.align(destinations).await?;
 
         let _all_at_once = sync::lock(&self.swapping);
         let routes = routes(&config, &webhooks.switched_off());
         self.price_by(config.prices.clone());
+        self.engine.set_results_dir(config.results.dir.clone());
         *sync::write(&self.tokens) = tokens;
         self.hooks.set_inbound(inbound);
         *sync::write(&self.heartbeat) = heartbeat;
@@ -342,6 +346,20 @@ impl Live {
         // Webhooks first: what a poll finds is owed to those of the new configuration.
         self.dispatcher.put_in_force(webhooks);
         self.engine.put_in_force(accounts, routes);
+        Ok(())
+    }
+
+    /// Sees to it that daemons with one state have the directories in common that they need.
+    async fn share_directories(&self, config: &Config) -> Result<(), ApiError> {
+        let results = config.results.download.then_some(("results.dir", &config.results.dir));
+        let files = config.keeps_files_apart().then_some(("files.dir", &config.files.dir));
+        for (key, dir) in results.into_iter().chain(files) {
+            match self.parts.store.share_directory(key, dir).await {
+                Ok(()) => {}
+                Err(Unshared::Store(error)) => return Err(error.into()),
+                Err(refusal) => return Err(ApiError::new(ErrorCode::ConfigRefused, refusal.to_string())),
+            }
+        }
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use super::api::ErrorCode;
 use super::api::{
-    CheckAnswer, ConfigReport, CostReport, DeliveryView, MemberReport, ProviderReport, ReloadAnswer,
-    StatusReport, TestAnswer, WebhookReport,
+    CheckAnswer, ConfigReport, CostReport, DeliveryView, LogStepReport, MemberReport, ProviderReport,
+    ReloadAnswer, StatusReport, TestAnswer, WebhookReport,
 };
 use super::api_error::ApiError;
 use super::live::removed_webhooks;
@@ -80,7 +80,7 @@ impl Service {
             },
             due: pollers.iter().map(|poller| poller.due).sum(),
             late_seconds: pollers.iter().map(|poller| poller.late.as_secs()).max().unwrap_or_default(),
-            warnings: config.warnings.clone(),
+            warnings: config.warnings.iter().cloned().chain(self.files_lie_apart(&config)).collect(),
             reload_error: live.reload_error(),
             orphans,
             removed_webhooks: removed_webhooks(&config, &self.store).await?,
@@ -153,6 +153,21 @@ impl Service {
             jobs: jobs.collect(),
             database: self.store.server(),
             members: self.store.members().into_iter().map(member).collect(),
+            log_step: self.store.newest_step().await?.map(|step| LogStepReport {
+                behind: step.behind,
+                goes_on: step.goes_on,
+                at: step.at.to_string(),
+            }),
+        })
+    }
+
+    /// That daemons with one state do not find each other's uploads, if they do not.
+    fn files_lie_apart(&self, config: &Config) -> Option<String> {
+        let others = self.store.members().len() > 1 && !config.keeps_files_apart();
+        others.then(|| {
+            "what clients upload to /v1/files is kept by the daemon that takes it and not found by the others: name a \
+             directory that all of them have in `files.dir`, or have each client keep to one daemon"
+                .to_owned()
         })
     }
 
@@ -498,6 +513,7 @@ fn member(member: MemberView) -> MemberReport {
         seen_at: from_millis(member.seen_at).to_string(),
         clock_offset_ms: member.offset_ms,
         scopes: member.scopes,
+        differs: member.differs,
         this: member.is_this,
     }
 }

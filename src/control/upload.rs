@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Takes an upload in as the file `id`; it is registered when this returns.
 pub(super) async fn take_in(
     store: &Store,
-    settings: FilesConfig,
+    settings: &FilesConfig,
     id: String,
     owner: Option<String>,
     now: Timestamp,

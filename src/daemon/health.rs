@@ -3,6 +3,7 @@
 use super::systemd;
 use crate::control::live::{Live, Parts};
 use crate::control::reports::LATE;
+use crate::logging::Recurring;
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,20 +65,25 @@ impl Watch {
                 let watchdog = systemd::watchdog_period();
                 let round = watchdog.map_or(CHECK_INTERVAL, |period| (period / 3).min(CHECK_INTERVAL));
                 let mut told = None;
+                let mut writing = Recurring::new(
+                    "write the state; batches are polled again until their results can be stored",
+                );
                 loop {
                     pulse.beat();
                     let health = store.healthy().await;
                     let Some(live) = live.upgrade() else { return stopping.cancelled().await };
                     live.trouble("state", health.as_ref().err().map(ToString::to_string));
                     match health {
-                        Err(error @ (StoreError::Damaged(_) | StoreError::Io(_))) => {
-                            tracing::error!(%error, "the database cannot be trusted any more; batchd stops");
+                        Err(
+                            error
+                            @ (StoreError::Damaged(_) | StoreError::Io(_) | StoreError::Outdated { .. }),
+                        ) => {
+                            tracing::error!(%error, "the state cannot be used any more; batchd stops");
                             fatal.send_replace(Some(error));
                         }
-                        Err(error) => {
-                            tracing::error!(%error, "the database cannot be written; batches are polled again until their results can be stored");
+                        health => {
+                            writing.note(health);
                         }
-                        Ok(()) => {}
                     }
                     let late = live.late(LATE);
                     if late.is_empty() {

@@ -79,6 +79,8 @@ event_types! {
     WebhookRecovered => "webhook.recovered",
     /// What is old is kept for now: the clock is in doubt, or it is too much at once.
     PruningHeld => "batchd.pruning_held",
+    /// Numbers of events were left out: the server that holds the state may have lost commits.
+    LogStepped => "batchd.log_stepped",
     /// A delivery to a webhook was given up.
     DeliveryDead => "webhook.delivery_dead",
     /// A summary at a set time.
@@ -133,6 +135,7 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::WebhookFailing
             | Self::PruningHeld
+            | Self::LogStepped
             | Self::DeliveryDead
             | Self::Digest
             | Self::Test => &[],
@@ -153,6 +156,7 @@ impl EventType {
             | Self::WebhookFailing
             | Self::WebhookRecovered
             | Self::PruningHeld
+            | Self::LogStepped
             | Self::DeliveryDead => true,
             Self::Batch(_) | Self::ResultsDownloaded | Self::Digest | Self::Test => false,
         }
@@ -172,6 +176,7 @@ impl EventType {
             | Self::ProviderUnreachable
             | Self::WebhookFailing
             | Self::PruningHeld
+            | Self::LogStepped
             | Self::DeliveryDead
             | Self::Digest
             | Self::Test => false,
@@ -187,7 +192,7 @@ impl EventType {
                 Subject::Provider
             }
             Self::WebhookFailing | Self::WebhookRecovered | Self::DeliveryDead => Subject::Webhook,
-            Self::PruningHeld | Self::Digest | Self::Test => Subject::Nothing,
+            Self::PruningHeld | Self::LogStepped | Self::Digest | Self::Test => Subject::Nothing,
         }
     }
 
@@ -198,6 +203,7 @@ impl EventType {
             | Self::ProviderUnauthorized
             | Self::ProviderUnreachable
             | Self::WebhookFailing
+            | Self::LogStepped
             | Self::DeliveryDead => Severity::Error,
             Self::BatchStalled
             | Self::BatchOverdue
@@ -413,6 +419,21 @@ impl Draft {
                 "observed_at": now.to_string(),
             }),
         }
+    }
+
+    /// That the numbers of events go on at `goes_on` after `behind`, since `at`.
+    pub fn about_log_step(behind: i64, goes_on: i64, at: Timestamp) -> Self {
+        let message = format!(
+            "the PostgreSQL server is another one, or an older copy, and may have lost commits that had been answered; \
+             batchd has left out the numbers of events between {behind} and {goes_on}, finds again what has ended \
+             since, and knows nothing of what was registered since: register it again"
+        );
+        let kind = EventType::LogStepped;
+        let mut draft = Self::about_batchd(kind, &message, at, at);
+        draft.id = event_id(&["", "", kind.as_str(), &goes_on.to_string(), &at.to_string()]);
+        draft.data["behind"] = json!(behind);
+        draft.data["goes_on"] = json!(goes_on);
+        draft
     }
 
     /// That deliveries to a webhook were given up; `last`: the last of them and its number of attempts, which no other

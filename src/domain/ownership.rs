@@ -192,6 +192,44 @@ pub fn plan(me: &MemberId, members: &[Member], leases: &[Lease], lease: Duration
     acts
 }
 
+/// What each member knows otherwise than most do, or not at all although others do: who may not have it is there no owner
+/// of it.
+pub fn differences(members: &[Member], leases: &[Lease]) -> BTreeMap<MemberId, Vec<Difference>> {
+    let there: BTreeMap<&MemberId, &Member> =
+        members.iter().filter(|member| member.is_there()).map(|member| (&member.id, member)).collect();
+    let mut differences: BTreeMap<MemberId, Vec<Difference>> = BTreeMap::new();
+    for lease in leases {
+        let able = able(lease, &there);
+        let others = there.iter().filter(|(id, _)| !able.is_empty() && !able.contains(*id));
+        for (id, member) in others {
+            let difference = match member.holds.get(&lease.scope) {
+                Some(_) => Difference::Otherwise(lease.scope.clone()),
+                None => Difference::Lacks(lease.scope.clone()),
+            };
+            differences.entry((*id).clone()).or_default().push(difference);
+        }
+    }
+    differences
+}
+
+/// How a member's configuration differs from that of most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// It defines the scope otherwise.
+    Otherwise(Scope),
+    /// It does not have it.
+    Lacks(Scope),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Otherwise(scope) => write!(f, "{scope} is defined otherwise than by the others"),
+            Self::Lacks(scope) => write!(f, "{scope} is not in its configuration"),
+        }
+    }
+}
+
 impl Member {
     /// Whether it counts: nobody has declared it dead, and it has not left.
     const fn is_there(&self) -> bool {

@@ -347,6 +347,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_takes_over_begins_as_if_the_ceiling_had_been_reached() {
+        let now = Timestamp::constant(1_795_000_000, 0);
+        let polling = Polling { concurrency: 100, requests_per_minute: Some(60), ..Polling::default() };
+        // Ten daemons in a minute, each of which asks as often as it may from the moment at which it has the account.
+        let asked: usize = (0..10)
+            .map(|turn| {
+                let at = later(now, Duration::from_secs(turn * 6));
+                let budget = Budget::new(&polling, Arc::default(), Arc::default(), at);
+                budget.use_up(at);
+                let seconds = (0..6).map(|second| later(at, Duration::from_secs(second)));
+                seconds.map(|at| std::iter::from_fn(|| budget.take(at).ok()).count()).sum::<usize>()
+            })
+            .sum();
+        assert!((30..=60).contains(&asked), "{asked}");
+    }
+
+    #[tokio::test]
     async fn neither_side_takes_every_slot() {
         let (clock, budget) = (Clock::system(), budget(4, None));
         let scheduled: Vec<_> = std::iter::from_fn(|| budget.take(clock.now()).ok()).collect();

@@ -2,12 +2,13 @@
 
 use super::budget::{Budget, HAND_TIMEOUT, Leave, PAID_TIMEOUT};
 use crate::clock::Clock;
-use crate::http::call::{Answer, Call, Incoming, Outgoing, Paid};
+use crate::http::call::{Answer, Call, Incoming, OnlyWhile, Outgoing, Paid};
 use crate::http::failure::Failure;
 use crate::http::transport::Transport;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sends through another transport, each request once it is its turn.
 pub(super) struct ByHand {
@@ -20,7 +21,11 @@ impl ByHand {
     async fn leave(&self, call: &Call) -> Result<Leave, Failure> {
         let paid = call.request.extensions().get::<Paid>().is_some();
         let timeout = if paid { PAID_TIMEOUT } else { HAND_TIMEOUT };
-        self.budget.by_hand(&self.clock, timeout).await.map_err(Failure::Busy)
+        let leave = self.budget.by_hand(&self.clock, timeout).await.map_err(Failure::Busy)?;
+        match call.request.extensions().get::<OnlyWhile>() {
+            Some(OnlyWhile(may_leave)) if !may_leave() => Err(Failure::Busy(Duration::ZERO)),
+            _ => Ok(leave),
+        }
     }
 }
 

@@ -9,9 +9,10 @@ use crate::clock::Clock;
 use crate::config::ResultsConfig;
 use crate::domain::download::{Trouble, next_try};
 use crate::domain::ownership::Scope;
-use crate::domain::time::has_passed;
+use crate::domain::time::{earlier, has_passed};
 use crate::domain::tracked::SavedResults;
 use crate::http::failure::{Failure, Verdict};
+use crate::logging::Recurring;
 use crate::store::downloads::Due;
 use crate::store::{Pk, Store, StoreError};
 use crate::sync::lock;
@@ -28,6 +29,8 @@ use tokio_util::task::TaskTracker;
 const AT_ONCE: usize = 2;
 /// How often old files are deleted, whether or not there are new ones; and when a download that panicked is tried again.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// What nobody has written to for so long is not being downloaded any more.
+const ABANDONED_AFTER: Duration = Duration::from_hours(24);
 
 /// What downloading works with. Cheap to clone.
 #[derive(Clone)]
@@ -55,15 +58,14 @@ impl Downloads {
         let busy: Arc<Mutex<BTreeSet<Pk>>> = Arc::default();
         let done = Arc::new(Notify::new());
         let mut swept_at: Option<Timestamp> = None;
+        let mut reading = Recurring::new("read from the state which results are to be downloaded");
         loop {
             pulse.beat();
             recorded.mark_unchanged();
             let finished = done.notified();
             let settings = (self.settings)();
             if settings.download {
-                if let Err(error) = self.begin(&settings, &busy, &done).await {
-                    tracing::warn!(%error, "cannot read from the state which results are to be downloaded");
-                }
+                reading.note(self.begin(&settings, &busy, &done).await);
                 let now = self.clock.now();
                 if swept_at.is_none_or(|at| has_passed(SWEEP_INTERVAL, at, now)) {
                     swept_at = Some(now);
@@ -201,7 +203,7 @@ impl Downloads {
             Err(ProviderError::Provider { failure, .. }) => return Err(of_failure(&failure)),
             Err(other) => return Err(passing(other.to_string())),
         };
-        let place = ResultsDir::new(&settings.dir);
+        let place = ResultsDir::new(&settings.dir, self.is_shared());
         let io = |error: std::io::Error| {
             passing(format!("cannot write below {}: {error}", settings.dir.display()))
         };
@@ -229,9 +231,14 @@ impl Downloads {
         Ok(Some((saved, summary)))
     }
 
+    /// Whether other daemons have the directory too.
+    fn is_shared(&self) -> bool {
+        self.store.server().is_some()
+    }
+
     /// Deletes files that are older than `results.retain`, and the oldest beyond `results.max_bytes`.
     async fn sweep(&self, settings: &ResultsConfig) {
-        let place = ResultsDir::new(&settings.dir);
+        let place = ResultsDir::new(&settings.dir, self.is_shared());
         let expired = match self.store.expired(settings.retain).await {
             Ok(expired) => expired,
             Err(error) => {
@@ -239,7 +246,8 @@ impl Downloads {
                 Vec::new()
             }
         };
-        match place.sweep(expired, settings.max_bytes).await {
+        let abandoned = earlier(self.clock.now(), ABANDONED_AFTER).as_millisecond();
+        match place.sweep(expired, settings.max_bytes, abandoned).await {
             Ok(gone) => {
                 for path in gone {
                     tracing::info!(

@@ -212,6 +212,23 @@ impl DueList {
         false
     }
 
+    /// Forgets everything, so that it is filled from the database again; what is under way ends, and brings nothing that
+    /// the database does not have.
+    pub(super) fn begin_anew(&mut self) {
+        self.together.clear();
+        self.apart.clear();
+        self.by_batch.clear();
+        self.by_fingerprint.clear();
+        for busy in self.busy.values_mut() {
+            busy.told = Told::Off;
+        }
+        if let Some(round) = &mut self.round {
+            round.expected.clear();
+            round.unseen = 0;
+        }
+        self.told = Some(BTreeSet::new());
+    }
+
     /// What the database had when it was read; what was said since is newer.
     pub(super) fn fill(&mut self, entries: impl Iterator<Item = (Pk, Next)>, now: Timestamp) {
         let told = self.told.take().unwrap_or_default();

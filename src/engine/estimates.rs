@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::domain::hazard::Estimate;
 use crate::domain::history::Class;
 use crate::domain::time::has_passed;
+use crate::logging::Recurring;
 use crate::store::history::History;
 use crate::store::{Store, StoreError};
 use crate::sync::lock;
@@ -79,6 +80,7 @@ impl Estimates {
         stopping: CancellationToken,
         pulse: Pulse,
     ) {
+        let mut reading = Recurring::new("read from the state how long earlier batches took");
         loop {
             pulse.beat();
             let changed = self.changed.notified();
@@ -87,9 +89,8 @@ impl Estimates {
             let now = clock.now();
             let due = self.due(now);
             for provider in &due {
-                if let Err(error) = self.learn(&store, provider, false, now).await {
+                if reading.note_of(provider, self.learn(&store, provider, false, now).await).is_none() {
                     self.invalidate(provider);
-                    tracing::warn!(provider, %error, "cannot read from the state how long earlier batches took; trying again");
                 }
                 tokio::task::yield_now().await;
             }

@@ -43,6 +43,7 @@ use crate::domain::schedule::{self, NextPoll};
 use crate::domain::sighting::Sighting;
 use crate::domain::tracked::Tracked;
 use crate::http::failure::Verdict;
+use crate::logging::Recurring;
 use crate::provider::{Page, PageRequest};
 use crate::rng::Rng;
 use crate::store::recording::Registered;
@@ -58,6 +59,7 @@ use pollers::Pollers;
 use prometheus_client::metrics::histogram::Histogram;
 use shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 pub use submit_error::SubmitError;
@@ -175,6 +177,11 @@ impl Engine {
 
     pub fn routes(&self) -> Arc<Routes> {
         self.shared.routes()
+    }
+
+    /// Downloaded results lie there from now on.
+    pub fn set_results_dir(&self, dir: PathBuf) {
+        *sync::write(&self.shared.results_dir) = dir;
     }
 
     /// Takes other routes, for every event from now on.
@@ -371,17 +378,13 @@ impl Engine {
 async fn succeed(predecessor: Arc<Poller>, successor: Arc<Poller>) {
     let not_ended = successor.not_ended();
     let shared = successor.shared.clone();
+    let mut reading = Recurring::new("read the schedule from the state");
     predecessor.ended().await;
     while !successor.is_retired() {
-        match shared.store.schedule().await {
-            Ok(schedule) => {
-                successor.fill(&schedule);
-                successor.start();
-                break;
-            }
-            Err(error) => {
-                tracing::error!(provider = successor.name(), %error, "cannot read the schedule; trying again");
-            }
+        if let Some(schedule) = reading.note_of(successor.name(), shared.store.schedule().await) {
+            successor.fill(&schedule);
+            successor.start();
+            break;
         }
         tokio::select! {
             biased;

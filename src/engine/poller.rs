@@ -20,12 +20,13 @@ use crate::domain::tracked::Tracked;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::{Failure, Verdict, retry_after};
 use crate::http::transport::Transport;
+use crate::logging::Recurring;
 use crate::provider::page_items::fingerprint;
 use crate::provider::{Page, PageRequest, Provider, registry};
 use crate::store::providers::ProviderState;
 use crate::store::rescheduled::Rescheduled;
 use crate::store::schedule::ScheduleEntry;
-use crate::store::{Pk, Store};
+use crate::store::{Pk, Store, StoreError};
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -108,6 +109,8 @@ pub(super) struct Record {
     recent: RecentChecks,
     /// How often the schedule was found not to be what the database says.
     repaired: AtomicU64,
+    /// Of what checks have shown.
+    storing: Mutex<Recurring>,
 }
 
 /// How one account stands.
@@ -156,6 +159,7 @@ impl Record {
             counts: Mutex::default(),
             recent: RecentChecks::default(),
             repaired: AtomicU64::default(),
+            storing: Mutex::new(Recurring::new("store what a check has shown")),
         })
     }
 }
@@ -560,6 +564,16 @@ impl Poller {
                 tracing::error!(provider = self.name(), %error, "cannot record the provider's state; tried again at the next poll");
             }
         }
+    }
+
+    /// What a check has shown cannot be stored: the batch is checked again.
+    pub(super) fn cannot_store(&self, error: &StoreError) {
+        lock(&self.record.storing).note_of::<(), _>(self.name(), Err(error));
+    }
+
+    /// It can.
+    pub(super) fn has_stored(&self) {
+        lock(&self.record.storing).note_of::<_, StoreError>(self.name(), Ok(()));
     }
 
     /// Notes how a request about batches ended that was sent at `begun`.

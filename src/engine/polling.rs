@@ -11,11 +11,14 @@ use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::failure::Failure;
+use crate::logging::Recurring;
+use crate::store::holdings::Holdings;
 use crate::store::{Pk, StoreError};
 use crate::tasks::Pulse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Of the waits of one that does not poll the account, each so-many-th shows what its owner knows.
 const SHOWN_EVERY: u32 = 5;
@@ -76,13 +79,17 @@ impl Poller {
 
     async fn run(self: Arc<Self>, pulse: &Pulse) {
         let scope = Scope::Account(self.name().to_owned());
+        let holdings = self.shared.store.holdings();
         // Of what is this daemon's alone the schedule is known from the start.
-        let mut is_known = self.shared.store.holdings().is_none_or(|holdings| holdings.is_alone());
+        let alone = holdings.as_ref().filter(|holdings| holdings.is_alone());
+        let mut known = alone.and_then(|holdings| holdings.tenure(&scope));
+        let mut changes = holdings.as_ref().map(Holdings::changes);
         let mut waits: u32 = 0;
+        let mut reading = Recurring::new("read the schedule from the state");
         loop {
             pulse.beat();
-            if !self.shared.store.holds(&scope) {
-                is_known = false;
+            let Some(tenure) = self.shared.store.tenure(&scope) else {
+                known = None;
                 self.shared.wait_for_work(&self.retired).await;
                 if self.retired.is_cancelled() {
                     return;
@@ -92,9 +99,13 @@ impl Poller {
                     self.show_owners().await;
                 }
                 continue;
-            }
-            if !is_known {
-                is_known = self.take_over().await;
+            };
+            if known != Some(tenure) {
+                if reading.note_of(self.name(), self.take_over().await).is_some() {
+                    known = Some(tenure);
+                } else {
+                    self.shared.wait_for_work(&self.retired).await;
+                }
                 continue;
             }
             let changed = self.changed.notified();
@@ -108,6 +119,7 @@ impl Poller {
                 biased;
                 () = self.retired.cancelled() => return,
                 () = &mut changed => {}
+                () = changed_hands(&mut changes) => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -122,24 +134,16 @@ impl Poller {
         }
     }
 
-    /// Takes what others have left on the schedule; `false`: it cannot be read, and is tried again in a moment.
-    async fn take_over(&self) -> bool {
-        let states = self.shared.store.provider_states().await;
-        let schedule = self.shared.store.schedule_of(self.name().to_owned()).await;
-        match (states, schedule) {
-            (Ok(states), Ok(schedule)) => {
-                if let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name()) {
-                    self.remember(state);
-                }
-                self.fill(&schedule);
-                true
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(provider = self.name(), %error, "cannot read the schedule; trying again");
-                self.shared.wait_for_work(&self.retired).await;
-                false
-            }
+    /// Takes what others have left on the schedule, and nothing of what this daemon knew of it.
+    async fn take_over(&self) -> Result<(), StoreError> {
+        self.due().begin_anew();
+        let states = self.shared.store.provider_states().await?;
+        let schedule = self.shared.store.schedule_of(self.name().to_owned()).await?;
+        if let Some((_, state)) = states.into_iter().find(|(name, _)| name == self.name()) {
+            self.remember(state);
         }
+        self.fill(&schedule);
+        Ok(())
     }
 
     /// Starts a round if one is worth it, and as many polls as may be; says how long nothing else needs doing.
@@ -232,10 +236,13 @@ impl Poller {
     fn settle(&self, pk: Pk, polled: Result<Polled, StoreError>) {
         let now = self.now();
         let next = match polled {
-            Ok(polled) => polled.next,
+            Ok(polled) => {
+                self.has_stored();
+                polled.next
+            }
             Err(error) => {
-                // The answer is lost, not the batch: it is polled again.
-                tracing::error!(provider = self.name(), %error, "cannot store the result of a poll; the batch is polled again");
+                // The answer is lost, not the batch.
+                self.cannot_store(&error);
                 Some(Next::at(later(now, self.plan().min_interval), None))
             }
         };
@@ -243,4 +250,14 @@ impl Poller {
         self.changed.notify_one();
         self.settled.notify_waiters();
     }
+}
+
+/// Waits until something was gained or lost.
+async fn changed_hands(changes: &mut Option<watch::Receiver<BTreeMap<Scope, u64>>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -13,6 +13,7 @@ use crate::domain::tracked::{BatchKey, Lineage, Origin, QuotaWait, SUBMISSION_PR
 use crate::domain::transition::observe;
 use crate::failpoint;
 use crate::http::failure::Failure;
+use crate::logging::Recurring;
 use crate::provider::input_checker::Overrides;
 use crate::store::creations::Asked;
 use crate::store::queue::Queued;
@@ -258,34 +259,26 @@ impl Engine {
         let stopping = self.shared.tasks.stopping();
         let attempts: Arc<Mutex<Attempts>> = Arc::default();
         let (mut is_start, mut has_searched) = (true, false);
+        let mut searching = Recurring::new("read which batches have failed from the state");
+        let mut reading = Recurring::new("read which submissions wait for quota from the state");
         loop {
             pulse.beat();
             let mut failed = self.shared.room.take_failed();
-            if !has_searched {
-                match self.failed_lately().await {
-                    Ok(found) => {
-                        failed.extend(found);
-                        has_searched = true;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "cannot read which batches have failed; trying again");
-                    }
-                }
+            if !has_searched && let Some(found) = searching.note(self.failed_lately().await) {
+                failed.extend(found);
+                has_searched = true;
             }
             Box::pin(self.queue_failed(failed)).await;
             let roomy = self.shared.room.take();
             lock(&attempts).retries.retain(|(provider, _), _| !roomy.contains(provider));
-            let waits = match self.shared.store.heads_of_queue().await {
-                Ok(heads) => {
+            let waits = match reading.note(self.shared.store.heads_of_queue().await) {
+                Some(heads) => {
                     let is_urgent = |provider: &String| is_start || roomy.contains(provider);
                     self.begin_attempts(&heads, &attempts, is_urgent);
                     is_start = false;
                     !heads.is_empty()
                 }
-                Err(error) => {
-                    tracing::error!(%error, "cannot read which submissions wait for quota; trying again");
-                    true
-                }
+                None => true,
             };
             tokio::select! {
                 biased;
@@ -305,7 +298,8 @@ impl Engine {
         let now = self.shared.clock.now();
         let mut known = lock(attempts);
         for head in heads {
-            if !self.shared.polls(&head.provider) {
+            // Who keeps the input creates the batch, where the others do not have it.
+            if !self.shared.polls(&head.provider) && self.shared.store.has_files_in_common() {
                 continue;
             }
             let line = (head.provider.clone(), head.model.clone());
@@ -348,8 +342,14 @@ impl Engine {
         {
             return Ok(Tried::Waits(Some(since(now, not_before))));
         }
+        let request = serde_json::from_str::<QueuedRequest>(request);
+        if let Ok(request) = &request
+            && !self.is_to_create(provider, request).await?
+        {
+            return Ok(Tried::Waits(None));
+        }
         failpoint::reach("queue.attempt", || provider.clone());
-        let error = match serde_json::from_str::<QueuedRequest>(request) {
+        let error = match request {
             Ok(request) => match Box::pin(self.create_queued(request)).await {
                 Ok(registered) => {
                     let created = &registered.tracked.key;
@@ -386,6 +386,21 @@ impl Engine {
         }
         store.note_wait(provider.clone(), submission.clone(), waiting_for).await?;
         Ok(Tried::Waits(wait))
+    }
+
+    /// Whether it is for this daemon to create what is queued: for the one that polls the account, unless daemons keep
+    /// inputs that the others do not have.
+    async fn is_to_create(&self, provider: &str, request: &QueuedRequest) -> Result<bool, StoreError> {
+        let store = &self.shared.store;
+        let id = match request {
+            QueuedRequest::Kept(request) if !store.has_files_in_common() => request.uploaded_file.clone(),
+            _ => return Ok(self.shared.polls(provider)),
+        };
+        let id = id.unwrap_or_default();
+        match store.file(id.clone(), Timestamp::UNIX_EPOCH).await? {
+            Some(file) => Ok(store.file_content(&id, file.bytes).await?.is_some()),
+            None => Ok(self.shared.polls(provider)),
+        }
     }
 
     async fn create_queued(&self, request: QueuedRequest) -> Result<Registered, SubmitError> {

@@ -3,6 +3,7 @@
 use super::submission_search::{Search, SubmissionSearch};
 use super::{Engine, ProviderError};
 use crate::domain::time::{later, since};
+use crate::logging::Recurring;
 use crate::provider::submit::Created;
 use crate::store::StoreError;
 use crate::store::recording::{Registered, Registration};
@@ -26,11 +27,10 @@ impl Engine {
     pub async fn reconcile(self, pulse: Pulse) {
         let stopping = self.shared.tasks.stopping();
         let mut retries = BTreeMap::new();
+        let mut reading = Recurring::new("read the open submissions from the state");
         loop {
             pulse.beat();
-            if let Err(error) = self.check_submissions(&mut retries, &pulse).await {
-                tracing::error!(%error, "cannot read the open submissions from the state; trying again");
-            }
+            reading.note(self.check_submissions(&mut retries, &pulse).await);
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,

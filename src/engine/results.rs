@@ -20,6 +20,7 @@ use crate::provider::results::{Fetch, FetchStep, Form, Part};
 use body::Body;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
@@ -163,7 +164,9 @@ impl Engine {
         saved: &SavedResults,
     ) -> Result<std::io::Result<Results>, ProviderError> {
         let account = self.account(provider)?;
-        Ok(Results::of_copy(account, batch.clone(), wanted, saved).await)
+        // In a directory that several daemons share it is known by its place there.
+        let path = crate::sync::read(&self.shared.results_dir).join(&saved.path);
+        Ok(Results::of_copy(account, batch.clone(), wanted, saved, &path).await)
     }
 }
 
@@ -206,8 +209,9 @@ impl Results {
         batch: Batch,
         wanted: Wanted,
         saved: &SavedResults,
+        path: &Path,
     ) -> std::io::Result<Self> {
-        let body = Body::of_file(&saved.path).await?;
+        let body = Body::of_file(path).await?;
         let apart = account.adapter.results(&batch, Part::Errors).is_ok_and(|fetch| fetch.is_some());
         let stream = Some((body, Splitter::new(Form::Lines)));
         Ok(Self {

@@ -445,8 +445,7 @@ impl Round {
     }
 
     fn cannot_store(&self, error: &StoreError) {
-        let provider = self.poller.name();
-        tracing::error!(provider, %error, "cannot store what a page of the list shows; its batches are polled again");
+        self.poller.cannot_store(error);
         // The provider need not answer for that in vain.
         let again = later(self.poller.now(), self.poller.plan().min_interval);
         self.poller.lists(|lists| lists.postpone(again));

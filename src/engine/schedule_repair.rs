@@ -6,6 +6,7 @@ use super::poller::Poller;
 use super::pollers::Pollers;
 use super::shared::Shared;
 use crate::domain::time::earlier;
+use crate::logging::Recurring;
 use crate::store::{Pk, StoreError};
 use crate::sync;
 use crate::tasks::Pulse;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub(super) async fn keep(shared: Arc<Shared>, pollers: Arc<RwLock<Pollers>>, pulse: Pulse) {
     let stopping = shared.tasks.stopping();
     let mut cursors = BTreeMap::new();
+    let mut comparing = Recurring::new("compare the schedule with the state");
     loop {
         for _ in 0..2 {
             tokio::select! {
@@ -40,9 +42,7 @@ pub(super) async fn keep(shared: Arc<Shared>, pollers: Arc<RwLock<Pollers>>, pul
                 );
             }
         }
-        if let Err(error) = compare(&shared, &in_force, &mut cursors).await {
-            tracing::warn!(%error, "cannot compare the schedule with the state; trying again");
-        }
+        comparing.note(compare(&shared, &in_force, &mut cursors).await);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::sync;
 use crate::tasks::Tasks;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub room: Room,
     /// How late polls begin, in seconds.
     pub lag: Histogram,
+    /// Where downloaded results lie.
+    pub results_dir: RwLock<PathBuf>,
 }
 
 impl Shared {
@@ -108,6 +111,7 @@ impl Shared {
             lost: tokio::sync::Notify::new(),
             room: Room::default(),
             lag: Histogram::new(exponential_buckets(0.01, 4.0, 10)),
+            results_dir: RwLock::default(),
         }
     }
 

@@ -9,13 +9,14 @@ use super::{Account, Engine, ProviderError};
 use crate::domain::tracked::{BatchKey, Lineage, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
 use crate::failpoint;
-use crate::http::call::{Answer, BodyHash, Call, Outgoing, Paid};
+use crate::http::call::{Answer, BodyHash, Call, OnlyWhile, Outgoing, Paid};
 use crate::http::failure::Failure;
 use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
 use crate::store::creations::Asked;
 use crate::store::recording::{Registered, Registration};
 use crate::store::spool::Spooled;
 use crate::store::submissions::Submission;
+use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures_util::{StreamExt, stream};
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -124,6 +126,7 @@ impl Engine {
             params: request.params,
             progress,
             paid: false,
+            creation: None,
         };
         run.attended(steps).await
     }
@@ -166,6 +169,7 @@ impl Engine {
             params: Map::new(),
             progress,
             paid: true,
+            creation: None,
         };
         run.attended(Box::new(steps)).await
     }
@@ -217,6 +221,26 @@ struct SubmissionRun<'e> {
     progress: mpsc::Sender<Progress>,
     /// Something was sent that would have been sent for nothing if what follows were not.
     paid: bool,
+    /// What a creation that was written down leaves under only.
+    creation: Option<Intent>,
+}
+
+/// A creation that was written down: it is to be asked for only as long as no other daemon, which shares the state, can have
+/// taken this one for dead and searched for the batch in vain.
+#[derive(Clone)]
+struct Intent {
+    store: Store,
+    standing: Option<u64>,
+    is_withdrawn: Arc<AtomicBool>,
+}
+
+impl Intent {
+    /// Right before the creation is asked for.
+    fn holds(&self) -> bool {
+        let holds = self.standing.is_some() && self.store.standing() == self.standing;
+        self.is_withdrawn.fetch_or(!holds, Ordering::Relaxed);
+        holds
+    }
 }
 
 impl SubmissionRun<'_> {
@@ -232,6 +256,9 @@ impl SubmissionRun<'_> {
     fn due(&self, mut call: Call) -> Call {
         if self.paid {
             call.request.extensions_mut().insert(Paid);
+        }
+        if let Some(intent) = self.creation.clone() {
+            call.request.extensions_mut().insert(OnlyWhile(Arc::new(move || intent.holds())));
         }
         call
     }
@@ -268,18 +295,26 @@ impl SubmissionRun<'_> {
                     asked_for = true;
                     self.submission.begun_at = self.engine.shared.clock.now();
                     let (submission, asked) = (self.submission.clone(), self.asked.clone());
+                    let store = self.engine.shared.store.clone();
+                    let standing = store.standing();
                     failpoint::reach("submit.uploaded", || submission.provider.clone());
-                    if !self.engine.shared.store.open_submission(submission, asked).await? {
+                    if !store.open_submission(submission, asked).await? {
                         return Err(SubmitError::Abandoned);
                     }
                     failpoint::reach("submit.intended", || self.submission.provider.clone());
                     let _ = self.progress.try_send(Progress::Creating);
+                    let intent = Intent { store, standing, is_withdrawn: Arc::default() };
+                    self.creation = Some(intent.clone());
                     let sent = match creation {
                         SubmitStep::CreateWith(upload) => self.send_input(upload).await,
                         SubmitStep::Create(call) => self.account.send(self.due(call)).await,
                         _ => Err(Failure::BadRequest("no creation".to_owned())),
                     };
+                    self.creation = None;
                     failpoint::reach("submit.answered", || self.submission.provider.clone());
+                    if intent.is_withdrawn.load(Ordering::Relaxed) {
+                        return Err(self.withdrawn().await);
+                    }
                     match sent {
                         Ok(answer) => Some(answer),
                         Err(failure) => return Box::pin(self.failed(failure, true)).await,
@@ -339,6 +374,19 @@ impl SubmissionRun<'_> {
             }
         };
         done.map_err(|failure| about(&self.submission.provider, failure).into())
+    }
+
+    /// The creation was written down and not asked for.
+    async fn withdrawn(&self) -> SubmitError {
+        let Submission { provider, marker, .. } = &self.submission;
+        tracing::warn!(
+            provider,
+            submission = marker,
+            "a batch was not created: this daemon was silent for too long, and another may have searched for the batch already"
+        );
+        // If this cannot be written, another daemon finds that there is none.
+        let _ = self.engine.shared.store.drop_submission(marker.clone()).await;
+        StoreError::GivenUp.into()
     }
 
     /// Registers the batch and closes the submission.

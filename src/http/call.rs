@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request with the limits it is sent under. Its `Debug` shows no address and no header: both may be secrets.
@@ -22,6 +23,17 @@ pub struct Call {
 /// its batch: it waits for its turn, however long that takes, and is not refused as one too many.
 #[derive(Clone, Copy, Debug)]
 pub struct Paid;
+
+/// Rides on a request that may not leave any more once this says no: it is asked after the wait for its turn, right before
+/// the request leaves.
+#[derive(Clone)]
+pub struct OnlyWhile(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for OnlyWhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnlyWhile")
+    }
+}
 
 /// What a call needs besides what is in it, to be added just before it leaves: it ends sooner than an adapter lives.
 #[derive(Clone, Debug, PartialEq, Eq)]

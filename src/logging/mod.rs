@@ -2,10 +2,12 @@
 
 mod line;
 mod queue;
+mod recurring;
 
 use crate::clock::Clock;
 use line::{Fields, Line, Shape, stamp};
 use queue::Queue;
+pub use recurring::Recurring;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;

@@ -4,7 +4,9 @@ use super::cron::{Cron, Sign, overdue};
 use super::housekeeping::Housekeeping;
 use super::job::Job;
 use super::scheduled::{self, ScheduledRun};
+use super::undeclared::Undeclared;
 use crate::domain::ownership::Scope;
+use crate::logging::Recurring;
 use crate::store::StoreError;
 use crate::store::jobs::JobRun;
 use crate::sync::lock;
@@ -57,22 +59,23 @@ impl Housekeeping {
         } else {
             None
         };
+        let mut reckoning = Recurring::new("note how much time has passed");
+        let mut keeping = Recurring::new("do what daemons with one state need");
+        let mut reading = Recurring::new("read from the state which jobs are due");
+        let mut undeclared = Undeclared::default();
         loop {
             pulse.beat();
-            if let Err(error) = self.store.reckon().await {
-                tracing::warn!(%error, "cannot note how much time has passed");
+            reckoning.note(self.store.reckon().await);
+            if self.store.holds(&Scope::Keeper) {
+                keeping.note(self.keep(&mut undeclared).await);
             }
-            match self.store.job_runs().await {
-                Ok(runs) => {
-                    let now = self.clock.now();
-                    let jobs = overdue(&Job::ALL, &runs, now).into_iter().map(Work::Job);
-                    let scheduled =
-                        scheduled::due(&(self.config)(), &runs, now).into_iter().map(Work::Scheduled);
-                    for work in jobs.chain(scheduled) {
-                        self.begin(work, &under_way);
-                    }
+            if let Some(runs) = reading.note(self.store.job_runs().await) {
+                let now = self.clock.now();
+                let jobs = overdue(&Job::ALL, &runs, now).into_iter().map(Work::Job);
+                let scheduled = scheduled::due(&(self.config)(), &runs, now).into_iter().map(Work::Scheduled);
+                for work in jobs.chain(scheduled) {
+                    self.begin(work, &under_way);
                 }
-                Err(error) => tracing::warn!(%error, "cannot read from the state which jobs are due"),
             }
             tokio::select! {
                 biased;
@@ -89,9 +92,29 @@ impl Housekeeping {
         }
     }
 
+    /// What one of the daemons does for all that share a state.
+    async fn keep(&self, undeclared: &mut Undeclared) -> Result<(), StoreError> {
+        self.store.tell_of_steps(self.engine.routes()).await?;
+        let names = self.store.undeclared_webhooks().await?;
+        let over = undeclared.over(names, self.clock.steady());
+        if over.is_empty() {
+            return Ok(());
+        }
+        for webhook in &over {
+            tracing::warn!(
+                webhook,
+                "no daemon has had the webhook {webhook} in its configuration for an hour: what it is owed is held"
+            );
+        }
+        self.store.unconfigure(over).await
+    }
+
     /// Runs never overlap.
     fn begin(&self, work: Work, under_way: &Arc<Mutex<BTreeSet<String>>>) {
         if !self.store.holds(&work.scope()) {
+            if work == Work::Job(Job::Prune) && !self.store.has_files_in_common() {
+                self.sweep_own_files();
+            }
             return;
         }
         let name = work.name();
@@ -115,6 +138,16 @@ impl Housekeeping {
         self.tasks.attempt(&TaskTracker::new(), run, move || {
             tracing::error!(job = name, "the job {name} panicked; it is tried again");
             set(&panicked, &name, false);
+        });
+    }
+
+    /// Removes what another daemon has deleted of the uploads that only this one keeps.
+    fn sweep_own_files(&self) {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        self.tasks.spawn_tracked(async move {
+            if let Err(error) = store.sweep_contents(now).await {
+                tracing::warn!(%error, "cannot remove uploads that belong to no file");
+            }
         });
     }
 

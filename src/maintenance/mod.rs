@@ -6,3 +6,4 @@ pub mod housekeeping;
 pub mod job;
 pub mod jobs;
 pub mod scheduled;
+mod undeclared;

@@ -9,7 +9,6 @@ use super::worker::{Done, Worker};
 use crate::clock::Clock;
 use crate::domain::ownership::Scope;
 use crate::failpoint;
-use crate::store::holdings::Holdings;
 use crate::store::outbox::Due;
 use crate::store::{Pk, StoreError};
 use crate::webhook::EventBody;
@@ -38,12 +37,14 @@ impl Worker {
         let stopping = self.context.tasks.stopping();
         let scope = Scope::Webhook(self.name.clone());
         let holdings = self.context.store.holdings();
-        let mut is_known = holdings.as_ref().is_none_or(Holdings::is_alone);
+        let alone = holdings.as_ref().filter(|holdings| holdings.is_alone());
+        let mut known = alone.and_then(|holdings| holdings.tenure(&scope));
         let mut waits: u32 = 0;
         self.recall_failure().await;
         while !stopping.is_cancelled() {
-            if let Some(holdings) = holdings.as_ref().filter(|holdings| !holdings.holds(&scope)) {
-                is_known = false;
+            let tenure = holdings.as_ref().and_then(|holdings| holdings.tenure(&scope));
+            if let Some(holdings) = holdings.as_ref().filter(|_| tenure.is_none()) {
+                known = None;
                 self.pulse.beat();
                 tokio::select! {
                     biased;
@@ -63,14 +64,14 @@ impl Worker {
                 }
                 continue;
             }
-            is_known &= !self.context.store.was_switched_elsewhere(&self.name);
-            if !is_known {
+            if known != tenure || self.context.store.was_switched_elsewhere(&self.name) {
                 // What another daemon knew of the webhook.
-                is_known = self.remember().await;
-                if !is_known {
+                known = None;
+                if !self.remember().await {
                     sleep(PAUSE_AFTER_FAILURE).await;
                     continue;
                 }
+                known = tenure;
             }
             // Before the query, so that nothing that comes during it is missed.
             news.borrow_and_update();

@@ -113,6 +113,17 @@ pub enum StoreError {
     /// The other daemons that share the state have given this one up: it was silent for too long.
     #[error("the other daemons took over, as this one was silent for too long; it starts anew")]
     GivenUp,
+    /// A newer batchd has brought the tables on the server to a schema that this one may not write.
+    #[error(
+        "the state has schema {found} now, and a batchd that knows schemas up to {known} may not write it; run the newer \
+         batchd"
+    )]
+    Outdated {
+        /// The oldest schema that may write.
+        found: i64,
+        /// The newest that this binary knows.
+        known: i64,
+    },
     /// The store has been closed.
     #[error("the state is closed; batchd is stopping")]
     Closed,

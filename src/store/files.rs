@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::sql::{Row, Sql};
 use super::state::Store;
 use super::transaction::Tx;
-use super::uploads::{self, Uploaded};
+use super::uploads::Uploaded;
 use super::value::{Value, named};
 use crate::failpoint;
 use jiff::Timestamp;
@@ -185,11 +185,6 @@ impl Store {
             Ok(known)
         })
         .await
-    }
-
-    async fn remove_contents(&self, ids: Vec<String>) -> Result<(), StoreError> {
-        let dir = self.0.dir.clone();
-        super::threads::off_thread(move || uploads::remove(&dir, &ids)).await
     }
 }
 

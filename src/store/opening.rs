@@ -37,7 +37,7 @@ impl Store {
             return Err(OpenError::Moved { dir: dir.to_owned(), to });
         }
         directory::remove_stale_copies(dir);
-        uploads::remove_unfinished(dir);
+        uploads::remove_unfinished(&uploads::usual(dir));
         let opened = connection::open_writable(dir, &lock, timeout, clock.now())?;
         let readers = Readers::new(
             [connection::open_readable(dir)?, connection::open_readable(dir)?].map(Connection::File),

@@ -160,7 +160,7 @@ pub(super) fn waits(connection: &Sql<'_>, submission: &str) -> Result<bool, Stor
 }
 
 /// Whether its provider has been asked for its batch, and the answer is not known yet.
-fn is_being_created(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
+pub(super) fn is_being_created(connection: &Sql<'_>, submission: &str) -> Result<bool, StoreError> {
     connection.one(
         "SELECT EXISTS (SELECT 1 FROM submissions WHERE lineage ->> '$.submission' = ?1) AS asked",
         [submission],

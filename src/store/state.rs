@@ -23,7 +23,7 @@ use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The open state directory. Cheap to clone; all clones are one store.
 ///
@@ -40,6 +40,8 @@ pub(super) struct Inner {
     pub(super) daemon: Option<Daemon>,
     /// The server that holds the state; `None`: it is in a file.
     pub(super) server: Option<Arc<Server>>,
+    /// Where contents of files are, if not below `dir`.
+    pub(super) files: OnceLock<PathBuf>,
 }
 
 impl Inner {
@@ -76,7 +78,8 @@ impl Store {
         daemon: Option<Daemon>,
         server: Option<Arc<Server>>,
     ) -> Self {
-        Self(Arc::new(Inner { dir: dir.to_owned(), damage, readers, daemon, server }))
+        let (dir, files) = (dir.to_owned(), OnceLock::new());
+        Self(Arc::new(Inner { dir, damage, readers, daemon, server, files }))
     }
 
     /// Resolves once any read or write has met with damage; from then on nothing is written.
@@ -147,6 +150,8 @@ impl Store {
     /// Writes only if the last write failed. Cheap otherwise; meant for every 30 s.
     pub async fn healthy(&self) -> Result<(), StoreError> {
         let Some(daemon) = &self.0.daemon else { return self.0.damage.none_yet() };
+        let core = Arc::clone(&daemon.writer.core);
+        off_thread(move || core.is_over().map_or(Ok(()), Err)).await??;
         self.unreachable().map_or(Ok(()), Err)?;
         let dir = self.0.dir.clone();
         off_thread(move || directory::set_ballast(&dir)).await?;
@@ -181,6 +186,17 @@ impl Store {
     /// Whether `scope` is this daemon's to work on.
     pub fn holds(&self, scope: &Scope) -> bool {
         self.0.daemon.as_ref().is_some_and(|daemon| daemon.holdings.holds(scope))
+    }
+
+    /// The same, with a number that is another once it was not in between, or what was known of it may be wrong.
+    pub fn tenure(&self, scope: &Scope) -> Option<u64> {
+        self.0.daemon.as_ref()?.holdings.tenure(scope)
+    }
+
+    /// A number that stays for as long as the others take this daemon for the same; `None`: the state has not answered
+    /// lately, and they may have given it up.
+    pub fn standing(&self) -> Option<u64> {
+        self.0.daemon.as_ref()?.holdings.standing()
     }
 
     /// Tells those that share the state what this daemon could do, each scope with a fingerprint of how it is

@@ -54,15 +54,16 @@ pub struct Submission {
 
 impl Store {
     /// Writes that a batch is about to be created; and that it was asked for over the API, if it was. `false`: it waited,
-    /// and does not any more, so that nothing is to be created.
+    /// and does not any more, or is being created already, so that nothing is to be created.
     pub async fn open_submission(
         &self,
         submission: Submission,
         asked: Option<Asked>,
     ) -> Result<bool, StoreError> {
         self.write(move |tx| {
+            // Another daemon may be about to create it too, or have asked and not know yet.
             if let Some(id) = &submission.lineage.submission
-                && !queue::waits(tx, id)?
+                && (!queue::waits(tx, id)? || queue::is_being_created(tx, id)?)
             {
                 return Ok(false);
             }

@@ -1,11 +1,13 @@
 //! What a daemon does about the others that share its state: what it hears of them, what it declares, how it leaves.
 
 use super::error::StoreError;
-use super::rescheduled::{self, NextCheck};
+use super::rescheduled::{self, NextCheck, Rescheduled};
 use super::server::leases::{Letter, MemberView};
+use super::sql::Sql;
 use super::writer::{Core, Open};
 use crate::domain::ownership::Scope;
 use crate::sync::lock;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Core {
@@ -14,12 +16,21 @@ impl Core {
         let mut open = lock(&self.open);
         let Open::Server(server) = open.as_mut().ok_or(StoreError::Closed)? else { return Ok(()) };
         let tended = server.tend(self.clock.now())?;
-        let mut batches = Vec::new();
+        if tended.is_afresh {
+            // Before anything is read anew.
+            lock(&self.touches).waiting.clear();
+        }
+        let changes = match changes(&server.sql(), &tended.letters, self.clock.now()) {
+            Ok(changes) => changes,
+            Err(error) => {
+                // They are gone from the server.
+                server.keep(tended.letters);
+                return Err(error);
+            }
+        };
         let mut webhooks = BTreeSet::new();
-        let (mut hurried, mut nudged) = (Vec::new(), Vec::new());
         for letter in tended.letters {
             match letter {
-                Letter::Checks(pk) => batches.push(pk),
                 Letter::Due(webhook) => {
                     webhooks.insert(webhook);
                 }
@@ -27,21 +38,13 @@ impl Core {
                     lock(&self.switched).insert(webhook.clone());
                     webhooks.insert(webhook);
                 }
-                Letter::Hurry(provider) => hurried.push(provider),
-                Letter::Nudge(pk) => nudged.push(pk),
+                Letter::Checks(_) | Letter::Hurry(_) | Letter::Nudge(_) => {}
             }
         }
-        let mut changes = rescheduled::read(&server.sql(), &batches)?;
-        let now = self.clock.now();
-        for mut change in rescheduled::read(&server.sql(), &nudged)? {
-            change.next = change.next.map(|next| NextCheck { at: now, ..next });
-            changes.push(change);
-        }
-        for provider in hurried {
-            changes.extend(rescheduled::at_once(&server.sql(), &provider, now)?);
-        }
         drop(open);
-        *lock(&self.members) = tended.members;
+        if !tended.members.is_empty() {
+            *lock(&self.members) = tended.members;
+        }
         let watcher = lock(&self.schedule).clone();
         watcher.tell(changes);
         self.events.send_if_modified(|newest| {
@@ -81,4 +84,27 @@ impl Core {
     pub(super) fn members(&self) -> Vec<MemberView> {
         lock(&self.members).clone()
     }
+}
+
+/// What these letters have changed on the schedule.
+fn changes(sql: &Sql<'_>, letters: &[Letter], now: Timestamp) -> Result<Vec<Rescheduled>, StoreError> {
+    let (mut batches, mut nudged) = (Vec::new(), Vec::new());
+    let mut hurried = Vec::new();
+    for letter in letters {
+        match letter {
+            Letter::Checks(pk) => batches.push(*pk),
+            Letter::Nudge(pk) => nudged.push(*pk),
+            Letter::Hurry(provider) => hurried.push(provider),
+            Letter::Due(_) | Letter::Switched(_) => {}
+        }
+    }
+    let mut changes = rescheduled::read(sql, &batches)?;
+    for mut change in rescheduled::read(sql, &nudged)? {
+        change.next = change.next.map(|next| NextCheck { at: now, ..next });
+        changes.push(change);
+    }
+    for provider in hurried {
+        changes.extend(rescheduled::at_once(sql, provider, now)?);
+    }
+    Ok(changes)
 }

@@ -1,4 +1,4 @@
-//! The content of uploaded files: one file each in `files` below the state, whole under its id or not there at all.
+//! The content of uploaded files: one file each in a directory, whole under its id or not there at all.
 
 use super::directory;
 use super::error::StoreError;
@@ -53,15 +53,32 @@ impl Drop for Removed {
 }
 
 impl Store {
+    /// Contents are in `dir` from now on; without this, in `files` below the state. Once, before there is any.
+    pub fn keep_files_in(&self, dir: &Path) {
+        if self.0.files.set(dir.to_owned()).is_ok() && !self.is_on_server() {
+            remove_unfinished(dir);
+        }
+    }
+
+    /// Whether every daemon with this state has the contents: there is no other, or they are in a directory that all have.
+    pub fn has_files_in_common(&self) -> bool {
+        !self.is_on_server() || self.contents() != usual(&self.0.dir)
+    }
+
+    /// Where contents are.
+    fn contents(&self) -> PathBuf {
+        self.0.files.get().cloned().unwrap_or_else(|| usual(&self.0.dir))
+    }
+
     /// Begins the content of the file `id`.
     pub async fn begin_upload(&self, id: &str) -> Result<Upload, StoreError> {
-        let (dir, id) = (self.0.dir.clone(), id.to_owned());
+        let (dir, id) = (self.contents(), id.to_owned());
         off_thread(move || Upload::begin(&dir, &id)).await?
     }
 
     /// The content of the file `id`, which has `bytes`; `None`: it is not there, or is not as long.
     pub async fn file_content(&self, id: &str, bytes: u64) -> Result<Option<Spooled>, StoreError> {
-        let path = contents(&self.0.dir).join(id);
+        let path = self.contents().join(id);
         off_thread(move || match File::open(path) {
             Ok(file) if file.metadata()?.len() == bytes => Ok(Some(Spooled::of(file, bytes))),
             Ok(_) => Ok(None),
@@ -73,10 +90,10 @@ impl Store {
 
     /// Removes contents that belong to no file: of uploads whose process died before they were registered. Not those of
     /// the last day: whoever goes back to the state that a restored backup replaced finds its files.
-    pub(super) async fn sweep_contents(&self, now: Timestamp) -> Result<(), StoreError> {
-        let dir = self.0.dir.clone();
+    pub async fn sweep_contents(&self, now: Timestamp) -> Result<(), StoreError> {
+        let dir = self.contents();
         let old = off_thread(move || {
-            names(&contents(&dir), |entry| {
+            names(&dir, |entry| {
                 let modified = entry.metadata().and_then(|about| about.modified());
                 let modified = modified.ok().and_then(|at| Timestamp::try_from(at).ok());
                 modified.is_some_and(|at| since(at, now) >= SWEPT_AFTER)
@@ -87,24 +104,28 @@ impl Store {
         let orphans: Vec<String> = old.into_iter().filter(|name| !known.contains(name)).collect();
         if !orphans.is_empty() {
             tracing::info!("removing {} uploads that belong to no file", orphans.len());
-            let dir = self.0.dir.clone();
-            off_thread(move || remove(&dir, &orphans)).await?;
+            self.remove_contents(orphans).await?;
         }
         Ok(())
+    }
+
+    /// Removes the contents of these files.
+    pub(super) async fn remove_contents(&self, ids: Vec<String>) -> Result<(), StoreError> {
+        let dir = self.contents();
+        off_thread(move || remove(&dir, &ids)).await
     }
 }
 
 impl Upload {
     fn begin(dir: &Path, id: &str) -> Result<Self, StoreError> {
-        let contents = contents(dir);
-        if !contents.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&contents)?;
-            directory::sync(dir)?;
+        if !dir.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            directory::sync(dir.parent().unwrap_or(dir))?;
         }
-        let whole = contents.join(id);
-        let part = contents.join(format!("{id}{UNFINISHED}"));
+        let whole = dir.join(id);
+        let part = dir.join(format!("{id}{UNFINISHED}"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-        let room = Room::in_dir(&contents);
+        let room = Room::in_dir(dir);
         Ok(Self { file, part: Removed(Some(part)), whole, digest: Sha256::new(), bytes: 0, room })
     }
 
@@ -158,26 +179,28 @@ impl Uploaded {
     }
 }
 
-/// Removes the contents of these files.
-pub(super) fn remove(dir: &Path, ids: &[String]) {
+fn remove(dir: &Path, ids: &[String]) {
     for id in ids {
-        drop(Removed(Some(contents(dir).join(id))));
+        drop(Removed(Some(dir.join(id))));
     }
 }
 
-/// Removes what uploads have left that a dead process did not finish.
+/// Removes what uploads to `dir` have left that a dead process did not finish.
 pub(super) fn remove_unfinished(dir: &Path) {
-    let unfinished = names(&contents(dir), |entry| entry.file_name().to_string_lossy().ends_with(UNFINISHED));
+    let unfinished = names(dir, |entry| entry.file_name().to_string_lossy().ends_with(UNFINISHED));
     remove(dir, &unfinished);
 }
 
-fn names(contents: &Path, wanted: impl Fn(&std::fs::DirEntry) -> bool) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(contents) else { return Vec::new() };
+/// The names in a directory that may be of contents, and are `wanted`.
+fn names(dir: &Path, wanted: impl Fn(&std::fs::DirEntry) -> bool) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let entries = entries.flatten().filter(wanted);
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
 }
 
-fn contents(dir: &Path) -> PathBuf {
+/// Where contents are if nothing is said of it.
+pub(super) fn usual(dir: &Path) -> PathBuf {
     dir.join("files")
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Core {
     reckoner: Arc<Reckoner>,
     damage: Damage,
     pub(super) open: Mutex<Option<Open>>,
-    touches: Mutex<Touches>,
+    pub(super) touches: Mutex<Touches>,
     touched: Arc<Notify>,
     pub(super) events: watch::Sender<i64>,
     /// Who waits for deliveries, by webhook.
@@ -231,6 +231,14 @@ impl Core {
         lock(&self.trouble).clone()
     }
 
+    /// Why nothing will be written any more, where another batchd has made the state what this one cannot write.
+    pub(super) fn is_over(&self) -> Option<StoreError> {
+        match self.open.try_lock().as_deref() {
+            Ok(Some(Open::Server(server))) => server.is_over(),
+            _ => None,
+        }
+    }
+
     /// Copies the log into the database and empties it, where there is one.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         match lock(&self.open).as_mut().ok_or(StoreError::Closed)? {
@@ -380,7 +388,7 @@ impl Open {
     }
 
     /// Before it: what the owners of others' work are to hear.
-    fn write_letters(&self, changes: &AfterCommit) -> Result<(), StoreError> {
+    fn write_letters(&mut self, changes: &AfterCommit) -> Result<(), StoreError> {
         match self {
             Self::File(_) => Ok(()),
             Self::Server(server) => server.write_letters(changes),

@@ -160,6 +160,7 @@ impl<'a> EventReader<'a> {
             (Some(EventType::WebhookFailing), _) => "webhook failing",
             (Some(EventType::WebhookRecovered), _) => "webhook accepts again",
             (Some(EventType::PruningHeld), _) => "old batches are kept for now",
+            (Some(EventType::LogStepped), _) => "commits may be lost",
             (Some(EventType::DeliveryDead), _) => "delivery given up",
             (Some(EventType::Digest), _) => "digest",
             (Some(EventType::Test), _) => "test",
@@ -207,6 +208,9 @@ impl<'a> EventReader<'a> {
             Some(EventType::WebhookRecovered) => format!("Webhook {name} accepts deliveries again"),
             Some(EventType::PruningHeld) => {
                 message.unwrap_or_else(|| "batchd keeps old batches for now".to_owned())
+            }
+            Some(EventType::LogStepped) => {
+                message.unwrap_or_else(|| "The server with batchd's state may have lost commits".to_owned())
             }
             Some(EventType::DeliveryDead) => {
                 message.unwrap_or_else(|| format!("A delivery to webhook {name} was given up"))

@@ -37,6 +37,7 @@ fn draft(kind: EventType) -> Draft {
             Draft::about_dead_deliveries("ops", ("evt_1", 12), 1, "a reason", NOW, NOW)
         }
         EventType::PruningHeld => Draft::about_batchd(kind, "a reason", NOW, NOW),
+        EventType::LogStepped => Draft::about_log_step(120, 10_121, NOW),
         EventType::Digest => {
             let mut draft = Draft::about_provider(kind, "", "", NOW, NOW);
             let batch = json!({"id": "batch_1", "provider": "openai", "status": "completed"});

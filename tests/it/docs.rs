@@ -67,6 +67,20 @@ fn every_test_that_proves_a_promise_is_there() {
     assert!(missing.is_empty(), "these are not there:\n{}", missing.join("\n"));
 }
 
+/// Each row of what several daemons could do to each other has a test.
+#[test]
+fn every_test_of_what_daemons_do_at_once_is_there() {
+    let page = std::fs::read_to_string("docs/reliability.md").unwrap();
+    let rows = page.split("\n## Several daemons at once\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> =
+        rows.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| at the same")).collect();
+    assert!(rows.len() >= 20, "{} rows", rows.len());
+    let named = rows.iter().filter_map(|row| row.trim_matches('|').split(" | ").nth(2));
+    let named = named.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let missing: Vec<&str> = named.filter(|name| name.contains("::") && !is_a_test(name)).collect();
+    assert!(missing.is_empty(), "these are not there:\n{}", missing.join("\n"));
+}
+
 /// Whether there is a test of this full name: in `src` if it has a step `tests`, else in one of the test programs.
 fn is_a_test(name: &str) -> bool {
     let (module, function) = name.rsplit_once("::").unwrap_or_default();

@@ -10,7 +10,7 @@ pub use rules::Circumstances;
 
 use super::problem::{Problem, Severity};
 use super::raw::Raw;
-use super::settings::{ApiConfig, ApiTable, Config, FilesConfig, Origin};
+use super::settings::{ApiConfig, ApiTable, Config, Origin};
 use crate::domain::prices::{ImportedPrices, Prices};
 use rules::Check;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub fn check(raw: &Raw, circumstances: Circumstances<'_>) -> (Option<Config>, Ve
     let http = check.http(&raw.http);
     let polling = check.polling(&raw.polling);
     let results = sections::results(&raw.results, state.as_ref());
-    let files = raw.files.over(FilesConfig::usual());
+    let files = sections::files(&raw.files, state.as_ref());
     let heartbeat = check.heartbeat(&raw.heartbeat);
     let rates = check.rates(&raw.prices);
     let providers = check.providers(&raw.providers, &polling);

@@ -7,8 +7,8 @@ use crate::config::problem::{Problem, quote};
 use crate::config::secret::SecretSource;
 use crate::config::server_address::{LONGEST_NAME, ServerAddress, is_name, not_one};
 use crate::config::settings::{
-    ApiConfig, ApiTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable, Polling, PollingTable,
-    ResultsConfig, ResultsTable, StateConfig, StateTable,
+    ApiConfig, ApiTable, FilesConfig, FilesTable, HeartbeatConfig, HeartbeatTable, HttpConfig, HttpTable,
+    Polling, PollingTable, ResultsConfig, ResultsTable, StateConfig, StateTable,
 };
 use crate::config::table::Field;
 use crate::domain::duration::compact;
@@ -172,6 +172,12 @@ impl Check<'_> {
 pub fn results(table: &ResultsTable, state: Option<&StateConfig>) -> ResultsConfig {
     let dir = state.map(|state| state.dir.join("results")).unwrap_or_default();
     table.over(ResultsConfig { dir, ..ResultsConfig::usual() })
+}
+
+/// `[files]`, in the same way.
+pub fn files(table: &FilesTable, state: Option<&StateConfig>) -> FilesConfig {
+    let dir = state.map(|state| state.dir.join("files")).unwrap_or_default();
+    table.over(FilesConfig { dir, ..FilesConfig::usual() })
 }
 
 /// The table whose keys hold where a provider's table has none.

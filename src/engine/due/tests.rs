@@ -81,6 +81,33 @@ fn what_was_read_gives_way_to_what_was_said_since() {
 }
 
 #[test]
+fn what_is_begun_anew_is_as_the_database_has_it() {
+    let mut due = DueList::default();
+    let mark = Mark { fingerprint: 7, until: at(900) };
+    for pk in 1..=4 {
+        due.put(
+            pk,
+            Next { mark: Some(Mark { fingerprint: 10 + pk.unsigned_abs(), ..mark }), ..next(10) },
+            NOW,
+        );
+    }
+    let (_two, _three) = (due.claim(2), due.claim(3));
+    let _round = due.begin_round();
+    due.expect(&due.wanted(Duration::from_mins(15), at(10)));
+    due.begin_anew();
+    assert!(!due.is_filled() && due.unseen() == 0 && due.expected().is_empty());
+    due.told(5, Some(next(30)), NOW);
+    due.fill([2, 4, 5].map(|pk| (pk, next(20))).into_iter(), NOW);
+    assert_eq!(due.unchanged_item(14, NOW), None, "what an answer was like that was lost with what it said");
+    due.settle(2, Some(Next { mark: Some(mark), ..next(50) }), false, NOW);
+    due.settle(3, Some(next(50)), false, NOW);
+    assert!(due.waits(2) && due.waits(4) && due.waits(5) && !due.knows(1) && !due.knows(3));
+    assert_eq!(due.unchanged_item(7, NOW), None);
+    due.end_round(NOW, NOW);
+    assert_eq!(due.first(false), Some((at(20), 4)));
+}
+
+#[test]
 fn what_nobody_takes_care_of_is_due_again() {
     let mut due = DueList::default();
     for pk in 1..=3 {

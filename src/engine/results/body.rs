@@ -7,6 +7,7 @@ use crate::provider::answer;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Request, StatusCode};
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
@@ -68,7 +69,7 @@ impl Body {
     }
 
     /// The lines of a file on this machine.
-    pub(super) async fn of_file(path: &str) -> std::io::Result<Self> {
+    pub(super) async fn of_file(path: &Path) -> std::io::Result<Self> {
         Ok(Self { source: Source::File(tokio::fs::File::open(path).await?), is_lines: true })
     }
 

@@ -335,11 +335,13 @@ fn finish_attempt(
     let webhook: String =
         tx.one("SELECT webhook FROM deliveries WHERE pk = ?1", [delivery], |row| row.get("webhook"))?;
 
-    if let Some(stored) = load_webhook(tx, &webhook)?
-        && stored.disabled.is_some()
-        && (state.disabled.is_none() || stored.by_hand)
-    {
-        (state.disabled, state.by_hand) = (stored.disabled, stored.by_hand);
+    if let Some(stored) = load_webhook(tx, &webhook)? {
+        let stays_off = stored.disabled.is_some() && (state.disabled.is_none() || stored.by_hand);
+        // It was switched on meanwhile, which whoever sends has not heard yet; only what this attempt shows counts.
+        let stays_on = stored.disabled.is_none() && end.next != Next::Hold;
+        if stays_off || stays_on {
+            (state.disabled, state.by_hand) = (stored.disabled, stored.by_hand);
+        }
     }
     save_webhook(tx, &webhook, &state)?;
 

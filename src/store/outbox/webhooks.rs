@@ -94,12 +94,11 @@ impl Store {
             )?;
             // Where several daemons share the state, one of them may have a webhook that this one does not.
             let elsewhere = match tx.sql() {
-                Sql::File(_) => "",
-                Sql::Server(_) => {
-                    " WHERE NOT EXISTS (SELECT 1 FROM members WHERE dead = 0
-                        AND id <> coalesce(current_setting('batchd.member', true), '')
-                        AND strpos(scopes, '\"webhook:' || webhooks.name || '\"') > 0)"
-                }
+                Sql::File(_) => String::new(),
+                Sql::Server(_) => format!(
+                    " WHERE NOT {}",
+                    declared(" AND id <> coalesce(current_setting('batchd.member', true), '')")
+                ),
             };
             tx.execute(&format!("UPDATE webhooks SET configured = 0{elsewhere}"), [])?;
             for webhook in &configured {
@@ -108,13 +107,37 @@ impl Store {
                     [webhook],
                 )?;
             }
-            tx.execute(
-                "UPDATE deliveries SET state = 'held' WHERE state = 'pending' AND state <> 'delivered'
-                   AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
-                [],
-            )?;
+            hold_unreachable(tx)?;
             release(tx, now)?;
             states(tx)
+        })
+        .await
+    }
+
+    /// The webhooks that no daemon has in its configuration at present, of those that share the state, and that count as
+    /// configured.
+    pub async fn undeclared_webhooks(&self) -> Result<Vec<String>, StoreError> {
+        if !self.is_on_server() {
+            return Ok(Vec::new());
+        }
+        self.read(|connection| {
+            let of = format!("SELECT name FROM webhooks WHERE configured = 1 AND NOT {}", declared(""));
+            connection.rows(&of, [], |row| row.get("name"))
+        })
+        .await
+    }
+
+    /// Has these webhooks count as configured no more, unless a daemon has one of them meanwhile, and holds what they are
+    /// owed.
+    pub async fn unconfigure(&self, webhooks: Vec<String>) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for webhook in &webhooks {
+                tx.execute(
+                    &format!("UPDATE webhooks SET configured = 0 WHERE name = ?1 AND NOT {}", declared("")),
+                    [webhook],
+                )?;
+            }
+            hold_unreachable(tx)
         })
         .await
     }
@@ -143,6 +166,24 @@ impl Store {
 
 fn states(connection: &Sql<'_>) -> Result<Vec<(String, WebhookState)>, StoreError> {
     connection.rows(&format!("{SELECT} ORDER BY name"), [], |row| Ok((row.get("name")?, webhook_state(row)?)))
+}
+
+/// The condition that a daemon has a webhook of `webhooks` in its configuration, of those `which` share the state.
+fn declared(which: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM members WHERE dead = 0{which}
+           AND strpos(scopes, '\"webhook:' || webhooks.name || '\"') > 0)"
+    )
+}
+
+/// Holds what is pending of webhooks that are not configured, or switched off.
+fn hold_unreachable(tx: &Tx<'_>) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE deliveries SET state = 'held' WHERE state = 'pending' AND state <> 'delivered'
+           AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
+        [],
+    )?;
+    Ok(())
 }
 
 /// Holds what is pending of `webhook`.

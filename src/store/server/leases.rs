@@ -3,7 +3,8 @@
 use super::super::error::StoreError;
 use super::member::quoted;
 use super::session::{Session, Told};
-use crate::domain::ownership::{Act, Lease, Member, MemberId, Pulse, Scope, plan};
+use super::steps::Timeline;
+use crate::domain::ownership::{Act, Lease, Member, MemberId, Pulse, Scope, differences, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct MemberView {
     pub offset_ms: i64,
     /// What it does.
     pub scopes: Vec<String>,
+    /// How its configuration differs from that of most, for people.
+    pub differs: Vec<String>,
     /// Whether it is the one that tells this.
     pub is_this: bool,
 }
@@ -44,6 +47,11 @@ pub(in super::super) enum Letter {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) sequence: i64,
+    /// The number of the newest step of the numbers.
+    pub(super) step: i64,
+    pub(super) timeline: Option<String>,
+    /// The oldest schema that may be written.
+    pub(super) oldest_writer: i64,
     pub(super) acts: Vec<Act>,
     pub(super) held: BTreeSet<Scope>,
     pub(super) members: Vec<MemberView>,
@@ -68,13 +76,15 @@ impl Lookout {
         me: &str,
         lease: Duration,
         now: Duration,
+        timeline: Timeline,
     ) -> Result<Seen, StoreError> {
         let told = session.told(&format!(
-            "SELECT 'head', sequence FROM head; \
+            "SELECT 'head', sequence, (SELECT coalesce(max(number), 0) FROM steps), {}, (SELECT min_writer FROM batchd) FROM head; \
              SELECT 'member', id, name, place, version, commits, dead, scopes, joined_at, seen_at, offset_ms FROM members; \
              SELECT 'lease', scope, owner, epoch, wanted FROM leases; \
              SELECT 'mail', pk, scope, kind, batch FROM mail \
-               WHERE scope IN (SELECT scope FROM leases WHERE owner = '{me}') ORDER BY pk LIMIT {LETTERS_AT_ONCE}"
+               WHERE scope IN (SELECT scope FROM leases WHERE owner = '{me}') ORDER BY pk LIMIT {LETTERS_AT_ONCE}",
+            timeline.0
         ))?;
         Ok(self.judged(&told, me, lease, now))
     }
@@ -86,7 +96,10 @@ impl Lookout {
             let text = |at: usize| row.get(at).cloned().flatten();
             let number = |at: usize| text(at).and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
             match text(0).as_deref() {
-                Some("head") => seen.sequence = number(1),
+                Some("head") => {
+                    (seen.sequence, seen.step, seen.timeline) = (number(1), number(2), text(3));
+                    seen.oldest_writer = number(4);
+                }
                 Some("member") => {
                     let id = MemberId(text(1).unwrap_or_default());
                     let commits = number(5).unsigned_abs();
@@ -105,6 +118,7 @@ impl Lookout {
                             seen_at: number(9),
                             offset_ms: number(10),
                             scopes: Vec::new(),
+                            differs: Vec::new(),
                             is_this: id.0 == me,
                         });
                     }
@@ -147,6 +161,13 @@ impl Lookout {
             .collect();
         let there: Vec<&MemberId> =
             members.iter().filter(|member| !member.dead).map(|member| &member.id).collect();
+        for (id, differs) in differences(&members, &leases) {
+            if let Some(view) =
+                there.iter().position(|other| **other == id).and_then(|at| seen.members.get_mut(at))
+            {
+                view.differs = differs.iter().map(ToString::to_string).collect();
+            }
+        }
         for lease in &leases {
             let at = lease.owner.as_ref().and_then(|owner| there.iter().position(|id| *id == owner));
             if let Some(view) = at.and_then(|at| seen.members.get_mut(at)) {
@@ -226,7 +247,7 @@ mod tests {
         let lease = Duration::from_secs(10);
         let told = |commits: &str| Told {
             rows: vec![
-                row(&[Some("head"), Some("42")]),
+                row(&[Some("head"), Some("42"), Some("1"), Some("00000001"), Some("1")]),
                 member("me", commits),
                 member("other", "5"),
                 row(&[Some("lease"), Some("webhook:w"), Some("other"), Some("3"), None]),
@@ -236,7 +257,7 @@ mod tests {
             counts: Vec::new(),
         };
         let first = lookout.judged(&told("1"), "me", lease, Duration::ZERO);
-        assert_eq!((first.sequence, first.acts.len()), (42, 0));
+        assert_eq!((first.sequence, first.step, first.acts.len()), (42, 1, 0));
         assert_eq!(first.held, BTreeSet::from([Scope::Keeper]));
         assert_eq!((first.letters, first.taken), (vec![Letter::Checks(77)], vec!["9".to_owned()]));
         assert_eq!(first.members[1].scopes, ["webhook:w"]);

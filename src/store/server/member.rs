@@ -30,21 +30,42 @@ impl Member {
         Self { id: format!("{:016x}", fastrand::u64(..)), name: name.to_owned(), place }
     }
 
-    /// Adds the row; gives up the daemon that held the same directory before, of which nothing is left.
-    pub(super) fn join(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
+    /// Adds the row; gives up the daemon that held the same directory before, of which nothing is left. `first` is done in
+    /// the same transaction, which comes after all others.
+    pub(super) fn join<T>(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        first: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let joined = self.join_in_transaction(session, now, first);
+        if joined.is_err() {
+            session.give_up();
+        }
+        joined
+    }
+
+    fn join_in_transaction<T>(
+        &self,
+        session: &Session,
+        now: Timestamp,
+        first: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let Self { id, name, place } = self;
         let seat = quoted(&place.seat);
+        session.control("BEGIN; SELECT sequence FROM head FOR UPDATE")?;
+        let done = first()?;
         let name = self.free_name(session, name, &seat)?;
         let (name, place, now) = (quoted(&name), quoted(&place.shown), now.as_millisecond());
         let version = quoted(env!("CARGO_PKG_VERSION"));
         session.control(&format!(
-            "BEGIN; SELECT sequence FROM head FOR UPDATE; \
-             UPDATE members SET dead = 1 WHERE seat = {seat} AND dead = 0; \
+            "UPDATE members SET dead = 1 WHERE seat = {seat} AND dead = 0; \
              DELETE FROM members WHERE dead = 1 AND seen_at < {}; \
              INSERT INTO members (id, name, place, seat, version, joined_at, seen_at) \
              VALUES ('{id}', {name}, {place}, {seat}, {version}, {now}, {now}); COMMIT",
             now - KEPT_FOR,
-        ))
+        ))?;
+        Ok(done)
     }
 
     /// `name`, or with a number behind it that no other living daemon has.

@@ -12,5 +12,6 @@ pub mod opening;
 pub mod refusal;
 pub mod session;
 pub mod sqlstate;
+mod steps;
 mod trust;
 pub mod writer;

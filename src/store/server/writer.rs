@@ -11,7 +11,9 @@ use super::super::sql::Sql;
 use super::super::transaction::AfterCommit;
 use super::leases::{self, Letter, Lookout, MemberView, Seen};
 use super::member::{Member, number, quoted};
+use super::migrate;
 use super::session::Session;
+use super::steps::{self, Known, Timeline};
 use crate::domain::ownership::{Act, MemberId, Scope};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,15 @@ pub(in super::super) struct ServerWriter {
     member: Member,
     /// The number of its last commit.
     commits: i64,
+    /// That of its last one that was on disk when it was answered: a mere sign of life may be lost with the server.
+    kept: i64,
+    /// What it knows of the newest that the server had.
+    known: Known,
+    timeline: Timeline,
+    /// The number of the newest event of the transaction that is open.
+    newest: i64,
+    /// Whether the server has fewer commits of this daemon's than it has answered.
+    has_lost: bool,
     /// The number of a commit of which nobody knows whether it was made.
     in_doubt: Option<i64>,
     /// Why nothing is written any more.
@@ -54,14 +65,26 @@ pub(in super::super) struct Tended {
     pub(in super::super) members: Vec<MemberView>,
     /// Webhooks that became this daemon's.
     pub(in super::super) gained: Vec<Scope>,
+    /// Whether what this daemon remembers of the state may be wrong: it begins afresh.
+    pub(in super::super) is_afresh: bool,
 }
 
 impl ServerWriter {
-    pub(super) fn new(session: Session, member: Member, holdings: Holdings, lease: Duration) -> Self {
+    pub(super) fn new(
+        session: Session,
+        (member, known, timeline): (Member, Known, Timeline),
+        holdings: Holdings,
+        lease: Duration,
+    ) -> Self {
         Self {
             session,
             member,
             commits: 0,
+            kept: 0,
+            known,
+            timeline,
+            newest: 0,
+            has_lost: false,
             in_doubt: None,
             refused: None,
             holdings,
@@ -82,7 +105,8 @@ impl ServerWriter {
     /// Opens a transaction that comes after all others.
     pub(in super::super) fn begin(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let member = format!("SET LOCAL batchd.member = '{}'; ", self.member.id);
-        self.open(&format!("{BEGIN}{LIMITS}{member}{LAST_IN_LINE}"), now)
+        let last_in_line = format!("SELECT 'head', sequence, {} FROM head FOR UPDATE; ", self.timeline.0);
+        self.open(&format!("{BEGIN}{LIMITS}{member}{last_in_line}"), now)
     }
 
     fn open(&mut self, statements: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -96,25 +120,46 @@ impl ServerWriter {
         if let Some(commit) = self.in_doubt {
             self.was_made(commit, now)?;
         }
+        self.newest = 0;
         let told = self.session.told(&format!("{statements}{}", self.member.beat(self.commits + 1, now)))?;
+        let head =
+            told.rows.iter().find(|row| row.first().is_some_and(|word| word.as_deref() == Some("head")));
+        if let Some(head) = head {
+            let sequence = head.get(1).and_then(|text| text.as_ref()?.parse().ok()).unwrap_or_default();
+            if self.known.is_ahead_of(sequence, head.get(2).and_then(|text| text.as_deref())) {
+                let _ = self.session.control("ROLLBACK");
+                return Err(self.went_back(false));
+            }
+        }
         if told.counts.last() == Some(&1) {
             return Ok(());
         }
-        let known = self.member.read(&self.session);
+        let own = self.member.read(&self.session);
         let _ = self.session.control("ROLLBACK");
-        match known? {
+        Err(match own? {
+            Some((commits, false)) if commits < self.kept => self.went_back(true),
             Some((commits, false)) => {
-                // The database went back in time, or forth.
-                tracing::warn!(
-                    expected = self.commits,
-                    commits,
-                    "the state was replaced by an older or newer one"
-                );
                 self.commits = commits;
-                Err(StoreError::Unreachable("the database was replaced".to_owned()))
+                StoreError::Unreachable("the server was restarted".to_owned())
             }
-            _ => Err(self.given_up()),
-        }
+            None if self.row_was_there() => self.went_back(true),
+            Some((_, true)) | None => self.given_up(),
+        })
+    }
+
+    /// Whether this daemon's row is missing although it has to be there: those of daemons that are gone are kept for a day.
+    fn row_was_there(&self) -> bool {
+        self.holdings.silence().is_some_and(|silence| silence < ROW_IS_KEPT)
+    }
+
+    /// The server has lost commits: nothing more is written before this daemon has begun afresh.
+    fn went_back(&mut self, has_lost: bool) -> StoreError {
+        self.has_lost |= has_lost;
+        let error = StoreError::Unreachable(
+            "the server is another one, or an older copy, and this daemon begins afresh".to_owned(),
+        );
+        self.refused = Some(error.clone());
+        error
     }
 
     /// Commits. If the answer is lost, the next one tells whether it was made.
@@ -122,9 +167,10 @@ impl ServerWriter {
         let commit = self.commits + 1;
         let sent = self.holdings.steady();
         let Err(error) = self.session.control("COMMIT") else {
-            self.commits = commit;
+            (self.commits, self.kept) = (commit, commit);
             self.beaten = Instant::now();
             self.holdings.answered(sent);
+            self.known.saw(self.newest, 0);
             return Ok(());
         };
         if !matches!(error, StoreError::Unreachable(_)) {
@@ -134,7 +180,10 @@ impl ServerWriter {
         let until = Instant::now() + SETTLED_WITHIN;
         loop {
             match self.was_made(commit, now) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.known.saw(self.newest, 0);
+                    return Ok(());
+                }
                 Ok(false) => return Err(error),
                 Err(StoreError::Unreachable(_)) if Instant::now() < until => pause(),
                 Err(_) => {
@@ -160,14 +209,25 @@ impl ServerWriter {
         let Some(commits) = number(&told, 0, 0) else {
             let known = self.member.read(&self.session);
             let _ = self.session.control("ROLLBACK");
-            let was_made = known?.is_some_and(|(commits, _)| commits >= commit);
+            let known = known?;
             self.in_doubt = None;
-            self.given_up();
-            return Ok(was_made);
+            if known.is_none() && self.row_was_there() {
+                self.went_back(true)
+            } else {
+                self.given_up()
+            };
+            return Ok(known.is_some_and(|(commits, _)| commits >= commit));
         };
+        if commits <= self.kept {
+            // It lacks even what had been answered before.
+            let _ = self.session.control("ROLLBACK");
+            self.in_doubt = None;
+            self.went_back(true);
+            return Ok(false);
+        }
         self.session.control("COMMIT")?;
         self.in_doubt = None;
-        self.commits = commits;
+        (self.commits, self.kept) = (commits, commits);
         Ok(commits > commit)
     }
 
@@ -187,11 +247,16 @@ impl ServerWriter {
 
     /// Shows the others that this daemon lives, looks at what they do, and takes and gives back what is to be.
     pub(in super::super) fn tend(&mut self, now: Timestamp) -> Result<Tended, StoreError> {
+        if let Some(error @ StoreError::Outdated { .. }) = &self.refused {
+            return Err(error.clone());
+        }
         if self.refused.is_some() {
             self.join_anew(now)?;
+            return Ok(Tended { is_afresh: true, sequence: self.known.sequence, ..Tended::default() });
         }
         if self.beaten.elapsed() >= BEAT_EVERY {
             let offset = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+            let kept = self.kept;
             self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
             self.session.control(&format!(
                 "UPDATE members SET offset_ms = {} - {offset} WHERE id = '{}'",
@@ -199,10 +264,26 @@ impl ServerWriter {
                 self.member.id
             ))?;
             self.commit(now)?;
+            self.kept = kept;
         }
         let steady = self.holdings.steady();
-        let Seen { sequence, acts, mut held, members, letters, taken } =
-            self.lookout.look(&self.session, &self.member.id, self.lease, steady)?;
+        let Seen { sequence, step, timeline, oldest_writer, acts, mut held, members, letters, taken } =
+            self.lookout.look(&self.session, &self.member.id, self.lease, steady, self.timeline)?;
+        if self.known.is_ahead_of(sequence, timeline.as_deref()) {
+            return Err(self.went_back(false));
+        }
+        if oldest_writer > migrate::newest() {
+            self.holdings.set(BTreeSet::new());
+            let error = StoreError::Outdated { found: oldest_writer, known: migrate::newest() };
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
+        let is_afresh = step > self.known.step;
+        if is_afresh {
+            // Another daemon has found that commits were lost: what others had made known may not be there.
+            self.holdings.forget();
+        }
+        self.known.saw(sequence, step);
         // Kept until they are told, whatever fails between.
         self.letters.extend(letters);
         if !taken.is_empty() {
@@ -226,20 +307,27 @@ impl ServerWriter {
         held.retain(|scope| !self.leaving.contains_key(scope));
         self.holdings.set(held);
         self.give_back(false, now)?;
-        Ok(Tended { sequence, letters: std::mem::take(&mut self.letters), members, gained })
+        Ok(Tended { sequence, letters: std::mem::take(&mut self.letters), members, gained, is_afresh })
     }
 
-    /// Begins afresh as another member, after the others have given up this one: what it did is theirs by now.
+    /// Begins afresh as another member, after the others have given up this one, so that what it did is theirs by now, or
+    /// after the server has lost commits.
     fn join_anew(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.holdings.set(BTreeSet::new());
+        self.holdings.begin_afresh();
         self.session.give_up();
         let member = Member::new(&self.member.name, self.member.place.clone());
-        member.join(&self.session, now)?;
-        tracing::warn!(
-            name = self.member.name,
-            "the other daemons had given up this one; it joins them anew"
-        );
-        (self.member, self.commits, self.in_doubt, self.refused) = (member, 0, None, None);
+        let known = member.join(&self.session, now, || {
+            steps::follow(&self.session, self.timeline, &self.known, self.has_lost, now.as_millisecond())
+        })?;
+        if self.refused == Some(StoreError::GivenUp) {
+            tracing::warn!(
+                name = self.member.name,
+                "the other daemons had given up this one; it joins them anew"
+            );
+        }
+        (self.member, self.commits, self.kept, self.in_doubt, self.refused) = (member, 0, 0, None, None);
+        (self.known, self.has_lost) = (known, false);
+        self.letters.clear();
         (self.lookout, self.leaving) = (Lookout::default(), BTreeMap::new());
         let scopes = self.scopes.clone();
         self.declare(&scopes, now)
@@ -260,6 +348,16 @@ impl ServerWriter {
             );
         }
         Ok(())
+    }
+
+    /// Has these told at the next look: what they say could not be read.
+    pub(in super::super) fn keep(&mut self, letters: Vec<Letter>) {
+        self.letters.splice(0..0, letters);
+    }
+
+    /// Why nothing is written any more, whatever comes.
+    pub(in super::super) fn is_over(&self) -> Option<StoreError> {
+        self.refused.clone().filter(|error| matches!(error, StoreError::Outdated { .. }))
     }
 
     /// Takes what is still free of these, and makes due what its owner before had under way.
@@ -380,7 +478,8 @@ impl ServerWriter {
     }
 
     /// Writes, in the transaction that is open, what it changed for the owners of what is not this daemon's.
-    pub(in super::super) fn write_letters(&self, changes: &AfterCommit) -> Result<(), StoreError> {
+    pub(in super::super) fn write_letters(&mut self, changes: &AfterCommit) -> Result<(), StoreError> {
+        self.newest = changes.newest;
         let held = self.holdings.held();
         let mut rows = Vec::new();
         for change in &changes.rescheduled {
@@ -438,9 +537,10 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 const LIMITS: &str = "SET LOCAL lock_timeout = '8s'; SET LOCAL statement_timeout = '9s'; \
     SET LOCAL idle_in_transaction_session_timeout = '2s'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; ";
-const LAST_IN_LINE: &str = "SELECT sequence FROM head FOR UPDATE; ";
 /// How long it is asked whether a commit was made whose answer was lost, before its caller is told that nobody knows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
+/// Well below the time for which the row of one that was given up is kept.
+const ROW_IS_KEPT: Duration = Duration::from_hours(12);
 /// How often the others see that this daemon lives, if it writes nothing.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// How long what is under way in a scope has before that is given back.

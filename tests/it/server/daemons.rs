@@ -10,22 +10,22 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Daemons on one database, by their names; they share the provider and the receiver of a world.
-struct Cluster {
-    world: World,
-    url: String,
+pub(super) struct Cluster {
+    pub(super) world: World,
+    pub(super) url: String,
 }
 
 impl Cluster {
-    fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str) -> Self {
         Self { world: World::new(), url: url.to_owned() }
     }
 
-    fn path(&self, name: &str, what: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str, what: &str) -> PathBuf {
         self.world.directory.path().join(format!("{name}.{what}"))
     }
 
     /// A command of the daemon `name`, which reaches the database by `url`.
-    fn command_by(&self, url: &str, name: &str) -> Command {
+    pub(super) fn command_by(&self, url: &str, name: &str) -> Command {
         let text = std::fs::read_to_string(self.world.config()).unwrap();
         let socket = self.path(name, "sock");
         let text = text
@@ -44,12 +44,17 @@ impl Cluster {
         command
     }
 
-    fn command(&self, name: &str) -> Command {
+    pub(super) fn command(&self, name: &str) -> Command {
         self.command_by(&self.url, name)
     }
 
-    fn daemon_by(&self, url: &str, name: &str) -> Daemon {
-        let daemon = Daemon::start(self.command_by(url, name).args(["-v", "run"]));
+    pub(super) fn daemon_by(&self, url: &str, name: &str) -> Daemon {
+        self.started(name, self.command_by(url, name).args(["-v", "run"]))
+    }
+
+    /// Waits until a daemon that is started so answers.
+    pub(super) fn started(&self, name: &str, command: &mut Command) -> Daemon {
+        let daemon = Daemon::start(command);
         until_within(START, "the daemon answers", || {
             assert!(!daemon.is_over(), "the daemon ended: {}", daemon.log());
             std::os::unix::net::UnixStream::connect(self.path(name, "sock")).ok()
@@ -57,22 +62,22 @@ impl Cluster {
         daemon
     }
 
-    fn daemon(&self, name: &str) -> Daemon {
+    pub(super) fn daemon(&self, name: &str) -> Daemon {
         self.daemon_by(&self.url, name)
     }
 
-    fn ok(&self, name: &str, arguments: &[&str]) -> String {
+    pub(super) fn ok(&self, name: &str, arguments: &[&str]) -> String {
         let output = self.command(name).args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, name: &str, arguments: &[&str]) -> Value {
+    pub(super) fn json(&self, name: &str, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.ok(name, arguments)).unwrap()
     }
 
     /// What a daemon does, as `asked` tells.
-    fn scopes_of(&self, asked: &str, name: &str) -> Vec<String> {
+    pub(super) fn scopes_of(&self, asked: &str, name: &str) -> Vec<String> {
         let status = self.json(asked, &["status", "--json"]);
         let members = status["members"].as_array().cloned().unwrap_or_default();
         let member = members.iter().find(|member| member["name"] == name);
@@ -81,29 +86,34 @@ impl Cluster {
     }
 
     /// Waits until `name` does everything.
-    fn until_all_is_of(&self, name: &str) {
+    pub(super) fn until_all_is_of(&self, name: &str) {
         until_within(HANDED_OVER, &format!("{name} does everything"), || {
             (self.scopes_of(name, name).len() == SCOPES).then_some(())
         });
     }
 
     /// The messages that the generic webhook got of a batch.
-    fn told(&self, batch: &str) -> Vec<Value> {
+    pub(super) fn told(&self, batch: &str) -> Vec<Value> {
         let received = self.world.receiver.received("/hooks");
         let messages = received.iter().map(Received::json);
         messages.filter(|message| message["data"]["id"] == batch).collect()
     }
 
-    fn until_told(&self, batch: &str) {
+    pub(super) fn until_told(&self, batch: &str) {
         until_within(HANDED_OVER, &format!("{batch} is told"), || {
             (!self.told(batch).is_empty()).then_some(())
         });
     }
 
-    /// Every event once, numbered without gaps.
-    fn assert_log_is_whole(&self, asked: &str) {
+    /// Every event that there is.
+    pub(super) fn log(&self, asked: &str) -> Vec<Value> {
         let events = self.json(asked, &["events", "--json"]);
-        let events = events["data"].as_array().cloned().unwrap_or_else(|| events.as_array().unwrap().clone());
+        events["data"].as_array().cloned().unwrap_or_else(|| events.as_array().unwrap().clone())
+    }
+
+    /// Every event once, numbered without gaps.
+    pub(super) fn assert_log_is_whole(&self, asked: &str) {
+        let events = self.log(asked);
         let numbers: Vec<i64> = events.iter().map(|event| event["sequence"].as_i64().unwrap()).collect();
         let whole: Vec<i64> = (1..=numbers.len()).map(|number| i64::try_from(number).unwrap()).collect();
         assert_eq!(numbers, whole);
@@ -117,8 +127,8 @@ impl Cluster {
 /// `keeper`, one account, two webhooks.
 const SCOPES: usize = 4;
 /// Much more than a lease of 2 s and what follows: these machines are slow.
-const HANDED_OVER: Duration = Duration::from_secs(40);
-const START: Duration = Duration::from_secs(40);
+pub(super) const HANDED_OVER: Duration = Duration::from_secs(40);
+pub(super) const START: Duration = Duration::from_secs(40);
 
 #[test]
 fn a_killed_daemon_is_followed_by_itself_and_by_others() {
@@ -141,10 +151,15 @@ fn a_killed_daemon_is_followed_by_itself_and_by_others() {
     cluster.until_told("batch_2");
     // It comes back in its place, and joins.
     let _one = cluster.daemon("one");
-    until("both are there", || {
+    let names = until("both are there", || {
         let status = cluster.json("one", &["status", "--json"]);
-        (status["members"].as_array().map(Vec::len) == Some(2)).then_some(())
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let mut names: Vec<String> =
+            members.iter().map(|member| member["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        (names.len() == 2).then_some(names)
     });
+    assert_eq!(names, ["one", "two"], "its predecessor is not taken for another of its name");
     assert_eq!(cluster.json("one", &["show", "batch_1", "--json"])["status"], "completed");
     cluster.assert_log_is_whole("one");
     for batch in ["batch_1", "batch_2"] {
@@ -213,6 +228,17 @@ fn while_the_server_is_away_nobody_is_asked_and_nobody_ends() {
     postgres.start();
     cluster.until_told("batch_1");
     cluster.assert_log_is_whole("one");
+    // Each loop has said once that it cannot go on.
+    let log = one.log();
+    let mut said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("; trying again") || line.contains("cannot "))
+        .filter_map(|line| line.split("cannot ").nth(1)?.split(':').next())
+        .collect();
+    let all = said.len();
+    said.sort_unstable();
+    said.dedup();
+    assert!(all > 0 && said.len() == all, "{log}");
 }
 
 #[test]

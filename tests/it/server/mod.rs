@@ -1,6 +1,9 @@
 //! The way to a PostgreSQL server, against a real one.
 
+mod at_once;
 mod configured;
 mod connecting;
 mod daemons;
+mod failing_over;
+mod sharing;
 mod support;

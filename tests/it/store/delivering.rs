@@ -8,6 +8,7 @@ use batchd::store::outbox::{
 use std::time::Duration;
 
 on_both! {
+    a_receiver_that_is_gone_after_its_webhook_was_enabled_holds_nothing_under_an_enabled_webhook,
     a_delivery_from_owed_to_delivered,
     long_answers_are_cut,
     watchers_wake_after_the_commit,
@@ -236,6 +237,28 @@ async fn an_attempt_that_ends_does_not_switch_a_webhook_on(stage: Stage) {
     assert_eq!(states(&store, "pipeline").await, [DeliveryState::Delivered, DeliveryState::Held]);
     let found = store.webhook_states().await.unwrap().remove(0).1;
     assert_eq!((found.disabled.as_deref(), found.by_hand, found.failures), (Some("410 Gone"), true, 3));
+}
+
+async fn a_receiver_that_is_gone_after_its_webhook_was_enabled_holds_nothing_under_an_enabled_webhook(
+    stage: Stage,
+) {
+    let store = owing(&stage, 2, &["pipeline"]).await;
+    let pks = due(&store, "pipeline", 0).await;
+    let attempts = store.begin_attempts(pks, EPOCH).await.unwrap();
+    let set = |state| store.set_webhook_state("pipeline".to_owned(), state, EPOCH);
+    set(off(true)).await.unwrap();
+    set(WebhookState::default()).await.unwrap();
+    // What was under way before both is answered now, by daemons that know of the first only, or of neither.
+    let [first, second] = attempts[..] else { panic!("two") };
+    store.finish_attempt(first.unwrap(), end(Next::Delivered), off(true)).await.unwrap();
+    let state = store.webhook_state("pipeline".to_owned()).await.unwrap();
+    assert_eq!(state.disabled, None, "nobody but a person undoes what a person did");
+    store.finish_attempt(second.unwrap(), end(Next::Hold), off(false)).await.unwrap();
+    let held = "SELECT count(*) FROM deliveries JOIN webhooks ON name = webhook
+        WHERE state = 'held' AND configured = 1 AND disabled IS NULL";
+    assert_eq!(stage.number(held), 0);
+    drop(store);
+    stage.assert_sound();
 }
 
 async fn what_is_owed_to_a_webhook_that_is_gone_waits_for_it(stage: Stage) {

@@ -1,5 +1,6 @@
 //! The store on real files: what is acknowledged is there, once, whatever happens.
 
+mod creating;
 mod damage;
 mod delivering;
 mod faults;

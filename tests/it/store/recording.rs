@@ -12,9 +12,11 @@ use batchd::store::jobs::JobRun;
 use batchd::store::providers::ProviderState;
 use batchd::store::touch::Touch;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use std::time::Duration;
 
 on_both! {
+    one_that_is_refused_takes_none_along,
     every_field_is_read_back_as_it_was_stored,
     tracking_again_changes_what_is_given_and_nothing_else,
     the_same_batch_twice_in_one_call_is_one,
@@ -597,6 +599,35 @@ async fn a_batch_that_is_gone_is_no_error(stage: Stage) {
     assert!(store.transitions(7).await.unwrap().is_empty());
 }
 
+async fn one_that_is_refused_takes_none_along(stage: Stage) {
+    let store = stage.open().await;
+    let run = |name: &str, at: i64| JobRun {
+        name: name.to_owned(),
+        started_at: seconds(at),
+        finished_at: seconds(at),
+        error: None,
+    };
+    store.set_job_run(run("first", 1)).await.unwrap();
+    let refused = async {
+        // A record that cannot be: the table has a rule against it.
+        let state = if stage.is_on_server() {
+            "ALTER TABLE jobs ADD CHECK (name <> 'bad')"
+        } else {
+            "CREATE TRIGGER bad BEFORE INSERT ON jobs WHEN new.name = 'bad' BEGIN SELECT raise(ABORT, 'bad'); END"
+        };
+        stage.execute(state);
+    };
+    refused.await;
+    let jobs = (0..20).map(|number| {
+        store.set_job_run(run(&if number == 7 { "bad".to_owned() } else { format!("job_{number}") }, number))
+    });
+    let done = futures_util::future::join_all(jobs).await;
+    for (number, done) in done.into_iter().enumerate() {
+        assert_eq!(done.is_err(), number == 7, "{number}: {done:?}");
+    }
+    assert_eq!(stage.number("SELECT count(*) FROM jobs"), 20);
+}
+
 async fn a_row_that_cannot_be_read_is_damage(stage: Stage) {
     let store = stage.open().await;
     let pk = track(&store, "batch_1").await;
@@ -634,7 +665,10 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 /// A store that knows the few batches, so that each one's row has its number.
 async fn knowing(dir: &Path) -> Store {
-    let store = Store::open(dir, still()).unwrap();
+    with_the_few(Store::open(dir, still()).unwrap()).await
+}
+
+async fn with_the_few(store: Store) -> Store {
     let items = (0..4).map(|number| registration(&format!("batch_{number}"))).collect();
     store.register(items, routes(&[])).await.unwrap();
     store
@@ -675,6 +709,53 @@ async fn happen(store: Store, happening: Happening) {
             };
             store.set_webhook_state("pipeline".to_owned(), state, EPOCH).await.unwrap();
         }
+    }
+}
+
+/// Some lists of what may happen, always the same.
+fn some_happenings(count: usize) -> Vec<Vec<Happening>> {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let lists = prop::collection::vec(happening(), 20..40);
+    (0..count).map(|_| lists.new_tree(&mut runner).unwrap().current()).collect()
+}
+
+/// The property below, where the state is on a server: of few lists, as each takes a database.
+#[tokio::test(flavor = "multi_thread")]
+async fn grouped_operations_are_as_if_each_were_alone_on_a_server() {
+    for happenings in some_happenings(4) {
+        let (Some(alone), Some(grouped)) = (Stage::server(), Stage::server()) else { return };
+        let chosen: Vec<Happening> =
+            happenings.into_iter().filter(|happening| !matches!(happening, Happening::Touch(..))).collect();
+        let one_by_one = with_the_few(alone.open().await).await;
+        for happening in chosen.iter().cloned() {
+            happen(one_by_one.clone(), happening).await;
+        }
+        one_by_one.close().await.unwrap();
+        let together = with_the_few(grouped.open().await).await;
+        for chunk in chosen.chunks(7) {
+            let all = chunk.iter().cloned().map(|happening| happen(together.clone(), happening));
+            futures_util::future::join_all(all).await;
+        }
+        together.close().await.unwrap();
+        assert_eq!(alone.dump(&TABLES), grouped.dump(&TABLES));
+        grouped.assert_sound();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_state_is_sound_on_a_server() {
+    for (at, happenings) in some_happenings(6).into_iter().enumerate() {
+        let Some(stage) = Stage::server() else { return };
+        let mut store = with_the_few(stage.open().await).await;
+        for (number, happening) in happenings.into_iter().enumerate() {
+            if number == 3 * at {
+                drop(store);
+                store = stage.open().await;
+            }
+            happen(store.clone(), happening).await;
+        }
+        drop(store);
+        stage.assert_sound();
     }
 }
 

@@ -110,6 +110,34 @@ impl Postgres {
         self.wait();
     }
 
+    /// Makes a copy of the server's files as they are now, which takes a restart.
+    pub fn copy_aside(&self) {
+        self.stop(Stop::Fast);
+        self.copy("data", "data.aside");
+        self.start();
+    }
+
+    /// Goes back to that copy: whatever was committed since is lost. `as_standby`: as one that had followed the server, and
+    /// takes over from it.
+    pub fn go_back(&self, as_standby: bool) {
+        self.stop(Stop::Immediate);
+        std::fs::remove_dir_all(self.directory().join("data")).unwrap();
+        self.copy("data.aside", "data");
+        if as_standby {
+            self.put("data/standby.signal", "");
+        }
+        self.start();
+        if as_standby {
+            self.admin("SELECT pg_promote()");
+        }
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let path = |name: &str| self.directory().join(name);
+        let copied = std::process::Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status();
+        assert!(copied.unwrap().success());
+    }
+
     pub fn restart(&self, how: Stop) {
         self.stop(how);
         self.start();

@@ -6,7 +6,8 @@ CREATE TABLE batchd (
   one        BIGINT PRIMARY KEY CHECK (one = 1),
   cluster    TEXT NOT NULL,                                     -- a random name, for what stands outside of the database
   schema     BIGINT NOT NULL,
-  min_writer BIGINT NOT NULL                                    -- the oldest schema whose releases may write
+  min_writer BIGINT NOT NULL,                                   -- the oldest schema whose releases may write
+  timeline   TEXT                                               -- the line of the server's log, where it was found last
 );
 
 -- The number of the newest event. Whoever writes locks this row first: commits are in one order, and so are numbers.
@@ -15,6 +16,22 @@ CREATE TABLE head (
   sequence BIGINT NOT NULL
 );
 INSERT INTO head (one, sequence) VALUES (1, 0);
+
+-- Where numbers of events were left out, as the server had lost commits that had been answered.
+CREATE TABLE steps (
+  number  BIGINT PRIMARY KEY,
+  newest  BIGINT NOT NULL,                                      -- of the events that were there
+  behind  BIGINT NOT NULL,                                      -- the highest that a daemon had seen
+  goes_on BIGINT NOT NULL,
+  at      BIGINT NOT NULL,
+  told    BIGINT NOT NULL DEFAULT 0 CHECK (told IN (0, 1))
+);
+
+-- Directories that all daemons have: what stands in a file there, by the key of the configuration.
+CREATE TABLE directories (
+  name TEXT COLLATE "C" PRIMARY KEY,
+  mark TEXT NOT NULL
+);
 
 -- The daemons that share this state. Every commit of one counts up in its row, which tells the others that it lives.
 CREATE TABLE members (
