@@ -23,10 +23,7 @@ pub struct Programs {
 impl Programs {
     /// Those that are installed here, or what keeps them from being used.
     pub fn find() -> Result<Self, String> {
-        let find = |name: &str| {
-            directories().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
-        };
-        let (Some(initdb), Some(postgres)) = (find("initdb"), find("postgres")) else {
+        let (Some(initdb), Some(postgres)) = (program("initdb"), program("postgres")) else {
             return Err("there is no PostgreSQL server here (`apt-get install postgresql`)".to_owned());
         };
         if !Uid::effective().is_root() {
@@ -57,6 +54,11 @@ fn give(user: Option<&User>, path: &Path) {
     if let Some(user) = user {
         chown(path, Some(user.uid), Some(user.gid)).unwrap();
     }
+}
+
+/// A program of PostgreSQL's, if it is installed here.
+pub fn program(name: &str) -> Option<PathBuf> {
+    directories().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 /// `$PATH`, and where distributions put what belongs to one version: the newest first.
