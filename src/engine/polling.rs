@@ -11,6 +11,7 @@ use crate::domain::time::{later, since};
 use crate::domain::tracked::Tracked;
 use crate::domain::transition::Step;
 use crate::http::failure::Failure;
+use crate::store::holdings::Holdings;
 use crate::store::{Pk, StoreError};
 use crate::tasks::Pulse;
 use std::sync::Arc;
@@ -77,12 +78,16 @@ impl Poller {
     async fn run(self: Arc<Self>, pulse: &Pulse) {
         let scope = Scope::Account(self.name().to_owned());
         // Of what is this daemon's alone the schedule is known from the start.
-        let mut is_known = self.shared.store.holdings().is_none_or(|holdings| holdings.is_alone());
+        let holdings = self.shared.store.holdings();
+        let alone = holdings.as_ref().is_none_or(Holdings::is_alone);
+        // For which term.
+        let mut known = alone.then_some(0);
         let mut waits: u32 = 0;
         loop {
             pulse.beat();
-            if !self.shared.store.holds(&scope) {
-                is_known = false;
+            let term = holdings.as_ref().map_or(Some(0), |holdings| holdings.term(&scope));
+            if term.is_none() {
+                known = None;
                 self.shared.wait_for_work(&self.retired).await;
                 if self.retired.is_cancelled() {
                     return;
@@ -93,8 +98,8 @@ impl Poller {
                 }
                 continue;
             }
-            if !is_known {
-                is_known = self.take_over().await;
+            if known != term {
+                known = if self.take_over().await { term } else { None };
                 continue;
             }
             let changed = self.changed.notified();

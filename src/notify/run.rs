@@ -38,12 +38,14 @@ impl Worker {
         let stopping = self.context.tasks.stopping();
         let scope = Scope::Webhook(self.name.clone());
         let holdings = self.context.store.holdings();
-        let mut is_known = holdings.as_ref().is_none_or(Holdings::is_alone);
+        // For which term.
+        let mut known = holdings.as_ref().is_none_or(Holdings::is_alone).then_some(0);
         let mut waits: u32 = 0;
         self.recall_failure().await;
         while !stopping.is_cancelled() {
-            if let Some(holdings) = holdings.as_ref().filter(|holdings| !holdings.holds(&scope)) {
-                is_known = false;
+            let term = holdings.as_ref().map_or(Some(0), |holdings| holdings.term(&scope));
+            if let Some(holdings) = holdings.as_ref().filter(|_| term.is_none()) {
+                known = None;
                 self.pulse.beat();
                 tokio::select! {
                     biased;
@@ -63,14 +65,14 @@ impl Worker {
                 }
                 continue;
             }
-            is_known &= !self.context.store.was_switched_elsewhere(&self.name);
-            if !is_known {
+            if self.context.store.was_switched_elsewhere(&self.name) || known != term {
                 // What another daemon knew of the webhook.
-                is_known = self.remember().await;
-                if !is_known {
+                if !self.remember().await {
+                    known = None;
                     sleep(PAUSE_AFTER_FAILURE).await;
                     continue;
                 }
+                known = term;
             }
             // Before the query, so that nothing that comes during it is missed.
             news.borrow_and_update();

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::domain::ownership::Scope;
 use crate::sync::lock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,7 +17,15 @@ struct Inner {
     clock: Clock,
     /// `None`: it is alone, and everything is its.
     shared: Option<Shared>,
-    held: watch::Sender<BTreeSet<Scope>>,
+    held: watch::Sender<Held>,
+}
+
+/// What is this daemon's, each scope with the number of the term for which it is.
+#[derive(Debug, Default)]
+struct Held {
+    terms: BTreeMap<Scope, u64>,
+    /// Of the newest term.
+    number: u64,
 }
 
 #[derive(Debug)]
@@ -48,7 +56,16 @@ impl Holdings {
     /// Whether `scope` is this daemon's, and it may begin something there: not while the state cannot be reached, as
     /// others may have taken over by then.
     pub fn holds(&self, scope: &Scope) -> bool {
-        self.is_alone() || self.is_heard() && self.0.held.borrow().contains(scope)
+        self.term(scope).is_some()
+    }
+
+    /// The same; which time it is that the scope is this daemon's. Whoever remembers another number missed that the scope
+    /// was lost and gained meanwhile, and what others have done in it.
+    pub fn term(&self, scope: &Scope) -> Option<u64> {
+        if self.is_alone() {
+            return Some(0);
+        }
+        self.0.held.borrow().terms.get(scope).copied().filter(|_| self.is_heard())
     }
 
     /// Whether the state has answered lately.
@@ -58,14 +75,9 @@ impl Holdings {
         lock(&shared.answered).is_some_and(|at| steady.saturating_sub(at) < shared.patience)
     }
 
-    /// Wakes whenever a scope was gained or lost.
-    pub fn changes(&self) -> watch::Receiver<BTreeSet<Scope>> {
-        self.0.held.subscribe()
-    }
-
     /// Waits for a moment, or until a scope is gained or lost.
     pub async fn wait(&self) {
-        let mut changes = self.changes();
+        let mut changes = self.0.held.subscribe();
         tokio::select! {
             biased;
             _ = changes.changed() => {}
@@ -89,16 +101,47 @@ impl Holdings {
     /// These are this daemon's from now on, and no others.
     pub(super) fn set(&self, held: BTreeSet<Scope>) {
         self.0.held.send_if_modified(|before| {
-            let changed = *before != held;
-            *before = held;
+            let changed = !before.terms.keys().eq(&held);
+            before.terms.retain(|scope, _| held.contains(scope));
+            for scope in held {
+                let number = &mut before.number;
+                before.terms.entry(scope).or_insert_with(|| {
+                    *number += 1;
+                    *number
+                });
+            }
             changed
         });
     }
 
     pub(super) fn held(&self) -> BTreeSet<Scope> {
-        self.0.held.borrow().clone()
+        self.0.held.borrow().terms.keys().cloned().collect()
     }
 }
 
 /// Who waits for a scope sees after this that the state is heard of again.
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_that_was_lost_and_gained_between_two_looks_is_of_another_term() {
+        let holdings = Holdings::nothing_yet(Clock::system(), Duration::from_secs(10));
+        let scope = Scope::Account("one".to_owned());
+        let held = BTreeSet::from([scope.clone(), Scope::Keeper]);
+        holdings.set(held.clone());
+        assert_eq!(holdings.term(&scope), None, "nothing was heard of the state yet");
+        holdings.answered(holdings.steady());
+        let first = holdings.term(&scope);
+        assert!(first.is_some());
+        holdings.set(held.clone());
+        assert_eq!(holdings.term(&scope), first, "nothing has changed");
+        holdings.set(BTreeSet::from([Scope::Keeper]));
+        assert_eq!(holdings.term(&scope), None);
+        holdings.set(held);
+        assert!(holdings.term(&scope).is_some() && holdings.term(&scope) != first);
+        assert_eq!(holdings.held().len(), 2);
+    }
+}

@@ -18,6 +18,9 @@ const SETUP: Setup = Setup {
     webhooks: &[("steady", ""), ("second", "")],
 };
 
+/// As it goes over the wire by itself, or as the last of several statements; `READ COMMITTED` is none.
+const COMMIT: &[u8] = b"COMMIT\0";
+
 #[test]
 fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
     let Some(postgres) = Postgres::shared() else { return };
@@ -40,7 +43,7 @@ fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
         if operation == 1 {
             stage.ask(NAMES[1], "PUT", &format!("/v1/batches/{id}"), track.as_bytes()).unwrap();
         }
-        proxy.trap(b"COMMIT", cut);
+        proxy.trap(COMMIT, cut);
         let ask = |method: &str, path: &str, body: &[u8]| {
             let reply = stage.ask(NAMES[0], method, path, body).unwrap();
             if !reply.is_success() && reply.status != 503 {

@@ -85,7 +85,7 @@ fn whatever_is_killed_frozen_or_restarted_nothing_is_lost_or_told_twice() {
         let followers: Vec<_> = followers.into_iter().map(|thread| thread.join().unwrap()).collect();
         wrong.extend(hunted.wrong.drain(..));
         wrong.extend(judge.judge());
-        wrong.extend(judge.judge_followers(&followers));
+        wrong.extend(judge.judge_followers(&followers, last));
         let (neglect, neglected) = judge.longest_neglect(neglected_until);
         if neglect > NEGLECT {
             wrong.push(format!("{neglected} was not polled for {neglect:?}"));

@@ -100,7 +100,8 @@ impl Provider {
     pub fn make(&self, account: &str, life: Option<Duration>) -> String {
         let mut books = self.books();
         books.made += 1;
-        let id = format!("batch_{:08}{:08x}", books.made, books.rng.u32(..));
+        let (number, mark) = (books.made, books.rng.u32(..));
+        let id = format!("batch_{number:08}{mark:08x}");
         let end = match books.rng.u32(..10) {
             0 => "failed",
             1 => "expired",

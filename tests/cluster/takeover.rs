@@ -49,8 +49,8 @@ fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
         node.start();
         node.answers().unwrap();
 
-        // Another one is told to stop.
-        let leaving = alive[usize::try_from(number).unwrap() % alive.len()];
+        // Who follows it is told to stop.
+        let leaving = within(mark(Duration::from_secs(5)), || stage.owner_of(alive[0], "webhook:steady")).unwrap();
         let staying: Vec<&str> = NAMES.into_iter().filter(|name| *name != leaving).collect();
         let node = nodes.iter_mut().find(|node| node.name == leaving).unwrap();
         node.signal(Signal::SIGTERM);

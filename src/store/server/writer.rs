@@ -190,7 +190,7 @@ impl ServerWriter {
         if self.refused.is_some() {
             self.join_anew(now)?;
         }
-        if self.beaten.elapsed() >= BEAT_EVERY {
+        if self.beaten.elapsed() >= BEAT_EVERY.min(self.lease / BEATS_IN_A_LEASE) {
             let offset = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
             self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
             self.session.control(&format!(
@@ -433,16 +433,19 @@ fn pause() {
 }
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
-/// A daemon that is stopped with the lock in its hand holds up the others for as long as the last of these. What may be
-/// lost with the server alone is no commit, whatever the role's settings say.
+/// A daemon that is stopped with the lock in its hand holds up the others for as long as the last of these; one that is
+/// stopped while it waits for the lock does so after it. What may be lost with the server alone is no commit, whatever the
+/// role's settings say.
 const LIMITS: &str = "SET LOCAL lock_timeout = '8s'; SET LOCAL statement_timeout = '9s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '1200ms'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; ";
 const LAST_IN_LINE: &str = "SELECT sequence FROM head FOR UPDATE; ";
 /// How long it is asked whether a commit was made whose answer was lost, before its caller is told that nobody knows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
 /// How often the others see that this daemon lives, if it writes nothing.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// It is seen so often at least before it would be given up.
+const BEATS_IN_A_LEASE: u32 = 5;
 /// How long what is under way in a scope has before that is given back.
 const LEFT_AFTER: Duration = Duration::from_secs(3);
 const LETTERS_IN_ONE: usize = 1000;
