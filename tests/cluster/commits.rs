@@ -1,4 +1,5 @@
-//! Commits that are cut off before or behind: what callers are told is what is there.
+//! Connections that are cut in the middle of a transaction, and right before or behind its commit: what callers are told is
+//! what is there.
 
 use crate::hunt::report;
 use crate::judge::Judge;
@@ -18,11 +19,13 @@ const SETUP: Setup = Setup {
     webhooks: &[("steady", ""), ("second", "")],
 };
 
+/// What is cut off: a commit, or a statement before it.
+const NEEDLES: [&[u8]; 6] = [COMMIT, COMMIT, COMMIT, b"INSERT INTO", b"UPDATE", b"SAVEPOINT"];
 /// As it goes over the wire by itself, or as the last of several statements; `READ COMMITTED` is none.
 const COMMIT: &[u8] = b"COMMIT\0";
 
 #[test]
-fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
+fn callers_are_told_what_is_there_wherever_the_connection_is_cut() {
     let Some(postgres) = Postgres::shared() else { return };
     let seed = seed();
     let stage = Stage::new(postgres, SETUP, seed);
@@ -43,7 +46,8 @@ fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
         if operation == 1 {
             stage.ask(NAMES[1], "PUT", &format!("/v1/batches/{id}"), track.as_bytes()).unwrap();
         }
-        proxy.trap(COMMIT, cut);
+        let needle = NEEDLES[rng.usize(..NEEDLES.len())];
+        proxy.trap(needle, cut);
         let ask = |method: &str, path: &str, body: &[u8]| {
             let reply = stage.ask(NAMES[0], method, path, body).unwrap();
             if !reply.is_success() && reply.status != 503 {
@@ -59,6 +63,7 @@ fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
                 (said, batch().is_some())
             }
             1 => {
+                ledger.open().untracked.insert(id.clone());
                 let said = ask("DELETE", &format!("/v1/batches/{id}"), b"");
                 (said, batch().is_some_and(|batch| !batch["batchd"]["untracked_at"].is_null()))
             }
@@ -82,13 +87,17 @@ fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
             }
         };
         if said != done {
-            wrong.push(format!("{number}: {cut:?} operation {operation} of {id}: told {said}, and it is {done}"));
+            wrong.push(format!("{number}: {cut:?} {} operation {operation} of {id}: told {said}, and it is {done}",
+                String::from_utf8_lossy(needle).trim_end_matches(char::from(0))));
         }
         told[usize::from(said)] += 1;
         if operation != 1 && done && operation != 3 {
             ledger.acknowledge(&id);
         }
         // Some commit of this daemon is cut off at the latest when it shows that it lives.
+        if proxy.sprung() == sprung {
+            proxy.trap(COMMIT, cut);
+        }
         if within(Duration::from_secs(20), || (proxy.sprung() > sprung).then_some(())).is_none() {
             wrong.push(format!("{number}: nothing was committed for 20 s"));
         }
@@ -97,7 +106,7 @@ fn callers_are_told_what_is_there_whichever_commit_is_cut_off() {
         stage.ask(NAMES[0], "POST", "/v1/webhooks/second/enable", b"")?.is_success().then_some(())
     })
     .unwrap();
-    eprintln!("{cuts} commits cut off: {} times refused, {} times done", told[0], told[1]);
+    eprintln!("{cuts} transactions cut off: {} times refused, {} times done", told[0], told[1]);
     let judge = Judge { stage: &stage, entries: ledger.open().clone(), names: &NAMES[..2] };
     wrong.extend(judge.settle(begun, Duration::from_mins(1)));
     wrong.extend(judge.judge());

@@ -13,8 +13,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -136,6 +138,7 @@ impl<'a> Stage<'a> {
         // Two may write one at once.
         let next = self.path(name, &format!("{:?}.next", std::thread::current().id()));
         std::fs::write(&next, text).unwrap();
+        std::fs::set_permissions(&next, Permissions::from_mode(0o600)).unwrap();
         std::fs::rename(next, self.path(name, "toml")).unwrap();
     }
 

@@ -178,10 +178,12 @@ impl ServerWriter {
     }
 
     pub(in super::super) fn roll_back(&mut self) {
-        if self.session.is_in_transaction()
-            && let Err(error) = self.session.control("ROLLBACK")
-        {
+        if !self.session.is_in_transaction() {
+            // If it was lost with its connection, the next statement is none of its own any more.
+            self.session.forget_lost();
+        } else if let Err(error) = self.session.control("ROLLBACK") {
             tracing::debug!("failed to roll back: {error}");
+            self.session.give_up();
         }
     }
 
