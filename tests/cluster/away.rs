@@ -7,6 +7,7 @@ use crate::load::insisting;
 use crate::patience::{now, pause, within};
 use crate::stage::{NAMES, Node, Setup, Stage};
 use crate::support::postgres::{Postgres, Stop, query};
+use crate::support::proxy::Cut;
 use crate::{amount, is_long, mark, seed};
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -58,7 +59,8 @@ fn while_the_server_is_away_nobody_asks_grows_or_ends_and_then_all_goes_on() {
         kept.iter().all(is_polled).then_some(())
     };
     within(mark(Duration::from_secs(10)), || polled_since(begun)).unwrap();
-    let (before, resident_before) = (leases(&stage), nodes.iter().map(|node| resident(node.pid())).collect::<Vec<_>>());
+    let (before, resident_before) =
+        (leases(&stage), nodes.iter().map(|node| resident(node.pid())).collect::<Vec<_>>());
 
     postgres.stop(Stop::Immediate);
     let gone = now();
@@ -83,7 +85,8 @@ fn while_the_server_is_away_nobody_asks_grows_or_ends_and_then_all_goes_on() {
     }
     let back = now();
     for account in ["one", "two"] {
-        let late = stage.provider.asked(account).into_iter().filter(|at| *at > gone + Duration::from_secs(10));
+        let late =
+            stage.provider.asked(account).into_iter().filter(|at| *at > gone + Duration::from_secs(10));
         let late: Vec<Duration> = late.map(|at| at.duration_since(gone)).collect();
         if !late.is_empty() {
             wrong.push(format!("{account} was asked {late:?} after the server had gone"));
@@ -106,8 +109,41 @@ fn while_the_server_is_away_nobody_asks_grows_or_ends_and_then_all_goes_on() {
     let judge = Judge { stage: &stage, entries: ledger.open().clone(), names: &NAMES };
     wrong.extend(judge.settle(returned, Duration::from_mins(1)));
     wrong.extend(judge.judge());
-    eprintln!("the server away for {away:?}: all checked {polled:?} after its return; daemons grew by {grown:?} KiB");
+    eprintln!(
+        "the server away for {away:?}: all checked {polled:?} after its return; daemons grew by {grown:?} KiB"
+    );
     report(&stage, wrong, seed());
+}
+
+#[test]
+fn a_daemon_that_is_starting_waits_for_a_server_that_goes_away() {
+    let Some(postgres) = Postgres::own(&[]) else { return };
+    let stage = Stage::new(&postgres, SETUP, seed());
+    stage.provider.calm();
+    let mut node = Node::started(&stage, NAMES[0]);
+    node.stop().unwrap();
+    // Whatever it has come to when the server stops.
+    let proxy = stage.proxy(NAMES[0]);
+    for needle in [
+        &b"INSERT INTO members"[..],
+        b"FROM providers",
+        b"FROM checks",
+        b"UPDATE webhooks",
+        b"INSERT INTO leases",
+    ] {
+        let sprung = proxy.sprung();
+        proxy.trap(needle, Cut::Before);
+        node.start();
+        within(mark(Duration::from_secs(20)), || (proxy.sprung() > sprung).then_some(())).unwrap();
+        proxy.refuse(true);
+        proxy.cut();
+        pause(Duration::from_secs(2));
+        proxy.refuse(false);
+        node.answers().unwrap_or_else(|what| panic!("{}: {what}", String::from_utf8_lossy(needle)));
+        let owned = stage.until_all_is_owned_by(&NAMES[..1], mark(Duration::from_secs(15)));
+        assert!(owned.is_some(), "{}: it works on nothing: {}", String::from_utf8_lossy(needle), node.log());
+        node.stop().unwrap();
+    }
 }
 
 #[test]
@@ -129,7 +165,10 @@ fn a_dump_in_a_loop_leaves_commits_their_speed() {
     let (without, with, dumps) = std::thread::scope(|scope| {
         let ends = Ends(&over);
         for account in ["one", "two", "one", "two"] {
-            scope.spawn({ let (stage, ledger, over) = (&stage, &ledger, &over); move || insisting(stage, ledger, account, over) });
+            scope.spawn({
+                let (stage, ledger, over) = (&stage, &ledger, &over);
+                move || insisting(stage, ledger, account, over)
+            });
         }
         let committed = |time: Duration, mut meanwhile: Box<dyn FnMut() + '_>| {
             let (before, begun) = (ledger.open().acknowledged.len(), now());

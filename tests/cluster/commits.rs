@@ -6,10 +6,10 @@ use crate::judge::Judge;
 use crate::ledger::Ledger;
 use crate::patience::{now, within};
 use crate::stage::{NAMES, Node, Setup, Stage};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, query};
 use crate::support::proxy::Cut;
 use crate::{amount, seed};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 const SETUP: Setup = Setup {
@@ -74,12 +74,8 @@ fn callers_are_told_what_is_there_wherever_the_connection_is_cut() {
                 (said, batch().is_some())
             }
             _ => {
-                let is_off = || {
-                    let all = stage.json(NAMES[1], "/v1/webhooks").unwrap();
-                    let all = all["data"].as_array().cloned().unwrap_or_default();
-                    let second = all.iter().find(|webhook| webhook["name"] == "second");
-                    second.is_some_and(|webhook: &Value| webhook["health"] == "disabled")
-                };
+                let off = "SELECT 1 FROM webhooks WHERE name = 'second' AND disabled IS NOT NULL";
+                let is_off = || !query(&stage.url, off).unwrap().is_empty();
                 let was_off = is_off();
                 let word = if was_off { "enable" } else { "disable" };
                 let said = ask("POST", &format!("/v1/webhooks/second/{word}"), b"");
@@ -87,8 +83,10 @@ fn callers_are_told_what_is_there_wherever_the_connection_is_cut() {
             }
         };
         if said != done {
-            wrong.push(format!("{number}: {cut:?} {} operation {operation} of {id}: told {said}, and it is {done}",
-                String::from_utf8_lossy(needle).trim_end_matches(char::from(0))));
+            wrong.push(format!(
+                "{number}: {cut:?} {} operation {operation} of {id}: told {said}, and it is {done}",
+                String::from_utf8_lossy(needle).trim_end_matches(char::from(0))
+            ));
         }
         told[usize::from(said)] += 1;
         if operation != 1 && done && operation != 3 {

@@ -103,7 +103,8 @@ impl<'a> Hunted<'a> {
             self.last = now();
         }
         // Mostly it is back at once, as systemd has it; now and then only after others have taken over.
-        let absence = Duration::from_millis(if rng.u32(..6) == 0 { rng.u64(4000..9000) } else { rng.u64(..1500) });
+        let absence =
+            Duration::from_millis(if rng.u32(..6) == 0 { rng.u64(4000..9000) } else { rng.u64(..1500) });
         let ended = match fault {
             Fault::Freeze => {
                 node.freeze(Duration::from_millis(rng.u64(500..15_000)));

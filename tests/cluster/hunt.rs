@@ -53,11 +53,17 @@ fn whatever_is_killed_frozen_or_restarted_nothing_is_lost_or_told_twice() {
             .iter()
             .zip(&reached)
             .map(|(name, reached)| (stage.socket(name), reached))
-            .map(|(socket, reached)| scope.spawn({ let deaf = &deaf; move || follow(&socket, reached, deaf) }))
+            .map(|(socket, reached)| {
+                scope.spawn({
+                    let deaf = &deaf;
+                    move || follow(&socket, reached, deaf)
+                })
+            })
             .collect();
         let loading: Vec<_> = (0..SINGLES + 3)
             .map(|number| {
-                let (load, rng) = (&load, fastrand::Rng::with_seed(seed.wrapping_add(100 + u64::from(number))));
+                let (load, rng) =
+                    (&load, fastrand::Rng::with_seed(seed.wrapping_add(100 + u64::from(number))));
                 scope.spawn(move || match number {
                     0 => load.bundles(rng),
                     1 => load.commands(rng),
@@ -119,7 +125,8 @@ fn calm(stage: &Stage<'_>) {
     stage.receiver.calm();
     for name in NAMES {
         stage.configure(name, 0);
-        let reloaded = within(SETTLE_LIMIT, || stage.ask(name, "POST", "/v1/reload", b"")?.is_success().then_some(()));
+        let reloaded =
+            within(SETTLE_LIMIT, || stage.ask(name, "POST", "/v1/reload", b"")?.is_success().then_some(()));
         assert!(reloaded.is_some(), "{name} does not reload its configuration");
     }
 }
@@ -152,7 +159,11 @@ pub fn report(stage: &Stage<'_>, mut wrong: Vec<String>, seed: u64) {
     let _ = std::fs::write(place.join("wrong"), wrong.join("\n"));
     let (count, done) = (wrong.len(), wrong.last().cloned());
     wrong.truncate(40);
-    panic!("{count} things are wrong (seed {seed}, kept in {}):\n{}\n{done:?}", place.display(), wrong.join("\n"));
+    panic!(
+        "{count} things are wrong (seed {seed}, kept in {}):\n{}\n{done:?}",
+        place.display(),
+        wrong.join("\n")
+    );
 }
 
 /// Ends what goes on until it is over, however the test ends.

@@ -167,8 +167,10 @@ impl Judge<'_> {
     pub fn judge_followers(&self, followers: &[Seen], last: u64) -> Vec<String> {
         let mut wrong = Vec::new();
         let events = self.events().into_iter();
-        let log: Vec<(u64, String)> =
-            events.map(|(sequence, event)| (sequence, event.id)).filter(|(sequence, _)| *sequence <= last).collect();
+        let log: Vec<(u64, String)> = events
+            .map(|(sequence, event)| (sequence, event.id))
+            .filter(|(sequence, _)| *sequence <= last)
+            .collect();
         for (name, seen) in self.names.iter().zip(followers) {
             wrong.extend(seen.wrong.iter().map(|what| format!("the follower of {name}: {what}")));
             let differs = seen.events.iter().zip(&log).find(|(one, other)| one != other);
@@ -185,11 +187,15 @@ impl Judge<'_> {
     /// The longest time for which a batch that goes on was not polled, and which.
     pub fn longest_neglect(&self, until: Instant) -> (Duration, String) {
         let jobs = self.stage.provider.jobs();
-        let kept = jobs.iter().filter(|(id, job)| job.life.is_none() && !self.entries.untracked.contains(*id));
+        let kept =
+            jobs.iter().filter(|(id, job)| job.life.is_none() && !self.entries.untracked.contains(*id));
         let gap = |id: &String, told: &[Instant]| {
             let begun = *self.entries.acknowledged.get(id)?;
-            let times: Vec<Instant> =
-                [begun].into_iter().chain(told.iter().copied().filter(|at| *at > begun)).chain([until]).collect();
+            let times: Vec<Instant> = [begun]
+                .into_iter()
+                .chain(told.iter().copied().filter(|at| *at > begun))
+                .chain([until])
+                .collect();
             times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max()
         };
         let gaps = kept.filter_map(|(id, job)| Some((gap(id, &job.told)?, id.clone())));

@@ -93,7 +93,8 @@ impl Load<'_> {
         let size = (self.rate / 10).max(1);
         self.paced(f64::from(self.rate) * 0.4 / f64::from(size), || {
             let made: Vec<_> = (0..size).map(|_| self.make(&mut rng)).collect();
-            let item = |(id, account): &(String, &str)| json!({"id": id, "provider": account, "check": false});
+            let item =
+                |(id, account): &(String, &str)| json!({"id": id, "provider": account, "check": false});
             let body = json!({"items": made.iter().map(item).collect::<Vec<Value>>()}).to_string();
             let reply = self.ask(Self::any(&mut rng), "POST", "/v1/batches/track", body.as_bytes());
             let told = reply.filter(Reply::is_success).map(|reply| reply.json());

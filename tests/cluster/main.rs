@@ -5,7 +5,10 @@
 //! `tests/cluster/run` makes it long. The seed decides what is done and when; how the machine schedules it all, it cannot.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
-#![expect(clippy::print_stderr, reason = "the seed, what happened, and what cannot run here are for whoever runs it")]
+#![expect(
+    clippy::print_stderr,
+    reason = "the seed, what happened, and what cannot run here are for whoever runs it"
+)]
 
 #[path = "../torture/client.rs"]
 mod client;

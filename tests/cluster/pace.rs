@@ -59,7 +59,11 @@ fn a_ceiling_holds_over_hand_overs() {
     }
     let asked = stage.provider.asked("bounded");
     let most = most_in_a_minute(&asked);
-    eprintln!("{hand_overs} hand-overs in {:?}: {} requests, at most {most} in a minute", begun.elapsed(), asked.len());
+    eprintln!(
+        "{hand_overs} hand-overs in {:?}: {} requests, at most {most} in a minute",
+        begun.elapsed(),
+        asked.len()
+    );
     assert!(most <= 60, "{most} requests in a minute");
     // Of a shorter run no minute is whole: what it has had is held to its length.
     let spent = asked.last().unwrap().duration_since(asked[0]).as_secs();
@@ -88,7 +92,8 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
     // Known to the state, as anybody is told.
     within(mark(Duration::from_secs(5)), || {
         let providers = stage.json(NAMES[0], "/v1/providers")?;
-        let wary = providers["data"].as_array()?.iter().find(|provider| provider["name"] == "wary").cloned()?;
+        let wary =
+            providers["data"].as_array()?.iter().find(|provider| provider["name"] == "wary").cloned()?;
         (!wary["held_until"].is_null()).then_some(())
     })
     .unwrap();
@@ -102,7 +107,9 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
         later.first().copied()
     });
     let waited = next.expect("the account is asked again").duration_since(refused);
-    eprintln!("asked to be left alone for {wish:?}, its owner killed and followed after {owned:?}: asked after {waited:?}");
+    eprintln!(
+        "asked to be left alone for {wish:?}, its owner killed and followed after {owned:?}: asked after {waited:?}"
+    );
     assert!(waited >= wish, "asked again after {waited:?}");
 }
 

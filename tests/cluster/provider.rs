@@ -172,9 +172,8 @@ async fn receive(State(provider): State<Provider>, request: Request, next: Next)
             _ => None,
         }
     };
-    let slower = |header: (&'static str, String)| {
-        (StatusCode::TOO_MANY_REQUESTS, [header], "slower").into_response()
-    };
+    let slower =
+        |header: (&'static str, String)| (StatusCode::TOO_MANY_REQUESTS, [header], "slower").into_response();
     match trouble {
         None => next.run(request).await,
         Some(Trouble::Refuses(seconds)) => slower(("retry-after", seconds.to_string())),

@@ -30,7 +30,12 @@ fn a_rolling_restart_refuses_and_loses_nothing() {
         let mut nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
         let clients: Vec<_> = ["one", "two", "one"]
             .into_iter()
-            .map(|account| scope.spawn({ let (stage, ledger, over) = (&stage, &ledger, &over); move || insisting(stage, ledger, account, over) }))
+            .map(|account| {
+                scope.spawn({
+                    let (stage, ledger, over) = (&stage, &ledger, &over);
+                    move || insisting(stage, ledger, account, over)
+                })
+            })
             .collect();
         // First with what they have, then with a changed configuration, and back.
         for round in 0..amount("ROUNDS", 2, 6) {
@@ -55,6 +60,9 @@ fn a_rolling_restart_refuses_and_loses_nothing() {
         wrong.extend(node.stop().err());
     }
     wrong.extend(panics(&stage));
-    eprintln!("{} registrations over rolling restarts, none refused for good; the slowest took {slowest:?}", judge.entries.acknowledged.len());
+    eprintln!(
+        "{} registrations over rolling restarts, none refused for good; the slowest took {slowest:?}",
+        judge.entries.acknowledged.len()
+    );
     report(&stage, wrong, seed);
 }

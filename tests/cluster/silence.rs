@@ -103,7 +103,8 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
             after
         })
     });
-    let after = caught.expect("no daemon was stopped with the lock in hand").expect("the others do not go on");
+    let after =
+        caught.expect("no daemon was stopped with the lock in hand").expect("the others do not go on");
     eprintln!("two daemons stopped with the lock in hand: the third commits again after {after:?}");
     let judge = Judge { stage: &stage, entries: ledger.open().clone(), names: &NAMES };
     let mut wrong = judge.settle(begun, Duration::from_mins(1));
@@ -148,8 +149,10 @@ fn who_is_cut_off_hands_over_and_writes_nothing_after() {
     }
     proxy.cut();
     let node = nodes.iter().find(|node| node.name == cut_off).unwrap();
-    within(mark(Duration::from_secs(15)), || node.log().contains("it joins them anew").then_some(())).unwrap();
-    within(mark(Duration::from_secs(10)), || registered(&stage, &ledger, cut_off, "two").then_some(())).unwrap();
+    within(mark(Duration::from_secs(15)), || node.log().contains("it joins them anew").then_some(()))
+        .unwrap();
+    within(mark(Duration::from_secs(10)), || registered(&stage, &ledger, cut_off, "two").then_some(()))
+        .unwrap();
     assert_eq!(last_commits(&stage), before, "it wrote something after it was given up");
     let crashes = query(&stage.url, "SELECT coalesce(max(crashes), 0) FROM deliveries").unwrap();
     let judge = Judge { stage: &stage, entries: ledger.open().clone(), names: &NAMES };

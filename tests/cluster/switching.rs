@@ -45,11 +45,16 @@ fn a_webhook_is_switched_off_and_on_wherever_it_is_said() {
         pause(Duration::from_secs(3));
         assert_eq!(stage.receiver.accepted("steady"), quiet, "round {round}: sent although it is off");
         let last = stage.receiver.last("steady").unwrap().duration_since(off);
-        assert!(last <= mark(Duration::from_secs(2)), "round {round}: sent {last:?} after it was switched off");
+        assert!(
+            last <= mark(Duration::from_secs(2)),
+            "round {round}: sent {last:?} after it was switched off"
+        );
         let held = stage.json(owner, "/v1/deliveries?state=held&webhook=steady&limit=1").unwrap();
         assert!(!held["data"].as_array().unwrap().is_empty(), "round {round}: nothing is held");
         switch("enable");
-        let goes_on = within(mark(Duration::from_secs(3)), || (stage.receiver.accepted("steady") > quiet).then_some(()));
+        let goes_on = within(mark(Duration::from_secs(3)), || {
+            (stage.receiver.accepted("steady") > quiet).then_some(())
+        });
         assert!(goes_on.is_some(), "round {round}: it does not go on");
         eprintln!("switched off at another daemon: the last was sent {last:?} later");
     }

@@ -33,29 +33,34 @@ fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
         let body = json!({"provider": "one"}).to_string();
         let reply = stage.ask(NAMES[0], "PUT", &format!("/v1/batches/{id}"), body.as_bytes());
         assert!(reply.is_some_and(|reply| reply.is_success()), "{id} is not registered");
-        within(mark(Duration::from_secs(10)), || (stage.receiver.last("steady") > before).then_some(())).unwrap();
+        within(mark(Duration::from_secs(10)), || (stage.receiver.last("steady") > before).then_some(()))
+            .unwrap();
         let owner = stage.owner_of(NAMES[0], "webhook:steady").unwrap();
         let alive: Vec<&str> = NAMES.into_iter().filter(|name| *name != owner).collect();
         let node = nodes.iter_mut().find(|node| node.name == owner).unwrap();
         let (began, killed_at) = (stage.receiver.last("steady"), now());
         node.kill().unwrap();
         let owned = stage.until_all_is_owned_by(&alive, mark(Duration::from_secs(13)));
-        owned_after.push(owned.unwrap_or_else(|| panic!("kill {number} of {owner}: not all is owned in time")));
+        owned_after
+            .push(owned.unwrap_or_else(|| panic!("kill {number} of {owner}: not all is owned in time")));
         let sent = within(mark(Duration::from_secs(15)), || {
             (stage.receiver.last("steady") > began).then(|| killed_at.elapsed())
         });
-        sent_after.push(sent.unwrap_or_else(|| panic!("kill {number} of {owner}: what was under way is not sent")));
+        sent_after
+            .push(sent.unwrap_or_else(|| panic!("kill {number} of {owner}: what was under way is not sent")));
         stage.receiver.calm();
         node.start();
         node.answers().unwrap();
 
         // Who follows it is told to stop.
-        let leaving = within(mark(Duration::from_secs(5)), || stage.owner_of(alive[0], "webhook:steady")).unwrap();
+        let leaving =
+            within(mark(Duration::from_secs(5)), || stage.owner_of(alive[0], "webhook:steady")).unwrap();
         let staying: Vec<&str> = NAMES.into_iter().filter(|name| *name != leaving).collect();
         let node = nodes.iter_mut().find(|node| node.name == leaving).unwrap();
         node.signal(Signal::SIGTERM);
         let owned = stage.until_all_is_owned_by(&staying, mark(Duration::from_secs(3)));
-        stopped_after.push(owned.unwrap_or_else(|| panic!("stop {number} of {leaving}: not all is owned in time")));
+        stopped_after
+            .push(owned.unwrap_or_else(|| panic!("stop {number} of {leaving}: not all is owned in time")));
         node.stop().unwrap();
         node.start();
         node.answers().unwrap();

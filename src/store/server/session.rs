@@ -55,6 +55,10 @@ impl Server {
         Self { connector, runtime: Handle::current(), scrubber, statements: Mutex::default() }
     }
 
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }

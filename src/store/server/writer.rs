@@ -35,6 +35,8 @@ pub(in super::super) struct ServerWriter {
     lookout: Lookout,
     /// What it could do, as it was declared last.
     scopes: BTreeMap<Scope, u64>,
+    /// Whether the others have it.
+    is_declared: bool,
     /// Whether it stops, and takes nothing more.
     is_leaving: bool,
     /// What others wrote and nobody has been told of yet.
@@ -68,6 +70,7 @@ impl ServerWriter {
             lease,
             lookout: Lookout::default(),
             scopes: BTreeMap::new(),
+            is_declared: true,
             is_leaving: false,
             letters: Vec::new(),
             leaving: BTreeMap::new(),
@@ -202,6 +205,9 @@ impl ServerWriter {
             ))?;
             self.commit(now)?;
         }
+        if !self.is_declared {
+            self.declare_again(now)?;
+        }
         let steady = self.holdings.steady();
         let Seen { sequence, acts, mut held, members, letters, taken } =
             self.lookout.look(&self.session, &self.member.id, self.lease, steady)?;
@@ -243,6 +249,11 @@ impl ServerWriter {
         );
         (self.member, self.commits, self.in_doubt, self.refused) = (member, 0, None, None);
         (self.lookout, self.leaving) = (Lookout::default(), BTreeMap::new());
+        self.declare_again(now)
+    }
+
+    /// Tells the others what they have not heard.
+    fn declare_again(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let scopes = self.scopes.clone();
         self.declare(&scopes, now)
     }
@@ -334,6 +345,7 @@ impl ServerWriter {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.scopes.clone_from(scopes);
+        self.is_declared = false;
         self.begin(now)?;
         let mut statements = format!(
             "UPDATE members SET scopes = {} WHERE id = '{}'",
@@ -345,7 +357,11 @@ impl ServerWriter {
             let _ = write!(statements, "; INSERT INTO leases (scope) VALUES ({name}) ON CONFLICT DO NOTHING");
         }
         match self.session.control(&statements) {
-            Ok(()) => self.commit(now),
+            Ok(()) => {
+                self.commit(now)?;
+                self.is_declared = true;
+                Ok(())
+            }
             Err(error) => {
                 self.roll_back();
                 Err(error)
