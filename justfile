@@ -57,6 +57,10 @@ torture kills="500" seed="":
     BATCHD_TORTURE_KILLS={{kills}} BATCHD_TORTURE_SEED={{ if seed == "" { `echo $RANDOM$RANDOM` } else { seed } }} \
         cargo test --locked --test torture kills -- --nocapture
 
+# Kill, freeze and cut off daemons that share a PostgreSQL, and restart that, for over an hour (none: a new seed)
+cluster seed="" *cases:
+    tests/cluster/run {{ if seed == "" { `date +%s` } else { seed } }} {{cases}}
+
 # Providers, receivers and clients that lie, drip, flood or hang; all cases, or those whose names contain the filter
 hostile *filter:
     cargo test --locked --test hostile {{filter}}

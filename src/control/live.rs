@@ -15,8 +15,8 @@ use crate::domain::route::Routes;
 use crate::engine::Engine;
 use crate::notify::Dispatcher;
 use crate::rng::Rng;
-use crate::store::Store;
 use crate::store::shared_dirs::Unshared;
+use crate::store::{Store, StoreError};
 use crate::sync;
 use crate::tasks::{Pulse, Tasks};
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 
 /// What a daemon is made from, besides its configuration.
 #[derive(Clone)]
@@ -95,9 +96,21 @@ impl Cursors {
     }
 }
 
+/// Why a daemon cannot be set running.
+#[derive(Debug)]
+pub enum StartError {
+    /// Problems with the configuration, one sentence each.
+    Config(Vec<String>),
+    State(StoreError),
+}
+
+/// How long a start waits for the server with the state, as it does before the first word from it.
+const STATE_AWAITED_FOR: Duration = Duration::from_secs(30);
+const STATE_TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 impl Live {
-    /// Puts a daemon together and sets it running. Every sentence of an error is one problem with the configuration.
-    pub async fn start(parts: Parts, config: Config) -> Result<Arc<Self>, Vec<String>> {
+    /// Puts a daemon together and sets it running. A server with the state that goes away meanwhile is waited for.
+    pub async fn start(parts: Parts, config: Config) -> Result<Arc<Self>, StartError> {
         let Parts { store, clock, rng, tasks, .. } = parts.clone();
         let live = Self {
             engine: Engine::new(store.clone(), clock.clone(), rng.clone(), tasks.clone()),
@@ -116,8 +129,7 @@ impl Live {
             hooks: Hooks::default(),
             troubles: Mutex::default(),
         };
-        let assembly = live.assemble(&config)?;
-        live.apply(config, assembly).await.map_err(|refusal| vec![refusal.message])?;
+        live.begin(config).await?;
         live.declare().await;
         let live = Arc::new(live);
         let engine = live.engine.clone();
@@ -130,6 +142,22 @@ impl Live {
             .tasks
             .keep_running("routes", live.parts.tasks.stopping(), |pulse| live.clone().follow(pulse));
         Ok(live)
+    }
+
+    /// Puts the first configuration in force.
+    async fn begin(&self, config: Config) -> Result<(), StartError> {
+        let until = Instant::now() + STATE_AWAITED_FOR;
+        loop {
+            let assembly = self.assemble(&config).map_err(StartError::Config)?;
+            match self.apply(config.clone(), assembly).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (StoreError::Unreachable(_) | StoreError::GivenUp)) if Instant::now() < until => {
+                    tracing::warn!("{error}; trying for {} s", STATE_AWAITED_FOR.as_secs());
+                    tokio::time::sleep(STATE_TRIED_AGAIN_AFTER).await;
+                }
+                Err(error) => return Err(StartError::State(error)),
+            }
+        }
     }
 
     pub fn config(&self) -> Arc<Config> {
@@ -327,7 +355,7 @@ impl Live {
 
     /// Puts `config` in force as a whole, or leaves all as it was: whatever can fail comes first, and the last of it is
     /// one commit. What follows cannot fail, and nobody waits in it.
-    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), ApiError> {
+    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), StoreError> {
         let Assembly { accounts, destinations, targets, inbound, heartbeat, tokens } = assembly;
         self.share_directories(&config).await?;
         let accounts = self.engine.prepare(accounts).await?;
@@ -367,7 +395,7 @@ impl Live {
     async fn declare(&self) {
         let scopes = scopes(&self.config());
         if let Err(error) = self.parts.store.declare(scopes).await {
-            tracing::warn!(%error, "cannot tell the other daemons what this one could do; trying again");
+            tracing::warn!(%error, "cannot tell the other daemons yet what this one could do");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::config::environment::Env;
 use crate::control::access::TcpRules;
 use crate::control::assembly::{catalog, network};
-use crate::control::live::{Live, Parts};
+use crate::control::live::{Live, Parts, StartError};
 use crate::control::server;
 use crate::control::service::Service;
 use crate::engine::downloads::Downloads;
@@ -146,8 +146,12 @@ impl Running {
 
     /// Starts everything but the ways in.
     pub async fn without_sockets(parts: Parts, config: Config) -> Result<Self, RunError> {
-        let live = Live::start(parts.clone(), config).await.map_err(|problems| {
-            parts.store.known_damage().map_or(RunError::Setup(problems), RunError::State)
+        let live = Live::start(parts.clone(), config).await.map_err(|error| {
+            let error = match error {
+                StartError::Config(problems) => RunError::Setup(problems),
+                StartError::State(error) => RunError::State(error),
+            };
+            parts.store.known_damage().map_or(error, RunError::State)
         })?;
         let service = Service::running(live.clone());
         let configured = live.config();

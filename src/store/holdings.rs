@@ -101,7 +101,7 @@ impl Holdings {
 
     /// Waits for a moment, or until a scope is gained or lost.
     pub async fn wait(&self) {
-        let mut changes = self.changes();
+        let mut changes = self.0.held.subscribe();
         tokio::select! {
             biased;
             _ = changes.changed() => {}

@@ -244,12 +244,14 @@ impl Store {
         self.0.daemon.as_ref().map(|daemon| &daemon.writer).ok_or(StoreError::ReadOnly)
     }
 
-    /// Runs `operation` in the next transaction; answers after its commit.
+    /// Runs `operation` in the next transaction; answers after its commit. Refused at once while the server with the state
+    /// has not been heard of lately: who waits in line for it would wait for long.
     pub(super) async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.unreachable().map_or(Ok(()), Err)?;
         self.0.damage.noted(self.writer()?.write(operation).await)
     }
 
@@ -265,12 +267,13 @@ impl Store {
         }
     }
 
-    /// Reads on one of the read-only connections.
+    /// Reads on one of the read-only connections; refused like a write.
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Sql<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.unreachable().map_or(Ok(()), Err)?;
         self.0.damage.noted(self.0.readers.read(query).await)
     }
 

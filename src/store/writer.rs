@@ -467,12 +467,7 @@ async fn commit_what_waits(
         let mut flush = false;
         tokio::select! {
             biased;
-            count = queue.recv_many(&mut jobs, MAX_OPERATIONS) => if count == 0 { return },
-            () = touched.notified(), if flush_at.is_none() => {
-                flush_at = Some(Instant::now() + FLUSH_AFTER);
-                continue;
-            }
-            () = sleep_until(flush_at) => flush = true,
+            // First, as there may always be something in the queue.
             () = sleep_until(beat_at) => {
                 let Some(core) = core.upgrade() else { return };
                 let beaten = off_thread(move || core.tend()).await;
@@ -482,6 +477,12 @@ async fn commit_what_waits(
                 beat_at = Some(Instant::now() + TENDED_EVERY);
                 continue;
             }
+            count = queue.recv_many(&mut jobs, MAX_OPERATIONS) => if count == 0 { return },
+            () = touched.notified(), if flush_at.is_none() => {
+                flush_at = Some(Instant::now() + FLUSH_AFTER);
+                continue;
+            }
+            () = sleep_until(flush_at) => flush = true,
         }
         let Some(core) = core.upgrade() else { return };
         let jobs = std::mem::take(&mut jobs);

@@ -39,20 +39,33 @@ impl Store {
     ///
     /// A server that cannot be reached is tried for half a minute.
     pub async fn open_shared(dir: &Path, shared: Shared, clock: Clock) -> Result<Self, OpenError> {
-        let connected = reached(&shared.connector).await?;
-        let dir = dir.to_owned();
-        let opening = tasks::begin_waiting({
-            let dir = dir.clone();
-            let server = Arc::new(Server::new(shared.connector));
-            let (name, lease) = (shared.name, shared.lease);
-            move || open(&dir, &server, connected, &name, lease, clock)
-        });
-        opening.await.map_err(|error| OpenError::Unwritable { dir, what: error.to_string() })?
+        let Shared { connector, name, lease } = shared;
+        let server = Arc::new(Server::new(connector));
+        let until = Instant::now() + TRIED_FOR;
+        loop {
+            let connected = reached(server.connector(), until).await?;
+            let opening = tasks::begin_waiting({
+                let (dir, server, name) = (dir.to_owned(), Arc::clone(&server), name.clone());
+                let clock = clock.clone();
+                move || open(&dir, &server, connected, &name, lease, clock)
+            });
+            let opened = opening
+                .await
+                .map_err(|error| OpenError::Unwritable { dir: dir.to_owned(), what: error.to_string() })?;
+            match opened {
+                // It went away in the middle.
+                Err(OpenError::Server(refusal)) if refusal.may_pass() && Instant::now() < until => {
+                    tracing::warn!("{refusal}; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Opens the state on a server for reading only.
     pub async fn open_shared_offline(dir: &Path, connector: Connector) -> Result<Self, OpenError> {
-        let connected = reached(&connector).await?;
+        let connected = reached(&connector, Instant::now() + TRIED_FOR).await?;
         let server = Arc::new(Server::new(connector));
         let session = Session::new(Arc::clone(&server));
         session.take(connected);
@@ -61,8 +74,7 @@ impl Store {
     }
 }
 
-async fn reached(connector: &Connector) -> Result<Connected, OpenError> {
-    let until = Instant::now() + TRIED_FOR;
+async fn reached(connector: &Connector, until: Instant) -> Result<Connected, OpenError> {
     let mut told = false;
     loop {
         match connector.connect().await {

@@ -38,6 +38,8 @@ pub(in super::super) struct Session {
     server: Arc<Server>,
     client: RefCell<Option<Arc<Client>>>,
     in_transaction: Slot<bool>,
+    /// The connection was lost in the middle of a transaction: nothing is done in its place until another is begun.
+    broken_off: Slot<bool>,
     /// Which host it is connected to, and what that refused last.
     last: RefCell<(String, Option<Refusal>)>,
 }
@@ -51,6 +53,10 @@ impl Server {
     pub(in super::super) fn new(connector: Connector) -> Self {
         let scrubber = Scrubber::new(connector.address().password());
         Self { connector, runtime: Handle::current(), scrubber, statements: Mutex::default() }
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -111,6 +117,7 @@ impl Session {
             server,
             client: RefCell::new(None),
             in_transaction: Slot::new(false),
+            broken_off: Slot::new(false),
             last: RefCell::default(),
         }
     }
@@ -143,11 +150,11 @@ impl Session {
     ) -> Result<u64, StoreError> {
         let translated = self.server.translated(sql);
         let parameters: Vec<Parameter<'_>> = parameters(&translated.places, bound)?;
-        let mut begun = false;
+        let (mut begun, is_alone) = (false, !self.in_transaction.get());
         let mut attempt = || self.attempt(&translated.sql, &parameters, &mut begun, &mut read);
         match attempt() {
             // The server may have closed a connection that nobody used; a statement alone can be repeated.
-            Err(StoreError::Unreachable(_)) if !self.in_transaction.get() && !begun => {
+            Err(StoreError::Unreachable(_)) if is_alone && !self.broken_off.get() && !begun => {
                 self.attempt(&translated.sql, &parameters, &mut begun, &mut read)
             }
             other => other,
@@ -202,6 +209,9 @@ impl Session {
 
     /// The same; the columns of all rows that they give, and how many rows each of them gave or changed.
     pub(super) fn told(&self, statements: &str) -> Result<Told, StoreError> {
+        if statements.starts_with("BEGIN") {
+            self.broken_off.set(false);
+        }
         let client = self.connected()?;
         let running = async { within(client.simple_query(statements)).await };
         let result: Result<Vec<SimpleQueryMessage>, Failure> = self.server.runtime.block_on(running);
@@ -230,9 +240,8 @@ impl Session {
         if let Some(client) = self.client.borrow().as_ref().filter(|client| !client.is_closed()) {
             return Ok(Arc::clone(client));
         }
-        let broken_off = self.in_transaction.get();
-        self.give_up();
-        if broken_off {
+        self.lose();
+        if self.broken_off.get() {
             return Err(StoreError::Unreachable("the connection was lost".to_owned()));
         }
         let connecting = timeout(ANSWER_WITHIN, self.server.connector.connect());
@@ -256,10 +265,23 @@ impl Session {
         }
     }
 
-    /// Makes the next statement use a new connection.
+    /// Makes the next statement use a new connection, whatever was open on the last one.
     pub(super) fn give_up(&self) {
+        self.broken_off.set(false);
         self.in_transaction.set(false);
         *self.client.borrow_mut() = None;
+    }
+
+    /// Whoever began a transaction that was lost with its connection has done with it.
+    pub(super) fn forget_lost(&self) {
+        self.broken_off.set(false);
+    }
+
+    /// The connection is gone, and so is what was open on it: what belongs to that must not be done alone.
+    fn lose(&self) {
+        let broken_off = self.broken_off.get() || self.in_transaction.get();
+        self.give_up();
+        self.broken_off.set(broken_off);
     }
 
     fn judged<T>(&self, client: &Client, result: Result<T, Failure>) -> Result<T, StoreError> {
@@ -277,7 +299,7 @@ impl Session {
             }
         };
         if client.is_closed() || matches!(error, StoreError::Unreachable(_)) {
-            self.give_up();
+            self.lose();
         }
         Err(error)
     }

@@ -46,6 +46,8 @@ pub(in super::super) struct ServerWriter {
     lookout: Lookout,
     /// What it could do, as it was declared last.
     scopes: BTreeMap<Scope, u64>,
+    /// Whether the others have it.
+    is_declared: bool,
     /// Whether it stops, and takes nothing more.
     is_leaving: bool,
     /// What others wrote and nobody has been told of yet.
@@ -91,6 +93,7 @@ impl ServerWriter {
             lease,
             lookout: Lookout::default(),
             scopes: BTreeMap::new(),
+            is_declared: true,
             is_leaving: false,
             letters: Vec::new(),
             leaving: BTreeMap::new(),
@@ -238,10 +241,12 @@ impl ServerWriter {
     }
 
     pub(in super::super) fn roll_back(&mut self) {
-        if self.session.is_in_transaction()
-            && let Err(error) = self.session.control("ROLLBACK")
-        {
+        if !self.session.is_in_transaction() {
+            // If it was lost with its connection, the next statement is none of its own any more.
+            self.session.forget_lost();
+        } else if let Err(error) = self.session.control("ROLLBACK") {
             tracing::debug!("failed to roll back: {error}");
+            self.session.give_up();
         }
     }
 
@@ -254,7 +259,7 @@ impl ServerWriter {
             self.join_anew(now)?;
             return Ok(Tended { is_afresh: true, sequence: self.known.sequence, ..Tended::default() });
         }
-        if self.beaten.elapsed() >= BEAT_EVERY {
+        if self.beaten.elapsed() >= BEAT_EVERY.min(self.lease / BEATS_IN_A_LEASE) {
             let offset = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
             let kept = self.kept;
             self.open(&format!("{BEGIN}{LIMITS}SET LOCAL synchronous_commit = off; "), now)?;
@@ -265,6 +270,9 @@ impl ServerWriter {
             ))?;
             self.commit(now)?;
             self.kept = kept;
+        }
+        if !self.is_declared {
+            self.declare_again(now)?;
         }
         let steady = self.holdings.steady();
         let Seen { sequence, step, timeline, oldest_writer, acts, mut held, members, letters, taken } =
@@ -329,6 +337,11 @@ impl ServerWriter {
         (self.known, self.has_lost) = (known, false);
         self.letters.clear();
         (self.lookout, self.leaving) = (Lookout::default(), BTreeMap::new());
+        self.declare_again(now)
+    }
+
+    /// Tells the others what they have not heard.
+    fn declare_again(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let scopes = self.scopes.clone();
         self.declare(&scopes, now)
     }
@@ -430,6 +443,7 @@ impl ServerWriter {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.scopes.clone_from(scopes);
+        self.is_declared = false;
         self.begin(now)?;
         let mut statements = format!(
             "UPDATE members SET scopes = {} WHERE id = '{}'",
@@ -441,7 +455,11 @@ impl ServerWriter {
             let _ = write!(statements, "; INSERT INTO leases (scope) VALUES ({name}) ON CONFLICT DO NOTHING");
         }
         match self.session.control(&statements) {
-            Ok(()) => self.commit(now),
+            Ok(()) => {
+                self.commit(now)?;
+                self.is_declared = true;
+                Ok(())
+            }
             Err(error) => {
                 self.roll_back();
                 Err(error)
@@ -532,10 +550,11 @@ fn pause() {
 }
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
-/// A daemon that is stopped with the lock in its hand holds up the others for as long as the last of these. What may be
-/// lost with the server alone is no commit, whatever the role's settings say.
+/// A daemon that is stopped with the lock in its hand holds up the others for as long as the last of these; one that is
+/// stopped while it waits for the lock does so after it. What may be lost with the server alone is no commit, whatever the
+/// role's settings say.
 const LIMITS: &str = "SET LOCAL lock_timeout = '8s'; SET LOCAL statement_timeout = '9s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '2s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '1200ms'; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'; ";
 /// How long it is asked whether a commit was made whose answer was lost, before its caller is told that nobody knows.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
@@ -543,6 +562,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(8);
 const ROW_IS_KEPT: Duration = Duration::from_hours(12);
 /// How often the others see that this daemon lives, if it writes nothing.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// It is seen so often at least before it would be given up.
+const BEATS_IN_A_LEASE: u32 = 5;
 /// How long what is under way in a scope has before that is given back.
 const LEFT_AFTER: Duration = Duration::from_secs(3);
 const LETTERS_IN_ONE: usize = 1000;

@@ -18,19 +18,23 @@ pub struct Programs {
     postgres: PathBuf,
     /// The user that runs them; `None`: this process's, who is not root, whom the server refuses.
     user: Option<User>,
+    /// Where they see all files, if not where this process does.
+    root: Option<PathBuf>,
 }
 
 impl Programs {
     /// Those that are installed here, or what keeps them from being used.
     pub fn find() -> Result<Self, String> {
-        let find = |name: &str| {
-            directories().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
-        };
-        let (Some(initdb), Some(postgres)) = (find("initdb"), find("postgres")) else {
+        let (Some(initdb), Some(postgres)) = (program("initdb"), program("postgres")) else {
             return Err("there is no PostgreSQL server here (`apt-get install postgresql`)".to_owned());
         };
+        if let Some(root) = root() {
+            let user = User::from_name("nobody").ok().flatten().filter(|_| Uid::effective().is_root());
+            let user = user.ok_or("only root can run the PostgreSQL of another root directory")?;
+            return Ok(Self { initdb, postgres, user: Some(user), root: Some(root) });
+        }
         if !Uid::effective().is_root() {
-            return Ok(Self { initdb, postgres, user: None });
+            return Ok(Self { initdb, postgres, user: None, root: None });
         }
         let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
         let user = user.ok_or("root may not run PostgreSQL, and there is neither `postgres` nor `nobody`")?;
@@ -40,15 +44,30 @@ impl Programs {
                     .to_owned(),
             );
         }
-        Ok(Self { initdb, postgres, user: Some(user) })
+        Ok(Self { initdb, postgres, user: Some(user), root: None })
     }
 
     /// The words that run `program` as the right user.
     fn words(&self, program: &Path) -> Vec<String> {
-        let program = program.display().to_string();
+        let program = self.seen(program).display().to_string();
         let Some(user) = &self.user else { return vec![program] };
+        if let Some(root) = &self.root {
+            let user = format!("--userspec={}:{}", user.uid, user.gid);
+            return vec!["chroot".to_owned(), user, root.display().to_string(), program];
+        }
         let (uid, gid) = (format!("--reuid={}", user.uid), format!("--regid={}", user.gid));
         vec!["setpriv".to_owned(), uid, gid, "--clear-groups".to_owned(), "--".to_owned(), program]
+    }
+
+    /// A path as the programs see it.
+    fn seen(&self, path: &Path) -> PathBuf {
+        let inside = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok());
+        inside.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
+    }
+
+    /// Where a server may have its files.
+    fn room(&self) -> PathBuf {
+        self.root.as_ref().map_or_else(std::env::temp_dir, |root| root.join("tmp"))
     }
 }
 
@@ -59,9 +78,21 @@ fn give(user: Option<&User>, path: &Path) {
     }
 }
 
-/// `$PATH`, and where distributions put what belongs to one version: the newest first.
+/// A program of PostgreSQL's, if it is installed here.
+pub fn program(name: &str) -> Option<PathBuf> {
+    directories().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+/// A root directory that has another PostgreSQL than this machine: `tests/on-postgres` makes one.
+fn root() -> Option<PathBuf> {
+    std::env::var_os("BATCHD_POSTGRES_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from)
+}
+
+/// What `BATCHD_POSTGRES_BIN` names, `$PATH`, and where distributions put what belongs to one version: the newest first.
 fn directories() -> Vec<PathBuf> {
-    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+    let root = root();
+    let versions = root.clone().unwrap_or_else(|| PathBuf::from("/")).join("usr/lib/postgresql");
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir(versions)
         .into_iter()
         .flatten()
         .filter_map(|entry| {
@@ -70,9 +101,13 @@ fn directories() -> Vec<PathBuf> {
         })
         .collect();
     versions.sort_by(|one, other| other.cmp(one));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let named: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    named.into_iter().chain(versions.into_iter().map(|(_, path)| path)).collect()
+    let path = std::env::var_os("PATH").filter(|_| root.is_none()).unwrap_or_default();
+    let wanted = std::env::var_os("BATCHD_POSTGRES_BIN").filter(|_| root.is_none()).map(PathBuf::from);
+    wanted
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .chain(versions.into_iter().map(|(_, path)| path))
+        .collect()
 }
 
 /// A server and its keeper; both end with this value, and with this process however it ends.
@@ -94,7 +129,8 @@ impl Cluster {
     /// Makes the files of a server whose superuser `postgres` has `password`, with `settings` (`name = value`) in its
     /// configuration, and starts it.
     pub fn start(programs: &Programs, password: &str, settings: &[String]) -> Self {
-        let directory = tempfile::Builder::new().prefix("batchd-pg-").tempdir().unwrap().keep();
+        let directory =
+            tempfile::Builder::new().prefix("batchd-pg-").tempdir_in(programs.room()).unwrap().keep();
         std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         let word = directory.join("password");
         std::fs::write(&word, password).unwrap();
@@ -107,9 +143,9 @@ impl Cluster {
             .args(&words[1..])
             .args(["--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C"])
             .args(["--auth=scram-sha-256", "--pwfile"])
-            .arg(&word)
+            .arg(programs.seen(&word))
             .arg("--pgdata")
-            .arg(&data)
+            .arg(programs.seen(&data))
             .current_dir("/")
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -120,7 +156,7 @@ impl Cluster {
         let usual = [
             format!("port = {port}"),
             "listen_addresses = '127.0.0.1'".to_owned(),
-            format!("unix_socket_directories = '{}'", directory.display()),
+            format!("unix_socket_directories = '{}'", programs.seen(&directory).display()),
             "max_connections = 150".to_owned(),
             "shared_buffers = 32MB".to_owned(),
             // Two minutes would hide that somebody relies on being told.
@@ -132,7 +168,7 @@ impl Cluster {
         std::fs::write(&configuration, lines.join("\n") + "\n").unwrap();
         give(programs.user.as_ref(), &configuration);
         let mut server = programs.words(&programs.postgres);
-        server.extend(["-D".to_owned(), data.display().to_string()]);
+        server.extend(["-D".to_owned(), programs.seen(&data).display().to_string()]);
         let mut child = Command::new("/bin/sh")
             .args(["-c", include_str!("keeper.sh"), "keeper"])
             .arg(&directory)
