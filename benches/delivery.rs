@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be taken has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
+#![expect(clippy::cast_precision_loss, reason = "counts of deliveries")]
 
 #[path = "../tests/it/world.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -13,8 +14,8 @@ mod world;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::Uri;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Uri};
 use axum::routing::post;
 use batchd::clock::Clock;
 use batchd::store::Store;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -35,9 +37,18 @@ fn main() {
         return;
     }
     println!("{:<74} {:>12}   mark", "what", "measured");
-    isolation();
-    endings_at_once();
-    due_query();
+    let parts: [(&str, fn()); 4] = [
+        ("isolation", isolation),
+        ("endings", endings_at_once),
+        ("webhooks", many_webhooks),
+        ("due", due_query),
+    ];
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    for (name, part) in parts {
+        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
+            part();
+        }
+    }
 }
 
 fn say(what: &str, measured: &str, mark: &str) {
@@ -194,6 +205,65 @@ fn endings_at_once() {
     daemon.terminate();
 }
 
+/// A thousand webhooks, all of them well, each told of a thousand batches that end at once.
+fn many_webhooks() {
+    const BATCHES: usize = 1000;
+    let count = std::env::var("BATCHD_BENCH_WEBHOOKS").map_or(1000, |count| count.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let arrived = Arrived(Arc::new((0..count).map(|_| Mutex::default()).collect()));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let app = Router::new().route("/well/{number}", post(arrive)).with_state(arrived.clone());
+    runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let names = 0..count;
+    let webhooks: String =
+        names.map(|number| webhook(&format!("well-{number}"), &address, &format!("/well/{number}"))).collect();
+    let world = world(&webhooks);
+    let daemon = world.daemon_as(&["-q", "run"]);
+    let idle = resident(&daemon);
+    let ids: Vec<String> = (0..BATCHES).map(|number| format!("batch_{number:032x}")).collect();
+    track(&world, &ids);
+    for id in &ids {
+        world.provider.complete(id);
+    }
+    let begun = Instant::now();
+    world.ok(&["poll", "--all"]);
+    let expected = count * BATCHES;
+    let patience = Duration::from_mins(30);
+    while arrived.count() < expected && begun.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(arrived.count(), expected, "of those that were to come");
+    let took = begun.elapsed().as_secs_f64();
+    let each = expected as f64 / took;
+    say(&format!("{count} healthy webhooks x {BATCHES} events: deliveries a second"), &format!("{each:.0}"), ">= 2000");
+    say("    memory of the daemon, before", &format!("{idle:.1} MiB"), "");
+    say("    memory of the daemon, at most", &format!("{:.1} MiB", peak(&daemon)), "< 128 MiB");
+    daemon.terminate();
+}
+
+/// Which events have come to which webhook.
+#[derive(Clone)]
+struct Arrived(Arc<Vec<Mutex<BTreeSet<u64>>>>);
+
+impl Arrived {
+    fn count(&self) -> usize {
+        self.0.iter().map(|events| events.lock().unwrap().len()).sum()
+    }
+}
+
+async fn arrive(
+    State(arrived): State<Arrived>,
+    Path(number): Path<usize>,
+    headers: HeaderMap,
+    _body: Bytes,
+) -> &'static str {
+    let mut id = DefaultHasher::new();
+    headers["webhook-id"].hash(&mut id);
+    arrived.0[number].lock().unwrap().insert(id.finish());
+    "ok"
+}
+
 /// What is due, asked of a state with a million deliveries that are done and a few that are not.
 fn due_query() {
     const DELIVERED: usize = 1_000_000;
@@ -246,7 +316,16 @@ fn millis(duration: Duration) -> String {
 
 /// The most memory that the process has had resident, in MiB.
 fn peak(daemon: &Daemon) -> f64 {
+    memory(daemon, "VmHWM:")
+}
+
+/// What it has resident, in MiB.
+fn resident(daemon: &Daemon) -> f64 {
+    memory(daemon, "VmRSS:")
+}
+
+fn memory(daemon: &Daemon, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

@@ -198,13 +198,37 @@ async fn submit(
 ) -> Result<(), Error> {
     let bar = ui.bar(length);
     let trouble: Trouble = Arc::default();
+    // Some file systems call what they make up as it is read empty.
+    let length = length.filter(|length| *length > 0);
+    let file: Source = match length {
+        Some(left) => Box::new(Exactly { file, left }),
+        None => file,
+    };
     let pieces = pieces(file, bar.clone(), trouble.clone());
-    let answer = client.submit(&query, pieces).await;
+    let answer = client.submit(&query, pieces, length).await;
     bar.finish_and_clear();
     if let Some(error) = lock(&trouble).take() {
         return Err(Error::io("cannot read the file to its end", &error).hint("nothing was submitted"));
     }
     follow(answer.map_err(lost)?, ui, each).await
+}
+
+/// A file of the length that was told of it: what is written behind that meanwhile is not read.
+struct Exactly {
+    file: Source,
+    left: u64,
+}
+
+impl io::Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read(&mut buffer[..most])?;
+        if read == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has become shorter meanwhile"));
+        }
+        self.left -= read as u64;
+        Ok(read)
+    }
 }
 
 /// What kept the file from being read.

@@ -139,14 +139,19 @@ impl Client {
         self.json(with_body(post, request)?).await
     }
 
-    /// Submits a file: `POST /v1/submit`. The answer begins once the file was taken in.
+    /// Submits a file, of `length` bytes where that is known: `POST /v1/submit`. The answer begins once the file was taken
+    /// in.
     pub async fn submit(
         &self,
         query: &Query,
         file: BoxStream<'static, std::io::Result<Bytes>>,
+        length: Option<u64>,
     ) -> Result<Submitting, ClientError> {
-        let request =
+        let mut request =
             self.open(Method::POST, &["v1", "submit"], query).body(reqwest::Body::wrap_stream(file));
+        if let Some(length) = length {
+            request = request.header(http::header::CONTENT_LENGTH, length);
+        }
         let response = self.send(request).await?;
         Ok(Submitting::new(body(response)))
     }

@@ -48,8 +48,8 @@ impl Service {
         let config = live.config();
         let now = self.clock.now();
         let pollers = live.engine.snapshot();
-        let state = self.state(&config.state.dir).await?;
-        let counted = self.store.counts_of_tracked().await?.into_iter();
+        let counted = self.store.counts_of_tracked().await?;
+        let state = self.state_of(&config.state.dir, &counted).await?;
         let mut orphans = BTreeMap::new();
         for (provider, status, count) in counted {
             if status.is_some_and(|status| !status.is_terminal()) && !config.providers.contains_key(&provider)
@@ -93,13 +93,23 @@ impl Service {
 
     /// What the state in `dir` tells of itself, whether a daemon runs or not.
     pub async fn state(&self, dir: &Path) -> Result<StatusReport, ApiError> {
+        let counted = self.store.counts_of_tracked().await?;
+        self.state_of(dir, &counted).await
+    }
+
+    /// The same, with the batches `counted` by provider and status.
+    async fn state_of(
+        &self,
+        dir: &Path,
+        counted: &[(String, Option<Status>, u64)],
+    ) -> Result<StatusReport, ApiError> {
         let now = self.clock.now();
         let mut batches = BTreeMap::new();
         let mut active = 0;
-        for (_, status, count) in self.store.counts_of_tracked().await? {
-            *batches.entry(status.map_or(UNTRACKED, Status::as_str).to_owned()).or_default() += count;
+        for (_, status, count) in counted {
+            *batches.entry(status.map_or(UNTRACKED, Status::as_str).to_owned()).or_default() += *count;
             if status.is_some_and(|status| !status.is_terminal()) {
-                active += count;
+                active += *count;
             }
         }
         let (backups, jobs): (Vec<JobRun>, Vec<JobRun>) =

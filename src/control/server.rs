@@ -360,11 +360,13 @@ async fn discover(
 async fn submit(
     State(shared): State<Shared>,
     peer: Option<Extension<axum::extract::ConnectInfo<Peer>>>,
+    headers: HeaderMap,
     query: Query,
     body: Body,
 ) -> Answer<Response> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let file = body.into_data_stream().map_err(|error| reason(&error));
-    let lines = shared.service.submit(query.submit(), owner(peer), file.boxed()).await?;
+    let lines = shared.service.submit(query.submit(), owner(peer), file.boxed(), length).await?;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(([kind], Body::from_stream(lines)).into_response())
 }

@@ -62,6 +62,7 @@ pub struct SubmitOptions {
 impl Service {
     /// Takes the file in, then creates the batch while the answer is read: lines of JSON, the last of which is the
     /// batch or an error. The file is read even if the request is invalid, because clients read answers only after that.
+    /// `length`: how many bytes it has, where that is told beforehand.
     ///
     /// # Errors
     ///
@@ -71,6 +72,7 @@ impl Service {
         request: Result<SubmitOptions, ApiError>,
         owner: Option<String>,
         mut file: Incoming,
+        length: Option<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Infallible>>, ApiError> {
         let live = self.live()?;
         let mut given = String::new();
@@ -87,7 +89,7 @@ impl Service {
             }
         };
         if !wait && !split {
-            let staged = live.engine.take_in(&order.provider, overrides(&order.lineage), file).await;
+            let staged = live.engine.take_in_ahead(&order, overrides(&order.lineage), file, length).await;
             let staged = staged.map_err(|error| refusal(error, &order.provider, &given))?;
             return Ok(self.create(live, order, staged, given, false));
         }

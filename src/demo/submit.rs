@@ -44,7 +44,7 @@ pub(super) async fn submit(service: &Service, planned: &Planned) -> Result<Strin
         ..SubmitOptions::default()
     };
     let lines: Vec<_> = (1..=planned.requests).map(|number| Ok(line(planned, number))).collect();
-    let answer = service.submit(Ok(request), None, stream::iter(lines).boxed()).await;
+    let answer = service.submit(Ok(request), None, stream::iter(lines).boxed(), None).await;
     let mut answer = answer.map_err(|refusal| refusal.message)?;
     let mut last = Bytes::new();
     while let Some(Ok(line)) = answer.next().await {

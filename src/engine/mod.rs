@@ -32,7 +32,9 @@ mod shared;
 mod submission_search;
 pub mod submit;
 mod submit_error;
+mod submit_request;
 mod unchanged;
+mod upload_ahead;
 
 use crate::clock::Clock;
 use crate::domain::hazard::Usual;

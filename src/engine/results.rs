@@ -107,8 +107,6 @@ pub struct Results {
     parts: Vec<Part>,
     now: Option<Current>,
     summary: Summary,
-    /// Whether every line that succeeded told its tokens.
-    all_told: bool,
     /// Whether a line in OpenAI's form means to its reader just what that says.
     gives_lines: bool,
     /// The lines come from batchd's own copy, which is in OpenAI's form and has so many lines.
@@ -186,8 +184,7 @@ impl Results {
             keep: Keep::All,
             parts: Vec::new(),
             now: None,
-            summary: Summary { told: Some(Told::default()), ..Summary::default() },
-            all_told: format == Format::OpenAi,
+            summary: Summary { told: (format == Format::OpenAi).then(Told::default), ..Summary::default() },
             gives_lines,
             saved: None,
             tally: Tally::default(),
@@ -236,7 +233,6 @@ impl Results {
                 room: None,
             }),
             summary: Summary { failed: Some(0), ..Summary::default() },
-            all_told: false,
             gives_lines: true,
             saved: Some(saved.lines),
             tally: Tally::default(),
@@ -261,7 +257,7 @@ impl Results {
 
     /// What has been given so far; complete once [`Results::next`] has said that there is no more.
     pub fn summary(&self) -> Summary {
-        let told = self.all_told && self.summary.failed.is_some_and(|failed| failed < self.summary.lines);
+        let told = self.summary.failed.is_some_and(|failed| failed < self.summary.lines);
         Summary { told: self.summary.told.clone().filter(|_| told), ..self.summary }
     }
 

@@ -4,14 +4,17 @@ use super::creation_params::merged;
 use super::intake::Staged;
 use super::passed_on::{OneCreation, PassedOn};
 use super::submission_search::{Search, SubmissionSearch};
+pub use super::submit_request::{RESUBMITS, SubmitRequest};
+use super::submit_request::{Input, begin, new_marker};
 use super::submit_error::SubmitError;
+use super::upload_ahead::UploadAhead;
 use super::{Account, Engine, ProviderError};
-use crate::domain::tracked::{BatchKey, Lineage, Origin, Tracked};
+use crate::domain::tracked::{BatchKey, Origin, Tracked};
 use crate::domain::user_fields::UserFields;
 use crate::failpoint;
 use crate::http::call::{Answer, BodyHash, Call, OnlyWhile, Outgoing, Paid};
 use crate::http::failure::Failure;
-use crate::provider::submit::{Created, Job, MARKER_PREFIX, Submission as Steps, SubmitStep, Upload};
+use crate::provider::submit::{Created, Submission as Steps, SubmitStep, Upload};
 use crate::store::creations::Asked;
 use crate::store::recording::{Registered, Registration};
 use crate::store::spool::Spooled;
@@ -20,44 +23,12 @@ use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// What is submitted, beside the requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubmitRequest {
-    pub provider: String,
-    /// The file's name, without a path.
-    pub file_name: String,
-    /// Such as `24h`.
-    pub completion_window: String,
-    /// What the provider is to keep with the batch.
-    pub metadata: BTreeMap<String, String>,
-    /// What batchd is to keep with it: name, labels, deadline, whom to notify.
-    pub user_fields: UserFields,
-    /// The user of the machine who submits, where the socket tells.
-    pub owner: Option<String>,
-    /// Seconds after its creation at which the provider is to delete the output.
-    pub output_expires_after: Option<u64>,
-    /// What is added to the request that creates the batch.
-    pub params: Map<String, Value>,
-    /// The file that a client uploaded before, if that is submitted.
-    pub uploaded_file: Option<String>,
-    /// How it came about, and what was given in place of what the lines name.
-    pub lineage: Lineage,
-    /// What whoever asks again is known by.
-    #[serde(skip)]
-    pub asked: Option<Asked>,
-}
-
-/// The key in a batch's metadata that names the batch whose requests it repeats.
-pub const RESUBMITS: &str = "batchd_resubmits";
 
 /// How far a submission is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,22 +55,17 @@ impl Engine {
     ) -> Result<Registered, SubmitError> {
         let account = self.account(&request.provider)?;
         let rng = &self.shared.rng;
-        let marker = format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits());
-        let Staged { checked, spooled } = staged;
-        let job = Job {
-            marker: marker.clone(),
-            name: request.user_fields.name.clone(),
-            endpoint: checked.endpoint.clone(),
-            model: checked.model.clone(),
-            completion_window: request.completion_window,
-            output_expires_after: request.output_expires_after,
-            metadata: request.metadata.clone(),
-            file_name: request.file_name.clone(),
+        let Staged { checked, spooled, ahead } = staged;
+        let marker = ahead.as_ref().map_or_else(|| new_marker(rng), |ahead| ahead.marker.clone());
+        let job = request.job(Input {
+            marker: &marker,
+            endpoint: &checked.endpoint,
+            model: checked.model.as_deref(),
             bytes: spooled.length(),
             requests: checked.requests,
-        };
+        });
         let submission = Submission {
-            marker: marker.clone(),
+            marker,
             provider: request.provider,
             endpoint: checked.endpoint,
             model: checked.model,
@@ -121,6 +87,7 @@ impl Engine {
             engine: self,
             account,
             spooled: Some(spooled),
+            ahead,
             submission,
             asked: request.asked,
             params: request.params,
@@ -140,7 +107,7 @@ impl Engine {
             creation;
         let rng = &self.shared.rng;
         let submission = Submission {
-            marker: format!("{MARKER_PREFIX}{:016x}{:016x}", rng.bits(), rng.bits()),
+            marker: new_marker(rng),
             provider,
             endpoint: endpoint.unwrap_or_else(|| account.adapter.default_endpoint().to_owned()),
             model: None,
@@ -164,6 +131,7 @@ impl Engine {
             engine: self,
             account,
             spooled: None,
+            ahead: None,
             submission,
             asked,
             params: Map::new(),
@@ -215,6 +183,8 @@ struct SubmissionRun<'e> {
     account: Arc<Account>,
     /// What is sent; `None`: the provider has it.
     spooled: Option<Spooled>,
+    /// The upload that is under way already.
+    ahead: Option<UploadAhead>,
     submission: Submission,
     asked: Option<Asked>,
     params: Map<String, Value>,
@@ -277,8 +247,8 @@ impl SubmissionRun<'_> {
                     Some(self.unless_given_up(asked_for, self.account.send(self.due(call))).await?)
                 }
                 SubmitStep::Upload(upload) => {
-                    let sent = self.send_input(upload);
-                    let answer = self.unless_given_up(asked_for, sent).await?;
+                    let ahead = self.ahead.take();
+                    let answer = self.unless_given_up(asked_for, self.upload(upload, ahead)).await?;
                     self.paid = true;
                     Some(answer)
                 }
@@ -322,6 +292,19 @@ impl SubmissionRun<'_> {
                 }
             };
         }
+    }
+
+    /// Sends the input within `upload`, or waits for the answer to the same that was sent `ahead`.
+    async fn upload(&self, upload: Upload, ahead: Option<UploadAhead>) -> Result<Answer, Failure> {
+        let answered = match ahead.filter(|ahead| ahead.is(&upload)) {
+            Some(ahead) => ahead.answered().await,
+            None => None,
+        };
+        let Some(answer) = answered else { return self.send_input(upload).await };
+        if let Some(spooled) = &self.spooled {
+            let _ = self.progress.try_send(Progress::Uploading(spooled.length(), spooled.length()));
+        }
+        answer
     }
 
     /// Sends the input within `upload`.
@@ -445,16 +428,6 @@ impl SubmissionRun<'_> {
         }
         self.engine.shared.lost.notify_one();
         Err(SubmitError::Lost { provider, failure })
-    }
-}
-
-/// The steps to the batch. That it repeats requests of another is told where the service keeps metadata, and has room.
-fn begin(account: &Account, mut job: Job) -> Result<Box<dyn Steps>, Failure> {
-    match account.adapter.submit(&job) {
-        Err(Failure::Unsupported(_)) if job.metadata.remove(RESUBMITS).is_some() => {
-            account.adapter.submit(&job)
-        }
-        begun => begun,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Trust in certificates that the configuration names: as authorities, and as a server's own, which is what a self-signed
 //! one is (`docs/delivery.md#transport`).
 
+use crate::sync::lock;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rustls::client::Resumption;
 use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,14 +15,47 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a client needs that trusts the platform's authorities.
+///
+/// Clients that are built at about the same time share what is known of these, which is a tenth of a MiB; later ones read
+/// them anew.
+///
+/// # Errors
+///
+/// The platform has none.
+pub(super) fn platform_config() -> Result<ClientConfig, Error> {
+    static SHARED: Mutex<Option<(Instant, Weak<Verifier>)>> = Mutex::new(None);
+    let mut shared = lock(&SHARED);
+    let known = shared.as_ref().filter(|(read, _)| read.elapsed() < FRESH).and_then(|(_, known)| known.upgrade());
+    let verifier = match known {
+        Some(verifier) => verifier,
+        None => {
+            let verifier = Arc::new(Verifier::new(provider())?);
+            *shared = Some((Instant::now(), Arc::downgrade(&verifier)));
+            verifier
+        }
+    };
+    Ok(speaking(verified_by(verifier)?.with_no_client_auth()))
+}
+
+/// For as long the platform's authorities are taken for those that were read.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// With what a client of one destination needs besides.
+fn speaking(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // It has one host, or a few.
+    config.resumption = Resumption::in_memory_sessions(32);
+    config
+}
 
 /// What a client needs that trusts these certificates, in PEM, besides the platform's authorities.
 pub(super) fn client_config(pem: &[Vec<u8>]) -> Result<ClientConfig, Error> {
-    let mut config = verified_by(verifier(pem, Others::Platform)?)?.with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(speaking(verified_by(verifier(pem, Others::Platform)?)?.with_no_client_auth()))
 }
 
 /// Whom else to trust beside the certificates that the configuration names.
@@ -60,7 +95,9 @@ pub type Builder = rustls::ConfigBuilder<ClientConfig, WantsClientCert>;
 
 /// The cryptography that all of batchd's TLS is made of.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
 }
 
 /// Takes a certificate that is one of its own by its name and time alone: nobody else vouches for it. Authorities judge

@@ -5,7 +5,7 @@ use super::descriptors::{self, Share};
 use super::egress::{Guard, GuardedResolver, Lookup, Unresolved, system_lookup};
 use super::encoding::{self, Coding, Unpacker};
 use super::failure::Failure;
-use super::io_thread::IoThread;
+use super::io_thread::{self, IoThread};
 use super::memory::{self, Turn};
 use super::{limits, own_certificate};
 use crate::clock::Clock;
@@ -83,10 +83,10 @@ pub enum TransportProblem {
     Client(String),
 }
 
-/// The real thing: one connection pool on a thread of its own, TLS by rustls with the platform's roots.
+/// The real thing: one connection pool on a thread of its own, or of a few webhooks where there are many; TLS by rustls
+/// with the platform's roots.
 pub struct ReqwestTransport {
     wire: Wire,
-    thread: IoThread,
 }
 
 /// What sends on that thread.
@@ -95,6 +95,7 @@ struct Wire {
     client: reqwest::Client,
     guard: Guard,
     share: Share,
+    thread: Arc<IoThread>,
 }
 
 impl std::fmt::Debug for ReqwestTransport {
@@ -139,30 +140,27 @@ impl ReqwestTransport {
             }
             builder
         };
-        // Who trusts any certificate needs none of these.
-        let named = !certificates.is_empty() && !config.insecure_skip_verify;
-        let trusting = if named {
-            let tls = own_certificate::client_config(&certificates);
+        let failed = |error: rustls::Error| TransportProblem::Client(error.to_string());
+        let trusting = if config.insecure_skip_verify {
+            // Who trusts any certificate needs none.
             builder()
-                .tls_backend_preconfigured(tls.map_err(|error| TransportProblem::Client(error.to_string()))?)
-        } else {
-            builder()
-        };
-        let client = match trusting.build() {
-            Ok(client) => client,
-            Err(problem) if !named => {
-                // Most likely there are no roots; what is wrong besides shows without them too.
-                let client = builder()
-                    .tls_certs_only([])
-                    .build()
-                    .map_err(|_| TransportProblem::Client(innermost(&problem)))?;
-                warn_of_no_roots();
-                client
+        } else if certificates.is_empty() {
+            match own_certificate::platform_config() {
+                Ok(tls) => builder().tls_backend_preconfigured(tls),
+                Err(_) => {
+                    // There are no roots.
+                    warn_of_no_roots();
+                    builder().tls_certs_only([])
+                }
             }
-            Err(problem) => return Err(TransportProblem::Client(innermost(&problem))),
+        } else {
+            let tls = own_certificate::client_config(&certificates).map_err(failed)?;
+            builder().tls_backend_preconfigured(tls)
         };
-        let wire = Wire { client, guard: config.guard, share: config.share };
-        Ok(Self { wire, thread: IoThread::default() })
+        let client = trusting.build().map_err(|problem| TransportProblem::Client(innermost(&problem)))?;
+        let others = (config.share == Share::Webhooks).then_some(&io_thread::WEBHOOKS);
+        let thread = Arc::new(IoThread::new(others));
+        Ok(Self { wire: Wire { client, guard: config.guard, share: config.share, thread } })
     }
 
     /// Does `work`, which keeps to `timeout` by itself as long as its thread is free to read the clock.
@@ -171,7 +169,7 @@ impl ReqwestTransport {
         timeout: Duration,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        let done = tokio::time::timeout(timeout + GRACE, self.thread.run(work)).await;
+        let done = tokio::time::timeout(timeout + GRACE, self.wire.thread.run(work)).await;
         done.unwrap_or(Err(Failure::Timeout(timeout)))
     }
 }
@@ -183,14 +181,22 @@ impl Wire {
         let request = self.request(request)?;
         // Waiting for a descriptor of our own takes nothing from the time that the other side has.
         let _descriptor = self.share.take().await;
-        let (response, deadline) = self.begin(request, timeout).await?;
-        received(response, body_limit, timeout, deadline, &turn).await
+        let begun = busy();
+        let answered = async {
+            let (response, deadline) = self.begin(request, timeout).await?;
+            received(response, body_limit, timeout, deadline, &turn).await
+        };
+        let answered = answered.await;
+        if busy().saturating_sub(begun) > BUSIEST {
+            self.thread.note_busy();
+        }
+        answered
     }
 
     /// The answer up to its body.
     ///
     /// The client reads interim answers (`103 Early Hints`) for as long as they come. Who sends them without an end keeps
-    /// this thread busy, which tells it from an answer that is merely slow.
+    /// this thread busy, which tells it from an answer that is merely slow, unless others keep the thread busy too.
     async fn head(&self, request: reqwest::Request, timeout: Duration) -> Result<reqwest::Response, Failure> {
         let answer = self.client.execute(request);
         tokio::pin!(answer);
@@ -199,7 +205,7 @@ impl Wire {
             tokio::select! {
                 answer = &mut answer => return answer.map_err(|error| failure(&error, timeout)),
                 () = tokio::time::sleep(BUSY_CHECK) => {
-                    if busy().saturating_sub(begun) > BUSIEST {
+                    if busy().saturating_sub(begun) > BUSIEST && !self.thread.is_shared() {
                         return Err(Failure::BadResponse);
                     }
                 }
@@ -421,7 +427,7 @@ impl Transport for ReqwestTransport {
 
     fn upload(&self, call: Call, body: Outgoing) -> BoxFuture<'_, Result<Answer, Failure>> {
         let wire = self.wire.clone();
-        Box::pin(self.thread.run(async move { wire.stream_out(call, body).await }))
+        Box::pin(self.wire.thread.run(async move { wire.stream_out(call, body).await }))
     }
 
     fn open(&self, call: Call) -> BoxFuture<'_, Result<Incoming, Failure>> {

@@ -1,6 +1,7 @@
 //! Anthropic's Message Batches (`docs/providers/anthropic.md`): one word for every end, told apart by the counters.
 
 pub(super) mod models;
+mod one_pass;
 mod results;
 pub(super) mod sampling;
 mod schema;
@@ -8,6 +9,7 @@ mod submission;
 mod thinking;
 mod translation;
 
+use super::given_line::GivenLine;
 use super::openai_results::OneStream;
 use super::read::{self, Reader};
 use super::request::{Credential, Requests, segment};
@@ -302,5 +304,9 @@ impl Provider for Anthropic {
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
         results::output_line(record)
+    }
+
+    fn write_line<'a>(&self, record: &'a [u8], batch: &'a Batch, out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
+        one_pass::write_line(record, batch, out)
     }
 }

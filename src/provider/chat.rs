@@ -64,20 +64,10 @@ impl Choice {
         self.content.get_or_insert_default().push_str(text);
     }
 
-    /// Ends for the reason that the service calls `word`: one of `words`, or another that stands for itself. Without a
-    /// word a usual end is taken for granted only where there is something.
+    /// Ends for the reason that the service calls `word`, as [`finish_reason`] has it.
     pub fn end(&mut self, word: Option<&str>, words: &[(&str, &'static str)]) {
         let is_empty = self.content.is_none() && self.images.is_empty() && self.others.is_empty();
-        let reason = match word {
-            Some(word) => match words.iter().find(|(known, _)| *known == word) {
-                Some((_, reason)) => Cow::Borrowed(*reason),
-                None => Cow::Owned(word.to_lowercase()),
-            },
-            None if is_empty && self.calls.is_empty() => Cow::Borrowed("unknown"),
-            None => Cow::Borrowed("stop"),
-        };
-        let is_usual = reason == "stop";
-        self.finish_reason = if is_usual && !self.calls.is_empty() { "tool_calls".into() } else { reason };
+        self.finish_reason = finish_reason(word, words, is_empty, !self.calls.is_empty());
     }
 
     /// Thinks some more.
@@ -133,6 +123,25 @@ impl Completion {
         }
         body
     }
+}
+
+/// Why an alternative ended that the service calls `word`: one of `words`, or another that stands for itself. Without a
+/// word a usual end is taken for granted only where there is something: `is_empty` says that it has nothing but maybe calls.
+pub fn finish_reason(
+    word: Option<&str>,
+    words: &[(&str, &'static str)],
+    is_empty: bool,
+    has_calls: bool,
+) -> Cow<'static, str> {
+    let reason = match word {
+        Some(word) => match words.iter().find(|(known, _)| *known == word) {
+            Some((_, reason)) => Cow::Borrowed(*reason),
+            None => Cow::Owned(word.to_lowercase()),
+        },
+        None if is_empty && !has_calls => Cow::Borrowed("unknown"),
+        None => Cow::Borrowed("stop"),
+    };
+    if reason == "stop" && has_calls { "tool_calls".into() } else { reason }
 }
 
 fn message(choice: Choice) -> Value {

@@ -1,11 +1,13 @@
 //! Batches of the Gemini Developer API (`docs/providers/gemini.md`): long-running operations with the batch in `metadata`.
 
 mod models;
+mod one_pass;
 mod results;
 mod schema;
 mod submission;
 mod translation;
 
+use super::given_line::GivenLine;
 use super::hook::Hook;
 use super::openai_results::OneStream;
 use super::read::{self, Reader};
@@ -288,6 +290,10 @@ impl Provider for Gemini {
 
     fn output_line(&self, record: Record<'_>) -> Result<OutputLine, String> {
         results::output_line(record)
+    }
+
+    fn write_line<'a>(&self, record: &'a [u8], batch: &'a Batch, out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
+        one_pass::write_line(record, batch, out)
     }
 
     fn file_content(&self, file: &str) -> Result<Call, Failure> {

@@ -26,8 +26,8 @@ impl<'a> GivenLine<'a> {
         let mut scan = Scan::new(line)?;
         let (mut id, mut custom_id, mut response, mut error) = (None, None, None, None);
         scan.object(|scan, key| match key {
-            "id" => once(&mut id, text_id(scan)?),
-            "custom_id" => once(&mut custom_id, text_id(scan)?),
+            "id" => once(&mut id, scan.name_or_null()?),
+            "custom_id" => once(&mut custom_id, scan.name_or_null()?),
             "response" => once(&mut response, Response::read(scan)?),
             "error" => once(&mut error, scan.null()?),
             _ => scan.pass_over(),
@@ -44,21 +44,8 @@ impl<'a> GivenLine<'a> {
 }
 
 /// Puts a field where it belongs; one that is there twice is not clear.
-fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
+pub(super) fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.replace(value).is_none().then_some(())
-}
-
-/// An id, or `null`: what every reader of ids takes for the same.
-fn text_id<'a>(scan: &mut Scan<'a>) -> Option<OrNull<&'a str>> {
-    /// A longer one is left to whoever takes the line apart, in bytes.
-    const LONGEST: usize = 512;
-    let id = scan.text_or_null()?;
-    // A blank one is none, and a noncharacter stands for what cannot be read.
-    let is_plain = |id: &str| {
-        id.len() <= LONGEST
-            && id.starts_with(|c: char| !c.is_whitespace() && !matches!(c, '\u{1FFFE}' | '\u{10FFFE}'))
-    };
-    id.value().is_none_or(is_plain).then_some(id)
 }
 
 struct Response<'a> {
@@ -71,7 +58,7 @@ impl<'a> Response<'a> {
         let (mut status_code, mut request_id, mut body) = (None, None, None);
         scan.object(|scan, key| match key {
             "status_code" => once(&mut status_code, u16::try_from(scan.count()?).ok()?),
-            "request_id" => once(&mut request_id, text_id(scan)?),
+            "request_id" => once(&mut request_id, scan.name_or_null()?),
             "body" => once(&mut body, Body::read(scan)?),
             _ => scan.pass_over(),
         })?;

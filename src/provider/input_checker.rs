@@ -119,6 +119,16 @@ impl InputChecker {
         })
     }
 
+    /// The endpoint of the batch, once a good line has come.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
+    /// How many bytes of a line wait for its end.
+    pub fn held(&self) -> u64 {
+        self.open.len() as u64
+    }
+
     /// Takes the next bytes of the file and adds to `input` what is to be sent of them.
     ///
     /// `false`: there is enough to complain of; more need not come.

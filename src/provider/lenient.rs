@@ -353,7 +353,7 @@ fn number_end(text: &[u8], at: usize) -> usize {
 }
 
 /// The UTF-16 unit that is escaped `at` its backslash.
-fn unit(text: &[u8], at: usize) -> Option<u16> {
+pub(super) fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
     let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
     u16::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| is_hex)?, 16).ok()

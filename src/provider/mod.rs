@@ -11,6 +11,7 @@ pub mod azure_openai;
 pub mod bedrock;
 pub mod bounds;
 pub mod chat;
+mod chat_line;
 pub mod cohere;
 mod conversation;
 pub mod dashscope;
@@ -64,6 +65,7 @@ use crate::domain::status::Status;
 use crate::http::authorize::Issuer;
 use crate::http::call::{Answer, Call};
 use crate::http::failure::Failure;
+use given_line::GivenLine;
 use hook::Hook;
 use http::{HeaderMap, Method};
 use openai_results::OneStream;
@@ -155,6 +157,13 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// What is wrong with a record that is none, as a fragment of a sentence.
     fn output_line(&self, _record: Record<'_>) -> Result<OutputLine, String> {
         Err("results of this kind of provider cannot be read".to_owned())
+    }
+
+    /// Writes a record as a line in OpenAI's form behind what is in `out`, without taking it apart: the same bytes that
+    /// come of [`Provider::output_line`]. `None`: it takes more than that to tell, as for everything unusual; then `out`
+    /// may hold a part of a line.
+    fn write_line<'a>(&self, _record: &'a [u8], _batch: &'a Batch, _out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
+        None
     }
 
     /// Begins to fetch the input of a batch, in lines as it was sent.

@@ -1,8 +1,11 @@
 //! Goes over strict JSON once, checking all of it and building nothing: for what comes by the gigabyte.
 
+use super::lenient::unit;
+use std::borrow::Cow;
+
 /// A place in a text that is one JSON value on one line. Every method returns `None` where the text is not what was
 /// asked for, or where that would take more than a scan to tell; then the place is nowhere.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
@@ -25,8 +28,25 @@ impl<T> OrNull<T> {
     }
 }
 
+/// How a string is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Without escapes.
+    Plain,
+    /// With escapes, all of which are the ones that `serde_json` writes.
+    Usual,
+    /// With others.
+    Otherwise,
+}
+
 /// Nothing is scanned that is nested deeper.
 const MAX_DEPTH: u32 = 100;
+/// Nothing is copied that is nested deeper: what is left alone when it is that deep differs from reader to reader.
+const MAX_COPIED_DEPTH: u32 = 60;
+/// No object with more fields is copied: each key has to be compared with those before it.
+const MAX_COPIED_FIELDS: usize = 32;
+/// The noncharacters and the mark that stand for other things where values are read.
+const RESERVED: [char; 3] = ['\u{1FFFE}', '\u{10FFFD}', '\u{10FFFE}'];
 
 impl<'a> Scan<'a> {
     /// At the beginning of `text`; `None`: it is not UTF-8, or has control characters, which no string may hold.
@@ -76,9 +96,101 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// An array, of which `take` takes each item.
+    #[inline]
+    pub(super) fn array(&mut self, take: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.list(b'[', b']', take)
+    }
+
+    /// The inside of a string as `serde_json` writes it. One that begins with what stands for something else where values
+    /// are read is `None`.
+    pub(super) fn quoted(&mut self) -> Option<Cow<'a, str>> {
+        let from = self.at;
+        let written = self.string()?;
+        let (text, inside) = (&self.text[from..self.at], &self.text[from + 1..self.at - 1]);
+        self.blanks();
+        if written != Written::Otherwise {
+            return (!inside.starts_with(RESERVED)).then_some(Cow::Borrowed(inside));
+        }
+        let read: String = serde_json::from_str(text).ok().filter(|read: &String| !read.starts_with(RESERVED))?;
+        let mut written = serde_json::to_string(&read).ok()?;
+        written.pop();
+        written.remove(0);
+        Some(Cow::Owned(written))
+    }
+
+    /// Copies any value to `out`: without blanks, numbers as they are written, strings as `serde_json` writes them.
+    pub(super) fn copy(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        if self.depth > MAX_COPIED_DEPTH {
+            return None;
+        }
+        match self.peek()? {
+            b'"' => {
+                out.push(b'"');
+                out.extend_from_slice(self.quoted()?.as_bytes());
+                out.push(b'"');
+            }
+            b'{' => {
+                let mut keys: Vec<&str> = Vec::new();
+                out.push(b'{');
+                self.object(|scan, key| {
+                    if keys.len() == MAX_COPIED_FIELDS || keys.contains(&key) || key.starts_with(RESERVED) {
+                        return None;
+                    }
+                    if !keys.is_empty() {
+                        out.push(b',');
+                    }
+                    keys.push(key);
+                    out.push(b'"');
+                    out.extend_from_slice(key.as_bytes());
+                    out.extend_from_slice(b"\":");
+                    scan.copy(out)
+                })?;
+                out.push(b'}');
+            }
+            b'[' => {
+                let mut is_first = true;
+                out.push(b'[');
+                self.array(|scan| {
+                    if !std::mem::take(&mut is_first) {
+                        out.push(b',');
+                    }
+                    scan.copy(out)
+                })?;
+                out.push(b']');
+            }
+            _ => {
+                let from = self.at;
+                self.pass_over()?;
+                out.extend_from_slice(self.text[from..self.at].trim_ascii_end().as_bytes());
+            }
+        }
+        Some(())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        let is_true = self.peek()? == b't';
+        self.word(if is_true { "true" } else { "false" })?;
+        Some(is_true)
+    }
+
     /// A string without escapes, or `null`.
     pub(super) fn text_or_null(&mut self) -> Option<OrNull<&'a str>> {
         if self.is_null() { Some(OrNull::Null) } else { self.text().map(OrNull::Value) }
+    }
+
+    /// An id or a name, or `null`: a text that every reader takes for the same.
+    pub(super) fn name_or_null(&mut self) -> Option<OrNull<&'a str>> {
+        /// A longer one is left to whoever takes the line apart, in bytes.
+        const LONGEST: usize = 512;
+        let name = self.text_or_null()?;
+        // A blank one is none.
+        let is_plain = |name: &str| {
+            name.len() <= LONGEST
+                && name.starts_with(|c: char| !c.is_whitespace() && !RESERVED.contains(&c))
+        };
+        name.value().is_none_or(is_plain).then_some(name)
     }
 
     /// A whole number of at most 64 bits that is not negative.
@@ -163,50 +275,55 @@ impl<'a> Scan<'a> {
 
     /// A string without escapes, and the blanks behind it.
     #[inline]
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let from = self.at + 1;
-        let is_plain = self.string()?;
-        let text = self.text.get(from..self.at - 1).filter(|_| is_plain)?;
+        let written = self.string()?;
+        let text = self.text.get(from..self.at - 1).filter(|_| written == Written::Plain)?;
         self.blanks();
         Some(text)
     }
 
-    /// A string. Whether it has no escapes.
+    /// A string.
     #[inline]
-    fn string(&mut self) -> Option<bool> {
+    fn string(&mut self) -> Option<Written> {
         if self.peek()? != b'"' {
             return None;
         }
         self.at += 1;
-        let mut is_plain = true;
+        let mut written = Written::Plain;
         loop {
             self.at = special(self.text.as_bytes(), self.at)?;
             if self.peek()? == b'"' {
                 self.at += 1;
-                return Some(is_plain);
+                return Some(written);
             }
-            is_plain = false;
-            self.escape()?;
+            if !self.escape()? {
+                written = Written::Otherwise;
+            } else if written == Written::Plain {
+                written = Written::Usual;
+            }
         }
     }
 
-    fn escape(&mut self) -> Option<()> {
+    /// An escape. Whether it is one that `serde_json` writes.
+    fn escape(&mut self) -> Option<bool> {
         let bytes = self.text.as_bytes();
-        self.at += match bytes.get(self.at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-            b'u' => {
-                let digits = bytes.get(self.at + 2..self.at + 6)?;
-                // Half a surrogate pair may be no character, which takes more to tell.
-                let is_surrogate =
-                    matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
-                if is_surrogate || !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return None;
-                }
-                6
-            }
+        let (length, is_usual) = match bytes.get(self.at + 1)? {
+            b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => (2, true),
+            b'/' => (2, false),
+            b'u' => match unit(bytes, self.at)? {
+                // Half a surrogate pair is no character.
+                0xD800..0xDC00 => match unit(bytes, self.at + 6)? {
+                    0xDC00..0xE000 => (12, false),
+                    _ => return None,
+                },
+                0xDC00..0xE000 => return None,
+                _ => (6, false),
+            },
             _ => return None,
         };
-        Some(())
+        self.at += length;
+        Some(is_usual)
     }
 
     fn digits(&mut self) -> Option<()> {

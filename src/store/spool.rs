@@ -11,13 +11,31 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Bytes that are being gathered on the disk of the state. However the process ends, nothing of them is left.
 #[derive(Debug)]
 pub struct Spool {
-    file: File,
+    file: Arc<File>,
     length: u64,
     room: Room,
+    /// Who reads what is gathered while it is.
+    followed: Option<watch::Sender<Gathered>>,
+}
+
+/// How much has been gathered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gathered {
+    length: u64,
+    is_whole: bool,
+}
+
+/// Bytes that are read while they are gathered.
+#[derive(Debug)]
+pub struct Following {
+    file: Arc<File>,
+    gathered: watch::Receiver<Gathered>,
 }
 
 /// Gathered bytes.
@@ -32,7 +50,7 @@ impl Store {
     pub fn spool(&self) -> Result<Spool, StoreError> {
         // Nobody but this process can open a file that has no name.
         let file = tempfile::tempfile_in(&self.0.dir).map_err(StoreError::from)?;
-        Ok(Spool { file, length: 0, room: Room::in_dir(&self.0.dir) })
+        Ok(Spool { file: Arc::new(file), length: 0, room: Room::in_dir(&self.0.dir), followed: None })
     }
 
     /// Puts `bytes` on the disk of the state, to be read from there piece by piece: a reader who is slow then holds no
@@ -63,14 +81,66 @@ impl Spool {
             return Ok(());
         }
         self.room.take(bytes.len() as u64)?;
-        self.file.write_all(bytes)?;
+        (&*self.file).write_all(bytes)?;
         self.length += bytes.len() as u64;
+        self.tell(false);
         Ok(())
+    }
+
+    /// How many bytes there are.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The same bytes, to be read while they are gathered.
+    pub fn follow(&mut self) -> Following {
+        let gathered = self.followed.get_or_insert_default().subscribe();
+        self.tell(false);
+        Following { file: Arc::clone(&self.file), gathered }
     }
 
     /// What was gathered.
     pub fn finish(self) -> Spooled {
-        Spooled { file: Arc::new(self.file), length: self.length }
+        self.tell(true);
+        Spooled { file: self.file, length: self.length }
+    }
+
+    fn tell(&self, is_whole: bool) {
+        if let Some(followed) = &self.followed {
+            followed.send_replace(Gathered { length: self.length, is_whole });
+        }
+    }
+}
+
+impl Following {
+    /// The first `length` bytes as they come, piece by piece. Its end says that all were gathered, and not more than one
+    /// byte besides; an error, that there are others, that they are not gathered to their end, or that none has come for
+    /// as long as `patience`.
+    pub fn pieces(self, length: u64, patience: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+        let read = move |(mut following, at): (Self, u64)| async move {
+            let end = loop {
+                let Gathered { length: gathered, is_whole } = *following.gathered.borrow_and_update();
+                if gathered > length + 1 || (is_whole && gathered < length) {
+                    return Err(io::Error::other("it is not as long as was promised"));
+                }
+                let end = gathered.min(length);
+                if end > at {
+                    break end;
+                }
+                if is_whole {
+                    return Ok(None);
+                }
+                match tokio::time::timeout(patience, following.gathered.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(io::Error::other("it is not gathered to its end")),
+                    Err(_) => return Err(io::Error::other("it is gathered too slowly")),
+                }
+            };
+            let piece = piece_of(&following.file, at, end).await?;
+            let next = at + piece.len() as u64;
+            Ok(Some((piece, (following, next))))
+        };
+        stream::try_unfold((self, 0), read).boxed()
     }
 }
 
@@ -92,19 +162,24 @@ impl Spooled {
             if at >= length {
                 return Ok(None);
             }
-            let most = usize::try_from(length - at).unwrap_or(PIECE).min(PIECE);
-            let reading = file.clone();
-            let piece = off_thread(move || {
-                let mut piece = vec![0; most];
-                reading.read_exact_at(&mut piece, at)?;
-                Ok::<_, io::Error>(Bytes::from(piece))
-            });
-            let piece = piece.await.map_err(io::Error::other)??;
+            let piece = piece_of(&file, at, length).await?;
             let next = at + piece.len() as u64;
             Ok(Some((piece, (file, next))))
         };
         stream::try_unfold((file, 0), read).boxed()
     }
+}
+
+/// The first of the bytes from `at` to `end`.
+async fn piece_of(file: &Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
+    let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+    let file = Arc::clone(file);
+    let read = off_thread(move || {
+        let mut piece = vec![0; most];
+        file.read_exact_at(&mut piece, at)?;
+        Ok::<_, io::Error>(Bytes::from(piece))
+    });
+    read.await.map_err(io::Error::other)?
 }
 
 /// What is read at once.
@@ -146,5 +221,38 @@ mod tests {
         let aside = store.set_aside(Bytes::from_static(b"a long line\n")).await.unwrap();
         let pieces: Vec<Bytes> = aside.pieces().map(Result::unwrap).collect().await;
         assert_eq!(pieces.concat(), b"a long line\n");
+    }
+
+    /// What is read of a spool of so many bytes by whoever was promised `length`; `None`: there was an error.
+    async fn followed(bytes: usize, length: u64, is_finished: bool) -> Option<usize> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let mut spool = store.spool().unwrap();
+        let mut pieces = spool.follow().pieces(length, Duration::from_secs(60));
+        let reading = async {
+            let mut read = 0;
+            while let Some(piece) = pieces.next().await {
+                read += piece.ok()?.len();
+            }
+            Some(read)
+        };
+        let gathering = async {
+            for _ in 0..bytes {
+                spool.add(b"x").unwrap();
+                tokio::task::yield_now().await;
+            }
+            is_finished.then(|| spool.finish())
+        };
+        tokio::join!(reading, gathering).0
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_read_while_it_is_gathered_ends_only_where_that_is_finished_as_promised() {
+        assert_eq!(followed(300, 300, true).await, Some(300));
+        assert_eq!(followed(301, 300, true).await, Some(300));
+        assert_eq!(followed(300, 300, false).await, None);
+        for other in [0, 299, 302, 400] {
+            assert_eq!(followed(other, 300, true).await, None, "{other}");
+        }
     }
 }

@@ -63,6 +63,7 @@ mod state_files;
 mod statements;
 mod store;
 mod submit;
+mod submit_ahead;
 mod submit_params;
 mod support;
 mod telling;

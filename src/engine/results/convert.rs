@@ -1,8 +1,8 @@
 //! What is given of a record: the bytes that it is where it is in OpenAI's form already, else what its provider's adapter
 //! reads in it, or an error with what nobody can read.
 
-use super::{Format, ID_KEYS, Keep, LONG_LINE, Results};
-use crate::domain::batch::Usage;
+use super::{Current, Format, ID_KEYS, Keep, LONG_LINE, Results, Summary};
+use crate::domain::batch::{Batch, Usage};
 use crate::http::memory;
 use crate::provider::given_line::GivenLine;
 use crate::provider::lenient;
@@ -48,7 +48,7 @@ impl Results {
             }
             return;
         }
-        if self.gives_lines && self.pass_on(record, given) {
+        if self.pass_on(record, given) {
             return;
         }
         let read = |object: &Map<String, Value>| match self.saved {
@@ -85,34 +85,35 @@ impl Results {
             let exact = exact.and_then(|exact| read(&exact).ok()).map(OutputLine::into_json);
             lenient::write(&exact.unwrap_or(line), given);
         }
-        self.count(&Seen { has_id, succeeded, usage, model: model.as_deref() });
+        self.summary.count(&Seen { has_id, succeeded, usage, model: model.as_deref() }, &self.batch);
     }
 
-    /// Gives the record as it is, if it is clearly in OpenAI's form. Whether it is.
+    /// Gives the record without taking it apart: as it is where that is clearly in OpenAI's form, or as its adapter writes
+    /// it in one pass. Whether that was possible.
     fn pass_on(&mut self, record: &Bytes, given: &mut Vec<u8>) -> bool {
-        let (Some(line), Some(current)) = (GivenLine::read(record), &self.now) else { return false };
-        let id = line.custom_id.filter(|_| self.format == Format::OpenAi);
-        let succeeded = line.is_success();
-        if self.tally.take(record, id, current.part) && self.keep.wants(succeeded) {
+        let Some(Current { part, .. }) = self.now else { return false };
+        let before = given.len();
+        let is_openai_s = self.format == Format::OpenAi;
+        let line = if self.gives_lines {
             given.extend_from_slice(record);
-            let GivenLine { custom_id, usage, model, .. } = line;
-            self.count(&Seen { has_id: custom_id.is_some(), succeeded, usage, model });
+            GivenLine::read(record)
+        } else if is_openai_s && record.len() <= LONG_LINE {
+            self.account.adapter.write_line(record, &self.batch, given)
+        } else {
+            None
+        };
+        let Some(line) = line else {
+            given.truncate(before);
+            return false;
+        };
+        let GivenLine { custom_id, usage, model, .. } = line;
+        let succeeded = line.is_success();
+        if self.tally.take(record, custom_id.filter(|_| is_openai_s), part) && self.keep.wants(succeeded) {
+            self.summary.count(&Seen { has_id: custom_id.is_some(), succeeded, usage, model }, &self.batch);
+        } else {
+            given.truncate(before);
         }
         true
-    }
-
-    /// Counts a line that was given.
-    fn count(&mut self, seen: &Seen<'_>) {
-        self.summary.lines += 1;
-        self.summary.without_id += u64::from(!seen.has_id);
-        if seen.succeeded {
-            match (seen.usage, &mut self.summary.told) {
-                (Some(usage), Some(total)) => total.add(seen.model.or(self.batch.model.as_deref()), usage),
-                _ => self.all_told = false,
-            }
-        } else {
-            self.summary.failed = self.summary.failed.map(|failed| failed + 1);
-        }
     }
 
     /// Gives a line that nobody can read as an error, with what it holds.
@@ -128,7 +129,7 @@ impl Results {
         }
         self.summary.lines += 1;
         self.summary.unreadable += 1;
-        self.all_told = false;
+        self.summary.told = None;
         if self.format == Format::Raw {
             given.extend_from_slice(record);
             return;
@@ -142,6 +143,22 @@ impl Results {
         });
         let line = json!({"id": null, "custom_id": custom_id, "response": null, "error": error});
         lenient::write(&line, given);
+    }
+}
+
+impl Summary {
+    /// Counts a line of `batch` that was given.
+    fn count(&mut self, seen: &Seen<'_>, batch: &Batch) {
+        self.lines += 1;
+        self.without_id += u64::from(!seen.has_id);
+        if seen.succeeded {
+            match (seen.usage, &mut self.told) {
+                (Some(usage), Some(told)) => told.add(seen.model.or(batch.model.as_deref()), usage),
+                _ => self.told = None,
+            }
+        } else {
+            self.failed = self.failed.map(|failed| failed + 1);
+        }
     }
 }
 

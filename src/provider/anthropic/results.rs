@@ -72,14 +72,7 @@ pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64
         }
     }
     choice.end(reader.text("stop_reason").as_deref(), &STOP_REASONS);
-    let mut count = |field: &str| reader.count(&format!("usage.{field}")).unwrap_or(0);
-    let (input, written) = (count("input_tokens"), count("cache_creation_input_tokens"));
-    let (cached, completion) = (count("cache_read_input_tokens"), count("output_tokens"));
-    let reasoning = count("output_tokens_details.thinking_tokens");
-    let written_1h = count("cache_creation.ephemeral_1h_input_tokens").min(written);
-    // Anthropic counts what goes to or comes from its cache apart.
-    let prompt = input.saturating_add(written).saturating_add(cached);
-    let tokens = Tokens { prompt, cached, written: written - written_1h, written_1h, completion, reasoning };
+    let tokens = tokens(|field| reader.count(&format!("usage.{field}")).unwrap_or(0));
     Some(Completion {
         id: reader.text("id").unwrap_or_default(),
         created,
@@ -89,7 +82,18 @@ pub(in crate::provider) fn completion(message: &Map<String, Value>, created: i64
     })
 }
 
-const STOP_REASONS: [(&str, &str); 6] = [
+/// The tokens of a message, of what `count` finds at a path within its `usage`.
+pub(super) fn tokens(mut count: impl FnMut(&str) -> u64) -> Tokens {
+    let (input, written) = (count("input_tokens"), count("cache_creation_input_tokens"));
+    let (cached, completion) = (count("cache_read_input_tokens"), count("output_tokens"));
+    let reasoning = count("output_tokens_details.thinking_tokens");
+    let written_1h = count("cache_creation.ephemeral_1h_input_tokens").min(written);
+    // Anthropic counts what goes to or comes from its cache apart.
+    let prompt = input.saturating_add(written).saturating_add(cached);
+    Tokens { prompt, cached, written: written - written_1h, written_1h, completion, reasoning }
+}
+
+pub(super) const STOP_REASONS: [(&str, &str); 6] = [
     ("end_turn", "stop"),
     ("stop_sequence", "stop"),
     ("max_tokens", "length"),

@@ -84,15 +84,7 @@ pub(in crate::provider) fn answered(
         let usage = Tokens { prompt, ..Tokens::default() }.usage();
         return (RequestResult::Response { status_code: 200, request_id: None, body }, Some(usage));
     }
-    let mut count = |field: &str| reader.count(&format!("usageMetadata.{field}")).unwrap_or(0);
-    let reasoning = count("thoughtsTokenCount");
-    let tokens = Tokens {
-        prompt: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
-        cached: count("cachedContentTokenCount"),
-        completion: count("candidatesTokenCount").saturating_add(reasoning),
-        reasoning,
-        ..Tokens::default()
-    };
+    let tokens = tokens(|field| reader.count(&format!("usageMetadata.{field}")).unwrap_or(0));
     let tokens = reader.has("usageMetadata").then_some(tokens);
     let candidates = response.get("candidates").and_then(Value::as_array);
     let mut choices: Vec<Choice> = candidates
@@ -123,6 +115,23 @@ pub(in crate::provider) fn answered(
     (completion.into_result(), tokens.map(Tokens::usage))
 }
 
+/// The tokens of an answer, of what `count` finds within its `usageMetadata`.
+pub(super) fn tokens(mut count: impl FnMut(&str) -> u64) -> Tokens {
+    let reasoning = count("thoughtsTokenCount");
+    Tokens {
+        prompt: count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
+        cached: count("cachedContentTokenCount"),
+        completion: count("candidatesTokenCount").saturating_add(reasoning),
+        reasoning,
+        ..Tokens::default()
+    }
+}
+
+/// The id of a call without one: its place among those of its alternative.
+pub(super) fn call_id(index: usize, place: usize) -> String {
+    format!("call_{index}_{place}")
+}
+
 fn choice(candidate: &Value, index: usize) -> Choice {
     let mut choice = Choice::default();
     let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
@@ -131,7 +140,7 @@ fn choice(candidate: &Value, index: usize) -> Choice {
             let text = |key: &str| call.get(key).and_then(Value::as_str).map(str::to_owned);
             choice.calls.push(ToolCall {
                 // Gemini's calls have no ids of their own unless they run in parallel.
-                id: text("id").unwrap_or_else(|| format!("call_{index}_{}", choice.calls.len())),
+                id: text("id").unwrap_or_else(|| call_id(index, choice.calls.len())),
                 name: text("name").unwrap_or_default(),
                 arguments: call.get("args").cloned().unwrap_or_else(|| json!({})),
             });
@@ -159,7 +168,7 @@ fn picture(part: &Value) -> Option<String> {
     kind.starts_with("image/").then(|| format!("data:{kind};base64,{bytes}"))
 }
 
-const FINISH_REASONS: [(&str, &str); 12] = [
+pub(super) const FINISH_REASONS: [(&str, &str); 12] = [
     ("STOP", "stop"),
     ("MAX_TOKENS", "length"),
     ("SAFETY", "content_filter"),
