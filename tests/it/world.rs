@@ -336,7 +336,8 @@ url = {{ env = "TEST_SLACK" }}
 
     /// The binary, with nothing of the environment but what this world gives it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batchd"));
+        let binary = std::env::var_os("BATCHD_BENCH_BINARY");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_batchd").into()));
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")

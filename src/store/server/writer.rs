@@ -11,11 +11,12 @@ use super::super::sql::Sql;
 use super::super::transaction::AfterCommit;
 use super::leases::{self, Letter, Lookout, MemberView, Seen};
 use super::member::{Member, number, quoted};
-use super::session::Session;
+use super::session::{Hints, Session};
 use crate::domain::ownership::{Act, MemberId, Scope};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -73,6 +74,11 @@ impl ServerWriter {
             leaving: BTreeMap::new(),
             beaten: Instant::now(),
         }
+    }
+
+    /// What tells that others have written to this daemon.
+    pub(in super::super) fn hints(&self) -> Arc<Hints> {
+        self.session.hints()
     }
 
     pub(in super::super) fn sql(&self) -> Sql<'_> {
@@ -200,11 +206,16 @@ impl ServerWriter {
             ))?;
             self.commit(now)?;
         }
+        self.session.listen(&self.member.id)?;
         let steady = self.holdings.steady();
         let Seen { sequence, acts, mut held, members, letters, taken } =
             self.lookout.look(&self.session, &self.member.id, self.lease, steady)?;
         // Kept until they are told, whatever fails between.
         self.letters.extend(letters);
+        if taken.len() >= leases::LETTERS_AT_ONCE {
+            // There may be more.
+            self.hints().heard.notify_one();
+        }
         if !taken.is_empty() {
             self.session.control(&format!("DELETE FROM mail WHERE pk IN ({})", taken.join(", ")))?;
         }
@@ -402,7 +413,7 @@ impl ServerWriter {
             }
         }
         if changes.all_webhooks {
-            self.session.control(&format!(
+            self.session.send_control(format!(
                 "INSERT INTO mail (scope, kind) SELECT scope, 'due' FROM leases \
                  WHERE scope LIKE 'webhook:%' AND owner IS DISTINCT FROM '{}'",
                 self.member.id
@@ -410,12 +421,16 @@ impl ServerWriter {
         }
         for some in rows.chunks(LETTERS_IN_ONE) {
             // Whoever owns a scope next reads all of it.
-            self.session.control(&format!(
+            self.session.send_control(format!(
                 "INSERT INTO mail (scope, kind, batch) SELECT scope, kind, CAST(batch AS BIGINT) \
                  FROM (VALUES {}) AS letters (scope, kind, batch) \
                  WHERE scope IN (SELECT leases.scope FROM leases WHERE owner IS NOT NULL)",
                 some.join(", ")
             ))?;
+        }
+        if changes.all_webhooks || !rows.is_empty() {
+            // Who hears it need not wait for the next look. Commits follow each other anyway, which is what it costs.
+            self.session.send_control(format!("NOTIFY batchd, '{}'", self.member.id))?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod opening;
 mod power;
 mod pruning;
 mod recording;
+mod sets;
 mod stage;
 mod texts;
 
