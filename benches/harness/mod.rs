@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,8 @@ pub struct Pager(Arc<Shared>);
 struct Shared {
     live: Vec<String>,
     done: Vec<String>,
-    ended: AtomicBool,
+    /// So many of the oldest have ended.
+    ended: AtomicUsize,
     pages: AtomicU64,
     shown: AtomicU64,
     retrieved: AtomicU64,
@@ -88,7 +89,7 @@ impl Pager {
         let shared = Shared {
             live: (0..count).map(|number| item(number, false)).collect(),
             done: (0..count).map(|number| item(number, true)).collect(),
-            ended: AtomicBool::new(false),
+            ended: AtomicUsize::new(0),
             pages: AtomicU64::new(0),
             shown: AtomicU64::new(0),
             retrieved: AtomicU64::new(0),
@@ -122,7 +123,12 @@ impl Pager {
 
     /// Every batch completes now.
     pub fn end_all(&self) {
-        self.0.ended.store(true, Ordering::Relaxed);
+        self.end_oldest(usize::MAX);
+    }
+
+    /// The oldest, so many in all, have completed.
+    pub fn end_oldest(&self, count: usize) {
+        self.0.ended.store(count, Ordering::Relaxed);
     }
 
     /// When each batch's end was first answered.
@@ -130,7 +136,8 @@ impl Pager {
         self.0.answered.lock().unwrap().clone()
     }
 
-    fn item(&self, number: usize, ended: bool, now: Instant) -> Option<&str> {
+    fn item(&self, number: usize, now: Instant) -> Option<&str> {
+        let ended = number < self.0.ended.load(Ordering::Relaxed);
         if ended && let Some(answered) = self.0.answered.lock().unwrap().get_mut(number) {
             answered.get_or_insert(now);
         }
@@ -144,10 +151,9 @@ async fn list(State(pager): State<Pager>, Query(query): Query<BTreeMap<String, S
     let limit: usize = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(20);
     // The newest has the highest number.
     let newest = query.get("after").and_then(|after| number(after)).unwrap_or(pager.0.live.len());
-    let ended = pager.0.ended.load(Ordering::Relaxed);
     let now = Instant::now();
     let numbers = (newest.saturating_sub(limit)..newest).rev();
-    let items: Vec<&str> = numbers.filter_map(|number| pager.item(number, ended, now)).collect();
+    let items: Vec<&str> = numbers.filter_map(|number| pager.item(number, now)).collect();
     pager.0.pages.fetch_add(1, Ordering::Relaxed);
     pager.0.shown.fetch_add(items.len() as u64, Ordering::Relaxed);
     let more = newest > limit;
@@ -159,8 +165,7 @@ async fn retrieve(State(pager): State<Pager>, Path(id): Path<String>) -> Respons
     tokio::time::sleep(pager.0.takes).await;
     pager.0.retrieved.fetch_add(1, Ordering::Relaxed);
     pager.0.shown.fetch_add(1, Ordering::Relaxed);
-    let ended = pager.0.ended.load(Ordering::Relaxed);
-    match number(&id).and_then(|number| pager.item(number, ended, Instant::now())) {
+    match number(&id).and_then(|number| pager.item(number, Instant::now())) {
         Some(item) => ([("content-type", "application/json")], item.to_owned()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }

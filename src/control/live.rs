@@ -151,11 +151,14 @@ impl Live {
             let assembly = self.assemble(&config).map_err(StartError::Config)?;
             match self.apply(config.clone(), assembly).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (StoreError::Unreachable(_) | StoreError::GivenUp)) if Instant::now() < until => {
+                Err(Unshared::Store(error @ (StoreError::Unreachable(_) | StoreError::GivenUp)))
+                    if Instant::now() < until =>
+                {
                     tracing::warn!("{error}; trying for {} s", STATE_AWAITED_FOR.as_secs());
                     tokio::time::sleep(STATE_TRIED_AGAIN_AFTER).await;
                 }
-                Err(error) => return Err(StartError::State(error)),
+                Err(Unshared::Store(error)) => return Err(StartError::State(error)),
+                Err(refusal) => return Err(StartError::Config(vec![refusal.to_string()])),
             }
         }
     }
@@ -296,7 +299,10 @@ impl Live {
         let assembly = self.assemble(&config).map_err(refused)?;
         let warnings = config.warnings.clone();
         let mut changes = before.changes_to(&config);
-        self.apply(config, assembly).await?;
+        self.apply(config, assembly).await.map_err(|refusal| match refusal {
+            Unshared::Store(error) => error.into(),
+            refusal => ApiError::new(ErrorCode::ConfigRefused, refusal.to_string()),
+        })?;
         self.declare().await;
         if let Err(error) = self.count_what_is_left(&mut changes).await {
             // It is in force all the same.
@@ -355,7 +361,7 @@ impl Live {
 
     /// Puts `config` in force as a whole, or leaves all as it was: whatever can fail comes first, and the last of it is
     /// one commit. What follows cannot fail, and nobody waits in it.
-    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), StoreError> {
+    async fn apply(&self, config: Config, assembly: Assembly) -> Result<(), Unshared> {
         let Assembly { accounts, destinations, targets, inbound, heartbeat, tokens } = assembly;
         self.share_directories(&config).await?;
         let accounts = self.engine.prepare(accounts).await?;
@@ -378,15 +384,11 @@ impl Live {
     }
 
     /// Sees to it that daemons with one state have the directories in common that they need.
-    async fn share_directories(&self, config: &Config) -> Result<(), ApiError> {
+    async fn share_directories(&self, config: &Config) -> Result<(), Unshared> {
         let results = config.results.download.then_some(("results.dir", &config.results.dir));
         let files = config.keeps_files_apart().then_some(("files.dir", &config.files.dir));
         for (key, dir) in results.into_iter().chain(files) {
-            match self.parts.store.share_directory(key, dir).await {
-                Ok(()) => {}
-                Err(Unshared::Store(error)) => return Err(error.into()),
-                Err(refusal) => return Err(ApiError::new(ErrorCode::ConfigRefused, refusal.to_string())),
-            }
+            self.parts.store.share_directory(key, dir).await?;
         }
         Ok(())
     }

@@ -30,7 +30,8 @@ use tokio::time::Instant;
 pub(super) fn platform_config() -> Result<ClientConfig, Error> {
     static SHARED: Mutex<Option<(Instant, Weak<Verifier>)>> = Mutex::new(None);
     let mut shared = lock(&SHARED);
-    let known = shared.as_ref().filter(|(read, _)| read.elapsed() < FRESH).and_then(|(_, known)| known.upgrade());
+    let known =
+        shared.as_ref().filter(|(read, _)| read.elapsed() < FRESH).and_then(|(_, known)| known.upgrade());
     let verifier = match known {
         Some(verifier) => verifier,
         None => {

@@ -67,7 +67,13 @@ impl ChoiceText {
     }
 
     /// Writes it as the next of `choices`; `word` and `words` are as for [`finish_reason`].
-    pub fn end(self, word: Option<&str>, words: &[(&str, &'static str)], index: usize, choices: &mut Vec<u8>) {
+    pub fn end(
+        self,
+        word: Option<&str>,
+        words: &[(&str, &'static str)],
+        index: usize,
+        choices: &mut Vec<u8>,
+    ) {
         let is_empty = self.content.is_none() && self.others.is_empty();
         let reason = finish_reason(word, words, is_empty, self.count > 0);
         let out = choices;
@@ -202,8 +208,12 @@ pub(super) mod tests {
         batch.output_file_id = Some("files/out".to_owned());
         let mut written = b"before".to_vec();
         let given = write(line, &batch, &mut written)?;
-        let read = |object: &Map<String, Value>| read(Record { object, index: 3, part: Part::Output, batch: &batch });
-        let Ok(taken) = lenient::object(line).map_err(|error| error.to_string()).and_then(|object| read(&object)) else {
+        let read = |object: &Map<String, Value>| {
+            read(Record { object, index: 3, part: Part::Output, batch: &batch })
+        };
+        let Ok(taken) =
+            lenient::object(line).map_err(|error| error.to_string()).and_then(|object| read(&object))
+        else {
             return Some(false);
         };
         let counted = GivenLine {
@@ -271,8 +281,28 @@ pub(super) mod tests {
 
     pub fn damage() -> impl Strategy<Value = Damage> {
         let pieces = [
-            "", "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "-", ".", "e", "null", "\\u", "\\/", " ", "\"error\":1,",
-            "\"type\":\"text\",", "\"text\":\"\",", "{\"text\":\"x\"},", "\u{10FFFD}",
+            "",
+            "\"",
+            "\\",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "0",
+            "-",
+            ".",
+            "e",
+            "null",
+            "\\u",
+            "\\/",
+            " ",
+            "\"error\":1,",
+            "\"type\":\"text\",",
+            "\"text\":\"\",",
+            "{\"text\":\"x\"},",
+            "\u{10FFFD}",
         ];
         let with = prop_oneof![
             any::<u8>().prop_map(|byte| vec![byte]),

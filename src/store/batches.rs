@@ -2,7 +2,8 @@
 
 use super::column::{Pk, count, instant, maybe_at, maybe_status, ms, status};
 use super::error::StoreError;
-use super::recording::{self, Registered, Registration};
+use super::given::Given;
+use super::recording::{self, Check, Registered, Registration};
 use super::state::Store;
 use super::touch::Touch;
 use super::value::{Value, named};
@@ -69,13 +70,10 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
         self.write(move |tx| {
-            let one = |item: Registration| {
-                if item.tracked.origin == Origin::Hand {
-                    submissions::settle(tx, &item.tracked.key)?;
-                }
-                recording::register(tx, item, &routes)
-            };
-            items.into_iter().map(one).collect()
+            let by_hand =
+                items.iter().map(|item| &item.tracked).filter(|tracked| tracked.origin == Origin::Hand);
+            submissions::settle(tx, by_hand.map(|tracked| &tracked.key))?;
+            recording::register_all(tx, items, &routes)
         })
         .await
     }
@@ -87,7 +85,7 @@ impl Store {
     /// A check that was overtaken by another one, which saw the end, changes nothing. Returns how many events were
     /// new.
     pub async fn record(&self, pk: Pk, step: Step, routes: Arc<Routes>) -> Result<usize, StoreError> {
-        self.write(move |tx| recording::record(tx, pk, &step, &routes)).await
+        self.write_in_set(Check { pk, step, routes }).await
     }
 
     /// Notes a check that changed nothing; written with the next commit, or within 30 s.
@@ -151,9 +149,15 @@ impl Store {
     ) -> Result<Vec<(Pk, Tracked)>, StoreError> {
         let mut found = self
             .read(move |connection| {
-                let sql = row::select("WHERE provider = ?1 AND id = ?2 AND next_poll_at IS NOT NULL");
-                let found = ids.iter().map(|id| connection.row(&sql, (&provider, id), row::read));
-                found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
+                let given = ids.into_iter().map(|id| vec![provider.clone().into(), id.into()]);
+                connection.rows_of(
+                    &row::select(
+                        ", given(at TEXT, wanted TEXT)
+                         WHERE provider = given.at AND id = given.wanted AND next_poll_at IS NOT NULL",
+                    ),
+                    &given.collect(),
+                    row::read,
+                )
             })
             .await?;
         self.show_touches(&mut found);
@@ -163,10 +167,11 @@ impl Store {
     /// The ids of these batches, in no particular order.
     pub async fn ids(&self, batches: Vec<Pk>) -> Result<Vec<String>, StoreError> {
         self.read(move |connection| {
-            let ids = batches
-                .into_iter()
-                .map(|pk| connection.row("SELECT id FROM batches WHERE pk = ?1", [pk], |row| row.get("id")));
-            ids.filter_map(Result::transpose).collect()
+            connection.rows_of(
+                "SELECT id FROM batches, given(wanted INT) WHERE pk = given.wanted",
+                &Given::each(batches),
+                |row| row.get("id"),
+            )
         })
         .await
     }
@@ -180,16 +185,18 @@ impl Store {
     /// The providers that have a batch with each of these ids; an id that nobody has is left out.
     pub async fn providers_of(&self, ids: Vec<String>) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         self.read(move |connection| {
-            let mut found = BTreeMap::new();
-            for id in ids {
-                let providers: Vec<String> = connection.rows(
-                    "SELECT provider FROM batches WHERE id = ?1 OR submission = ?1 ORDER BY provider",
-                    [&id],
-                    |row| row.get("provider"),
-                )?;
-                if !providers.is_empty() {
-                    found.insert(id, providers);
-                }
+            let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let providers: Vec<(String, String)> = connection.rows_of(
+                "SELECT given.wanted AS wanted, provider FROM batches, given(wanted TEXT)
+                 WHERE id = given.wanted OR submission = given.wanted",
+                &Given::each(ids),
+                |row| Ok((row.get("wanted")?, row.get("provider")?)),
+            )?;
+            for (id, provider) in providers {
+                found.entry(id).or_default().push(provider);
+            }
+            for providers in found.values_mut() {
+                providers.sort_unstable();
             }
             Ok(found)
         })
@@ -254,7 +261,7 @@ impl Store {
                 |row| row.get("provider"),
             )?;
             if let Some(provider) = provider {
-                tx.execute("DELETE FROM checks WHERE batch = ?1", [pk])?;
+                tx.send("DELETE FROM checks WHERE batch = ?1", [pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, provider);
             }
@@ -278,10 +285,10 @@ impl Store {
             )?;
             if let Some((key, created_at)) = found {
                 discovery::pass_over(tx, &key.provider, &key.id, created_at)?;
-                tx.execute("DELETE FROM fences WHERE about = ?1", [telling::fence(&key)])?;
+                tx.send("DELETE FROM fences WHERE about = ?1", [telling::fence(&key)])?;
                 history::forget(tx, &key)?;
                 queue::forget(tx, &key.id)?;
-                tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
+                tx.send("DELETE FROM batches WHERE pk = ?1", [pk])?;
                 tx.supersede(pk);
                 tx.take_off_schedule(pk, key.provider);
             }

@@ -2,6 +2,7 @@
 
 use super::column::{self, Pk, from_json, json, maybe_json, ms};
 use super::error::StoreError;
+use super::given::Given;
 use super::sql::Row;
 use super::state::Store;
 use super::transaction::Tx;
@@ -155,80 +156,132 @@ pub(super) fn of(
     prices.cost(buyer, &spent)
 }
 
-/// The same, with the tokens by model that stand in its row.
-pub(super) fn of_row(
-    tx: &Tx<'_>,
-    pk: Pk,
+/// The same of a check; what has not ended keeps what it has.
+pub(super) fn of_check(
+    prices: &Prices,
     tracked: &Tracked,
     before: Option<&Cost>,
-) -> Result<Option<Cost>, StoreError> {
-    if !tracked.batch.status.is_terminal() {
-        return Ok(before.cloned());
-    }
-    let told: Option<SpentByModel> =
-        tx.row("SELECT spent FROM batches WHERE pk = ?1", [pk], |row| maybe_json(row, "spent"))?.flatten();
-    Ok(of(&tx.prices, tracked, before, &told.unwrap_or_default()))
+    told: &SpentByModel,
+) -> Option<Cost> {
+    if tracked.batch.status.is_terminal() { of(prices, tracked, before, told) } else { before.cloned() }
+}
+
+/// The batches of these rows, each with the tokens by model that its results have told.
+pub(super) fn load_spent(
+    tx: &Tx<'_>,
+    batches: &[Pk],
+) -> Result<BTreeMap<Pk, (Tracked, SpentByModel)>, StoreError> {
+    let found = tx.rows_of(
+        &row::select_with("spent", ", given(wanted INT) WHERE pk = given.wanted"),
+        &Given::each(batches.iter().copied()),
+        |row| {
+            let (pk, tracked) = row::read(row)?;
+            Ok((pk, (tracked, maybe_json(row, "spent")?.unwrap_or_default())))
+        },
+    )?;
+    Ok(found.into_iter().collect())
 }
 
 /// Writes what the batch of a row costs, if that is known by now. Whether it is news.
 pub(super) fn settle(tx: &Tx<'_>, pk: Pk) -> Result<bool, StoreError> {
-    let Some((_, mut tracked)) = row::load(tx, pk)? else { return Ok(false) };
-    let cost = of_row(tx, pk, &tracked, tracked.cost.as_ref())?;
+    let Some((mut tracked, told)) = load_spent(tx, &[pk])?.remove(&pk) else { return Ok(false) };
+    let cost = of_check(&tx.prices, &tracked, tracked.cost.as_ref(), &told);
     if cost == tracked.cost {
         return Ok(false);
     }
     tracked.cost = cost;
     let stored = tracked.cost.as_ref().map(json).transpose()?;
-    tx.execute("UPDATE batches SET cost = :cost WHERE pk = :pk", named! { ":pk": pk, ":cost": stored })?;
-    count(tx, &tracked)?;
+    tx.send("UPDATE batches SET cost = :cost WHERE pk = :pk", named! { ":pk": pk, ":cost": stored })?;
+    count(tx, std::iter::once(&tracked))?;
     Ok(true)
 }
 
-/// Adds what `tracked` costs to what was spent, unless it has been.
-pub(super) fn count(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
-    let Some(cost) = &tracked.cost else { return Ok(()) };
-    let about = telling::fence(&tracked.key);
-    let amount: BTreeMap<String, Usd> =
-        cost.models.iter().map(|(model, cost)| (model.clone(), cost.amount)).collect();
-    let before: Option<BTreeMap<String, Usd>> =
-        tx.row("SELECT cost FROM counted WHERE about = ?1", [about], |row| from_json(row, "cost"))?;
-    if before.as_ref() == Some(&amount) {
+/// Adds what these batches cost to what was spent, unless it has been.
+pub(super) fn count<'t>(tx: &Tx<'_>, batches: impl Iterator<Item = &'t Tracked>) -> Result<(), StoreError> {
+    let costs = batches.filter_map(|tracked| {
+        let models = &tracked.cost.as_ref()?.models;
+        let amounts = models.iter().map(|(model, cost)| (model.clone(), cost.amount));
+        Some((telling::fence(&tracked.key), tracked, amounts.collect::<ByModel>()))
+    });
+    let costs: Vec<(i64, &Tracked, ByModel)> = costs.collect();
+    if costs.is_empty() {
         return Ok(());
     }
-    tx.execute("INSERT INTO counted (about, cost) VALUES (?1, ?2) ON CONFLICT (about) DO UPDATE SET cost = excluded.cost", (about, json(&amount)?))?;
-    let month = month(end(tracked));
-    let before = before.unwrap_or_default();
-    let models: BTreeSet<&String> = amount.keys().chain(before.keys()).collect();
-    for model in models {
-        let share = |of: &BTreeMap<String, Usd>| of.get(model).copied().unwrap_or_default();
-        if let Some(more) = share(&amount).minus(share(&before)) {
-            spend(tx, &month, &tracked.key.provider, model, more)?;
+    let before = tx.rows_of(
+        "SELECT about, cost FROM counted, given(wanted INT) WHERE about = given.wanted",
+        &Given::each(costs.iter().map(|(about, ..)| *about)),
+        |row| Ok((row.get("about")?, from_json(row, "cost")?)),
+    )?;
+    let before: BTreeMap<i64, ByModel> = before.into_iter().collect();
+    let (mut counted, mut more) = (Given::default(), Vec::new());
+    for (about, tracked, amounts) in &costs {
+        let before = before.get(about);
+        if before == Some(amounts) {
+            continue;
+        }
+        counted.push(vec![(*about).into(), json(amounts)?.into()]);
+        let (none, month) = (ByModel::new(), month(end(tracked)));
+        let before = before.unwrap_or(&none);
+        let models: BTreeSet<&String> = amounts.keys().chain(before.keys()).collect();
+        for model in models {
+            let share = |of: &ByModel| of.get(model).copied().unwrap_or_default();
+            if let Some(amount) = share(amounts).minus(share(before)) {
+                more.push(((month.clone(), tracked.key.provider.clone(), model.clone()), amount));
+            }
         }
     }
-    Ok(())
+    tx.set(
+        "INSERT INTO counted (about, cost) SELECT given.about, given.cost FROM given(about INT, cost TEXT)
+         WHERE TRUE ON CONFLICT (about) DO UPDATE SET cost = excluded.cost",
+        &counted,
+    )?;
+    spend(tx, more)
 }
 
-fn spend(tx: &Tx<'_>, month: &str, provider: &str, model: &str, more: Usd) -> Result<(), StoreError> {
-    let before: Option<String> = tx.row(
-        "SELECT amount FROM spending WHERE month = ?1 AND provider = ?2 AND model = ?3",
-        (month, provider, model),
-        |row| row.get("amount"),
-    )?;
-    let before = before.map(|text| amount(&text)).transpose()?.unwrap_or_default();
-    let Some(sum) = before.plus(more) else {
-        tracing::warn!(
-            provider,
-            model,
-            "what was spent is more than can be added up; {more} dollars are left out"
-        );
-        return Ok(());
+/// Amounts by model.
+type ByModel = BTreeMap<String, Usd>;
+/// What is summed up: the batches of a month, a provider and a model.
+type Sum = (String, String, String);
+
+fn spend(tx: &Tx<'_>, more: Vec<(Sum, Usd)>) -> Result<(), StoreError> {
+    let given = |(month, provider, model): &Sum| {
+        vec![month.clone().into(), provider.clone().into(), model.clone().into()]
     };
-    tx.execute(
-        "INSERT INTO spending (month, provider, model, amount) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (month, provider, model) DO UPDATE SET amount = excluded.amount",
-        (month, provider, model, sum.to_string()),
+    let wanted: BTreeSet<&Sum> = more.iter().map(|(sum, _)| sum).collect();
+    let sums = tx.rows_of(
+        "SELECT spending.month AS month, spending.provider AS provider, spending.model AS model, amount
+         FROM spending, given(month TEXT, provider TEXT, model TEXT)
+         WHERE spending.month = given.month AND spending.provider = given.provider AND spending.model = given.model",
+        &wanted.into_iter().map(given).collect(),
+        |row| {
+            let text: String = row.get("amount")?;
+            Ok(((row.get("month")?, row.get("provider")?, row.get("model")?), amount(&text)?))
+        },
     )?;
-    Ok(())
+    let mut sums: BTreeMap<Sum, Usd> = sums.into_iter().collect();
+    for (of, more) in more {
+        let sum = sums.entry(of.clone()).or_default();
+        match sum.plus(more) {
+            Some(new) => *sum = new,
+            None => tracing::warn!(
+                provider = of.1,
+                model = of.2,
+                "what was spent is more than can be added up; {more} dollars are left out"
+            ),
+        }
+    }
+    let written = sums.iter().map(|(sum, amount)| {
+        let mut row = given(sum);
+        row.push(amount.to_string().into());
+        row
+    });
+    tx.set(
+        "INSERT INTO spending (month, provider, model, amount)
+         SELECT given.month, given.provider, given.model, given.amount
+         FROM given(month TEXT, provider TEXT, model TEXT, amount TEXT)
+         WHERE TRUE ON CONFLICT (month, provider, model) DO UPDATE SET amount = excluded.amount",
+        &written.collect(),
+    )
 }
 
 fn spending(row: &Row<'_>) -> Result<Spending, StoreError> {

@@ -68,7 +68,7 @@ impl Store {
     pub async fn forget_asked(&self, prefix: String) -> Result<(), StoreError> {
         self.write(move |tx| {
             let end = format!("{prefix}{}", char::MAX);
-            tx.execute("DELETE FROM creations WHERE key >= ?1 AND key < ?2", (prefix, end))?;
+            tx.send("DELETE FROM creations WHERE key >= ?1 AND key < ?2", (prefix, end))?;
             Ok(())
         })
         .await
@@ -77,12 +77,12 @@ impl Store {
 
 /// Written with the submission of `marker`.
 pub(super) fn open(tx: &Tx<'_>, marker: &str, asked: &Asked) -> Result<(), StoreError> {
-    tx.execute(
+    tx.send(
         "DELETE FROM creations WHERE created_at < ?1
            AND NOT EXISTS (SELECT 1 FROM submissions WHERE submissions.marker = creations.marker)",
         [ms(earlier(tx.now, KEPT_FOR))],
     )?;
-    tx.execute(
+    tx.send(
         "INSERT INTO creations (marker, key, request, created_at) VALUES (:marker, :key, :request, :now)",
         named! {
             ":marker": marker,
@@ -96,7 +96,7 @@ pub(super) fn open(tx: &Tx<'_>, marker: &str, asked: &Asked) -> Result<(), Store
 
 /// The submission has created this batch.
 pub(super) fn complete(connection: &Sql<'_>, marker: &str, batch: &BatchKey) -> Result<(), StoreError> {
-    connection.execute(
+    connection.send(
         "UPDATE creations SET provider = ?2, batch_id = ?3 WHERE marker = ?1",
         (marker, &batch.provider, &batch.id),
     )?;
@@ -105,7 +105,7 @@ pub(super) fn complete(connection: &Sql<'_>, marker: &str, batch: &BatchKey) -> 
 
 /// The submission has created nothing: whoever asks again has it created.
 pub(super) fn forget(connection: &Sql<'_>, marker: &str) -> Result<(), StoreError> {
-    connection.execute("DELETE FROM creations WHERE marker = ?1", [marker])?;
+    connection.send("DELETE FROM creations WHERE marker = ?1", [marker])?;
     Ok(())
 }
 

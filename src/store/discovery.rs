@@ -2,7 +2,7 @@
 
 use super::column::{maybe_at, ms};
 use super::error::StoreError;
-use super::recording::{Registered, Registration, register};
+use super::recording::{Registered, Registration, register_all};
 use super::sql::Sql;
 use super::state::Store;
 use super::value::named;
@@ -52,19 +52,15 @@ impl Store {
         ids: Vec<String>,
     ) -> Result<BTreeSet<String>, StoreError> {
         self.read(move |connection| {
-            let mut unknown = BTreeSet::new();
-            for id in ids {
-                let known: bool = connection.one(
-                    "SELECT EXISTS (SELECT 1 FROM batches WHERE id = ?2 AND provider = ?1)
-                     OR EXISTS (SELECT 1 FROM passed_over WHERE provider = ?1 AND id = ?2) AS known",
-                    (&provider, &id),
-                    |row| row.get("known"),
-                )?;
-                if !known {
-                    unknown.insert(id);
-                }
-            }
-            Ok(unknown)
+            let given = ids.into_iter().map(|id| vec![provider.clone().into(), id.into()]);
+            let unknown = connection.rows_of(
+                "SELECT given.wanted AS id FROM given(at TEXT, wanted TEXT)
+                 WHERE NOT EXISTS (SELECT 1 FROM batches WHERE id = given.wanted AND provider = given.at)
+                   AND NOT EXISTS (SELECT 1 FROM passed_over WHERE provider = given.at AND id = given.wanted)",
+                &given.collect(),
+                |row| row.get("id"),
+            )?;
+            Ok(unknown.into_iter().collect())
         })
         .await
     }
@@ -77,13 +73,13 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
         self.write(move |tx| {
-            let registered = page.new.into_iter().map(|item| register(tx, item, &routes)).collect();
-            for (id, created_at) in page.old_news {
+            let registered = register_all(tx, page.new, &routes)?;
+            let old_news = page.old_news.into_iter().map(|(id, created_at)| {
                 // What has no time is never forgotten: it would be new again.
-                let created_at = created_at.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000));
-                insert_passed_over(tx, &provider, &id, created_at)?;
-            }
-            tx.execute(
+                (id, created_at.map_or(i64::MAX, |seconds| seconds.saturating_mul(1000)))
+            });
+            insert_passed_over(tx, &provider, old_news)?;
+            tx.send(
                 "INSERT INTO discovery (provider, began_at, round_at)
                  VALUES (:provider, :began_at, CASE WHEN :last = 1 THEN coalesce(CAST(:read_to AS BIGINT), CAST(:began_at AS BIGINT)) END)
                  ON CONFLICT (provider) DO UPDATE
@@ -96,12 +92,12 @@ impl Store {
                 },
             )?;
             if page.last {
-                tx.execute(
+                tx.send(
                     "DELETE FROM passed_over WHERE provider = ?1 AND created_at < ?2",
                     (&provider, ms(page.forget_before)),
                 )?;
             }
-            registered
+            Ok(registered)
         })
         .await
     }
@@ -116,7 +112,8 @@ pub(super) fn pass_over(
 ) -> Result<(), StoreError> {
     let searched = connection.row("SELECT 1 FROM discovery WHERE provider = ?1", [provider], |_| Ok(()))?;
     if searched.is_some() {
-        insert_passed_over(connection, provider, id, created_at.saturating_mul(1000))?;
+        let one = (id.to_owned(), created_at.saturating_mul(1000));
+        insert_passed_over(connection, provider, std::iter::once(one))?;
     }
     Ok(())
 }
@@ -124,13 +121,13 @@ pub(super) fn pass_over(
 fn insert_passed_over(
     connection: &Sql<'_>,
     provider: &str,
-    id: &str,
-    created_at: i64,
+    batches: impl Iterator<Item = (String, i64)>,
 ) -> Result<(), StoreError> {
-    connection.execute(
-        "INSERT INTO passed_over (provider, id, created_at) VALUES (:provider, :id, :created_at)
-             ON CONFLICT DO NOTHING",
-        named! { ":provider": provider, ":id": id, ":created_at": created_at },
-    )?;
-    Ok(())
+    let given =
+        batches.map(|(id, created_at)| vec![provider.to_owned().into(), id.into(), created_at.into()]);
+    connection.set(
+        "INSERT INTO passed_over (provider, id, created_at) SELECT given.provider, given.id, given.created_at
+         FROM given(provider TEXT, id TEXT, created_at INT) WHERE TRUE ON CONFLICT DO NOTHING",
+        &given.collect(),
+    )
 }

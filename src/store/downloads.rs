@@ -23,15 +23,9 @@ pub struct Due {
     pub tries: u32,
 }
 
-/// Results whose end has been told are due from now on.
-pub(super) fn want(tx: &Tx<'_>, pk: Pk, told: &[Occurrence]) -> Result<(), StoreError> {
-    if told.iter().any(|event| EventType::ENDS.contains(&event.kind())) {
-        tx.execute(
-            "UPDATE batches SET download_at = :now WHERE pk = :pk AND results IS NULL",
-            named! { ":pk": pk, ":now": ms(tx.now) },
-        )?;
-    }
-    Ok(())
+/// Results whose end is told are due from then on.
+pub(super) fn are_wanted(told: &[Occurrence]) -> bool {
+    told.iter().any(|event| EventType::ENDS.contains(&event.kind()))
 }
 
 impl Store {
@@ -65,7 +59,7 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE batches SET download_at = :next, download_tries = download_tries + 1,
                    download_error = :error
                  WHERE pk = :pk",
@@ -93,7 +87,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             let saved_json = saved.as_ref().map(json).transpose()?;
-            tx.execute(
+            tx.send(
                 "UPDATE batches SET download_at = NULL, download_error = :flaw,
                    results = coalesce(:results, results)
                  WHERE pk = :pk",
@@ -136,7 +130,7 @@ impl Store {
     /// The copy at `path` has been deleted.
     pub async fn forget_results(&self, path: String) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute("UPDATE batches SET results = NULL WHERE results ->> '$.path' = ?1", [path])?;
+            tx.send("UPDATE batches SET results = NULL WHERE results ->> '$.path' = ?1", [path])?;
             Ok(())
         })
         .await
@@ -168,10 +162,10 @@ fn give_tokens(tx: &Tx<'_>, pk: Pk, told: Option<Told>) -> Result<(), StoreError
     let Some((_, Tracked { mut batch, .. })) = row::load(tx, pk)? else { return Ok(()) };
     if batch.usage.is_none_or(|known| known.input_tokens == 0 && known.output_tokens == 0) {
         batch.usage = Some(usage);
-        tx.execute("UPDATE batches SET batch = ?2 WHERE pk = ?1", (pk, json(&batch)?))?;
+        tx.send("UPDATE batches SET batch = ?2 WHERE pk = ?1", (pk, json(&batch)?))?;
     }
     if !by_model.is_empty() {
-        tx.execute(
+        tx.send(
             "UPDATE batches SET spent = :spent WHERE pk = :pk",
             named! { ":pk": pk, ":spent": json(&by_model)? },
         )?;

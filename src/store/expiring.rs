@@ -2,7 +2,6 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
-use super::sql::Sql;
 use super::state::Store;
 use super::transaction::Tx;
 use super::value::named;
@@ -30,17 +29,6 @@ impl Store {
     }
 }
 
-/// Notes when it is to be told that the results of a batch will soon be deleted.
-pub(super) fn plan(connection: &Sql<'_>, pk: Pk, tracked: &Tracked) -> Result<(), StoreError> {
-    if tracked.batch.status.is_terminal() {
-        connection.execute(
-            "UPDATE batches SET results_warn_at = :at WHERE pk = :pk",
-            named! { ":pk": pk, ":at": finding::results_warn_at(tracked).map(ms) },
-        )?;
-    }
-    Ok(())
-}
-
 fn tell_some(tx: &mut Tx<'_>, now: Timestamp, routes: &Routes) -> Result<(usize, u64), StoreError> {
     let due: Vec<(Pk, Tracked)> = tx.rows(
         &row::select(&format!("WHERE results_warn_at <= ?1 ORDER BY results_warn_at LIMIT {AT_ONCE}")),
@@ -53,7 +41,7 @@ fn tell_some(tx: &mut Tx<'_>, now: Timestamp, routes: &Routes) -> Result<(usize,
             let draft = found.draft(&tracked);
             told += u64::from(telling::record(tx, &draft, Some((pk, &tracked)), routes)?);
         }
-        tx.execute(
+        tx.send(
             "UPDATE batches SET results_warn_at = NULL, warned = :warned WHERE pk = :pk",
             named! { ":pk": pk, ":warned": json(&tracked.warned)? },
         )?;

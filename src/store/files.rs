@@ -124,7 +124,7 @@ impl Store {
     /// Somebody has read the file, so it is kept for longer.
     pub async fn use_file(&self, id: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute("UPDATE files SET used_at = ?2 WHERE id = ?1 AND used_at < ?2", (id, ms(now)))?;
+            tx.send("UPDATE files SET used_at = ?2 WHERE id = ?1 AND used_at < ?2", (id, ms(now)))?;
             Ok(())
         })
         .await
@@ -197,7 +197,7 @@ fn total(connection: &Sql<'_>) -> Result<u64, StoreError> {
 }
 
 fn insert(tx: &Tx<'_>, file: &StoredFile) -> Result<(), StoreError> {
-    tx.execute(
+    tx.send(
         "INSERT INTO files (id, name, bytes, sha256, created_at, expires_at, used_at, owner)
          VALUES (:id, :name, :bytes, :sha256, :created_at, :expires_at, :created_at, :owner)",
         named! {

@@ -4,8 +4,9 @@
 
 use super::column::{Pk, ms, word};
 use super::error::StoreError;
+use super::given::Given;
 use super::row;
-use super::sql::Sql;
+use super::sql::{Row, Sql};
 use super::state::Store;
 use super::value::named;
 use crate::domain::batch::Batch;
@@ -13,6 +14,7 @@ use crate::domain::hazard::Span;
 use crate::domain::history::{Class, Lesson, Stage, lessons};
 use crate::domain::tracked::BatchKey;
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The spans of a provider's batches that are known, of every class.
 #[derive(Clone, Debug, Default)]
@@ -83,56 +85,49 @@ impl Store {
 
 /// Learns from `batch` if it has ended; each batch teaches once.
 pub(super) fn learn(connection: &Sql<'_>, key: &BatchKey, batch: &Batch) -> Result<(), StoreError> {
-    for lesson in lessons(&key.provider, batch) {
-        keep(connection, key, batch, &lesson)?;
+    learn_all(connection, std::iter::once((key, batch)))
+}
+
+/// The same of many.
+pub(super) fn learn_all<'b>(
+    connection: &Sql<'_>,
+    batches: impl Iterator<Item = (&'b BatchKey, &'b Batch)>,
+) -> Result<(), StoreError> {
+    let mut taught = Vec::new();
+    for (key, batch) in batches {
+        taught.extend(lessons(&key.provider, batch).into_iter().map(|lesson| (key, batch, lesson)));
     }
-    Ok(())
-}
-
-/// Forgets what the batch taught.
-pub(super) fn forget(connection: &Sql<'_>, key: &BatchKey) -> Result<(), StoreError> {
-    connection.execute(
-        "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
-        (&key.provider, &key.id),
-    )?;
-    Ok(())
-}
-
-fn keep(connection: &Sql<'_>, key: &BatchKey, batch: &Batch, lesson: &Lesson) -> Result<(), StoreError> {
-    let class = named! {
-        ":provider": key.provider,
-        ":endpoint": lesson.class.endpoint.as_deref().unwrap_or_default(),
-        ":model": lesson.class.model.as_deref().unwrap_or_default(),
-        ":size": lesson.class.size.unwrap_or_default(),
-    };
-    connection.execute(
-        "INSERT INTO classes (provider, endpoint, model, size) VALUES (:provider, :endpoint, :model, :size)
-             ON CONFLICT DO NOTHING",
-        class,
-    )?;
-    let class: Pk = connection.one(
-        "SELECT pk FROM classes
-             WHERE provider = :provider AND endpoint = :endpoint AND model = :model AND size = :size",
-        class,
-        |row| row.get("pk"),
-    )?;
-    let stage = lesson.class.stage.as_str();
-    #[expect(clippy::cast_possible_truncation, reason = "whole seconds, at most 60 days of them")]
-    let seconds = lesson.seconds as i64;
-    let new = connection.execute(
-        "INSERT INTO durations (class, stage, id, ended_at, seconds, ended)
-             VALUES (:class, :stage, :id, :ended_at, :seconds, :ended) ON CONFLICT DO NOTHING",
-        named! {
-            ":class": class,
-            ":stage": stage,
-            ":id": key.id,
-            ":ended_at": batch.ended_at(),
-            ":seconds": seconds,
-            ":ended": lesson.ended,
-        },
-    )?;
-    if new > 0 {
-        connection.execute(
+    if taught.is_empty() {
+        return Ok(());
+    }
+    let numbers = numbers(connection, taught.iter().map(|(key, _, lesson)| kind(key, lesson)).collect())?;
+    let mut given = Given::default();
+    for (key, batch, lesson) in &taught {
+        let Some(class) = numbers.get(&kind(key, lesson)) else { continue };
+        #[expect(clippy::cast_possible_truncation, reason = "whole seconds, at most 60 days of them")]
+        let seconds = lesson.seconds as i64;
+        given.push(vec![
+            (*class).into(),
+            lesson.class.stage.as_str().to_owned().into(),
+            key.id.clone().into(),
+            batch.ended_at().into(),
+            seconds.into(),
+            lesson.ended.into(),
+        ]);
+    }
+    let new: BTreeSet<(Pk, String)> = connection
+        .rows_of(
+            "INSERT INTO durations (class, stage, id, ended_at, seconds, ended)
+             SELECT given.class, given.stage, given.id, given.ended_at, given.seconds, given.ended
+             FROM given(class INT, stage TEXT, id TEXT, ended_at INT, seconds INT, ended INT)
+             WHERE TRUE ON CONFLICT DO NOTHING RETURNING class, stage",
+            &given,
+            |row| Ok((row.get("class")?, row.get("stage")?)),
+        )?
+        .into_iter()
+        .collect();
+    for (class, stage) in new {
+        connection.send(
             &format!(
                 "DELETE FROM durations WHERE (class, stage, id) IN (
                    SELECT class, stage, id FROM durations
@@ -141,6 +136,57 @@ fn keep(connection: &Sql<'_>, key: &BatchKey, batch: &Batch, lesson: &Lesson) ->
             (class, stage),
         )?;
     }
+    Ok(())
+}
+
+/// What of a class has a number: provider, endpoint, model and size.
+type Kind = (String, String, String, u8);
+
+fn kind(key: &BatchKey, Lesson { class, .. }: &Lesson) -> Kind {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (key.provider.clone(), text(&class.endpoint), text(&class.model), class.size.unwrap_or_default())
+}
+
+/// The numbers of these, which those get that have none.
+fn numbers(connection: &Sql<'_>, kinds: BTreeSet<Kind>) -> Result<BTreeMap<Kind, Pk>, StoreError> {
+    let given = |kinds: &BTreeSet<Kind>| {
+        let row = |(provider, endpoint, model, size): &Kind| {
+            vec![provider.clone().into(), endpoint.clone().into(), model.clone().into(), (*size).into()]
+        };
+        kinds.iter().map(row).collect::<Given>()
+    };
+    let read = |row: &Row<'_>| {
+        let kind = (row.get("provider")?, row.get("endpoint")?, row.get("model")?, row.get("size")?);
+        Ok((kind, row.get("pk")?))
+    };
+    let known = connection.rows_of(
+        "SELECT classes.pk AS pk, classes.provider AS provider, classes.endpoint AS endpoint, classes.model AS model,
+           classes.size AS size
+         FROM classes, given(provider TEXT, endpoint TEXT, model TEXT, size INT)
+         WHERE classes.provider = given.provider AND classes.endpoint = given.endpoint AND classes.model = given.model
+           AND classes.size = given.size",
+        &given(&kinds),
+        read,
+    )?;
+    let mut numbers: BTreeMap<Kind, Pk> = known.into_iter().collect();
+    let new: BTreeSet<Kind> = kinds.into_iter().filter(|kind| !numbers.contains_key(kind)).collect();
+    numbers.extend(connection.rows_of(
+        "INSERT INTO classes (provider, endpoint, model, size)
+         SELECT given.provider, given.endpoint, given.model, given.size
+         FROM given(provider TEXT, endpoint TEXT, model TEXT, size INT)
+         WHERE TRUE RETURNING pk, provider, endpoint, model, size",
+        &given(&new),
+        read,
+    )?);
+    Ok(numbers)
+}
+
+/// Forgets what the batch taught.
+pub(super) fn forget(connection: &Sql<'_>, key: &BatchKey) -> Result<(), StoreError> {
+    connection.send(
+        "DELETE FROM durations WHERE id = ?2 AND class IN (SELECT pk FROM classes WHERE provider = ?1)",
+        (&key.provider, &key.id),
+    )?;
     Ok(())
 }
 
@@ -169,7 +215,7 @@ fn is_noted(connection: &Sql<'_>, provider: &str) -> Result<bool, StoreError> {
 }
 
 fn note(connection: &Sql<'_>, provider: &str, now: Timestamp) -> Result<(), StoreError> {
-    connection.execute(
+    connection.send(
         "INSERT INTO learnt (provider, at) VALUES (:provider, :at) ON CONFLICT DO NOTHING",
         named! { ":provider": provider, ":at": ms(now) },
     )?;

@@ -50,7 +50,7 @@ pub const BACKUP: &str = "backup";
 
 /// Notes a run within a transaction.
 pub(super) fn note(connection: &Sql<'_>, run: &JobRun) -> Result<(), StoreError> {
-    connection.execute(
+    connection.send(
         "INSERT INTO jobs (name, started_at, finished_at, error)
              VALUES (:name, :started_at, :finished_at, :error)
              ON CONFLICT (name) DO UPDATE SET started_at = excluded.started_at,

@@ -56,7 +56,7 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "INSERT INTO providers
                    (name, refused_since, silent_since, silence_told, last_error, last_success_at, held_until)
                  VALUES (:name, :refused_since, :silent_since, :silence_told, :last_error, :last_success_at,

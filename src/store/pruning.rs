@@ -59,7 +59,7 @@ fn prune_batches(tx: &mut Tx<'_>, after: (i64, Pk), end: i64, most: u64) -> Resu
     let mut deleted = 0;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     for (pk, _, _, provider) in candidates.iter().filter(|(_, _, owed, _)| !owed).take(most) {
-        tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
+        tx.send("DELETE FROM batches WHERE pk = ?1", [pk])?;
         tx.supersede(*pk);
         tx.take_off_schedule(*pk, provider.clone());
         deleted += 1;

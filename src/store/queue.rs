@@ -3,7 +3,7 @@
 use super::column::{Pk, json};
 use super::creations::{self, Asked};
 use super::error::StoreError;
-use super::recording::{self, Registered, Registration};
+use super::recording::{self, Check, Registered, Registration};
 use super::row;
 use super::sql::Sql;
 use super::state::Store;
@@ -47,7 +47,7 @@ impl Store {
                     creations::open(tx, &queued.submission, asked)?;
                     creations::complete(tx, &queued.submission, &tracked.key)?;
                 }
-                tx.execute(
+                tx.send(
                     "INSERT INTO queue (submission, provider, model, request)
                      VALUES (:submission, :provider, :model, :request)",
                     named! {
@@ -135,7 +135,7 @@ impl Store {
                 return Ok(false);
             }
             set_waiting_for(tx, pk, None)?;
-            recording::record(tx, pk, &step, &routes)?;
+            recording::record(tx, &[Check { pk, step, routes }])?;
             Ok(true)
         })
         .await
@@ -143,10 +143,7 @@ impl Store {
 }
 
 fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Result<(), StoreError> {
-    tx.execute(
-        "UPDATE batches SET waiting_for = ?2 WHERE pk = ?1",
-        (pk, waiting_for.map(json).transpose()?),
-    )?;
+    tx.send("UPDATE batches SET waiting_for = ?2 WHERE pk = ?1", (pk, waiting_for.map(json).transpose()?))?;
     Ok(())
 }
 
@@ -174,12 +171,12 @@ pub(super) fn became(
     submission: &str,
     key: &BatchKey,
 ) -> Result<Option<Tracked>, StoreError> {
-    tx.execute("DELETE FROM queue WHERE submission = ?1", [submission])?;
+    tx.send("DELETE FROM queue WHERE submission = ?1", [submission])?;
     creations::complete(tx, submission, key)?;
     let place = BatchKey { provider: key.provider.clone(), id: submission.to_owned() };
     let Some(pk) = row::number(tx, &place)? else { return Ok(None) };
     let stood = row::load(tx, pk)?.map(|(_, tracked)| tracked);
-    tx.execute("DELETE FROM batches WHERE pk = ?1", [pk])?;
+    tx.send("DELETE FROM batches WHERE pk = ?1", [pk])?;
     tx.supersede(pk);
     tx.take_off_schedule(pk, place.provider);
     Ok(stood)
@@ -197,7 +194,7 @@ pub(super) fn take_over(tracked: &mut Tracked, stood: Tracked) {
 
 /// Forgets a submission whose batch is deleted.
 pub(super) fn forget(connection: &Sql<'_>, id: &str) -> Result<(), StoreError> {
-    connection.execute("DELETE FROM queue WHERE submission = ?1", [id])?;
+    connection.send("DELETE FROM queue WHERE submission = ?1", [id])?;
     Ok(())
 }
 

@@ -165,7 +165,7 @@ impl Kept {
 
 impl Unwritten {
     pub(super) fn write(&self, connection: &Sql<'_>) -> Result<(), StoreError> {
-        connection.execute(
+        connection.send(
             "INSERT INTO retention (one, reckoning) VALUES (1, ?1)
              ON CONFLICT (one) DO UPDATE SET reckoning = excluded.reckoning",
             [json(&self.reckoning)?],

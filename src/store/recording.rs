@@ -2,21 +2,25 @@
 
 use super::column::{Pk, json, ms};
 use super::error::StoreError;
+use super::operations::Many;
 use super::rescheduled::Rescheduled;
+use super::row::Plans;
+use super::telling::Telling;
 use super::transaction::Tx;
 use super::value::named;
-use super::{checks, costs, downloads, expiring, history, row, telling};
+use super::{checks, costs, downloads, history, row, telling};
 use crate::domain::batch::Usage;
 use crate::domain::cost::SpentByModel;
 use crate::domain::event::EventType;
 use crate::domain::finding;
 use crate::domain::route::Routes;
-use crate::domain::status::Status;
 use crate::domain::tracked::{Lineage, Tracked, Transition, is_submission};
 use crate::domain::transition::Step;
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// One batch to register.
 #[derive(Clone, Debug)]
@@ -45,20 +49,68 @@ pub(super) fn register(
     item: Registration,
     routes: &Routes,
 ) -> Result<Registered, StoreError> {
-    if let Some((pk, mut tracked)) = row::find(tx, &item.tracked.key)? {
-        give(tx, pk, &mut tracked, &item.user_fields)?;
-        return Ok(Registered { pk, new: false, tracked });
+    let registered = register_all(tx, vec![item], routes)?.pop();
+    registered.ok_or_else(|| StoreError::Internal("nothing was registered".to_owned()))
+}
+
+/// The same of many, in the order of `items`, as if one came after the other.
+pub(super) fn register_all(
+    tx: &mut Tx<'_>,
+    items: Vec<Registration>,
+    routes: &Routes,
+) -> Result<Vec<Registered>, StoreError> {
+    let mut registered = Vec::with_capacity(items.len());
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        // What comes a second time is known by then.
+        let mut keys = BTreeSet::new();
+        let mut some = Vec::new();
+        while let Some(item) =
+            items.next_if(|item| some.len() < REGISTERED_AT_ONCE && keys.insert(item.tracked.key.clone()))
+        {
+            some.push(item);
+        }
+        registered.extend(register_some(tx, some, routes)?);
     }
-    let key = item.tracked.key.clone();
-    let mut step = item.first_look.unwrap_or_else(|| Step::quiet(item.tracked));
-    step.tracked.key = key;
-    row::to_resolution(&mut step.tracked);
-    step.tracked.cost = costs::of(&tx.prices, &step.tracked, None, &SpentByModel::new());
-    let pk = row::insert(tx, &step.tracked)?;
-    costs::count(tx, &step.tracked)?;
-    tx.reschedule(pk, &step.tracked);
-    follow(tx, pk, &step, &step.tracked, routes)?;
-    Ok(Registered { pk, new: true, tracked: step.tracked })
+    Ok(registered)
+}
+
+/// The same of batches of which each is there once.
+fn register_some(
+    tx: &mut Tx<'_>,
+    items: Vec<Registration>,
+    routes: &Routes,
+) -> Result<Vec<Registered>, StoreError> {
+    let mut known = row::find_all(tx, items.iter().map(|item| &item.tracked.key))?;
+    let mut registered = Vec::with_capacity(items.len());
+    let mut steps = Vec::new();
+    for item in items {
+        let key = item.tracked.key.clone();
+        if let Some((pk, mut tracked)) = known.remove(&key) {
+            give(tx, pk, &mut tracked, &item.user_fields)?;
+            registered.push(Some(Registered { pk, new: false, tracked }));
+            continue;
+        }
+        let mut step = item.first_look.unwrap_or_else(|| Step::quiet(item.tracked));
+        step.tracked.key = key;
+        row::to_resolution(&mut step.tracked);
+        step.tracked.cost = costs::of(&tx.prices, &step.tracked, None, &SpentByModel::new());
+        registered.push(None);
+        steps.push(step);
+    }
+    let planned: Vec<_> =
+        steps.iter().map(|step| (&step.tracked, plans(&step.tracked, step, tx.now))).collect();
+    let pks = row::insert_all(tx, &planned)?;
+    let mut followed = Vec::with_capacity(steps.len());
+    costs::count(tx, steps.iter().map(|step| &step.tracked))?;
+    for (pk, step) in pks.iter().zip(&steps) {
+        tx.reschedule(*pk, &step.tracked);
+        followed.push(Followed { pk: *pk, step, stored: &step.tracked, routes });
+    }
+    follow(tx, &followed)?;
+    let mut new =
+        pks.into_iter().zip(steps).map(|(pk, step)| Registered { pk, new: true, tracked: step.tracked });
+    Ok(registered.into_iter().filter_map(|known| known.or_else(|| new.next())).collect())
 }
 
 /// Notes in the batch whose requests `tracked` repeats that it does; a submission that waited for that is replaced.
@@ -73,36 +125,72 @@ pub(super) fn link(tx: &Tx<'_>, tracked: &Tracked) -> Result<(), StoreError> {
     let mut by: Vec<String> = by.and_then(|ids| serde_json::from_str(&ids).ok()).unwrap_or_default();
     by.retain(|id| *id != tracked.key.id && Some(id) != submission.as_ref());
     by.push(tracked.key.id.clone());
-    tx.execute(
+    tx.send(
         "UPDATE batches SET resubmitted_by = ?3 WHERE provider = ?1 AND id = ?2",
         (&tracked.key.provider, first, json(&by)?),
     )?;
     Ok(())
 }
 
-/// Writes what a check means for a batch. Returns how many events were new.
-pub(super) fn record(tx: &mut Tx<'_>, pk: Pk, step: &Step, routes: &Routes) -> Result<usize, StoreError> {
-    let key = &step.tracked.key;
-    // The row may be gone, and its number another batch's.
-    let Some((_, before)) = row::load(tx, pk)?.filter(|(_, before)| before.key == *key) else {
-        tx.take_off_schedule(pk, key.provider.clone());
-        return Ok(0);
-    };
-    let mut step = merged(step, &before, tx.now);
-    let cost = costs::of_row(tx, pk, &step.tracked, before.cost.as_ref())?;
-    if step.tracked.cost != cost {
-        step.to_mut().tracked.cost = cost;
+/// A check of a batch that brought news.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) pk: Pk,
+    pub(super) step: Step,
+    pub(super) routes: Arc<Routes>,
+}
+
+impl Many for Check {
+    type Answer = usize;
+
+    fn key(&self) -> Option<Pk> {
+        Some(self.pk)
     }
-    // What users change meanwhile stays: the events are made, and the webhooks chosen, by what is stored.
-    let place = Rescheduled::of(pk, &before);
-    let Some(stored) = row::update(tx, pk, before, &step.tracked)? else {
-        tx.after_commit.rescheduled.push(place);
-        return Ok(0);
-    };
-    costs::count(tx, &stored)?;
-    tx.supersede(pk);
-    tx.reschedule(pk, &stored);
-    follow(tx, pk, &step, &stored, routes)
+
+    fn all(tx: &mut Tx<'_>, checks: &[Self]) -> Result<Vec<usize>, StoreError> {
+        record(tx, checks)
+    }
+}
+
+/// Writes what checks mean for their batches, each of which is there once. Returns how many events of each were new.
+pub(super) fn record(tx: &mut Tx<'_>, checks: &[Check]) -> Result<Vec<usize>, StoreError> {
+    let pks: Vec<Pk> = checks.iter().map(|check| check.pk).collect();
+    let mut rows = costs::load_spent(tx, &pks)?;
+    let mut written = Vec::with_capacity(checks.len());
+    for (at, Check { pk, step, routes }) in checks.iter().enumerate() {
+        let key = &step.tracked.key;
+        // The row may be gone, and its number another batch's.
+        let Some((before, spent)) = rows.remove(pk).filter(|(before, _)| before.key == *key) else {
+            tx.take_off_schedule(*pk, key.provider.clone());
+            continue;
+        };
+        let mut step = merged(step, &before, tx.now);
+        let cost = costs::of_check(&tx.prices, &step.tracked, before.cost.as_ref(), &spent);
+        if step.tracked.cost != cost {
+            step.to_mut().tracked.cost = cost;
+        }
+        // What users change meanwhile stays: the events are made, and the webhooks chosen, by what is stored.
+        let place = Rescheduled::of(*pk, &before);
+        match row::updated(before, &step.tracked) {
+            Some(stored) => written.push((at, *pk, step, stored, routes)),
+            None => tx.after_commit.rescheduled.push(place),
+        }
+    }
+    let planned: Vec<_> =
+        written.iter().map(|(_, pk, step, stored, _)| (*pk, stored, plans(stored, step, tx.now))).collect();
+    row::update_all(tx, &planned)?;
+    let mut followed = Vec::with_capacity(written.len());
+    costs::count(tx, written.iter().map(|(_, _, _, stored, _)| stored))?;
+    for (_, pk, step, stored, routes) in &written {
+        tx.supersede(*pk);
+        tx.reschedule(*pk, stored);
+        followed.push(Followed { pk: *pk, step, stored, routes });
+    }
+    let mut recorded = vec![0; checks.len()];
+    for ((at, ..), count) in written.iter().zip(follow(tx, &followed)?) {
+        recorded[*at] = count;
+    }
+    Ok(recorded)
 }
 
 /// What a check means for the batch as it is `stored` now: others may have written to it since the check began, and
@@ -137,32 +225,46 @@ fn merged<'s>(step: &'s Step, stored: &Tracked, now: Timestamp) -> Cow<'s, Step>
     Cow::Owned(step)
 }
 
-/// Writes what follows from a step whose batch is `stored` now.
-fn follow(
-    tx: &mut Tx<'_>,
+/// What is planned by a step whose batch is `stored` now. A submission that became no batch has no results.
+fn plans(stored: &Tracked, step: &Step, now: Timestamp) -> Plans {
+    if is_submission(&stored.key.id) {
+        return Plans::default();
+    }
+    Plans {
+        warn_at: stored.batch.status.is_terminal().then(|| finding::results_warn_at(stored)),
+        download_at: downloads::are_wanted(&step.events).then_some(now),
+    }
+}
+
+/// A step whose batch is `stored` now.
+struct Followed<'s> {
     pk: Pk,
-    step: &Step,
-    stored: &Tracked,
-    routes: &Routes,
-) -> Result<usize, StoreError> {
-    // A submission that became no batch teaches nothing, and has no results.
-    let is_batch = !is_submission(&stored.key.id);
-    if is_batch {
-        expiring::plan(tx, pk, stored)?;
-    }
-    if let Some(transition) = &step.transition {
-        insert_transition(tx, pk, transition)?;
-        if is_batch {
-            history::learn(tx, &stored.key, &stored.batch)?;
-        }
-    }
-    let mut recorded = 0;
-    for event in &step.events {
-        let draft = event.draft_of_check(stored, step.usual);
-        recorded += usize::from(telling::record(tx, &draft, Some((pk, stored)), routes)?);
-    }
-    if is_batch {
-        downloads::want(tx, pk, &step.events)?;
+    step: &'s Step,
+    stored: &'s Tracked,
+    routes: &'s Routes,
+}
+
+/// Writes what follows from steps. Returns how many events of each were new.
+fn follow(tx: &mut Tx<'_>, steps: &[Followed<'_>]) -> Result<Vec<usize>, StoreError> {
+    let transitions = steps.iter().filter_map(|of| Some((of.pk, of.step.transition.as_ref()?)));
+    insert_transitions(tx, transitions)?;
+    // A submission that became no batch teaches nothing.
+    let taught = steps.iter().filter(|of| of.step.transition.is_some() && !is_submission(&of.stored.key.id));
+    history::learn_all(tx, taught.map(|of| (&of.stored.key, &of.stored.batch)))?;
+    let drafts: Vec<(usize, Telling<'_>)> = steps
+        .iter()
+        .enumerate()
+        .flat_map(|(at, of)| {
+            of.step.events.iter().map(move |event| {
+                let draft = event.draft_of_check(of.stored, of.step.usual);
+                (at, Telling { draft: Cow::Owned(draft), about: Some((of.pk, of.stored)), routes: of.routes })
+            })
+        })
+        .collect();
+    let (of, drafts): (Vec<usize>, Vec<Telling<'_>>) = drafts.into_iter().unzip();
+    let mut recorded = vec![0; steps.len()];
+    for (at, is_new) in of.into_iter().zip(telling::record_all(tx, &drafts)?) {
+        recorded[at] += usize::from(is_new);
     }
     Ok(recorded)
 }
@@ -172,7 +274,7 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
     let deadline = tracked.deadline;
     if *user_fields != UserFields::default() {
         user_fields.apply(tracked);
-        tx.execute(
+        tx.send(
             "UPDATE batches SET name = :name, labels = :labels, notify = :notify, deadline = :deadline
              WHERE pk = :pk",
             named! {
@@ -189,7 +291,7 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
         // A finished record gets no richer, and its provider may have forgotten it by now.
         let over = tracked.batch.status.is_terminal() && tracked.settled;
         tracked.next_poll_at = (!over).then_some(tx.now);
-        tx.execute("UPDATE batches SET untracked_at = NULL WHERE pk = ?1", [pk])?;
+        tx.send("UPDATE batches SET untracked_at = NULL WHERE pk = ?1", [pk])?;
         checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
@@ -197,14 +299,14 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
         // Somebody knows of it: it is looked for at once, and as long as one that was lost just now.
         tracked.lost_since = Some(tx.now);
         tracked.next_poll_at = Some(tx.now);
-        tx.execute("UPDATE batches SET lost_since = ?2 WHERE pk = ?1", (pk, ms(tx.now)))?;
+        tx.send("UPDATE batches SET lost_since = ?2 WHERE pk = ?1", (pk, ms(tx.now)))?;
         checks::place(tx, pk, tracked)?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     } else if tracked.deadline != deadline && tracked.next_poll_at.is_some() {
         // Planned by the other deadline.
         tracked.next_poll_at = Some(tx.now);
-        tx.execute("UPDATE checks SET next_poll_at = ?2 WHERE batch = ?1", (pk, ms(tx.now)))?;
+        tx.send("UPDATE checks SET next_poll_at = ?2 WHERE batch = ?1", (pk, ms(tx.now)))?;
         tx.supersede(pk);
         tx.reschedule(pk, tracked);
     }
@@ -212,16 +314,29 @@ fn give(tx: &mut Tx<'_>, pk: Pk, tracked: &mut Tracked, user_fields: &UserFields
 }
 
 /// Two checks that saw the same change at once leave one transition.
-fn insert_transition(tx: &Tx<'_>, pk: Pk, transition: &Transition) -> Result<(), StoreError> {
-    tx.execute("INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
-         SELECT :batch, :from_status, :to_status, :provider_status, :occurred_at, :observed_at
-         WHERE :to_status IS DISTINCT FROM (SELECT to_status FROM transitions WHERE batch = :batch ORDER BY pk DESC LIMIT 1)", named! {
-        ":batch": pk,
-        ":from_status": transition.from.map(Status::as_str),
-        ":to_status": transition.to.as_str(),
-        ":provider_status": transition.provider_status,
-        ":occurred_at": transition.occurred_at.map(ms),
-        ":observed_at": ms(transition.observed_at),
-    })?;
-    Ok(())
+fn insert_transitions<'t>(
+    tx: &Tx<'_>,
+    transitions: impl Iterator<Item = (Pk, &'t Transition)>,
+) -> Result<(), StoreError> {
+    let given = transitions.map(|(pk, transition)| {
+        vec![
+            pk.into(),
+            transition.from.map(|from| from.as_str().to_owned()).into(),
+            transition.to.as_str().to_owned().into(),
+            transition.provider_status.clone().into(),
+            transition.occurred_at.map(ms).into(),
+            ms(transition.observed_at).into(),
+        ]
+    });
+    tx.set(
+        "INSERT INTO transitions (batch, from_status, to_status, provider_status, occurred_at, observed_at)
+         SELECT given.batch, given.from_status, given.to_status, given.provider_status, given.occurred_at, given.observed_at
+         FROM given(batch INT, from_status TEXT, to_status TEXT, provider_status TEXT, occurred_at INT, observed_at INT)
+         WHERE given.to_status IS DISTINCT FROM (
+           SELECT to_status FROM transitions WHERE transitions.batch = given.batch ORDER BY pk DESC LIMIT 1)",
+        &given.collect(),
+    )
 }
+
+/// Batches that are registered by one statement.
+const REGISTERED_AT_ONCE: usize = 1000;

@@ -48,8 +48,7 @@ impl NextCheck {
 
 /// Where these batches stand on the schedule now.
 pub(super) fn read(connection: &Sql<'_>, batches: &[Pk]) -> Result<Vec<Rescheduled>, StoreError> {
-    let found = batches.iter().map(|pk| row::load(connection, *pk));
-    let found = found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()?;
+    let found = row::load_all(connection, batches)?;
     Ok(found.iter().map(|(pk, tracked)| Rescheduled::of(*pk, tracked)).collect())
 }
 

@@ -3,57 +3,63 @@
 use super::checks::{self, BATCHES_AND_CHECKS};
 use super::column::{Pk, from_json, instant, json, maybe_at, maybe_json, ms, word};
 use super::error::StoreError;
+use super::given::Given;
 use super::sql::{Row, Sql};
 use super::value::Value;
 use crate::domain::time::to_millis;
 use crate::domain::tracked::{BatchKey, Eta, Lineage, Missing, Origin, SUBMISSION_PREFIX, Tracked};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// The parameter of a column (`:` and its name), and what is written there.
-type Column = (&'static str, fn(&Tracked) -> Result<Value, StoreError>);
+/// A column's name, its type, and what is written there.
+type Column = (&'static str, &'static str, fn(&Tracked) -> Result<Value, StoreError>);
+
+const INT: &str = "INT";
+const TEXT: &str = "TEXT";
 
 /// What every check of a batch writes.
 const CHECKED: &[Column] = &[
-    (":kind", |tracked| Ok(tracked.kind.clone().into())),
-    (":status", |tracked| Ok(tracked.batch.status.as_str().to_owned().into())),
-    (":batch", |tracked| Ok(json(&tracked.batch)?.into())),
-    (":provider_status", |tracked| Ok(tracked.provider_status.clone().into())),
-    (":console_url", |tracked| Ok(tracked.console_url.clone().into())),
-    (":first_seen_at", |tracked| Ok(tracked.first_seen_at.map(ms).into())),
-    (":status_since", |tracked| Ok(ms(tracked.status_since).into())),
-    (":progress_at", |tracked| Ok(tracked.progress_at.map(ms).into())),
-    (":last_polled_at", |tracked| Ok(tracked.last_polled_at.map(ms).into())),
-    (":last_error", |tracked| Ok(tracked.last_error.clone().into())),
-    (":failures", |tracked| Ok(tracked.failures.into())),
-    (":missing_since", |tracked| Ok(tracked.missing.map(|missing| ms(missing.since)).into())),
-    (":missing_count", |tracked| Ok(tracked.missing.map_or(0, |missing| missing.count).into())),
-    (":lost_since", |tracked| Ok(tracked.lost_since.map(ms).into())),
-    (":stalled_since", |tracked| Ok(tracked.stalled_since.map(ms).into())),
-    (":results_expire_at", |tracked| Ok(tracked.results_expire_at.map(ms).into())),
-    (":held_since", |tracked| Ok(tracked.held_since.map(ms).into())),
-    (":settled", |tracked| Ok(tracked.settled.into())),
-    (":warned", |tracked| Ok(json(&tracked.warned)?.into())),
-    (":trail", |tracked| Ok(json(&tracked.trail)?.into())),
-    (":cost", |tracked| Ok(tracked.cost.as_ref().map(json).transpose()?.into())),
+    ("kind", TEXT, |tracked| Ok(tracked.kind.clone().into())),
+    ("status", TEXT, |tracked| Ok(tracked.batch.status.as_str().to_owned().into())),
+    ("batch", TEXT, |tracked| Ok(json(&tracked.batch)?.into())),
+    ("provider_status", TEXT, |tracked| Ok(tracked.provider_status.clone().into())),
+    ("console_url", TEXT, |tracked| Ok(tracked.console_url.clone().into())),
+    ("first_seen_at", INT, |tracked| Ok(tracked.first_seen_at.map(ms).into())),
+    ("status_since", INT, |tracked| Ok(ms(tracked.status_since).into())),
+    ("progress_at", INT, |tracked| Ok(tracked.progress_at.map(ms).into())),
+    ("last_polled_at", INT, |tracked| Ok(tracked.last_polled_at.map(ms).into())),
+    ("last_error", TEXT, |tracked| Ok(tracked.last_error.clone().into())),
+    ("failures", INT, |tracked| Ok(tracked.failures.into())),
+    ("missing_since", INT, |tracked| Ok(tracked.missing.map(|missing| ms(missing.since)).into())),
+    ("missing_count", INT, |tracked| Ok(tracked.missing.map_or(0, |missing| missing.count).into())),
+    ("lost_since", INT, |tracked| Ok(tracked.lost_since.map(ms).into())),
+    ("stalled_since", INT, |tracked| Ok(tracked.stalled_since.map(ms).into())),
+    ("results_expire_at", INT, |tracked| Ok(tracked.results_expire_at.map(ms).into())),
+    ("held_since", INT, |tracked| Ok(tracked.held_since.map(ms).into())),
+    ("settled", INT, |tracked| Ok(tracked.settled.into())),
+    ("warned", TEXT, |tracked| Ok(json(&tracked.warned)?.into())),
+    ("trail", TEXT, |tracked| Ok(json(&tracked.trail)?.into())),
+    ("cost", TEXT, |tracked| Ok(tracked.cost.as_ref().map(json).transpose()?.into())),
 ];
 
 /// What registering a batch writes besides; later only users change it.
 const REGISTERED: &[Column] = &[
-    (":provider", |tracked| Ok(tracked.key.provider.clone().into())),
-    (":id", |tracked| Ok(tracked.key.id.clone().into())),
-    (":owner", |tracked| Ok(tracked.owner.clone().into())),
-    (":uploaded_file", |tracked| Ok(tracked.uploaded_file.clone().into())),
-    (":lineage", |tracked| {
+    ("provider", TEXT, |tracked| Ok(tracked.key.provider.clone().into())),
+    ("id", TEXT, |tracked| Ok(tracked.key.id.clone().into())),
+    ("owner", TEXT, |tracked| Ok(tracked.owner.clone().into())),
+    ("uploaded_file", TEXT, |tracked| Ok(tracked.uploaded_file.clone().into())),
+    ("lineage", TEXT, |tracked| {
         let known = (tracked.lineage != Lineage::default()).then_some(&tracked.lineage);
         Ok(known.map(json).transpose()?.into())
     }),
-    (":labels", |tracked| Ok(json(&tracked.labels)?.into())),
-    (":notify", |tracked| Ok(json(&tracked.notify)?.into())),
-    (":origin", |tracked| Ok(origin_word(tracked.origin).to_owned().into())),
-    (":tracked_at", |tracked| Ok(ms(tracked.tracked_at).into())),
-    (":untracked_at", |tracked| Ok(tracked.untracked_at.map(ms).into())),
-    (":deadline", |tracked| Ok(tracked.deadline.map(ms).into())),
-    (":name", |tracked| Ok(tracked.name.clone().into())),
+    ("labels", TEXT, |tracked| Ok(json(&tracked.labels)?.into())),
+    ("notify", TEXT, |tracked| Ok(json(&tracked.notify)?.into())),
+    ("origin", TEXT, |tracked| Ok(origin_word(tracked.origin).to_owned().into())),
+    ("tracked_at", INT, |tracked| Ok(ms(tracked.tracked_at).into())),
+    ("untracked_at", INT, |tracked| Ok(tracked.untracked_at.map(ms).into())),
+    ("deadline", INT, |tracked| Ok(tracked.deadline.map(ms).into())),
+    ("name", TEXT, |tracked| Ok(tracked.name.clone().into())),
 ];
 
 /// What [`read`] reads: every column above, the row's number, its place on the schedule, and what is known of the copy of
@@ -62,8 +68,8 @@ static COLUMNS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "pk, results, download_error, resubmitted_by, waiting_for, {}, {}, next_poll_at, eta, eta_earliest, eta_latest,
          coalesce(checked_at, last_polled_at) AS polled_at",
-        names(CHECKED),
-        names(REGISTERED)
+        names(&CHECKED.iter().collect::<Vec<_>>()),
+        names(&REGISTERED.iter().collect::<Vec<_>>())
     )
 });
 
@@ -126,17 +132,43 @@ pub(super) fn load(connection: &Sql<'_>, pk: Pk) -> Result<Option<(Pk, Tracked)>
     connection.row(&select("WHERE pk = ?1"), [pk], read)
 }
 
-/// The batch with this key, or the one that was submitted under this id.
-pub(super) fn find(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<(Pk, Tracked)>, StoreError> {
-    if let Some(found) =
-        connection.row(&select("WHERE provider = ?1 AND id = ?2"), (&key.provider, &key.id), read)?
-    {
-        return Ok(Some(found));
+/// Those with these numbers, in no particular order.
+pub(super) fn load_all(connection: &Sql<'_>, batches: &[Pk]) -> Result<Vec<(Pk, Tracked)>, StoreError> {
+    connection.rows_of(
+        &select(", given(wanted INT) WHERE pk = given.wanted"),
+        &Given::each(batches.iter().copied()),
+        read,
+    )
+}
+
+/// The batch with each of these keys, or the one that was submitted under this id.
+pub(super) fn find_all<'k>(
+    connection: &Sql<'_>,
+    keys: impl Iterator<Item = &'k BatchKey> + Clone,
+) -> Result<BTreeMap<BatchKey, (Pk, Tracked)>, StoreError> {
+    let given = |key: &BatchKey| vec![key.provider.clone().into(), key.id.clone().into()];
+    let by_id = connection.rows_of(
+        &select(", given(at TEXT, wanted TEXT) WHERE provider = given.at AND id = given.wanted"),
+        &keys.clone().map(given).collect(),
+        read,
+    )?;
+    let mut found: BTreeMap<_, _> =
+        by_id.into_iter().map(|(pk, tracked)| (tracked.key.clone(), (pk, tracked))).collect();
+    let submitted =
+        keys.filter(|key| key.id.starts_with(SUBMISSION_PREFIX) && !found.contains_key(*key)).map(given);
+    let submitted = connection.rows_of(
+        &select_with(
+            "submission",
+            ", given(at TEXT, wanted TEXT) WHERE provider = given.at AND submission = given.wanted",
+        ),
+        &submitted.collect(),
+        |row| Ok((row.get("submission")?, read(row)?)),
+    )?;
+    for (id, (pk, tracked)) in submitted {
+        let key = BatchKey { provider: tracked.key.provider.clone(), id };
+        found.entry(key).or_insert((pk, tracked));
     }
-    if !key.id.starts_with(SUBMISSION_PREFIX) {
-        return Ok(None);
-    }
-    connection.row(&select("WHERE provider = ?1 AND submission = ?2"), (&key.provider, &key.id), read)
+    Ok(found)
 }
 
 /// The number of the batch with this key.
@@ -148,42 +180,57 @@ pub(super) fn number(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<Pk>,
     )
 }
 
-/// Writes a new row.
-pub(super) fn insert(connection: &Sql<'_>, tracked: &Tracked) -> Result<Pk, StoreError> {
-    static INSERT: LazyLock<String> = LazyLock::new(|| {
-        let parameters: Vec<&str> =
-            CHECKED.iter().chain(REGISTERED).map(|(parameter, _)| *parameter).collect();
-        format!(
-            "INSERT INTO batches ({}, {}) VALUES ({}) RETURNING pk",
-            names(CHECKED),
-            names(REGISTERED),
-            parameters.join(", ")
-        )
-    });
-    let mut values = values(CHECKED, tracked)?;
-    values.extend(self::values(REGISTERED, tracked)?);
-    let pk = connection.one(&INSERT, values.as_slice(), |row| row.get("pk"))?;
-    checks::place(connection, pk, tracked)?;
-    Ok(pk)
+/// What a check or a registration plans besides for a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plans {
+    /// It is over: when it is to be told that its results will soon be deleted, if ever.
+    pub(super) warn_at: Option<Option<Timestamp>>,
+    /// Its end is told: when its results are due, unless they have been downloaded.
+    pub(super) download_at: Option<Timestamp>,
 }
 
-/// Writes what a check changed in the row that was `before` in this transaction, and gives the batch as it then is;
-/// `None` if another check has seen the end before this one, which saw none.
+/// Adds new batches; their numbers, in their order.
+pub(super) fn insert_all(connection: &Sql<'_>, batches: &[(&Tracked, Plans)]) -> Result<Vec<Pk>, StoreError> {
+    static INSERT: LazyLock<String> = LazyLock::new(|| {
+        let columns: Vec<&Column> = CHECKED.iter().chain(REGISTERED).collect();
+        format!(
+            "INSERT INTO batches ({0}, results_warn_at, download_at)
+             SELECT {1}, given.results_warn_at, given.download_at
+             FROM given({2}, results_warn_at INT, download_at INT) WHERE TRUE RETURNING pk, provider, id",
+            names(&columns),
+            listed(&columns, |name, _| format!("given.{name}")),
+            listed(&columns, |name, kind| format!("{name} {kind}")),
+        )
+    });
+    let mut given = Given::default();
+    for (tracked, plans) in batches {
+        let mut row = values(CHECKED, tracked)?;
+        row.extend(values(REGISTERED, tracked)?);
+        row.extend([plans.warn_at.flatten(), plans.download_at].map(|at| Value::from(at.map(ms))));
+        given.push(row);
+    }
+    let added = connection.rows_of(&INSERT, &given, |row| {
+        Ok((BatchKey { provider: row.get("provider")?, id: row.get("id")? }, row.get("pk")?))
+    })?;
+    let added: BTreeMap<BatchKey, Pk> = added.into_iter().collect();
+    let numbered = batches.iter().map(|(tracked, _)| {
+        let pk = added.get(&tracked.key).copied();
+        pk.map(|pk| (pk, *tracked)).ok_or_else(|| StoreError::Internal("a new batch has no row".to_owned()))
+    });
+    let numbered: Vec<(Pk, &Tracked)> = numbered.collect::<Result<_, _>>()?;
+    // What is new has no place that would have to go.
+    let with_place = numbered.iter().copied().filter(|(_, tracked)| checks::has_place(tracked));
+    checks::place_all(connection, with_place)?;
+    Ok(numbered.into_iter().map(|(pk, _)| pk).collect())
+}
+
+/// What a check that found the row as it was `before` makes of it; `None` if another check has seen the end before this
+/// one, which saw none.
 ///
 /// What users alone change stays, and so does the next poll of a batch that is watched again since the check began.
-pub(super) fn update(
-    connection: &Sql<'_>,
-    pk: Pk,
-    before: Tracked,
-    tracked: &Tracked,
-) -> Result<Option<Tracked>, StoreError> {
-    static UPDATE: LazyLock<String> = LazyLock::new(|| {
-        let assignments: Vec<String> =
-            CHECKED.iter().map(|(parameter, _)| format!("{} = {parameter}", &parameter[1..])).collect();
-        format!("UPDATE batches SET {}, name = :name WHERE pk = :pk", assignments.join(", "))
-    });
+pub(super) fn updated(before: Tracked, tracked: &Tracked) -> Option<Tracked> {
     if before.batch.status.is_terminal() && !tracked.batch.status.is_terminal() {
-        return Ok(None);
+        return None;
     }
     let next_poll_at =
         if tracked.untracked_at.is_some() { before.next_poll_at } else { tracked.next_poll_at };
@@ -205,21 +252,52 @@ pub(super) fn update(
     };
     stored.eta = stored.eta.filter(|_| stored.next_poll_at.is_some());
     to_resolution(&mut stored);
-    let mut values = values(CHECKED, &stored)?;
-    values.extend([(":pk", pk.into()), (":name", stored.name.clone().into())]);
-    connection.execute(&UPDATE, values.as_slice())?;
-    checks::place(connection, pk, &stored)?;
-    Ok(Some(stored))
+    Some(stored)
+}
+
+/// Writes what checks have changed.
+pub(super) fn update_all(connection: &Sql<'_>, batches: &[(Pk, &Tracked, Plans)]) -> Result<(), StoreError> {
+    static UPDATE: LazyLock<String> = LazyLock::new(|| {
+        let columns: Vec<&Column> = CHECKED.iter().collect();
+        format!(
+            "UPDATE batches SET {}, name = given.name,
+               results_warn_at = CASE WHEN given.is_over = 1 THEN given.warn_at ELSE batches.results_warn_at END,
+               download_at = CASE WHEN given.due_at IS NOT NULL AND batches.results IS NULL THEN given.due_at
+                 ELSE batches.download_at END
+             FROM given({}, name TEXT, is_over INT, warn_at INT, due_at INT, written INT)
+             WHERE batches.pk = given.written",
+            listed(&columns, |name, _| format!("{name} = given.{name}")),
+            listed(&columns, |name, kind| format!("{name} {kind}")),
+        )
+    });
+    let mut given = Given::default();
+    for (pk, stored, plans) in batches {
+        let mut row = values(CHECKED, stored)?;
+        row.extend([
+            stored.name.clone().into(),
+            plans.warn_at.is_some().into(),
+            plans.warn_at.flatten().map(ms).into(),
+            plans.download_at.map(ms).into(),
+            (*pk).into(),
+        ]);
+        given.push(row);
+    }
+    connection.set(&UPDATE, &given)?;
+    checks::place_all(connection, batches.iter().map(|(pk, stored, _)| (*pk, *stored)))
 }
 
 /// The names of these columns, as a statement lists them.
-fn names(columns: &[Column]) -> String {
-    columns.iter().map(|(parameter, _)| &parameter[1..]).collect::<Vec<_>>().join(", ")
+fn names(columns: &[&Column]) -> String {
+    listed(columns, |name, _| name.to_owned())
 }
 
-/// The values of these columns, by their parameters.
-fn values(columns: &[Column], tracked: &Tracked) -> Result<Vec<(&'static str, Value)>, StoreError> {
-    columns.iter().map(|(parameter, value)| Ok((*parameter, value(tracked)?))).collect()
+fn listed(columns: &[&Column], one: impl Fn(&str, &str) -> String) -> String {
+    columns.iter().map(|(name, kind, _)| one(name, kind)).collect::<Vec<_>>().join(", ")
+}
+
+/// The values of these columns.
+fn values(columns: &[Column], tracked: &Tracked) -> Result<Vec<Value>, StoreError> {
+    columns.iter().map(|(.., value)| value(tracked)).collect()
 }
 
 /// An expected end that an older batchd wrote has no bounds, and is none.

@@ -2,6 +2,7 @@
 
 use super::column::{Pk, instant, ms};
 use super::error::StoreError;
+use super::given::Given;
 use super::rescheduled::{NextCheck, Rescheduled, ScheduleWatcher};
 use super::row;
 use super::sql::Sql;
@@ -75,12 +76,12 @@ impl Store {
         let (mut due, off) = self
             .read(move |connection| {
                 let due = entries(connection, Some(before))?;
-                let mut off = Vec::new();
-                for pk in on_schedule {
-                    if connection.row("SELECT 1 FROM checks WHERE batch = ?1", [pk], |_| Ok(()))?.is_none() {
-                        off.push(pk);
-                    }
-                }
+                let off = connection.rows_of(
+                    "SELECT given.pk AS pk FROM given(pk INT)
+                     WHERE NOT EXISTS (SELECT 1 FROM checks WHERE checks.batch = given.pk)",
+                    &Given::each(on_schedule),
+                    |row| row.get("pk"),
+                )?;
                 Ok((due, off))
             })
             .await?;
@@ -97,12 +98,7 @@ impl Store {
     /// Where each of these batches stands on the schedule, if it is on it at all; what is known of checks that are not
     /// written yet counts.
     pub async fn next_checks(&self, batches: Vec<Pk>) -> Result<BTreeMap<Pk, NextCheck>, StoreError> {
-        let mut found = self
-            .read(move |connection| {
-                let found = batches.into_iter().map(|pk| row::load(connection, pk));
-                found.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
-            })
-            .await?;
+        let mut found = self.read(move |connection| row::load_all(connection, &batches)).await?;
         self.show_touches(&mut found);
         Ok(found.iter().filter_map(|(pk, tracked)| Some((*pk, NextCheck::of(tracked)?))).collect())
     }

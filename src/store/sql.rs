@@ -3,6 +3,7 @@
 //! Every statement is written once, in the SQL that both kinds of database understand (`docs/design.md#sql`).
 
 use super::error::StoreError;
+use super::given::{Given, one_by_one};
 use super::server::session::{ServerRow, Session};
 use super::value::{Bound, Cell, FromCell, Params, unreadable, without_nul};
 use rusqlite::types::ValueRef;
@@ -51,6 +52,16 @@ impl Sql<'_> {
                 let changed = session.run(sql, &params.bound(), |_| Ok(()))?;
                 Ok(usize::try_from(changed).unwrap_or(usize::MAX))
             }
+        }
+    }
+
+    /// Runs a statement of which nobody needs to know how many rows it changed: inside a transaction on a server its
+    /// answer is not waited for. If it fails, the next statement that is waited for says so, at the latest the end of
+    /// the operation ([`Sql::end_operation`]).
+    pub(super) fn send(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => self.execute(sql, params).map(drop),
+            Self::Server(session) => session.send(sql, &params.bound()),
         }
     }
 
@@ -131,6 +142,62 @@ impl Sql<'_> {
     }
 }
 
+/// Statements about many rows (see [`super::given`]).
+impl Sql<'_> {
+    /// Runs a statement for all rows that are given, of which nobody needs to know how many it changed. Its failure may
+    /// be told by a later statement of the same operation; see [`Sql::send`].
+    pub(super) fn set(&self, sql: &str, given: &Given) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => self.each_given(sql, given, |_| Ok(())),
+            Self::Server(session) => given.pieces().try_for_each(|rows| session.send_set(sql, rows)),
+        }
+    }
+
+    /// All rows that a statement gives for those that are given, in no particular order.
+    pub(super) fn rows_of<T>(
+        &self,
+        sql: &str,
+        given: &Given,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all = Vec::new();
+        self.each_given(sql, given, |row| {
+            all.push(read(row)?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn each_given(
+        &self,
+        sql: &str,
+        given: &Given,
+        mut read: impl FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if given.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::File(connection) => {
+                let mut statement = connection.prepare_cached(&one_by_one(sql))?;
+                for row in given.pieces().flatten() {
+                    for (place, value) in (1..).zip(row) {
+                        bind_cell(&mut statement, place, value.cell())?;
+                    }
+                    let mut rows = statement.raw_query();
+                    while let Some(row) = rows.next()? {
+                        read(&Row::File(row))?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Server(session) => given
+                .pieces()
+                .try_for_each(|rows| session.run_set(sql, rows, |row| read(&Row::Server(row))).map(drop)),
+        }
+    }
+}
+
 /// What happens between statements.
 impl Sql<'_> {
     /// Runs a statement that begins or ends a transaction or a part of one.
@@ -138,6 +205,47 @@ impl Sql<'_> {
         match self {
             Self::File(connection) => Ok(connection.prepare_cached(statement)?.execute([]).map(drop)?),
             Self::Server(session) => session.control(statement),
+        }
+    }
+
+    /// Begins what can be taken back alone.
+    pub(super) fn begin_operation(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => self.control("SAVEPOINT operation"),
+            Self::Server(session) => session.send_control("SAVEPOINT operation"),
+        }
+    }
+
+    /// Ends it; an error is that of one of its statements, and it is to be taken back.
+    pub(super) fn end_operation(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => self.control("RELEASE operation"),
+            Self::Server(session) => {
+                session.settle()?;
+                session.send_control("RELEASE operation")
+            }
+        }
+    }
+
+    /// Waits for all that was sent; an error is the first of its answers'.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Server(session) => session.settle(),
+        }
+    }
+
+    /// Takes it back, and ends it.
+    pub(super) fn take_back_operation(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => {
+                self.control("ROLLBACK TO operation")?;
+                self.control("RELEASE operation")
+            }
+            Self::Server(session) => {
+                session.forget_sent();
+                session.control("ROLLBACK TO operation; RELEASE operation")
+            }
         }
     }
 

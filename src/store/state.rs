@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::file_check::replaced;
 use super::holdings::Holdings;
 use super::lock::Lock;
+use super::operations::Many;
 use super::reader::Readers;
 use super::reckoning::Reckoner;
 use super::server::leases::MemberView;
@@ -253,6 +254,11 @@ impl Store {
     {
         self.unreachable().map_or(Ok(()), Err)?;
         self.0.damage.noted(self.writer()?.write(operation).await)
+    }
+
+    /// The same of an operation that is run together with others of its kind that wait.
+    pub(super) async fn write_in_set<M: Many>(&self, operation: M) -> Result<M::Answer, StoreError> {
+        self.0.damage.noted(self.writer()?.write_in_set(operation).await)
     }
 
     /// The same for what frees space: on a full disk it is tried once more without the ballast.

@@ -1,8 +1,9 @@
 //! Batches that are being created: what is written before a provider is asked, so that none is created twice.
 
-use super::column::{count, from_json, instant, json, maybe_at, ms};
+use super::column::{Pk, count, from_json, instant, json, maybe_at, ms};
 use super::creations::{self, Asked};
 use super::error::StoreError;
+use super::given::Given;
 use super::queue;
 use super::recording::{self, Registered, Registration};
 use super::sql::Sql;
@@ -13,7 +14,7 @@ use crate::domain::route::Routes;
 use crate::domain::tracked::{BatchKey, Lineage, Tracked};
 use crate::domain::user_fields::UserFields;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A batch that is being created, or may have been.
@@ -70,7 +71,7 @@ impl Store {
             if let Some(asked) = &asked {
                 creations::open(tx, &submission.marker, asked)?;
             }
-            tx.execute("INSERT INTO submissions
+            tx.send("INSERT INTO submissions
                    (marker, provider, endpoint, model, requests, file_name, uploaded_file, input_file, lineage, metadata,
                     given, owner, begun_at)
                  VALUES (:marker, :provider, :endpoint, :model, :requests, :file_name, :uploaded_file, :input_file,
@@ -115,7 +116,7 @@ impl Store {
             let mut registered = recording::register(tx, item, &routes)?;
             if !registered.new {
                 // It was found in the provider's list before it was registered here.
-                tx.execute("UPDATE batches SET uploaded_file = coalesce(?2, uploaded_file), lineage = ?3 WHERE pk = ?1", (registered.pk, &file, json(&lineage)?))?;
+                tx.send("UPDATE batches SET uploaded_file = coalesce(?2, uploaded_file), lineage = ?3 WHERE pk = ?1", (registered.pk, &file, json(&lineage)?))?;
                 registered.tracked.uploaded_file = file.or(registered.tracked.uploaded_file);
                 registered.tracked.lineage = lineage;
             }
@@ -137,7 +138,7 @@ impl Store {
     /// Nobody waits for the answer any more.
     pub async fn lose_submission(&self, marker: String, lost_at: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE submissions SET lost_at = coalesce(lost_at, :lost_at) WHERE marker = :marker",
                 named! { ":marker": marker, ":lost_at": ms(lost_at) },
             )?;
@@ -154,7 +155,7 @@ impl Store {
         trouble: Option<String>,
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE submissions SET candidates = :candidates, trouble = :trouble WHERE marker = :marker",
                 named! {
                     ":marker": marker,
@@ -220,23 +221,51 @@ fn submissions(connection: &Sql<'_>, condition: &str) -> Result<Vec<Submission>,
 }
 
 fn close(tx: &Tx<'_>, marker: &str) -> Result<(), StoreError> {
-    tx.execute("DELETE FROM submissions WHERE marker = ?1", [marker])?;
+    tx.send("DELETE FROM submissions WHERE marker = ?1", [marker])?;
     Ok(())
 }
 
-/// A person has tracked one of the batches that a submission may have created: that is the one.
-pub(super) fn settle(tx: &mut Tx<'_>, key: &BatchKey) -> Result<(), StoreError> {
-    let in_doubt: Vec<(String, Vec<String>, Lineage)> = tx.rows(
-        "SELECT marker, candidates, lineage FROM submissions WHERE provider = ?1 AND candidates <> '[]' ORDER BY pk",
-        [&key.provider],
-        |row| Ok((row.get("marker")?, from_json(row, "candidates")?, from_json(row, "lineage")?)),
-    )?;
-    let Some((marker, _, lineage)) = in_doubt.into_iter().find(|(_, ids, _)| ids.contains(&key.id)) else {
+/// A person has tracked batches that submissions may have created: those are the ones.
+pub(super) fn settle<'k>(
+    tx: &mut Tx<'_>,
+    keys: impl Iterator<Item = &'k BatchKey> + Clone,
+) -> Result<(), StoreError> {
+    let providers: BTreeSet<&String> = keys.clone().map(|key| &key.provider).collect();
+    if providers.is_empty() {
         return Ok(());
-    };
-    close(tx, &marker)?;
-    if let Some(submission) = &lineage.submission {
-        queue::became(tx, submission, key)?;
     }
-    creations::complete(tx, &marker, key)
+    let mut in_doubt: Vec<(Pk, InDoubt)> = tx.rows_of(
+        "SELECT submissions.pk AS pk, submissions.provider AS provider, marker, candidates, lineage
+         FROM submissions, given(wanted TEXT) WHERE submissions.provider = given.wanted AND candidates <> '[]'",
+        &Given::each(providers.into_iter().cloned()),
+        |row| {
+            let in_doubt = InDoubt {
+                provider: row.get("provider")?,
+                marker: row.get("marker")?,
+                candidates: from_json(row, "candidates")?,
+                lineage: from_json(row, "lineage")?,
+            };
+            Ok((row.get("pk")?, in_doubt))
+        },
+    )?;
+    in_doubt.sort_by_key(|(pk, _)| *pk);
+    for key in keys {
+        let is_it = |(_, of): &(Pk, InDoubt)| of.provider == key.provider && of.candidates.contains(&key.id);
+        let Some(at) = in_doubt.iter().position(is_it) else { continue };
+        let (_, InDoubt { marker, lineage, .. }) = in_doubt.remove(at);
+        close(tx, &marker)?;
+        if let Some(submission) = &lineage.submission {
+            queue::became(tx, submission, key)?;
+        }
+        creations::complete(tx, &marker, key)?;
+    }
+    Ok(())
+}
+
+/// A submission that a person has to decide on.
+struct InDoubt {
+    provider: String,
+    marker: String,
+    candidates: Vec<String>,
+    lineage: Lineage,
 }

@@ -2,7 +2,9 @@
 
 use super::column::{Pk, at, ms};
 use super::error::StoreError;
+use super::given::Given;
 use super::sql::Sql;
+use super::value::Value;
 use crate::domain::tracked::{Eta, Tracked};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -77,20 +79,30 @@ impl PackedTouch {
         };
     }
 
-    /// Writes it to the batch's place on the schedule, if it still has one.
-    pub(super) fn write(self, connection: &Sql<'_>, pk: Pk) -> Result<(), StoreError> {
-        let Self { last_polled_at, next_poll_at, eta } = self;
-        if eta[0] == AS_IT_WAS {
-            connection.execute(
-                "UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3 WHERE batch = ?1",
-                (pk, last_polled_at, next_poll_at),
-            )?;
-            return Ok(());
+    /// Writes them to the batches' places on the schedule, where those still have one.
+    pub(super) fn write_all(connection: &Sql<'_>, touches: &BTreeMap<Pk, Self>) -> Result<(), StoreError> {
+        let (mut of_times, mut whole) = (Given::default(), Given::default());
+        for (pk, Self { last_polled_at, next_poll_at, eta }) in touches {
+            let times = [*pk, *last_polled_at, *next_poll_at].map(Value::from);
+            if eta[0] == AS_IT_WAS {
+                of_times.push(times.into());
+            } else {
+                let eta = eta.map(|at| Value::from((at != NONE).then_some(at)));
+                whole.push(times.into_iter().chain(eta).collect());
+            }
         }
-        let [middle, earliest, latest] = eta.map(|at| (at != NONE).then_some(at));
-        connection.execute("UPDATE checks SET last_polled_at = ?2, next_poll_at = ?3, eta = ?4, eta_earliest = ?5, eta_latest = ?6
-                 WHERE batch = ?1", (pk, last_polled_at, next_poll_at, middle, earliest, latest))?;
-        Ok(())
+        connection.set(
+            "UPDATE checks SET last_polled_at = given.last_polled_at, next_poll_at = given.next_poll_at
+             FROM given(batch INT, last_polled_at INT, next_poll_at INT) WHERE checks.batch = given.batch",
+            &of_times,
+        )?;
+        connection.set(
+            "UPDATE checks SET last_polled_at = given.last_polled_at, next_poll_at = given.next_poll_at,
+               eta = given.eta, eta_earliest = given.eta_earliest, eta_latest = given.eta_latest
+             FROM given(batch INT, last_polled_at INT, next_poll_at INT, eta INT, eta_earliest INT, eta_latest INT)
+             WHERE checks.batch = given.batch",
+            &whole,
+        )
     }
 }
 

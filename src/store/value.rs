@@ -53,7 +53,7 @@ pub(super) fn unreadable(column: &str, what: &str) -> StoreError {
 }
 
 impl Value {
-    fn cell(&self) -> Cell<'_> {
+    pub(super) fn cell(&self) -> Cell<'_> {
         match self {
             Self::Null => Cell::Null,
             Self::Int(number) => Cell::Int(*number),

@@ -8,9 +8,11 @@ use super::commit_stats::CommitStats;
 use super::damage::Damage;
 use super::error::StoreError;
 use super::file_writer::FileWriter;
+use super::operations::{self, Answer, Many, Sets, Write};
 use super::reckoning::Reckoner;
 use super::rescheduled::ScheduleWatcher;
 use super::server::leases::MemberView;
+use super::server::session::Hints;
 use super::server::writer::ServerWriter;
 use super::sql::Sql;
 use super::threads::off_thread;
@@ -23,7 +25,6 @@ use crate::failpoint;
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -70,19 +71,9 @@ pub(super) enum Open {
 }
 
 enum Job {
-    /// An operation, or its refusal if there is no transaction to run it in.
     Write(Write),
     /// Something that must run outside of a transaction.
     Alone(Box<dyn FnOnce(&Core) + Send>),
-}
-
-type Write = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Done + Send>;
-/// Answers the caller; with an error if what was done is not there after all.
-type Answer = Box<dyn FnOnce(Option<StoreError>) + Send>;
-
-struct Done {
-    failure: Option<StoreError>,
-    answer: Answer,
 }
 
 impl Writer {
@@ -94,7 +85,10 @@ impl Writer {
         newest: i64,
     ) -> Self {
         let touched = Arc::new(Notify::new());
-        let beats = matches!(open, Open::Server(_));
+        let hints = match &open {
+            Open::File(_) => None,
+            Open::Server(server) => Some(server.hints()),
+        };
         let core = Arc::new(Core {
             clock,
             reckoner,
@@ -117,7 +111,7 @@ impl Writer {
             clippy::disallowed_methods,
             reason = "below the supervisor; the handle is kept, and without the task every write answers an error"
         )]
-        let committer = tokio::spawn(commit_what_waits(Arc::downgrade(&core), queue, touched, beats));
+        let committer = tokio::spawn(commit_what_waits(Arc::downgrade(&core), queue, touched, hints));
         Self { jobs, core, committer }
     }
 
@@ -127,19 +121,22 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.queue(|reply| Write::alone(operation, reply)).await
+    }
+
+    /// The same of an operation that is run together with others of its kind that wait.
+    pub(super) async fn write_in_set<M: Many>(&self, operation: M) -> Result<M::Answer, StoreError> {
+        self.queue(|reply| Write::in_set(operation, reply)).await
+    }
+
+    async fn queue<T>(
+        &self,
+        write: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Write,
+    ) -> Result<T, StoreError> {
         // The times that it writes were read from the clock before this, and may be committed after that is set.
         self.core.reckoner.follow();
         let (reply, answer) = oneshot::channel();
-        let write: Write = Box::new(move |transaction| {
-            let result = transaction.and_then(operation);
-            let failure = result.as_ref().err().cloned();
-            // A caller that has gone away needs no answer.
-            let answer: Answer = Box::new(move |undone| {
-                let _ = reply.send(undone.map_or(result, Err));
-            });
-            Done { failure, answer }
-        });
-        self.send(Job::Write(write)).await?;
+        self.send(Job::Write(write(reply))).await?;
         answer.await.map_err(|_| self.unanswered())?
     }
 
@@ -425,10 +422,32 @@ impl Open {
         let now = terms.now;
         let begun = self.begin(now);
         let mut transaction = Tx::of(self.sql(), terms);
+        let mut sets = Sets::default();
         let result = begun
             .and_then(|()| reckoning.as_ref().map_or(Ok(()), |reckoning| reckoning.write(&transaction)))
-            .and_then(|()| touches.iter().try_for_each(|(pk, touch)| touch.write(&transaction, *pk)))
-            .and_then(|()| writes.try_for_each(|write| run(&mut transaction, write, answers)));
+            .and_then(|()| PackedTouch::write_all(&transaction, touches))
+            // What fails here is no operation's.
+            .and_then(|()| transaction.settle())
+            .and_then(|()| {
+                writes.try_for_each(|write| match write {
+                    Write::InSet(one) => {
+                        sets.add(one);
+                        Ok(())
+                    }
+                    Write::Alone(write) => {
+                        // What came before it is done before it.
+                        let ran = sets.run(&mut transaction, answers);
+                        match ran {
+                            Ok(()) => operations::run(&mut transaction, write, answers),
+                            Err(error) => {
+                                answers.push(Write::Alone(write).refused(&error));
+                                Err(error)
+                            }
+                        }
+                    }
+                })
+            })
+            .and_then(|()| sets.run(&mut transaction, answers));
         let after_commit = transaction.after_commit;
         let result = result.and_then(|()| {
             failpoint::reach("store.commit", || after_commit.kinds());
@@ -445,7 +464,8 @@ impl Open {
         failpoint::reach("store.committed", || after_commit.kinds());
         if let Err(error) = &result {
             self.roll_back(error);
-            answers.extend(writes.map(|write| write(Err(error.clone())).answer));
+            answers.extend(sets.refuse());
+            answers.extend(writes.map(|write| write.refused(error)));
         }
         result.map(|()| after_commit)
     }
@@ -456,25 +476,31 @@ async fn commit_what_waits(
     core: Weak<Core>,
     mut queue: mpsc::Receiver<Job>,
     touched: Arc<Notify>,
-    beats: bool,
+    hints: Option<Arc<Hints>>,
 ) {
     let mut jobs = Vec::new();
     // Armed only while there is something to write, so that simulated time need not stop for nothing.
     let mut flush_at: Option<Instant> = None;
     // Only where others share the state.
-    let mut beat_at = beats.then(|| Instant::now() + TENDED_EVERY);
+    let mut tended = Instant::now();
+    let mut tend_at = hints.as_ref().map(|_| tended + TENDED_EVERY);
     loop {
         let mut flush = false;
         tokio::select! {
             biased;
-            // First, as there may always be something in the queue.
-            () = sleep_until(beat_at) => {
+            // Before what waits, or a queue that is never empty would keep the others waiting for ever.
+            () = sleep_until(tend_at) => {
                 let Some(core) = core.upgrade() else { return };
-                let beaten = off_thread(move || core.tend()).await;
-                if let Ok(Err(error)) = beaten {
+                let done = off_thread(move || core.tend()).await;
+                if let Ok(Err(error)) = done {
                     tracing::debug!("cannot tell the other daemons that this one lives: {error}");
                 }
-                beat_at = Some(Instant::now() + TENDED_EVERY);
+                tended = Instant::now();
+                tend_at = Some(tended + TENDED_EVERY);
+                continue;
+            }
+            () = hinted(hints.as_deref()) => {
+                tend_at = Some(tended + TENDED_AT_MOST_EVERY);
                 continue;
             }
             count = queue.recv_many(&mut jobs, MAX_OPERATIONS) => if count == 0 { return },
@@ -501,6 +527,14 @@ async fn commit_what_waits(
     }
 }
 
+/// Waits until another daemon says that there is something to see.
+async fn hinted(hints: Option<&Hints>) {
+    match hints {
+        Some(hints) => hints.heard.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -508,36 +542,9 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Runs one operation in its savepoint. An error of its own is its own; an error here is the whole transaction's.
-fn run(transaction: &mut Tx<'_>, write: Write, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let sql = transaction.sql();
-    if let Err(error) = sql.control("SAVEPOINT operation") {
-        answers.push(write(Err(error.clone())).answer);
-        return Err(error);
-    }
-    let before = transaction.after_commit.mark();
-    // A panic drops the caller's reply: it hears of it, its neighbours do not.
-    let failure = match catch_unwind(AssertUnwindSafe(|| write(Ok(&mut *transaction)))) {
-        Ok(Done { failure, answer }) => {
-            answers.push(answer);
-            failure
-        }
-        Err(_) => Some(StoreError::Internal("a write panicked".to_owned())),
-    };
-    if let Some(failure) = failure {
-        transaction.after_commit.back_to(&before);
-        // On a damaged file nothing else is written either.
-        if !sql.is_in_transaction() || matches!(failure, StoreError::Damaged(_)) {
-            return Err(failure);
-        }
-        sql.control("ROLLBACK TO operation")?;
-    }
-    sql.control("RELEASE operation")
-}
-
 fn refuse(writes: Vec<Write>, error: &StoreError) {
     for write in writes {
-        (write(Err(error.clone())).answer)(None);
+        (write.refused(error))(Some(error.clone()));
     }
 }
 
@@ -545,6 +552,8 @@ fn refuse(writes: Vec<Write>, error: &StoreError) {
 const QUEUE: usize = 1024;
 /// How often it is looked at what others do that share the state.
 const TENDED_EVERY: Duration = Duration::from_millis(500);
+/// How soon after that it is looked at again, if another says that there is something to see.
+const TENDED_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// Operations in one transaction.
 const MAX_OPERATIONS: usize = 500;
 /// How long a touch waits for a commit that takes it along.

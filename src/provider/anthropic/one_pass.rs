@@ -120,9 +120,11 @@ fn read_usage(scan: &mut Scan<'_>) -> Option<Tokens> {
 fn count_within(scan: &mut Scan<'_>, wanted: &str) -> Option<u64> {
     let mut found = None;
     if !scan.is_null() {
-        scan.object(|scan, key| {
-            if key == wanted { once(&mut found, count(scan)?) } else { scan.pass_over() }
-        })?;
+        scan.object(
+            |scan, key| {
+                if key == wanted { once(&mut found, count(scan)?) } else { scan.pass_over() }
+            },
+        )?;
     }
     Some(found.unwrap_or(0))
 }
@@ -190,7 +192,11 @@ mod tests {
             assert_ne!(other, line, "{from}");
             assert!(agrees(other.as_bytes(), write_line, output_line), "{other}");
             let mut out = Vec::new();
-            assert_eq!(write_line(other.as_bytes(), &Batch::unseen("b", "/v1/messages", 7), &mut out), None, "{other}");
+            assert_eq!(
+                write_line(other.as_bytes(), &Batch::unseen("b", "/v1/messages", 7), &mut out),
+                None,
+                "{other}"
+            );
         }
     }
 
@@ -198,7 +204,9 @@ mod tests {
         prop_oneof![
             texts().prop_map(|text| json!({"type": "text", "text": text})),
             texts().prop_map(|text| json!({"type": "thinking", "thinking": text, "signature": "s"})),
-            (texts(), values()).prop_map(|(name, input)| json!({"type": "tool_use", "id": "t", "name": name, "input": input})),
+            (texts(), values()).prop_map(
+                |(name, input)| json!({"type": "tool_use", "id": "t", "name": name, "input": input})
+            ),
             values().prop_map(|value| json!({"type": "server_tool_use", "what": value})),
         ]
     }

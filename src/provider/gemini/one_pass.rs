@@ -11,11 +11,7 @@ use serde_json::Map;
 use std::borrow::Cow;
 
 /// A line of the results file, as [`output_line`](super::results::output_line) reads it.
-pub(super) fn write_line<'a>(
-    record: &'a [u8],
-    batch: &'a Batch,
-    out: &mut Vec<u8>,
-) -> Option<GivenLine<'a>> {
+pub(super) fn write_line<'a>(record: &'a [u8], batch: &'a Batch, out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
     let mut scan = Scan::new(record)?;
     let (mut key, mut response) = (None, None);
     scan.object(|scan, field| match field {
@@ -60,7 +56,13 @@ impl<'a> Response<'a> {
             _ => scan.pass_over(),
         })?;
         let choices = choices.filter(|choices| !choices.is_empty())?;
-        Some(Self { id: id.flatten(), model: model.flatten(), created: created.flatten(), choices, tokens: usage })
+        Some(Self {
+            id: id.flatten(),
+            model: model.flatten(),
+            created: created.flatten(),
+            choices,
+            tokens: usage,
+        })
     }
 }
 
@@ -111,7 +113,8 @@ fn parts(scan: &mut Scan<'_>, index: usize) -> Option<ChoiceText> {
         })?;
         match (called, text) {
             (Some(call), _) => {
-                let id = call.id.as_deref().map_or_else(|| call_id(index, choice.calls()).into(), Cow::Borrowed);
+                let id =
+                    call.id.as_deref().map_or_else(|| call_id(index, choice.calls()).into(), Cow::Borrowed);
                 choice.call(&id, call.name.as_deref().unwrap_or_default(), call.arguments());
             }
             (None, Some(text)) if is_thought == Some(true) => choice.think(&text),
@@ -222,7 +225,11 @@ mod tests {
             assert_ne!(other, line, "{from}");
             assert!(agrees(other.as_bytes(), write_line, output_line), "{other}");
             let mut out = Vec::new();
-            assert_eq!(write_line(other.as_bytes(), &Batch::unseen("b", "/v1beta", 7), &mut out), None, "{other}");
+            assert_eq!(
+                write_line(other.as_bytes(), &Batch::unseen("b", "/v1beta", 7), &mut out),
+                None,
+                "{other}"
+            );
         }
     }
 
@@ -230,7 +237,8 @@ mod tests {
         prop_oneof![
             texts().prop_map(|text| json!({"text": text})),
             (texts(), any::<bool>()).prop_map(|(text, thought)| json!({"thought": thought, "text": text})),
-            (texts(), values()).prop_map(|(name, args)| json!({"functionCall": {"name": name, "args": args}})),
+            (texts(), values())
+                .prop_map(|(name, args)| json!({"functionCall": {"name": name, "args": args}})),
             values().prop_map(|value| json!({"codeExecutionResult": value})),
         ]
     }

@@ -78,8 +78,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             telling::record(tx, &finding, None, &routes)?;
-            tx.execute("UPDATE deliveries SET untold = 0 WHERE webhook = ?1 AND untold = 1", [&webhook])?;
-            tx.execute(
+            tx.send("UPDATE deliveries SET untold = 0 WHERE webhook = ?1 AND untold = 1", [&webhook])?;
+            tx.send(
                 "INSERT INTO webhooks (name, deaths_since, deaths_told_at) VALUES (:name, :since, :told_at)
                  ON CONFLICT (name) DO UPDATE SET deaths_since = :since, deaths_told_at = :told_at",
                 named! {

@@ -25,7 +25,7 @@ pub(in super::super) fn recover(
             Ok(Open { pk: row.get("pk")?, deaths: row.get("crashes")?, died: outcome.is_none() })
         })?;
     // In a file that is this daemon's alone the table is read from end to end by its narrow index.
-    connection.execute(
+    connection.send(
         "UPDATE attempts SET outcome = 'unknown_crash' WHERE outcome IS NULL AND (CAST(:webhook AS TEXT) IS NULL
            OR delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook))",
         named! { ":webhook": of },
@@ -44,7 +44,7 @@ pub(in super::super) fn recover(
         };
         match next {
             AfterDeath::Again { deaths, wait } => {
-                connection.execute(
+                connection.send(
                     "UPDATE deliveries SET
                            state = CASE WHEN webhook IN (SELECT name FROM webhooks WHERE disabled IS NOT NULL)
                              THEN 'held' ELSE 'pending' END,
@@ -56,7 +56,7 @@ pub(in super::super) fn recover(
                 )?;
             }
             AfterDeath::GiveUp { deaths } => {
-                connection.execute(
+                connection.send(
                     &format!(
                         "UPDATE deliveries SET state = 'dead', crashes = :deaths, due_at = :now, wait = 0,
                            last_error = :error, untold = {TOLD_OF}
@@ -87,7 +87,7 @@ struct Open {
 
 /// Where a wait ends later than it can have begun by `now`, it begins now (`docs/delivery.md#clocks`).
 pub(super) fn shorten_waits(connection: &Sql<'_>, now: Timestamp) -> Result<(), StoreError> {
-    connection.execute(
+    connection.send(
         "UPDATE deliveries SET due_at = ?1 + wait
          WHERE state = 'pending' AND state <> 'delivered' AND due_at > ?1 + wait",
         [ms(now)],

@@ -3,16 +3,19 @@
 
 use super::super::column::{Pk, at, event_type, instant, length, ms};
 use super::super::error::StoreError;
+use super::super::given::Given;
+use super::super::operations::Many;
 use super::super::sql::Row;
 use super::super::state::Store;
 use super::super::transaction::Tx;
-use super::super::value::named;
+use super::super::value::{Value, named};
 use super::delivery::{DeliveryState, REACHABLE};
 use super::recovering::{TOLD_OF, shorten_waits};
-use super::webhooks::{WebhookState, hold, load_webhook, save_webhook};
+use super::webhooks::{WebhookState, hold, load_webhooks, save_webhook};
 use crate::domain::event::EventType;
 use crate::domain::suspect::SUSPECT;
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -150,10 +153,7 @@ impl Store {
         deliveries: Vec<Pk>,
         now: Timestamp,
     ) -> Result<Vec<Option<Pk>>, StoreError> {
-        self.write(move |tx| {
-            deliveries.into_iter().map(|delivery| begin_attempt(tx, delivery, now)).collect()
-        })
-        .await
+        self.write_in_set(Beginning { deliveries, now }).await
     }
 
     /// Logs how an attempt ended, moves its delivery on, and saves the webhook's state with it.
@@ -166,14 +166,14 @@ impl Store {
         end: AttemptEnd,
         webhook: WebhookState,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| finish_attempt(tx, attempt, end, webhook)).await
+        self.write_in_set(Ended { attempt, end, webhook }).await
     }
 
     /// Notes that the process stops in an orderly way while these attempts to `webhook` are under way: should it be killed
     /// before they have ended, it did not die of them.
     pub async fn expect_stop(&self, webhook: String) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE attempts SET outcome = 'interrupted' WHERE outcome IS NULL
                    AND delivery IN (SELECT pk FROM deliveries WHERE webhook = ?1 AND state = 'inflight'
                      AND state <> 'delivered')",
@@ -188,14 +188,14 @@ impl Store {
     /// up nothing and are held against nobody.
     pub async fn interrupt(&self, webhook: String, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE attempts SET outcome = 'interrupted', finished_at = :now
                  WHERE (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
                    AND delivery IN (SELECT pk FROM deliveries WHERE webhook = :webhook AND state = 'inflight'
                      AND state <> 'delivered')",
                 named! { ":webhook": webhook, ":now": ms(now) },
             )?;
-            tx.execute(
+            tx.send(
                 &format!(
                     "UPDATE deliveries SET state = CASE WHEN {REACHABLE} THEN 'pending' ELSE 'held' END,
                    due_at = :now, wait = 0, trigger = 'startup'
@@ -255,7 +255,7 @@ impl Store {
     /// long as it would have taken.
     pub async fn follow_step(&self, before: Timestamp, step: Duration) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.send(
                 "UPDATE deliveries SET due_at = due_at + :step
                  WHERE state = 'pending' AND state <> 'delivered' AND due_at > :before AND due_at - wait <= :before",
                 named! { ":before": ms(before), ":step": length(step) },
@@ -287,94 +287,166 @@ impl Store {
     }
 }
 
-fn begin_attempt(tx: &mut Tx<'_>, delivery: Pk, now: Timestamp) -> Result<Option<Pk>, StoreError> {
-    let begun: Option<(i64, String)> = tx.row(
-        "UPDATE deliveries SET state = 'inflight', attempts = attempts + 1
-             WHERE pk = ?1 AND state = 'pending' RETURNING attempts, trigger",
-        [delivery],
-        |row| Ok((row.get("attempts")?, row.get("trigger")?)),
-    )?;
-    let Some((number, trigger)) = begun else { return Ok(None) };
-    let attempt = tx.one(
-        "INSERT INTO attempts (delivery, number, started_at, trigger)
-         VALUES (:delivery, :number, :started_at, :trigger) RETURNING pk",
-        named! {
-            ":delivery": delivery,
-            ":number": number,
-            ":started_at": ms(now),
-            ":trigger": trigger,
-        },
-        |row| row.get("pk"),
-    )?;
-    Ok(Some(attempt))
+/// Deliveries to which attempts are about to be sent.
+struct Beginning {
+    deliveries: Vec<Pk>,
+    now: Timestamp,
 }
 
-fn finish_attempt(
-    tx: &mut Tx<'_>,
+impl Many for Beginning {
+    type Answer = Vec<Option<Pk>>;
+
+    fn key(&self) -> Option<Pk> {
+        None
+    }
+
+    fn all(tx: &mut Tx<'_>, beginnings: &[Self]) -> Result<Vec<Self::Answer>, StoreError> {
+        let mut begins = BTreeMap::new();
+        for Self { deliveries, now } in beginnings {
+            for delivery in deliveries {
+                begins.entry(*delivery).or_insert(*now);
+            }
+        }
+        let begun = tx.rows_of(
+            "UPDATE deliveries SET state = 'inflight', attempts = deliveries.attempts + 1
+             FROM given(delivery INT) WHERE pk = given.delivery AND state = 'pending'
+             RETURNING pk, attempts, trigger",
+            &Given::each(begins.keys().copied()),
+            |row| Ok((row.get("pk")?, row.get::<i64>("attempts")?, row.get::<String>("trigger")?)),
+        )?;
+        let begun: BTreeMap<Pk, (i64, String)> =
+            begun.into_iter().map(|(pk, number, trigger)| (pk, (number, trigger))).collect();
+        let attempts = begun.into_iter().filter_map(|(delivery, (number, trigger))| {
+            let now = begins.get(&delivery)?;
+            Some(vec![delivery.into(), number.into(), ms(*now).into(), trigger.into()])
+        });
+        let attempts = tx.rows_of(
+            "INSERT INTO attempts (delivery, number, started_at, trigger)
+             SELECT given.delivery, given.number, given.started_at, given.trigger
+             FROM given(delivery INT, number INT, started_at INT, trigger TEXT) RETURNING pk, delivery",
+            &attempts.collect(),
+            |row| Ok((row.get("delivery")?, row.get("pk")?)),
+        )?;
+        // Of two that begin the same the first does.
+        let mut attempts: BTreeMap<Pk, Pk> = attempts.into_iter().collect();
+        let one = |of: &Self| of.deliveries.iter().map(|delivery| attempts.remove(delivery)).collect();
+        Ok(beginnings.iter().map(one).collect())
+    }
+}
+
+/// An attempt that has ended.
+struct Ended {
     attempt: Pk,
     end: AttemptEnd,
-    mut state: WebhookState,
-) -> Result<(), StoreError> {
-    let error = end.error.map(shortened);
-    let delivery: Option<Pk> = tx.row(
-        "UPDATE attempts SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status,
-               error = :error, excerpt = :excerpt
-             WHERE pk = :pk AND (outcome IS NULL OR outcome = 'interrupted' AND finished_at IS NULL)
-             RETURNING delivery",
-        named! {
-            ":pk": attempt,
-            ":finished_at": ms(end.at),
-            ":outcome": end.outcome,
-            ":http_status": end.http_status,
-            ":error": error,
-            ":excerpt": end.excerpt.map(shortened),
-        },
-        |row| row.get("delivery"),
-    )?;
-    let Some(delivery) = delivery else { return Ok(()) };
-    let webhook: String =
-        tx.one("SELECT webhook FROM deliveries WHERE pk = ?1", [delivery], |row| row.get("webhook"))?;
+    webhook: WebhookState,
+}
 
-    if let Some(stored) = load_webhook(tx, &webhook)? {
-        let stays_off = stored.disabled.is_some() && (state.disabled.is_none() || stored.by_hand);
-        // It was switched on meanwhile, which whoever sends has not heard yet; only what this attempt shows counts.
-        let stays_on = stored.disabled.is_none() && end.next != Next::Hold;
-        if stays_off || stays_on {
-            (state.disabled, state.by_hand) = (stored.disabled, stored.by_hand);
-        }
+impl Many for Ended {
+    type Answer = ();
+
+    fn key(&self) -> Option<Pk> {
+        Some(self.attempt)
     }
-    save_webhook(tx, &webhook, &state)?;
 
+    fn all(tx: &mut Tx<'_>, ended: &[Self]) -> Result<Vec<()>, StoreError> {
+        let done = vec![(); ended.len()];
+        let rows = ended.iter().map(|Self { attempt, end, .. }| {
+            vec![
+                (*attempt).into(),
+                ms(end.at).into(),
+                end.outcome.clone().into(),
+                end.http_status.into(),
+                end.error.clone().map(shortened).into(),
+                end.excerpt.clone().map(shortened).into(),
+            ]
+        });
+        let open = tx.rows_of(
+            "UPDATE attempts SET finished_at = given.finished_at, outcome = given.outcome,
+               http_status = given.http_status, error = given.error, excerpt = given.excerpt
+             FROM given(attempt INT, finished_at INT, outcome TEXT, http_status INT, error TEXT, excerpt TEXT)
+             WHERE pk = given.attempt
+               AND (attempts.outcome IS NULL OR attempts.outcome = 'interrupted' AND attempts.finished_at IS NULL)
+             RETURNING pk, delivery,
+               (SELECT webhook FROM deliveries WHERE deliveries.pk = attempts.delivery) AS webhook",
+            &rows.collect(),
+            |row| Ok((row.get("pk")?, (row.get("delivery")?, row.get("webhook")?))),
+        )?;
+        let open: BTreeMap<Pk, (Pk, String)> = open.into_iter().collect();
+        let ended: Vec<(&Self, Pk, &str)> = ended
+            .iter()
+            .filter_map(|of| {
+                open.get(&of.attempt).map(|(delivery, webhook)| (of, *delivery, webhook.as_str()))
+            })
+            .collect();
+        if ended.is_empty() {
+            return Ok(done);
+        }
+        let off = save_webhooks(tx, &ended)?;
+        let moved = ended.iter().map(|(Self { end, .. }, delivery, _)| moved_on(end, *delivery));
+        tx.set(
+            &format!(
+                "UPDATE deliveries SET
+                   state = CASE WHEN given.state = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE given.state END,
+                   counted = counted + given.counts,
+                   plain = CASE WHEN given.plain > deliveries.plain THEN given.plain ELSE deliveries.plain END,
+                   due_at = given.due_at, wait = given.wait, last_error = given.last_error, crashes = 0,
+                   trigger = 'schedule', untold = CASE WHEN given.state = 'dead' THEN {TOLD_OF} ELSE 0 END
+                 FROM given(delivery INT, state TEXT, counts INT, plain INT, due_at INT, wait INT, last_error TEXT)
+                 WHERE pk = given.delivery AND deliveries.state = 'inflight'"
+            ),
+            &moved.collect(),
+        )?;
+        let held = ended.iter().filter(|(of, ..)| of.end.next == Next::Hold).map(|(.., webhook)| *webhook);
+        for webhook in held.chain(off.iter().map(String::as_str)).collect::<BTreeSet<_>>() {
+            hold(tx, webhook)?;
+        }
+        Ok(done)
+    }
+}
+
+/// Saves how the webhooks stand after these attempts, each of which knows it as it was when it ended. Returns those that
+/// are switched off.
+fn save_webhooks(tx: &Tx<'_>, ended: &[(&Ended, Pk, &str)]) -> Result<Vec<String>, StoreError> {
+    let names: BTreeSet<&str> = ended.iter().map(|(.., webhook)| *webhook).collect();
+    let stored = load_webhooks(tx, names.into_iter())?;
+    let mut states: BTreeMap<&str, WebhookState> = BTreeMap::new();
+    for (Ended { webhook: state, end, .. }, _, webhook) in ended {
+        let mut state = state.clone();
+        if let Some(stored) = states.get(webhook).or_else(|| stored.get(*webhook)) {
+            let stays_off = stored.disabled.is_some() && (state.disabled.is_none() || stored.by_hand);
+            // It was switched on meanwhile, which whoever sends has not heard yet; only what this attempt shows counts.
+            let stays_on = stored.disabled.is_none() && end.next != Next::Hold;
+            if stays_off || stays_on {
+                (state.disabled, state.by_hand) = (stored.disabled.clone(), stored.by_hand);
+            }
+        }
+        states.insert(webhook, state);
+    }
+    for (webhook, state) in &states {
+        save_webhook(tx, webhook, state)?;
+    }
+    let off = states.into_iter().filter(|(_, state)| state.disabled.is_some());
+    Ok(off.map(|(webhook, _)| webhook.to_owned()).collect())
+}
+
+/// What becomes of a delivery after an attempt that has ended so.
+fn moved_on(end: &AttemptEnd, delivery: Pk) -> Vec<Value> {
     let (new, counts, plain, due_at, wait) = match end.next {
         Next::Delivered => (DeliveryState::Delivered, true, false, end.at, Duration::ZERO),
         Next::Again { at, wait, counts, plain } => (DeliveryState::Pending, counts, plain, at, wait),
         Next::Dead => (DeliveryState::Dead, true, false, end.at, Duration::ZERO),
         Next::Hold => (DeliveryState::Held, false, false, end.at, Duration::ZERO),
     };
-    let last_error = (new != DeliveryState::Delivered).then(|| error.unwrap_or(end.outcome));
-    tx.execute(
-        &format!(
-            "UPDATE deliveries SET
-           state = CASE WHEN :state = 'pending' AND NOT {REACHABLE} THEN 'held' ELSE :state END,
-           counted = counted + :counts, plain = CASE WHEN :plain > plain THEN :plain ELSE plain END, due_at = :due_at, wait = :wait,
-           last_error = :last_error, crashes = 0, trigger = 'schedule',
-           untold = CASE WHEN :state = 'dead' THEN {TOLD_OF} ELSE 0 END
-         WHERE pk = :pk AND state = 'inflight'"
-        ),
-        named! {
-            ":pk": delivery,
-            ":state": new.as_str(),
-            ":counts": counts,
-            ":plain": plain,
-            ":due_at": ms(due_at),
-            ":wait": length(wait),
-            ":last_error": last_error,
-        },
-    )?;
-    if state.disabled.is_some() || end.next == Next::Hold {
-        hold(tx, &webhook)?;
-    }
-    Ok(())
+    let error = || end.error.clone().map_or_else(|| end.outcome.clone(), shortened);
+    vec![
+        delivery.into(),
+        new.as_str().to_owned().into(),
+        counts.into(),
+        plain.into(),
+        ms(due_at).into(),
+        length(wait).into(),
+        (new != DeliveryState::Delivered).then(error).into(),
+    ]
 }
 
 fn read_due(row: &Row<'_>) -> Result<Due, StoreError> {

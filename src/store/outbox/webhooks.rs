@@ -2,6 +2,7 @@
 
 use super::super::column::{maybe_at, ms};
 use super::super::error::StoreError;
+use super::super::given::Given;
 use super::super::sql::{Row, Sql};
 use super::super::state::Store;
 use super::super::telling;
@@ -12,6 +13,7 @@ use crate::domain::event::Draft;
 use crate::domain::ownership::Scope;
 use crate::domain::route::Routes;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is remembered of a webhook across restarts.
@@ -87,7 +89,7 @@ impl Store {
     ) -> Result<Vec<(String, WebhookState)>, StoreError> {
         self.write(move |tx| {
             // Those of which nothing is remembered but that they are owed something get a row too.
-            tx.execute(
+            tx.send(
                 "INSERT INTO webhooks (name) SELECT DISTINCT webhook FROM deliveries
                  WHERE state <> 'delivered' ON CONFLICT DO NOTHING",
                 [],
@@ -100,9 +102,9 @@ impl Store {
                     declared(" AND id <> coalesce(current_setting('batchd.member', true), '')")
                 ),
             };
-            tx.execute(&format!("UPDATE webhooks SET configured = 0{elsewhere}"), [])?;
+            tx.send(&format!("UPDATE webhooks SET configured = 0{elsewhere}"), [])?;
             for webhook in &configured {
-                tx.execute(
+                tx.send(
                     "INSERT INTO webhooks (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET configured = 1",
                     [webhook],
                 )?;
@@ -132,7 +134,7 @@ impl Store {
     pub async fn unconfigure(&self, webhooks: Vec<String>) -> Result<(), StoreError> {
         self.write(move |tx| {
             for webhook in &webhooks {
-                tx.execute(
+                tx.send(
                     &format!("UPDATE webhooks SET configured = 0 WHERE name = ?1 AND NOT {}", declared("")),
                     [webhook],
                 )?;
@@ -153,7 +155,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |tx| {
             telling::record(tx, &finding, None, &routes)?;
-            tx.execute(
+            tx.send(
                 "INSERT INTO webhooks (name, told_since) VALUES (:name, :told_since)
                  ON CONFLICT (name) DO UPDATE SET told_since = :told_since",
                 named! { ":name": webhook, ":told_since": told_since.map(ms) },
@@ -178,18 +180,16 @@ fn declared(which: &str) -> String {
 
 /// Holds what is pending of webhooks that are not configured, or switched off.
 fn hold_unreachable(tx: &Tx<'_>) -> Result<(), StoreError> {
-    tx.execute(
+    tx.send(
         "UPDATE deliveries SET state = 'held' WHERE state = 'pending' AND state <> 'delivered'
            AND webhook NOT IN (SELECT name FROM webhooks WHERE configured = 1 AND disabled IS NULL)",
         [],
-    )?;
-    Ok(())
+    )
 }
 
 /// Holds what is pending of `webhook`.
 pub(super) fn hold(tx: &Tx<'_>, webhook: &str) -> Result<(), StoreError> {
-    tx.execute("UPDATE deliveries SET state = 'held' WHERE webhook = ?1 AND state = 'pending'", [webhook])?;
-    Ok(())
+    tx.send("UPDATE deliveries SET state = 'held' WHERE webhook = ?1 AND state = 'pending'", [webhook])
 }
 
 /// Makes due what is held of webhooks that are configured and switched on.
@@ -208,8 +208,21 @@ fn release(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(super) fn load_webhook(connection: &Sql<'_>, webhook: &str) -> Result<Option<WebhookState>, StoreError> {
+fn load_webhook(connection: &Sql<'_>, webhook: &str) -> Result<Option<WebhookState>, StoreError> {
     connection.row(&format!("{SELECT} WHERE name = ?1"), [webhook], webhook_state)
+}
+
+/// What is remembered of these webhooks.
+pub(super) fn load_webhooks<'n>(
+    connection: &Sql<'_>,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<BTreeMap<String, WebhookState>, StoreError> {
+    let found = connection.rows_of(
+        &format!("{SELECT}, given(wanted TEXT) WHERE name = given.wanted"),
+        &Given::each(names.map(str::to_owned)),
+        |row| Ok((row.get("name")?, webhook_state(row)?)),
+    )?;
+    Ok(found.into_iter().collect())
 }
 
 pub(super) fn save_webhook(
@@ -217,7 +230,7 @@ pub(super) fn save_webhook(
     webhook: &str,
     state: &WebhookState,
 ) -> Result<(), StoreError> {
-    connection.execute("INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
+    connection.send("INSERT INTO webhooks (name, disabled, by_hand, failures, failing_since, paused_until, last_success_at,
                fingerprint, told_since, deaths_since, deaths_told_at)
              VALUES (:name, :disabled, :by_hand, :failures, :failing_since, :paused_until, :last_success_at,
                :fingerprint, :told_since, :deaths_since, :deaths_told_at)
@@ -237,8 +250,7 @@ pub(super) fn save_webhook(
             ":told_since": state.told_since.map(ms),
             ":deaths_since": state.deaths_since.map(ms),
             ":deaths_told_at": state.deaths_told_at.map(ms),
-        })?;
-    Ok(())
+        })
 }
 
 /// Reads a row that [`SELECT`] gives.

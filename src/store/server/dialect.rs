@@ -1,8 +1,9 @@
 //! Statements as PostgreSQL wants them.
 //!
 //! They are written in SQL that SQLite and PostgreSQL both understand; what is bound, and how JSON is read, is said in
-//! SQLite's way and put into PostgreSQL's here.
+//! SQLite's way and put into PostgreSQL's here. So is what is given as a set ([`super::super::given`]).
 
+use super::super::given::columns;
 use std::fmt::Write as _;
 
 /// A statement for PostgreSQL.
@@ -18,6 +19,8 @@ pub(super) enum Place {
     /// From 1.
     Number(usize),
     Name(String),
+    /// A column of what is given, from 0, and whether it holds numbers.
+    Given(usize, bool),
 }
 
 /// Translates a statement. Text in quotes stays as it is.
@@ -49,6 +52,12 @@ pub(super) fn translated(sql: &str) -> Translated {
                 let path = quoted(&rest[4..]);
                 out.read_json(&rest[7..4 + path - 1]);
                 rest = &rest[4 + path..];
+                continue;
+            }
+            'g' if rest.starts_with("given(")
+                && !out.sql.ends_with(|c: char| c.is_alphanumeric() || c == '_') =>
+            {
+                rest = out.given(rest);
                 continue;
             }
             'j' if rest.starts_with("json_each(") && !out.sql.ends_with(|c: char| c.is_alphanumeric()) => {
@@ -83,6 +92,21 @@ impl Translated {
             None => write!(self.sql, "({column}::json ->> '{path}')"),
             Some(_) => write!(self.sql, "({column}::json #>> '{{{}}}')", path.replace('.', ",")),
         };
+    }
+
+    /// `given(A INT, B TEXT)`: a table of the columns that are bound. What comes after it.
+    fn given<'s>(&mut self, rest: &'s str) -> &'s str {
+        let Some(given) = columns(rest) else { return "" };
+        self.sql.push_str("unnest(");
+        for (at, (_, numbers)) in given.names.iter().enumerate() {
+            if at > 0 {
+                self.sql.push_str(", ");
+            }
+            self.bind(Place::Given(at, *numbers));
+        }
+        let names: Vec<&str> = given.names.iter().map(|(name, _)| *name).collect();
+        let _ = write!(self.sql, ") AS given ({})", names.join(", "));
+        &rest[given.end..]
     }
 
     /// `json_each(COLUMN) AS NAME`: the keys and values of an object. What comes after it.
@@ -123,6 +147,16 @@ mod tests {
         assert_eq!(found.sql, "SELECT $1, $2, $1, '?' FROM t WHERE (a, b) > ($2, $3)");
         assert_eq!(found.places, [2, 1, 3].map(Place::Number));
         assert_eq!(sql("a = ? AND b IN (?, ?)"), "a = $1 AND b IN ($2, $3)");
+    }
+
+    #[test]
+    fn what_is_given_is_a_table() {
+        let found = translated("UPDATE t SET a = given.a FROM given(k INT, a TEXT) WHERE t.k = given.k");
+        assert_eq!(
+            found.sql,
+            "UPDATE t SET a = given.a FROM unnest($1, $2) AS given (k, a) WHERE t.k = given.k"
+        );
+        assert_eq!(found.places, [Place::Given(0, true), Place::Given(1, false)]);
     }
 
     #[test]

@@ -225,7 +225,7 @@ pub(super) fn want(scope: &Scope, to: &MemberId) -> String {
 }
 
 /// So many letters are read at a look.
-const LETTERS_AT_ONCE: u32 = 1000;
+pub(super) const LETTERS_AT_ONCE: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ mod member;
 mod migrate;
 pub mod moving;
 pub mod opening;
+mod parameter;
 pub mod refusal;
 pub mod session;
 pub mod sqlstate;

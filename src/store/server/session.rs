@@ -4,24 +4,28 @@
 //! server.
 
 use super::super::error::{OpenError, StoreError};
-use super::super::value::{Bound, Cell};
+use super::super::value::{Bound, Cell, Value};
 use super::connect::{Connected, Connector};
-use super::dialect::{Place, Translated, translated};
+use super::dialect::{Translated, translated};
+use super::parameter::{Parameter, bound_to, columns_of};
 use super::refusal::Refusal;
 use super::sqlstate::{Meaning, meaning};
 use crate::http::scrub::Scrubber;
 use crate::sync::lock;
-use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 
 /// The server, for all connections of this process.
 #[derive(Debug)]
@@ -31,6 +35,15 @@ pub(in super::super) struct Server {
     scrubber: Scrubber,
     /// Each statement as the server wants it; there is a fixed number of them, but for filters and lists.
     statements: Mutex<BTreeMap<String, Arc<Translated>>>,
+    hints: Arc<Hints>,
+}
+
+/// What other daemons say to whoever listens: that there is something to see. Nothing relies on it.
+#[derive(Debug, Default)]
+pub(in super::super) struct Hints {
+    pub(in super::super) heard: Notify,
+    /// What this daemon says itself.
+    own: Mutex<String>,
 }
 
 /// One connection.
@@ -40,9 +53,16 @@ pub(in super::super) struct Session {
     in_transaction: Slot<bool>,
     /// The connection was lost in the middle of a transaction: nothing is done in its place until another is begun.
     broken_off: Slot<bool>,
+    /// Statements of the open transaction that were sent and whose answers nobody has read yet, oldest first.
+    sent: RefCell<Vec<Sent>>,
+    /// Whether it is told of hints.
+    listens: Slot<bool>,
     /// Which host it is connected to, and what that refused last.
     last: RefCell<(String, Option<Refusal>)>,
 }
+
+/// The answer to a statement that was sent.
+type Sent = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
 
 /// A row of an answer.
 #[derive(Debug)]
@@ -52,7 +72,8 @@ impl Server {
     /// Must be called inside a tokio runtime with threads for blocking work.
     pub(in super::super) fn new(connector: Connector) -> Self {
         let scrubber = Scrubber::new(connector.address().password());
-        Self { connector, runtime: Handle::current(), scrubber, statements: Mutex::default() }
+        let (statements, hints) = (Mutex::default(), Arc::default());
+        Self { connector, runtime: Handle::current(), scrubber, statements, hints }
     }
 
     pub(super) fn connector(&self) -> &Connector {
@@ -118,22 +139,39 @@ impl Session {
             client: RefCell::new(None),
             in_transaction: Slot::new(false),
             broken_off: Slot::new(false),
+            sent: RefCell::default(),
+            listens: Slot::new(false),
             last: RefCell::default(),
         }
     }
 
     /// Uses `connected` until it fails.
     pub(super) fn take(&self, connected: Connected) {
-        let Connected { client, wire, host, .. } = connected;
+        let Connected { client, mut wire, host, .. } = connected;
         self.last.borrow_mut().0 = host;
+        let hints = Arc::clone(&self.server.hints);
         // It ends with the client, and statements fail with it.
         self.server.runtime.spawn(async move {
-            if let Err(error) = wire.await {
-                tracing::debug!("a connection to the PostgreSQL server ended: {error}");
+            while let Some(message) = poll_fn(|context| wire.poll_message(context)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(hint)) if hint.payload() != *lock(&hints.own) => {
+                        hints.heard.notify_one();
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!("a connection to the PostgreSQL server ended: {error}");
+                        break;
+                    }
+                }
             }
         });
         self.in_transaction.set(false);
+        self.listens.set(false);
         *self.client.borrow_mut() = Some(Arc::new(client));
+    }
+
+    pub(super) fn hints(&self) -> Arc<Hints> {
+        Arc::clone(&self.server.hints)
     }
 
     /// Whether a transaction is open on it.
@@ -146,16 +184,105 @@ impl Session {
         &self,
         sql: &str,
         bound: &Bound<'_>,
-        mut read: impl FnMut(&ServerRow) -> Result<(), StoreError>,
+        read: impl FnMut(&ServerRow) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
         let translated = self.server.translated(sql);
-        let parameters: Vec<Parameter<'_>> = parameters(&translated.places, bound)?;
+        self.asked(&translated.sql, &bound_to(&translated.places, bound)?, read)
+    }
+
+    /// The same of a statement for all `rows` that are given to it.
+    pub(in super::super) fn run_set(
+        &self,
+        sql: &str,
+        rows: &[Vec<Value>],
+        read: impl FnMut(&ServerRow) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        let translated = self.server.translated(sql);
+        self.asked(&translated.sql, &columns_of(&translated.places, rows)?, read)
+    }
+
+    /// Sends a statement whose rows nobody needs; in a transaction without waiting for its answer, which is read with
+    /// that of the next statement that is waited for.
+    pub(in super::super) fn send(&self, sql: &str, bound: &Bound<'_>) -> Result<(), StoreError> {
+        let translated = self.server.translated(sql);
+        self.post(&translated, bound_to(&translated.places, bound)?)
+    }
+
+    /// The same of a statement for all `rows` that are given to it.
+    pub(in super::super) fn send_set(&self, sql: &str, rows: &[Vec<Value>]) -> Result<(), StoreError> {
+        let translated = self.server.translated(sql);
+        self.post(&translated, columns_of(&translated.places, rows)?)
+    }
+
+    /// The same of a statement that begins or ends a part of the transaction.
+    pub(in super::super) fn send_control(&self, statement: impl Into<String>) -> Result<(), StoreError> {
+        let (client, statement) = (self.connected()?, statement.into());
+        self.on_its_way(Box::pin(async move { client.simple_query(&statement).await.map(drop) }))
+    }
+
+    fn post(&self, translated: &Arc<Translated>, parameters: Vec<Parameter<'_>>) -> Result<(), StoreError> {
+        if !self.in_transaction.get() {
+            return self.asked(&translated.sql, &parameters, |_| Ok(())).map(drop);
+        }
+        let client = self.connected()?;
+        let parameters: Vec<_> = parameters.into_iter().map(Parameter::into_owned).collect();
+        let translated = Arc::clone(translated);
+        self.on_its_way(Box::pin(async move {
+            let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+                parameters.iter().map(|of| (of as &(dyn ToSql + Sync), of.kind())).collect();
+            client.execute_typed(&translated.sql, &typed).await.map(drop)
+        }))
+    }
+
+    fn on_its_way(&self, mut answer: Sent) -> Result<(), StoreError> {
+        // Polled once, it is sent.
+        let answer = match (&mut answer).now_or_never() {
+            Some(result) => Box::pin(std::future::ready(result)),
+            None => answer,
+        };
+        self.sent.borrow_mut().push(answer);
+        if self.sent.borrow().len() < MOST_UNREAD { Ok(()) } else { self.settle() }
+    }
+
+    /// Is told of hints from now on, but not of those that say `own`.
+    pub(super) fn listen(&self, own: &str) -> Result<(), StoreError> {
+        self.connected()?;
+        if !self.listens.get() {
+            own.clone_into(&mut lock(&self.server.hints.own));
+            self.control("LISTEN batchd")?;
+            self.listens.set(true);
+        }
+        Ok(())
+    }
+
+    /// Reads the answers to all that was sent; an error is the first of them.
+    pub(in super::super) fn settle(&self) -> Result<(), StoreError> {
+        let sent = self.sent.take();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let client = self.connected()?;
+        let result = self.server.runtime.block_on(answered(sent));
+        self.judged(&client, result)
+    }
+
+    /// Nobody wants to know how what was sent has ended: it is taken back.
+    pub(in super::super) fn forget_sent(&self) {
+        self.sent.take();
+    }
+
+    fn asked(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut read: impl FnMut(&ServerRow) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
         let (mut begun, is_alone) = (false, !self.in_transaction.get());
-        let mut attempt = || self.attempt(&translated.sql, &parameters, &mut begun, &mut read);
+        let mut attempt = || self.attempt(sql, parameters, &mut begun, &mut read);
         match attempt() {
             // The server may have closed a connection that nobody used; a statement alone can be repeated.
             Err(StoreError::Unreachable(_)) if is_alone && !self.broken_off.get() && !begun => {
-                self.attempt(&translated.sql, &parameters, &mut begun, &mut read)
+                self.attempt(sql, parameters, &mut begun, &mut read)
             }
             other => other,
         }
@@ -169,9 +296,15 @@ impl Session {
         read: &mut impl FnMut(&ServerRow) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
         let client = self.connected()?;
+        let sent = self.sent.take();
         let running = async {
-            let typed = parameters.iter().map(|parameter| (parameter, Type::UNKNOWN));
-            let rows = within(client.query_typed_raw(sql, typed)).await?;
+            let typed = parameters.iter().map(|parameter| (parameter, parameter.kind()));
+            let asking = client.query_typed_raw(sql, typed);
+            tokio::pin!(asking);
+            let rows = match behind(sent, asking.as_mut()).await? {
+                Some(rows) => rows,
+                None => within(asking).await?,
+            };
             tokio::pin!(rows);
             while let Some(row) = within(rows.try_next()).await? {
                 *begun = true;
@@ -213,7 +346,15 @@ impl Session {
             self.broken_off.set(false);
         }
         let client = self.connected()?;
-        let running = async { within(client.simple_query(statements)).await };
+        let sent = self.sent.take();
+        let running = async {
+            let asking = client.simple_query(statements);
+            tokio::pin!(asking);
+            match behind(sent, asking.as_mut()).await? {
+                Some(messages) => Ok(messages),
+                None => within(asking).await,
+            }
+        };
         let result: Result<Vec<SimpleQueryMessage>, Failure> = self.server.runtime.block_on(running);
         let messages = self.judged(&client, result).inspect_err(|_| {
             if statements.starts_with("BEGIN") {
@@ -269,6 +410,7 @@ impl Session {
     pub(super) fn give_up(&self) {
         self.broken_off.set(false);
         self.in_transaction.set(false);
+        self.sent.take();
         *self.client.borrow_mut() = None;
     }
 
@@ -322,51 +464,31 @@ async fn within<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>)
     timeout(ANSWER_WITHIN, work).await.map_err(|_| Failure::Late)?.map_err(Failure::Server)
 }
 
+/// Reads the answers to what was sent; an error is the first of them.
+async fn answered(sent: Vec<Sent>) -> Result<(), Failure> {
+    for answer in sent {
+        within(answer).await?;
+    }
+    Ok(())
+}
+
+/// Sends what `asking` sends before the answers to what was `sent` are read; its own answer, if it was there already.
+async fn behind<T>(
+    sent: Vec<Sent>,
+    asking: Pin<&mut impl Future<Output = Result<T, tokio_postgres::Error>>>,
+) -> Result<Option<T>, Failure> {
+    if sent.is_empty() {
+        return Ok(None);
+    }
+    let first = asking.now_or_never();
+    answered(sent).await?;
+    first.transpose().map_err(Failure::Server)
+}
+
 /// Whether a transaction is open after `statements`.
 fn follows(before: bool, statements: &str) -> bool {
     let begun = before || statements.starts_with("BEGIN");
     begun && !statements.ends_with("COMMIT") && !statements.ends_with("ROLLBACK")
-}
-
-/// A value on its way to the server: as text, of whatever type the server finds that it has.
-#[derive(Debug)]
-struct Parameter<'a>(Cell<'a>);
-
-impl ToSql for Parameter<'_> {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        match self.0 {
-            Cell::Null => return Ok(IsNull::Yes),
-            Cell::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            Cell::Text(text) => out.extend_from_slice(super::super::value::without_nul(text).as_bytes()),
-        }
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    to_sql_checked!();
-}
-
-/// What is bound, in the order of the places.
-fn parameters<'a>(places: &[Place], bound: &Bound<'a>) -> Result<Vec<Parameter<'a>>, StoreError> {
-    let value = |place: &Place| match (place, bound) {
-        (Place::Number(number), Bound::ByPlace(cells)) => cells.get(number - 1).copied(),
-        (Place::Name(wanted), Bound::ByName(cells)) => {
-            cells.iter().find(|(name, _)| name == wanted).map(|(_, cell)| *cell)
-        }
-        _ => None,
-    };
-    let bind = |place: &Place| {
-        let cell = value(place);
-        cell.map(Parameter).ok_or_else(|| StoreError::Internal(format!("nothing is bound to {place:?}")))
-    };
-    places.iter().map(bind).collect()
 }
 
 /// The bytes of a column as they came.
@@ -407,5 +529,7 @@ impl ServerRow {
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Of a server's error, in bytes.
 const LONGEST_TEXT: usize = 300;
+/// Answers that wait to be read.
+const MOST_UNREAD: usize = 500;
 /// Statements that are remembered.
 const MOST_STATEMENTS: usize = 1000;

@@ -50,6 +50,74 @@ async fn an_operation_that_fails_or_panics_fails_alone_and_leaves_nothing() {
     store.healthy().await.unwrap();
 }
 
+/// A job of many that are noted together.
+struct Noted {
+    name: &'static str,
+    ends: Ends,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    Well,
+    Badly,
+    InPanic,
+}
+
+impl Many for Noted {
+    type Answer = &'static str;
+
+    fn key(&self) -> Option<Pk> {
+        self.name.strip_prefix("same").map(|_| 1)
+    }
+
+    fn all(tx: &mut Tx<'_>, noted: &[Self]) -> Result<Vec<&'static str>, StoreError> {
+        let names: BTreeSet<&str> = noted.iter().map(|of| of.name).collect();
+        assert!(names.iter().filter(|name| name.starts_with("same")).count() < 2);
+        for Self { name, ends } in noted {
+            tx.execute("INSERT INTO jobs VALUES (?1, 0, 0, NULL)", [name])?;
+            tx.tell_webhook(name);
+            if *ends == Ends::InPanic {
+                std::panic::panic_any("a panic that is caught");
+            }
+        }
+        if noted.iter().any(|of| of.ends == Ends::Badly) {
+            return Err(StoreError::Internal("as it must".to_owned()));
+        }
+        Ok(noted.iter().map(|of| of.name).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_are_written_together_one_that_fails_or_panics_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Clock::system()).unwrap();
+    let watched = ["failing", "panicking"].map(|name| store.watch_deliveries(name));
+    let named = |name| store.write_in_set(Noted { name, ends: Ends::Well });
+    let failing = store.write_in_set(Noted { name: "failing", ends: Ends::Badly });
+    let panicking = store.write_in_set(Noted { name: "panicking", ends: Ends::InPanic });
+    let before = store.commit_stats().count;
+    let (first, failing, alone, panicking, one, other, last) = tokio::join!(
+        named("first"),
+        failing,
+        note(&store, "alone"),
+        panicking,
+        named("same 1"),
+        named("same 2"),
+        named("last")
+    );
+    assert_eq!((first, one, other, last), (Ok("first"), Ok("same 1"), Ok("same 2"), Ok("last")));
+    assert_eq!(failing, Err(StoreError::Internal("as it must".to_owned())));
+    assert!(matches!(panicking, Err(StoreError::Internal(what)) if what.contains("panicked")));
+    assert_eq!(alone, Ok(()));
+    assert_eq!(names(&store).await, ["alone", "first", "last", "same 1", "same 2"]);
+    assert_eq!(store.commit_stats().count, before + 1, "one commit for all");
+    assert!(watched.iter().all(|watched| !watched.has_changed().unwrap()), "what is not there is not told");
+    // A name that is taken keeps the others of its set from nothing.
+    let (taken, new) = tokio::join!(named("first"), named("new"));
+    assert!(taken.is_err());
+    assert_eq!(new, Ok("new"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_is_answered_before_the_commit() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,15 +159,11 @@ async fn a_doubtful_disk_is_written_no_more() {
     let failing = store.writer().unwrap().alone(move |core| {
         let mut open = lock(&core.open);
         let open = open.as_mut().ok_or(StoreError::Closed)?;
-        let failing: Write = Box::new(move |transaction| {
-            if let Ok(transaction) = transaction {
-                let _ = transaction.control("ROLLBACK");
-            }
-            Done {
-                failure: Some(rusqlite::Error::SqliteFailure(fsync, None).into()),
-                answer: Box::new(|_| {}),
-            }
-        });
+        let failing = move |transaction: &mut Tx<'_>| {
+            let _ = transaction.control("ROLLBACK");
+            Err::<(), StoreError>(rusqlite::Error::SqliteFailure(fsync, None).into())
+        };
+        let failing = Write::alone(failing, oneshot::channel().0);
         let terms = Terms { now: Timestamp::UNIX_EPOCH, prices: Arc::default() };
         open.transact(vec![failing], &BTreeMap::new(), &core.reckoner, terms, &mut Vec::new()).map(drop)
     });

@@ -4,8 +4,8 @@
 use super::stage::{Stage, on_both};
 use super::*;
 use batchd::domain::batch::Usage;
-use batchd::domain::cost::Usd;
-use batchd::domain::prices::{ImportedPrices, Prices, Rates};
+use batchd::domain::cost::{Rates, Usd};
+use batchd::domain::prices::{ImportedPrices, Prices};
 use batchd::domain::tracked::{Lineage, WaitingFor};
 use batchd::store::creations::Asked;
 use batchd::store::discovery::Discovered;

@@ -17,6 +17,7 @@ mod opening;
 mod power;
 mod pruning;
 mod recording;
+mod sets;
 mod stage;
 mod texts;
 

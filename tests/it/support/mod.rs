@@ -3,4 +3,4 @@
 pub mod postgres;
 pub mod proxy;
 
-mod cluster;
+pub mod cluster;
