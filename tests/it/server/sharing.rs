@@ -89,7 +89,7 @@ fn results_lie_where_all_daemons_find_them() {
     let dir = |path: &std::path::Path| format!("dir = \"{}\"", path.display());
     changed(&cluster, "two", &dir(&shared), &dir(&link));
     let _two = cluster.started("two", command.arg("run"));
-    let batch = cluster.json("one", &["submit", &input(&cluster), "--provider", "sand", "--wait", "--json"]);
+    let batch = cluster.json("one", &["submit", &input(&cluster), "--provider", "sand", "--json"]);
     let id = batch["id"].as_str().unwrap().to_owned();
     let saved = until_within(HANDED_OVER, "the results are downloaded", || {
         let shown = cluster.command("two").args(["show", &id, "--json"]).output().unwrap();
