@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::domain::prices::Prices;
 use crate::failpoint;
+use crate::logging::Recurring;
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -459,6 +460,7 @@ async fn commit_what_waits(
     beats: bool,
 ) {
     let mut jobs = Vec::new();
+    let mut tending = Recurring::new("tell the other daemons that this one lives");
     // Armed only while there is something to write, so that simulated time need not stop for nothing.
     let mut flush_at: Option<Instant> = None;
     // Only where others share the state.
@@ -475,9 +477,8 @@ async fn commit_what_waits(
             () = sleep_until(flush_at) => flush = true,
             () = sleep_until(beat_at) => {
                 let Some(core) = core.upgrade() else { return };
-                let beaten = off_thread(move || core.tend()).await;
-                if let Ok(Err(error)) = beaten {
-                    tracing::debug!("cannot tell the other daemons that this one lives: {error}");
+                if let Ok(tended) = off_thread(move || core.tend()).await {
+                    tending.note(tended);
                 }
                 beat_at = Some(Instant::now() + TENDED_EVERY);
                 continue;

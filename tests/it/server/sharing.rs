@@ -36,7 +36,8 @@ fn a_directory_of_results_that_the_others_do_not_have_is_refused() {
     let line = format!("dir = \"{}\"", shared.display());
     cluster.world.configure(&format!("[results]\ndownload = true\n{line}\n"));
     let one = cluster.daemon("one");
-    let mark = std::fs::read_to_string(shared.join(".batchd-cluster")).unwrap();
+    let mark =
+        until("the directory is marked", || std::fs::read_to_string(shared.join(".batchd-cluster")).ok());
     let two = cluster.daemon("two");
     for daemon in [&one, &two] {
         assert!(!daemon.is_over(), "{}", daemon.log());

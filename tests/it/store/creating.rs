@@ -154,7 +154,8 @@ async fn what_waits_for_quota_waits_in_its_line_and_becomes_a_batch(stage: Stage
     let mut item = registration("batch_1");
     item.tracked.lineage = lineage.clone();
     store.complete_submission("bd-1".to_owned(), item, routes(&[])).await.unwrap();
-    assert_eq!(store.get(key("sub_1")).await.unwrap(), None, "it is the batch now");
+    let found = store.get(key("sub_1")).await.unwrap().unwrap().1;
+    assert_eq!(found.key, key("batch_1"), "it is the batch now");
     assert!(
         !store.open_submission(submission("bd-2", lineage), None).await.unwrap(),
         "it does not wait any more"
@@ -241,6 +242,7 @@ async fn what_ended_costs_what_it_cost_when_it_ended(stage: Stage) {
     };
     ended("batch_1").await;
     assert_eq!(store.unpriced().await.unwrap(), BTreeMap::from([("openai/gpt-5".to_owned(), 1)]));
+    store.set_prices(prices("1"));
     assert_eq!(store.price_ended(prices("1")).await.unwrap(), 1);
     assert_eq!(store.price_ended(prices("9")).await.unwrap(), 0, "it has a cost");
     store.set_prices(prices("3"));
