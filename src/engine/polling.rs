@@ -262,5 +262,5 @@ async fn changed_hands(changes: &mut Option<watch::Receiver<BTreeMap<Scope, u64>
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
