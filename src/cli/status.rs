@@ -126,8 +126,11 @@ fn members(report: &StatusReport) -> Vec<(&'static str, String)> {
         } else {
             String::new()
         };
-        let differs: String = member.differs.iter().map(|differs| format!("; {differs}")).collect();
-        let text = format!("{}{this} {}: {scopes}{drift}{differs}", member.name, member.version);
+        let mut text = format!("{}{this} {}: {scopes}{drift}", member.name, member.version);
+        for differs in &member.differs {
+            text.push_str("; ");
+            text.push_str(differs);
+        }
         lines.push((if at == 0 { "members" } else { "" }, text));
     }
     lines

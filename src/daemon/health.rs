@@ -65,9 +65,7 @@ impl Watch {
                 let watchdog = systemd::watchdog_period();
                 let round = watchdog.map_or(CHECK_INTERVAL, |period| (period / 3).min(CHECK_INTERVAL));
                 let mut told = None;
-                let mut writing = Recurring::new(
-                    "write the state; batches are polled again until their results can be stored",
-                );
+                let mut writing = Recurring::new("write the state");
                 loop {
                     pulse.beat();
                     let health = store.healthy().await;

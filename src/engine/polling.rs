@@ -83,7 +83,7 @@ impl Poller {
         // Of what is this daemon's alone the schedule is known from the start.
         let alone = holdings.as_ref().filter(|holdings| holdings.is_alone());
         let mut known = alone.and_then(|holdings| holdings.tenure(&scope));
-        let mut changes = holdings.as_ref().map(Holdings::changes);
+        let mut handovers = holdings.as_ref().map(Holdings::changes);
         let mut waits: u32 = 0;
         let mut reading = Recurring::new("read the schedule from the state");
         loop {
@@ -101,6 +101,9 @@ impl Poller {
                 continue;
             };
             if known != Some(tenure) {
+                if self.retired.is_cancelled() {
+                    return;
+                }
                 if reading.note_of(self.name(), self.take_over().await).is_some() {
                     known = Some(tenure);
                 } else {
@@ -119,7 +122,7 @@ impl Poller {
                 biased;
                 () = self.retired.cancelled() => return,
                 () = &mut changed => {}
-                () = changed_hands(&mut changes) => {}
+                () = changed_hands(&mut handovers) => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -259,5 +262,5 @@ async fn changed_hands(changes: &mut Option<watch::Receiver<BTreeMap<Scope, u64>
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

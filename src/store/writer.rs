@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::domain::event::EventType;
 use crate::domain::prices::Prices;
 use crate::failpoint;
+use crate::logging::Recurring;
 use crate::sync::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -479,6 +480,7 @@ async fn commit_what_waits(
     hints: Option<Arc<Hints>>,
 ) {
     let mut jobs = Vec::new();
+    let mut tending = Recurring::new("tell the other daemons that this one lives");
     // Armed only while there is something to write, so that simulated time need not stop for nothing.
     let mut flush_at: Option<Instant> = None;
     // Only where others share the state.
@@ -491,9 +493,8 @@ async fn commit_what_waits(
             // Before what waits, or a queue that is never empty would keep the others waiting for ever.
             () = sleep_until(tend_at) => {
                 let Some(core) = core.upgrade() else { return };
-                let done = off_thread(move || core.tend()).await;
-                if let Ok(Err(error)) = done {
-                    tracing::debug!("cannot tell the other daemons that this one lives: {error}");
+                if let Ok(tended) = off_thread(move || core.tend()).await {
+                    tending.note(tended);
                 }
                 tended = Instant::now();
                 tend_at = Some(tended + TENDED_EVERY);

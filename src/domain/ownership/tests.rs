@@ -61,6 +61,20 @@ fn a_silence_counts_only_while_somebody_watches() {
 }
 
 #[test]
+fn what_a_member_defines_otherwise_or_lacks_is_told_of_it() {
+    let all = scopes(3);
+    let mut members: Vec<Member> = (0..4).map(|number| lively(number, &all, Duration::ZERO)).collect();
+    members[2].holds.insert(all[1].clone(), 7);
+    members[2].holds.remove(&all[2]);
+    members[3].dead = true;
+    members[3].holds.clear();
+    let nobodys = lease(&Scope::Webhook("gone".to_owned()), None);
+    let leases: Vec<Lease> = all.iter().map(|scope| lease(scope, Some(0))).chain([nobodys]).collect();
+    let differs = vec![Difference::Otherwise(all[1].clone()), Difference::Lacks(all[2].clone())];
+    assert_eq!(differences(&members, &leases), BTreeMap::from([(id(2), differs)]));
+}
+
+#[test]
 fn a_dead_members_scopes_are_shared_out_among_the_others() {
     let all = scopes(7);
     let now = Duration::from_secs(100);

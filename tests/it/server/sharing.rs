@@ -36,7 +36,8 @@ fn a_directory_of_results_that_the_others_do_not_have_is_refused() {
     let line = format!("dir = \"{}\"", shared.display());
     cluster.world.configure(&format!("[results]\ndownload = true\n{line}\n"));
     let one = cluster.daemon("one");
-    let mark = std::fs::read_to_string(shared.join(".batchd-cluster")).unwrap();
+    let mark =
+        until("the directory is marked", || std::fs::read_to_string(shared.join(".batchd-cluster")).ok());
     let two = cluster.daemon("two");
     for daemon in [&one, &two] {
         assert!(!daemon.is_over(), "{}", daemon.log());
@@ -89,7 +90,7 @@ fn results_lie_where_all_daemons_find_them() {
     let dir = |path: &std::path::Path| format!("dir = \"{}\"", path.display());
     changed(&cluster, "two", &dir(&shared), &dir(&link));
     let _two = cluster.started("two", command.arg("run"));
-    let batch = cluster.json("one", &["submit", &input(&cluster), "--provider", "sand", "--wait", "--json"]);
+    let batch = cluster.json("one", &["submit", &input(&cluster), "--provider", "sand", "--json"]);
     let id = batch["id"].as_str().unwrap().to_owned();
     let saved = until_within(HANDED_OVER, "the results are downloaded", || {
         let shown = cluster.command("two").args(["show", &id, "--json"]).output().unwrap();
