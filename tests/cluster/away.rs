@@ -6,6 +6,7 @@ use crate::ledger::Ledger;
 use crate::load::insisting;
 use crate::patience::{now, pause, within};
 use crate::stage::{NAMES, Node, Setup, Stage};
+use crate::support::cluster::program;
 use crate::support::postgres::{Postgres, Stop, query};
 use crate::support::proxy::Cut;
 use crate::{amount, is_long, mark, seed};
@@ -153,7 +154,7 @@ fn a_dump_in_a_loop_leaves_commits_their_speed() {
         return;
     }
     let Some(postgres) = Postgres::own(&[]) else { return };
-    let Some(dump) = Postgres::program("pg_dump") else {
+    let Some(dump) = program("pg_dump") else {
         eprintln!("skipped: there is no pg_dump here");
         return;
     };

@@ -3,4 +3,5 @@
 mod configured;
 mod connecting;
 mod daemons;
+mod sharing;
 mod support;

@@ -1,6 +1,6 @@
 //! PostgreSQL for tests: one cluster for all of a test process, or one of a test's own that it may stop and restart.
 
-use super::cluster::{Cluster, Programs, program};
+use super::cluster::{Cluster, Programs};
 use crate::world::until_within;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -123,11 +123,6 @@ impl Postgres {
     /// Puts a file of this content, which only the server may read, into its directory (`data/pg_hba.conf`).
     pub fn put(&self, name: &str, content: &str) -> PathBuf {
         self.cluster.put(name, content)
-    }
-
-    /// A program that belongs to the server, such as `pg_dump`.
-    pub fn program(name: &str) -> Option<PathBuf> {
-        program(name)
     }
 
     /// What the server has logged.
