@@ -4,7 +4,7 @@ use crate::patience::{now, pause};
 use serde_json::Value;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Seen {
 }
 
 /// Follows the log at `socket` until it is `over`; `last` shows how far it is.
-pub fn follow(socket: &PathBuf, last: &AtomicU64, over: &AtomicBool) -> Seen {
+pub fn follow(socket: &Path, last: &AtomicU64, over: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     while !over.load(Ordering::SeqCst) {
         if let Ok(stream) = UnixStream::connect(socket) {

@@ -5,5 +5,6 @@ mod configured;
 mod connecting;
 mod daemons;
 mod failing_over;
+mod hearing;
 mod sharing;
 mod support;
