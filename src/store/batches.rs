@@ -70,7 +70,8 @@ impl Store {
         routes: Arc<Routes>,
     ) -> Result<Vec<Registered>, StoreError> {
         self.write(move |tx| {
-            let by_hand = items.iter().map(|item| &item.tracked).filter(|tracked| tracked.origin == Origin::Hand);
+            let by_hand =
+                items.iter().map(|item| &item.tracked).filter(|tracked| tracked.origin == Origin::Hand);
             submissions::settle(tx, by_hand.map(|tracked| &tracked.key))?;
             recording::register_all(tx, items, &routes)
         })

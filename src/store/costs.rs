@@ -244,7 +244,9 @@ type ByModel = BTreeMap<String, Usd>;
 type Sum = (String, String, String);
 
 fn spend(tx: &Tx<'_>, more: Vec<(Sum, Usd)>) -> Result<(), StoreError> {
-    let given = |(month, provider, model): &Sum| vec![month.clone().into(), provider.clone().into(), model.clone().into()];
+    let given = |(month, provider, model): &Sum| {
+        vec![month.clone().into(), provider.clone().into(), model.clone().into()]
+    };
     let wanted: BTreeSet<&Sum> = more.iter().map(|(sum, _)| sum).collect();
     let sums = tx.rows_of(
         "SELECT spending.month AS month, spending.provider AS provider, spending.model AS model, amount

@@ -123,7 +123,8 @@ fn insert_passed_over(
     provider: &str,
     batches: impl Iterator<Item = (String, i64)>,
 ) -> Result<(), StoreError> {
-    let given = batches.map(|(id, created_at)| vec![provider.to_owned().into(), id.into(), created_at.into()]);
+    let given =
+        batches.map(|(id, created_at)| vec![provider.to_owned().into(), id.into(), created_at.into()]);
     connection.set(
         "INSERT INTO passed_over (provider, id, created_at) SELECT given.provider, given.id, given.created_at
          FROM given(provider TEXT, id TEXT, created_at INT) WHERE TRUE ON CONFLICT DO NOTHING",

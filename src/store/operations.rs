@@ -113,11 +113,7 @@ impl Sets {
     }
 
     /// Runs what waits. An error is the whole transaction's.
-    pub(super) fn run(
-        &mut self,
-        tx: &mut Tx<'_>,
-        answers: &mut Vec<Answer>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn run(&mut self, tx: &mut Tx<'_>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
         let mut sets = std::mem::take(&mut self.0).into_iter();
         let result = sets.try_for_each(|set| (set[0].run)(tx, set, answers));
         answers.extend(sets.flatten().map(|one| (one.refuse)(one)));
@@ -182,11 +178,7 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Alone, answers: &mut Vec<Answer>) -> R
 }
 
 /// Runs operations of one kind, in as few sets as their keys allow.
-fn run_set<M: Many>(
-    tx: &mut Tx<'_>,
-    set: Vec<InSet>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), StoreError> {
+fn run_set<M: Many>(tx: &mut Tx<'_>, set: Vec<InSet>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     let mut rest: Vec<Waiting<M>> = set.into_iter().filter_map(waiting).collect();
     while !rest.is_empty() {
         let mut keys = BTreeSet::new();
@@ -241,9 +233,8 @@ fn run_some<M: Many>(
         return Ok(());
     }
     let mut each = operations.into_iter().zip(replies);
-    let result = each.try_for_each(|(operation, reply)| {
-        run_some(tx, vec![Waiting { operation, reply }], answers)
-    });
+    let result =
+        each.try_for_each(|(operation, reply)| run_some(tx, vec![Waiting { operation, reply }], answers));
     if let Err(error) = &result {
         refuse(each.map(|(_, reply)| reply).collect(), error, answers);
     }

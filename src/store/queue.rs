@@ -143,10 +143,7 @@ impl Store {
 }
 
 fn set_waiting_for(tx: &Tx<'_>, pk: Pk, waiting_for: Option<&WaitingFor>) -> Result<(), StoreError> {
-    tx.send(
-        "UPDATE batches SET waiting_for = ?2 WHERE pk = ?1",
-        (pk, waiting_for.map(json).transpose()?),
-    )?;
+    tx.send("UPDATE batches SET waiting_for = ?2 WHERE pk = ?1", (pk, waiting_for.map(json).transpose()?))?;
     Ok(())
 }
 

@@ -65,7 +65,9 @@ pub(super) fn register_all(
         // What comes a second time is known by then.
         let mut keys = BTreeSet::new();
         let mut some = Vec::new();
-        while let Some(item) = items.next_if(|item| some.len() < REGISTERED_AT_ONCE && keys.insert(item.tracked.key.clone())) {
+        while let Some(item) =
+            items.next_if(|item| some.len() < REGISTERED_AT_ONCE && keys.insert(item.tracked.key.clone()))
+        {
             some.push(item);
         }
         registered.extend(register_some(tx, some, routes)?);
@@ -96,7 +98,8 @@ fn register_some(
         registered.push(None);
         steps.push(step);
     }
-    let planned: Vec<_> = steps.iter().map(|step| (&step.tracked, plans(&step.tracked, step, tx.now))).collect();
+    let planned: Vec<_> =
+        steps.iter().map(|step| (&step.tracked, plans(&step.tracked, step, tx.now))).collect();
     let pks = row::insert_all(tx, &planned)?;
     let mut followed = Vec::with_capacity(steps.len());
     costs::count(tx, steps.iter().map(|step| &step.tracked))?;
@@ -105,7 +108,8 @@ fn register_some(
         followed.push(Followed { pk: *pk, step, stored: &step.tracked, routes });
     }
     follow(tx, &followed)?;
-    let mut new = pks.into_iter().zip(steps).map(|(pk, step)| Registered { pk, new: true, tracked: step.tracked });
+    let mut new =
+        pks.into_iter().zip(steps).map(|(pk, step)| Registered { pk, new: true, tracked: step.tracked });
     Ok(registered.into_iter().filter_map(|known| known.or_else(|| new.next())).collect())
 }
 

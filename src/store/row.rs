@@ -256,10 +256,7 @@ pub(super) fn updated(before: Tracked, tracked: &Tracked) -> Option<Tracked> {
 }
 
 /// Writes what checks have changed.
-pub(super) fn update_all(
-    connection: &Sql<'_>,
-    batches: &[(Pk, &Tracked, Plans)],
-) -> Result<(), StoreError> {
+pub(super) fn update_all(connection: &Sql<'_>, batches: &[(Pk, &Tracked, Plans)]) -> Result<(), StoreError> {
     static UPDATE: LazyLock<String> = LazyLock::new(|| {
         let columns: Vec<&Column> = CHECKED.iter().collect();
         format!(

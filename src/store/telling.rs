@@ -102,7 +102,8 @@ fn are_new(tx: &Tx<'_>, tellings: &[Telling<'_>]) -> Result<Vec<bool>, StoreErro
         .collect();
     let passes: Vec<bool> =
         fences.iter().map(|fence| fence.as_ref().is_none_or(|fence| fenced.remove(fence))).collect();
-    let ids = tellings.iter().zip(&passes).filter(|(_, passes)| **passes).map(|(telling, _)| &telling.draft.id);
+    let ids =
+        tellings.iter().zip(&passes).filter(|(_, passes)| **passes).map(|(telling, _)| &telling.draft.id);
     let mut known: BTreeSet<String> = tx
         .rows_of(
             "SELECT events.id AS id FROM events, given(wanted TEXT) WHERE events.id = given.wanted",
@@ -123,8 +124,8 @@ type Told = BTreeSet<(Pk, EventType, String)>;
 fn told_of_batches(tx: &Tx<'_>, events: &[(i64, &Telling<'_>)]) -> Result<Told, StoreError> {
     let wanted = events.iter().filter_map(|(_, Telling { draft, about, routes })| {
         let (pk, tracked) = (*about)?;
-        let may_be_told = !draft.kind.ends().is_empty()
-            && routes.0.iter().any(|route| !route.wants(draft, Some(tracked)));
+        let may_be_told =
+            !draft.kind.ends().is_empty() && routes.0.iter().any(|route| !route.wants(draft, Some(tracked)));
         may_be_told.then_some(pk)
     });
     let wanted: BTreeSet<Pk> = wanted.collect();

@@ -54,7 +54,9 @@ pub(super) fn translated(sql: &str) -> Translated {
                 rest = &rest[4 + path..];
                 continue;
             }
-            'g' if rest.starts_with("given(") && !out.sql.ends_with(|c: char| c.is_alphanumeric() || c == '_') => {
+            'g' if rest.starts_with("given(")
+                && !out.sql.ends_with(|c: char| c.is_alphanumeric() || c == '_') =>
+            {
                 rest = out.given(rest);
                 continue;
             }
@@ -150,7 +152,10 @@ mod tests {
     #[test]
     fn what_is_given_is_a_table() {
         let found = translated("UPDATE t SET a = given.a FROM given(k INT, a TEXT) WHERE t.k = given.k");
-        assert_eq!(found.sql, "UPDATE t SET a = given.a FROM unnest($1, $2) AS given (k, a) WHERE t.k = given.k");
+        assert_eq!(
+            found.sql,
+            "UPDATE t SET a = given.a FROM unnest($1, $2) AS given (k, a) WHERE t.k = given.k"
+        );
         assert_eq!(found.places, [Place::Given(0, true), Place::Given(1, false)]);
     }
 

@@ -40,9 +40,12 @@ async fn steps(store: &Store, pks: &[Pk], seed: u64) -> Vec<(Pk, Step)> {
     for _ in 0..pks.len() * 2 {
         let pk = pks[draws.usize(..pks.len())];
         let before = store.load(pk).await.unwrap().unwrap();
-        let status = [Status::InProgress, Status::Completed, Status::Failed, Status::Cancelled][draws.usize(..4)];
+        let status =
+            [Status::InProgress, Status::Completed, Status::Failed, Status::Cancelled][draws.usize(..4)];
         let mut step = look(&before, status, seconds(draws.i64(1..1000)));
         step.tracked.batch.model = Some(format!("model-{}", draws.u8(..3)));
+        step.tracked.batch.completed_at =
+            (status == Status::Completed).then(|| EPOCH.as_second() + draws.i64(1..1000));
         steps.push((pk, step));
     }
     steps
@@ -142,8 +145,13 @@ async fn attempts_together_give_what_they_give_one_by_one(stage: Stage) {
         }
         let begun: Vec<Vec<Option<Pk>>> = begun.into_iter().map(Result::unwrap).collect();
         assert_eq!(begun[3], [None], "it was begun before");
-        let ends: Vec<_> =
-            begun.into_iter().flatten().flatten().enumerate().map(|(at, attempt)| ended(at, attempt)).collect();
+        let ends: Vec<_> = begun
+            .into_iter()
+            .flatten()
+            .flatten()
+            .enumerate()
+            .map(|(at, attempt)| ended(at, attempt))
+            .collect();
         let finish = |(attempt, end, state)| store.finish_attempt(attempt, end, state);
         if at_once {
             join_all(ends.into_iter().map(finish)).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
@@ -163,7 +171,8 @@ async fn attempts_together_give_what_they_give_one_by_one(stage: Stage) {
 /// How the attempt number `at` ends: some are taken, some are to be made again, one switches its webhook off.
 fn ended(at: usize, attempt: Pk) -> (Pk, AttemptEnd, WebhookState) {
     let wait = Duration::from_secs(60);
-    let again = Next::Again { at: seconds(60), wait, counts: at.is_multiple_of(2), plain: at.is_multiple_of(3) };
+    let again =
+        Next::Again { at: seconds(60), wait, counts: at.is_multiple_of(2), plain: at.is_multiple_of(3) };
     let next = match at {
         8 => Next::Hold,
         _ if at % 4 == 1 => again,
@@ -214,6 +223,8 @@ async fn a_check_that_cannot_be_written_is_refused_alone_of_500() {
     let record = |(at, of): (usize, &batchd::store::recording::Registered)| {
         let mut step = look(&of.tracked, Status::Completed, seconds(10));
         if at == 250 {
+            // What has an end teaches how long its model takes, by an index of models.
+            step.tracked.batch.completed_at = Some(EPOCH.as_second() + 10);
             step.tracked.batch.model = Some(too_long());
         }
         store.record(of.pk, step, routes(&["pipeline"]))
