@@ -73,6 +73,35 @@ fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
+fn seconds_of(processor: f64) -> String {
+    format!("{processor:.2} s")
+}
+
+/// Processor time that a server's processes have used, those that have ended too.
+fn processor_of_server(postgres: &Postgres) -> f64 {
+    let mut ticks = 0.0;
+    let mut family = vec![postgres.keeper()];
+    let stat = |pid: u32| -> Option<Vec<u64>> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields = text.rsplit(')').next()?.split_whitespace().skip(1);
+        Some(fields.map(|field| field.parse().unwrap_or_default()).collect())
+    };
+    let all: Vec<u32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    while let Some(pid) = family.pop() {
+        let Some(fields) = stat(pid) else { continue };
+        // Its own time, and that of its children that have ended.
+        ticks += fields[10..14].iter().sum::<u64>() as f64;
+        family.extend(
+            all.iter()
+                .filter(|child| stat(**child).is_some_and(|fields| fields.first() == Some(&u64::from(pid)))),
+        );
+    }
+    ticks / 100.0
+}
+
 fn share(taken: &[Duration], percent: usize) -> Duration {
     taken[(taken.len() - 1) * percent / 100]
 }
@@ -254,9 +283,10 @@ impl Daemons {
         begun.elapsed()
     }
 
-    /// Processor time that all of them have used.
-    fn processor(&self) -> f64 {
-        self.running.values().map(processor_seconds).sum()
+    /// Processor time that all of them have used, and the server if there is one: what the machine is busy with besides
+    /// does not count.
+    fn processor(&self, on: Option<&Postgres>) -> f64 {
+        self.running.values().map(processor_seconds).sum::<f64>() + on.map_or(0.0, processor_of_server)
     }
 }
 
@@ -289,12 +319,14 @@ fn registering(postgres: &Postgres) {
         let (_receiver, receiver) = Receiver::start();
         let mut daemons = Daemons::new(on, configuration(provider, receiver, "1h"));
         daemons.begin(names);
+        let before = daemons.processor(on);
         let took = daemons.track("a", COUNT);
         say(
             &format!("{COUNT} batches registered, {what}"),
             &format!("{:.0}/s", COUNT as f64 / took.as_secs_f64()),
             if on.is_some() { ">= 3000/s" } else { "" },
         );
+        say("    processor of daemons and server", &seconds_of(daemons.processor(on) - before), "");
         let took = daemons.track("a", COUNT);
         say("    the same once more", &format!("{:.0}/s", COUNT as f64 / took.as_secs_f64()), "");
     }
@@ -313,7 +345,7 @@ fn burst(postgres: &Postgres) {
         until_within(Duration::from_mins(2), "every batch has been checked", || {
             (pager.asked().shown >= 2 * COUNT as u64).then_some(())
         });
-        let before = daemons.processor();
+        let before = daemons.processor(on);
         pager.end_all();
         let first = until_within(Duration::from_mins(1), "an end is answered", || {
             pager.answered().into_iter().flatten().min()
@@ -330,7 +362,7 @@ fn burst(postgres: &Postgres) {
             if on.is_some() { "<= 20 s" } else { "" },
         );
         say("    arrived", &all.len().to_string(), "20000");
-        say("    processor of the daemons", &format!("{:.1} s", daemons.processor() - before), "");
+        say("    processor of daemons and server", &seconds_of(daemons.processor(on) - before), "");
     }
 }
 

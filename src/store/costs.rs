@@ -261,13 +261,14 @@ fn spend(tx: &Tx<'_>, more: Vec<(Sum, Usd)>) -> Result<(), StoreError> {
     let mut sums: BTreeMap<Sum, Usd> = sums.into_iter().collect();
     for (of, more) in more {
         let sum = sums.entry(of.clone()).or_default();
-        match sum.plus(more) {
-            Some(new) => *sum = new,
-            None => tracing::warn!(
+        if let Some(new) = sum.plus(more) {
+            *sum = new;
+        } else {
+            tracing::warn!(
                 provider = of.1,
                 model = of.2,
                 "what was spent is more than can be added up; {more} dollars are left out"
-            ),
+            );
         }
     }
     let written = sums.iter().map(|(sum, amount)| {

@@ -100,7 +100,7 @@ pub(super) fn learn_all<'b>(
     if taught.is_empty() {
         return Ok(());
     }
-    let numbers = numbers(connection, taught.iter().map(|(key, _, lesson)| kind(key, lesson)).collect())?;
+    let numbers = numbers(connection, taught.iter().map(|(key, _, lesson)| kind(key, lesson)))?;
     let mut given = Given::default();
     for (key, batch, lesson) in &taught {
         let Some(class) = numbers.get(&kind(key, lesson)) else { continue };
@@ -148,8 +148,13 @@ fn kind(key: &BatchKey, Lesson { class, .. }: &Lesson) -> Kind {
 }
 
 /// The numbers of these, which those get that have none.
-fn numbers(connection: &Sql<'_>, kinds: BTreeSet<Kind>) -> Result<BTreeMap<Kind, Pk>, StoreError> {
-    let given = |kinds: &BTreeSet<Kind>| {
+fn numbers(
+    connection: &Sql<'_>,
+    kinds: impl Iterator<Item = Kind>,
+) -> Result<BTreeMap<Kind, Pk>, StoreError> {
+    let mut seen = BTreeSet::new();
+    let kinds: Vec<Kind> = kinds.filter(|kind| seen.insert(kind.clone())).collect();
+    let given = |kinds: &[Kind]| {
         let row = |(provider, endpoint, model, size): &Kind| {
             vec![provider.clone().into(), endpoint.clone().into(), model.clone().into(), (*size).into()]
         };
@@ -169,7 +174,7 @@ fn numbers(connection: &Sql<'_>, kinds: BTreeSet<Kind>) -> Result<BTreeMap<Kind,
         read,
     )?;
     let mut numbers: BTreeMap<Kind, Pk> = known.into_iter().collect();
-    let new: BTreeSet<Kind> = kinds.into_iter().filter(|kind| !numbers.contains_key(kind)).collect();
+    let new: Vec<Kind> = kinds.into_iter().filter(|kind| !numbers.contains_key(kind)).collect();
     numbers.extend(connection.rows_of(
         "INSERT INTO classes (provider, endpoint, model, size)
          SELECT given.provider, given.endpoint, given.model, given.size

@@ -44,9 +44,11 @@ pub(super) trait Many: Send + Sized + 'static {
 /// Such an operation while it waits, whatever its kind.
 pub(super) struct InSet {
     operation: Box<dyn Any + Send>,
-    run: fn(&mut Tx<'_>, Vec<InSet>, &mut Vec<Answer>) -> Result<(), StoreError>,
+    run: RunSet,
     refuse: fn(InSet) -> Answer,
 }
+
+type RunSet = fn(&mut Tx<'_>, Vec<InSet>, &mut Vec<Answer>) -> Result<(), StoreError>;
 
 struct Waiting<M: Many> {
     operation: M,

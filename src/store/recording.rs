@@ -231,7 +231,8 @@ fn plans(stored: &Tracked, step: &Step, now: Timestamp) -> Plans {
         return Plans::default();
     }
     Plans {
-        warn_at: stored.batch.status.is_terminal().then(|| finding::results_warn_at(stored)),
+        is_over: stored.batch.status.is_terminal(),
+        warn_at: finding::results_warn_at(stored),
         download_at: downloads::are_wanted(&step.events).then_some(now),
     }
 }

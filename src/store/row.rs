@@ -183,8 +183,10 @@ pub(super) fn number(connection: &Sql<'_>, key: &BatchKey) -> Result<Option<Pk>,
 /// What a check or a registration plans besides for a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plans {
-    /// It is over: when it is to be told that its results will soon be deleted, if ever.
-    pub(super) warn_at: Option<Option<Timestamp>>,
+    /// Whether it is over, so that what follows is known.
+    pub(super) is_over: bool,
+    /// When it is to be told that its results will soon be deleted, if ever.
+    pub(super) warn_at: Option<Timestamp>,
     /// Its end is told: when its results are due, unless they have been downloaded.
     pub(super) download_at: Option<Timestamp>,
 }
@@ -206,7 +208,7 @@ pub(super) fn insert_all(connection: &Sql<'_>, batches: &[(&Tracked, Plans)]) ->
     for (tracked, plans) in batches {
         let mut row = values(CHECKED, tracked)?;
         row.extend(values(REGISTERED, tracked)?);
-        row.extend([plans.warn_at.flatten(), plans.download_at].map(|at| Value::from(at.map(ms))));
+        row.extend([plans.warn_at, plans.download_at].map(|at| Value::from(at.map(ms))));
         given.push(row);
     }
     let added = connection.rows_of(&INSERT, &given, |row| {
@@ -275,8 +277,8 @@ pub(super) fn update_all(connection: &Sql<'_>, batches: &[(Pk, &Tracked, Plans)]
         let mut row = values(CHECKED, stored)?;
         row.extend([
             stored.name.clone().into(),
-            plans.warn_at.is_some().into(),
-            plans.warn_at.flatten().map(ms).into(),
+            plans.is_over.into(),
+            plans.warn_at.map(ms).into(),
             plans.download_at.map(ms).into(),
             (*pk).into(),
         ]);

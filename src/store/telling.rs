@@ -91,7 +91,7 @@ fn are_new(tx: &Tx<'_>, tellings: &[Telling<'_>]) -> Result<Vec<bool>, StoreErro
         telling.about.map(|(_, tracked)| (fence(&tracked.key), telling.draft.id.clone()))
     };
     let fences: Vec<Option<(i64, String)>> = tellings.iter().map(fence_of).collect();
-    let mut fenced: BTreeSet<(i64, String)> = tx
+    let mut newly: BTreeSet<(i64, String)> = tx
         .rows_of(
             "INSERT INTO fences (about, id) SELECT given.about, given.id FROM given(about INT, id TEXT)
              WHERE TRUE ON CONFLICT DO NOTHING RETURNING about, id",
@@ -101,7 +101,7 @@ fn are_new(tx: &Tx<'_>, tellings: &[Telling<'_>]) -> Result<Vec<bool>, StoreErro
         .into_iter()
         .collect();
     let passes: Vec<bool> =
-        fences.iter().map(|fence| fence.as_ref().is_none_or(|fence| fenced.remove(fence))).collect();
+        fences.iter().map(|fence| fence.as_ref().is_none_or(|fence| newly.remove(fence))).collect();
     let ids =
         tellings.iter().zip(&passes).filter(|(_, passes)| **passes).map(|(telling, _)| &telling.draft.id);
     let mut known: BTreeSet<String> = tx

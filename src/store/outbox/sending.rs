@@ -301,24 +301,22 @@ impl Many for Beginning {
     }
 
     fn all(tx: &mut Tx<'_>, beginnings: &[Self]) -> Result<Vec<Self::Answer>, StoreError> {
-        let mut begins = BTreeMap::new();
-        for Self { deliveries, now } in beginnings {
-            for delivery in deliveries {
-                begins.entry(*delivery).or_insert(*now);
-            }
-        }
+        let mut known = BTreeSet::new();
+        let begins =
+            beginnings.iter().flat_map(|of| of.deliveries.iter().map(|delivery| (*delivery, of.now)));
+        let begins: Vec<(Pk, Timestamp)> = begins.filter(|(delivery, _)| known.insert(*delivery)).collect();
         let begun = tx.rows_of(
             "UPDATE deliveries SET state = 'inflight', attempts = deliveries.attempts + 1
              FROM given(delivery INT) WHERE pk = given.delivery AND state = 'pending'
              RETURNING pk, attempts, trigger",
-            &Given::each(begins.keys().copied()),
+            &Given::each(begins.iter().map(|(delivery, _)| *delivery)),
             |row| Ok((row.get("pk")?, row.get::<i64>("attempts")?, row.get::<String>("trigger")?)),
         )?;
-        let begun: BTreeMap<Pk, (i64, String)> =
+        let mut begun: BTreeMap<Pk, (i64, String)> =
             begun.into_iter().map(|(pk, number, trigger)| (pk, (number, trigger))).collect();
-        let attempts = begun.into_iter().filter_map(|(delivery, (number, trigger))| {
-            let now = begins.get(&delivery)?;
-            Some(vec![delivery.into(), number.into(), ms(*now).into(), trigger.into()])
+        let attempts = begins.into_iter().filter_map(|(delivery, now)| {
+            let (number, trigger) = begun.remove(&delivery)?;
+            Some(vec![delivery.into(), number.into(), ms(now).into(), trigger.into()])
         });
         let attempts = tx.rows_of(
             "INSERT INTO attempts (delivery, number, started_at, trigger)

@@ -44,6 +44,8 @@ async fn steps(store: &Store, pks: &[Pk], seed: u64) -> Vec<(Pk, Step)> {
             [Status::InProgress, Status::Completed, Status::Failed, Status::Cancelled][draws.usize(..4)];
         let mut step = look(&before, status, seconds(draws.i64(1..1000)));
         step.tracked.batch.model = Some(format!("model-{}", draws.u8(..3)));
+        step.tracked.batch.completed_at =
+            (status == Status::Completed).then(|| EPOCH.as_second() + draws.i64(1..1000));
         steps.push((pk, step));
     }
     steps
@@ -221,6 +223,8 @@ async fn a_check_that_cannot_be_written_is_refused_alone_of_500() {
     let record = |(at, of): (usize, &batchd::store::recording::Registered)| {
         let mut step = look(&of.tracked, Status::Completed, seconds(10));
         if at == 250 {
+            // What has an end teaches how long its model takes, by an index of models.
+            step.tracked.batch.completed_at = Some(EPOCH.as_second() + 10);
             step.tracked.batch.model = Some(too_long());
         }
         store.record(of.pk, step, routes(&["pipeline"]))
