@@ -216,8 +216,9 @@ fn many_webhooks() {
     let app = Router::new().route("/well/{number}", post(arrive)).with_state(arrived.clone());
     runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
     let names = 0..count;
-    let webhooks: String =
-        names.map(|number| webhook(&format!("well-{number}"), &address, &format!("/well/{number}"))).collect();
+    let webhooks: String = names
+        .map(|number| webhook(&format!("well-{number}"), &address, &format!("/well/{number}")))
+        .collect();
     let world = world(&webhooks);
     let daemon = world.daemon_as(&["-q", "run"]);
     let idle = resident(&daemon);
@@ -236,7 +237,11 @@ fn many_webhooks() {
     assert_eq!(arrived.count(), expected, "of those that were to come");
     let took = begun.elapsed().as_secs_f64();
     let each = expected as f64 / took;
-    say(&format!("{count} healthy webhooks x {BATCHES} events: deliveries a second"), &format!("{each:.0}"), ">= 2000");
+    say(
+        &format!("{count} healthy webhooks x {BATCHES} events: deliveries a second"),
+        &format!("{each:.0}"),
+        ">= 2000",
+    );
     say("    memory of the daemon, before", &format!("{idle:.1} MiB"), "");
     say("    memory of the daemon, at most", &format!("{:.1} MiB", peak(&daemon)), "< 128 MiB");
     daemon.terminate();

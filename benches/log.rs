@@ -40,7 +40,11 @@ fn main() {
     daemon.terminate();
     let begun = Instant::now();
     multiply(&Connection::open(world.directory.path().join("state/batchd.db")).unwrap());
-    println!("{} events of {BATCHES} batches, written in {:.0} s", BATCHES * EVENTS, begun.elapsed().as_secs_f64());
+    println!(
+        "{} events of {BATCHES} batches, written in {:.0} s",
+        BATCHES * EVENTS,
+        begun.elapsed().as_secs_f64()
+    );
 
     let (daemon, ready) = start(&world);
     println!("{:<40} {:>10} {:>10}   mark", "", "median", "slowest");
@@ -86,7 +90,11 @@ fn multiply(state: &Connection) {
     let columns = |table: &str, given: &[&str]| {
         let mut columns = state.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
         let names = columns.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        names.map(Result::unwrap).filter(|name| !given.contains(&name.as_str())).collect::<Vec<_>>().join(", ")
+        names
+            .map(Result::unwrap)
+            .filter(|name| !given.contains(&name.as_str()))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let batches = columns("batches", &["pk", "id", "status_since"]);
     let transitions = columns("transitions", &["pk", "batch"]);

@@ -43,7 +43,8 @@ impl IoThread {
 
     /// Whether other destinations have the same thread now.
     pub(super) fn is_shared(&self) -> bool {
-        self.others.is_some() && lock(&self.running).as_ref().is_some_and(|running| Arc::strong_count(running) > 1)
+        self.others.is_some()
+            && lock(&self.running).as_ref().is_some_and(|running| Arc::strong_count(running) > 1)
     }
 
     /// It has kept its thread busy for long: from the next request on it has one for itself.
@@ -69,7 +70,8 @@ impl IoThread {
     fn handle(&self) -> Option<Handle> {
         let others = self.others.filter(|_| !self.is_busy.load(Ordering::Relaxed));
         let mut running = lock(&self.running);
-        let leaves = others.is_none() && running.as_ref().is_some_and(|running| Arc::strong_count(running) > 1);
+        let leaves =
+            others.is_none() && running.as_ref().is_some_and(|running| Arc::strong_count(running) > 1);
         if running.is_none() || leaves {
             *running = match others {
                 Some(shared) => shared.take(),
@@ -85,7 +87,8 @@ impl Shared {
     fn take(&self) -> Option<Arc<Running>> {
         let mut all = lock(&self.0);
         all.retain(|running| running.strong_count() > 0);
-        let least = all.iter().min_by_key(|running| running.strong_count()).filter(|_| all.len() >= MOST_SHARED);
+        let least =
+            all.iter().min_by_key(|running| running.strong_count()).filter(|_| all.len() >= MOST_SHARED);
         if let Some(running) = least.and_then(Weak::upgrade) {
             return Some(running);
         }

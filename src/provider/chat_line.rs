@@ -3,7 +3,7 @@
 
 use super::chat::{Tokens, finish_reason};
 use super::given_line::GivenLine;
-use super::scan::{OrNull, Scan};
+use super::scan::Scan;
 use std::borrow::Cow;
 
 /// One alternative, of texts that are the insides of JSON strings.
@@ -67,7 +67,13 @@ impl ChoiceText {
     }
 
     /// Writes it as the next of `choices`; `word` and `words` are as for [`finish_reason`].
-    pub fn end(self, word: Option<&str>, words: &[(&str, &'static str)], index: usize, choices: &mut Vec<u8>) {
+    pub fn end(
+        self,
+        word: Option<&str>,
+        words: &[(&str, &'static str)],
+        index: usize,
+        choices: &mut Vec<u8>,
+    ) {
         let is_empty = self.content.is_none() && self.others.is_empty();
         let reason = finish_reason(word, words, is_empty, self.count > 0);
         let out = choices;
@@ -135,11 +141,6 @@ impl<'a> Answered<'a> {
     }
 }
 
-/// A text that every reader of ids and names takes for one, or nothing where there is `null`.
-pub(super) fn name<'a>(scan: &mut Scan<'a>) -> Option<Option<&'a str>> {
-    scan.name_or_null().map(OrNull::value)
-}
-
 /// A count, or 0 where there is `null`.
 pub(super) fn count(scan: &mut Scan<'_>) -> Option<u64> {
     scan.count_or_null().map(|count| count.value().unwrap_or(0))
@@ -202,8 +203,12 @@ pub(super) mod tests {
         batch.output_file_id = Some("files/out".to_owned());
         let mut written = b"before".to_vec();
         let given = write(line, &batch, &mut written)?;
-        let read = |object: &Map<String, Value>| read(Record { object, index: 3, part: Part::Output, batch: &batch });
-        let Ok(taken) = lenient::object(line).map_err(|error| error.to_string()).and_then(|object| read(&object)) else {
+        let read = |object: &Map<String, Value>| {
+            read(Record { object, index: 3, part: Part::Output, batch: &batch })
+        };
+        let Ok(taken) =
+            lenient::object(line).map_err(|error| error.to_string()).and_then(|object| read(&object))
+        else {
             return Some(false);
         };
         let counted = GivenLine {
@@ -271,8 +276,28 @@ pub(super) mod tests {
 
     pub fn damage() -> impl Strategy<Value = Damage> {
         let pieces = [
-            "", "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "-", ".", "e", "null", "\\u", "\\/", " ", "\"error\":1,",
-            "\"type\":\"text\",", "\"text\":\"\",", "{\"text\":\"x\"},", "\u{10FFFD}",
+            "",
+            "\"",
+            "\\",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "0",
+            "-",
+            ".",
+            "e",
+            "null",
+            "\\u",
+            "\\/",
+            " ",
+            "\"error\":1,",
+            "\"type\":\"text\",",
+            "\"text\":\"\",",
+            "{\"text\":\"x\"},",
+            "\u{10FFFD}",
         ];
         let with = prop_oneof![
             any::<u8>().prop_map(|byte| vec![byte]),

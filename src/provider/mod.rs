@@ -162,7 +162,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Writes a record as a line in OpenAI's form behind what is in `out`, without taking it apart: the same bytes that
     /// come of [`Provider::output_line`]. `None`: it takes more than that to tell, as for everything unusual; then `out`
     /// may hold a part of a line.
-    fn write_line<'a>(&self, _record: &'a [u8], _batch: &'a Batch, _out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
+    fn write_line<'a>(
+        &self,
+        _record: &'a [u8],
+        _batch: &'a Batch,
+        _out: &mut Vec<u8>,
+    ) -> Option<GivenLine<'a>> {
         None
     }
 

@@ -112,7 +112,8 @@ impl<'a> Scan<'a> {
         if written != Written::Otherwise {
             return (!inside.starts_with(RESERVED)).then_some(Cow::Borrowed(inside));
         }
-        let read: String = serde_json::from_str(text).ok().filter(|read: &String| !read.starts_with(RESERVED))?;
+        let read: String =
+            serde_json::from_str(text).ok().filter(|read: &String| !read.starts_with(RESERVED))?;
         let mut written = serde_json::to_string(&read).ok()?;
         written.pop();
         written.remove(0);
@@ -187,8 +188,7 @@ impl<'a> Scan<'a> {
         let name = self.text_or_null()?;
         // A blank one is none.
         let is_plain = |name: &str| {
-            name.len() <= LONGEST
-                && name.starts_with(|c: char| !c.is_whitespace() && !RESERVED.contains(&c))
+            name.len() <= LONGEST && name.starts_with(|c: char| !c.is_whitespace() && !RESERVED.contains(&c))
         };
         name.value().is_none_or(is_plain).then_some(name)
     }

@@ -103,7 +103,9 @@ impl Stage {
 
     /// Waits until some of the file has come to the provider.
     fn is_on_its_way(&self) {
-        until("some of it is at the provider", || (self.service.0.lock().unwrap().bytes > 1 << 20).then_some(()));
+        until("some of it is at the provider", || {
+            (self.service.0.lock().unwrap().bytes > 1 << 20).then_some(())
+        });
     }
 
     /// How many uploads were begun, came to their end whole, and how many batches were created, once no upload is under way.

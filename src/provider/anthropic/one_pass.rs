@@ -3,7 +3,7 @@
 use super::results::{STOP_REASONS, tokens};
 use crate::domain::batch::Batch;
 use crate::provider::chat::Tokens;
-use crate::provider::chat_line::{Answered, Call, ChoiceText, count, name};
+use crate::provider::chat_line::{Answered, Call, ChoiceText, count};
 use crate::provider::given_line::{GivenLine, once};
 use crate::provider::scan::Scan;
 
@@ -12,7 +12,7 @@ pub(super) fn write_line<'a>(record: &'a [u8], batch: &Batch, out: &mut Vec<u8>)
     let mut scan = Scan::new(record)?;
     let (mut custom_id, mut message) = (None, None);
     scan.object(|scan, key| match key {
-        "custom_id" => once(&mut custom_id, name(scan)??),
+        "custom_id" => once(&mut custom_id, scan.name_or_null()?.value()?),
         "result" => once(&mut message, succeeded(scan)?),
         _ => scan.pass_over(),
     })?;
@@ -48,10 +48,10 @@ impl<'a> Message<'a> {
     pub fn read(scan: &mut Scan<'a>) -> Option<Self> {
         let (mut id, mut model, mut choice, mut word, mut usage) = (None, None, None, None, None);
         scan.object(|scan, key| match key {
-            "id" => once(&mut id, name(scan)?),
-            "model" => once(&mut model, name(scan)?),
+            "id" => once(&mut id, scan.name_or_null()?.value()),
+            "model" => once(&mut model, scan.name_or_null()?.value()),
             "content" => once(&mut choice, content(scan)?),
-            "stop_reason" => once(&mut word, name(scan)?),
+            "stop_reason" => once(&mut word, scan.name_or_null()?.value()),
             "usage" => once(&mut usage, read_usage(scan)?),
             _ => scan.pass_over(),
         })?;
@@ -120,9 +120,11 @@ fn read_usage(scan: &mut Scan<'_>) -> Option<Tokens> {
 fn count_within(scan: &mut Scan<'_>, wanted: &str) -> Option<u64> {
     let mut found = None;
     if !scan.is_null() {
-        scan.object(|scan, key| {
-            if key == wanted { once(&mut found, count(scan)?) } else { scan.pass_over() }
-        })?;
+        scan.object(
+            |scan, key| {
+                if key == wanted { once(&mut found, count(scan)?) } else { scan.pass_over() }
+            },
+        )?;
     }
     Some(found.unwrap_or(0))
 }
@@ -190,7 +192,11 @@ mod tests {
             assert_ne!(other, line, "{from}");
             assert!(agrees(other.as_bytes(), write_line, output_line), "{other}");
             let mut out = Vec::new();
-            assert_eq!(write_line(other.as_bytes(), &Batch::unseen("b", "/v1/messages", 7), &mut out), None, "{other}");
+            assert_eq!(
+                write_line(other.as_bytes(), &Batch::unseen("b", "/v1/messages", 7), &mut out),
+                None,
+                "{other}"
+            );
         }
     }
 
@@ -198,7 +204,9 @@ mod tests {
         prop_oneof![
             texts().prop_map(|text| json!({"type": "text", "text": text})),
             texts().prop_map(|text| json!({"type": "thinking", "thinking": text, "signature": "s"})),
-            (texts(), values()).prop_map(|(name, input)| json!({"type": "tool_use", "id": "t", "name": name, "input": input})),
+            (texts(), values()).prop_map(
+                |(name, input)| json!({"type": "tool_use", "id": "t", "name": name, "input": input})
+            ),
             values().prop_map(|value| json!({"type": "server_tool_use", "what": value})),
         ]
     }

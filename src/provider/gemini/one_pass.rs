@@ -3,7 +3,7 @@
 use super::results::{FINISH_REASONS, call_id, tokens};
 use crate::domain::batch::Batch;
 use crate::provider::chat::Tokens;
-use crate::provider::chat_line::{Answered, Call, ChoiceText, count, name};
+use crate::provider::chat_line::{Answered, Call, ChoiceText, count};
 use crate::provider::given_line::{GivenLine, once};
 use crate::provider::read::Reader;
 use crate::provider::scan::Scan;
@@ -11,15 +11,11 @@ use serde_json::Map;
 use std::borrow::Cow;
 
 /// A line of the results file, as [`output_line`](super::results::output_line) reads it.
-pub(super) fn write_line<'a>(
-    record: &'a [u8],
-    batch: &'a Batch,
-    out: &mut Vec<u8>,
-) -> Option<GivenLine<'a>> {
+pub(super) fn write_line<'a>(record: &'a [u8], batch: &'a Batch, out: &mut Vec<u8>) -> Option<GivenLine<'a>> {
     let mut scan = Scan::new(record)?;
     let (mut key, mut response) = (None, None);
     scan.object(|scan, field| match field {
-        "key" => once(&mut key, name(scan)??),
+        "key" => once(&mut key, scan.name_or_null()?.value()?),
         "response" => once(&mut response, Response::read(scan)?),
         _ => scan.pass_over(),
     })?;
@@ -50,9 +46,9 @@ impl<'a> Response<'a> {
     fn read(scan: &mut Scan<'a>) -> Option<Self> {
         let (mut id, mut model, mut created, mut choices, mut usage) = (None, None, None, None, None);
         scan.object(|scan, key| match key {
-            "responseId" => once(&mut id, name(scan)?),
-            "modelVersion" => once(&mut model, name(scan)?),
-            "createTime" => once(&mut created, time(name(scan)??)),
+            "responseId" => once(&mut id, scan.name_or_null()?.value()),
+            "modelVersion" => once(&mut model, scan.name_or_null()?.value()),
+            "createTime" => once(&mut created, time(scan.name_or_null()?.value()?)),
             "candidates" => once(&mut choices, candidates(scan)?),
             "usageMetadata" => once(&mut usage, read_usage(scan)?),
             // These are answers of other kinds.
@@ -60,7 +56,13 @@ impl<'a> Response<'a> {
             _ => scan.pass_over(),
         })?;
         let choices = choices.filter(|choices| !choices.is_empty())?;
-        Some(Self { id: id.flatten(), model: model.flatten(), created: created.flatten(), choices, tokens: usage })
+        Some(Self {
+            id: id.flatten(),
+            model: model.flatten(),
+            created: created.flatten(),
+            choices,
+            tokens: usage,
+        })
     }
 }
 
@@ -77,7 +79,7 @@ fn candidates(scan: &mut Scan<'_>) -> Option<Vec<u8>> {
         let (mut choice, mut word) = (None, None);
         scan.object(|scan, key| match key {
             "content" => once(&mut choice, content(scan, index)?),
-            "finishReason" => once(&mut word, name(scan)?),
+            "finishReason" => once(&mut word, scan.name_or_null()?.value()),
             _ => scan.pass_over(),
         })?;
         choice.unwrap_or_default().end(word.flatten(), &FINISH_REASONS, index, &mut choices);
@@ -111,7 +113,8 @@ fn parts(scan: &mut Scan<'_>, index: usize) -> Option<ChoiceText> {
         })?;
         match (called, text) {
             (Some(call), _) => {
-                let id = call.id.as_deref().map_or_else(|| call_id(index, choice.calls()).into(), Cow::Borrowed);
+                let id =
+                    call.id.as_deref().map_or_else(|| call_id(index, choice.calls()).into(), Cow::Borrowed);
                 choice.call(&id, call.name.as_deref().unwrap_or_default(), call.arguments());
             }
             (None, Some(text)) if is_thought == Some(true) => choice.think(&text),
@@ -222,7 +225,11 @@ mod tests {
             assert_ne!(other, line, "{from}");
             assert!(agrees(other.as_bytes(), write_line, output_line), "{other}");
             let mut out = Vec::new();
-            assert_eq!(write_line(other.as_bytes(), &Batch::unseen("b", "/v1beta", 7), &mut out), None, "{other}");
+            assert_eq!(
+                write_line(other.as_bytes(), &Batch::unseen("b", "/v1beta", 7), &mut out),
+                None,
+                "{other}"
+            );
         }
     }
 
@@ -230,7 +237,8 @@ mod tests {
         prop_oneof![
             texts().prop_map(|text| json!({"text": text})),
             (texts(), any::<bool>()).prop_map(|(text, thought)| json!({"thought": thought, "text": text})),
-            (texts(), values()).prop_map(|(name, args)| json!({"functionCall": {"name": name, "args": args}})),
+            (texts(), values())
+                .prop_map(|(name, args)| json!({"functionCall": {"name": name, "args": args}})),
             values().prop_map(|value| json!({"codeExecutionResult": value})),
         ]
     }
