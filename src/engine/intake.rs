@@ -101,7 +101,7 @@ impl Engine {
                         {
                             let endpoint = work.checker.endpoint().unwrap_or_default().to_owned();
                             let account = staging.account.clone();
-                            ahead = self.upload_ahead(account, plan, &endpoint, || work.spool.follow());
+                            ahead = self.upload_ahead(account, &plan, &endpoint, || work.spool.follow());
                         }
                     } else {
                         (ahead, plan) = (None, None);
