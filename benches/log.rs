@@ -34,12 +34,14 @@ fn main() {
     }
     world.provider.complete("batch_model");
     until("its end is told", || {
-        let is_told = world.ok(&["events", "batch_model"]).contains("batch.completed");
-        is_told.then_some(())
+        let told = world.json(&["deliveries", "--json"]);
+        let told = told["data"].as_array().unwrap();
+        let is_over = |delivery: &serde_json::Value| delivery["state"] == "delivered";
+        (!told.is_empty() && told.iter().all(is_over)).then_some(())
     });
     daemon.terminate();
     let begun = Instant::now();
-    multiply(&Connection::open(world.directory.path().join("state/batchd.db")).unwrap());
+    multiply(&Connection::open(world.state().join("batchd.db")).unwrap());
     println!(
         "{} events of {BATCHES} batches, written in {:.0} s",
         BATCHES * EVENTS,
@@ -119,7 +121,7 @@ fn multiply(state: &Connection) {
              CREATE TEMP TABLE told AS
                SELECT * FROM events WHERE batch = {model} ORDER BY sequence DESC LIMIT 1;
              CREATE TEMP TABLE sent AS
-               SELECT * FROM deliveries WHERE sequence = (SELECT sequence FROM told);
+               SELECT * FROM deliveries WHERE sequence = (SELECT sequence FROM told) ORDER BY pk LIMIT 1;
              INSERT INTO events (sequence, id, batch, batch_id, recorded_at, {events})
                SELECT 1000 + {EVENTS} * number.n + each.n, 'evt_copy_' || number.n || '_' || each.n, 100 + number.n,
                  'batch_copy_' || number.n, recorded_at - 1000 * ({BATCHES} - number.n), {events}

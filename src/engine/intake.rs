@@ -1,7 +1,7 @@
 //! Taking in a file of requests: it is checked as it comes, and what will be sent of it is kept beside the state.
 
-use super::submit::SubmitRequest;
 use super::submit_error::SubmitError;
+use super::submit_request::SubmitRequest;
 use super::upload_ahead::{Plan, UploadAhead};
 use super::{Account, Engine, ProviderError};
 use crate::provider::input_checker::{CheckedInput, InputChecker, Overrides, Piece};
@@ -101,7 +101,7 @@ impl Engine {
                         {
                             let endpoint = work.checker.endpoint().unwrap_or_default().to_owned();
                             let account = staging.account.clone();
-                            ahead = self.upload_ahead(account, plan, &endpoint, || work.spool.follow());
+                            ahead = self.upload_ahead(account, &plan, &endpoint, || work.spool.follow());
                         }
                     } else {
                         (ahead, plan) = (None, None);

@@ -57,7 +57,7 @@ impl Engine {
         let rng = &self.shared.rng;
         let Staged { checked, spooled, ahead } = staged;
         let marker = ahead.as_ref().map_or_else(|| new_marker(rng), |ahead| ahead.marker.clone());
-        let job = request.job(Input {
+        let job = request.job(&Input {
             marker: &marker,
             endpoint: &checked.endpoint,
             model: checked.model.as_deref(),

@@ -53,7 +53,7 @@ pub(super) struct Input<'a> {
 
 impl SubmitRequest {
     /// The job that this is to its provider's adapter.
-    pub(super) fn job(&self, input: Input<'_>) -> Job {
+    pub(super) fn job(&self, input: &Input<'_>) -> Job {
         Job {
             marker: input.marker.to_owned(),
             name: self.user_fields.name.clone(),

@@ -47,14 +47,14 @@ impl Engine {
     pub(super) fn upload_ahead(
         &self,
         account: Arc<Account>,
-        plan: Plan<'_>,
+        plan: &Plan<'_>,
         endpoint: &str,
         follow: impl FnOnce() -> Following,
     ) -> Option<UploadAhead> {
-        let Plan { request, length } = plan;
+        let (request, length) = (plan.request, plan.length);
         let marker = new_marker(&self.shared.rng);
         let input = Input { marker: &marker, endpoint, model: None, bytes: length, requests: 0 };
-        let Ok(SubmitStep::Upload(upload)) = begin(&account, request.job(input)).ok()?.next(None) else {
+        let Ok(SubmitStep::Upload(upload)) = begin(&account, request.job(&input)).ok()?.next(None) else {
             return None;
         };
         if upload.call.signs_body() {
@@ -85,8 +85,16 @@ impl Engine {
             // Nobody may want it any more.
             let _ = told.send(sent);
         });
-        let _break_off = break_off.drop_guard();
-        Some(UploadAhead { marker, uri, headers, before, after, is_sent, answer, _break_off })
+        Some(UploadAhead {
+            marker,
+            uri,
+            headers,
+            before,
+            after,
+            is_sent,
+            answer,
+            _break_off: break_off.drop_guard(),
+        })
     }
 }
 

@@ -32,13 +32,12 @@ pub(super) fn platform_config() -> Result<ClientConfig, Error> {
     let mut shared = lock(&SHARED);
     let known =
         shared.as_ref().filter(|(read, _)| read.elapsed() < FRESH).and_then(|(_, known)| known.upgrade());
-    let verifier = match known {
-        Some(verifier) => verifier,
-        None => {
-            let verifier = Arc::new(Verifier::new(provider())?);
-            *shared = Some((Instant::now(), Arc::downgrade(&verifier)));
-            verifier
-        }
+    let verifier = if let Some(known) = known {
+        known
+    } else {
+        let read = Arc::new(Verifier::new(provider())?);
+        *shared = Some((Instant::now(), Arc::downgrade(&read)));
+        read
     };
     Ok(speaking(verified_by(verifier)?.with_no_client_auth()))
 }

@@ -145,13 +145,12 @@ impl ReqwestTransport {
             // Who trusts any certificate needs none.
             builder()
         } else if certificates.is_empty() {
-            match own_certificate::platform_config() {
-                Ok(tls) => builder().tls_backend_preconfigured(tls),
-                Err(_) => {
-                    // There are no roots.
-                    warn_of_no_roots();
-                    builder().tls_certs_only([])
-                }
+            if let Ok(tls) = own_certificate::platform_config() {
+                builder().tls_backend_preconfigured(tls)
+            } else {
+                // There are no roots.
+                warn_of_no_roots();
+                builder().tls_certs_only([])
             }
         } else {
             let tls = own_certificate::client_config(&certificates).map_err(failed)?;

@@ -3,7 +3,7 @@
 
 use super::chat::{Tokens, finish_reason};
 use super::given_line::GivenLine;
-use super::scan::{OrNull, Scan};
+use super::scan::Scan;
 use std::borrow::Cow;
 
 /// One alternative, of texts that are the insides of JSON strings.
@@ -139,11 +139,6 @@ impl<'a> Answered<'a> {
             usage: self.tokens.map(Tokens::usage),
         }
     }
-}
-
-/// A text that every reader of ids and names takes for one, or nothing where there is `null`.
-pub(super) fn name<'a>(scan: &mut Scan<'a>) -> Option<Option<&'a str>> {
-    scan.name_or_null().map(OrNull::value)
 }
 
 /// A count, or 0 where there is `null`.

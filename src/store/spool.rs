@@ -228,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Clock::system()).unwrap();
         let mut spool = store.spool().unwrap();
-        let mut pieces = spool.follow().pieces(length, Duration::from_secs(60));
+        let mut pieces = spool.follow().pieces(length, Duration::from_mins(1));
         let reading = async {
             let mut read = 0;
             while let Some(piece) = pieces.next().await {

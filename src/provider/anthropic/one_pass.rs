@@ -3,7 +3,7 @@
 use super::results::{STOP_REASONS, tokens};
 use crate::domain::batch::Batch;
 use crate::provider::chat::Tokens;
-use crate::provider::chat_line::{Answered, Call, ChoiceText, count, name};
+use crate::provider::chat_line::{Answered, Call, ChoiceText, count};
 use crate::provider::given_line::{GivenLine, once};
 use crate::provider::scan::Scan;
 
@@ -12,7 +12,7 @@ pub(super) fn write_line<'a>(record: &'a [u8], batch: &Batch, out: &mut Vec<u8>)
     let mut scan = Scan::new(record)?;
     let (mut custom_id, mut message) = (None, None);
     scan.object(|scan, key| match key {
-        "custom_id" => once(&mut custom_id, name(scan)??),
+        "custom_id" => once(&mut custom_id, scan.name_or_null()?.value()?),
         "result" => once(&mut message, succeeded(scan)?),
         _ => scan.pass_over(),
     })?;
@@ -48,10 +48,10 @@ impl<'a> Message<'a> {
     pub fn read(scan: &mut Scan<'a>) -> Option<Self> {
         let (mut id, mut model, mut choice, mut word, mut usage) = (None, None, None, None, None);
         scan.object(|scan, key| match key {
-            "id" => once(&mut id, name(scan)?),
-            "model" => once(&mut model, name(scan)?),
+            "id" => once(&mut id, scan.name_or_null()?.value()),
+            "model" => once(&mut model, scan.name_or_null()?.value()),
             "content" => once(&mut choice, content(scan)?),
-            "stop_reason" => once(&mut word, name(scan)?),
+            "stop_reason" => once(&mut word, scan.name_or_null()?.value()),
             "usage" => once(&mut usage, read_usage(scan)?),
             _ => scan.pass_over(),
         })?;

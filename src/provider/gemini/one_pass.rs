@@ -3,7 +3,7 @@
 use super::results::{FINISH_REASONS, call_id, tokens};
 use crate::domain::batch::Batch;
 use crate::provider::chat::Tokens;
-use crate::provider::chat_line::{Answered, Call, ChoiceText, count, name};
+use crate::provider::chat_line::{Answered, Call, ChoiceText, count};
 use crate::provider::given_line::{GivenLine, once};
 use crate::provider::read::Reader;
 use crate::provider::scan::Scan;
@@ -15,7 +15,7 @@ pub(super) fn write_line<'a>(record: &'a [u8], batch: &'a Batch, out: &mut Vec<u
     let mut scan = Scan::new(record)?;
     let (mut key, mut response) = (None, None);
     scan.object(|scan, field| match field {
-        "key" => once(&mut key, name(scan)??),
+        "key" => once(&mut key, scan.name_or_null()?.value()?),
         "response" => once(&mut response, Response::read(scan)?),
         _ => scan.pass_over(),
     })?;
@@ -46,9 +46,9 @@ impl<'a> Response<'a> {
     fn read(scan: &mut Scan<'a>) -> Option<Self> {
         let (mut id, mut model, mut created, mut choices, mut usage) = (None, None, None, None, None);
         scan.object(|scan, key| match key {
-            "responseId" => once(&mut id, name(scan)?),
-            "modelVersion" => once(&mut model, name(scan)?),
-            "createTime" => once(&mut created, time(name(scan)??)),
+            "responseId" => once(&mut id, scan.name_or_null()?.value()),
+            "modelVersion" => once(&mut model, scan.name_or_null()?.value()),
+            "createTime" => once(&mut created, time(scan.name_or_null()?.value()?)),
             "candidates" => once(&mut choices, candidates(scan)?),
             "usageMetadata" => once(&mut usage, read_usage(scan)?),
             // These are answers of other kinds.
@@ -79,7 +79,7 @@ fn candidates(scan: &mut Scan<'_>) -> Option<Vec<u8>> {
         let (mut choice, mut word) = (None, None);
         scan.object(|scan, key| match key {
             "content" => once(&mut choice, content(scan, index)?),
-            "finishReason" => once(&mut word, name(scan)?),
+            "finishReason" => once(&mut word, scan.name_or_null()?.value()),
             _ => scan.pass_over(),
         })?;
         choice.unwrap_or_default().end(word.flatten(), &FINISH_REASONS, index, &mut choices);
