@@ -251,8 +251,8 @@ async fn a_receiver_that_is_gone_after_its_webhook_was_enabled_holds_nothing_und
     // What was under way before both is answered now, by daemons that know of the first only, or of neither.
     let [first, second] = attempts[..] else { panic!("two") };
     store.finish_attempt(first.unwrap(), end(Next::Delivered), off(true)).await.unwrap();
-    let state = store.webhook_state("pipeline".to_owned()).await.unwrap();
-    assert_eq!(state.disabled, None, "nobody but a person undoes what a person did");
+    let known = store.webhook_state("pipeline".to_owned()).await.unwrap();
+    assert_eq!(known.disabled, None, "nobody but a person undoes what a person did");
     store.finish_attempt(second.unwrap(), end(Next::Hold), off(false)).await.unwrap();
     let held = "SELECT count(*) FROM deliveries JOIN webhooks ON name = webhook
         WHERE state = 'held' AND configured = 1 AND disabled IS NULL";
