@@ -18,7 +18,7 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
+fn what_a_killed_or_stopped_daemon_did_others_do_in_time() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, setup(), seed());
     stage.provider.calm();
