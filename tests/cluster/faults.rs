@@ -48,7 +48,7 @@ impl<'a> Hunted<'a> {
     pub fn suffer(&mut self, amounts: Amounts, rng: &mut fastrand::Rng) {
         let mut faults = vec![Fault::Kill; usize::try_from(amounts.kills).unwrap()];
         faults.extend((0..amounts.freezes).map(|_| Fault::Freeze));
-        let how = |number: u64| if number % 2 == 0 { Stop::Immediate } else { Stop::Fast };
+        let how = |number: u64| if number.is_multiple_of(2) { Stop::Immediate } else { Stop::Fast };
         faults.extend((0..amounts.restarts).map(|number| Fault::Restart(how(number))));
         faults.extend((0..amounts.kills / 10).flat_map(|_| [Fault::Stop, Fault::Cut]));
         rng.shuffle(&mut faults);

@@ -89,7 +89,7 @@ fn whatever_is_killed_frozen_or_restarted_nothing_is_lost_or_told_twice() {
         within(SETTLE_LIMIT, || reached.iter().all(|at| at.load(Ordering::SeqCst) >= last).then_some(()));
         drop(ends.1);
         let followers: Vec<_> = followers.into_iter().map(|thread| thread.join().unwrap()).collect();
-        wrong.extend(hunted.wrong.drain(..));
+        wrong.append(&mut hunted.wrong);
         wrong.extend(judge.judge());
         wrong.extend(judge.judge_followers(&followers, last));
         let (neglect, neglected) = judge.longest_neglect(neglected_until);

@@ -230,7 +230,7 @@ pub fn insisting(stage: &Stage<'_>, ledger: &Ledger, account: &str, over: &Atomi
 
 /// Of what was missed, so much is made up for.
 const CATCH_UP: Duration = Duration::from_secs(2);
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 const RETRIED_FOR: Duration = Duration::from_secs(40);
 /// What a command may say whose daemon comes and goes: done, failed, no daemon, the state cannot be written.
 const SANE_CODES: [i32; 4] = [0, 1, 69, 73];

@@ -36,7 +36,7 @@ fn a_ceiling_holds_over_hand_overs() {
     within(mark(Duration::from_secs(20)), || stage.provider.asked("bounded").get(2).copied()).unwrap();
     // Ten in a minute; the short run has a third of both.
     let (hand_overs, lasts) = if is_long() { (10, 70) } else { (4, 20) };
-    let every = Duration::from_secs(60) / 10;
+    let every = Duration::from_mins(1) / 10;
     for number in 0..hand_overs {
         let owner = within(mark(Duration::from_secs(10)), || {
             NAMES.into_iter().find_map(|name| stage.owner_of(name, "account:bounded"))
@@ -84,7 +84,8 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
         let asked = stage.provider.asked("wary").into_iter();
         asked.filter(|at| *at > from).collect::<Vec<Instant>>()
     };
-    within(mark(Duration::from_secs(20)), || since(now() - Duration::from_secs(1)).first().copied()).unwrap();
+    let registered = now();
+    within(mark(Duration::from_secs(20)), || since(registered).first().copied()).unwrap();
     let wish = if is_long() { 120 } else { 15 };
     let before = now();
     stage.provider.refuse_next("wary", wish);
@@ -100,7 +101,7 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
     let owner = stage.owner_of(NAMES[0], "account:wary").unwrap();
     nodes.iter_mut().find(|node| node.name == owner).unwrap().kill().unwrap();
     let alive: Vec<&str> = NAMES.into_iter().filter(|name| *name != owner).collect();
-    let owned = stage.until_all_is_owned_by(&alive, mark(Duration::from_secs(6))).unwrap();
+    let followed = stage.until_all_is_owned_by(&alive, mark(Duration::from_secs(6))).unwrap();
     let wish = Duration::from_secs(wish);
     let next = within(wish + mark(Duration::from_secs(10)), || {
         let later = since(refused + IN_FLIGHT);
@@ -108,7 +109,7 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
     });
     let waited = next.expect("the account is asked again").duration_since(refused);
     eprintln!(
-        "asked to be left alone for {wish:?}, its owner killed and followed after {owned:?}: asked after {waited:?}"
+        "asked to be left alone for {wish:?}, its owner killed and followed after {followed:?}: asked after {waited:?}"
     );
     assert!(waited >= wish, "asked again after {waited:?}");
 }

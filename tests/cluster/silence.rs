@@ -42,7 +42,7 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let mut nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
+    let nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
     stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
     let (ledger, begun) = (Ledger::default(), now());
     // The server answers them late, so that they are in the middle of a transaction most of the time.
@@ -58,13 +58,13 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
     let waiting = holding.replace("state = 'idle in transaction'", "wait_event_type = 'Lock'");
     let count = |sql: &str| query(&stage.url, sql).unwrap()[0][0].clone().unwrap().parse::<u32>().unwrap();
     // One holds the lock, and the other waits for it or has it, when both are stopped.
-    let caught = within(Duration::from_secs(60), || {
+    let caught = within(Duration::from_mins(1), || {
         std::thread::scope(|scope| {
             for name in &NAMES[..2] {
                 scope.spawn(|| registered(&stage, &ledger, name, "one"));
             }
             let held = within(Duration::from_secs(2), || (count(&holding) > 0).then_some(()));
-            for node in &mut nodes[..2] {
+            for node in &nodes[..2] {
                 node.signal(Signal::SIGSTOP);
             }
             pause(Duration::from_millis(150));
@@ -82,16 +82,12 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
                     registered(&stage, &ledger, NAMES[2], "two").then(|| stopped.elapsed())
                 })
             });
-            if !held {
-                for node in &mut nodes[..2] {
-                    node.signal(Signal::SIGCONT);
-                }
-            } else {
+            if held {
                 // They are given up, and have whoever asked them wait until they go on.
                 stage.until_all_is_owned_by(&NAMES[2..], mark(Duration::from_secs(10))).unwrap();
                 let before = last_commits(&stage);
                 assert_eq!(before.len(), 2, "{before:?}");
-                for node in &mut nodes[..2] {
+                for node in &nodes[..2] {
                     node.signal(Signal::SIGCONT);
                 }
                 let joined = |node: &Node<'_>| node.log().contains("it joins them anew").then_some(());
@@ -99,6 +95,10 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
                     within(mark(Duration::from_secs(10)), || joined(node)).unwrap();
                 }
                 assert_eq!(last_commits(&stage), before, "they wrote something after they were given up");
+            } else {
+                for node in &nodes[..2] {
+                    node.signal(Signal::SIGCONT);
+                }
             }
             after
         })
@@ -123,7 +123,7 @@ fn who_is_cut_off_hands_over_and_writes_nothing_after() {
     let cut_off = stage.owner_of(NAMES[0], "webhook:steady").unwrap();
     let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != cut_off).collect();
     // One is under way when it is cut off.
-    stage.receiver.slow_down("steady", Duration::from_secs(60));
+    stage.receiver.slow_down("steady", Duration::from_mins(1));
     assert!(registered(&stage, &ledger, others[0], "one"));
     within(mark(Duration::from_secs(10)), || stage.receiver.last("steady")).unwrap();
     let proxy = stage.proxy(cut_off);

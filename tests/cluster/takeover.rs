@@ -18,7 +18,7 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
+fn what_a_killed_or_stopped_daemon_did_others_do_in_time() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, setup(), seed());
     stage.provider.calm();
@@ -27,7 +27,7 @@ fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
     let (mut owned_after, mut sent_after, mut stopped_after) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..amount("TAKEOVERS", 1, 20) {
         // One is under way when it dies.
-        stage.receiver.slow_down("steady", Duration::from_secs(60));
+        stage.receiver.slow_down("steady", Duration::from_mins(1));
         let before = stage.receiver.last("steady");
         let id = stage.provider.make("one", Some(Duration::ZERO));
         let body = json!({"provider": "one"}).to_string();
@@ -40,9 +40,9 @@ fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
         let node = nodes.iter_mut().find(|node| node.name == owner).unwrap();
         let (began, killed_at) = (stage.receiver.last("steady"), now());
         node.kill().unwrap();
-        let owned = stage.until_all_is_owned_by(&alive, mark(Duration::from_secs(13)));
+        let followed = stage.until_all_is_owned_by(&alive, mark(Duration::from_secs(13)));
         owned_after
-            .push(owned.unwrap_or_else(|| panic!("kill {number} of {owner}: not all is owned in time")));
+            .push(followed.unwrap_or_else(|| panic!("kill {number} of {owner}: not all is owned in time")));
         let sent = within(mark(Duration::from_secs(15)), || {
             (stage.receiver.last("steady") > began).then(|| killed_at.elapsed())
         });
@@ -58,9 +58,9 @@ fn what_a_killed_or_stopped_daemon_did_is_anothers_in_time() {
         let staying: Vec<&str> = NAMES.into_iter().filter(|name| *name != leaving).collect();
         let node = nodes.iter_mut().find(|node| node.name == leaving).unwrap();
         node.signal(Signal::SIGTERM);
-        let owned = stage.until_all_is_owned_by(&staying, mark(Duration::from_secs(3)));
+        let followed = stage.until_all_is_owned_by(&staying, mark(Duration::from_secs(3)));
         stopped_after
-            .push(owned.unwrap_or_else(|| panic!("stop {number} of {leaving}: not all is owned in time")));
+            .push(followed.unwrap_or_else(|| panic!("stop {number} of {leaving}: not all is owned in time")));
         node.stop().unwrap();
         node.start();
         node.answers().unwrap();
