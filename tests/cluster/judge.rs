@@ -4,7 +4,6 @@
 use crate::follower::Seen;
 use crate::ledger::Entries;
 use crate::patience::{now, pause};
-use crate::provider::Job;
 use crate::receiver::{Received, meaning};
 use crate::stage::Stage;
 use serde_json::Value;
@@ -64,8 +63,8 @@ impl Judge<'_> {
         for batch in self.all("/v1/batches?status=validating,in_progress,finalizing,cancelling&") {
             let id = batch["id"].as_str().unwrap_or("");
             let is_left = self.entries.untracked.contains(id);
-            if !is_left && jobs.get(id).is_none_or(Job::is_over) {
-                open.push(format!("{id} has ended at its provider, and batchd does not know"));
+            if !is_left && jobs.get(id).is_none_or(|job| job.life.is_some()) {
+                open.push(format!("{id} ends at its provider, and batchd does not know yet"));
             }
         }
         for (id, job) in jobs {

@@ -54,10 +54,6 @@ impl Job {
         }
     }
 
-    pub fn is_over(&self) -> bool {
-        self.life.is_some_and(|life| self.begun.elapsed() >= life)
-    }
-
     fn tell(&mut self, id: &str) -> Value {
         let status = self.status();
         if self.life.is_none() {
