@@ -14,6 +14,7 @@ mod cluster;
 mod harness;
 #[path = "../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
+#[expect(clippy::print_stderr, reason = "it says where nothing can be measured")]
 mod postgres;
 #[path = "../tests/it/world.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -29,6 +30,7 @@ use nix::sys::signal::Signal;
 use postgres::{Postgres, query};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ fn main() {
     }
     let Some(postgres) = Postgres::own(&["shared_buffers = 256MB", "max_wal_size = 4GB"]) else { return };
     println!("{:<76} {:>12}   mark", "what", "measured");
-    let measured: [(&str, fn(&Postgres)); 8] = [
+    let measured: [(&str, Measure); 8] = [
         ("registering", registering),
         ("burst", burst),
         ("steady", steady),
@@ -60,6 +62,9 @@ fn main() {
         }
     }
 }
+
+/// One of the measurements.
+type Measure = fn(&Postgres);
 
 fn say(what: &str, measured: &str, mark: &str) {
     println!("{what:<76} {measured:>12}   {mark}");
@@ -138,7 +143,7 @@ impl Receiver {
                     break;
                 }
                 if let Some(rest) = text.strip_prefix("POST ") {
-                    path = rest.split(' ').next()?.to_owned();
+                    rest.split(' ').next()?.clone_into(&mut path);
                 } else if let Some((name, value)) = text.split_once(':')
                     && name.eq_ignore_ascii_case("content-length")
                 {
@@ -297,7 +302,8 @@ fn configuration(provider: SocketAddr, receiver: SocketAddr, interval: &str) -> 
          [providers.openai]\napi_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{provider}/v1\"\n"
     );
     for name in ["one", "two"] {
-        text += &format!(
+        let _ = write!(
+            text,
             "[webhooks.{name}]\nurl = \"http://{receiver}/{name}\"\nsecret = {{ env = \"TEST_SIGNING\" }}\n"
         );
     }
@@ -337,8 +343,8 @@ fn burst(postgres: &Postgres) {
     const COUNT: usize = 10_000;
     for (what, on, names) in both(postgres) {
         let (pager, provider) = Pager::start(COUNT);
-        let (received, receiver) = Receiver::start();
-        let mut daemons = Daemons::new(on, configuration(provider, receiver, "5s"));
+        let (received, address) = Receiver::start();
+        let mut daemons = Daemons::new(on, configuration(provider, address, "5s"));
         daemons.begin(names);
         daemons.until_shared_out(SCOPES);
         daemons.track("a", COUNT);
@@ -373,8 +379,8 @@ fn steady(postgres: &Postgres) {
     for (what, on, names) in both(postgres) {
         let count = A_SECOND * minute;
         let (pager, provider) = Pager::start(count);
-        let (received, receiver) = Receiver::start();
-        let mut daemons = Daemons::new(on, configuration(provider, receiver, "5s"));
+        let (received, address) = Receiver::start();
+        let mut daemons = Daemons::new(on, configuration(provider, address, "5s"));
         daemons.begin(names);
         daemons.until_shared_out(SCOPES);
         daemons.track("a", count);
@@ -413,9 +419,9 @@ fn steady(postgres: &Postgres) {
 fn quiet(postgres: &Postgres) {
     const ROUNDS: usize = 21;
     for (what, on, names) in both(postgres) {
-        let (received, receiver) = Receiver::start();
+        let (received, address) = Receiver::start();
         let mut daemons = Daemons::new(on, String::new());
-        daemons.configured = configuration(daemons.world.provider_address, receiver, "1s");
+        daemons.configured = configuration(daemons.world.provider_address, address, "1s");
         daemons.begin(names);
         daemons.until_shared_out(SCOPES);
         let owner = daemons.owner("account:openai");
@@ -549,7 +555,7 @@ fn accounts(postgres: &Postgres) {
     let mut configured = configuration(provider, receiver, "10s");
     let one = format!("api_key = {{ env = \"TEST_KEY\" }}\nbase_url = \"http://{provider}/v1\"\n");
     for number in 0..ACCOUNTS {
-        configured += &format!("[providers.account-{number}]\nkind = \"openai\"\n{one}");
+        let _ = write!(configured, "[providers.account-{number}]\nkind = \"openai\"\n{one}");
     }
     let mut daemons = Daemons::new(Some(postgres), configured);
     let begun = Instant::now();

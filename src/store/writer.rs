@@ -122,22 +122,24 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
-        self.queue(|reply| Write::alone(operation, reply)).await
+        let (reply, answer) = oneshot::channel();
+        self.queue(Write::alone(operation, reply), answer).await
     }
 
     /// The same of an operation that is run together with others of its kind that wait.
     pub(super) async fn write_in_set<M: Many>(&self, operation: M) -> Result<M::Answer, StoreError> {
-        self.queue(|reply| Write::in_set(operation, reply)).await
+        let (reply, answer) = oneshot::channel();
+        self.queue(Write::in_set(operation, reply), answer).await
     }
 
     async fn queue<T>(
         &self,
-        write: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Write,
+        write: Write,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         // The times that it writes were read from the clock before this, and may be committed after that is set.
         self.core.reckoner.follow();
-        let (reply, answer) = oneshot::channel();
-        self.send(Job::Write(write(reply))).await?;
+        self.send(Job::Write(write)).await?;
         answer.await.map_err(|_| self.unanswered())?
     }
 

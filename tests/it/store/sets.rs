@@ -170,7 +170,7 @@ async fn attempts_together_give_what_they_give_one_by_one(stage: Stage) {
 
 /// How the attempt number `at` ends: some are taken, some are to be made again, one switches its webhook off.
 fn ended(at: usize, attempt: Pk) -> (Pk, AttemptEnd, WebhookState) {
-    let wait = Duration::from_secs(60);
+    let wait = Duration::from_mins(1);
     let again =
         Next::Again { at: seconds(60), wait, counts: at.is_multiple_of(2), plain: at.is_multiple_of(3) };
     let next = match at {
