@@ -164,7 +164,9 @@ impl Engine {
         registration: Registration,
     ) -> Result<Registered, StoreError> {
         let marker = submission.marker.clone();
-        let registered = self.shared.store.complete_submission(marker, registration, self.routes()).await?;
+        // On the heap: whoever waits for it would carry several copies of what is registered.
+        let completing = self.shared.store.complete_submission(marker, registration, self.routes());
+        let registered = Box::pin(completing).await?;
         self.log_ends(std::slice::from_ref(&registered));
         let key = &registered.tracked.key;
         let status = registered.tracked.batch.status;

@@ -258,6 +258,7 @@ impl Store {
 
     /// The same of an operation that is run together with others of its kind that wait.
     pub(super) async fn write_in_set<M: Many>(&self, operation: M) -> Result<M::Answer, StoreError> {
+        self.unreachable().map_or(Ok(()), Err)?;
         self.0.damage.noted(self.writer()?.write_in_set(operation).await)
     }
 
