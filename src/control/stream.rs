@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Events read from the log at once.
@@ -99,9 +99,10 @@ pub(super) async fn backup(
     service: &Service,
     stopping: CancellationToken,
 ) -> Result<(u64, impl Stream<Item = io::Result<Bytes>> + Send + 'static), ApiError> {
-    let turn = service.backups.clone().try_acquire_owned().map_err(|_| {
-        ApiError::busy("another copy of the state is being made or read", Duration::from_secs(10))
-    })?;
+    let busy = || ApiError::busy("another copy of the state is being made or read", Duration::from_secs(10));
+    // Whoever has just read one to its end may be back before that is noted.
+    let turn = timeout(TURN_AWAITED, service.backups.clone().acquire_owned()).await;
+    let turn = turn.ok().and_then(Result::ok).ok_or_else(busy)?;
     let (opened, length) = oneshot::channel();
     let (pieces, read) = mpsc::channel(1);
     let (store, clock) = (service.store.clone(), service.clock.clone());
@@ -173,7 +174,7 @@ async fn hand_over(mut file: File, pieces: mpsc::Sender<io::Result<Bytes>>) -> b
         };
         let begun = Instant::now();
         let patience = allowed.saturating_sub(waited).min(READ_TIMEOUT);
-        match tokio::time::timeout(patience, pieces.send(piece)).await {
+        match timeout(patience, pieces.send(piece)).await {
             Ok(Ok(())) => waited += begun.elapsed(),
             Ok(Err(_)) => return false,
             Err(_) => {
@@ -184,6 +185,8 @@ async fn hand_over(mut file: File, pieces: mpsc::Sender<io::Result<Bytes>>) -> b
     }
 }
 
+/// How long a copy waits for the one before it.
+const TURN_AWAITED: Duration = Duration::from_secs(2);
 /// Of a copy, this many bytes are given at once …
 const PIECE: usize = 64 * 1024;
 /// … which may take so long on the whole (at 128 KiB a second) …

@@ -198,7 +198,7 @@ const UNSOUND: [(&str, &str); 9] = [
         ),
         (
             "a watched batch without its place on the schedule",
-            "SELECT count(*) FROM batches WHERE active = 1 AND lost_since IS NULL
+            "SELECT count(*) FROM batches WHERE active = 1 AND lost_since IS NULL AND waiting_for IS NULL
             AND pk NOT IN (SELECT batch FROM checks)",
         ),
         (
