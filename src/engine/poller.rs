@@ -387,16 +387,17 @@ impl Poller {
 
     /// Takes over what another daemon knew of the account; of the ceiling nothing is left, as that one may have used it.
     pub(super) fn remember(&self, state: ProviderState) {
+        self.show(state);
+        self.budget.use_up(self.now());
+    }
+
+    /// Shows what another daemon knows of the account. Its provider's wish to be left alone is everybody's: what is asked by
+    /// hand here keeps to it too.
+    pub(super) fn show(&self, state: ProviderState) {
         let now = self.now();
         if let Some(until) = state.held_until.filter(|until| *until > now) {
             self.budget.hold(Some(since(now, until)), now);
         }
-        self.show(state);
-        self.budget.use_up(now);
-    }
-
-    /// Shows what another daemon knows of the account.
-    pub(super) fn show(&self, state: ProviderState) {
         *lock(&self.record.health) = Health::remembered(state);
     }
 

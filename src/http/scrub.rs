@@ -4,7 +4,7 @@ use super::address::credentials;
 use super::escapes::{self, Decoded};
 use super::memory;
 use crate::domain::printable::is_unprintable;
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -25,13 +25,20 @@ pub struct Scrubber {
 
 struct Search {
     /// The forms as they are.
-    plain: AhoCorasick,
+    plain: Forms,
     /// The forms, to be found in a text whose escapes have been decoded.
-    decoded: AhoCorasick,
+    decoded: Forms,
     /// Which bytes are in a form.
     alphabet: [bool; 256],
     /// No form, however escaped, is longer. In bytes.
     longest: usize,
+}
+
+struct Forms {
+    /// Tells whether there is one at all, many bytes at a time.
+    any: AhoCorasick,
+    /// Finds each, byte by byte.
+    each: AhoCorasick,
 }
 
 impl std::fmt::Debug for Scrubber {
@@ -169,8 +176,8 @@ impl Search {
             alphabet[usize::from(*byte)] = true;
         }
         Some(Self {
-            plain: AhoCorasick::new(forms).ok()?,
-            decoded: AhoCorasick::new(decoded).ok()?,
+            plain: Forms::new(forms)?,
+            decoded: Forms::new(decoded)?,
             alphabet,
             longest: longest * escapes::LONGEST,
         })
@@ -201,15 +208,28 @@ impl Search {
     }
 
     fn find_within(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let plain = self.plain.find_overlapping_iter(text);
-        let mut found: Vec<Range<usize>> = plain.map(|found| found.start()..found.end()).collect();
+        let mut found: Vec<Range<usize>> = self.plain.find(text).collect();
         if escapes::hide(text, &self.alphabet) {
             let decoded: Decoded = escapes::decoded(text);
-            let hidden = self.decoded.find_overlapping_iter(&decoded.bytes);
-            let hidden = hidden.map(|found| decoded.place(found.start())..decoded.end(text, found.end()));
+            let hidden = self.decoded.find(&decoded.bytes);
+            let hidden = hidden.map(|found| decoded.place(found.start)..decoded.end(text, found.end));
             found.extend(hidden.filter(|range| range.len() <= self.longest));
         }
         found
+    }
+}
+
+impl Forms {
+    fn new<F: AsRef<[u8]>>(forms: impl IntoIterator<Item = F> + Clone) -> Option<Self> {
+        let any = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(forms.clone()).ok()?;
+        Some(Self { any, each: AhoCorasick::new(forms).ok()? })
+    }
+
+    /// All places, those within others too.
+    fn find(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        // Nearly every text has none.
+        let each = self.any.is_match(text).then(|| self.each.find_overlapping_iter(text));
+        each.into_iter().flatten().map(|found| found.start()..found.end())
     }
 }
 
