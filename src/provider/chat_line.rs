@@ -234,6 +234,20 @@ pub(super) mod tests {
         compare(line, write, read) != Some(false)
     }
 
+    /// Whether the line is left to be taken apart.
+    pub fn is_left(line: &[u8], write: WriteLine, read: Read) -> bool {
+        compare(line, write, read).is_none()
+    }
+
+    /// Holds `check` against the line with each of these changes made in it, once and by itself.
+    pub fn with_each(line: &str, changes: &[(&str, &str)], check: impl Fn(&[u8]) -> bool) {
+        for (from, to) in changes {
+            let other = line.replacen(from, to, 1);
+            assert_ne!(other, line, "{from}");
+            assert!(check(other.as_bytes()), "{other}");
+        }
+    }
+
     /// Texts, with what is escaped in JSON.
     pub fn texts() -> impl Strategy<Value = String> {
         "[\\PC\"\\\\{}\\[\\],:\u{1}\t\u{7f}\n ]{0,12}"

@@ -39,8 +39,7 @@ fn while_the_server_is_away_nobody_asks_grows_or_ends_and_then_all_goes_on() {
     let Some(postgres) = Postgres::own(&[]) else { return };
     let stage = Stage::new(&postgres, SETUP, seed());
     stage.provider.calm();
-    let nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let nodes = Node::all(&stage);
     let (ledger, begun) = (Ledger::default(), now());
     let mut kept = Vec::new();
     for (number, account) in (0..40).zip(["one", "two"].into_iter().cycle()) {

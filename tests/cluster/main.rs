@@ -14,6 +14,8 @@
 mod client;
 #[path = "../torture/patience.rs"]
 mod patience;
+#[path = "../torture/servers.rs"]
+mod servers;
 #[expect(dead_code, reason = "the other tests use more of it")]
 #[path = "../it/support/mod.rs"]
 mod support;

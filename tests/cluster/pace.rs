@@ -29,8 +29,7 @@ fn a_ceiling_holds_over_hand_overs() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let mut nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let mut nodes = Node::all(&stage);
     register(&stage, "bounded", 5);
     let begun = now();
     within(mark(Duration::from_secs(20)), || stage.provider.asked("bounded").get(2).copied()).unwrap();
@@ -77,8 +76,7 @@ fn a_wish_to_be_left_alone_is_kept_over_a_kill() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let mut nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let mut nodes = Node::all(&stage);
     register(&stage, "wary", 5);
     let since = |from: Instant| {
         let asked = stage.provider.asked("wary").into_iter();

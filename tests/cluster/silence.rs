@@ -42,8 +42,7 @@ fn who_is_stopped_with_the_lock_in_hand_holds_up_nobody_for_long() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let nodes = Node::all(&stage);
     let (ledger, begun) = (Ledger::default(), now());
     // The server answers them late, so that they are in the middle of a transaction most of the time.
     for name in &NAMES[..2] {
@@ -117,8 +116,7 @@ fn who_is_cut_off_hands_over_and_writes_nothing_after() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let nodes = Node::all(&stage);
     let (ledger, begun) = (Ledger::default(), now());
     let cut_off = stage.owner_of(NAMES[0], "webhook:steady").unwrap();
     let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != cut_off).collect();

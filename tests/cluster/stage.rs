@@ -2,13 +2,14 @@
 //! and the provider and the receiver that they share.
 
 use crate::client::{Reply, ask};
+use crate::mark;
 use crate::patience::{now, within};
 use crate::provider::Provider;
 use crate::receiver::{Receiver, SIGNING};
+use crate::servers::Servers;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::world::Daemon;
-use axum::Router;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,24 +59,17 @@ pub struct Stage<'a> {
     proxies: BTreeMap<&'static str, Proxy>,
     provider_at: SocketAddr,
     receiver_at: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
+    _servers: Servers,
 }
 
 impl<'a> Stage<'a> {
     pub fn new(postgres: &'a Postgres, setup: Setup, seed: u64) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let serve = |app: Router| {
-            let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-            let address = listener.local_addr().unwrap();
-            runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
-            address
-        };
+        let servers = Servers::new();
         let (provider, receiver) = (Provider::new(seed ^ 1), Receiver::new(seed ^ 2));
         let proxy = || Proxy::to(([127, 0, 0, 1], postgres.port()).into());
         let stage = Self {
-            provider_at: serve(provider.serve()),
-            receiver_at: serve(receiver.serve()),
+            provider_at: servers.serve(provider.serve()),
+            receiver_at: servers.serve(receiver.serve()),
             directory: tempfile::tempdir().unwrap(),
             provider,
             receiver,
@@ -83,7 +77,7 @@ impl<'a> Stage<'a> {
             url: postgres.database(),
             setup,
             proxies: NAMES.iter().map(|name| (*name, proxy())).collect(),
-            _runtime: runtime,
+            _servers: servers,
         };
         for name in NAMES {
             stage.configure(name, 0);
@@ -218,6 +212,13 @@ impl<'a> Node<'a> {
         node.start();
         node.answers().unwrap();
         node
+    }
+
+    /// All of them, once each part of the work is somebody's.
+    pub fn all(stage: &'a Stage<'a>) -> Vec<Self> {
+        let nodes = NAMES.iter().map(|name| Self::started(stage, name)).collect();
+        stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+        nodes
     }
 
     pub fn start(&mut self) {

@@ -19,8 +19,7 @@ fn a_webhook_is_switched_off_and_on_wherever_it_is_said() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, SETUP, seed());
     stage.provider.calm();
-    let _nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let _nodes = Node::all(&stage);
     // Enough to be sending for a while.
     let count: usize = 300;
     let items: Vec<_> = (0..count)

@@ -22,8 +22,7 @@ fn what_a_killed_or_stopped_daemon_did_others_do_in_time() {
     let Some(postgres) = Postgres::shared() else { return };
     let stage = Stage::new(postgres, setup(), seed());
     stage.provider.calm();
-    let mut nodes: Vec<Node<'_>> = NAMES.iter().map(|name| Node::started(&stage, name)).collect();
-    stage.until_all_is_owned_by(&NAMES, mark(Duration::from_secs(30))).unwrap();
+    let mut nodes = Node::all(&stage);
     let (mut owned_after, mut sent_after, mut stopped_after) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..amount("TAKEOVERS", 1, 20) {
         // One is under way when it dies.

@@ -14,6 +14,7 @@ mod load;
 mod patience;
 mod provider;
 mod receiver;
+mod servers;
 mod stage;
 
 use checker::Checker;

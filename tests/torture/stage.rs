@@ -3,7 +3,7 @@
 use crate::patience::{now, within};
 use crate::provider::Provider;
 use crate::receiver::Receiver;
-use axum::Router;
+use crate::servers::Servers;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub struct Stage {
     receiver_at: SocketAddr,
     /// How long ended batches are kept.
     retain: &'static str,
-    _runtime: tokio::runtime::Runtime,
+    _servers: Servers,
 }
 
 /// When a daemon ended: not before the first, not after the second.
@@ -33,23 +33,16 @@ pub struct Death {
 
 impl Stage {
     pub fn new(seed: u64, retain: &'static str) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let serve = |app: Router| {
-            let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-            let address = listener.local_addr().unwrap();
-            runtime.spawn(async move { axum::serve(listener, app).await.unwrap() });
-            address
-        };
+        let servers = Servers::new();
         let (provider, receiver) = (Provider::new(seed ^ 1), Receiver::new(seed ^ 2));
         let stage = Self {
-            provider_at: serve(provider.serve()),
-            receiver_at: serve(receiver.serve()),
+            provider_at: servers.serve(provider.serve()),
+            receiver_at: servers.serve(receiver.serve()),
             directory: tempfile::tempdir().unwrap(),
             provider,
             receiver,
             retain,
-            _runtime: runtime,
+            _servers: servers,
         };
         stage.configure(0);
         stage

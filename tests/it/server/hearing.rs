@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 async fn opened(url: &str, dir: &Path, name: &str, lease: Duration) -> Store {
     let shared =
@@ -25,17 +26,20 @@ async fn who_writes_without_a_pause_hears_of_the_others() {
     let url = postgres.database();
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let busy = opened(&url, one.path(), "busy", Duration::from_secs(10)).await;
-    let over = AtomicBool::new(false);
+    let (over, written) = (AtomicBool::new(false), Notify::new());
     let at = Clock::system().now();
     let run = JobRun { name: BACKUP.to_owned(), started_at: at, finished_at: at, error: None };
     let writing = join_all((0..64).map(|_| async {
         while !over.load(Ordering::Relaxed) {
             busy.set_job_run(run.clone()).await.unwrap();
+            written.notify_one();
         }
     }));
     let listening = async {
-        // There is something to write at any time by now.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // There is something to write at any time once each has written.
+        for _ in 0..256 {
+            written.notified().await;
+        }
         let other = opened(&url, two.path(), "other", Duration::from_secs(10)).await;
         let joined = now();
         while busy.members().len() < 2 && joined.elapsed() < Duration::from_secs(20) {
